@@ -1,0 +1,176 @@
+"""The settings of a run: frozen models, read from TOML, written back as TOML.
+
+Where the original course notebook had a name for a setting, it is kept (``vocab_threshold``,
+``embed_size``, ``num_epochs``, ``save_every``, ``print_every``, ``log_file``). Configuration
+objects never reach into a class: ``build_encoder`` and ``build_decoder`` take them apart.
+Imports no torch, so that the command line answers at once.
+"""
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from showtell.errors import ConfigError
+
+
+class Section(BaseModel):
+    """A group of settings: frozen, and an unknown name is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataConfig(Section):
+    """What is read from the captions."""
+
+    vocab_threshold: int = Field(4, ge=1, description="a word seen less often becomes <unk>")
+    vocab_file: Path | None = Field(
+        None, description="use this vocabulary.json and build none from the training captions"
+    )
+    max_caption_length: int = Field(
+        40, ge=1, description="a longer training caption is cut to this many words"
+    )
+
+
+class EncoderConfig(Section):
+    """The frozen CNN and how training pictures are augmented."""
+
+    name: str = Field("lite2", description="lite0, lite2, or timm:NAME (timm:resnet50)")
+    weights: Path | None = Field(
+        None, description="local weights file of a timm encoder; default: timm's own download"
+    )
+    views: int = Field(
+        4, ge=0, le=255, description="random crops and flips kept of each training picture"
+    )
+
+
+class ShowTellConfig(Section):
+    """Show and Tell (Vinyals et al. 2015)."""
+
+    kind: Literal["show_tell"] = "show_tell"
+    embed_size: int = Field(256, ge=1)
+    hidden_size: int = Field(512, ge=1)
+    num_layers: int = Field(1, ge=1)
+    cell: Literal["lstm", "gru", "rnn"] = "lstm"
+    dropout: float = Field(0.5, ge=0, lt=1)
+    word_dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of input words replaced by <unk> in training"
+    )
+
+
+DecoderConfig = ShowTellConfig
+
+
+class OptimizerConfig(Section):
+    """The optimiser and its learning-rate schedule."""
+
+    name: Literal["adamw", "adam"] = "adamw"
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_steps: int = Field(100, ge=0, description="steps of linear warm-up from zero")
+    max_grad_norm: float = Field(5.0, gt=0, description="gradients are clipped to this norm")
+
+
+class TrainingConfig(Section):
+    """The course of a run."""
+
+    batch_size: int = Field(64, ge=1, description="captions a step")
+    num_epochs: int = Field(10, ge=1)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    save_every: int = Field(1, ge=1, description="keep a checkpoint of each so-many-th epoch")
+    save_minutes: float = Field(
+        2.0, gt=0, description="within an epoch, save the state for --resume this often"
+    )
+    print_every: int = Field(100, ge=1, description="show every so-many-th step on the terminal")
+    log_file: str = Field("training_log.txt", description="one line a step, in the run's folder")
+    patience: int | None = Field(
+        None, ge=1, description="stop after so many epochs without a better CIDEr-D"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+
+class DecodingConfig(Section):
+    """How captions are searched for."""
+
+    beam_size: int = Field(3, ge=1, le=100, description="1 is greedy search")
+    max_length: int = Field(30, ge=1, le=200, description="words a caption")
+    length_penalty: float = Field(
+        0.7, ge=0, description="a hypothesis scores log p / length**penalty (0: log p alone)"
+    )
+
+
+class Config(Section):
+    """All settings of a run."""
+
+    seed: int = Field(0, ge=0, lt=2**32)
+    data: DataConfig = DataConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    decoder: DecoderConfig = ShowTellConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    training: TrainingConfig = TrainingConfig()
+    decoding: DecodingConfig = DecodingConfig()
+
+    @classmethod
+    def load(cls, path: Path | None = None, overrides: Sequence[str] = ()) -> Self:
+        """Read ``path`` (defaults where there is none), then apply ``section.key=value`` strings.
+
+        Raises:
+            ConfigError: naming every setting that is wrong, not only the first.
+        """
+        values = _read_toml(path) if path else {}
+        for override in overrides:
+            _apply_override(values, override)
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(_describe(error, path)) from None
+
+    def to_toml(self) -> str:
+        """The whole configuration as TOML; settings that are None are left out."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no configuration file {path}; configs/ has examples") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    """Set ``a.b=value`` in nested ``values``; the value is read as TOML, else taken as a string."""
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(
+            f"-s {override!r} is not key=value; write it as in -s training.num_epochs=3"
+        )
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *sections, name = key.strip().split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"-s {override!r}: {section!r} is a value, not a section")
+    values[name] = value
+
+
+def _describe(error: ValidationError, path: Path | None) -> str:
+    parts = []
+    for item in error.errors():
+        name = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            parts.append(f"{name}: no such setting")
+        else:
+            parts.append(f"{name} = {item['input']!r}: {item['msg'].lower()}")
+    where = f" in {path}" if path else ""
+    return f"wrong settings{where}: " + "; ".join(parts)

@@ -1,0 +1,64 @@
+"""What a data set is to the rest of showtell: records, and a list of what was wrong with it.
+
+Knows nothing of file formats (``sources.py``) or of pictures' contents (``features/images.py``).
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One picture and what people said of it."""
+
+    image_id: str
+    path: Path
+    captions: tuple[str, ...]
+    split: Split
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that was skipped when a data set was read, or that is odd about it.
+
+    Attributes:
+        kind: A short fixed phrase, the same for every problem of its sort ("missing picture").
+        where: The picture, the image id or ``file:line`` that it is about.
+        detail: What was found there, for a person.
+    """
+
+    kind: str
+    where: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Records of one source, with the problems that were met while reading them.
+
+    Attributes:
+        name: What the user called it (a path, or ``scenes``).
+        format: The source that read it, a key of ``SOURCES``.
+        records: Every usable record; never empty.
+        problems: What was skipped and why.
+        notes: Sentences about decisions made for the user (how a split was drawn, say).
+    """
+
+    name: str
+    format: str
+    records: tuple[Record, ...]
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def split(self, split: Split) -> tuple[Record, ...]:
+        """The records of one split, in order."""
+        return tuple(record for record in self.records if record.split == split)
+
+    def problem_counts(self) -> dict[str, int]:
+        """How often each kind of problem was met, the most frequent first."""
+        return dict(Counter(problem.kind for problem in self.problems).most_common())
