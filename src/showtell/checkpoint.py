@@ -1,0 +1,152 @@
+"""A model on disk: a folder that is either whole or not there.
+
+``model.safetensors``, ``config.toml``, ``vocabulary.json``, ``metrics.json``; and to go on with
+training ``resume.safetensors`` + ``resume.json``. The folder is written under a temporary name
+and renamed. Nothing is pickled. The encoder's weights are not in it: its name is in the
+configuration and its fingerprint in ``metrics.json``, and loading compares them.
+"""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from showtell.config import Config
+from showtell.errors import CheckpointError, ShowtellError
+from showtell.files import write_json, write_text
+from showtell.models.base import Decoder
+from showtell.models.decoders import build_decoder
+from showtell.text.vocabulary import Vocabulary
+
+MODEL, CONFIG, VOCABULARY, METRICS = (
+    "model.safetensors",
+    "config.toml",
+    "vocabulary.json",
+    "metrics.json",
+)
+RESUME_TENSORS, RESUME_DATA = "resume.safetensors", "resume.json"
+OLD_SUFFIX = ".old"
+
+
+@dataclass(frozen=True)
+class ResumeState:
+    """What a run needs besides the model to go on as if it had never stopped."""
+
+    tensors: dict[str, Tensor]
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained decoder with all that belongs to it.
+
+    Attributes:
+        decoder: in eval mode, on the processor.
+        metrics: figures and provenance (``encoder_fingerprint``, ``feature_size``, versions).
+    """
+
+    decoder: Decoder
+    vocabulary: Vocabulary
+    config: Config
+    metrics: dict[str, Any]
+
+
+def save_checkpoint(
+    folder: Path, checkpoint: Checkpoint, *, resume: ResumeState | None = None
+) -> None:
+    """Write a checkpoint folder; one that is there already is replaced in the end.
+
+    Raises:
+        OSError: the disk is full or not writable; what was there is untouched.
+    """
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        weights = {k: v.detach().contiguous() for k, v in checkpoint.decoder.state_dict().items()}
+        _save_tensors(temporary / MODEL, weights)
+        write_text(temporary / CONFIG, checkpoint.config.to_toml())
+        checkpoint.vocabulary.save(temporary / VOCABULARY)
+        write_json(temporary / METRICS, checkpoint.metrics)
+        if resume is not None:
+            _save_tensors(temporary / RESUME_TENSORS, resume.tensors)
+            write_json(temporary / RESUME_DATA, resume.data)
+        _replace_folder(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def load_checkpoint(folder: str | Path) -> Checkpoint:
+    """Read a checkpoint folder, or the best checkpoint of a run's folder.
+
+    Raises:
+        CheckpointError: not there, incomplete, damaged, or of another make.
+    """
+    folder = find_checkpoint(Path(folder))
+    try:
+        config = Config.load(folder / CONFIG)
+        vocabulary = Vocabulary.load(folder / VOCABULARY)
+        metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+        feature_size = int(metrics["feature_size"])
+        weights = load_file(folder / MODEL)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError, ShowtellError) as error:
+        raise CheckpointError(f"the checkpoint {folder} cannot be read: {error}") from None
+    decoder = build_decoder(config.decoder, vocab_size=len(vocabulary), feature_size=feature_size)
+    try:
+        decoder.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{folder / MODEL} does not fit its config.toml: {reason}") from None
+    return Checkpoint(decoder.eval(), vocabulary, config, metrics)
+
+
+def load_resume_state(folder: Path) -> ResumeState:
+    """Read what ``save_checkpoint`` was given as ``resume``.
+
+    Raises:
+        CheckpointError: the checkpoint was not made to go on from, or is damaged.
+    """
+    try:
+        data = json.loads((folder / RESUME_DATA).read_text(encoding="utf-8"))
+        return ResumeState(load_file(folder / RESUME_TENSORS), data)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{folder} holds no state to resume from: {error}") from None
+
+
+def find_checkpoint(folder: Path) -> Path:
+    """The folder that holds the weights: ``folder`` itself, or a run's ``best`` or ``last``."""
+    for candidate in (folder, folder / "best", folder / "last"):
+        whole = recover_folder(candidate)
+        if (whole / MODEL).is_file():
+            return whole
+    if not folder.exists():
+        raise CheckpointError(f"no model {str(folder)!r}: give the folder that `train -o` made")
+    raise CheckpointError(f"{folder} holds no checkpoint (no {MODEL} in it, nor in best/ or last/)")
+
+
+def recover_folder(folder: Path) -> Path:
+    """Where ``folder``'s content is: a stop between two renames leaves it under the old name."""
+    old = folder.with_name(folder.name + OLD_SUFFIX)
+    return old if old.is_dir() and not folder.exists() else folder
+
+
+def _save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    save_file(tensors, path)
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _replace_folder(new: Path, folder: Path) -> None:
+    """Give ``new`` the name ``folder``; at every moment one whole folder can be found."""
+    old = folder.with_name(folder.name + OLD_SUFFIX)
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,101 @@
+"""Show and Tell: A Neural Image Caption Generator (Vinyals et al. 2015, arXiv 1411.4555).
+
+Section 3.1, equations 10-12: the picture enters the LSTM once, before the first word
+(x_{-1} = CNN(I)), then the words (x_t = W_e S_t); each output predicts the next word.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from showtell.models.base import Decoder, Features, State
+from showtell.text.vocabulary import PAD, START, UNK
+
+CELLS: dict[str, type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]] = {
+    "lstm": nn.LSTM,
+    "gru": nn.GRU,
+    "rnn": nn.RNN,
+}
+
+
+class ShowTell(Decoder):
+    """A recurrent decoder whose first input is the picture.
+
+    Args:
+        vocab_size: V.
+        feature_size: D, width of the pooled picture vector.
+        embed_size: width of word and picture embeddings.
+        hidden_size: H, width of the recurrent state.
+        num_layers: recurrent layers.
+        cell: "lstm", "gru" or "rnn".
+        dropout: on the embeddings, between layers and before the last layer.
+        word_dropout: share of input words replaced by ``<unk>`` in training (Bowman et al. 2016,
+            arXiv 1511.06349, section 3.1), so that the decoder has to look at the picture.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        feature_size: int,
+        embed_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        cell: str = "lstm",
+        dropout: float = 0.5,
+        word_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.image_embedding = nn.Linear(feature_size, embed_size)
+        self.word_embedding = nn.Embedding(vocab_size, embed_size, padding_idx=PAD)
+        self.rnn = CELLS[cell](
+            embed_size,
+            hidden_size,
+            num_layers,
+            batch_first=True,
+            dropout=dropout if num_layers > 1 else 0.0,
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(hidden_size, vocab_size)
+        self.word_dropout = word_dropout
+
+    def hidden_states(self, features: Features, tokens: Tensor) -> Tensor:
+        """(B, T) tokens -> (B, T, H)."""
+        image = self.image_embedding(features.pooled)[:, None]
+        words = self.word_embedding(self._drop_words(tokens))
+        inputs = self.dropout(torch.cat([image, words.to(image.dtype)], dim=1))
+        outputs, _ = self.rnn(inputs)
+        hidden: Tensor = self.dropout(outputs[:, 1:])
+        return hidden
+
+    def init_state(self, features: Features) -> State:
+        """h (B, layers, H), and for an LSTM c likewise, after the picture was read."""
+        image = self.dropout(self.image_embedding(features.pooled))
+        _, state = self.rnn(image[:, None])
+        return _pack(state)
+
+    def step_hidden(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """(B,) tokens -> (B, H)."""
+        words = self.dropout(self.word_embedding(tokens))
+        outputs, new_state = self.rnn(words[:, None], _unpack(state))
+        return self.dropout(outputs[:, 0]), _pack(new_state)
+
+    def _drop_words(self, tokens: Tensor) -> Tensor:
+        if not self.training or self.word_dropout == 0:
+            return tokens
+        drop = torch.rand(tokens.shape, device=tokens.device) < self.word_dropout
+        return tokens.masked_fill(drop & (tokens != START) & (tokens != PAD), UNK)
+
+
+def _pack(state: Tensor | tuple[Tensor, Tensor]) -> State:
+    """torch keeps recurrent states as (layers, B, H); search wants the batch first."""
+    names = ("h", "c")
+    parts = state if isinstance(state, tuple) else (state,)
+    return {
+        name: part.transpose(0, 1).contiguous()
+        for name, part in zip(names, parts, strict=False)
+    }
+
+
+def _unpack(state: State) -> Tensor | tuple[Tensor, Tensor]:
+    h = state["h"].transpose(0, 1).contiguous()
+    return (h, state["c"].transpose(0, 1).contiguous()) if "c" in state else h
