@@ -5,8 +5,7 @@ first (ties in alphabetical order, so that the same captions always give the sam
 """
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -39,19 +38,22 @@ class Vocabulary:
             raise VocabularyError("a vocabulary names one of its words twice")
 
     @classmethod
-    def build(cls, captions: Iterable[Sequence[str]], threshold: int = 1) -> Self:
-        """Count the words of tokenised captions; keep those seen ``threshold`` times or more."""
-        counter: Counter[str] = Counter()
-        for tokens in captions:
-            counter.update(tokens)
-        for word in SPECIAL_WORDS:
-            counter.pop(word, None)
+    def build(cls, counts: Mapping[str, int], threshold: int = 1) -> Self:
+        """Keep the words that are seen ``threshold`` times or more.
+
+        Raises:
+            VocabularyError: no word is seen so often.
+        """
         kept = sorted(
-            ((word, count) for word, count in counter.items() if count >= threshold),
+            (
+                (word, count)
+                for word, count in counts.items()
+                if count >= threshold and word not in SPECIAL_WORDS
+            ),
             key=lambda item: (-item[1], item[0]),
         )
         if not kept:
-            most = f" (the most frequent is seen {max(counter.values())} times)" if counter else ""
+            most = f" (the most frequent is seen {max(counts.values())} times)" if counts else ""
             raise VocabularyError(
                 f"no word is seen data.vocab_threshold = {threshold} times{most}; lower it"
             )

@@ -1,0 +1,96 @@
+"""Caption the pictures of a data set and score what was said.
+
+Works on features from a store, so it serves training's validation and ``showtell evaluate``.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from showtell.captioner import Caption, Captioner
+from showtell.config import DecodingConfig
+from showtell.data.records import Record
+from showtell.features.store import FeatureStore
+from showtell.metrics import Scores, evaluate
+from showtell.models.base import Features
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Captions of a split with their scores.
+
+    Attributes:
+        captions: by image id, in the records' order.
+        scores: against the records' captions.
+    """
+
+    captions: dict[str, Caption]
+    scores: Scores
+
+    def coco_results(self) -> list[dict[str, str | int]]:
+        """The captions in COCO's results format; ids that are numbers become numbers again."""
+        return [
+            {
+                "image_id": int(image_id) if _is_plain_number(image_id) else image_id,
+                "caption": caption.text,
+            }
+            for image_id, caption in self.captions.items()
+        ]
+
+
+def evaluate_captioner(
+    captioner: Captioner,
+    records: Sequence[Record],
+    store: FeatureStore,
+    *,
+    decoding: DecodingConfig | None = None,
+    batch_size: int = 128,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Caption ``records`` from their stored features (view 0) and score the captions.
+
+    Args:
+        progress: called with (pictures done, pictures in all) after each batch.
+    """
+    captions: dict[str, Caption] = {}
+    for start in range(0, len(records), batch_size):
+        batch = records[start : start + batch_size]
+        rows = store.rows([record.image_id for record in batch])
+        features = load_features(store, rows, regions=captioner.decoder.needs_regions)
+        found = captioner.caption_features(features, decoding=decoding)
+        captions.update(zip((r.image_id for r in batch), found, strict=True))
+        if progress:
+            progress(len(captions), len(records))
+    scores = evaluate(
+        {image_id: caption.text for image_id, caption in captions.items()},
+        {record.image_id: record.captions for record in records},
+    )
+    return Evaluation(captions, scores)
+
+
+def load_features(
+    store: FeatureStore,
+    rows: NDArray[np.int64],
+    views: NDArray[np.int64] | None = None,
+    *,
+    regions: bool = False,
+) -> Features:
+    """Features of some rows of a store as float32 tensors on the processor.
+
+    Args:
+        rows: (B,) pictures.
+        views: (B,) which view of each; None is view 0, the one without augmentation.
+        regions: whether the grid is wanted too.
+    """
+    if views is None:
+        views = np.zeros_like(rows)
+    pooled = torch.from_numpy(store.pooled(rows, views)).float()
+    grid = torch.from_numpy(store.grid(rows, views)).float() if regions else None
+    return Features(pooled, grid)
+
+
+def _is_plain_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and str(int(text)) == text

@@ -1,0 +1,129 @@
+"""Training captions as one flat array of ids, so that millions of them stay small.
+
+Each caption is tokenised once. Words get provisional ids in the order in which they appear; when
+all are counted, the vocabulary is built and the ids are mapped to its own. Knows nothing of
+pictures but a number for each.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from showtell.text.tokenizer import tokenize
+from showtell.text.vocabulary import END, PAD, START, Vocabulary
+
+
+class _Numbering(dict[str, int]):
+    """Gives each new word the next number."""
+
+    def __missing__(self, word: str) -> int:
+        self[word] = number = len(self)
+        return number
+
+
+@dataclass(frozen=True)
+class TokenizedCaptions:
+    """Captions as provisional word numbers.
+
+    Attributes:
+        words: the words by their numbers.
+        numbers: the word numbers of all captions, one after the other.
+        lengths: (N,) words of each caption.
+    """
+
+    words: list[str]
+    numbers: NDArray[np.int32]
+    lengths: NDArray[np.int32]
+
+    @classmethod
+    def tokenize(cls, captions: Iterable[str]) -> "TokenizedCaptions":
+        """Tokenise captions, in order."""
+        numbering = _Numbering()
+        number = numbering.__getitem__
+        flat: list[int] = []
+        lengths: list[int] = []
+        for caption in captions:
+            tokens = tokenize(caption)
+            flat.extend(map(number, tokens))
+            lengths.append(len(tokens))
+        return cls(list(numbering), np.array(flat, np.int32), np.array(lengths, np.int32))
+
+    def counts(self) -> dict[str, int]:
+        """How often each word is there."""
+        counts = np.bincount(self.numbers, minlength=len(self.words)).tolist()
+        return dict(zip(self.words, counts, strict=True))
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Captions as ids of a vocabulary, each with the number of its picture.
+
+    Attributes:
+        ids: the ids of all captions, one after the other, without start and end.
+        offsets: (N + 1,) where each caption begins in ``ids``.
+        pictures: (N,) the picture that each caption describes.
+    """
+
+    ids: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    pictures: NDArray[np.int64]
+
+    @classmethod
+    def encode(
+        cls,
+        captions: TokenizedCaptions,
+        pictures: NDArray[np.int64],
+        vocabulary: Vocabulary,
+        max_length: int,
+    ) -> "Corpus":
+        """Map words to ids; captions are cut to ``max_length`` words, empty ones are left out."""
+        to_id = np.array(vocabulary.encode_words(captions.words), np.int32)
+        starts = np.cumsum(captions.lengths, dtype=np.int64) - captions.lengths
+        position = np.arange(len(captions.numbers)) - np.repeat(starts, captions.lengths)
+        ids = to_id[captions.numbers[position < max_length]] if len(to_id) else captions.numbers
+        lengths = np.minimum(captions.lengths, max_length)
+        filled = lengths > 0
+        offsets = np.concatenate([[0], np.cumsum(lengths[filled], dtype=np.int64)])
+        return cls(ids, offsets, pictures[filled])
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(N,) words of each caption."""
+        return np.diff(self.offsets)
+
+    def batch(self, captions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Inputs and targets for teacher forcing.
+
+        Args:
+            captions: (B,) numbers of captions.
+
+        Returns:
+            inputs (B, T) = <start> w1 ... wn, targets (B, T) = w1 ... wn <end>, both padded;
+            T is the longest caption's length and one.
+        """
+        starts = self.offsets[captions]
+        lengths = self.offsets[captions + 1] - starts
+        inputs = np.full((len(captions), int(lengths.max()) + 1), PAD, np.int64)
+        real = np.arange(inputs.shape[1] - 1) < lengths[:, None]
+        rows, columns = np.nonzero(real)
+        words = self.ids[starts[rows] + columns]
+        inputs[:, 0] = START
+        inputs[:, 1:][real] = words
+        targets = np.full_like(inputs, PAD)
+        targets[:, :-1][real] = words
+        targets[np.arange(len(captions)), lengths] = END
+        return inputs, targets
+
+    def tensors(
+        self, captions: NDArray[np.int64], device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """``batch`` as tensors on ``device``."""
+        inputs, targets = self.batch(captions)
+        return torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device)

@@ -1,0 +1,57 @@
+"""Cross-entropy over caption tokens; padding never counts."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from showtell.models.base import Decoder, Features
+from showtell.text.vocabulary import PAD
+
+
+class CaptionLoss(NamedTuple):
+    """Losses of one batch, in nats a token.
+
+    Attributes:
+        objective: what is minimised, label smoothing included.
+        nll: negative log-likelihood, detached; its exponential is the perplexity.
+        num_tokens: how many tokens were predicted, ``<end>`` counted.
+    """
+
+    objective: Tensor
+    nll: Tensor
+    num_tokens: int
+
+
+def cross_entropy(
+    decoder: Decoder,
+    features: Features,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+) -> CaptionLoss:
+    """Teacher forcing (Vinyals et al. 2015, equation 13), averaged over the real tokens.
+
+    Args:
+        inputs: (B, T) ids, ``<start>`` first.
+        targets: (B, T) the id after each input, ``<pad>`` where there is none.
+        label_smoothing: share of the target given to all words alike (Szegedy et al. 2016,
+            arXiv 1512.00567, section 7).
+    """
+    hidden = decoder.hidden_states(features, inputs).flatten(0, 1)
+    targets = targets.flatten()
+    real = targets != PAD
+    num_tokens = int(real.sum())
+    if num_tokens < len(targets):
+        # Padding is dropped before the product with the vocabulary, the step's largest.
+        hidden, targets = hidden[real], targets[real]
+    logits = decoder.output(hidden).float()
+    nll = F.cross_entropy(logits, targets)
+    if label_smoothing == 0:
+        return CaptionLoss(nll, nll.detach(), num_tokens)
+    # E_q[-log p] for q = (1 - a) one-hot + a / V, without a second pass over the logits' exp.
+    mean_logit = logits.mean()
+    target_logit = logits.gather(1, targets[:, None]).mean()
+    objective = nll + label_smoothing * (target_logit - mean_logit)
+    return CaptionLoss(objective, nll.detach(), num_tokens)

@@ -1,0 +1,57 @@
+"""What training tells while it runs; the command line draws it, tests ignore it."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """One step.
+
+    Attributes:
+        epoch, step: from 1; ``step`` counts within the epoch.
+        num_epochs, num_steps: of the run, and of the epoch.
+        line: the notebook's log line.
+        num_captions: captions in the step.
+        shown: whether ``print_every`` asks for the line.
+    """
+
+    epoch: int
+    num_epochs: int
+    step: int
+    num_steps: int
+    line: str
+    num_captions: int
+    shown: bool
+
+
+class Reporter(Protocol):
+    """Whoever watches a run."""
+
+    def note(self, text: str) -> None:
+        """A sentence for the user."""
+
+    def progress(self, task: str, done: int, total: int, unit: str) -> None:
+        """Something long is on its way."""
+
+    def step(self, report: StepReport) -> None:
+        """A training step is done."""
+
+    def epoch(self, epoch: int, values: dict[str, Any]) -> None:
+        """An epoch was validated."""
+
+
+class SilentReporter:
+    """Says nothing."""
+
+    def note(self, text: str) -> None:
+        pass
+
+    def progress(self, task: str, done: int, total: int, unit: str) -> None:
+        pass
+
+    def step(self, report: StepReport) -> None:
+        pass
+
+    def epoch(self, epoch: int, values: dict[str, Any]) -> None:
+        pass

@@ -1,0 +1,72 @@
+"""The two logs of a run: the notebook's lines, and the same as data.
+
+Both are append-only. A checkpoint remembers how long they were, and resuming cuts them back to
+that, so a step never stands there twice.
+"""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import IO, Any, Self
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class RunLog:
+    """Writes ``training_log.txt`` (or what ``training.log_file`` names) and ``metrics.jsonl``.
+
+    Args:
+        folder: the run's.
+        log_file: name of the text log in it.
+        offsets: bytes of each to keep, as ``offsets()`` gave them; None starts afresh.
+    """
+
+    def __init__(self, folder: Path, log_file: str, offsets: dict[str, int] | None = None) -> None:
+        self._text = _open_at(folder / log_file, (offsets or {}).get("text", 0))
+        self._data = _open_at(folder / METRICS_FILE, (offsets or {}).get("data", 0))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._text.close()
+        self._data.close()
+
+    def step(self, line: str, values: dict[str, Any]) -> None:
+        """One training step."""
+        self._write(self._text, line)
+        self._write(self._data, json.dumps(values))
+
+    def epoch(self, values: dict[str, Any]) -> None:
+        """The validation after an epoch; only the data log has it, as the notebook had none."""
+        self._write(self._data, json.dumps(values))
+
+    def offsets(self) -> dict[str, int]:
+        """Bytes written so far, after making sure that they are on the disk."""
+        for file in (self._text, self._data):
+            os.fsync(file.fileno())
+        return {"text": self._text.tell(), "data": self._data.tell()}
+
+    @staticmethod
+    def _write(file: IO[bytes], line: str) -> None:
+        file.write(line.encode() + b"\n")
+        file.flush()
+
+
+def step_line(
+    epoch: int, num_epochs: int, step: int, num_steps: int, loss: float
+) -> str:
+    """The notebook's line; epochs and steps count from 1, loss is in nats a token."""
+    perplexity = math.exp(min(loss, 700.0))  # exp(710) overflows a double
+    return (
+        f"Epoch [{epoch}/{num_epochs}], Step [{step}/{num_steps}], "
+        f"Loss: {loss:.4f}, Perplexity: {perplexity:5.4f}"
+    )
+
+
+def _open_at(path: Path, length: int) -> IO[bytes]:
+    file = open(path, "ab")  # noqa: SIM115 - closed by RunLog
+    file.truncate(min(length, file.tell()))
+    file.seek(0, os.SEEK_END)
+    return file

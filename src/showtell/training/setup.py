@@ -1,0 +1,98 @@
+"""What a run trains on: records with features, a vocabulary, captions as ids."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+
+from showtell.config import DataConfig
+from showtell.data.records import Dataset, Record
+from showtell.errors import DataError
+from showtell.features.store import FeatureStore
+from showtell.text.vocabulary import Vocabulary
+from showtell.training.corpus import Corpus, TokenizedCaptions
+from showtell.training.report import Reporter
+
+TINY = 500  # pictures; a decoder trained on fewer learns them by heart
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Everything that the loop reads.
+
+    Attributes:
+        train, val: captions as ids; ``Corpus.pictures`` are rows of ``store``.
+        val_records: what is captioned and scored after each epoch.
+    """
+
+    vocabulary: Vocabulary
+    train: Corpus
+    val: Corpus
+    val_records: Sequence[Record]
+    store: FeatureStore
+
+
+def prepare(
+    dataset: Dataset, config: DataConfig, store: FeatureStore, report: Reporter
+) -> TrainingData:
+    """Build the vocabulary from the training captions and encode both splits.
+
+    Raises:
+        DataError: a split has no usable picture.
+        VocabularyError: ``vocab_file`` is no vocabulary, or no word reaches the threshold.
+    """
+    train_records = _with_features(dataset.split("train"), store, "train", report)
+    val_records = _with_features(dataset.split("val"), store, "val", report)
+    if len(train_records) < TINY:
+        report.note(
+            f"{dataset.name} is tiny: {len(train_records)} training pictures. The model can learn "
+            f"them by heart; do not expect sense on others below some thousands."
+        )
+    tokenized = _tokenize(train_records)
+    if config.vocab_file:
+        vocabulary = Vocabulary.load(config.vocab_file)
+    else:
+        vocabulary = Vocabulary.build(tokenized.counts(), config.vocab_threshold)
+    train = _encode(tokenized, train_records, store, vocabulary, config.max_caption_length)
+    val = _encode(
+        _tokenize(val_records), val_records, store, vocabulary, config.max_caption_length
+    )
+    if not len(train) or not len(val):
+        raise DataError(f"{dataset.name}: no caption has a word in it")
+    report.note(
+        f"{len(train):,} captions of {len(train_records):,} pictures to train on, "
+        f"{len(val):,} of {len(val_records):,} to validate; {len(vocabulary):,} words"
+    )
+    return TrainingData(vocabulary, train, val, val_records, store)
+
+
+def _with_features(
+    records: Sequence[Record], store: FeatureStore, split: str, report: Reporter
+) -> Sequence[Record]:
+    broken = [record for record in records if record.image_id in store.failures]
+    if broken:
+        report.note(
+            f"{len(broken)} {split} pictures could not be read and are left out "
+            f"({broken[0].path}: {store.failures[broken[0].image_id]})"
+        )
+    usable = [record for record in records if record.image_id not in store.failures]
+    if not usable:
+        raise DataError(f"no usable {split} picture is left: run `showtell data inspect` on it")
+    return usable
+
+
+def _tokenize(records: Sequence[Record]) -> TokenizedCaptions:
+    return TokenizedCaptions.tokenize(chain.from_iterable(r.captions for r in records))
+
+
+def _encode(
+    captions: TokenizedCaptions,
+    records: Sequence[Record],
+    store: FeatureStore,
+    vocabulary: Vocabulary,
+    max_length: int,
+) -> Corpus:
+    rows = store.rows([record.image_id for record in records])
+    pictures = np.repeat(rows, [len(record.captions) for record in records])
+    return Corpus.encode(captions, pictures, vocabulary, max_length)

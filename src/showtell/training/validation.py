@@ -1,0 +1,57 @@
+"""What is measured after each epoch: loss, perplexity and the metrics on validation pictures."""
+
+import math
+
+import numpy as np
+import torch
+
+from showtell.captioner import Captioner
+from showtell.evaluation import evaluate_captioner, load_features
+from showtell.training.losses import cross_entropy
+from showtell.training.report import Reporter
+from showtell.training.setup import TrainingData
+from showtell.training.stop import StopNow, StopRequest
+
+BATCH_SIZE = 256  # captions; memory is no matter without gradients
+
+
+def validate(
+    captioner: Captioner, data: TrainingData, *, report: Reporter, stop: StopRequest
+) -> dict[str, float]:
+    """Measure a captioner whose decoder is in eval mode.
+
+    Returns:
+        ``val_loss`` in nats a token, ``val_perplexity`` and the metrics.
+
+    Raises:
+        StopNow: a stop was requested meanwhile.
+    """
+
+    def check(done: int, total: int) -> None:
+        if stop.requested:
+            raise StopNow
+        report.progress("validating", done, total, "pictures")
+
+    loss = validation_loss(captioner, data)
+    check(0, len(data.val_records))
+    evaluation = evaluate_captioner(captioner, data.val_records, data.store, progress=check)
+    perplexity = math.exp(min(loss, 700.0))
+    return {"val_loss": loss, "val_perplexity": perplexity, **evaluation.scores.metrics}
+
+
+@torch.inference_mode()
+def validation_loss(captioner: Captioner, data: TrainingData) -> float:
+    """Mean negative log-likelihood of a validation token in nats, each picture seen as view 0."""
+    corpus, device = data.val, captioner.runtime.device
+    total, count = 0.0, 0
+    order = np.argsort(corpus.lengths, kind="stable")
+    for start in range(0, len(order), BATCH_SIZE):
+        captions = order[start : start + BATCH_SIZE]
+        inputs, targets = corpus.tensors(captions, device)
+        regions = captioner.decoder.needs_regions
+        features = load_features(data.store, corpus.pictures[captions], regions=regions)
+        with captioner.runtime.autocast():
+            loss = cross_entropy(captioner.decoder, features.to(device), inputs, targets)
+        total += loss.nll.item() * loss.num_tokens
+        count += loss.num_tokens
+    return total / count
