@@ -7,9 +7,9 @@ Imports no torch, so that the command line answers at once.
 """
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -174,3 +174,18 @@ def _describe(error: ValidationError, path: Path | None) -> str:
             parts.append(f"{name} = {item['input']!r}: {item['msg'].lower()}")
     where = f" in {path}" if path else ""
     return f"wrong settings{where}: " + "; ".join(parts)
+
+
+SectionType = TypeVar("SectionType", bound=Section)
+
+
+def replace_settings(section: SectionType, changes: Mapping[str, Any]) -> SectionType:
+    """The same settings with some changed, checked like any others.
+
+    Raises:
+        ConfigError: naming every setting that is wrong.
+    """
+    try:
+        return type(section).model_validate(section.model_dump() | dict(changes))
+    except ValidationError as error:
+        raise ConfigError(_describe(error, None)) from None

@@ -6,7 +6,7 @@ training.
 """
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,13 +27,13 @@ class Features(NamedTuple):
     regions: Tensor | None = None
     mask: Tensor | None = None
 
-    def index(self, rows: Tensor) -> Self:
-        """The features of some pictures, in the order of ``rows`` (N,)."""
-        return self._make(None if part is None else part[rows] for part in self)
-
-    def to(self, device: torch.device | str) -> Self:
+    def to(self, device: torch.device | str) -> "Features":
         """The same features on another device."""
-        return self._make(None if part is None else part.to(device) for part in self)
+        return Features(
+            self.pooled.to(device),
+            None if self.regions is None else self.regions.to(device),
+            None if self.mask is None else self.mask.to(device),
+        )
 
 
 class Decoder(nn.Module, ABC):

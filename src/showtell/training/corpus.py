@@ -122,7 +122,7 @@ class Corpus:
         return inputs, targets
 
     def tensors(
-        self, captions: NDArray[np.int64], device: torch.device
+        self, captions: NDArray[np.int64], device: str
     ) -> tuple[Tensor, Tensor]:
         """``batch`` as tensors on ``device``."""
         inputs, targets = self.batch(captions)

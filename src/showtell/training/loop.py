@@ -135,7 +135,7 @@ class Run:
             progress.step += 1
             now = time.monotonic()
             progress.seconds = seconds_before + now - started
-            self._log_step(log, epoch, len(batches), len(batch), rate, loss)
+            self._log_step(log, epoch, batches, rate, loss)
             if now - last_save > 60 * config.training.save_minutes:
                 self._save("last", log=log)
                 last_save = now
@@ -175,9 +175,14 @@ class Run:
         return load_features(self.data.store, rows, views, regions=regions).to(self.runtime.device)
 
     def _log_step(
-        self, log: RunLog, epoch: int, num_steps: int, captions: int, rate: float, loss: CaptionLoss
+        self,
+        log: RunLog,
+        epoch: int,
+        batches: list[NDArray[np.int64]],
+        rate: float,
+        loss: CaptionLoss,
     ) -> None:
-        settings, step = self.config.training, self.progress.batch
+        settings, step, num_steps = self.config.training, self.progress.batch, len(batches)
         nll = loss.nll.item()
         line = step_line(epoch, settings.num_epochs, step, num_steps, nll)
         log.step(
@@ -195,7 +200,16 @@ class Run:
         )
         shown = step % settings.print_every == 0 or step == num_steps
         self.report.step(
-            StepReport(epoch, settings.num_epochs, step, num_steps, line, captions, shown)
+            StepReport(
+                epoch,
+                settings.num_epochs,
+                step,
+                num_steps,
+                line,
+                captions_done=min(step * settings.batch_size, len(self.data.train)),
+                captions_total=len(self.data.train),
+                shown=shown,
+            )
         )
 
     def _finish_epoch(self, log: RunLog, stop: StopRequest) -> None:

@@ -12,7 +12,7 @@ class StepReport:
         epoch, step: from 1; ``step`` counts within the epoch.
         num_epochs, num_steps: of the run, and of the epoch.
         line: the notebook's log line.
-        num_captions: captions in the step.
+        captions_done, captions_total: of the epoch.
         shown: whether ``print_every`` asks for the line.
     """
 
@@ -21,7 +21,8 @@ class StepReport:
     step: int
     num_steps: int
     line: str
-    num_captions: int
+    captions_done: int
+    captions_total: int
     shown: bool
 
 

@@ -38,13 +38,13 @@ class Progress:
 def pack(
     progress: Progress,
     optimizer: torch.optim.Optimizer,
-    device: torch.device,
+    device: str,
     log_offsets: dict[str, int],
     data_fingerprint: str,
 ) -> ResumeState:
     """Everything but the model's own weights."""
     tensors: dict[str, Tensor] = {"rng.cpu": torch.get_rng_state()}
-    if device.type == "cuda":
+    if device.startswith("cuda"):
         tensors["rng.cuda"] = torch.cuda.get_rng_state(device)
     for index, values in optimizer.state_dict()["state"].items():
         for name, value in values.items():
@@ -58,11 +58,11 @@ def pack(
 
 
 def unpack(
-    state: ResumeState, optimizer: torch.optim.Optimizer, device: torch.device
+    state: ResumeState, optimizer: torch.optim.Optimizer, device: str
 ) -> Progress:
     """Put the state back into ``optimizer`` and the random generators; give the progress."""
     torch.set_rng_state(state.tensors["rng.cpu"])
-    if device.type == "cuda" and "rng.cuda" in state.tensors:
+    if device.startswith("cuda") and "rng.cuda" in state.tensors:
         torch.cuda.set_rng_state(state.tensors["rng.cuda"], device)
     per_parameter: dict[int, dict[str, Any]] = {}
     for key, tensor in state.tensors.items():

@@ -1,0 +1,60 @@
+"""The command line. Each command parses, calls the library and prints; none holds logic.
+
+Nothing here imports torch before a command runs, so that ``--help`` answers at once.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from showtell import __version__
+from showtell.cli import caption, data, demo, evaluate, train
+from showtell.cli.errors import exit_code_for
+
+app = typer.Typer(
+    name="showtell",
+    help="Show it pictures, it tells what it sees.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"showtell {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Show it pictures, it tells what it sees."""
+
+
+app.command("demo")(demo.demo)
+app.add_typer(data.app, name="data")
+app.command("features")(data.features)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("score")(evaluate.score)
+app.command("caption")(caption.caption)
+
+
+def main() -> None:
+    """Run the command line; every error becomes one line and an exit code."""
+    debug = "--debug" in sys.argv
+    if debug:  # wherever it stands, it is meant for all
+        sys.argv.remove("--debug")
+    try:
+        app()
+    except Exception as error:
+        if debug:
+            raise
+        sys.exit(exit_code_for(error))

@@ -1,0 +1,84 @@
+"""Progress on standard error, for people; results go to standard output."""
+
+import sys
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from showtell.training.report import StepReport
+
+
+class ConsoleReporter:
+    """Draws notes, progress bars and the notebook's log lines; use it in a ``with``."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(compact=True),
+            console=self.console,
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        self._task: TaskID | None = None
+        self._name = ""
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def note(self, text: str) -> None:
+        """A sentence for the user."""
+        self.console.print(text, markup=False)
+
+    def progress(self, task: str, done: int, total: int, unit: str) -> None:
+        """Move the bar of ``task``; a new task takes the place of the one before."""
+        if task != self._name:
+            if self._task is not None:
+                self._progress.remove_task(self._task)
+            self._task, self._name = self._progress.add_task(task, speed=""), task
+        assert self._task is not None
+        speed = self._progress.tasks[0].speed
+        text = f"{speed:,.0f} {unit}/s" if speed else ""
+        self._progress.update(self._task, completed=done, total=total, speed=text)
+        if done >= total:
+            self._progress.remove_task(self._task)
+            self._task, self._name = None, ""
+
+    def watch(self, task: str, unit: str) -> Callable[[int, int], None]:
+        """A callback of (done, total) for library functions."""
+        return lambda done, total: self.progress(task, done, total, unit)
+
+    def step(self, report: StepReport) -> None:
+        """Move the epoch's bar; print the log line when it is due."""
+        task = f"epoch {report.epoch}/{report.num_epochs}"
+        self.progress(task, report.captions_done, report.captions_total, "captions")
+        if report.shown:
+            self.note(report.line)
+
+    def epoch(self, epoch: int, values: dict[str, Any]) -> None:
+        """One line of validation figures."""
+        shown = ("val_loss", "val_perplexity", "BLEU-4", "CIDEr-D")
+        figures = ", ".join(f"{name} {values[name]:.4f}" for name in shown if name in values)
+        self.note(f"Epoch {epoch} validation: {figures}")

@@ -1,0 +1,51 @@
+"""Options that several commands share."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="Captioned pictures: a COCO, Karpathy, CSV, TSV or JSONL file, a Flickr8k folder, "
+        "a folder of pictures with .txt sidecars, or `scenes` (built in).",
+    ),
+]
+Format = Annotated[
+    str | None, typer.Option("--format", help="The format of DATA, where it is ambiguous.")
+]
+Images = Annotated[
+    Path | None, typer.Option("--images", help="Where the pictures of DATA lie, if not beside it.")
+]
+Store = Annotated[
+    Path | None,
+    typer.Option("--store", help="Feature store to use; default: one in the cache folder."),
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
+Precision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")
+]
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Write there instead of standard output.")
+]
+Model = Annotated[str, typer.Option("--model", "-m", help="A run's folder or a checkpoint's.")]
+BeamSize = Annotated[
+    int | None, typer.Option("--beam-size", help="Hypotheses kept; 1 is greedy search.")
+]
+MaxLength = Annotated[int | None, typer.Option("--max-length", help="Words a caption at most.")]
+LengthPenalty = Annotated[
+    float | None, typer.Option("--length-penalty", help="Scores are log p / length**penalty.")
+]
+
+
+class SplitChoice(StrEnum):
+    """Which records to take."""
+
+    train = "train"
+    val = "val"
+    test = "test"
+    all = "all"

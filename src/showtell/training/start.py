@@ -1,0 +1,136 @@
+"""From what a user asks for to a run: settings, data, features, and what is kept of them."""
+
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+import torch
+
+from showtell import __version__
+from showtell.checkpoint import CONFIG, find_checkpoint
+from showtell.config import Config
+from showtell.data.fingerprint import dataset_fingerprint
+from showtell.data.records import Dataset
+from showtell.data.sources import load_dataset
+from showtell.data.splits import usable_splits
+from showtell.errors import CheckpointError, ConfigError, ShowtellError
+from showtell.feature_cache import features_for
+from showtell.files import write_json, write_text
+from showtell.models.encoders import build_encoder
+from showtell.runtime import Runtime, choose_runtime
+from showtell.training.loop import Run, TrainingResult
+from showtell.training.report import Reporter
+from showtell.training.setup import prepare
+
+RUN_FILE = "run.json"
+
+
+def start_training(
+    data: str,
+    folder: Path,
+    *,
+    report: Reporter,
+    config_file: Path | None = None,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    format: str | None = None,
+    images: Path | None = None,
+    store_folder: Path | None = None,
+    device: str = "auto",
+) -> TrainingResult:
+    """Train on ``data`` into ``folder``.
+
+    Args:
+        data: path, or ``scenes``.
+        overrides: ``section.key=value``.
+        resume: go on with the run in ``folder``, with its own settings.
+
+    Raises:
+        ShowtellError: anything that the user can mend; what was written stays.
+    """
+    config = _settings(folder, config_file, overrides, resume)
+    dataset = usable_splits(load_dataset(data, format=format, images=images))
+    for note in dataset.notes:
+        report.note(note)
+    for kind, count in dataset.problem_counts().items():
+        report.note(f"skipped: {count} x {kind} (`showtell data inspect` lists them)")
+    runtime = choose_runtime(device, config.training.precision)
+    report.note(runtime.describe())
+    encoder = build_encoder(config.encoder.name, weights=config.encoder.weights)
+    store = features_for(
+        dataset,
+        encoder,
+        runtime=runtime,
+        folder=store_folder,
+        views=config.encoder.views,
+        seed=config.seed,
+        report=report,
+    )
+    provenance = _provenance(config, dataset, encoder.fingerprint, encoder.pooled_size, runtime)
+    prepared = prepare(dataset, config.data, store, report)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not resume:
+        write_text(folder / CONFIG, config.to_toml())
+        write_json(folder / RUN_FILE, provenance)
+    return Run(
+        config=config,
+        data=prepared,
+        folder=folder,
+        runtime=runtime,
+        provenance=provenance,
+        report=report,
+        resume=resume,
+    ).run()
+
+
+def _settings(
+    folder: Path, config_file: Path | None, overrides: Sequence[str], resume: bool
+) -> Config:
+    if resume:
+        if config_file or overrides:
+            raise ConfigError(
+                "a resumed run keeps its own settings: leave -c and -s out, or start a new run"
+            )
+        if not (folder / CONFIG).is_file():
+            raise CheckpointError(f"{folder} holds no run to resume; start it without --resume")
+        return Config.load(folder / CONFIG)
+    if (folder / CONFIG).exists() or _has_checkpoint(folder):
+        raise CheckpointError(
+            f"{folder} already holds a run: add --resume to go on with it, or give another -o"
+        )
+    return Config.load(config_file, overrides)
+
+
+def _has_checkpoint(folder: Path) -> bool:
+    try:
+        find_checkpoint(folder)
+    except ShowtellError:
+        return False
+    return True
+
+
+def _provenance(
+    config: Config, dataset: Dataset, fingerprint: str, feature_size: int, runtime: Runtime
+) -> dict[str, Any]:
+    """What is needed to make a run again, and to refuse what does not belong to it."""
+    return {
+        "encoder_fingerprint": fingerprint,
+        "feature_size": feature_size,
+        "data": dataset.name,
+        "data_format": dataset.format,
+        "data_fingerprint": dataset_fingerprint(dataset),
+        "num_pictures": {s: len(dataset.split(s)) for s in ("train", "val", "test")},
+        "seed": config.seed,
+        "runtime": runtime.describe(),
+        "versions": {
+            "showtell": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "pillow": PIL.__version__,
+            "platform": platform.platform(),
+        },
+    }
