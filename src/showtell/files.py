@@ -40,3 +40,12 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any, *, indent: int | None = 2) -> None:
     """Write ``value`` as readable JSON, atomically."""
     write_text(path, json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+
+
+def cache_folder() -> Path:
+    """Where showtell keeps what it can make again: ``SHOWTELL_CACHE``, else the user's cache."""
+    if chosen := os.environ.get("SHOWTELL_CACHE"):
+        return Path(chosen)
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "showtell"
+    return Path.home() / ".cache" / "showtell"

@@ -1,12 +1,14 @@
 """What a data set is to the rest of showtell: records, and a list of what was wrong with it.
 
-Knows nothing of file formats (``sources.py``) or of pictures' contents (``features/images.py``).
+Knows nothing of file formats (``sources/``) or of pictures' contents (``features/images.py``).
 """
 
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
+
+from showtell.errors import DataError, unknown_name
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -62,3 +64,30 @@ class Dataset:
     def problem_counts(self) -> dict[str, int]:
         """How often each kind of problem was met, the most frequent first."""
         return dict(Counter(problem.kind for problem in self.problems).most_common())
+
+    def split_counts(self) -> dict[Split, int]:
+        """How many pictures each split has; splits without one are left out."""
+        counts = Counter(record.split for record in self.records)
+        return {split: counts[split] for split in SPLITS if counts[split]}
+
+    def select(self, split: str) -> tuple[Record, ...]:
+        """The records of ``train``, ``val`` or ``test``, or every record for ``all``.
+
+        Raises:
+            DataError: the name is no split, or the split has no picture.
+        """
+        if split == "all":
+            return self.records
+        for known in SPLITS:
+            if split == known:
+                records = self.split(known)
+                break
+        else:
+            raise DataError(unknown_name("split", split, (*SPLITS, "all")))
+        if not records:
+            there = ", ".join(f"{name} {count:,}" for name, count in self.split_counts().items())
+            raise DataError(
+                f"{self.name} has no {split!r} split; pictures in each split: {there}; "
+                "--split all takes every one"
+            )
+        return records

@@ -1,0 +1,189 @@
+"""Gathering one source's pictures and captions into a ``Dataset``.
+
+Every source reads its own format and tells a ``Collector`` what it found. What cannot be used
+is skipped, counted and listed here, by the same rules for all of them.
+"""
+
+from collections import Counter
+from pathlib import Path
+
+from showtell.data.pictures import PictureFinder, leaves_folder
+from showtell.data.reading import is_text, printable
+from showtell.data.records import Dataset, Problem, Record, Split
+from showtell.data.splits import describe_counts, hash_split
+from showtell.errors import DataError
+
+
+class Draft:
+    """A picture that exists, while its captions are gathered."""
+
+    __slots__ = ("captions", "file_name", "image_id", "path", "split")
+
+    def __init__(self, image_id: str, file_name: str, path: Path, split: Split | None) -> None:
+        self.image_id = image_id
+        self.file_name = file_name
+        self.path = path
+        self.split = split
+        self.captions: list[str] = []
+
+
+class Collector:
+    """Pictures, captions and problems of one data set while it is read.
+
+    Args:
+        name: What the user called the data set.
+        source: The source's name, a key of ``SOURCES``.
+        finder: Where pictures are looked for.
+        own_paths: The user wrote the paths for this machine, so a path may be absolute or
+            climb with ``..``. In published annotations such a path is a problem.
+    """
+
+    def __init__(
+        self, name: str, source: str, finder: PictureFinder, *, own_paths: bool = False
+    ) -> None:
+        self.name = name
+        self.source = source
+        self.finder = finder
+        self.problems: list[Problem] = []
+        self.notes: list[str] = []
+        self._own_paths = own_paths
+        self._drafts: dict[str, Draft | None] = {}
+        self._id_of_path: dict[Path, str] = {}
+        self._num_outside = 0
+        self._missing_example = ""
+
+    def problem(self, kind: str, where: str, detail: str = "") -> None:
+        """List one thing that was skipped."""
+        self.problems.append(Problem(kind, printable(where), printable(detail)))
+
+    def known(self, image_id: str) -> bool:
+        """Whether a picture of this id was met, usable or not."""
+        return image_id in self._drafts
+
+    def draft(self, image_id: str) -> Draft | None:
+        """The picture of this id; None where it was skipped or never met."""
+        return self._drafts.get(image_id)
+
+    def add_picture(self, image_id: str, file_name: str, split: Split | None) -> Draft | None:
+        """Take a picture entry; None, and a problem listed, where it cannot be used."""
+        if image_id in self._drafts:
+            self.problem("duplicate id", image_id, f"{file_name} skipped, the first entry is kept")
+            return None
+        if not (image_id and is_text(image_id)):
+            self.problem("bad id", image_id, f"of {file_name}: empty, or not valid Unicode")
+            return None
+        self._drafts[image_id] = None
+        path = self._locate(image_id, file_name)
+        if path is None:
+            return None
+        other = self._id_of_path.setdefault(path, image_id)
+        if other != image_id:
+            self.problem("two ids for one picture", image_id, f"{path} is already {other}")
+            return None
+        draft = Draft(image_id, file_name, path, split)
+        self._drafts[image_id] = draft
+        return draft
+
+    def skip_picture(self, image_id: str, kind: str, detail: str = "") -> None:
+        """List a problem of a picture that is then left out with all of its captions."""
+        self._drafts[image_id] = None
+        self.problem(kind, image_id, detail)
+
+    def _locate(self, image_id: str, file_name: str) -> Path | None:
+        if leaves_folder(file_name):
+            if not self._own_paths:
+                self.problem(
+                    "path outside the picture folder",
+                    image_id,
+                    f"{file_name}: published annotations may not name files elsewhere",
+                )
+                return None
+            self._num_outside += 1
+        path = self.finder.find(file_name)
+        if path is None:
+            self._missing_example = self._missing_example or file_name
+            web = file_name.startswith(("http://", "https://"))
+            detail = f"{file_name} is a web address; download it first" if web else file_name
+            self.problem("missing picture", image_id, detail)
+        return path
+
+    def add_caption(self, draft: Draft, caption: object, where: str | None = None) -> None:
+        """Take one caption of a picture, stripped; an empty or odd one is a problem."""
+        if not isinstance(caption, str):
+            detail = f"a {type(caption).__name__} where a caption was expected"
+            self.problem("caption is not text", where or draft.image_id, detail)
+            return
+        text = caption.strip()
+        if not text:
+            self.problem("empty caption", where or draft.image_id)
+        elif not is_text(text):
+            self.problem("caption is not text", where or draft.image_id, "not valid Unicode")
+        else:
+            draft.captions.append(text)
+
+    def finish(self) -> Dataset:
+        """The data set, its split drawn where no picture had one.
+
+        Raises:
+            DataError: nothing usable is left, or no picture is where it was looked for.
+        """
+        usable = self._captioned()
+        if usable and not any(draft.split for draft in usable):
+            self._draw_split(usable)
+        records = []
+        for draft in usable:
+            if draft.split is None:
+                self.problem("no split", draft.image_id, "others say theirs; skipped")
+                continue
+            captions = tuple(draft.captions)
+            records.append(Record(draft.image_id, draft.path, captions, draft.split))
+        if not records:
+            raise DataError(self._why_empty())
+        if self._num_outside:
+            self.notes.append(
+                f"{self._num_outside:,} picture paths are absolute or climb with '..'; "
+                "they were followed as written"
+            )
+        if self.finder.num_loose:
+            self.notes.append(
+                f"{self.finder.num_loose:,} pictures were found under names that differ from the "
+                "annotations' in upper and lower case or in Unicode form"
+            )
+        return Dataset(
+            self.name, self.source, tuple(records), tuple(self.problems), tuple(self.notes)
+        )
+
+    def _captioned(self) -> list[Draft]:
+        usable = []
+        for draft in self._drafts.values():
+            if draft is None:
+                continue
+            if draft.captions:
+                usable.append(draft)
+            else:
+                self.problem("image without captions", draft.image_id, str(draft.path))
+        return usable
+
+    def _draw_split(self, drafts: list[Draft]) -> None:
+        splits = hash_split(draft.image_id for draft in drafts)
+        for draft in drafts:
+            draft.split = splits[draft.image_id]
+        self.notes.append(
+            "the data says no split, so one was drawn by the hash of the ids: "
+            + describe_counts(splits.values())
+        )
+
+    def _why_empty(self) -> str:
+        counts = Counter(problem.kind for problem in self.problems)
+        num_missing = counts["missing picture"]
+        if num_missing and num_missing >= len(self._drafts) // 2:
+            return (
+                f"{self.name}: none of its {len(self._drafts):,} pictures is there; looked for "
+                f"{printable(self._missing_example)!r} in {self.finder.describe()}; "
+                "say where the pictures are with --images DIR"
+            )
+        found = ", ".join(f"{kind} {count:,}" for kind, count in counts.most_common())
+        return (
+            f"{self.name} ({self.source}) holds no captioned picture: "
+            f"{len(self._drafts):,} pictures listed; {found or 'nothing else found'}"
+        )

@@ -1,0 +1,104 @@
+"""Reading text and JSON so that whatever is wrong with a file is one line with its place.
+
+Knows nothing of what the files mean.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from showtell.errors import DataError
+
+
+def is_text(value: str) -> bool:
+    """Whether a string can be written as UTF-8 (JSON escapes and odd file names may not be)."""
+    if value.isascii():
+        return True
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def printable(value: str) -> str:
+    """A string on one line that any terminal and any UTF-8 file takes."""
+    safe = value.encode("utf-8", "backslashreplace").decode("utf-8")
+    return safe if safe.isprintable() else "".join(map(_escape, safe))
+
+
+def _escape(character: str) -> str:
+    return character if character.isprintable() else repr(character)[1:-1]
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 file as text, without its byte-order mark.
+
+    Raises:
+        DataError: the file is missing, is a folder, cannot be read, or is not UTF-8.
+    """
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"no file {path}") from None
+    except IsADirectoryError:
+        raise DataError(f"{path} is a folder, expected a file") from None
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path}:{line}: byte {error.object[error.start]:#04x} is not UTF-8; "
+            "save the file as UTF-8"
+        ) from None
+
+
+def parse_json(text: str, path: Path, first_line: int = 1) -> Any:
+    """The value of a JSON text that begins on ``first_line`` of ``path``.
+
+    Raises:
+        DataError: naming ``path:line:column``.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        line = first_line + error.lineno - 1
+        raise DataError(f"{path}:{line}:{error.colno}: bad JSON: {error.msg}") from None
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits; 1,000 brackets
+        raise DataError(f"{path}:{first_line}: JSON that cannot be read: {error}") from None
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file.
+
+    Raises:
+        DataError: as ``read_text`` and ``parse_json``.
+    """
+    return parse_json(read_text(path), path)
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The object of a JSON file whose top level must be one.
+
+    Raises:
+        DataError: as ``read_json``, or the top level is something else.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: expected a JSON object, found a {type(value).__name__}")
+    return value
+
+
+def json_list(value: dict[str, Any], key: str, path: Path) -> list[Any]:
+    """The list under ``key``.
+
+    Raises:
+        DataError: it is missing or no list; the keys that are there are named.
+    """
+    found = value.get(key)
+    if isinstance(found, list):
+        return found
+    keys = ", ".join(printable(name) for name in list(value)[:12]) or "none"
+    raise DataError(f"{path}: expected a list {key!r} at the top level; found keys: {keys}")

@@ -1,0 +1,106 @@
+"""The built-in data set: coloured shapes on everyday backgrounds, five captions each.
+
+Rendered by our own code on first use, from nothing but each picture's name, so that
+``train-00017`` is the same on every machine and however many pictures are asked for.
+
+Left and right are facts here: a picture that is flipped in training no longer fits its captions,
+so features of ``scenes`` are to be taken without flips.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+
+from showtell.data.records import Record, Split
+from showtell.data.scenes.draw import paint
+from showtell.data.scenes.words import describe
+from showtell.data.scenes.world import KINDS, Scene, draw_scene
+from showtell.files import cache_folder
+
+VERSION = 1  # raise it with any change to what is drawn or said: it names the cache folder
+SEED = 2015
+NUM_TRAIN = 1_600
+HELD_OUT_PREFIX = "heldout-"
+MIN_TEST = 10  # one of each kind of scene, however small the set
+
+Progress = Callable[[int, int], None]
+
+
+def is_held_out(image_id: str) -> bool:
+    """Whether a test picture shows a combination that no training picture shows."""
+    return image_id.startswith(HELD_OUT_PREFIX)
+
+
+def image_ids(num_train: int = NUM_TRAIN) -> Iterator[tuple[str, Split]]:
+    """The ids and splits of a set: an eighth of train each as val and test, half that held out."""
+    num_test = max(MIN_TEST, num_train // 8)
+    counts: tuple[tuple[str, Split, int], ...] = (
+        ("train-", "train", num_train),
+        ("val-", "val", num_test),
+        ("test-", "test", num_test),
+        (HELD_OUT_PREFIX, "test", max(MIN_TEST, num_test // 2)),
+    )
+    for prefix, split, count in counts:
+        for number in range(count):
+            yield f"{prefix}{number:05d}", split
+
+
+def scene_of(image_id: str) -> tuple[Scene, Random]:
+    """The facts of a picture, and its generator as it stands after they were drawn."""
+    random = Random(f"showtell scenes {VERSION} {SEED} {image_id}")
+    kind = KINDS[int(image_id.rpartition("-")[2]) % len(KINDS)]
+    return draw_scene(random, kind, held_out=is_held_out(image_id)), random
+
+
+def scenes_folder() -> Path:
+    """Where the rendered pictures are kept."""
+    return cache_folder() / "scenes" / f"v{VERSION}-seed{SEED}"
+
+
+def render_scenes(
+    num_train: int = NUM_TRAIN, *, progress: Progress | None = None
+) -> tuple[Record, ...]:
+    """The records of a set, after painting what pictures of it the cache lacks.
+
+    Each picture is written under a temporary name and renamed, so processes may render at the
+    same time, and one that was killed is gone on with where it stopped.
+
+    Args:
+        num_train: How many training pictures; the other splits follow from it.
+        progress: Called with how many pictures are there, and of how many.
+
+    Raises:
+        OSError: the cache folder cannot be written.
+    """
+    folder = scenes_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with os.scandir(folder) as entries:
+        # An empty file is what a machine that lost power leaves of one.
+        there = {entry.name for entry in entries if entry.stat().st_size}
+    ids = list(image_ids(num_train))
+    records = []
+    for number, (image_id, split) in enumerate(ids, 1):
+        scene, random = scene_of(image_id)
+        captions = describe(scene, random)
+        path = folder / f"{image_id}.png"
+        if path.name not in there:
+            _write(path, scene, random)
+        records.append(Record(image_id, path, captions, split))
+        if progress is not None:
+            progress(number, len(ids))
+    return tuple(records)
+
+
+def _write(path: Path, scene: Scene, random: Random) -> None:
+    # Not files.atomic_write: flushing 2,000 small files to the disk one by one takes half a
+    # minute on slow disks, and what is lost here is painted again.
+    handle, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            paint(scene, random).save(file, "PNG", compress_level=1)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

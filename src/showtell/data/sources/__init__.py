@@ -1,0 +1,115 @@
+"""Every format that data comes in, and the one door to them: ``load_dataset``.
+
+A new format is a module with a ``SOURCE`` and a line in ``SOURCES``; the contract tests then
+run over it.
+"""
+
+import os
+from collections import Counter
+from difflib import get_close_matches
+from pathlib import Path
+
+from showtell.data.reading import parse_json, printable, read_text
+from showtell.data.records import Dataset
+from showtell.data.sources import coco, flickr8k, folder, jsonl, karpathy, scenes, table
+from showtell.data.sources.base import Source
+from showtell.errors import DataError, unknown_name
+
+SOURCES: dict[str, Source] = {
+    source.name: source
+    for source in (
+        coco.SOURCE,
+        karpathy.SOURCE,
+        flickr8k.SOURCE,
+        folder.SOURCE,
+        table.SOURCE,
+        jsonl.SOURCE,
+        scenes.SOURCE,
+    )
+}
+ALIASES = {"tsv": "csv"}
+
+
+def load_dataset(
+    data: str | Path, *, format: str | None = None, images: Path | None = None
+) -> Dataset:
+    """Read captioned pictures, whatever their format.
+
+    Args:
+        data: A file or folder, or ``scenes`` or ``scenes:NUMBER`` for the built-in set (a folder
+            of that name is ``./scenes``, given as a string).
+        format: A key of ``SOURCES`` where the format is not to be recognised.
+        images: The folder of the pictures where they are not in the usual places.
+
+    Raises:
+        DataError: there is no such data, its format cannot be told, it cannot be read, or
+            nothing usable is in it.
+    """
+    text = os.fspath(data)
+    if images is not None and not Path(images).is_dir():
+        raise DataError(f"--images {images} is not a folder; give the folder of the pictures")
+    if format is not None:
+        name = ALIASES.get(format, format)
+        if name not in SOURCES:
+            raise DataError(unknown_name("format", format, [*SOURCES, *ALIASES]))
+        source = SOURCES[name]
+    elif scenes.is_scenes(text):
+        source = scenes.SOURCE
+    else:
+        source = recognise(Path(text))
+    if source is not scenes.SOURCE and not os.path.exists(text):
+        raise DataError(_nothing_there(Path(text)))
+    return source.load(Path(text), Path(images) if images is not None else None)
+
+
+def recognise(path: Path) -> Source:
+    """The one source whose format lies at ``path``.
+
+    Raises:
+        DataError: nothing is there, or no source or several recognise it; the message says
+            what was found, what was looked for and which formats there are.
+    """
+    if not os.path.exists(path):
+        raise DataError(_nothing_there(path))
+    found = [source for source in SOURCES.values() if source.matches(path)]
+    if len(found) == 1:
+        return found[0]
+    formats = ", ".join(SOURCES)
+    if found:
+        several = "; ".join(f"{source.name} ({source.looks_for})" for source in found)
+        raise DataError(
+            f"{path} could be read as {several}; say which with --format (one of {formats})"
+        )
+    if path.suffix.lower() == ".json":
+        parse_json(read_text(path), path)  # a broken file is told of by its line
+    looked_for = "; ".join(
+        f"{source.name}: {source.looks_for}" for source in SOURCES.values() if source.looks_for
+    )
+    raise DataError(
+        f"cannot tell the format of {path}: found {_what_lies_at(path)}; looked for {looked_for}; "
+        f"say which with --format (one of {formats})"
+    )
+
+
+def _nothing_there(path: Path) -> str:
+    near = get_close_matches(str(path), ["scenes"], n=1)
+    hint = " (did you mean the built-in set, scenes?)" if near else ""
+    return (
+        f"no data at {path}{hint}; expected a file or folder in one of the formats "
+        f"{', '.join(SOURCES)}, or scenes for the built-in set"
+    )
+
+
+def _what_lies_at(path: Path) -> str:
+    if not path.is_dir():
+        kind = f"a {path.suffix} file" if path.suffix else "a file without an ending"
+        return f"{kind} of {path.stat().st_size:,} bytes"
+    endings: Counter[str] = Counter()
+    with os.scandir(path) as entries:
+        for entry in entries:
+            ending = os.path.splitext(entry.name)[1] or "other"
+            endings["folders" if entry.is_dir() else ending] += 1
+    if not endings:
+        return "an empty folder"
+    counts = ", ".join(f"{count:,} {printable(kind)}" for kind, count in endings.most_common(6))
+    return f"a folder with {counts}"

@@ -1,0 +1,203 @@
+"""COCO captions: ``annotations/captions_train2017.json`` and its pictures.
+
+Takes one annotations file, the folder ``annotations`` or the folder above it (train and val are
+joined). The split is what the file's name says. Format: https://cocodataset.org/#format-data
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from showtell.data.collect import Collector
+from showtell.data.pictures import PictureFinder
+from showtell.data.reading import json_list, printable, read_json_object
+from showtell.data.records import Dataset, Split
+from showtell.data.sources.base import Source, peek, picture_finder
+from showtell.data.splits import split_of
+from showtell.errors import DataError
+
+PICTURE_FOLDERS = ("val2017", "train2017", "val2014", "train2014", "test2015", "test2017")
+_SPLIT_IN_NAME = re.compile(r"(?<![a-z])(train|val|valid|validation|dev|test)(?![a-z])")
+_FOLDER_IN_NAME = re.compile(r"(train|val|test)20\d\d")
+_PREFIX_OF_2014 = re.compile(r"^COCO_(train|val)2014_")
+_OFFICIAL = re.compile(r"^captions_(train|val)(20\d\d)\.json$")
+
+
+def matches(path: Path) -> bool:
+    """A folder with ``captions_*.json``, or a JSON with ``images`` whose captions stand apart."""
+    if path.is_dir():
+        return bool(_annotation_files(path))
+    if path.suffix.lower() != ".json":
+        return False
+    text = peek(path)
+    if '"sentences"' in text or text.lstrip("\ufeff \t\r\n").startswith("["):
+        return False
+    return '"images"' in text or '"annotations"' in text
+
+
+def load(path: Path, images: Path | None) -> Dataset:
+    """Read one annotations file or a folder of them.
+
+    Raises:
+        DataError: no such file, not COCO captions, or no picture is found.
+    """
+    files, note = _choose(path) if path.is_dir() else ([path], "")
+    finder = coco_pictures(files[0].parent, images, [file.stem for file in files])
+    collector = Collector(str(path), "coco", finder)
+    if note:
+        collector.notes.append(note)
+    renamed = 0
+    for file in files:
+        renamed += _read(file, collector)
+    if renamed:
+        collector.notes.append(renamed_note(renamed))
+    return collector.finish()
+
+
+def coco_pictures(folder: Path, images: Path | None, stems: list[str]) -> PictureFinder:
+    """Looks beside the annotations, above them, and in ``images``; the named year's folder first.
+
+    Args:
+        folder: Where the annotations lie.
+        images: The user's word, or None.
+        stems: Names of the annotation files, which may say ``val2017``.
+    """
+    found = (_FOLDER_IN_NAME.search(stem) for stem in stems)
+    named = [match[0] for match in found if match]
+    above = folder.resolve().parent if folder == Path() else folder.parent
+    bases = [folder, above, folder / "images", above / "images"]
+    return picture_finder(images, bases, dict.fromkeys([*named, *PICTURE_FOLDERS]))
+
+
+def name_of_2017(finder: PictureFinder, file_name: str) -> str | None:
+    """The 2017 release's name of a 2014 picture, where only that one is there.
+
+    COCO's two releases hold the same pictures; ``COCO_val2014_000000000042.jpg`` became
+    ``000000000042.jpg``. Karpathy's split goes by the old names.
+    """
+    shorter = _PREFIX_OF_2014.sub("", file_name)
+    if shorter == file_name or finder.find(file_name) is not None:
+        return None
+    return shorter if finder.find(shorter) is not None else None
+
+
+def renamed_note(num_renamed: int) -> str:
+    """What is said where ``name_of_2017`` was needed."""
+    return (
+        f"{num_renamed:,} pictures of the 2014 release were found under their 2017 names "
+        "(COCO renamed the same pictures)"
+    )
+
+
+def _annotation_files(folder: Path) -> list[Path]:
+    for place in (folder / "annotations", folder):
+        files = sorted(place.glob("captions_*.json"))
+        if files:
+            return files
+    return []
+
+
+def _choose(folder: Path) -> tuple[list[Path], str]:
+    """The files of one release, and a note where there was a choice."""
+    files = _annotation_files(folder)
+    years: dict[str, list[Path]] = {}
+    for file in files:
+        if match := _OFFICIAL.match(file.name):
+            years.setdefault(match[2], []).append(file)
+    if not years and len(files) == 1:
+        return files, ""
+    if not years:
+        names = ", ".join(printable(file.name) for file in files[:6])
+        found = f"of several: {names}" if files else "captions_train2017.json or the like"
+        raise DataError(
+            f"{folder} has no official COCO captions file; give one annotations file {found}"
+        )
+    if len(years) == 1:
+        return next(iter(years.values())), ""
+    roots = {folder, files[0].parent.parent}
+    with_pictures = [
+        year
+        for year in years
+        if any((root / f"{split}{year}").is_dir() for root in roots for split in ("train", "val"))
+    ]
+    year = max(with_pictures or years)
+    return years[year], (
+        f"{folder} holds captions of {' and '.join(sorted(years))}, which are of the same "
+        f"pictures; those of {year} were read"
+    )
+
+
+def _split_of_file(path: Path) -> Split | None:
+    match = _SPLIT_IN_NAME.search(path.stem.lower())
+    return split_of(match[1]) if match else None
+
+
+def _read(path: Path, collector: Collector) -> int:
+    """Add one file's pictures and captions; how many were found under another name."""
+    value = read_json_object(path)
+    if "annotations" not in value and "images" in value:
+        raise DataError(f"{path} lists pictures without captions; give a captions_*.json")
+    pictures = json_list(value, "images", path)
+    annotations = json_list(value, "annotations", path)
+    renamed = _add_pictures(pictures, _split_of_file(path), collector)
+    num_captions = _add_captions(annotations, collector)
+    if annotations and not num_captions:
+        raise DataError(
+            f"{path}: none of its {len(annotations):,} annotations has a caption (COCO's "
+            "instances or keypoints file?); give captions_*.json"
+        )
+    return renamed
+
+
+def _add_pictures(pictures: list[Any], split: Split | None, collector: Collector) -> int:
+    renamed = 0
+    for entry in pictures:
+        try:
+            image_id, file_name = entry["id"], entry["file_name"]
+        except (KeyError, TypeError):
+            collector.problem("bad image entry", _short(entry), "needs id and file_name")
+            continue
+        if not isinstance(file_name, str) or not _is_id(image_id):
+            collector.problem("bad image entry", _short(entry), "id or file_name is of no use")
+            continue
+        if file_name.startswith("COCO_") and (other := name_of_2017(collector.finder, file_name)):
+            file_name = other
+            renamed += 1
+        collector.add_picture(str(image_id), file_name, split)
+    return renamed
+
+
+def _add_captions(annotations: list[Any], collector: Collector) -> int:
+    """Add the captions; how many entries had one, usable or not."""
+    num_captions = 0
+    for entry in annotations:
+        try:
+            caption, image_id = entry["caption"], str(entry["image_id"])
+        except (KeyError, TypeError):
+            collector.problem("bad annotation", _short(entry), "needs image_id and caption")
+            continue
+        num_captions += 1
+        draft = collector.draft(image_id)
+        if draft is not None:
+            collector.add_caption(draft, caption)
+        elif not collector.known(image_id):
+            collector.problem("annotation without its image", image_id, _short(caption))
+    return num_captions
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, (int, str)) and not isinstance(value, bool)
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+SOURCE = Source(
+    name="coco",
+    description="COCO captions: an annotations JSON, or the folder that holds annotations/",
+    looks_for="annotations/captions_*.json, or a JSON with images and annotations",
+    matches=matches,
+    load=load,
+)

@@ -1,0 +1,137 @@
+"""A folder of pictures, each with a text file of the same name: one caption a line.
+
+``cat.jpg`` goes with ``cat.txt`` (or ``cat.jpg.txt``). Folders within are read as well; those
+named train, val or test at the top say the split.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from showtell.data.collect import Collector
+from showtell.data.pictures import PictureFinder, is_picture_name, is_plain_file
+from showtell.data.reading import is_text, read_text
+from showtell.data.records import Dataset
+from showtell.data.sources.base import Source
+from showtell.data.splits import split_of
+from showtell.errors import DataError
+
+MAX_FOLDERS_PEEKED = 200
+
+
+def matches(path: Path) -> bool:
+    """A folder in which some picture has its text file; looks into the first folders only."""
+    if not path.is_dir():
+        return False
+    for number, (_, names) in enumerate(_walk(path)):
+        if number >= MAX_FOLDERS_PEEKED:
+            return False
+        there = set(names)
+        if any(is_picture_name(name) and _sidecar(name, there) for name in names):
+            return True
+    return False
+
+
+def load(path: Path, images: Path | None) -> Dataset:
+    """Read every picture under ``path``; sidecars lie beside them, or under ``images``' twin.
+
+    Args:
+        path: The folder with the sidecars.
+        images: A folder of the same inner layout with the pictures, or None.
+
+    Raises:
+        DataError: no folder, or no picture in it has a caption.
+    """
+    if not path.is_dir():
+        raise DataError(f"{path} is not a folder; the folder format takes one with pictures in it")
+    root = images or path
+    collector = Collector(str(path), "folder", PictureFinder([root]))
+    for place, names in _walk(root):
+        texts = set(names) if root == path else _file_names(path / place)
+        used = set()
+        for name in names:
+            if not is_picture_name(name):
+                continue
+            sidecar = _sidecar(name, texts)
+            used.add(sidecar)
+            relative = (place / name).as_posix()
+            _add(path, relative, path / place / sidecar if sidecar else None, collector)
+        for name in sorted(texts):
+            if name.endswith(".txt") and name not in used and used:
+                where = (place / name).as_posix()
+                collector.problem("annotation without its image", where, "no picture of that name")
+    return collector.finish()
+
+
+def _add(root: Path, relative: str, sidecar: Path | None, collector: Collector) -> None:
+    if not is_text(relative):
+        collector.problem("bad file name", relative, "not UTF-8; rename the file")
+        return
+    if sidecar is None:
+        collector.skip_picture(relative, "image without captions", "no text file beside it")
+        return
+    try:
+        lines = read_text(sidecar).splitlines()
+    except DataError as error:
+        collector.skip_picture(relative, "unreadable captions", str(error))
+        return
+    top, _, rest = relative.partition("/")
+    draft = collector.add_picture(relative, relative, split_of(top) if rest else None)
+    if draft is not None:
+        for line in lines:
+            if line.strip():  # a blank line between captions is a matter of style
+                collector.add_caption(draft, line)
+
+
+def _sidecar(picture: str, names: set[str]) -> str:
+    stem = os.path.splitext(picture)[0]
+    for candidate in (f"{stem}.txt", f"{picture}.txt", f"{stem}.TXT"):
+        if candidate in names:
+            return candidate
+    return ""
+
+
+def _file_names(folder: Path) -> set[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if is_plain_file(entry)}
+    except OSError:
+        return set()
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Each folder's path from ``root`` and its files' names, sorted; links followed, no loops.
+
+    Hidden files and folders are left out (``.git``, macOS's ``._cat.jpg``).
+    """
+    seen: set[str] = set()
+    waiting = [Path()]
+    while waiting:
+        place = waiting.pop()
+        real = os.path.realpath(root / place)
+        if real in seen:
+            continue
+        seen.add(real)
+        files, folders = [], []
+        try:
+            with os.scandir(root / place) as entries:
+                for entry in entries:
+                    if entry.name.startswith((".", "__MACOSX")):
+                        continue
+                    if is_plain_file(entry):
+                        files.append(entry.name)
+                    elif entry.is_dir():
+                        folders.append(entry.name)
+        except OSError as error:
+            raise DataError(f"cannot list {root / place}: {error.strerror}") from None
+        yield place, sorted(files)
+        waiting.extend(place / name for name in sorted(folders, reverse=True))
+
+
+SOURCE = Source(
+    name="folder",
+    description="a folder of pictures with .txt files beside them, one caption a line",
+    looks_for="pictures with a .txt of the same name",
+    matches=matches,
+    load=load,
+)

@@ -1,0 +1,102 @@
+"""Karpathy's split files: ``dataset_coco.json``, ``dataset_flickr8k.json`` and their kin.
+
+One JSON with every picture's sentences and split; ``restval`` joins train. From Karpathy and
+Fei-Fei 2015, "Deep Visual-Semantic Alignments for Generating Image Descriptions".
+"""
+
+from pathlib import Path
+from typing import Any
+
+from showtell.data.collect import Collector
+from showtell.data.reading import json_list, read_json_object
+from showtell.data.records import Dataset
+from showtell.data.sources import coco
+from showtell.data.sources.base import Source, peek, picture_finder
+from showtell.data.splits import KNOWN_SPLIT_NAMES, split_of
+from showtell.errors import DataError
+
+PICTURE_FOLDERS = (
+    *("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset", "flickr30k-images"),
+    *("flickr30k_images", *coco.PICTURE_FOLDERS),
+)
+
+
+def matches(path: Path) -> bool:
+    """A JSON whose pictures hold their sentences, or a folder with one ``dataset_*.json``."""
+    if path.is_dir():
+        # Flickr8k's own token file says the same; where it lies, that source is meant.
+        return len(_split_files(path)) == 1 and not any(path.glob("*.token*"))
+    return path.suffix.lower() == ".json" and '"sentences"' in peek(path)
+
+
+def load(path: Path, images: Path | None) -> Dataset:
+    """Read a split file, or the only one of a folder.
+
+    Raises:
+        DataError: no such file, not a split file, or no picture is found.
+    """
+    file = _only_file(path) if path.is_dir() else path
+    value = read_json_object(file)
+    pictures = json_list(value, "images", file)
+    folder = file.parent
+    above = folder.resolve().parent if folder == Path() else folder.parent
+    bases = [folder, above, folder / "images", above / "images"]
+    collector = Collector(str(path), "karpathy", picture_finder(images, bases, PICTURE_FOLDERS))
+    renamed = sum(_add(entry, collector) for entry in pictures)
+    if renamed:
+        collector.notes.append(coco.renamed_note(renamed))
+    return collector.finish()
+
+
+def _split_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("dataset_*.json"))
+
+
+def _only_file(folder: Path) -> Path:
+    files = _split_files(folder)
+    if len(files) != 1:
+        names = ", ".join(file.name for file in files) or "none"
+        raise DataError(
+            f"{folder} should hold one Karpathy split file dataset_*.json, found {names}; "
+            "give the file"
+        )
+    return files[0]
+
+
+def _add(entry: Any, collector: Collector) -> bool:
+    """Add one picture with its sentences; whether it was found under another name."""
+    if not (isinstance(entry, dict) and isinstance(entry.get("filename"), str)):
+        collector.problem("bad image entry", str(entry)[:80], "needs filename and sentences")
+        return False
+    folder, name = entry.get("filepath"), entry["filename"]
+    # COCO results go by COCO's ids; the Flickr sets have none but their file names.
+    image_id = str(entry.get("cocoid", name))
+    split = split_of(str(entry.get("split")))
+    if split is None:
+        given = entry.get("split")
+        detail = f"{given!r}; known: {KNOWN_SPLIT_NAMES}"
+        collector.skip_picture(image_id, "unknown split", detail)
+        return False
+    other = coco.name_of_2017(collector.finder, name) if name.startswith("COCO_") else None
+    if other is not None:
+        file_name = other
+    elif isinstance(folder, str) and folder and collector.finder.find(f"{folder}/{name}"):
+        file_name = f"{folder}/{name}"
+    else:
+        file_name = name
+    draft = collector.add_picture(image_id, file_name, split)
+    sentences = entry.get("sentences")
+    if draft is not None:
+        for sentence in sentences if isinstance(sentences, list) else ():
+            raw = sentence.get("raw") if isinstance(sentence, dict) else sentence
+            collector.add_caption(draft, raw)
+    return other is not None
+
+
+SOURCE = Source(
+    name="karpathy",
+    description="Karpathy's split JSON (dataset_coco.json, dataset_flickr8k.json, ...)",
+    looks_for="a JSON whose images hold their sentences (dataset_*.json)",
+    matches=matches,
+    load=load,
+)
