@@ -19,7 +19,7 @@ class Draft:
 
     __slots__ = ("captions", "file_name", "image_id", "path", "split")
 
-    def __init__(self, image_id: str, file_name: str, path: Path, split: Split | None) -> None:
+    def __init__(self, image_id: str, file_name: str, path: str, split: Split | None) -> None:
         self.image_id = image_id
         self.file_name = file_name
         self.path = path
@@ -48,7 +48,7 @@ class Collector:
         self.notes: list[str] = []
         self._own_paths = own_paths
         self._drafts: dict[str, Draft | None] = {}
-        self._id_of_path: dict[Path, str] = {}
+        self._id_of_path: dict[str, str] = {}
         self._num_outside = 0
         self._missing_example = ""
 
@@ -89,7 +89,7 @@ class Collector:
         self._drafts[image_id] = None
         self.problem(kind, image_id, detail)
 
-    def _locate(self, image_id: str, file_name: str) -> Path | None:
+    def _locate(self, image_id: str, file_name: str) -> str | None:
         if leaves_folder(file_name):
             if not self._own_paths:
                 self.problem(
@@ -136,7 +136,7 @@ class Collector:
                 self.problem("no split", draft.image_id, "others say theirs; skipped")
                 continue
             captions = tuple(draft.captions)
-            records.append(Record(draft.image_id, draft.path, captions, draft.split))
+            records.append(Record(draft.image_id, Path(draft.path), captions, draft.split))
         if not records:
             raise DataError(self._why_empty())
         if self._num_outside:
@@ -161,7 +161,7 @@ class Collector:
             if draft.captions:
                 usable.append(draft)
             else:
-                self.problem("image without captions", draft.image_id, str(draft.path))
+                self.problem("image without captions", draft.image_id, draft.path)
         return usable
 
     def _draw_split(self, drafts: list[Draft]) -> None:

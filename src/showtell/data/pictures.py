@@ -7,7 +7,7 @@ whoever decodes it.
 
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 PICTURE_SUFFIXES = frozenset(
@@ -46,53 +46,71 @@ class PictureFinder:
         folders: Where to look, best guess first; those that do not exist do no harm.
         bare: Also look for the last part of the name alone (for a user who says where pictures
             are, whatever folders the annotations name).
+        other_name: Another name that the same picture goes by, or the name itself; tried last.
+
+    Attributes:
+        num_loose: Pictures found under a name of other case or Unicode form.
+        num_renamed: Pictures found under their other name.
     """
 
-    def __init__(self, folders: Sequence[Path], *, bare: bool = False) -> None:
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        *,
+        bare: bool = False,
+        other_name: Callable[[str], str] | None = None,
+    ) -> None:
         self.folders = tuple(dict.fromkeys(folders))
+        self.num_loose = 0
+        self.num_renamed = 0
         self._folder_names = tuple(str(folder) for folder in self.folders)
         self._bare = bare
+        self._other_name = other_name
         self._listings: dict[str, frozenset[str]] = {}
         self._loose_listings: dict[str, dict[str, str]] = {}
-        self.unreadable: dict[str, str] = {}
-        self.num_loose = 0
+        self._unreadable: dict[str, str] = {}
 
-    def find(self, name: str) -> Path | None:
-        """The picture ``name`` (it may have folders in it), or None where there is none."""
-        found = self._find(name)
-        if found is None and "\\" in name:  # written on Windows
+    def find(self, name: str) -> str | None:
+        """The path of the picture ``name`` (it may have folders in it), None where there is none.
+
+        A string and no ``Path``: COCO has 123,287 of them.
+        """
+        found = self._find_exactly(name)
+        if found is not None:
+            return found
+        if "\\" in name:  # written on Windows
             name = name.replace("\\", "/")
-            found = self._find(name)
+            found = self._find_exactly(name)
         if found is None and self._bare and "/" in name:
-            found = self._find(name.rpartition("/")[2])
+            found = self._find_exactly(name.rpartition("/")[2])
+        if found is None:
+            found = self._find_loosely(name)
+        if found is None and self._other_name is not None:
+            other = self._other_name(name)
+            found = self._find_exactly(other) if other != name else None
+            self.num_renamed += found is not None
         return found
 
-    def _find(self, name: str) -> Path | None:
-        nested = "/" in name
-        for folder in self._folder_names:
-            if nested:
-                head, tail = os.path.split(os.path.join(folder, name))
+    def holds(self, name: str) -> bool:
+        """Whether a picture lies under exactly this name."""
+        return self._find_exactly(name) is not None
+
+    def _find_exactly(self, name: str) -> str | None:
+        if "/" in name:
+            for folder in self._folder_names:
+                path = os.path.join(folder, name)
+                head, tail = os.path.split(path)
                 if tail in self._listing(head):
-                    return Path(folder, name)
-            elif name in self._listing(folder):
-                return Path(folder, name)
-        return self._find_loosely(name)
+                    return path
+            return None
+        listings = self._listings
+        for folder in self._folder_names:
+            listing = listings.get(folder)
+            if name in (self._listing(folder) if listing is None else listing):
+                return f"{folder}/{name}"
+        return None
 
-    def _listing(self, folder: str) -> frozenset[str]:
-        listing = self._listings.get(folder)
-        if listing is None:
-            try:
-                with os.scandir(folder) as entries:
-                    listing = frozenset(entry.name for entry in entries if is_plain_file(entry))
-            except (FileNotFoundError, NotADirectoryError, ValueError):
-                listing = frozenset()
-            except OSError as error:
-                self.unreadable[folder] = error.strerror or str(error)
-                listing = frozenset()
-            self._listings[folder] = listing
-        return listing
-
-    def _find_loosely(self, name: str) -> Path | None:
+    def _find_loosely(self, name: str) -> str | None:
         """A name that differs only in case or in Unicode's form (``é`` in one piece or two).
 
         Some file systems ignore both, so that such annotations were right where they were made.
@@ -105,7 +123,7 @@ class PictureFinder:
             actual = self._loose_listing(head).get(wanted)
             if actual is not None:
                 self.num_loose += 1
-                return Path(head, actual)
+                return os.path.join(head, actual)
         return None
 
     def _loose_listing(self, folder: str) -> dict[str, str]:
@@ -117,12 +135,26 @@ class PictureFinder:
             self._loose_listings[folder] = loose
         return loose
 
+    def _listing(self, folder: str) -> frozenset[str]:
+        listing = self._listings.get(folder)
+        if listing is None:
+            try:
+                with os.scandir(folder) as entries:
+                    listing = frozenset(entry.name for entry in entries if is_plain_file(entry))
+            except (FileNotFoundError, NotADirectoryError, ValueError):
+                listing = frozenset()
+            except OSError as error:
+                self._unreadable[folder] = error.strerror or str(error)
+                listing = frozenset()
+            self._listings[folder] = listing
+        return listing
+
     def describe(self, limit: int = 4) -> str:
         """The folders for an error message: those that exist first, and why one was no use."""
         ordered = sorted(self.folders, key=lambda folder: not folder.is_dir())
         parts = []
         for folder in ordered[:limit]:
-            reason = self.unreadable.get(str(folder))
+            reason = self._unreadable.get(str(folder))
             state = f" ({reason})" if reason else "" if folder.is_dir() else " (not there)"
             parts.append(f"{folder}{state}")
         if len(ordered) > limit:

@@ -50,7 +50,10 @@ def peek(path: Path) -> str:
 
 
 def picture_finder(
-    images: Path | None, bases: Iterable[Path], subfolders: Iterable[str]
+    images: Path | None,
+    bases: Iterable[Path],
+    subfolders: Iterable[str],
+    other_name: Callable[[str], str] | None = None,
 ) -> PictureFinder:
     """Looks in ``images`` where the user named it, else in the usual places.
 
@@ -58,8 +61,9 @@ def picture_finder(
         images: The user's word on where pictures are, or None.
         bases: Folders that may hold the pictures or a folder of them, best guess first.
         subfolders: Usual names of such a folder, best guess first.
+        other_name: As ``PictureFinder`` takes it.
     """
     names = tuple(subfolders)
     roots = (images,) if images is not None else tuple(bases)
     folders = [folder for root in roots for folder in (*(root / name for name in names), root)]
-    return PictureFinder(folders, bare=images is not None)
+    return PictureFinder(folders, bare=images is not None, other_name=other_name)

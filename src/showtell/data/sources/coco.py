@@ -46,11 +46,9 @@ def load(path: Path, images: Path | None) -> Dataset:
     collector = Collector(str(path), "coco", finder)
     if note:
         collector.notes.append(note)
-    renamed = 0
     for file in files:
-        renamed += _read(file, collector)
-    if renamed:
-        collector.notes.append(renamed_note(renamed))
+        _read(file, collector)
+    note_renamed(collector)
     return collector.finish()
 
 
@@ -66,27 +64,26 @@ def coco_pictures(folder: Path, images: Path | None, stems: list[str]) -> Pictur
     named = [match[0] for match in found if match]
     above = folder.resolve().parent if folder == Path() else folder.parent
     bases = [folder, above, folder / "images", above / "images"]
-    return picture_finder(images, bases, dict.fromkeys([*named, *PICTURE_FOLDERS]))
+    folders = dict.fromkeys([*named, *PICTURE_FOLDERS])
+    return picture_finder(images, bases, folders, other_name=name_of_2017)
 
 
-def name_of_2017(finder: PictureFinder, file_name: str) -> str | None:
-    """The 2017 release's name of a 2014 picture, where only that one is there.
+def name_of_2017(file_name: str) -> str:
+    """The 2017 release's name of a picture.
 
     COCO's two releases hold the same pictures; ``COCO_val2014_000000000042.jpg`` became
     ``000000000042.jpg``. Karpathy's split goes by the old names.
     """
-    shorter = _PREFIX_OF_2014.sub("", file_name)
-    if shorter == file_name or finder.find(file_name) is not None:
-        return None
-    return shorter if finder.find(shorter) is not None else None
+    return _PREFIX_OF_2014.sub("", file_name.rpartition("/")[2])
 
 
-def renamed_note(num_renamed: int) -> str:
-    """What is said where ``name_of_2017`` was needed."""
-    return (
-        f"{num_renamed:,} pictures of the 2014 release were found under their 2017 names "
-        "(COCO renamed the same pictures)"
-    )
+def note_renamed(collector: Collector) -> None:
+    """Say where pictures were found under the names of the other release."""
+    if collector.finder.num_renamed:
+        collector.notes.append(
+            f"{collector.finder.num_renamed:,} pictures of the 2014 release were found under "
+            "their 2017 names (COCO renamed the same pictures)"
+        )
 
 
 def _annotation_files(folder: Path) -> list[Path]:
@@ -132,25 +129,22 @@ def _split_of_file(path: Path) -> Split | None:
     return split_of(match[1]) if match else None
 
 
-def _read(path: Path, collector: Collector) -> int:
-    """Add one file's pictures and captions; how many were found under another name."""
+def _read(path: Path, collector: Collector) -> None:
     value = read_json_object(path)
     if "annotations" not in value and "images" in value:
         raise DataError(f"{path} lists pictures without captions; give a captions_*.json")
     pictures = json_list(value, "images", path)
     annotations = json_list(value, "annotations", path)
-    renamed = _add_pictures(pictures, _split_of_file(path), collector)
+    _add_pictures(pictures, _split_of_file(path), collector)
     num_captions = _add_captions(annotations, collector)
     if annotations and not num_captions:
         raise DataError(
             f"{path}: none of its {len(annotations):,} annotations has a caption (COCO's "
             "instances or keypoints file?); give captions_*.json"
         )
-    return renamed
 
 
-def _add_pictures(pictures: list[Any], split: Split | None, collector: Collector) -> int:
-    renamed = 0
+def _add_pictures(pictures: list[Any], split: Split | None, collector: Collector) -> None:
     for entry in pictures:
         try:
             image_id, file_name = entry["id"], entry["file_name"]
@@ -160,11 +154,7 @@ def _add_pictures(pictures: list[Any], split: Split | None, collector: Collector
         if not isinstance(file_name, str) or not _is_id(image_id):
             collector.problem("bad image entry", _short(entry), "id or file_name is of no use")
             continue
-        if file_name.startswith("COCO_") and (other := name_of_2017(collector.finder, file_name)):
-            file_name = other
-            renamed += 1
         collector.add_picture(str(image_id), file_name, split)
-    return renamed
 
 
 def _add_captions(annotations: list[Any], collector: Collector) -> int:

@@ -41,10 +41,11 @@ def load(path: Path, images: Path | None) -> Dataset:
     folder = file.parent
     above = folder.resolve().parent if folder == Path() else folder.parent
     bases = [folder, above, folder / "images", above / "images"]
-    collector = Collector(str(path), "karpathy", picture_finder(images, bases, PICTURE_FOLDERS))
-    renamed = sum(_add(entry, collector) for entry in pictures)
-    if renamed:
-        collector.notes.append(coco.renamed_note(renamed))
+    finder = picture_finder(images, bases, PICTURE_FOLDERS, other_name=coco.name_of_2017)
+    collector = Collector(str(path), "karpathy", finder)
+    for entry in pictures:
+        _add(entry, collector)
+    coco.note_renamed(collector)
     return collector.finish()
 
 
@@ -63,11 +64,10 @@ def _only_file(folder: Path) -> Path:
     return files[0]
 
 
-def _add(entry: Any, collector: Collector) -> bool:
-    """Add one picture with its sentences; whether it was found under another name."""
+def _add(entry: Any, collector: Collector) -> None:
     if not (isinstance(entry, dict) and isinstance(entry.get("filename"), str)):
         collector.problem("bad image entry", str(entry)[:80], "needs filename and sentences")
-        return False
+        return
     folder, name = entry.get("filepath"), entry["filename"]
     # COCO results go by COCO's ids; the Flickr sets have none but their file names.
     image_id = str(entry.get("cocoid", name))
@@ -76,21 +76,16 @@ def _add(entry: Any, collector: Collector) -> bool:
         given = entry.get("split")
         detail = f"{given!r}; known: {KNOWN_SPLIT_NAMES}"
         collector.skip_picture(image_id, "unknown split", detail)
-        return False
-    other = coco.name_of_2017(collector.finder, name) if name.startswith("COCO_") else None
-    if other is not None:
-        file_name = other
-    elif isinstance(folder, str) and folder and collector.finder.find(f"{folder}/{name}"):
-        file_name = f"{folder}/{name}"
-    else:
-        file_name = name
+        return
+    # filepath is the folder of COCO's release; elsewhere it is absent, and some copies lack it.
+    nested = f"{folder}/{name}" if isinstance(folder, str) and folder else name
+    file_name = nested if collector.finder.holds(nested) else name
     draft = collector.add_picture(image_id, file_name, split)
     sentences = entry.get("sentences")
     if draft is not None:
         for sentence in sentences if isinstance(sentences, list) else ():
             raw = sentence.get("raw") if isinstance(sentence, dict) else sentence
             collector.add_caption(draft, raw)
-    return other is not None
 
 
 SOURCE = Source(

@@ -1,0 +1,209 @@
+"""What ``showtell data inspect`` shows: counts, lengths, words, sizes, and all that is wrong.
+
+Looks at a data set as it was read, before any split is drawn for training. Knows nothing of how
+the findings are printed.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from showtell.data.check import (
+    PictureCheck,
+    Progress,
+    broken_pictures,
+    decode_pictures,
+    same_pictures,
+)
+from showtell.data.records import Dataset, Problem, Record
+from showtell.text.tokenizer import tokenize
+
+THRESHOLDS = (1, 2, 3, 4, 5)
+NUM_FREQUENT = 20
+NUM_EXAMPLES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The least, the middle or mean, and the greatest of some numbers."""
+
+    least: int
+    middle: float
+    greatest: int
+
+
+@dataclass(frozen=True, slots=True)
+class SplitCounts:
+    """How much one split has."""
+
+    num_pictures: int
+    num_captions: int
+
+
+@dataclass(frozen=True, slots=True)
+class VocabularySize:
+    """The vocabulary that a count threshold leaves.
+
+    Attributes:
+        threshold: Words seen less often are left out.
+        num_words: How many words are kept.
+        coverage: The kept words' share of all running words, 0 to 1.
+    """
+
+    threshold: int
+    num_words: int
+    coverage: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemGroup:
+    """Problems of one kind: how many, and the first few."""
+
+    kind: str
+    count: int
+    examples: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """Everything there is to know of a data set before training on it.
+
+    Attributes:
+        name: What the user called it.
+        format: The source that read it.
+        splits: Counts of each split that has pictures.
+        captions_per_picture: Least, mean, greatest.
+        caption_lengths: Number of captions of each length in words.
+        words_from: The split whose captions the words below are counted in.
+        num_running_words: Of those captions.
+        vocabulary: Its size at each of ``THRESHOLDS``.
+        frequent_words: The most frequent words with their counts.
+        num_repeated_captions: Captions that say word for word what another one says.
+        repeated_captions: The most repeated of them with their counts.
+        widths: Of decoded pictures in pixels: least, median, greatest; None if not decoded.
+        heights: Likewise.
+        num_leaks: Pictures whose very file is also in another split; None if not compared.
+        problems: What was skipped while reading, broken pictures, files that are there twice.
+        notes: Decisions that were made for the user.
+    """
+
+    name: str
+    format: str
+    splits: dict[str, SplitCounts]
+    captions_per_picture: Spread
+    caption_lengths: dict[int, int]
+    words_from: str
+    num_running_words: int
+    vocabulary: tuple[VocabularySize, ...]
+    frequent_words: tuple[tuple[str, int], ...]
+    num_repeated_captions: int
+    repeated_captions: tuple[tuple[str, int], ...]
+    widths: Spread | None
+    heights: Spread | None
+    num_leaks: int | None
+    problems: tuple[ProblemGroup, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``--json``: names as above, tuples as lists, lengths as strings."""
+        value = asdict(self)
+        value["caption_lengths"] = {str(key): n for key, n in self.caption_lengths.items()}
+        return value
+
+
+def inspect_dataset(
+    dataset: Dataset, *, check_pictures: bool = True, progress: Progress | None = None
+) -> Inspection:
+    """Count, measure and check a data set.
+
+    Args:
+        dataset: As ``load_dataset`` gave it.
+        check_pictures: Also decode every picture and compare the files.
+        progress: Called with how many pictures were decoded, and of how many.
+    """
+    lengths: Counter[int] = Counter()
+    words: Counter[str] = Counter()
+    words_from = "train" if dataset.split("train") else "all"
+    for record in dataset.records:
+        for caption in record.captions:
+            tokens = tokenize(caption)
+            lengths[len(tokens)] += 1
+            if words_from in (record.split, "all"):
+                words.update(tokens)
+    counts = [len(record.captions) for record in dataset.records]
+    repeated = _repeated(dataset.records)
+    checks = decode_pictures(dataset.records, progress=progress) if check_pictures else None
+    widths, heights = _sizes(checks or [])
+    problems, num_leaks = _problems(dataset, checks)
+    return Inspection(
+        name=dataset.name,
+        format=dataset.format,
+        splits=_split_counts(dataset),
+        captions_per_picture=Spread(min(counts), sum(counts) / len(counts), max(counts)),
+        caption_lengths=dict(sorted(lengths.items())),
+        words_from=words_from,
+        num_running_words=words.total(),
+        vocabulary=_vocabulary_sizes(words),
+        frequent_words=tuple(words.most_common(NUM_FREQUENT)),
+        num_repeated_captions=sum(count - 1 for _, count in repeated),
+        repeated_captions=tuple(repeated[:NUM_EXAMPLES]),
+        widths=widths,
+        heights=heights,
+        num_leaks=num_leaks,
+        problems=problems,
+        notes=dataset.notes,
+    )
+
+
+def _split_counts(dataset: Dataset) -> dict[str, SplitCounts]:
+    counts = {}
+    for split, num_pictures in dataset.split_counts().items():
+        num_captions = sum(len(record.captions) for record in dataset.split(split))
+        counts[str(split)] = SplitCounts(num_pictures, num_captions)
+    return counts
+
+
+def _vocabulary_sizes(words: Counter[str]) -> tuple[VocabularySize, ...]:
+    total = max(1, words.total())
+    sizes = []
+    for threshold in THRESHOLDS:
+        kept = [count for count in words.values() if count >= threshold]
+        sizes.append(VocabularySize(threshold, len(kept), sum(kept) / total))
+    return tuple(sizes)
+
+
+def _repeated(records: Sequence[Record]) -> list[tuple[str, int]]:
+    counts = Counter(caption for record in records for caption in record.captions)
+    return [(caption, count) for caption, count in counts.most_common() if count > 1]
+
+
+def _sizes(checks: Sequence[PictureCheck]) -> tuple[Spread | None, Spread | None]:
+    widths = [check.width for check in checks if not check.error]
+    heights = [check.height for check in checks if not check.error]
+    if not widths:
+        return None, None
+    return (
+        Spread(min(widths), float(median(widths)), max(widths)),
+        Spread(min(heights), float(median(heights)), max(heights)),
+    )
+
+
+def _problems(
+    dataset: Dataset, checks: list[PictureCheck] | None
+) -> tuple[tuple[ProblemGroup, ...], int | None]:
+    """All problems by kind, the most frequent first, and how many pictures leak."""
+    problems = list(dataset.problems)
+    num_leaks = None
+    if checks is not None:
+        within, across = same_pictures(dataset.records, checks)
+        problems += [*broken_pictures(dataset.records, checks), *across, *within]
+        num_leaks = len(across)
+    kinds: dict[str, list[Problem]] = {}
+    for problem in problems:
+        kinds.setdefault(problem.kind, []).append(problem)
+    groups = [
+        ProblemGroup(kind, len(found), tuple(found[:NUM_EXAMPLES])) for kind, found in kinds.items()
+    ]
+    return tuple(sorted(groups, key=lambda group: -group.count)), num_leaks
