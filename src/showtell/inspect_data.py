@@ -4,11 +4,15 @@ Looks at a data set as it was read, before any split is drawn for training. Know
 the findings are printed.
 """
 
+import io
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
+
+from PIL import Image
 
 from showtell.data.check import (
     PictureCheck,
@@ -18,20 +22,13 @@ from showtell.data.check import (
     same_pictures,
 )
 from showtell.data.records import Dataset, Problem, Record
+from showtell.errors import ImageError
+from showtell.features.images import open_image
 from showtell.text.tokenizer import tokenize
 
 THRESHOLDS = (1, 2, 3, 4, 5)
 NUM_FREQUENT = 20
 NUM_EXAMPLES = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """The least, the middle or mean, and the greatest of some numbers."""
-
-    least: int
-    middle: float
-    greatest: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +71,7 @@ class Inspection:
         name: What the user called it.
         format: The source that read it.
         splits: Counts of each split that has pictures.
-        captions_per_picture: Least, mean, greatest.
+        captions_per_picture: Their min, mean and max.
         caption_lengths: Number of captions of each length in words.
         words_from: The split whose captions the words below are counted in.
         num_running_words: Of those captions.
@@ -82,7 +79,7 @@ class Inspection:
         frequent_words: The most frequent words with their counts.
         num_repeated_captions: Captions that say word for word what another one says.
         repeated_captions: The most repeated of them with their counts.
-        widths: Of decoded pictures in pixels: least, median, greatest; None if not decoded.
+        widths: Of decoded pictures in pixels: min, median and max; None if not decoded.
         heights: Likewise.
         num_leaks: Pictures whose very file is also in another split; None if not compared.
         problems: What was skipped while reading, broken pictures, files that are there twice.
@@ -92,7 +89,7 @@ class Inspection:
     name: str
     format: str
     splits: dict[str, SplitCounts]
-    captions_per_picture: Spread
+    captions_per_picture: dict[str, float]
     caption_lengths: dict[int, int]
     words_from: str
     num_running_words: int
@@ -100,8 +97,8 @@ class Inspection:
     frequent_words: tuple[tuple[str, int], ...]
     num_repeated_captions: int
     repeated_captions: tuple[tuple[str, int], ...]
-    widths: Spread | None
-    heights: Spread | None
+    widths: dict[str, float] | None
+    heights: dict[str, float] | None
     num_leaks: int | None
     problems: tuple[ProblemGroup, ...]
     notes: tuple[str, ...]
@@ -134,14 +131,20 @@ def inspect_dataset(
                 words.update(tokens)
     counts = [len(record.captions) for record in dataset.records]
     repeated = _repeated(dataset.records)
-    checks = decode_pictures(dataset.records, progress=progress) if check_pictures else None
-    widths, heights = _sizes(checks or [])
+    checks = None
+    if check_pictures:
+        checks = decode_pictures(dataset.records, _decode, progress=progress)
+    decoded = [check for check in checks or () if not check.error]
     problems, num_leaks = _problems(dataset, checks)
     return Inspection(
         name=dataset.name,
         format=dataset.format,
         splits=_split_counts(dataset),
-        captions_per_picture=Spread(min(counts), sum(counts) / len(counts), max(counts)),
+        captions_per_picture={
+            "min": min(counts),
+            "mean": sum(counts) / len(counts),
+            "max": max(counts),
+        },
         caption_lengths=dict(sorted(lengths.items())),
         words_from=words_from,
         num_running_words=words.total(),
@@ -149,12 +152,24 @@ def inspect_dataset(
         frequent_words=tuple(words.most_common(NUM_FREQUENT)),
         num_repeated_captions=sum(count - 1 for _, count in repeated),
         repeated_captions=tuple(repeated[:NUM_EXAMPLES]),
-        widths=widths,
-        heights=heights,
+        widths=_spread([check.width for check in decoded]),
+        heights=_spread([check.height for check in decoded]),
         num_leaks=num_leaks,
         problems=problems,
         notes=dataset.notes,
     )
+
+
+def _decode(raw: bytes) -> tuple[int, int]:
+    """Decode as feature extraction will; the size is the stored one, before any rotation."""
+    if not raw:
+        raise ImageError("the file is empty")
+    # The smallest scale of a JPEG is quick and still reads the file to its end.
+    open_image(raw, min_side=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(io.BytesIO(raw)) as picture:
+            return picture.size
 
 
 def _split_counts(dataset: Dataset) -> dict[str, SplitCounts]:
@@ -179,15 +194,10 @@ def _repeated(records: Sequence[Record]) -> list[tuple[str, int]]:
     return [(caption, count) for caption, count in counts.most_common() if count > 1]
 
 
-def _sizes(checks: Sequence[PictureCheck]) -> tuple[Spread | None, Spread | None]:
-    widths = [check.width for check in checks if not check.error]
-    heights = [check.height for check in checks if not check.error]
-    if not widths:
-        return None, None
-    return (
-        Spread(min(widths), float(median(widths)), max(widths)),
-        Spread(min(heights), float(median(heights)), max(heights)),
-    )
+def _spread(lengths: Sequence[int]) -> dict[str, float] | None:
+    if not lengths:
+        return None
+    return {"min": min(lengths), "median": float(median(lengths)), "max": max(lengths)}
 
 
 def _problems(

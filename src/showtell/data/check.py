@@ -1,25 +1,23 @@
 """Whether pictures decode, how large they are, and which are the same file twice.
 
 Every file is read once: its bytes are decoded and, where another file is of the same size,
-hashed. Decodes with Pillow at the smallest scale a JPEG offers, which still reads all of it.
+hashed. Knows nothing of how a picture is decoded: the caller brings that.
 """
 
 import hashlib
-import io
 import os
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from PIL import Image
-
 from showtell.data.reading import printable
 from showtell.data.records import Problem, Record
+from showtell.errors import ImageError
 
 PICTURES_A_TASK = 64
 
+Decode = Callable[[bytes], tuple[int, int]]
 Progress = Callable[[int, int], None]
 
 
@@ -41,11 +39,12 @@ class PictureCheck:
 
 
 def decode_pictures(
-    records: Sequence[Record], *, progress: Progress | None = None
+    records: Sequence[Record], decode: Decode, *, progress: Progress | None = None
 ) -> list[PictureCheck]:
     """Decode every record's picture, in threads.
 
     Args:
+        decode: Takes a file's bytes, gives width and height; raises ImageError where it cannot.
         records: Whose pictures; the result has their order.
         progress: Called with how many are done, and of how many.
     """
@@ -55,11 +54,13 @@ def decode_pictures(
         [(record, counts[size] > 1) for record, size in pairs]
         for pairs in _chunks(list(zip(records, sizes, strict=True)))
     ]
+
+    def run(task: list[tuple[Record, bool]]) -> list[PictureCheck]:
+        return [_check(record, needs_digest, decode) for record, needs_digest in task]
+
     checks: list[PictureCheck] = []
-    # Filters are the process's, so they are set here and not in each thread.
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        warnings.simplefilter("ignore")  # odd EXIF, palettes, very large pictures: all decode
-        for done in pool.map(lambda task: [_check(*item) for item in task], tasks):
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for done in pool.map(run, tasks):
             checks += done
             if progress is not None:
                 progress(len(checks), len(records))
@@ -110,22 +111,14 @@ def _chunks(pairs: list[tuple[Record, int]]) -> list[list[tuple[Record, int]]]:
     ]
 
 
-def _check(record: Record, needs_digest: bool) -> PictureCheck:
+def _check(record: Record, needs_digest: bool, decode: Decode) -> PictureCheck:
     try:
         raw = record.path.read_bytes()
     except OSError as error:
         return PictureCheck(0, 0, "", error.strerror or str(error))
     digest = hashlib.sha256(raw).hexdigest() if needs_digest else ""
-    if not raw:
-        return PictureCheck(0, 0, digest, "the file is empty")
     try:
-        with Image.open(io.BytesIO(raw)) as picture:
-            width, height = picture.size
-            picture.draft("RGB", (1, 1))
-            picture.load()
-    except Exception as error:  # Pillow's decoders raise whatever their parsing met
-        detail = str(error) or type(error).__name__
-        if "cannot identify image file" in detail:
-            detail = "not a picture that Pillow knows"
-        return PictureCheck(0, 0, digest, detail)
+        width, height = decode(raw)
+    except ImageError as error:
+        return PictureCheck(0, 0, digest, str(error).removeprefix("picture: "))
     return PictureCheck(width, height, digest, "")
