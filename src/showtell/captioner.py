@@ -163,7 +163,5 @@ class Captioner:
             words = self.vocabulary.decode_words(ids)
             kept = tuple(row[: sum(index != PAD for index in ids)])
             confidence = math.exp(sum(kept) / len(kept)) if kept else 0.0
-            captions.append(
-                Caption(self.vocabulary.decode(ids), tuple(words), kept, confidence)
-            )
+            captions.append(Caption(self.vocabulary.decode(ids), tuple(words), kept, confidence))
         return captions

@@ -38,6 +38,4 @@ def test_follows_from_seed_and_epoch() -> None:
 def test_captions_of_one_length_meet_in_new_company_each_epoch() -> None:
     lengths = np.full(64, 9)
     first = epoch_batches(lengths, 8, seed=0, epoch=1)[0]
-    assert not any(
-        set(first) == set(batch) for batch in epoch_batches(lengths, 8, seed=0, epoch=2)
-    )
+    assert not any(set(first) == set(batch) for batch in epoch_batches(lengths, 8, seed=0, epoch=2))

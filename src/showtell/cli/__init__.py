@@ -9,8 +9,13 @@ from typing import Annotated
 import typer
 
 from showtell import __version__
-from showtell.cli import caption, data, demo, evaluate, train
+from showtell.cli.caption import caption
+from showtell.cli.data import app as data_app
+from showtell.cli.data import features
+from showtell.cli.demo import demo
 from showtell.cli.errors import exit_code_for
+from showtell.cli.evaluate import evaluate, score
+from showtell.cli.train import train
 
 app = typer.Typer(
     name="showtell",
@@ -38,13 +43,10 @@ def _main(
     """Show it pictures, it tells what it sees."""
 
 
-app.command("demo")(demo.demo)
-app.add_typer(data.app, name="data")
-app.command("features")(data.features)
-app.command("train")(train.train)
-app.command("evaluate")(evaluate.evaluate)
-app.command("score")(evaluate.score)
-app.command("caption")(caption.caption)
+app.command()(demo)
+app.add_typer(data_app, name="data")
+for command in (features, train, evaluate, score, caption):
+    app.command()(command)
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from showtell.training.report import StepReport
+from showtell.progress import StepReport
 
 
 class ConsoleReporter:

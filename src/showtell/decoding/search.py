@@ -182,7 +182,9 @@ class _Beams:
 
     def finished(self) -> Hypotheses:
         """The finished hypotheses, cut to the longest."""
-        longest = int((self.done.tokens != PAD).sum(dim=-1).max()) if self.done.tokens.numel() else 0
+        longest = (
+            int((self.done.tokens != PAD).sum(dim=-1).max()) if self.done.tokens.numel() else 0
+        )
         # Places that no hypothesis took hold leftovers of the merge; blank them.
         empty = (self.done.log_probs == NEVER)[:, :, None]
         return Hypotheses(

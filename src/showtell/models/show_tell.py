@@ -91,8 +91,7 @@ def _pack(state: Tensor | tuple[Tensor, Tensor]) -> State:
     names = ("h", "c")
     parts = state if isinstance(state, tuple) else (state,)
     return {
-        name: part.transpose(0, 1).contiguous()
-        for name, part in zip(names, parts, strict=False)
+        name: part.transpose(0, 1).contiguous() for name, part in zip(names, parts, strict=False)
     }
 
 

@@ -121,9 +121,7 @@ class Corpus:
         targets[np.arange(len(captions)), lengths] = END
         return inputs, targets
 
-    def tensors(
-        self, captions: NDArray[np.int64], device: str
-    ) -> tuple[Tensor, Tensor]:
+    def tensors(self, captions: NDArray[np.int64], device: str) -> tuple[Tensor, Tensor]:
         """``batch`` as tensors on ``device``."""
         inputs, targets = self.batch(captions)
         return torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device)

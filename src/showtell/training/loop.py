@@ -30,10 +30,10 @@ from showtell.errors import CheckpointError, ShowtellError
 from showtell.evaluation import load_features
 from showtell.models.base import Features
 from showtell.models.decoders import build_decoder
+from showtell.progress import Reporter, StepReport
 from showtell.runtime import Runtime
 from showtell.training.losses import CaptionLoss, cross_entropy
 from showtell.training.optimizer import build_optimizer, learning_rate
-from showtell.training.report import Reporter, StepReport
 from showtell.training.run_log import RunLog, step_line
 from showtell.training.setup import TrainingData
 from showtell.training.state import Progress, pack, unpack

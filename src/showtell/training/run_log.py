@@ -54,9 +54,7 @@ class RunLog:
         file.flush()
 
 
-def step_line(
-    epoch: int, num_epochs: int, step: int, num_steps: int, loss: float
-) -> str:
+def step_line(epoch: int, num_epochs: int, step: int, num_steps: int, loss: float) -> str:
     """The notebook's line; epochs and steps count from 1, loss is in nats a token."""
     perplexity = math.exp(min(loss, 700.0))  # exp(710) overflows a double
     return (

@@ -10,9 +10,9 @@ from showtell.config import DataConfig
 from showtell.data.records import Dataset, Record
 from showtell.errors import DataError
 from showtell.features.store import FeatureStore
+from showtell.progress import Reporter
 from showtell.text.vocabulary import Vocabulary
 from showtell.training.corpus import Corpus, TokenizedCaptions
-from showtell.training.report import Reporter
 
 TINY = 500  # pictures; a decoder trained on fewer learns them by heart
 
@@ -55,9 +55,7 @@ def prepare(
     else:
         vocabulary = Vocabulary.build(tokenized.counts(), config.vocab_threshold)
     train = _encode(tokenized, train_records, store, vocabulary, config.max_caption_length)
-    val = _encode(
-        _tokenize(val_records), val_records, store, vocabulary, config.max_caption_length
-    )
+    val = _encode(_tokenize(val_records), val_records, store, vocabulary, config.max_caption_length)
     if not len(train) or not len(val):
         raise DataError(f"{dataset.name}: no caption has a word in it")
     report.note(

@@ -20,9 +20,9 @@ from showtell.errors import CheckpointError, ConfigError, ShowtellError
 from showtell.feature_cache import features_for
 from showtell.files import write_json, write_text
 from showtell.models.encoders import build_encoder
+from showtell.progress import Reporter
 from showtell.runtime import Runtime, choose_runtime
 from showtell.training.loop import Run, TrainingResult
-from showtell.training.report import Reporter
 from showtell.training.setup import prepare
 
 RUN_FILE = "run.json"

@@ -57,9 +57,7 @@ def pack(
     return ResumeState(tensors, data)
 
 
-def unpack(
-    state: ResumeState, optimizer: torch.optim.Optimizer, device: str
-) -> Progress:
+def unpack(state: ResumeState, optimizer: torch.optim.Optimizer, device: str) -> Progress:
     """Put the state back into ``optimizer`` and the random generators; give the progress."""
     torch.set_rng_state(state.tensors["rng.cpu"])
     if device.startswith("cuda") and "rng.cuda" in state.tensors:

@@ -7,8 +7,8 @@ import torch
 
 from showtell.captioner import Captioner
 from showtell.evaluation import evaluate_captioner, load_features
+from showtell.progress import Reporter
 from showtell.training.losses import cross_entropy
-from showtell.training.report import Reporter
 from showtell.training.setup import TrainingData
 from showtell.training.stop import StopNow, StopRequest
 

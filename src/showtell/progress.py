@@ -1,4 +1,4 @@
-"""What training tells while it runs; the command line draws it, tests ignore it."""
+"""What long work tells while it runs; the command line draws it, tests ignore it."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -27,7 +27,7 @@ class StepReport:
 
 
 class Reporter(Protocol):
-    """Whoever watches a run."""
+    """Whoever watches."""
 
     def note(self, text: str) -> None:
         """A sentence for the user."""

@@ -1,0 +1,5 @@
+"""``python -m showtell``."""
+
+from showtell.cli import main
+
+main()

@@ -1,0 +1,112 @@
+"""A checkpoint, a data set, a split: captions and scores, in files that others can read."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from showtell.captioner import Captioner
+from showtell.config import replace_settings
+from showtell.data.records import Dataset, Record
+from showtell.data.sources import load_dataset
+from showtell.data.splits import usable_splits
+from showtell.errors import DataError
+from showtell.evaluation import evaluate_captioner
+from showtell.feature_cache import features_for
+from showtell.files import write_json
+from showtell.metrics import Scores
+from showtell.progress import Reporter
+
+
+@dataclass(frozen=True)
+class ModelEvaluation:
+    """Scores of one model on one split, and where its captions were written."""
+
+    model: str
+    data: str
+    split: str
+    scores: Scores
+    predictions: Path
+    skipped: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``--json``; the figures are under ``metrics``."""
+        return {
+            "model": self.model,
+            "data": self.data,
+            "split": self.split,
+            "skipped": self.skipped,
+            "predictions": str(self.predictions),
+            **self.scores.to_dict(),
+        }
+
+
+def evaluate_model(
+    model: str,
+    data: str,
+    *,
+    split: str,
+    decoding_changes: Mapping[str, Any],
+    report: Reporter,
+    predictions: Path | None = None,
+    format: str | None = None,
+    images: Path | None = None,
+    store_folder: Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+) -> ModelEvaluation:
+    """Caption ``split`` of ``data`` with ``model``, score it, write both.
+
+    Raises:
+        ShowtellError: the model or the data cannot be read, or the split is empty.
+    """
+    captioner = Captioner.load(model, device=device, precision=precision)
+    report.note(captioner.runtime.describe())
+    dataset = load_dataset(data, format=format, images=images)
+    records = _records(dataset, split, report)
+    store = features_for(
+        dataset,
+        captioner.encoder,
+        records=records,
+        runtime=captioner.runtime,
+        folder=store_folder,
+        grid=captioner.decoder.needs_regions,
+        report=report,
+    )
+    skipped = {
+        r.image_id: store.failures[r.image_id] for r in records if r.image_id in store.failures
+    }
+    if skipped:
+        report.note(f"{len(skipped)} pictures could not be read and are not scored")
+    usable = [record for record in records if record.image_id not in skipped]
+    if not usable:
+        raise DataError(f"none of the {len(records)} pictures of {dataset.name} could be read")
+    changes = {name: value for name, value in decoding_changes.items() if value is not None}
+    evaluation = evaluate_captioner(
+        captioner,
+        usable,
+        store,
+        decoding=replace_settings(captioner.config.decoding, changes),
+        progress=lambda done, total: report.progress("captioning", done, total, "pictures"),
+    )
+    path = predictions or _default_path(model, data, split)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, evaluation.coco_results())
+    result = ModelEvaluation(model, data, split, evaluation.scores, path, skipped)
+    write_json(path.with_suffix(".scores.json"), result.to_dict())
+    return result
+
+
+def _records(dataset: Dataset, split: str, report: Reporter) -> tuple[Record, ...]:
+    """What the data marks as ``split``; else what training would have set apart as ``split``."""
+    if split != "all" and split not in dataset.split_counts():
+        dataset = usable_splits(dataset)
+    for note in dataset.notes:
+        report.note(note)
+    return dataset.select(split)
+
+
+def _default_path(model: str, data: str, split: str) -> Path:
+    name = re.sub(r"[^\w.-]+", "-", Path(data).stem or data)
+    return Path(model) / "evaluation" / f"{name}-{split}.json"

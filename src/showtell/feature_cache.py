@@ -1,0 +1,85 @@
+"""The feature store of a data set: where it lies by default, and making it when there is none."""
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from showtell.data.records import Dataset, Record
+from showtell.features.extract import Progress, extract_features
+from showtell.features.store import FeatureStore
+from showtell.files import cache_folder
+from showtell.models.encoders import Encoder
+from showtell.progress import Reporter
+from showtell.runtime import Runtime
+
+
+def features_for(
+    dataset: Dataset,
+    encoder: Encoder,
+    *,
+    runtime: Runtime,
+    report: Reporter,
+    records: Sequence[Record] | None = None,
+    folder: Path | None = None,
+    views: int = 0,
+    seed: int = 0,
+    grid: bool = False,
+) -> FeatureStore:
+    """Open a store that has features of ``records``, encoding what it lacks.
+
+    Args:
+        records: of ``dataset``; all of them by default.
+        folder: the store's; by default one in the cache folder that belongs to this data set,
+            encoder and number of views.
+        views: random views of each training picture beside the one without augmentation.
+        seed: of the random views.
+        grid: whether grid features are needed.
+
+    Raises:
+        StoreError: the store was made by something else, or cannot be written.
+    """
+    path = folder or _default_folder(dataset, encoder, views=views, seed=seed, grid=grid)
+    result = extract_features(
+        dataset.records if records is None else records,
+        encoder,
+        path,
+        views=views,
+        seed=seed,
+        grid=grid,
+        runtime=runtime,
+        progress=_watch(report, path),
+    )
+    if result.num_encoded:
+        report.note(
+            f"encoded {result.num_encoded:,} pictures in {result.seconds:.0f} s "
+            f"({result.views_per_second:.0f} views/s) into {path}"
+        )
+    else:
+        report.note(f"features: {path}")
+    return FeatureStore.open(path, fingerprint=encoder.fingerprint, views=views, grid=grid)
+
+
+def _watch(report: Reporter, path: Path) -> Callable[[Progress], None]:
+    """Says where the features go when the first are there, then moves the bar."""
+    told = False
+
+    def watch(progress: Progress) -> None:
+        nonlocal told
+        if not told:
+            report.note(f"encoding {progress.total:,} pictures into {path}")
+            told = True
+        report.progress("encoding", progress.done, progress.total, "pictures")
+
+    return watch
+
+
+def _default_folder(
+    dataset: Dataset, encoder: Encoder, *, views: int, seed: int, grid: bool
+) -> Path:
+    """Named for people first (data set, encoder, views), then a hash that tells apart the rest."""
+    where = dataset.name if dataset.format == "scenes" else str(Path(dataset.name).resolve())
+    key = hashlib.sha256(f"{where}\n{encoder.fingerprint}\n{seed}".encode()).hexdigest()[:10]
+    name = re.sub(r"[^\w.-]+", "-", Path(dataset.name).stem) or "data"
+    kind = re.sub(r"[^\w.-]+", "-", encoder.name)
+    return cache_folder() / "features" / f"{name}-{kind}-v{views}{'-grid' if grid else ''}-{key}"

@@ -1,0 +1,199 @@
+"""One run, from the first step to the last, and in pieces."""
+
+import errno
+import json
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_world import WIDTH, tiny_config
+
+import showtell.checkpoint as checkpoint_module
+from showtell.checkpoint import load_checkpoint
+from showtell.config import Config
+from showtell.data.records import Dataset
+from showtell.errors import CheckpointError, ShowtellError
+from showtell.features.store import FeatureStore
+from showtell.progress import SilentReporter, StepReport
+from showtell.runtime import choose_runtime
+from showtell.training.loop import Run, TrainingResult
+from showtell.training.setup import prepare
+
+STEPS_PER_EPOCH = 15  # 40 training pictures, 3 captions each, 8 a batch
+LINE = re.compile(
+    r"Epoch \[(\d+)/(\d+)\], Step \[(\d+)/(\d+)\], Loss: \d+\.\d{4}, Perplexity: \d+\.\d{4}"
+)
+
+
+class StopAt(SilentReporter):
+    """Does what Ctrl-C does, after a step."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def step(self, report: StepReport) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def run(
+    folder: Path,
+    dataset: Dataset,
+    store: FeatureStore,
+    config: Config,
+    *,
+    report: SilentReporter | None = None,
+    resume: bool = False,
+    fingerprint: str = "data-1",
+) -> TrainingResult:
+    report = report or SilentReporter()
+    folder.mkdir(exist_ok=True)
+    return Run(
+        config=config,
+        data=prepare(dataset, config.data, store, report),
+        folder=folder,
+        runtime=choose_runtime("cpu", "fp32"),
+        provenance={
+            "feature_size": WIDTH,
+            "encoder_fingerprint": "tiny-1",
+            "data_fingerprint": fingerprint,
+        },
+        report=report,
+        resume=resume,
+    ).run()
+
+
+def same_weights(one: Path, two: Path) -> bool:
+    a, b = (load_checkpoint(path).decoder.state_dict() for path in (one, two))
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_learns_what_the_pictures_show(tmp_path: Path, dataset: Dataset, store) -> None:
+    result = run(tmp_path / "run", dataset, store, tiny_config("training.num_epochs=12"))
+    assert result.metrics["CIDEr-D"] > 3
+    assert result.metrics["val_perplexity"] < 3
+    assert not result.stopped
+
+
+def test_writes_the_notebooks_log_and_the_same_as_data(
+    tmp_path: Path, dataset: Dataset, store
+) -> None:
+    run(tmp_path / "run", dataset, store, tiny_config())
+    lines = (tmp_path / "run" / "training_log.txt").read_text().splitlines()
+    assert len(lines) == 3 * STEPS_PER_EPOCH
+    found = [LINE.fullmatch(line).groups() for line in lines]
+    assert found[0] == ("1", "3", "1", str(STEPS_PER_EPOCH))
+    assert found[-1] == ("3", "3", str(STEPS_PER_EPOCH), str(STEPS_PER_EPOCH))
+    data = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    steps = [entry for entry in data if "loss" in entry]
+    assert [entry["step"] for entry in steps] == list(range(1, 3 * STEPS_PER_EPOCH + 1))
+    for line, entry in zip(lines, steps, strict=True):
+        assert f"Loss: {entry['loss']:.4f}, Perplexity: {entry['perplexity']:.4f}" in line
+    epochs = [entry["validation"] for entry in data if "validation" in entry]
+    assert len(epochs) == 3
+    assert {"val_loss", "val_perplexity", "BLEU-4", "CIDEr-D"} <= set(epochs[0])
+
+
+def test_keeps_the_best_the_last_and_each_save_every(
+    tmp_path: Path, dataset: Dataset, store
+) -> None:
+    folder = tmp_path / "run"
+    result = run(folder, dataset, store, tiny_config("training.save_every=2"))
+    assert {p.name for p in folder.iterdir() if p.is_dir()} == {"best", "last", "epoch-002"}
+    assert load_checkpoint(folder / "best").metrics["epoch"] == result.best_epoch
+    assert same_weights(folder, folder / "best")
+    assert load_checkpoint(folder / "last").metrics["step"] == 3 * STEPS_PER_EPOCH
+
+
+@pytest.mark.parametrize("stops", [(1,), (7, 20), (STEPS_PER_EPOCH,), (44,)])
+def test_a_stopped_run_goes_on_to_the_same_weights(
+    tmp_path: Path, dataset: Dataset, store, stops: tuple[int, ...]
+) -> None:
+    run(tmp_path / "whole", dataset, store, tiny_config())
+    pieces, done = tmp_path / "pieces", 0
+    for stop in stops:
+        result = run(
+            pieces, dataset, store, tiny_config(), report=StopAt(stop - done), resume=done > 0
+        )
+        assert result.stopped
+        assert load_checkpoint(pieces / "last").metrics["step"] == stop
+        done = stop
+    run(pieces, dataset, store, tiny_config(), resume=True)
+    assert same_weights(tmp_path / "whole" / "last", pieces / "last")
+    assert same_weights(tmp_path / "whole" / "best", pieces / "best")
+    assert _log(tmp_path / "whole") == _log(pieces)
+
+
+def test_a_finished_run_has_nothing_to_go_on_with(tmp_path: Path, dataset: Dataset, store) -> None:
+    run(tmp_path / "run", dataset, store, tiny_config())
+    before = _log(tmp_path / "run")
+    run(tmp_path / "run", dataset, store, tiny_config(), resume=True)
+    assert _log(tmp_path / "run") == before
+
+
+def test_other_data_is_not_gone_on_with(tmp_path: Path, dataset: Dataset, store) -> None:
+    run(tmp_path / "run", dataset, store, tiny_config())
+    with pytest.raises(CheckpointError, match="the data is not what"):
+        run(tmp_path / "run", dataset, store, tiny_config(), resume=True, fingerprint="data-2")
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(
+    tmp_path: Path, dataset: Dataset, store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    save_tensors, calls = checkpoint_module._save_tensors, []
+
+    def fails_in_the_second_epoch(path: Path, tensors: dict) -> None:
+        calls.append(path)
+        if len(calls) > 5:
+            path.write_bytes(b"half a fi")
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        save_tensors(path, tensors)
+
+    monkeypatch.setattr(checkpoint_module, "_save_tensors", fails_in_the_second_epoch)
+    with pytest.raises(OSError, match="No space left"):
+        run(folder, dataset, store, tiny_config("training.save_every=9"))
+    monkeypatch.undo()
+    assert not list(folder.glob(".*"))
+    assert load_checkpoint(folder / "last").metrics["step"] == STEPS_PER_EPOCH
+    run(folder, dataset, store, tiny_config("training.save_every=9"), resume=True)
+    run(tmp_path / "whole", dataset, store, tiny_config("training.save_every=9"))
+    assert same_weights(tmp_path / "whole" / "last", folder / "last")
+
+
+def test_stops_early_when_nothing_gets_better(tmp_path: Path, dataset: Dataset, store) -> None:
+    config = tiny_config(
+        "training.num_epochs=50", "training.patience=2", "optimizer.lr=1e-9", "seed=3"
+    )
+    result = run(tmp_path / "run", dataset, store, config)
+    epochs = load_checkpoint(tmp_path / "run" / "last").metrics["epoch"]
+    assert epochs == result.best_epoch + 2 < 50
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path, dataset: Dataset, store) -> None:
+    with pytest.raises(ShowtellError, match=r"the loss is (nan|inf).*lower optimizer\.lr"):
+        run(tmp_path / "run", dataset, store, tiny_config("optimizer.lr=1e30"))
+
+
+def test_a_tiny_set_is_called_tiny(tmp_path: Path, dataset: Dataset, store) -> None:
+    notes: list[str] = []
+
+    class Notes(SilentReporter):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    run(tmp_path / "run", dataset, store, tiny_config("training.num_epochs=1"), report=Notes())
+    assert any("tiny: 40 training pictures" in note for note in notes)
+
+
+def _log(folder: Path) -> list[dict]:
+    """metrics.jsonl without times, which differ from run to run."""
+    entries = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+    for entry in entries:
+        entry.pop("seconds", None)
+    text = (folder / "training_log.txt").read_text()
+    return [*entries, {"text": text}]
