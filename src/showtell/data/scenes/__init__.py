@@ -9,7 +9,9 @@ so features of ``scenes`` are to be taken without flips.
 
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -23,6 +25,7 @@ VERSION = 1  # raise it with any change to what is drawn or said: it names the c
 SEED = 2015
 NUM_TRAIN = 1_600
 HELD_OUT_PREFIX = "heldout-"
+SECONDS_TO_STALE = 3_600  # no picture takes that long to paint
 MIN_TEST = 10  # one of each kind of scene, however small the set
 
 Progress = Callable[[int, int], None]
@@ -76,9 +79,7 @@ def render_scenes(
     """
     folder = scenes_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    with os.scandir(folder) as entries:
-        # An empty file is what a machine that lost power leaves of one.
-        there = {entry.name for entry in entries if entry.stat().st_size}
+    there = _rendered(folder)
     ids = list(image_ids(num_train))
     records = []
     for number, (image_id, split) in enumerate(ids, 1):
@@ -91,6 +92,22 @@ def render_scenes(
         if progress is not None:
             progress(number, len(ids))
     return tuple(records)
+
+
+def _rendered(folder: Path) -> set[str]:
+    """Names of the pictures that are there; clears away what killed processes left."""
+    names = set()
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(".png"):
+                # An empty file is what a machine that lost power leaves of one.
+                if entry.stat().st_size:
+                    names.add(entry.name)
+            elif entry.name.endswith(".tmp"):
+                with suppress(OSError):  # another process may just have renamed it
+                    if time.time() - entry.stat().st_mtime > SECONDS_TO_STALE:
+                        os.unlink(entry.path)
+    return names
 
 
 def _write(path: Path, scene: Scene, random: Random) -> None:

@@ -23,7 +23,7 @@ def matches(path: Path) -> bool:
     """A folder in which some picture has its text file; looks into the first folders only."""
     if not path.is_dir():
         return False
-    for number, (_, names) in enumerate(_walk(path)):
+    for number, (_, names) in enumerate(_walk(path, [])):
         if number >= MAX_FOLDERS_PEEKED:
             return False
         there = set(names)
@@ -46,7 +46,8 @@ def load(path: Path, images: Path | None) -> Dataset:
         raise DataError(f"{path} is not a folder; the folder format takes one with pictures in it")
     root = images or path
     collector = Collector(str(path), "folder", PictureFinder([root]))
-    for place, names in _walk(root):
+    unreadable: list[tuple[str, str]] = []
+    for place, names in _walk(root, unreadable):
         texts = set(names) if root == path else _file_names(path / place)
         used = set()
         for name in names:
@@ -60,6 +61,8 @@ def load(path: Path, images: Path | None) -> Dataset:
             if name.endswith(".txt") and name not in used and used:
                 where = (place / name).as_posix()
                 collector.problem("annotation without its image", where, "no picture of that name")
+    for where, reason in unreadable:
+        collector.problem("unreadable folder", where, reason)
     return collector.finish()
 
 
@@ -99,10 +102,11 @@ def _file_names(folder: Path) -> set[str]:
         return set()
 
 
-def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
+def _walk(root: Path, unreadable: list[tuple[str, str]]) -> Iterator[tuple[Path, list[str]]]:
     """Each folder's path from ``root`` and its files' names, sorted; links followed, no loops.
 
-    Hidden files and folders are left out (``.git``, macOS's ``._cat.jpg``).
+    Hidden files and folders are left out (``.git``, macOS's ``._cat.jpg``). Folders that cannot
+    be listed are added to ``unreadable`` with the reason.
     """
     seen: set[str] = set()
     waiting = [Path()]
@@ -112,20 +116,22 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
         if real in seen:
             continue
         seen.add(real)
-        files, folders = [], []
         try:
             with os.scandir(root / place) as entries:
-                for entry in entries:
-                    if entry.name.startswith((".", "__MACOSX")):
-                        continue
-                    if is_plain_file(entry):
-                        files.append(entry.name)
-                    elif entry.is_dir():
-                        folders.append(entry.name)
+                shown = [entry for entry in entries if not entry.name.startswith((".", "__MACOSX"))]
         except OSError as error:
-            raise DataError(f"cannot list {root / place}: {error.strerror}") from None
-        yield place, sorted(files)
-        waiting.extend(place / name for name in sorted(folders, reverse=True))
+            unreadable.append((str(root / place), error.strerror or str(error)))
+            continue
+        yield place, sorted(entry.name for entry in shown if is_plain_file(entry))
+        folders = sorted(entry.name for entry in shown if _is_folder(entry))
+        waiting.extend(place / name for name in reversed(folders))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads back to itself
+        return False
 
 
 SOURCE = Source(

@@ -1,0 +1,260 @@
+"""The contract that every source keeps, and how a format is recognised."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from showtell.data.records import Dataset
+from showtell.data.sources import SOURCES, load_dataset, recognise
+from showtell.errors import DataError
+
+Builders = dict[str, Callable[[Path], Path]]
+
+
+def test_every_source_is_known_here(builders: Builders) -> None:
+    assert list(SOURCES) == ["coco", "karpathy", "flickr8k", "folder", "csv", "jsonl", "scenes"]
+    assert {*builders, "scenes"} == set(SOURCES)
+
+
+def check(dataset: Dataset, name: str) -> None:
+    assert dataset.format == name
+    assert not dataset.problems
+    assert len({record.image_id for record in dataset.records}) == len(dataset.records)
+    for record in dataset.records:
+        assert record.path.is_file()
+        assert record.captions
+        assert all(caption == caption.strip() != "" for caption in record.captions)
+
+
+def test_contract(builders: Builders, tmp_path: Path) -> None:
+    visited = 0
+    for name, source in SOURCES.items():
+        data: Path | str = "scenes:10" if name == "scenes" else ""
+        if name in builders:
+            root = tmp_path / name
+            root.mkdir()
+            data = builders[name](root)
+            assert recognise(data) is source
+        dataset = load_dataset(data)
+        check(dataset, name)
+        assert dataset.records == load_dataset(data, format=name).records
+        assert dataset.records == load_dataset(data).records, "reading twice gives the same"
+        assert dataset.split("train")
+        assert dataset.split("val")
+        assert source.description
+        visited += 1
+    assert visited == 7
+
+
+def test_examples_say_what_was_written(
+    builders: Builders, example_captions: dict[str, tuple[str, ...]], tmp_path: Path
+) -> None:
+    visited = 0
+    for name, build in builders.items():
+        root = tmp_path / name
+        root.mkdir()
+        dataset = load_dataset(build(root))
+        splits = ["train", "val"] if name == "coco" else ["train", "val", "test"]
+        assert sorted(record.split for record in dataset.records) == sorted(splits)
+        for record in dataset.records:
+            assert record.captions == example_captions[record.path.name]
+        visited += 1
+    assert visited == 6
+
+
+@pytest.mark.parametrize("inside", ["annotations", "annotations/captions_val2017.json", "."])
+def test_coco_from_any_of_its_places(builders: Builders, tmp_path: Path, inside: str) -> None:
+    dataset = load_dataset(builders["coco"](tmp_path) / inside)
+    assert dataset.format == "coco"
+    assert dataset.split("val")[0].path == tmp_path / "val2017" / "dog.jpg"
+
+
+def test_coco_of_two_years_reads_the_later_one_and_says_so(
+    builders: Builders, tmp_path: Path
+) -> None:
+    builders["coco"](tmp_path)
+    old = {"images": [], "annotations": []}
+    (tmp_path / "annotations" / "captions_val2014.json").write_text(json.dumps(old))
+    dataset = load_dataset(tmp_path)
+    assert len(dataset.records) == 2
+    assert "those of 2017 were read" in dataset.notes[0]
+
+
+def test_karpathy_finds_coco_pictures_under_their_2017_names(
+    picture: Callable[..., None], tmp_path: Path
+) -> None:
+    picture(tmp_path / "train2017" / "000000000042.jpg")
+    picture(tmp_path / "val2014" / "COCO_val2014_000000000007.jpg")
+    images = [
+        {
+            "filename": f"COCO_val2014_{number:012d}.jpg",
+            "filepath": "val2014",
+            "cocoid": number,
+            "split": "train",
+            "sentences": [{"raw": "A cat ."}],
+        }
+        for number in (42, 7)
+    ]
+    path = tmp_path / "annotations" / "dataset_coco.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"images": images}))
+    dataset = load_dataset(path)
+    assert [record.image_id for record in dataset.records] == ["42", "7"]
+    assert [record.path.parent.name for record in dataset.records] == ["train2017", "val2014"]
+    assert "1 pictures of the 2014 release were found under their 2017 names" in dataset.notes[0]
+
+
+def test_flickr8k_folder_with_karpathys_file_in_it_is_flickr8k(
+    builders: Builders, tmp_path: Path
+) -> None:
+    karpathy = builders["karpathy"](tmp_path)
+    builders["flickr8k"](tmp_path)
+    assert recognise(tmp_path).name == "flickr8k"
+    assert recognise(karpathy).name == "karpathy"
+    assert recognise(tmp_path / "Flickr8k.token.txt").name == "flickr8k"
+
+
+def test_flickr8k_pictures_in_no_list_are_told(builders: Builders, tmp_path: Path) -> None:
+    builders["flickr8k"](tmp_path)
+    (tmp_path / "Flickr_8k.testImages.txt").unlink()
+    dataset = load_dataset(tmp_path)
+    assert dataset.problem_counts() == {"no split": 1}
+    assert dataset.problems[0].where == "owl.jpg"
+
+
+def test_flickr8k_picture_in_two_lists_is_left_out(builders: Builders, tmp_path: Path) -> None:
+    builders["flickr8k"](tmp_path)
+    (tmp_path / "Flickr_8k.testImages.txt").write_text("cat.jpg\nowl.jpg\n")
+    dataset = load_dataset(tmp_path)
+    assert [record.image_id for record in dataset.records] == ["dog.jpg", "owl.jpg"]
+    assert dataset.problem_counts() == {"in two split lists": 1}
+
+
+def test_captions_txt_as_flickr8k_is_passed_around(builders: Builders, tmp_path: Path) -> None:
+    builders["csv"](tmp_path).rename(tmp_path / "captions.txt")
+    assert load_dataset(tmp_path).format == "csv"
+    assert load_dataset(tmp_path / "captions.txt").split_counts()["train"] == 1
+
+
+def test_results_csv_as_flickr30k_is_passed_around(
+    picture: Callable[..., None], tmp_path: Path
+) -> None:
+    picture(tmp_path / "1.jpg")
+    path = tmp_path / "results.csv"
+    path.write_text("image_name| comment_number| comment\n1.jpg| 0| A man .\n1.jpg| 1   Broken\n")
+    dataset = load_dataset(path)
+    assert dataset.records[0].captions == ("A man .",)
+    assert dataset.problem_counts() == {"empty caption": 1}
+
+
+def test_numbered_caption_columns(picture: Callable[..., None], tmp_path: Path) -> None:
+    picture(tmp_path / "1.jpg")
+    path = tmp_path / "set.tsv"
+    path.write_text("\ufeffFile Name\tcaption_1\tcaption_2\tcaption_3\n1.jpg\tA cat\tA dog\t\n")
+    dataset = load_dataset(path, format="tsv")
+    assert dataset.records[0].captions == ("A cat", "A dog")
+    assert not dataset.problems
+
+
+def test_a_json_list_is_read_as_lines(picture: Callable[..., None], tmp_path: Path) -> None:
+    picture(tmp_path / "1.jpg")
+    path = tmp_path / "set.json"
+    path.write_text('[{"image": "1.jpg", "caption": "A cat", "image_id": 5}]')
+    record = load_dataset(path).records[0]
+    assert (record.image_id, record.captions) == ("5", ("A cat",))
+
+
+def test_images_settles_where_pictures_are(
+    builders: Builders, picture: Callable[..., None], tmp_path: Path
+) -> None:
+    root, elsewhere = tmp_path / "set", tmp_path / "elsewhere"
+    root.mkdir()
+    visited = 0
+    for name, build in builders.items():
+        if name in ("folder", "coco"):
+            continue
+        data = build(root)
+        dataset = load_dataset(data, format=name)
+        for record in dataset.records:
+            picture(elsewhere / record.path.name)
+            record.path.unlink()
+        dataset = load_dataset(data, format=name, images=elsewhere)
+        assert {record.path.parent for record in dataset.records} == {elsewhere}
+        visited += 1
+    assert visited == 4
+
+
+def test_sidecars_apart_from_their_pictures(builders: Builders, tmp_path: Path) -> None:
+    root, pictures = tmp_path / "text", tmp_path / "pictures"
+    root.mkdir()
+    builders["folder"](root)
+    for path in sorted(root.rglob("*.jpg")):
+        (pictures / path.parent.name).mkdir(parents=True, exist_ok=True)
+        path.rename(pictures / path.parent.name / path.name)
+    dataset = load_dataset(root, format="folder", images=pictures)
+    assert dataset.split_counts() == {"train": 1, "val": 1, "test": 1}
+
+
+def test_no_split_said_draws_one_and_says_so(picture: Callable[..., None], tmp_path: Path) -> None:
+    for number in range(20):
+        picture(tmp_path / f"{number}.JPG", number)
+        (tmp_path / f"{number}.txt").write_text("A cat .\n\nAn animal .\n")
+    dataset = load_dataset(tmp_path)
+    assert dataset.split_counts() == {"train": 16, "val": 2, "test": 2}
+    assert dataset.notes == (
+        "the data says no split, so one was drawn by the hash of the ids: 16 train, 2 val, 2 test",
+    )
+
+
+def test_what_cannot_be_told_apart_is_asked_about(builders: Builders, tmp_path: Path) -> None:
+    builders["flickr8k"](tmp_path)
+    builders["csv"](tmp_path)
+    with pytest.raises(DataError) as error:
+        load_dataset(tmp_path)
+    assert "could be read as flickr8k (Flickr8k.token.txt" in str(error.value)
+    assert "; csv (a .csv" in str(error.value)
+    assert "--format (one of coco, karpathy, flickr8k, folder, csv, jsonl, scenes)" in str(
+        error.value
+    )
+    assert load_dataset(tmp_path, format="csv").format == "csv"
+
+
+def test_what_is_not_recognised_says_what_was_found(
+    picture: Callable[..., None], tmp_path: Path
+) -> None:
+    picture(tmp_path / "a.jpg")
+    picture(tmp_path / "b.jpg")
+    with pytest.raises(DataError) as error:
+        load_dataset(tmp_path)
+    message = str(error.value)
+    assert f"cannot tell the format of {tmp_path}: found a folder with 2 .jpg;" in message
+    assert "folder: pictures with a .txt of the same name" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("data", "format", "said"),
+    [
+        ("nowhere", None, "no data at nowhere; expected a file or folder"),
+        ("scene", None, "did you mean the built-in set, scenes?"),
+        ("nowhere", "coco", "no data at nowhere"),
+        ("nowhere", "cocoo", "unknown format 'cocoo'. Did you mean 'coco'?"),
+        ("scenes:0", None, "goes from 10 to 99,999"),
+        ("nowhere", "scenes", "nowhere is not the built-in set; write scenes or scenes:NUMBER"),
+        ("a\0b", None, "no data at"),
+    ],
+)
+def test_names_of_nothing(data: str, format: str | None, said: str) -> None:
+    with pytest.raises(DataError) as error:
+        load_dataset(data, format=format)
+    assert said in str(error.value)
+
+
+def test_images_must_be_a_folder(builders: Builders, tmp_path: Path) -> None:
+    data = builders["csv"](tmp_path)
+    with pytest.raises(DataError, match=r"--images .*captions\.csv is not a folder"):
+        load_dataset(data, images=data)
+    with pytest.raises(DataError, match="renders its own pictures; leave out --images"):
+        load_dataset("scenes:10", images=tmp_path)
