@@ -34,16 +34,25 @@ _BRACKETS = {
 # Which of the two quotes the original writes does not matter: both are dropped afterwards.
 _SINGLE = {**_BRACKETS, '"': "''", "“": "``", "”": "''", "‘": "`", "’": "'"}
 
-# Rules by kind; L letters, N digits, W letters or digits are filled in.
+# Words that make an initial before them the end of a sentence: "a letter K. The sign".
+_STARTERS = (
+    "a about according additionally after an as at but earlier he her here however if in it last "
+    "many more now once one other our she since so some such that the their then there these they "
+    "this we what when while yet you"
+)
+
+# Rules by kind; {L} a letter, {N} a digit, {W} either, {w} the inside of {W}'s class.
 _RULES: dict[str, str] = {
     "assimilation": r"(?i:cannot|gonna|gotta|lemme|gimme|wanna|'tis|'twas)",
     "tag": r"<(?:[!?][A-Za-z-][^>\n]*|/?[A-Za-z][A-Za-z0-9_:.-]*(?: +[^<>\n]*)? ?/?)>",
-    "negated": r"({L}{W}*)(?i:n't)",
-    "not": r"(?i:n't)",
+    "negated": r"({L}*(?![nN]){L})[nN]['`][tT]",
+    "not": r"[nN]['`][tT]",
+    "before clitic": r"({L}+)'(?i:[msd]|re|ve|ll)(?![A-Za-z])",
     "clitic": r"('(?i:[msd]|re|ve|ll))(?![A-Za-z])",
+    "and": r"'[nN]'|'[nN](?=\s)",
     "apostrophe": (
-        r"'(?i:n)'?|[lLdDjJ]'|[Dd]unkin'|somethin'|[Oo]l'|'(?i:em)|'till?|'cause|[Cc]'mon"
-        r"|[A-HJ-XZn]'{L}{L}+|{L}*[aeiouyAEIOUY]'[aeiouA-Z]{L}*|'[2-9]0s|'\d\d"
+        r"(?i:[ldj]'|dunkin'|somethin'|ol'|'em|'till?|'cause|c'mon|nat'l)"
+        r"|[A-HJ-XZn]'{L}{L}+|{L}*[aeiouyAEIOUY]'[aeiouA-Z]{L}*|'[2-9]0s|'{N}{N}(?=\s)"
     ),
     "you": r"([yY]')(?={L})",
     "word": r"{L}{W}*(?:[.!?]{L}{W}*)*",
@@ -54,21 +63,23 @@ _RULES: dict[str, str] = {
     ),
     "date": r"{N}{1,2}[-/]{N}{1,2}[-/]{N}{2,4}",
     "number": r"[-+]?(?:{N}*(?:[.:,]{N}+)+|{N}+)",
-    "fraction": r"(?:{N}{1,4}[- ])?{N}{1,4}\\?/{N}{1,4}|[¼½¾⅓⅔]",
+    "fraction": r"(?:{N}{1,4}[- \xa0])?{N}{1,4}\\?/{N}{1,4}|[¼½¾⅓⅔]",
     "phone": (
-        r"\({N}{2,3}\)[ ]?{N}{3,4}[- .]?{N}{3,5}|\+{N}{1,3}(?:[- .]{N}{2,4}){1,3}[- .]{N}{3,5}"
+        r"\({N}{2,3}\)[ \xa0]?{N}{3,4}[- .\xa0]?{N}{3,5}"
+        r"|\+?{N}{1,3}(?:[- .\xa0]{N}{2,4}){1,3}[- .\xa0]{N}{3,5}"
     ),
     "url": (
-        r"(?i:https?://[^\s\"<>|(){}]+[^\s\"<>|.!?(){},-]"
+        r"https?://[^\s\"<>|(){}]+[^\s\"<>|.!?(){},-]"
         r"|(?:www\.(?:[^\s`\"<>|.!?(){},]+\.)+[A-Za-z]{2,4}"
-        r"|(?:[^\s`\"<>|.!?(){},/-]+\.)+(?:com|net|org|edu))"
-        r"(?:/[^\s\"<>|()]+[^\s\"<>|.!?(){},-])?)"
+        r"|(?:{L}[^\s`\"<>|.!?(){},-]*\.)+(?:com|net|org|edu))"
+        r"(?:/[^\s\"<>|()]+[^\s\"<>|.!?(){},-])?"
     ),
     "mail": r"<?{W}[^\s\"<>|(){}]*@(?:[^\s\"<>|().{}]+\.)*[^\s\"<>|().{}]+>?",
     "handle": r"@[A-Za-z_][A-Za-z_0-9]*|\#{L}+|[\#]+|@+",
     "initials": r"{L}(?:\.{L})*\.",
+    "last initial": r"({L})\.\s+(?:STARTERS)\s",
     "abbreviation": r"[A-Za-z]+\.",
-    "before number": r"([A-Za-z]+\.)[ \t]?{N}",
+    "before number": r"([A-Za-z]+\.)\s?{N}",
     "stop before comma": r"({W}[{w}._-]*\.)(?<!\.\.)[,;:]",
     "language": r"[cC]\+\+|[cCfF]\#",
     "joined capitals": r"[A-Z]+(?:(?:[&+]|&(?i:amp);)[A-Z]+)+",
@@ -76,10 +87,14 @@ _RULES: dict[str, str] = {
     "smiley": r"[:;=][-o']?[()\[\]DPpd\\|@{O](?![A-Za-z0-9])",
     "entity": r"&(?i:lt|gt|amp|quot|apos|nbsp|mdash|ndash);|&\#{N}+;",
     "ellipsis": r"\.\.\.+|\.(?: \.){2,}|…",
+    "exclamation": r"[!?]+",
     "dashes": r"-+|_+|––?|—",
     "quotes": r"``|''|<<|>>",
     "single": r"\S",
 }
+_RULES["last initial"] = _RULES["last initial"].replace(
+    "STARTERS", "|".join(f"{word.capitalize()}|{word.upper()}" for word in _STARTERS.split())
+)
 
 
 def _compile(letters: str, digits: str) -> list[tuple[str, re.Pattern[str]]]:
@@ -115,46 +130,60 @@ def _is_abbreviation(word: str) -> bool:
     )
 
 
-def lex(text: str) -> list[str]:
-    """All tokens of ``text``, in lower case and normalised, punctuation included."""
+def lex(text: str, after: str = "\n") -> list[str]:
+    """All tokens of ``text``, in lower case and normalised, punctuation included.
+
+    Args:
+        text: One line.
+        after: What follows the line, its line break included. Some rules look ahead: an initial
+            keeps its full stop unless the next line begins with "The" or the like.
+    """
     rules = _rules(text.isascii())
+    whole = text + after
     tokens: list[str] = []
     position, end = 0, len(text)
     while position < end:
-        if text[position].isspace():
+        if whole[position].isspace():
             position += 1
             continue
-        best, best_kind, best_match = 0, "", None
-        for kind, pattern in rules:
-            match = pattern.match(text, position)
-            if match is None or match.end() <= best:
-                continue
-            if kind == "abbreviation" and not _is_abbreviation(match[0][:-1]):
-                continue
-            if kind == "before number" and match[1][:-1].lower() not in BEFORE_NUMBER:
-                continue
-            best, best_kind, best_match = match.end(), kind, match
-        assert best_match is not None, text
-        stop = best_match.end(1) if best_match.re.groups else best
-        if best_kind == "assimilation":
-            stop = position + _ASSIMILATIONS[best_match[0].lower()]
-            tokens.append(text[position:stop].lower())
-            tokens.append(text[stop:best].lower())
-            position = best
-            continue
-        tokens.append(_normal(text[position:stop], best_kind))
+        kind, match = _longest(rules, whole, position)
+        stop = match.end(1) if match.re.groups else match.end()
+        token = whole[position:stop]
+        if kind == "assimilation":
+            first = _ASSIMILATIONS[token.lower()]
+            tokens += [token[:first].lower(), token[first:].lower()]
+        else:
+            tokens.append(_normal(token, kind))
         position = stop
     return tokens
 
 
+def _longest(
+    rules: list[tuple[str, re.Pattern[str]]], text: str, position: int
+) -> tuple[str, re.Match[str]]:
+    best = None
+    for kind, pattern in rules:
+        match = pattern.match(text, position)
+        if match is None or (best is not None and match.end() <= best[1].end()):
+            continue
+        if kind == "abbreviation" and not _is_abbreviation(match[0][:-1]):
+            continue
+        if kind == "before number" and match[1][:-1].lower() not in BEFORE_NUMBER:
+            continue
+        best = kind, match
+    assert best is not None, text
+    return best
+
+
 def _normal(token: str, kind: str) -> str:
+    """The token as the original writes it: brackets by name, dashes and spaces unified."""
     if len(token) == 1:
         return _SINGLE.get(token, token.lower())
     if kind == "ellipsis":
         return "..."
     if kind == "dashes" and token in ("---", "----"):
         return "--"
-    for bracket, name in _BRACKETS.items():
-        if bracket in token and kind != "mail":
+    if kind != "mail":
+        for bracket, name in _BRACKETS.items():
             token = token.replace(bracket, name)
     return token.lower().replace(" ", "\xa0")

@@ -11,8 +11,9 @@ over a space (``5 1/2``, ``no. 5``, ``<a b>``) goes through the lexer as a whole
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 
+from showtell.text.abbreviations import CAPITALISED
 from showtell.text.lexer import lex
 
 TOKENIZER = "ptb-corenlp3.4.1-coco-v1"
@@ -22,27 +23,45 @@ TOKENIZER = "ptb-corenlp3.4.1-coco-v1"
 # text is in lower case, so round and curly brackets stay in.
 PUNCTUATION = frozenset(["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"])
 
-# Pieces whose tokens do not depend on their neighbours. A full stop only ends an abbreviation
-# where the lexer says so, and that can depend on a number that follows.
-_PLAIN = re.compile(r"[A-Za-z]+(?:[-'][A-Za-z]+)*[.,!?]?")
-_NEEDS_CONTEXT = re.compile(r"(?i:art|ca|figs?|nos?|op|pp|prop)\.")
+# Where a token may reach over white space (tags, fractions, telephone numbers, ". . ."), the
+# caption is lexed whole. So it is where the full stop of the piece depends on what comes next.
+_SPANS = re.compile(r"<|\.\s\.|[0-9)]\s[0-9]|[^\x00-\x7f]")
+_LOOKS_AHEAD = re.compile(r"(?:.*[^A-Za-z])?(?i:[a-z]|art|ca|figs?|nos?|op|pp|prop)\.|.*'[0-9]+")
 _MEMORY_LIMIT = 1 << 17
 
 
 class _Pieces(dict[str, tuple[str, ...] | None]):
-    """Tokens of each piece between white space; None for one that needs its neighbours."""
+    """Tokens of each piece between white space; None for one that looks at what comes next."""
 
     def __missing__(self, piece: str) -> tuple[str, ...] | None:
         if len(self) >= _MEMORY_LIMIT:
             self.clear()
         tokens = None
-        if _PLAIN.fullmatch(piece) and not _NEEDS_CONTEXT.fullmatch(piece):
+        if not _LOOKS_AHEAD.fullmatch(piece):
             tokens = tuple(token for token in lex(piece) if token not in PUNCTUATION)
+            if piece.isalpha() and tokens == (piece.lower(),):
+                if len(_plain_words) >= _MEMORY_LIMIT:
+                    _plain_words.clear()
+                _plain_words.add(tokens[0])
         self[piece] = tokens
         return tokens
 
 
+class _LastPieces(dict[str, str]):
+    """The word before the full stop that ends a lower-cased caption; "" where none is plain."""
+
+    def __missing__(self, piece: str) -> str:
+        if len(self) >= _MEMORY_LIMIT:
+            self.clear()
+        word = piece[:-1]
+        plain = word.isalpha() and _pieces[piece] == (word,) and word not in CAPITALISED
+        self[piece] = word if plain else ""
+        return self[piece]
+
+
 _pieces = _Pieces()
+_last_pieces = _LastPieces()
+_plain_words: set[str] = set()  # lower-case pieces that are one token each: themselves
 
 
 def tokenize(caption: str) -> list[str]:
@@ -51,16 +70,53 @@ def tokenize(caption: str) -> list[str]:
     White space of any kind parts words; a line break inside a caption is a space. A phone number
     or a mixed fraction is one token with a no-break space inside, as in the original.
     """
+    words = _plain(caption)
+    return _by_pieces(caption, "\n") if words is None else words
+
+
+def tokenize_all(captions: Sequence[str]) -> list[list[str]]:
+    """Tokenise captions as lines of one file, which is how the official scorer does it.
+
+    There the end of one line can depend on the next: "the letter K." keeps its full stop unless
+    "A", "The" or the like begins the caption after it, and "no." if a digit does. So scores equal
+    the official ones only where captions are tokenised together and in the same order.
+    """
+    return [
+        _by_pieces(caption, _after(captions, index)) if words is None else words
+        for index, caption in enumerate(captions)
+        for words in (_plain(caption),)
+    ]
+
+
+def _plain(caption: str) -> list[str] | None:
+    """The words of a caption of plain words only, perhaps with a full stop at its end."""
+    words = caption.lower().split()
+    if words and words[-1][-1] == ".":
+        words[-1] = _last_pieces[words[-1]]
+    return words if _plain_words.issuperset(words) else None
+
+
+def _by_pieces(caption: str, after: str) -> list[str]:
     words: list[str] = []
-    pieces = _pieces
-    for piece in caption.split():
-        tokens = pieces[piece]
+    pieces = [] if _SPANS.search(caption) else caption.split()
+    for piece in pieces:
+        tokens = _pieces[piece]
         if tokens is None:
-            return [token for token in lex(caption) if token not in PUNCTUATION]
+            break
         words += tokens
-    return words
+    else:
+        if pieces:
+            return words
+    line = " ".join(caption.splitlines())
+    return [token for token in lex(line, after) if token not in PUNCTUATION]
 
 
-def tokenize_all(captions: Iterable[str]) -> list[list[str]]:
-    """``tokenize`` of each caption, in order."""
-    return [tokenize(caption) for caption in captions]
+def _after(captions: Sequence[str], index: int) -> str:
+    """What the lexer may look at behind a caption: up to the next one that is not blank."""
+    after = "\n"
+    for following in range(index + 1, len(captions)):
+        after += captions[following] + "\n"
+        if captions[following].strip():
+            return after
+    # The last line of the scorer's file has no line break.
+    return after[:-1]
