@@ -7,6 +7,8 @@ that the system releases when the process ends in any way.
 
 import json
 import os
+from contextlib import ExitStack
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -48,22 +50,17 @@ class StoreWriter:
 
     def __init__(self, path: Path, spec: StoreSpec) -> None:
         self.path = path
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            self._lock = open(path / LOCK_FILE, "ab")  # noqa: SIM115: open as long as this object
-        except OSError as error:
-            raise self._refused(error) from None
-        self._files: dict[str, IO[bytes]] = {}
-        try:
-            _lock(self._lock, path)
-            self.spec = self._settle_spec(spec)
-            self._recover()
-        except OSError as error:
-            self._release()
-            raise self._refused(error) from None
-        except BaseException:
-            self._release()
-            raise
+        self.num_saved = 0
+        self._files: dict[str, FileIO] = {}
+        with ExitStack() as opened:
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+                _lock(opened.enter_context(open(path / LOCK_FILE, "ab")), path)
+                self.spec = self._settle_spec(spec)
+                self._recover(opened)
+            except OSError as error:
+                raise self._refused(error) from None
+            self._opened = opened.pop_all()  # from here on closed by __exit__
 
     def __enter__(self) -> Self:
         return self
@@ -79,7 +76,7 @@ class StoreWriter:
             if self._is_sound:
                 self.flush()
         finally:
-            self._release()
+            self._opened.close()
 
     def is_current(self, image_id: str, size: int, mtime_ns: int, views: int) -> bool:
         """Whether the store has what this file gives: its features, or why it has none.
@@ -161,7 +158,7 @@ class StoreWriter:
         )
         return made
 
-    def _recover(self) -> None:
+    def _recover(self, opened: ExitStack) -> None:
         """Cut off whatever the journal does not name, and go on from there."""
         self._journal = read_journal(self.path)
         self.failures = {
@@ -169,15 +166,13 @@ class StoreWriter:
         }
         self._named = self._written = self._claimed = self._journal.num_rows
         self._pending: list[tuple[dict[str, Any], int]] = []
-        self.num_saved = 0
         row_bytes = {POOLED_FILE: self.spec.pooled_size * HALF.itemsize}
         if self.spec.grid_size is not None:
             row_bytes[GRID_FILE] = self.spec.bytes_per_row - row_bytes[POOLED_FILE]
         lengths = {name: self._written * width for name, width in row_bytes.items()}
         lengths[JOURNAL_FILE] = self._journal.num_bytes
         for name, length in lengths.items():
-            file = open(self.path / name, "ab", buffering=0)  # noqa: SIM115: likewise
-            self._files[name] = file
+            file = self._files[name] = opened.enter_context(FileIO(self.path / name, "ab"))
             if os.fstat(file.fileno()).st_size < length:
                 raise StoreError(
                     f"{self.path / name} is shorter than {JOURNAL_FILE} says; "
@@ -201,16 +196,11 @@ class StoreWriter:
             raise self._refused(error) from None
 
     def _refused(self, error: OSError) -> StoreError:
-        saved = getattr(self, "num_saved", 0)
-        kept = f"; the {saved} pictures saved by this run are kept" if saved else ""
+        kept = f"; this run's {self.num_saved} pictures so far are kept" if self.num_saved else ""
         return StoreError(
             f"cannot write the feature store {self.path}: {error.strerror or error}{kept}; "
             "mend that and run the same command again"
         )
-
-    def _release(self) -> None:
-        for file in (*self._files.values(), self._lock):
-            file.close()
 
 
 def _lock(file: IO[bytes], path: Path) -> None:

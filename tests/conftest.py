@@ -1,0 +1,33 @@
+"""Fixtures for every test: real data where it is at hand, and timm made importable."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real captioned photos; the test is skipped where it is absent."""
+    folder = Path(os.environ.get("SHOWTELL_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no test data at {folder}; set SHOWTELL_TEST_DATA to where it is")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def torchvision_operators() -> Any:
+    """Two operators that torchvision asks for by name when it is imported, as timm does.
+
+    No CPU build of torchvision matches the pinned torch, so its own declarations do not load.
+    Nothing here calls them.
+    """
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for name in ("nms", "qnms"):
+        if not hasattr(torch.ops.torchvision, name):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    return library  # as long as it lives, so do the operators
