@@ -7,6 +7,8 @@ but for the few that lie on the border between two; those are padded. Everything
 (seed, epoch), so a run can go on in the middle of an epoch. Knows nothing of captions' text.
 """
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,5 +33,5 @@ def epoch_batches(
     num_full = len(order) // batch_size
     cut = int(rng.integers(num_full + 1)) * batch_size
     bounds = [*range(0, cut + 1, batch_size), *range(cut + remainder, len(order) + 1, batch_size)]
-    batches = [order[a:b] for a, b in zip(bounds, bounds[1:], strict=False) if a < b]
+    batches = [order[a:b] for a, b in pairwise(bounds) if a < b]
     return [batches[i] for i in rng.permutation(len(batches))]
