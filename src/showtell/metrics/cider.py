@@ -1,0 +1,160 @@
+"""CIDEr-D (Vedantam, Zitnick and Parikh 2015, section 4 and equation 7), as COCO computes it.
+
+Document frequencies come from the references given here; lengths are compared in bigrams, which
+is what COCO's program counts. ``CiderD`` keeps the references' n-grams, weights and norms, so that
+self-critical training can score hypotheses by the thousand. Imports no torch.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from showtell.errors import ScoringError
+from showtell.metrics.messages import some
+from showtell.metrics.ngrams import (
+    ORDERS,
+    HypothesisLevel,
+    Ints,
+    ReferenceLevel,
+    ReferenceNgrams,
+    Sentence,
+)
+from showtell.text.tokenizer import tokenize, tokenize_all
+
+VERSION = "1"
+
+_SIGMA = 6.0
+_SCALE = 10.0
+
+Floats = NDArray[np.float64]
+
+
+class CiderD:
+    """CIDEr-D against fixed references.
+
+    Attributes:
+        ngrams: the references' counts.
+    """
+
+    def __init__(self, references: Mapping[str, Sequence[str | Sentence]]) -> None:
+        """Count the references.
+
+        Args:
+            references: for each image its captions, each a string (tokenised here) or a sequence
+                of words or of token ids. Use one kind for references and hypotheses.
+
+        Raises:
+            ScoringError: an image has no reference.
+        """
+        if bare := [image_id for image_id, captions in references.items() if not captions]:
+            raise ScoringError(f"{len(bare)} images have no reference caption: {some(bare)}")
+        self._images = {image_id: index for index, image_id in enumerate(references)}
+        self._prepare(ReferenceNgrams(_sentences(references)))
+
+    @classmethod
+    def from_ngrams(cls, ngrams: ReferenceNgrams, image_ids: Sequence[str]) -> "CiderD":
+        """From references that are counted already; ``image_ids`` in the order of the counts."""
+        scorer = cls.__new__(cls)
+        scorer._images = {image_id: index for index, image_id in enumerate(image_ids)}
+        scorer._prepare(ngrams)
+        return scorer
+
+    def _prepare(self, ngrams: ReferenceNgrams) -> None:
+        self.ngrams = ngrams
+        self._log_images = float(np.log(ngrams.num_images)) if ngrams.num_images else 0.0
+        self._idf = [
+            self._log_images - np.log(np.maximum(level.document_frequency, 1))
+            for level in ngrams.levels
+        ]
+        self._weights = [
+            level.pair_counts * idf[level.pair_keys % max(len(level.keys), 1)]
+            for level, idf in zip(ngrams.levels, self._idf, strict=True)
+        ]
+        num_references = len(ngrams.lengths)
+        self._norms = [
+            np.sqrt(np.bincount(level.pair_sentences, weights**2, minlength=num_references))
+            for level, weights in zip(ngrams.levels, self._weights, strict=True)
+        ]
+
+    def score(self, image_ids: Sequence[str], hypotheses: Sequence[str | Sentence]) -> Floats:
+        """CIDEr-D of N hypotheses, each of the image beside it; (N,) on a scale of 0 to 10.
+
+        An image may come any number of times. Training that rewards captions has to put its end
+        token into hypotheses and references alike, or captions will not learn where to end.
+
+        Raises:
+            ScoringError: an image has no references here.
+        """
+        if unknown := [image_id for image_id in image_ids if image_id not in self._images]:
+            raise ScoringError(f"no references for {len(unknown)} images: {some(unknown)}")
+        images = np.fromiter((self._images[i] for i in image_ids), np.int64, len(image_ids))
+        sentences = [tokenize(h) if isinstance(h, str) else h for h in hypotheses]
+        levels, lengths = self.ngrams.count(sentences)
+        return self.score_counts(images, levels, lengths)
+
+    def score_counts(
+        self, images: Ints, levels: Sequence[HypothesisLevel], lengths: Ints
+    ) -> Floats:
+        """The same for hypotheses counted by ``ReferenceNgrams.count``; ``images`` are indices."""
+        first = self.ngrams.first
+        num_slots = (first[1:] - first[:-1])[images]
+        offsets = np.concatenate([[0], np.cumsum(num_slots)])
+        # One slot for each (hypothesis, reference of its image).
+        slot_hypotheses = np.repeat(np.arange(len(images)), num_slots)
+        slot_references = np.arange(offsets[-1]) + np.repeat(
+            first[images] - offsets[:-1], num_slots
+        )
+        total = np.zeros(offsets[-1])
+        for order, level in enumerate(levels):
+            idf = np.where(level.grams >= 0, self._idf_of(order, level.grams), self._log_images)
+            weights = np.multiply(level.counts, idf, dtype=np.float64)
+            norms = np.sqrt(np.bincount(level.hypotheses, weights**2, minlength=len(images)))
+            products = self._products(order, level, weights, images, offsets)
+            scale = norms[slot_hypotheses] * self._norms[order][slot_references]
+            total += np.divide(products, scale, out=products, where=scale != 0)
+        bigrams = np.maximum(lengths - 1, 0)[slot_hypotheses]
+        difference = bigrams - np.maximum(self.ngrams.lengths - 1, 0)[slot_references]
+        total *= np.exp(-(difference**2) / (2 * _SIGMA**2))
+        sums = np.bincount(slot_hypotheses, total, minlength=len(images))
+        return np.asarray(_SCALE * sums / ORDERS / np.maximum(num_slots, 1), np.float64)
+
+    def _idf_of(self, order: int, grams: Ints) -> Floats:
+        idf = self._idf[order]
+        return idf[grams] if len(idf) else np.zeros(len(grams))
+
+    def _products(
+        self, order: int, level: HypothesisLevel, weights: Floats, images: Ints, offsets: Ints
+    ) -> Floats:
+        """Clipped dot products of each hypothesis with each reference of its image; (slots,)."""
+        reference: ReferenceLevel = self.ngrams.levels[order]
+        known = level.grams >= 0
+        hypotheses, weights = level.hypotheses[known], weights[known]
+        keys = images[hypotheses] * max(len(reference.keys), 1) + level.grams[known]
+        low = np.searchsorted(reference.pair_keys, keys, "left")
+        counts = np.searchsorted(reference.pair_keys, keys, "right") - low
+        ends = np.cumsum(counts)
+        # Row k of the join pairs hypothesis n-gram source[k] with the references' pair[k].
+        source = np.repeat(np.arange(len(keys)), counts)
+        pair = np.arange(len(source)) + np.repeat(low - (ends - counts), counts)
+        theirs = self._weights[order][pair]
+        hypothesis = hypotheses[source]
+        slot = (
+            offsets[hypothesis]
+            + reference.pair_sentences[pair]
+            - self.ngrams.first[images[hypothesis]]
+        )
+        return np.bincount(
+            slot, np.minimum(weights[source], theirs) * theirs, minlength=int(offsets[-1])
+        ).astype(np.float64)
+
+
+def _sentences(references: Mapping[str, Sequence[str | Sentence]]) -> list[list[Sentence]]:
+    """The references as sequences of words; strings are tokenised as lines of one file."""
+    flat = [caption for captions in references.values() for caption in captions]
+    texts = [caption for caption in flat if isinstance(caption, str)]
+    tokens = iter(tokenize_all(texts))
+    return [
+        [next(tokens) if isinstance(caption, str) else caption for caption in captions]
+        for captions in references.values()
+    ]

@@ -1,0 +1,152 @@
+"""Score captions against references: COCO's metrics, equal to the official ones to the digit.
+
+Knows nothing of models, files or the command line (``coco_io.py`` reads files).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from showtell.errors import ScoringError, unknown_name
+from showtell.metrics import bleu, cider, meteor, rouge, spice
+from showtell.metrics.messages import some
+from showtell.metrics.references import References, split_spaces
+from showtell.metrics.scores import METRICS, Scores
+from showtell.text.tokenizer import TOKENIZER, tokenize_all
+
+_BAD_ENDINGS = "a an the in for at of with before after on upon near to is are am"
+BAD_ENDINGS = frozenset(_BAD_ENDINGS.split())
+"""Words that end a caption only where it was cut short; the list of Luo's self-critical.pytorch."""
+
+_BLEU = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4")
+
+_Columns = dict[str, tuple[float, Sequence[float]]]  # metric -> the corpus's, each image's
+
+
+def evaluate(
+    candidates: Mapping[str, str],
+    references: Mapping[str, Sequence[str]] | References,
+    *,
+    metrics: Iterable[str] | None = None,
+    cache: Path | None = None,
+) -> Scores:
+    """Score one caption an image.
+
+    Args:
+        candidates: a caption for each image id.
+        references: captions by people for the same image ids. Make a ``References`` of them when
+            they are scored against more than once.
+        metrics: names out of ``METRICS``. By default all but SPICE, which needs Java, and METEOR
+            only where its extra is installed.
+        cache: a folder where tokenised references are kept by content hash.
+
+    Raises:
+        ScoringError: the image ids of the two differ, a caption is not a string, an image has no
+            references, or a metric is unknown or cannot run.
+        MissingExtraError: METEOR was asked for by name and its extra is not installed.
+    """
+    wanted = _wanted(metrics)
+    if not isinstance(references, References):
+        _check(candidates, list(references))
+        references = References(references, cache=cache)
+    else:
+        _check(candidates, references.image_ids)
+    captions = tokenize_all([candidates[image_id] for image_id in references.image_ids])
+    columns = _columns(captions, references, wanted)
+    names = [name for name in METRICS if name in wanted]
+    return Scores(
+        metrics={name: float(columns[name][0]) for name in names},
+        per_image={
+            image_id: {name: float(columns[name][1][index]) for name in names}
+            for index, image_id in enumerate(references.image_ids)
+        },
+        num_images=len(captions),
+        bad_endings=sum(words[-1] in BAD_ENDINGS for words in captions if words) / len(captions),
+        signature=_signature(references, names),
+        warnings=_warnings(references, captions, names),
+    )
+
+
+def _wanted(metrics: Iterable[str] | None) -> set[str]:
+    if metrics is None:
+        absent = {"SPICE"} if meteor.is_installed() else {"SPICE", "METEOR"}
+        return set(METRICS) - absent
+    wanted = set(metrics)
+    for name in sorted(wanted - set(METRICS)):
+        raise ScoringError(unknown_name("metric", name, METRICS))
+    return wanted
+
+
+def _check(candidates: Mapping[str, str], image_ids: Sequence[str]) -> None:
+    known = set(image_ids)
+    if missing := [image_id for image_id in image_ids if image_id not in candidates]:
+        raise ScoringError(
+            f"{len(missing)} of {len(image_ids)} images have no caption to score: {some(missing)}"
+        )
+    if unknown := [image_id for image_id in candidates if image_id not in known]:
+        raise ScoringError(
+            f"{len(unknown)} captions are of images without references: {some(unknown)}"
+        )
+    wrong = [image_id for image_id, text in candidates.items() if not isinstance(text, str)]
+    if wrong:
+        raise ScoringError(f"{len(wrong)} captions are not strings: of images {some(wrong)}")
+
+
+def _columns(captions: list[list[str]], references: References, wanted: set[str]) -> _Columns:
+    columns: _Columns = {}
+    if wanted & {*_BLEU, "CIDEr-D"}:
+        levels, lengths = references.ngrams.count(split_spaces(captions))
+        if wanted & set(_BLEU):
+            corpus, each = bleu.bleu(references.ngrams, levels, lengths)
+            columns.update(
+                zip(_BLEU, zip(corpus.tolist(), each.T.tolist(), strict=True), strict=True)
+            )
+        if "CIDEr-D" in wanted:
+            images = np.arange(len(captions))
+            values = references.cider.score_counts(images, levels, lengths)
+            columns["CIDEr-D"] = float(values.mean()), values.tolist()
+    if "ROUGE-L" in wanted:
+        rouges = [rouge.rouge_l(*pair) for pair in zip(captions, references.captions, strict=True)]
+        columns["ROUGE-L"] = float(np.mean(rouges)), rouges
+    if "METEOR" in wanted:
+        columns["METEOR"] = meteor.meteor(captions, references.captions)
+    if "SPICE" in wanted:
+        columns["SPICE"] = spice.spice(captions, references.captions)
+    return columns
+
+
+def _signature(references: References, names: Sequence[str]) -> str:
+    """One line in the manner of sacreBLEU (Post 2018)."""
+    counts = sorted({len(captions) for captions in references.captions})
+    refs = str(counts[0]) if len(counts) == 1 else f"{counts[0]}-{counts[-1]}"
+    versions = {
+        "BLEU": bleu.VERSION,
+        "METEOR": meteor.VERSION,
+        "ROUGE-L": rouge.VERSION,
+        "CIDEr-D": cider.VERSION,
+        "SPICE": spice.VERSION,
+    }
+    families = dict.fromkeys("BLEU" if name in _BLEU else name for name in names)
+    parts = [
+        "+".join(f"{family}.{versions[family]}" for family in families),
+        f"tok:{TOKENIZER}",
+        f"refs:{refs}",
+        f"images:{len(references.image_ids)}",
+        "df:references",
+        f"showtell:{version('showtell')}",
+    ]
+    return "|".join(parts)
+
+
+def _warnings(references: References, captions: list[list[str]], names: Sequence[str]) -> list[str]:
+    warnings = []
+    if "CIDEr-D" in names and len(captions) == 1:
+        warnings.append(
+            "CIDEr-D of a single image is always 0: it weighs words by how few of the images "
+            "mention them, and here every word is in all of them"
+        )
+    if empty := [i for i, words in zip(references.image_ids, captions, strict=True) if not words]:
+        warnings.append(f"{len(empty)} captions have no words: {some(empty)}")
+    return warnings

@@ -1,0 +1,98 @@
+"""The references of a set of images, tokenised once and kept for every later scoring."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from showtell.errors import ScoringError
+from showtell.files import write_text
+from showtell.metrics.cider import CiderD
+from showtell.metrics.messages import some
+from showtell.metrics.ngrams import ReferenceNgrams
+from showtell.text.tokenizer import TOKENIZER, tokenize_all
+
+
+class References:
+    """Tokenised references with everything about them that metrics can compute beforehand.
+
+    Attributes:
+        image_ids: in the order given.
+        captions: for each image, for each reference, its words.
+    """
+
+    def __init__(
+        self, references: Mapping[str, Sequence[str]], *, cache: Path | None = None
+    ) -> None:
+        """Tokenise ``references``, or read them from ``cache``, a folder, by content hash.
+
+        A cache that cannot be read or written is done without.
+
+        Raises:
+            ScoringError: no images, an image without references, or one that is not a string.
+        """
+        _check(references)
+        self.image_ids = list(references)
+        flat = [caption for captions in references.values() for caption in captions]
+        tokens = iter(_tokenize_cached(flat, cache) if cache else tokenize_all(flat))
+        self.captions = [[next(tokens) for _ in captions] for captions in references.values()]
+
+    @cached_property
+    def ngrams(self) -> ReferenceNgrams:
+        """Counts of n-grams, for BLEU and CIDEr-D."""
+        return ReferenceNgrams([split_spaces(captions) for captions in self.captions])
+
+    @cached_property
+    def cider(self) -> CiderD:
+        """CIDEr-D against these references."""
+        return CiderD.from_ngrams(self.ngrams, self.image_ids)
+
+
+def split_spaces(captions: Sequence[list[str]]) -> list[list[str]]:
+    """Part tokens at the no-break spaces in them.
+
+    A fraction such as ``5 1/2`` is one token with such a space inside. The original joins tokens
+    with spaces, and its BLEU and CIDEr part them at white space of any kind; its ROUGE-L does not.
+    """
+    if not any("\xa0" in word for words in captions for word in words):
+        return list(captions)
+    return [" ".join(words).split() for words in captions]
+
+
+def _check(references: Mapping[str, Sequence[str]]) -> None:
+    if not references:
+        raise ScoringError("no references to score against")
+    if bare := [image_id for image_id, captions in references.items() if not captions]:
+        raise ScoringError(f"{len(bare)} images have no reference caption: {some(bare)}")
+    wrong = [
+        image_id
+        for image_id, captions in references.items()
+        if isinstance(captions, str) or not all(isinstance(caption, str) for caption in captions)
+    ]
+    if wrong:
+        raise ScoringError(
+            f"references of {len(wrong)} images are not lists of strings: {some(wrong)}"
+        )
+
+
+def _tokenize_cached(captions: list[str], folder: Path) -> list[list[str]]:
+    """``tokenize_all``, kept as a text file: one caption a line, its words between spaces."""
+    digest = hashlib.sha256(TOKENIZER.encode())
+    for caption in captions:
+        text = caption.encode("utf-8", "surrogatepass")
+        digest.update(f"\n{len(text)} ".encode() + text)
+    path = folder / f"references-{digest.hexdigest()[:32]}.txt"
+    try:
+        # Words never contain a plain space or a line break.
+        lines = path.read_text(encoding="utf-8").split("\n")
+        if len(lines) == len(captions) + 1:
+            return [line.split(" ") if line else [] for line in lines[:-1]]
+    except (OSError, UnicodeDecodeError):
+        pass
+    tokens = tokenize_all(captions)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(path, "".join(" ".join(words) + "\n" for words in tokens))
+    except (OSError, UnicodeEncodeError):
+        pass
+    return tokens
