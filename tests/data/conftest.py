@@ -1,7 +1,6 @@
 """Tiny data sets of every format on disk."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -131,13 +130,3 @@ def picture() -> Callable[..., None]:
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test touches the user's cache."""
     monkeypatch.setenv("SHOWTELL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
-@pytest.fixture
-def real_data() -> Path:
-    """The folder of real data sets; skips where there is none."""
-    beside = Path(__file__).parents[2].parent / "shared" / "data"
-    folder = Path(os.environ.get("SHOWTELL_TEST_DATA", beside))
-    if not folder.is_dir():
-        pytest.skip(f"no real data at {folder}; SHOWTELL_TEST_DATA names its folder")
-    return folder

@@ -94,7 +94,7 @@ def test_no_picture_found_says_where_it_looked(tmp_path: Path) -> None:
         ('{"images": {}, "annotations": []}', "expected a list 'images' at the top level"),
         ('{"images": [], "extra": []}', "lists pictures without captions; give a captions_*.json"),
         ('"images"', "expected a JSON object, found a str"),
-        ("[" * 5000, "JSON that cannot be read"),
+        ("[" * 200_000, "JSON that cannot be read"),
         ('{"images": [], "annotations": []}', "holds no captioned picture: 0 pictures listed"),
     ],
 )

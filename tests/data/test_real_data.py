@@ -16,8 +16,8 @@ from showtell.errors import DataError
         ("flickr8k/dataset_flickr8k.json", "karpathy"),
     ],
 )
-def test_flickr8k(real_data: Path, place: str, format: str) -> None:
-    dataset = load_dataset(real_data / place)
+def test_flickr8k(test_data: Path, place: str, format: str) -> None:
+    dataset = load_dataset(test_data / place)
     assert dataset.format == format
     assert not dataset.problems
     counts = {
@@ -28,22 +28,22 @@ def test_flickr8k(real_data: Path, place: str, format: str) -> None:
     assert counts == {"train": (6_000, 30_000), "val": (1_000, 5_000)}
 
 
-def test_both_forms_of_flickr8k_say_the_same(real_data: Path) -> None:
-    tokens = load_dataset(real_data / "flickr8k").records
-    karpathy = load_dataset(real_data / "flickr8k" / "dataset_flickr8k.json").records
+def test_both_forms_of_flickr8k_say_the_same(test_data: Path) -> None:
+    tokens = load_dataset(test_data / "flickr8k").records
+    karpathy = load_dataset(test_data / "flickr8k" / "dataset_flickr8k.json").records
     assert {record.image_id: record for record in tokens} == {
         record.image_id: record for record in karpathy
     }
 
 
-def test_coco_sample(real_data: Path) -> None:
-    dataset = load_dataset(real_data / "coco" / "captions_val2017_sample.json")
+def test_coco_sample(test_data: Path) -> None:
+    dataset = load_dataset(test_data / "coco" / "captions_val2017_sample.json")
     assert dataset.format == "coco"
     assert not dataset.problems
     assert dataset.split_counts() == {"val": 64}
     assert sum(len(record.captions) for record in dataset.records) == 320
 
 
-def test_two_coco_files_in_a_folder_are_not_guessed_at(real_data: Path) -> None:
+def test_two_coco_files_in_a_folder_are_not_guessed_at(test_data: Path) -> None:
     with pytest.raises(DataError, match=r"give one annotations file of several: captions_karp"):
-        load_dataset(real_data / "coco")
+        load_dataset(test_data / "coco")

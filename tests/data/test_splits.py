@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from showtell.data import splits
@@ -27,6 +27,7 @@ def dataset(**counts: int) -> Dataset:
     return Dataset("set", "csv", tuple(records))
 
 
+@settings(deadline=None)
 @given(ids)
 def test_hash_split_is_a_partition_whatever_the_order(image_ids: list[str]) -> None:
     drawn = hash_split(image_ids)
@@ -54,6 +55,7 @@ def test_usual_names(name: str, split: str | None) -> None:
     assert split_of(name) == split
 
 
+@settings(deadline=None)
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 60))
 def test_usable_splits(train: int, val: int, test: int) -> None:
     before = dataset(train=train, val=val, test=test)

@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from showtell.data.sources import load_dataset
@@ -13,6 +13,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 captions = texts.filter(lambda text: bool(text.strip()))
 
 
+@settings(deadline=None)
 @given(
     said=st.lists(captions, min_size=1, max_size=6),
     delimiter=st.sampled_from(",\t;|"),

@@ -21,7 +21,7 @@ from showtell.data.scenes.words import describe
 from showtell.data.scenes.world import KINDS, Scene, draw_scene
 from showtell.files import cache_folder
 
-VERSION = 1  # raise it with any change to what is drawn or said: it names the cache folder
+VERSION = 2  # raise it with any change to what is drawn or said: it names the cache folder
 SEED = 2015
 NUM_TRAIN = 1_600
 HELD_OUT_PREFIX = "heldout-"

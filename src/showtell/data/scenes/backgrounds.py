@@ -44,6 +44,13 @@ def _jitter(random: Random, colour: Colour, by: int = 8) -> Colour:
     return red, green, blue
 
 
+def _shade(random: Random, colour: Colour, by: int) -> Colour:
+    """Lighter or darker, of the same hue."""
+    step = random.randint(-by, by)
+    red, green, blue = (min(255, max(0, part + step)) for part in colour)
+    return red, green, blue
+
+
 def _plain(colour: Colour) -> Callable[[Random], Image.Image]:
     def paint(random: Random) -> Image.Image:
         base = _jitter(random, colour, 5)
@@ -105,7 +112,7 @@ def _brick(random: Random) -> Image.Image:
     for row in range(SIZE // 22 + 1):
         for column in range(-1, SIZE // 50 + 1):
             x, y = column * 50 + (row % 2) * 25, row * 22
-            draw.rectangle((x + 1, y + 1, x + 47, y + 19), fill=_jitter(random, base, 16))
+            draw.rectangle((x + 1, y + 1, x + 47, y + 19), fill=_shade(random, base, 18))
     return _shaded(wall, _noise(random, 64, 64), 40)
 
 
@@ -117,7 +124,7 @@ def _wood(random: Random) -> Image.Image:
         y = row * 32
         start = random.randrange(40, SIZE - 40)
         for left, right in ((0, start), (start, SIZE)):
-            draw.rectangle((left, y, right, y + 31), fill=_jitter(random, base, 14))
+            draw.rectangle((left, y, right, y + 31), fill=_shade(random, base, 20))
             draw.line((right, y, right, y + 31), fill=(96, 62, 34), width=2)
         draw.line((0, y, SIZE, y), fill=(96, 62, 34), width=2)
     return _shaded(floor, _noise(random, 6, 128), 60)

@@ -58,10 +58,10 @@ def _place(scene: Scene, random: Random) -> list[tuple[Thing, int, int, int]]:
         return placed
     other = others[0]
     if scene.kind == "between":
-        radius, gap = random.randint(30, 33), random.randint(74, 78)
+        radius, gap = random.randint(25, 27), random.randint(74, 77)
         dx, dy = random.choice(((gap, 0), (0, gap)))
         sides = [(other, CENTRE + sign * dx, CENTRE + sign * dy, radius) for sign in (-1, 1)]
-        return [*sides, (first, CENTRE, CENTRE, radius)]
+        return [*sides, (first, CENTRE, CENTRE, random.randint(38, 42))]
     if scene.relation == "inside":
         x, y = (CENTRE + random.randint(-10, 10) for _ in range(2))
         return [(other, x, y, random.randint(92, 100)), (first, x, y, random.randint(26, 30))]
@@ -71,11 +71,11 @@ def _place(scene: Scene, random: Random) -> list[tuple[Thing, int, int, int]]:
 def _beside(
     scene: Scene, first: Thing, other: Thing, random: Random
 ) -> list[tuple[Thing, int, int, int]]:
-    gap, drift = random.randint(50, 54), random.randint(-14, 14)
+    gap, drift = random.randint(50, 54), random.randint(-8, 8)
     sign = -1 if scene.relation in ("left", "above") else 1
     placed = []
     for thing, side in ((first, sign), (other, -sign)):
-        radius = random.randint(44, 48) if thing.large else random.randint(25, 28)
+        radius = random.randint(50, 54) if thing.large else random.randint(26, 29)
         along, across = CENTRE + side * gap, CENTRE + side * drift
         x, y = (along, across) if scene.relation in ("left", "right") else (across, along)
         placed.append((thing, x, y, radius))
