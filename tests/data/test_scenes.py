@@ -114,7 +114,8 @@ def test_every_kind_and_background_comes_up() -> None:
 
 
 def test_captions_are_the_same_everywhere() -> None:
-    # Golden: made by this code; Python 3.11.7, 3.12.1 and 3.13.0 agree. A change here needs a new VERSION.
+    # Golden: made by this code; Python 3.11.7, 3.12.1 and 3.13.0 agree.
+    # A change here needs a new VERSION.
     digest = hashlib.sha256(str(VERSION).encode())
     for image_id in islice(SCENES, 500):
         scene, random = scene_of(image_id)
