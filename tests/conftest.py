@@ -5,7 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+
+from showtell.runtime import tune_allocator
+
+tune_allocator()  # as the command line does: before torch is imported
+
+import torch  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 

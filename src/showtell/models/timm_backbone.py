@@ -55,10 +55,7 @@ def build_timm(name: str, state: Mapping[str, Tensor] | None) -> tuple[TimmBackb
         MissingExtraError: timm is not installed.
     """
     timm = _import_timm()
-    if not timm.is_model(name.split(".")[0]):
-        near = get_close_matches(name, timm.list_models(), n=1)
-        hint = f" Did you mean 'timm:{near[0]}'?" if near else ""
-        raise ConfigError(f"timm has no model {name!r}.{hint} timm.list_models() names them all.")
+    _check_name(timm, name)
     network = _download(timm, name) if state is None else _fill(timm, name, state)
     return TimmBackbone(network), _preprocessing(name, timm.data.resolve_model_data_config(network))
 
@@ -79,6 +76,18 @@ def _import_timm() -> Any:
             f"was not built for torch {torch.__version__}; install the one that was"
         ) from None
     return timm
+
+
+def _check_name(timm: Any, name: str) -> None:
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        near = get_close_matches(architecture, timm.list_models(), n=1)
+    elif tag and not timm.models.is_model_pretrained(name):
+        near = get_close_matches(name, timm.list_pretrained(f"{architecture}.*"), n=1, cutoff=0)
+    else:
+        return
+    hint = f" Did you mean 'timm:{near[0]}'?" if near else ""
+    raise ConfigError(f"timm has no model {name!r}.{hint} timm.list_models() names them all.")
 
 
 def _download(timm: Any, name: str) -> nn.Module:
