@@ -8,7 +8,7 @@ whoever decodes it.
 import os
 import unicodedata
 from collections.abc import Callable, Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 
 PICTURE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif"}
@@ -34,7 +34,7 @@ def _loose(name: str) -> str:
 
 def leaves_folder(name: str) -> bool:
     """Whether a relative name points out of the folder it is joined to."""
-    if name.startswith(("/", "\\")) or PureWindowsPath(name).drive:
+    if name.startswith(("/", "\\")) or name[1:2] == ":":  # a drive of Windows
         return True
     return ".." in name and ".." in PurePosixPath(name.replace("\\", "/")).parts
 
