@@ -8,6 +8,9 @@ import pytest
 
 from showtell.runtime import tune_allocator
 
+# One thread, here and in the processes that tests start: the models are tiny, and threads that
+# wait for each other on a busy machine make such steps a hundred times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 tune_allocator()  # as the command line does: before torch is imported
 
 import torch  # noqa: E402

@@ -43,7 +43,7 @@ class Runtime:
         """One line for the user: what was chosen, and why."""
         return (
             f"Computing on {self.device} ({self.device_reason}), {self.precision} "
-            f"({self.precision_reason}), {self.threads} threads"
+            f"({self.precision_reason}), {self.threads} thread{'s' * (self.threads != 1)}"
         )
 
     def autocast(self) -> AbstractContextManager[object]:

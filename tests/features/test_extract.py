@@ -22,10 +22,10 @@ from showtell.features.extract import (
     Progress,
     encode_images,
     extract_features,
-    view_generator,
 )
 from showtell.features.images import open_image
 from showtell.features.store import FeatureStore
+from showtell.features.views import num_workers, view_generator
 from showtell.models.encoders import Encoder, build_encoder
 from showtell.runtime import Runtime
 
@@ -227,4 +227,4 @@ def test_real_photos_with_the_default_encoder(test_data: Path, tmp_path: Path) -
 
 
 def test_threads_are_those_that_the_process_may_use() -> None:
-    assert 1 <= extract.num_workers() <= (os.cpu_count() or 1)
+    assert 1 <= num_workers() <= (os.cpu_count() or 1)

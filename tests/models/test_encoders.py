@@ -1,5 +1,6 @@
 """The encoder contract, over every registered encoder and timm models of each make."""
 
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -14,7 +15,8 @@ from torch import Tensor
 from showtell.errors import ConfigError, MissingExtraError
 from showtell.features.extract import encode_images
 from showtell.features.images import open_image
-from showtell.models.encoders import ENCODERS, Encoder, build_encoder, hash_state
+from showtell.models.encoders import ENCODERS, Encoder, build_encoder
+from showtell.models.weights import hash_state
 from showtell.runtime import Runtime
 
 # Convolutional (NCHW and NHWC), transformers with and without a class token: timm's tiny ones.
@@ -264,3 +266,24 @@ def test_encode_images(make: Callable[[str], Encoder], test_data: Path) -> None:
     alone = encode_images(images[3:4], encoder, FP32)
     assert alone.regions is None
     torch.testing.assert_close(alone.pooled[0], features.pooled[3], rtol=1e-4, atol=1e-4)
+
+
+def test_a_torchvision_that_does_not_fit_is_one_line() -> None:
+    """In a fresh process, with a torchvision that fails as one built for another torch does."""
+    code = (
+        "import sys, types\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'torchvision':\n"
+        "            raise RuntimeError('operator torchvision::nms does not exist')\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from showtell.models.encoders import build_encoder\n"
+        "try:\n"
+        "    build_encoder('timm:resnet50')\n"
+        "except Exception as error:\n"
+        "    print(type(error).__name__, error)\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert shown.stdout.startswith("ConfigError timm cannot be imported (operator torchvision::nms")
+    assert shown.stdout.count("\n") == 1
+    assert "was not built for torch" in shown.stdout

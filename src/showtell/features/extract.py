@@ -1,19 +1,15 @@
 """Encoding pictures: many into a feature store, or a few at once for captioning.
 
-Pictures are decoded and cut by threads (Pillow lets go of the interpreter's lock) while or
-before the encoder works, and come to it in the order of the records. A random view depends on
-the seed, the picture's id and the view's number alone, and each batch has the same size, so
-that a store does not depend on where its making was stopped.
+Views come from ``views.py``, decoded by threads, in the order of the records; each is one pass of
+the encoder. Each batch has the same size, so that a store does not depend on where its making
+was stopped.
 """
 
-import hashlib
-import os
 import shutil
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +18,10 @@ from PIL import Image
 from torch import Tensor
 
 from showtell.data.records import Record
-from showtell.errors import ImageError, StoreError
-from showtell.features.images import Pixels, Preprocessing, open_image
+from showtell.errors import StoreError
 from showtell.features.store import Half, StoreSpec
 from showtell.features.store_writer import StoreWriter
+from showtell.features.views import Job, cut_ahead, plan
 from showtell.models.base import Features
 from showtell.models.encoders import Encoder
 from showtell.runtime import Runtime
@@ -78,16 +74,6 @@ class ExtractionReport:
         return self.num_views / self.seconds if self.seconds else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """One picture to encode: its file as it was when the run began, and how many views."""
-
-    record: Record
-    size: int
-    mtime_ns: int
-    views: int
-
-
 def extract_features(
     records: Sequence[Record],
     encoder: Encoder,
@@ -128,7 +114,7 @@ def extract_features(
         grid_size=encoder.grid_size if grid else None,
     )
     with StoreWriter(path, spec) as writer:
-        jobs = [job for job in map(_job, records, [views] * len(records)) if _is_due(job, writer)]
+        jobs = [job for job in map(plan, records, repeat(views)) if _is_due(job, writer)]
         _check_room(path, sum(job.views for job in jobs) * writer.spec.bytes_per_row)
         run = _Extraction(writer, encoder, runtime, batch_size, len(jobs), progress)
         run.encode(jobs)
@@ -185,20 +171,11 @@ def default_batch_size(runtime: Runtime) -> int:
 
 def _look(images: Tensor, encoder: Encoder, runtime: Runtime, grid: bool) -> Features:
     with runtime.autocast():
-        features: Features = encoder(images.to(runtime.device, non_blocking=True), regions=grid)
+        features: Features = encoder(images.to(runtime.device), regions=grid)
     return features
 
 
-def _job(record: Record, views: int) -> _Job:
-    num_views = 1 + views if record.split == "train" else 1
-    try:
-        info = os.stat(record.path)
-    except OSError:  # its decoding will say what is wrong
-        return _Job(record, 0, 0, num_views)
-    return _Job(record, info.st_size, info.st_mtime_ns, num_views)
-
-
-def _is_due(job: _Job, writer: StoreWriter) -> bool:
+def _is_due(job: Job, writer: StoreWriter) -> bool:
     return not writer.is_current(job.record.image_id, job.size, job.mtime_ns, job.views)
 
 
@@ -209,25 +186,6 @@ def _check_room(path: Path, needed: int) -> None:
             f"the feature store {path} needs {needed / 1e9:.1f} GB and its disk has "
             f"{free / 1e9:.1f} GB free; make room, ask for fewer views, or give another folder"
         )
-
-
-def view_generator(seed: int, image_id: str, view: int) -> np.random.Generator:
-    """The source of chance for one random view: the same in any order, run and process."""
-    digest = hashlib.sha256(image_id.encode("utf-8", "surrogateescape")).digest()
-    return np.random.default_rng([seed, view, int.from_bytes(digest[:8], "big")])
-
-
-def _cut(job: _Job, preprocessing: Preprocessing, seed: int) -> list[Pixels] | str:
-    """Decode a picture once and cut its views; the reason where it cannot be."""
-    try:
-        image = open_image(job.record.path, min_side=preprocessing.decode_side)
-    except ImageError as error:
-        return str(error)
-    cuts = [preprocessing.eval_view(image)]
-    for view in range(1, job.views):
-        rng = view_generator(seed, job.record.image_id, view)
-        cuts.append(preprocessing.random_view(image, rng))
-    return cuts
 
 
 class _Extraction:
@@ -253,9 +211,15 @@ class _Extraction:
         self.num_done = self.num_failed = self.num_views = 0
         self.started = self._flushed = time.perf_counter()
 
-    def encode(self, jobs: Sequence[_Job]) -> None:
+    def encode(self, jobs: Sequence[Job]) -> None:
         """Put the features of every job's picture into the store, in order."""
-        for job, cuts in self._cut_ahead(jobs):
+        for job, cuts in cut_ahead(
+            jobs,
+            self._encoder.preprocessing,
+            seed=self._writer.spec.seed,
+            batch_size=len(self._batch),
+            is_beside=self._runtime.device != "cpu",
+        ):
             identity = (job.record.image_id, job.size, job.mtime_ns)
             self.num_done += 1
             if isinstance(cuts, str):
@@ -289,35 +253,6 @@ class _Extraction:
         if self._progress is not None:
             rate = self.num_done / (now - self.started)
             self._progress(Progress(self.num_done, self._total, rate, self.num_failed))
-
-    def _cut_ahead(self, jobs: Sequence[_Job]) -> Iterator[tuple[_Job, list[Pixels] | str]]:
-        """Each job with its cuts, in order; as many ahead as fill two batches."""
-        waiting: deque[tuple[_Job, Future[list[Pixels] | str]]] = deque()
-        views_ahead = 0
-        rest = iter(jobs)
-        pool = ThreadPoolExecutor(num_workers(), thread_name_prefix="decode")
-        try:
-            while True:
-                while views_ahead < 2 * len(self._batch) and (job := next(rest, None)):
-                    future = pool.submit(
-                        _cut, job, self._encoder.preprocessing, self._writer.spec.seed
-                    )
-                    waiting.append((job, future))
-                    views_ahead += job.views
-                if not waiting:
-                    return
-                job, future = waiting.popleft()
-                yield job, future.result()
-                views_ahead -= job.views
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def num_workers() -> int:
-    """Threads that decode: one for each core that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _to_half(values: Tensor) -> Half:

@@ -6,24 +6,20 @@ trains: its parameters need no gradient and ``train()`` does not take it out of 
 Knows nothing of picture files (``features/images.py``) or of the feature store.
 """
 
-import hashlib
 import importlib
-import pickle
 from abc import abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from showtell.errors import ConfigError, MissingExtraError, unknown_name
 from showtell.features.images import Preprocessing
 from showtell.models.base import Features
 from showtell.models.efficientnet_lite import EfficientNetLite
+from showtell.models.weights import hash_state, read_weights
 
 # Raised when what an encoder makes of the same weights changes: old feature stores then no
 # longer fit. 1: pooled is the mean over the grid, the grid is the last map before pooling.
@@ -216,44 +212,6 @@ def build_encoder(name: str, *, weights: Path | None = None) -> Encoder:
         preprocessing=recipe.preprocessing(),
         weights_hash=hash_state(state),
     )
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Named tensors of a .safetensors file, or of a .pth file that holds nothing else.
-
-    Raises:
-        ConfigError: no such file, or not such a file.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ConfigError(f"no weights file {path}") from None
-    except pickle.UnpicklingError:
-        raise ConfigError(
-            f"{path} holds more than tensors and is not opened, as it could run any program; "
-            "ask for a .safetensors file"
-        ) from None
-    except (OSError, EOFError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"cannot read weights {path}: {reason}") from None
-    for key in ("state_dict", "model"):  # what training programs wrap them in
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ConfigError(f"{path} is not a dictionary of named tensors")
-    return dict(state)
-
-
-def hash_state(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names, shapes, types and values: the same for the same weights in any file."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        value = state[name].detach().cpu().contiguous()
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _packaged_weights(name: str, package: str) -> Path:

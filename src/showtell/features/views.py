@@ -1,0 +1,110 @@
+"""Views of many pictures: decoded once each, cut by threads, in order.
+
+Pillow lets go of the interpreter's lock while it decodes and scales, so threads do. A random
+view depends on the seed, the picture's id and the view's number alone: not on order, on other
+pictures or on where a run was stopped. Knows nothing of encoders or of the feature store.
+"""
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from showtell.data.records import Record
+from showtell.errors import ImageError
+from showtell.features.images import Pixels, Preprocessing, open_image
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One picture to look at: its file as it was when the run began.
+
+    Attributes:
+        record: The picture.
+        size: Of its file, in bytes; 0 where there is none.
+        mtime_ns: When its file was last changed, in ns; 0 where there is none.
+        views: How many are to be cut, the evaluation view counted.
+    """
+
+    record: Record
+    size: int
+    mtime_ns: int
+    views: int
+
+
+def plan(record: Record, views: int) -> Job:
+    """The job for one record; pictures of the train split get ``views`` random views as well."""
+    num_views = 1 + views if record.split == "train" else 1
+    try:
+        info = os.stat(record.path)
+    except OSError:  # its decoding will say what is wrong
+        return Job(record, 0, 0, num_views)
+    return Job(record, info.st_size, info.st_mtime_ns, num_views)
+
+
+def view_generator(seed: int, image_id: str, view: int) -> np.random.Generator:
+    """The source of chance for one random view: the same in any order, run and process."""
+    digest = hashlib.sha256(image_id.encode("utf-8", "surrogatepass")).digest()
+    return np.random.default_rng([seed, view, int.from_bytes(digest[:8], "big")])
+
+
+def cut(job: Job, recipe: Preprocessing, seed: int) -> list[Pixels] | str:
+    """Decode a picture and cut its views, (3, S, S) each, the evaluation view first.
+
+    Returns:
+        The views; or, where the picture cannot be decoded, the reason.
+    """
+    try:
+        image = open_image(job.record.path, min_side=recipe.decode_side)
+    except ImageError as error:
+        return str(error)
+    cuts = [recipe.eval_view(image)]
+    for view in range(1, job.views):
+        cuts.append(recipe.random_view(image, view_generator(seed, job.record.image_id, view)))
+    return cuts
+
+
+def cut_ahead(
+    jobs: Sequence[Job], recipe: Preprocessing, *, seed: int, batch_size: int, is_beside: bool
+) -> Iterator[tuple[Job, list[Pixels] | str]]:
+    """Each job with what ``cut`` makes of it, in order.
+
+    Args:
+        jobs: Any number; only a few batches' views are in memory at a time.
+        recipe: The encoder's.
+        seed: Of the random views.
+        batch_size: Views that the encoder takes at once.
+        is_beside: Whether the encoder works elsewhere, on a GPU. Then the threads always work
+            ahead of it. On a processor they would take its cores from the encoder, whose own
+            threads then wait for each other; so there a batch is decoded on all cores, and then
+            encoded on all cores.
+    """
+    most_ahead = (4 if is_beside else 1) * batch_size
+    waiting: deque[tuple[Job, Future[list[Pixels] | str]]] = deque()
+    views_ahead = 0
+    rest = iter(jobs)
+    pool = ThreadPoolExecutor(num_workers(), thread_name_prefix="decode")
+    try:
+        while True:
+            if is_beside or not waiting:
+                while views_ahead < most_ahead and (job := next(rest, None)):
+                    waiting.append((job, pool.submit(cut, job, recipe, seed)))
+                    views_ahead += job.views
+            if not waiting:
+                return
+            job, future = waiting.popleft()
+            views_ahead -= job.views
+            yield job, future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def num_workers() -> int:
+    """Threads that decode: one for each core that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
