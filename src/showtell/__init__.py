@@ -1,3 +1,47 @@
-"""Show it pictures, it tells what it sees: train, measure and ship small image captioners."""
+"""Show it pictures, it tells what it sees: train, measure and ship small image captioners.
+
+The names below load what they need when they are first used, so that importing the package (and
+``showtell --help``) costs no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from showtell.captioner import Caption, Captioner
+    from showtell.config import Config, DecodingConfig
+    from showtell.data.sources import load_dataset
+    from showtell.errors import ShowtellError
+    from showtell.features.images import open_image
 
 __version__ = "0.1.0"
+__all__ = [
+    "Caption",
+    "Captioner",
+    "Config",
+    "DecodingConfig",
+    "ShowtellError",
+    "__version__",
+    "load_dataset",
+    "open_image",
+]
+
+_HOME = {
+    "Caption": "showtell.captioner",
+    "Captioner": "showtell.captioner",
+    "Config": "showtell.config",
+    "DecodingConfig": "showtell.config",
+    "ShowtellError": "showtell.errors",
+    "load_dataset": "showtell.data.sources",
+    "open_image": "showtell.features.images",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'showtell' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -94,7 +94,7 @@ def test_broken_pictures_do_not_stop_the_others(
     )
     assert result.returncode == 1
     assert result.stdout == ""
-    captioned = [Path(json.loads(line)["path"]).name for line in out.open()]
+    captioned = [Path(json.loads(line)["path"]).name for line in out.read_text().splitlines()]
     assert captioned == ["a.jpg", "b.png", "c.webp"]
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 3

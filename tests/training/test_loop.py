@@ -88,7 +88,9 @@ def test_writes_the_notebooks_log_and_the_same_as_data(
     found = [LINE.fullmatch(line).groups() for line in lines]
     assert found[0] == ("1", "3", "1", str(STEPS_PER_EPOCH))
     assert found[-1] == ("3", "3", str(STEPS_PER_EPOCH), str(STEPS_PER_EPOCH))
-    data = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    data = [
+        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
     steps = [entry for entry in data if "loss" in entry]
     assert [entry["step"] for entry in steps] == list(range(1, 3 * STEPS_PER_EPOCH + 1))
     for line, entry in zip(lines, steps, strict=True):
@@ -192,7 +194,7 @@ def test_a_tiny_set_is_called_tiny(tmp_path: Path, dataset: Dataset, store) -> N
 
 def _log(folder: Path) -> list[dict]:
     """metrics.jsonl without times, which differ from run to run."""
-    entries = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+    entries = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for entry in entries:
         entry.pop("seconds", None)
     text = (folder / "training_log.txt").read_text()

@@ -32,7 +32,7 @@ from showtell.models.base import Features
 from showtell.models.decoders import build_decoder
 from showtell.progress import Reporter, StepReport
 from showtell.runtime import Runtime
-from showtell.training.losses import CaptionLoss, cross_entropy
+from showtell.training.losses import CaptionLoss, cross_entropy, perplexity
 from showtell.training.optimizer import build_optimizer, learning_rate
 from showtell.training.run_log import RunLog, step_line
 from showtell.training.setup import TrainingData
@@ -191,7 +191,7 @@ class Run:
                 "epoch": epoch,
                 "step": self.progress.step,
                 "loss": nll,
-                "perplexity": float(np.exp(nll)),
+                "perplexity": perplexity(nll),
                 "objective": loss.objective.item(),
                 "lr": rate,
                 "tokens": loss.num_tokens,

@@ -1,5 +1,6 @@
 """Cross-entropy over caption tokens; padding never counts."""
 
+import math
 from typing import NamedTuple
 
 from torch import Tensor
@@ -55,3 +56,8 @@ def cross_entropy(
     target_logit = logits.gather(1, targets[:, None]).mean()
     objective = nll + label_smoothing * (target_logit - mean_logit)
     return CaptionLoss(objective, nll.detach(), num_tokens)
+
+
+def perplexity(nll: float) -> float:
+    """The exponential of a loss in nats a token; beyond what a double can hold, e**700."""
+    return math.exp(min(nll, 700.0))

@@ -5,10 +5,11 @@ that, so a step never stands there twice.
 """
 
 import json
-import math
 import os
 from pathlib import Path
 from typing import IO, Any, Self
+
+from showtell.training.losses import perplexity
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -56,10 +57,9 @@ class RunLog:
 
 def step_line(epoch: int, num_epochs: int, step: int, num_steps: int, loss: float) -> str:
     """The notebook's line; epochs and steps count from 1, loss is in nats a token."""
-    perplexity = math.exp(min(loss, 700.0))  # exp(710) overflows a double
     return (
         f"Epoch [{epoch}/{num_epochs}], Step [{step}/{num_steps}], "
-        f"Loss: {loss:.4f}, Perplexity: {perplexity:5.4f}"
+        f"Loss: {loss:.4f}, Perplexity: {perplexity(loss):5.4f}"
     )
 
 

@@ -1,14 +1,12 @@
 """What is measured after each epoch: loss, perplexity and the metrics on validation pictures."""
 
-import math
-
 import numpy as np
 import torch
 
 from showtell.captioner import Captioner
 from showtell.evaluation import evaluate_captioner, load_features
 from showtell.progress import Reporter
-from showtell.training.losses import cross_entropy
+from showtell.training.losses import cross_entropy, perplexity
 from showtell.training.setup import TrainingData
 from showtell.training.stop import StopNow, StopRequest
 
@@ -35,8 +33,7 @@ def validate(
     loss = validation_loss(captioner, data)
     check(0, len(data.val_records))
     evaluation = evaluate_captioner(captioner, data.val_records, data.store, progress=check)
-    perplexity = math.exp(min(loss, 700.0))
-    return {"val_loss": loss, "val_perplexity": perplexity, **evaluation.scores.metrics}
+    return {"val_loss": loss, "val_perplexity": perplexity(loss), **evaluation.scores.metrics}
 
 
 @torch.inference_mode()

@@ -1,0 +1,57 @@
+import tomllib
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from showtell.config import Config, DecodingConfig, replace_settings
+from showtell.errors import ConfigError
+
+
+def test_toml_in_toml_out(tmp_path: Path) -> None:
+    config = Config.load(None, ["seed=7", "decoder.cell=gru", "training.patience=3"])
+    (tmp_path / "c.toml").write_text(config.to_toml())
+    assert Config.load(tmp_path / "c.toml") == config
+
+
+def test_the_notebooks_names() -> None:
+    """The original's settings keep their names: who knows the notebook finds them."""
+    values = tomllib.loads(Config.load(None, ["data.vocab_file=v.json"]).to_toml())
+    assert {"vocab_threshold", "vocab_file"} <= set(values["data"])
+    assert {"embed_size", "hidden_size"} <= set(values["decoder"])
+    assert {"batch_size", "num_epochs", "save_every", "print_every", "log_file"} <= set(
+        values["training"]
+    )
+
+
+def test_overrides_win_over_the_file(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("seed = 1\n[training]\nnum_epochs = 2\nbatch_size = 9\n")
+    config = Config.load(tmp_path / "c.toml", ["training.num_epochs=5", "encoder.name=lite0"])
+    assert (config.seed, config.training.num_epochs, config.training.batch_size) == (1, 5, 9)
+    assert config.encoder.name == "lite0"
+
+
+def test_every_error_at_once() -> None:
+    with pytest.raises(ConfigError) as error:
+        Config.load(None, ["optimizer.lr=-1", "training.batch_sise=3", "decoder.dropout=1.5"])
+    message = str(error.value)
+    assert "\n" not in message
+    for part in ("optimizer.lr = -1", "training.batch_sise: no such setting", "decoder.dropout"):
+        assert part in message
+
+
+@pytest.mark.parametrize("override", ["", "x", "=3", "seed.deeper=1"])
+def test_overrides_that_are_none(override: str) -> None:
+    with pytest.raises(ConfigError):
+        Config.load(None, ["seed=1", override])
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        Config().seed = 3
+
+
+def test_replacing_settings_checks_them() -> None:
+    assert replace_settings(DecodingConfig(), {"beam_size": 7}).beam_size == 7
+    with pytest.raises(ConfigError, match="beam_size = 0"):
+        replace_settings(DecodingConfig(), {"beam_size": 0})

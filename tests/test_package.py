@@ -1,0 +1,52 @@
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import showtell
+from showtell.config import Config
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").glob("*.toml"))
+
+
+def test_the_public_surface() -> None:
+    assert sorted(showtell.__all__) == [
+        "Caption",
+        "Captioner",
+        "Config",
+        "DecodingConfig",
+        "ShowtellError",
+        "__version__",
+        "load_dataset",
+        "open_image",
+    ]
+    for name in showtell.__all__:
+        assert getattr(showtell, name) is not None
+    assert dir(showtell) == showtell.__all__
+    with pytest.raises(AttributeError, match="no attribute 'Captoiner'"):
+        _ = showtell.Captoiner
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = "import sys, showtell; print([m for m in ('torch', 'numpy', 'PIL') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_preset_is_valid() -> None:
+    assert len(CONFIGS) == 1
+    for path in CONFIGS:
+        config = Config.load(path)
+        assert tomllib.loads(config.to_toml())["decoder"]["kind"] in path.stem.replace("-", "_")
+
+
+def test_the_command_reference_is_what_the_program_says() -> None:
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        from make_help import PAGE, help_page
+    finally:
+        sys.path.pop(0)
+    assert PAGE.read_text(encoding="utf-8") == help_page(), "run: python docs/make_help.py"
