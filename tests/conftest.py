@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from showtell.runtime import tune_allocator
 
 # One thread, here and in the processes that tests start: the models are tiny, and threads that
 # wait for each other on a busy machine make such steps a hundred times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-tune_allocator()  # as the command line does: before torch is imported
+settings.register_profile("showtell", deadline=None)  # speed is measured in benchmarks/
+settings.load_profile("showtell")
+tune_allocator()  # as every run of the program does; the tests take less time with it
 
 import torch  # noqa: E402
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from showtell.captioner import Captioner
 from showtell.contact_sheet import Cell, save_contact_sheet
 from showtell.data.records import Record
-from showtell.data.scenes import is_held_out
+from showtell.data.scenes import is_held_out, render_scenes
 from showtell.data.sources import load_dataset
 from showtell.evaluation import Evaluation, evaluate_captioner
 from showtell.feature_cache import features_for
@@ -46,6 +46,7 @@ class DemoResult:
 
 def run_demo(folder: Path, *, report: Reporter) -> DemoResult:
     """Run it all into ``folder``; a second call trains anew on the features of the first."""
+    render_scenes(progress=lambda done, total: report.progress("painting", done, total, "pictures"))
     run = folder / "run"
     shutil.rmtree(run, ignore_errors=True)
     start_training("scenes", run, overrides=SETTINGS, report=report)

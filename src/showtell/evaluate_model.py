@@ -8,6 +8,7 @@ from typing import Any
 
 from showtell.captioner import Captioner
 from showtell.config import replace_settings
+from showtell.data.fingerprint import dataset_fingerprint
 from showtell.data.records import Dataset, Record
 from showtell.data.sources import load_dataset
 from showtell.data.splits import usable_splits
@@ -64,7 +65,7 @@ def evaluate_model(
     captioner = Captioner.load(model, device=device, precision=precision)
     report.note(captioner.runtime.describe())
     dataset = load_dataset(data, format=format, images=images)
-    records = _records(dataset, split, report)
+    records = _records(dataset, split, captioner.metrics.get("data_fingerprint"), report)
     store = features_for(
         dataset,
         captioner.encoder,
@@ -98,10 +99,21 @@ def evaluate_model(
     return result
 
 
-def _records(dataset: Dataset, split: str, report: Reporter) -> tuple[Record, ...]:
-    """What the data marks as ``split``; else what training would have set apart as ``split``."""
-    if split != "all" and split not in dataset.split_counts():
-        dataset = usable_splits(dataset)
+def _records(
+    dataset: Dataset, split: str, trained_on: str | None, report: Reporter
+) -> tuple[Record, ...]:
+    """The pictures to score: what training set apart as ``split``, on the data of the training.
+
+    On other data it is what the data marks as ``split``; where it marks none, what training
+    would set apart.
+    """
+    if len(dataset.records) > 1:
+        drawn = usable_splits(dataset)
+        is_own = dataset_fingerprint(drawn) == trained_on
+        if is_own and split in ("train", "all"):
+            report.note("these pictures include those that the model was trained on")
+        if is_own or (split != "all" and split not in dataset.split_counts()):
+            dataset = drawn
     for note in dataset.notes:
         report.note(note)
     return dataset.select(split)

@@ -14,7 +14,7 @@ from showtell.captioner import Caption, Captioner
 from showtell.config import DecodingConfig
 from showtell.data.records import Record
 from showtell.features.store import FeatureStore
-from showtell.metrics import Scores, evaluate
+from showtell.metrics import References, Scores, evaluate
 from showtell.models.base import Features
 
 
@@ -46,6 +46,7 @@ def evaluate_captioner(
     records: Sequence[Record],
     store: FeatureStore,
     *,
+    references: References | None = None,
     decoding: DecodingConfig | None = None,
     batch_size: int = 128,
     progress: Callable[[int, int], None] | None = None,
@@ -53,6 +54,7 @@ def evaluate_captioner(
     """Caption ``records`` from their stored features (view 0) and score the captions.
 
     Args:
+        references: of the same records, where they are scored against more than once.
         progress: called with (pictures done, pictures in all) after each batch.
     """
     captions: dict[str, Caption] = {}
@@ -66,9 +68,14 @@ def evaluate_captioner(
             progress(len(captions), len(records))
     scores = evaluate(
         {image_id: caption.text for image_id, caption in captions.items()},
-        {record.image_id: record.captions for record in records},
+        references or references_of(records),
     )
     return Evaluation(captions, scores)
+
+
+def references_of(records: Sequence[Record]) -> References:
+    """The captions of ``records``, tokenised and counted for scoring."""
+    return References({record.image_id: record.captions for record in records})
 
 
 def load_features(

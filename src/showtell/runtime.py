@@ -97,9 +97,10 @@ def tune_allocator() -> bool:
     """Have glibc keep freed memory, instead of handing each large block back to the system.
 
     Torch allocates its feature maps anew at every step; without this, glibc maps fresh pages
-    for them each time, and clearing those takes about half of an encoder's time on a processor
-    (``benchmarks/features.py`` measures it). Best called before torch is imported. The price:
-    memory at its peak is kept until the process ends.
+    for them each time, and clearing those takes a third of an encoder's time on a processor, more
+    on several cores (``benchmarks/features.py`` measures it). Holds for what is allocated after
+    the call, so it may come before or after torch is imported. The price: memory at its peak is
+    kept until the process ends.
 
     Returns:
         Whether it was done; False on systems without glibc, where nothing is changed.

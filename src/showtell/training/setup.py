@@ -9,7 +9,9 @@ import numpy as np
 from showtell.config import DataConfig
 from showtell.data.records import Dataset, Record
 from showtell.errors import DataError
+from showtell.evaluation import references_of
 from showtell.features.store import FeatureStore
+from showtell.metrics import References
 from showtell.progress import Reporter
 from showtell.text.vocabulary import Vocabulary
 from showtell.training.corpus import Corpus, TokenizedCaptions
@@ -24,12 +26,14 @@ class TrainingData:
     Attributes:
         train, val: captions as ids; ``Corpus.pictures`` are rows of ``store``.
         val_records: what is captioned and scored after each epoch.
+        val_references: their captions, ready to be scored against.
     """
 
     vocabulary: Vocabulary
     train: Corpus
     val: Corpus
     val_records: Sequence[Record]
+    val_references: References
     store: FeatureStore
 
 
@@ -62,7 +66,7 @@ def prepare(
         f"{len(train):,} captions of {len(train_records):,} pictures to train on, "
         f"{len(val):,} of {len(val_records):,} to validate; {len(vocabulary):,} words"
     )
-    return TrainingData(vocabulary, train, val, val_records, store)
+    return TrainingData(vocabulary, train, val, val_records, references_of(val_records), store)
 
 
 def _with_features(

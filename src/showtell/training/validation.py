@@ -32,7 +32,9 @@ def validate(
 
     loss = validation_loss(captioner, data)
     check(0, len(data.val_records))
-    evaluation = evaluate_captioner(captioner, data.val_records, data.store, progress=check)
+    evaluation = evaluate_captioner(
+        captioner, data.val_records, data.store, references=data.val_references, progress=check
+    )
     return {"val_loss": loss, "val_perplexity": perplexity(loss), **evaluation.scores.metrics}
 
 
