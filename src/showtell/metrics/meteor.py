@@ -1,16 +1,149 @@
-"""METEOR 1.5 (Denkowski and Lavie 2014)."""
+"""METEOR 1.5 for English (Denkowski and Lavie 2014, "Meteor Universal"), as COCO calls it.
+
+``-l en -norm``: the normaliser, matches by exact word, Snowball stem, WordNet synonym and
+paraphrase, and the parameters tuned to rank human judgements (section 3). An image's score is
+that of its best reference, the corpus's comes from the summed statistics of those references.
+Written from the paper and from the original program's answers, not from its source.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from showtell.metrics import meteor_tables
+from showtell.metrics.meteor_align import WEIGHTS, Sentence, align, find_matches
+from showtell.metrics.meteor_text import normalize
+from showtell.metrics.meteor_words import Lexicon
 
 VERSION = "1.5"
 
+_ALPHA = 0.85  # weight of recall
+_BETA = 0.2  # power of the fragmentation
+_GAMMA = 0.6  # the largest penalty
+_DELTA = 0.75  # weight of content words
 
-def is_installed() -> bool:
-    """Whether the extra ``meteor`` is installed."""
-    return False
+is_installed = meteor_tables.is_installed
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Counts that METEOR adds up over a corpus.
+
+    Attributes:
+        words: of the hypothesis and the reference; then function words of each.
+        matched: for each of the four modules content words of the hypothesis, of the reference,
+            function words of the hypothesis, of the reference.
+        chunks: groups of matched words that are in the same order in both.
+    """
+
+    words: tuple[int, int, int, int]
+    matched: tuple[int, ...]
+    chunks: int
+
+    def score(self) -> float:
+        """Equations 1 to 6, 0 to 1."""
+        precision = self._share(0)
+        recall = self._share(1)
+        matched = sum(self.matched) / 2
+        if not precision or not recall:
+            return 0.0
+        mean = precision * recall / (_ALPHA * precision + (1 - _ALPHA) * recall)
+        penalty: float = _GAMMA * (self.penalized_chunks() / matched) ** _BETA
+        return mean * (1 - penalty)
+
+    def penalized_chunks(self) -> int:
+        """Chunks; none for a hypothesis that is one chunk and all of its reference."""
+        words = sum(self.matched[0::2]), sum(self.matched[1::2])
+        return 0 if self.chunks == 1 and words == self.words[:2] else self.chunks
+
+    def _share(self, side: int) -> float:
+        """Weighted share of the hypothesis's (0) or the reference's (1) words that match."""
+        matched = sum(
+            weight * (_DELTA * content + (1 - _DELTA) * function)
+            for weight, content, function in zip(
+                WEIGHTS, self.matched[side::4], self.matched[side + 2 :: 4], strict=True
+            )
+        )
+        words, function = self.words[side], self.words[side + 2]
+        total = _DELTA * (words - function) + (1 - _DELTA) * function
+        return matched / total if total else 0.0
 
 
 def meteor(
-    captions: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
+    captions: Sequence[Sequence[str]],
+    references: Sequence[Sequence[Sequence[str]]],
+    *,
+    folder: Path | None = None,
 ) -> tuple[float, list[float]]:
-    raise NotImplementedError
+    """METEOR of one tokenised caption an image: the corpus's and each image's.
+
+    Args:
+        captions: (B images) words of each caption.
+        references: (B images) words of each reference.
+        folder: where METEOR's converted tables lie; default: in showtell's cache.
+
+    Raises:
+        MissingExtraError: the extra ``meteor`` is not installed.
+        ScoringError: the tables are damaged or cannot be converted.
+    """
+    best = best_statistics(captions, references, _tables(folder))
+    total = Statistics(
+        tuple(map(sum, zip(*(s.words for s in best), strict=True))),  # type: ignore[arg-type]
+        tuple(map(sum, zip(*(s.matched for s in best), strict=True))),
+        sum(s.penalized_chunks() for s in best),
+    )
+    return total.score(), [s.score() for s in best]
+
+
+def best_statistics(
+    captions: Sequence[Sequence[str]],
+    references: Sequence[Sequence[Sequence[str]]],
+    tables: meteor_tables.Tables,
+) -> list[Statistics]:
+    """For each caption the statistics with its best reference, the first of equals."""
+    normal: dict[str, list[str]] = {}
+    for words in (*captions, *(words for each in references for words in each)):
+        text = " ".join(words)
+        if text not in normal:
+            normal[text] = normalize(text)
+    lexicon = Lexicon(tables, normal.values())
+    sentences = {
+        text: Sentence.of(words, lexicon, tables.function_words) for text, words in normal.items()
+    }
+    best = []
+    for caption, each in zip(captions, references, strict=True):
+        hypothesis = sentences[" ".join(caption)]
+        found = [
+            _statistics(hypothesis, sentences[text], lexicon)
+            for text in dict.fromkeys(map(" ".join, each))
+        ]
+        best.append(max(found, key=Statistics.score))
+    return best
+
+
+def _statistics(hypothesis: Sentence, reference: Sentence, lexicon: Lexicon) -> Statistics:
+    chosen, chunks = align(
+        len(reference.words), len(hypothesis.words), find_matches(hypothesis, reference, lexicon)
+    )
+    matched = [0] * 16
+    for match in chosen:
+        r, m, h, n, module = match
+        functions = sum(hypothesis.is_function[h : h + n])
+        reference_functions = sum(reference.is_function[r : r + m])
+        matched[4 * module] += n - functions
+        matched[4 * module + 1] += m - reference_functions
+        matched[4 * module + 2] += functions
+        matched[4 * module + 3] += reference_functions
+    words = (
+        len(hypothesis.words),
+        len(reference.words),
+        sum(hypothesis.is_function),
+        sum(reference.is_function),
+    )
+    return Statistics(words, tuple(matched), chunks)
+
+
+@lru_cache(maxsize=2)
+def _tables(folder: Path | None) -> meteor_tables.Tables:
+    return meteor_tables.load(folder)

@@ -1,0 +1,214 @@
+"""METEOR 1.5's alignment of a hypothesis with a reference (Denkowski and Lavie 2014, section 2).
+
+All matches that exact words, stems, synonyms and paraphrases make are candidates; a beam search
+over the reference's words keeps each word in at most one match, and prefers more matched words,
+then fewer chunks, then matches at nearer places. The search has the original's habits, found by
+comparing alignments with it:
+
+- a match adds its weight times its words on each side, cut to a whole number: a match of two
+  single words by stem or paraphrase adds nothing to what the search tries to make large;
+- a match that shares no word with another is fixed beforehand, so such matches are there all the
+  same; but two ways of matching the same words make neither fixed;
+- the distance of a candidate is added to the path it grew from, not to the path that has it.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from showtell.metrics.meteor_words import Lexicon, Phrases
+
+WEIGHTS = (1.0, 0.6, 0.8, 0.6)
+"""Weights of exact, stem, synonym and paraphrase matches (section 3, English)."""
+
+_BEAM_SIZE = 40
+
+
+class Match(NamedTuple):
+    """Words of the reference that match words of the hypothesis."""
+
+    reference: int
+    reference_length: int
+    hypothesis: int
+    hypothesis_length: int
+    module: int
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """One normalised sentence with what matching looks for in it."""
+
+    words: list[str]
+    places: dict[str, list[int]]
+    stems: dict[str, list[int]]
+    phrases: Phrases
+    phrase_set: frozenset[int]
+    is_function: list[bool]
+
+    @classmethod
+    def of(cls, words: list[str], lexicon: Lexicon, function_words: frozenset[str]) -> "Sentence":
+        """Index ``words``."""
+        places: dict[str, list[int]] = {}
+        stems: dict[str, list[int]] = {}
+        for place, word in enumerate(words):
+            places.setdefault(word, []).append(place)
+            stems.setdefault(lexicon.stems[word], []).append(place)
+        phrases = lexicon.phrases(words)
+        is_function = [word in function_words for word in words]
+        return cls(words, places, stems, phrases, frozenset(phrases), is_function)
+
+
+def find_matches(hypothesis: Sentence, reference: Sentence, lexicon: Lexicon) -> list[Match]:
+    """All candidate matches, in the original's order, which decides between equal alignments."""
+    matches: list[Match] = []
+    words = hypothesis.words
+    for place, word in enumerate(reference.words):
+        matches += [Match(place, 1, i, 1, 0) for i in hypothesis.places.get(word, ())]
+    for place, word in enumerate(reference.words):
+        for i in hypothesis.stems.get(lexicon.stems[word], ()):
+            if words[i] != word:
+                matches.append(Match(place, 1, i, 1, 1))
+    there = hypothesis.places.keys()
+    for place, word in enumerate(reference.words):
+        if common := lexicon.synonyms[word] & there:
+            at = sorted(i for synonym in common for i in hypothesis.places[synonym])
+            matches += [Match(place, 1, i, 1, 2) for i in at]
+    for start, _, other in _paraphrases(reference, hypothesis, lexicon):
+        matches.append(Match(*start, *other, 3))
+    for start, _, other in _paraphrases(hypothesis, reference, lexicon):
+        matches.append(Match(*other, *start, 3))
+    return matches
+
+
+def _paraphrases(
+    one: Sentence, two: Sentence, lexicon: Lexicon
+) -> list[tuple[tuple[int, int], int, tuple[int, int]]]:
+    """Phrases of ``one`` listed in the table with a paraphrase that ``two`` has.
+
+    By place in ``one``, by length, and in the table's order: (place and length in ``one``, rank,
+    place and length in ``two``).
+    """
+    found = []
+    for phrase, places in one.phrases.items():
+        listed = lexicon.paraphrases.get(phrase)
+        if listed and not two.phrase_set.isdisjoint(listed):
+            for paraphrase in two.phrase_set.intersection(listed):
+                for at in places:
+                    for other in two.phrases[paraphrase]:
+                        found.append((at, listed[paraphrase], other))
+    found.sort()
+    return found
+
+
+def align(
+    num_words: int, num_hypothesis_words: int, matches: list[Match]
+) -> tuple[list[Match], int]:
+    """The chosen matches, by place in the reference, and how many chunks they make.
+
+    Args:
+        num_words: of the reference.
+        num_hypothesis_words: of the hypothesis.
+        matches: from ``find_matches``.
+    """
+    starting: list[list[Match]] = [[] for _ in range(num_words)]
+    covers = [0] * num_words
+    hypothesis_covers = [0] * num_hypothesis_words
+    for match in matches:
+        starting[match.reference].append(match)
+        for place in range(match.reference, match.reference + match.reference_length):
+            covers[place] += 1
+        for place in range(match.hypothesis, match.hypothesis + match.hypothesis_length):
+            hypothesis_covers[place] += 1
+    fixed: dict[int, Match] = {}
+    free: list[Match] = []
+    for match in matches:
+        r, m, h, n, _ = match
+        if covers[r : r + m] == [1] * m and hypothesis_covers[h : h + n] == [1] * n:
+            fixed[r] = match
+        else:
+            free.append(match)
+    if not free:
+        chosen = [fixed[place] for place in sorted(fixed)]
+        return chosen, _count_chunks(chosen)
+    return _search(starting, fixed)
+
+
+def _count_chunks(chosen: list[Match]) -> int:
+    chunks = end = hypothesis_end = 0
+    for number, (r, m, h, n, _) in enumerate(chosen):
+        if not number or r != end or h != hypothesis_end:
+            chunks += 1
+        end, hypothesis_end = r + m, h + n
+    return chunks
+
+
+# A path: matched words (negative), chunks, distance: what paths are sorted by. Then where its last
+# match ends in the hypothesis (-1: the word before is not matched), bits of the words used on both
+# sides, and the matches chosen, the last first, as nested pairs.
+_Chosen = tuple["_Chosen", Match] | None
+_Path = tuple[int, int, int, int, int, int, _Chosen]
+
+
+def _search(starting: list[list[Match]], fixed: dict[int, Match]) -> tuple[list[Match], int]:
+    used = hypothesis_used = 0
+    for r, m, h, n, _ in fixed.values():
+        used |= ((1 << m) - 1) << r
+        hypothesis_used |= ((1 << n) - 1) << h
+    paths: list[_Path] = [(0, 0, 0, -1, used, hypothesis_used, None)]
+    for place, matches in enumerate(starting):
+        if len(paths) > 1:
+            paths.sort(key=_rank)
+            del paths[_BEAM_SIZE:]
+        if place in fixed:
+            paths = [_take(path, fixed[place]) for path in paths]
+        elif matches:
+            paths = [grown for path in paths for grown in _grow(path, place, matches)]
+        else:
+            paths = [path if path[4] >> place & 1 else _skip(path) for path in paths]
+    paths.sort(key=_rank)
+    # The last chunk of a path is counted when the path ends, and paths are compared after that.
+    del paths[_BEAM_SIZE:]
+    best = min((_skip(path) for path in paths), key=_rank)
+    chosen: list[Match] = []
+    rest = best[6]
+    while rest is not None:
+        rest, match = rest
+        chosen.append(match)
+    return chosen[::-1], best[1]
+
+
+def _rank(path: _Path) -> tuple[int, int, int]:
+    return path[:3]
+
+
+def _take(path: _Path, match: Match) -> _Path:
+    """The path with a match, the words of which are marked as used by the caller."""
+    matched, chunks, distance, end, used, hypothesis_used, chosen = path
+    weight = WEIGHTS[match.module]
+    matched -= int(weight * match.reference_length) + int(weight * match.hypothesis_length)
+    if end not in (-1, match.hypothesis):
+        chunks += 1
+    end = match.hypothesis + match.hypothesis_length
+    return matched, chunks, distance, end, used, hypothesis_used, (chosen, match)
+
+
+def _skip(path: _Path) -> _Path:
+    """The path with its next word unmatched, so that its chunk ends there."""
+    matched, chunks, distance, end, *rest = path
+    return (matched, chunks + (end != -1), distance, -1, *rest)  # type: ignore[return-value]
+
+
+def _grow(path: _Path, place: int, matches: list[Match]) -> list[_Path]:
+    """The path with each match that begins at ``place``, and without."""
+    if path[4] >> place & 1:
+        return [path]
+    grown = []
+    distance, used, hypothesis_used = path[2], path[4], path[5]
+    for match in matches:
+        r, m, h, n, _ = match
+        bits, hypothesis_bits = ((1 << m) - 1) << r, ((1 << n) - 1) << h
+        if not (used & bits or hypothesis_used & hypothesis_bits):
+            marked = (*path[:2], distance, path[3], used | bits, hypothesis_used | hypothesis_bits)
+            grown.append(_take((*marked, path[6]), match))
+            distance += abs(r - h)
+    grown.append(_skip((*path[:2], distance, *path[3:])))
+    return grown
