@@ -1,13 +1,90 @@
-"""SPICE (Anderson et al. 2016) through its authors' program, on request only."""
+"""SPICE (Anderson et al. 2016) through its authors' program, only where it is asked for.
 
+It parses sentences with Stanford's models, which pycocoevalcap does not ship; nothing here
+imitates it. Needs Java, the extra ``meteor`` (whose package has the program) and those models.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
 
-from showtell.errors import ScoringError
+from showtell.errors import MissingExtraError, ScoringError
 
 VERSION = "1.0-jar"
+
+_MODELS = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
+_MODELS_URL = "http://nlp.stanford.edu/software/stanford-corenlp-full-2015-12-09.zip"
 
 
 def spice(
     captions: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
 ) -> tuple[float, list[float]]:
-    raise ScoringError("SPICE is not there yet")
+    """SPICE of one tokenised caption an image: the mean, and each image's F1.
+
+    An image whose captions name nothing has no score (nan), as in the original's program; so has
+    then the mean, as in the original's wrapper.
+
+    Raises:
+        MissingExtraError: the package with the program is not installed.
+        ScoringError: Java or the models are missing, or the program failed.
+    """
+    folder = find_program()
+    images = [
+        {"image_id": number, "test": " ".join(caption), "refs": [" ".join(r) for r in each]}
+        for number, (caption, each) in enumerate(zip(captions, references, strict=True))
+    ]
+    with tempfile.TemporaryDirectory() as work:
+        source, target = Path(work) / "in.json", Path(work) / "out.json"
+        source.write_text(json.dumps(images), encoding="utf-8")
+        command = ["java", "-Xmx8G", "-jar", "spice-1.0.jar", str(source), "-out", str(target)]
+        # The classes of a newer Java are closed to the program's cache unless opened.
+        opened = {"JDK_JAVA_OPTIONS": "--add-opens=java.base/java.lang=ALL-UNNAMED"}
+        done = subprocess.run(
+            [*command, "-subset", "-silent"],
+            cwd=folder,
+            env={**os.environ, **opened},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode or not target.is_file():
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise ScoringError(f"the SPICE program failed ({done.returncode}): {last}")
+        scores = json.loads(target.read_text(encoding="utf-8"))
+    by_number = {entry["image_id"]: _number(entry["scores"]["All"]["f"]) for entry in scores}
+    each_score = [by_number[number] for number in range(len(images))]
+    return sum(each_score) / len(each_score), each_score
+
+
+def find_program() -> Path:
+    """The folder of the program, if all that it needs is there.
+
+    Raises:
+        MissingExtraError: pycocoevalcap is not installed.
+        ScoringError: says exactly what is missing and where it belongs.
+    """
+    spec = find_spec("pycocoevalcap")
+    if spec is None:
+        raise MissingExtraError("meteor", "SPICE")
+    folder = Path((spec.submodule_search_locations or [""])[0]) / "spice"
+    if not (folder / "spice-1.0.jar").is_file():
+        raise ScoringError(f"pycocoevalcap is damaged, {folder}/spice-1.0.jar is missing")
+    missing = []
+    if shutil.which("java") is None:
+        missing.append("a Java runtime (no program `java` on PATH)")
+    if jars := [name for name in _MODELS if not (folder / "lib" / name).is_file()]:
+        missing.append(f"{' and '.join(jars)} in {folder / 'lib'} (both are in {_MODELS_URL})")
+    if missing:
+        raise ScoringError(
+            f"SPICE runs its authors' Java program, and this is missing: {'; '.join(missing)}"
+        )
+    return folder
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float | str) else float("nan")
