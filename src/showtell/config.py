@@ -45,6 +45,9 @@ class EncoderConfig(Section):
     views: int = Field(
         4, ge=0, le=255, description="random crops and flips kept of each training picture"
     )
+    flips: bool = Field(
+        True, description="mirror half of the views; not where captions tell left from right"
+    )
 
 
 class ShowTellConfig(Section):

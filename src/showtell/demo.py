@@ -16,7 +16,8 @@ from showtell.training.start import start_training
 
 NUM_EXAMPLES = 12
 SETTINGS = (
-    "encoder.views=0",  # left and right are facts in these pictures; a flip would make them lies
+    "encoder.views=0",
+    "encoder.flips=false",  # left and right are facts in these pictures
     "decoder.embed_size=256",
     "decoder.hidden_size=384",
     "decoder.dropout=0.3",
@@ -54,7 +55,12 @@ def run_demo(folder: Path, *, report: Reporter) -> DemoResult:
     dataset = load_dataset("scenes")
     test = dataset.split("test")
     store = features_for(
-        dataset, captioner.encoder, records=test, runtime=captioner.runtime, report=report
+        dataset,
+        captioner.encoder,
+        records=test,
+        flips=captioner.config.encoder.flips,
+        runtime=captioner.runtime,
+        report=report,
     )
     held_out = [record for record in test if is_held_out(record.image_id)]
     ordinary = [record for record in test if not is_held_out(record.image_id)]

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +66,15 @@ def evaluate_model(
     report.note(captioner.runtime.describe())
     dataset = load_dataset(data, format=format, images=images)
     records = _records(dataset, split, captioner.metrics.get("data_fingerprint"), report)
+    settings = captioner.config
     store = features_for(
         dataset,
         captioner.encoder,
-        records=records,
+        # As for a test: these pictures need the one view without augmentation. The rest is as in
+        # the training, whose store serves again where the data is the same.
+        records=[replace(record, split="test") for record in records],
+        views=settings.encoder.views,
+        flips=settings.encoder.flips,
         runtime=captioner.runtime,
         folder=store_folder,
         grid=captioner.decoder.needs_regions,

@@ -13,6 +13,10 @@ from showtell.models.encoders import Encoder
 from showtell.progress import Reporter
 from showtell.runtime import Runtime
 
+# Not the run's seed, so that runs with other seeds share a store; theirs decides which view of a
+# picture is drawn when.
+VIEW_SEED = 0
+
 
 def features_for(
     dataset: Dataset,
@@ -23,7 +27,7 @@ def features_for(
     records: Sequence[Record] | None = None,
     folder: Path | None = None,
     views: int = 0,
-    seed: int = 0,
+    flips: bool = True,
     grid: bool = False,
 ) -> FeatureStore:
     """Open a store that has features of ``records``, encoding what it lacks.
@@ -33,19 +37,20 @@ def features_for(
         folder: the store's; by default one in the cache folder that belongs to this data set,
             encoder and number of views.
         views: random views of each training picture beside the one without augmentation.
-        seed: of the random views.
+        flips: whether half of them are mirrored.
         grid: whether grid features are needed.
 
     Raises:
         StoreError: the store was made by something else, or cannot be written.
     """
-    path = folder or _default_folder(dataset, encoder, views=views, seed=seed, grid=grid)
+    path = folder or _default_folder(dataset, encoder, views, flips, grid)
     result = extract_features(
         dataset.records if records is None else records,
         encoder,
         path,
         views=views,
-        seed=seed,
+        flips=flips,
+        seed=VIEW_SEED,
         grid=grid,
         runtime=runtime,
         progress=_watch(report, path),
@@ -75,11 +80,11 @@ def _watch(report: Reporter, path: Path) -> Callable[[Progress], None]:
 
 
 def _default_folder(
-    dataset: Dataset, encoder: Encoder, *, views: int, seed: int, grid: bool
+    dataset: Dataset, encoder: Encoder, views: int, flips: bool, grid: bool
 ) -> Path:
     """Named for people first (data set, encoder, views), then a hash that tells apart the rest."""
     where = dataset.name if dataset.format == "scenes" else str(Path(dataset.name).resolve())
-    key = hashlib.sha256(f"{where}\n{encoder.fingerprint}\n{seed}".encode()).hexdigest()[:10]
+    key = hashlib.sha256(f"{where}\n{encoder.fingerprint}\n{flips}".encode()).hexdigest()[:10]
     name = re.sub(r"[^\w.-]+", "-", Path(dataset.name).stem) or "data"
     kind = re.sub(r"[^\w.-]+", "-", encoder.name)
     return cache_folder() / "features" / f"{name}-{kind}-v{views}{'-grid' if grid else ''}-{key}"

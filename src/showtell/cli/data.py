@@ -62,10 +62,12 @@ def features(
         int,
         typer.Option("--views", min=0, help="Random crops and flips of each training picture."),
     ] = 4,
+    flips: Annotated[
+        bool, typer.Option("--flips/--no-flips", help="Mirror half of the random views.")
+    ] = True,
     grid: Annotated[
         bool, typer.Option("--grid/--no-grid", help="Keep grid features, for attention decoders.")
     ] = False,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the random views.")] = 0,
     format: options.Format = None,
     images: options.Images = None,
     device: options.Device = "auto",
@@ -89,7 +91,7 @@ def features(
             runtime=runtime,
             folder=output,
             views=views,
-            seed=seed,
+            flips=flips,
             grid=grid,
             report=report,
         )

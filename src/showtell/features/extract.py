@@ -83,6 +83,7 @@ def extract_features(
     grid: bool,
     seed: int,
     runtime: Runtime,
+    flips: bool = True,
     batch_size: int | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> ExtractionReport:
@@ -99,6 +100,8 @@ def extract_features(
         grid: Whether to keep grid features too.
         seed: Of the random views; a store that exists keeps to its own.
         runtime: Where and how precisely to compute.
+        flips: Whether half of the random views are mirrored; not where captions tell left
+            from right.
         batch_size: Views a pass of the encoder; default: 32 on a processor, 256 on a GPU.
         progress: Called after each batch.
 
@@ -112,9 +115,12 @@ def extract_features(
         seed=seed,
         pooled_size=encoder.pooled_size,
         grid_size=encoder.grid_size if grid else None,
+        flips=flips,
     )
     with StoreWriter(path, spec) as writer:
-        jobs = [job for job in map(plan, records, repeat(views)) if _is_due(job, writer)]
+        jobs = [
+            job for job in map(plan, records, repeat(views), repeat(flips)) if _is_due(job, writer)
+        ]
         _check_room(path, sum(job.views for job in jobs) * writer.spec.bytes_per_row)
         run = _Extraction(writer, encoder, runtime, batch_size, len(jobs), progress)
         run.encode(jobs)

@@ -46,6 +46,7 @@ class StoreSpec:
         encoder: The encoder's name.
         fingerprint: Name, weights and preprocessing; only equal ones may share a store.
         views: Random views of each training picture, besides its evaluation view.
+        flips: Whether half of the random views are mirrored.
         seed: Of the random views.
         pooled_size: D.
         grid_size: (R, D'), None where only pooled features are kept.
@@ -57,6 +58,7 @@ class StoreSpec:
     seed: int
     pooled_size: int
     grid_size: tuple[int, int] | None
+    flips: bool = True
 
     @property
     def bytes_per_row(self) -> int:
@@ -66,7 +68,15 @@ class StoreSpec:
             numbers += self.grid_size[0] * self.grid_size[1]
         return numbers * HALF.itemsize
 
-    def check(self, path: Path, *, fingerprint: str | None, views: int | None, grid: bool) -> None:
+    def check(
+        self,
+        path: Path,
+        *,
+        fingerprint: str | None,
+        views: int | None,
+        grid: bool,
+        flips: bool | None = None,
+    ) -> None:
         """Refuse a store that was made otherwise than is asked now.
 
         Raises:
@@ -82,6 +92,12 @@ class StoreSpec:
             raise StoreError(
                 f"feature store {path} was made with {self.views} random views a picture, "
                 f"not {views}; {advice}"
+            )
+        if flips is not None and self.views and flips != self.flips:
+            mirrored = "mirrored" if self.flips else "not mirrored"
+            raise StoreError(
+                f"feature store {path} was made with views that are {mirrored}, "
+                f"and the opposite is asked for; {advice}"
             )
         if grid and self.grid_size is None:
             raise StoreError(

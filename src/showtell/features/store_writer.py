@@ -155,6 +155,7 @@ class StoreWriter:
             fingerprint=asked.fingerprint,
             views=asked.views,
             grid=asked.grid_size is not None,
+            flips=asked.flips,
         )
         return made
 

@@ -28,22 +28,24 @@ class Job:
         size: Of its file, in bytes; 0 where there is none.
         mtime_ns: When its file was last changed, in ns; 0 where there is none.
         views: How many are to be cut, the evaluation view counted.
+        flips: Whether half of the random views are mirrored.
     """
 
     record: Record
     size: int
     mtime_ns: int
     views: int
+    flips: bool
 
 
-def plan(record: Record, views: int) -> Job:
+def plan(record: Record, views: int, flips: bool) -> Job:
     """The job for one record; pictures of the train split get ``views`` random views as well."""
     num_views = 1 + views if record.split == "train" else 1
     try:
         info = os.stat(record.path)
     except OSError:  # its decoding will say what is wrong
-        return Job(record, 0, 0, num_views)
-    return Job(record, info.st_size, info.st_mtime_ns, num_views)
+        return Job(record, 0, 0, num_views, flips)
+    return Job(record, info.st_size, info.st_mtime_ns, num_views, flips)
 
 
 def view_generator(seed: int, image_id: str, view: int) -> np.random.Generator:
@@ -64,7 +66,8 @@ def cut(job: Job, recipe: Preprocessing, seed: int) -> list[Pixels] | str:
         return str(error)
     cuts = [recipe.eval_view(image)]
     for view in range(1, job.views):
-        cuts.append(recipe.random_view(image, view_generator(seed, job.record.image_id, view)))
+        rng = view_generator(seed, job.record.image_id, view)
+        cuts.append(recipe.random_view(image, rng, flip=job.flips))
     return cuts
 
 

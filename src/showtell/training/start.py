@@ -66,7 +66,7 @@ def start_training(
         runtime=runtime,
         folder=store_folder,
         views=config.encoder.views,
-        seed=config.seed,
+        flips=config.encoder.flips,
         report=report,
     )
     provenance = _provenance(config, dataset, encoder.fingerprint, encoder.pooled_size, runtime)
