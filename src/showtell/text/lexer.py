@@ -32,7 +32,27 @@ _BRACKETS = {
     "}": "-rcb-",
 }
 # Which of the two quotes the original writes does not matter: both are dropped afterwards.
-_SINGLE = {**_BRACKETS, '"': "''", "“": "``", "”": "''", "‘": "`", "’": "'"}
+_SINGLE = {
+    **_BRACKETS,
+    '"': "''",
+    "£": "#",
+    "€": "$",
+    "¢": "cents",
+    "½": "1/2",
+    "¼": "1/4",
+    "¾": "3/4",
+    "⅓": "1/3",
+    "⅔": "2/3",
+}
+# Typographic quotes are lexed as typewriter ones, but two in a row are one token of this spelling.
+_QUOTES = {
+    **dict.fromkeys("‘‛‹\x91", "`"),
+    **dict.fromkeys("’›\x92", "'"),
+    **dict.fromkeys("“„«\x93", "``"),
+    **dict.fromkeys("”»\x94", "''"),
+}
+_TYPEWRITER = str.maketrans({q: '"' if len(s) == 2 else s for q, s in _QUOTES.items()})
+_TYPEWRITER[0xAD] = None  # a soft hyphen
 
 # Words that make an initial before them the end of a sentence: "a letter K. The sign".
 _STARTERS = (
@@ -45,56 +65,74 @@ _STARTERS = (
 _RULES: dict[str, str] = {
     "assimilation": r"(?i:cannot|gonna|gotta|lemme|gimme|wanna|'tis|'twas)",
     "tag": r"<(?:[!?][A-Za-z-][^>\n]*|/?[A-Za-z][A-Za-z0-9_:.-]*(?: +[^<>\n]*)? ?/?)>",
-    "negated": r"({L}*(?![nN]){L})[nN]['`][tT]",
+    "negated": r"([A-Za-z]*[A-MO-Za-mo-z])[nN]['`][tT]",
     "not": r"[nN]['`][tT]",
     "before clitic": r"({L}+)'(?i:[msd]|re|ve|ll)(?![A-Za-z])",
     "clitic": r"('(?i:[msd]|re|ve|ll))(?![A-Za-z])",
+    "typographic clitic": r"'(?i:[msd]|re|ve|ll)",
     "and": r"'[nN]'|'[nN](?=\s)",
     "apostrophe": (
-        r"(?i:[ldj]'|dunkin'|somethin'|ol'|'em|'till?|'cause|c'mon|nat'l)"
-        r"|[A-HJ-XZn]'{L}{L}+|{L}*[aeiouyAEIOUY]'[aeiouA-Z]{L}*|'[2-9]0s|'{N}{N}(?=\s)"
+        r"(?i:[ldj]'|dunkin'|somethin'|ol'|'em|'till?|'cause)"
+        r"|[A-HJ-XZn]'{L}{L}+|{L}+[aeiouyAEIOUY]'[aeiouA-Z]{L}*|'[2-9]0s|'{N}{N}(?=\s)"
     ),
+    "typewriter": r"(?i:c'mon|nat'l)",
     "you": r"([yY]')(?={L})",
     "word": r"{L}{W}*(?:[.!?]{L}{W}*)*",
     "compound": r"(?:[dDoOlL]'{W})?{W}+(?:[-_](?:[dDoOlL]'{W})?{W}+)*",
-    "dotted compound": r"{W}[{w}.,]*(?:-(?:{L}(?:\.{L})+\.?|{W}+))+",
+    "dotted compound": r"{W}[{w}.,]*(?:-(?:{L}(?:\.{L})+\.|{W}+))+",
     "alternatives": (
         r"[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}(?:\\?/[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}){1,2}"
     ),
     "date": r"{N}{1,2}[-/]{N}{1,2}[-/]{N}{2,4}",
     "number": r"[-+]?(?:{N}*(?:[.:,]{N}+)+|{N}+)",
-    "fraction": r"(?:{N}{1,4}[- \xa0])?{N}{1,4}\\?/{N}{1,4}|[¼½¾⅓⅔]",
+    "fraction": r"(?:{N}{1,4}[- \xa0])?{N}{1,4}\\?/{N}{1,4}",
     "phone": (
         r"\({N}{2,3}\)[ \xa0]?{N}{3,4}[- .\xa0]?{N}{3,5}"
-        r"|\+?{N}{1,3}(?:[- .\xa0]{N}{2,4}){1,3}[- .\xa0]{N}{3,5}"
+        r"|\+{N}{1,3}(?:[- .\xa0]{N}{2,4}){1,3}[- .\xa0]{N}{3,5}"
     ),
     "url": (
         r"https?://[^\s\"<>|(){}]+[^\s\"<>|.!?(){},-]"
         r"|(?:www\.(?:[^\s`\"<>|.!?(){},]+\.)+[A-Za-z]{2,4}"
-        r"|(?:{L}[^\s`\"<>|.!?(){},-]*\.)+(?:com|net|org|edu))"
+        r"|(?:[^\s`'\"|!(){},-_$]+\.)+(?:com|net|org|edu))"
         r"(?:/[^\s\"<>|()]+[^\s\"<>|.!?(){},-])?"
     ),
     "mail": r"<?{W}[^\s\"<>|(){}]*@(?:[^\s\"<>|().{}]+\.)*[^\s\"<>|().{}]+>?",
     "handle": r"@[A-Za-z_][A-Za-z_0-9]*|\#{L}+|[\#]+|@+",
-    "initials": r"{L}(?:\.{L})*\.",
-    "last initial": r"({L})\.\s+(?:STARTERS)\s",
+    "initials": r"[A-Za-z](?:\.[A-Za-z])*\.",
+    "last initial": r"([A-Za-z])\.\s+(?:STARTERS|M[rRsS]\.)\s",
     "abbreviation": r"[A-Za-z]+\.",
     "before number": r"([A-Za-z]+\.)\s?{N}",
-    "stop before comma": r"({W}[{w}._-]*\.)(?<!\.\.)[,;:]",
+    "stop before comma": r"((?:[dDoOlL]'{W})?{W}+(?:[._-]{W}+)*\.)[,;:]",
     "language": r"[cC]\+\+|[cCfF]\#",
     "joined capitals": r"[A-Z]+(?:(?:[&+]|&(?i:amp);)[A-Z]+)+",
     "currency": r"[A-Z]+\$",
-    "smiley": r"[:;=][-o']?[()\[\]DPpd\\|@{O](?![A-Za-z0-9])",
+    "smiley": r"[<>]?[:;=][-o']?[()\[\]DPpd\\|@{O](?![A-Za-z0-9])",
+    "face": r"\(?[-^=<>']_[-^=<>']\)?",
     "entity": r"&(?i:lt|gt|amp|quot|apos|nbsp|mdash|ndash);|&\#{N}+;",
-    "ellipsis": r"\.\.\.+|\.(?: \.){2,}|…",
+    "ellipsis": r"\.\.\.+|\.(?: \.){2,}|[…\x85]",
     "exclamation": r"[!?]+",
-    "dashes": r"-+|_+|––?|—",
-    "quotes": r"``|''|<<|>>",
+    "dashes": r"-+|_+|[–—\x96\x97]",
+    "typewriter quotes": r"``|''",
+    "arrows": r"<<|>>",
+    "superscripts": r"[¹²³⁰-₉]+",
+    "stars": r"\*\*+",
     "single": r"\S",
 }
 _RULES["last initial"] = _RULES["last initial"].replace(
     "STARTERS", "|".join(f"{word.capitalize()}|{word.upper()}" for word in _STARTERS.split())
 )
+
+
+# A word with an apostrophe in it keeps the one it was written with; clitics do not.
+_AS_SPELLED = frozenset(["apostrophe", "and", "you", "compound", "dotted compound"])
+# Rules that apply to typewriter characters alone (True), or only where one is typographic:
+# "’tis" is not split, but the clitic of "c’mon" is.
+_AS_TYPED = {
+    "assimilation": True,
+    "typewriter": True,
+    "typewriter quotes": True,
+    "typographic clitic": False,
+}
 
 
 def _compile(letters: str, digits: str) -> list[tuple[str, re.Pattern[str]]]:
@@ -139,19 +177,27 @@ def lex(text: str, after: str = "\n") -> list[str]:
             keeps its full stop unless the next line begins with "The" or the like.
     """
     rules = _rules(text.isascii())
+    spelled = text.replace("\xad", "")
+    text = spelled.translate(_TYPEWRITER) if not text.isascii() else text
     whole = text + after
     tokens: list[str] = []
     position, end = 0, len(text)
     while position < end:
-        if whole[position].isspace():
+        if whole[position].isspace() and whole[position] != "\x85":
             position += 1
             continue
-        kind, match = _longest(rules, whole, position)
+        if spelled[position] in _QUOTES and spelled[position + 1 : position + 2] in _QUOTES:
+            tokens.append("".join(_QUOTES[quote] for quote in spelled[position : position + 2]))
+            position += 2
+            continue
+        kind, match = _longest(rules, whole, position, spelled)
         stop = match.end(1) if match.re.groups else match.end()
         token = whole[position:stop]
         if kind == "assimilation":
             first = _ASSIMILATIONS[token.lower()]
             tokens += [token[:first].lower(), token[first:].lower()]
+        elif kind in _AS_SPELLED:
+            tokens.append(spelled[position:stop].lower())
         else:
             tokens.append(_normal(token, kind))
         position = stop
@@ -159,12 +205,16 @@ def lex(text: str, after: str = "\n") -> list[str]:
 
 
 def _longest(
-    rules: list[tuple[str, re.Pattern[str]]], text: str, position: int
+    rules: list[tuple[str, re.Pattern[str]]], text: str, position: int, spelled: str
 ) -> tuple[str, re.Match[str]]:
     best = None
     for kind, pattern in rules:
         match = pattern.match(text, position)
         if match is None or (best is not None and match.end() <= best[1].end()):
+            continue
+        if (as_typed := _AS_TYPED.get(kind)) is not None and as_typed != (
+            match[0] == spelled[position : match.end()]
+        ):
             continue
         if kind == "abbreviation" and not _is_abbreviation(match[0][:-1]):
             continue
@@ -177,13 +227,12 @@ def _longest(
 
 def _normal(token: str, kind: str) -> str:
     """The token as the original writes it: brackets by name, dashes and spaces unified."""
-    if len(token) == 1:
-        return _SINGLE.get(token, token.lower())
     if kind == "ellipsis":
         return "..."
-    if kind == "dashes" and token in ("---", "----"):
+    if kind == "dashes" and (len(token) in (3, 4) or not token.isascii()) and token[0] != "_":
         return "--"
+    if len(token) == 1:
+        return _SINGLE.get(token, token.lower())
     if kind != "mail":
-        for bracket, name in _BRACKETS.items():
-            token = token.replace(bracket, name)
+        token = token.replace("(", "-lrb-").replace(")", "-rrb-")
     return token.lower().replace(" ", "\xa0")
