@@ -142,12 +142,13 @@ class Captioner:
     ) -> Iterator[PictureResult]:
         """Caption files, in order; one that cannot be read gives its reason, the others go on."""
         remaining = iter(paths)
+        min_side = self.encoder.preprocessing.decode_side
         while batch := list(islice(remaining, batch_size)):
             images: list[Image.Image] = []
             errors: list[str | None] = []
             for path in batch:
                 try:
-                    images.append(open_image(path))
+                    images.append(open_image(path, min_side=min_side))
                     errors.append(None)
                 except ImageError as error:
                     errors.append(str(error))

@@ -71,6 +71,8 @@ def _watch(report: Reporter, path: Path) -> Callable[[Progress], None]:
 
     def watch(progress: Progress) -> None:
         nonlocal told
+        if progress.total == 0:
+            return
         if not told:
             report.note(f"encoding {progress.total:,} pictures into {path}")
             told = True

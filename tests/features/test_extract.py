@@ -101,6 +101,23 @@ def test_the_store_has_what_the_encoder_sees(records: list[Record], tmp_path: Pa
     assert np.allclose(store.pooled(rows[n : n + 1], 2), looked.pooled.numpy(), atol=2e-3)
 
 
+def test_without_flips_no_view_is_mirrored(records: list[Record], tmp_path: Path) -> None:
+    encoder = tiny_encoder()
+    run(records, tmp_path / "store", encoder=encoder, flips=False)
+    store = FeatureStore.open(tmp_path / "store")
+    assert not store.spec.flips
+    good = [r for r in records if r.split == "train" and r.image_id not in store.failures]
+    rows = store.rows([record.image_id for record in good])
+    cuts = [
+        encoder.preprocessing.random_view(
+            open_image(record.path), view_generator(1, record.image_id, 1), flip=False
+        )
+        for record in good
+    ]
+    looked = encoder(torch.from_numpy(np.stack(cuts)))
+    assert np.allclose(store.pooled(rows, 1), looked.pooled.numpy(), atol=2e-3)
+
+
 def test_the_same_again_does_nothing(records: list[Record], tmp_path: Path) -> None:
     run(records, tmp_path / "store")
     before = contents(tmp_path / "store")

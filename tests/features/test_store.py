@@ -15,7 +15,7 @@ import pytest
 
 from showtell.errors import StoreError
 from showtell.features import store_writer
-from showtell.features.store import FeatureStore, StoreSpec, read_journal
+from showtell.features.store import FeatureStore, StoreSpec, read_journal, read_spec
 from showtell.features.store_writer import StoreWriter
 
 D, GRID = 6, (4, 3)
@@ -147,6 +147,19 @@ def test_a_store_made_otherwise_is_refused(
     with pytest.raises(StoreError, match=reason):
         StoreWriter(tmp_path, replace(SPEC, **asked))  # type: ignore[arg-type]
     assert contents(tmp_path) == before
+
+
+def test_mirrored_views_are_not_taken_for_plain_ones(tmp_path: Path) -> None:
+    fill(tmp_path)
+    with pytest.raises(StoreError, match="views that are mirrored, and the opposite"):
+        StoreWriter(tmp_path, replace(SPEC, flips=False))
+    assert read_spec(tmp_path) == SPEC
+
+
+def test_without_random_views_flips_do_not_matter(tmp_path: Path) -> None:
+    spec = replace(SPEC, views=0)
+    fill(tmp_path, 1, spec=spec)
+    StoreWriter(tmp_path, replace(spec, flips=False)).__exit__(None, None, None)
 
 
 def test_a_store_without_grid_is_refused_where_grid_is_needed(tmp_path: Path) -> None:
