@@ -52,7 +52,6 @@ _QUOTES = {
     **dict.fromkeys("”»\x94", "''"),
 }
 _TYPEWRITER = str.maketrans({q: '"' if len(s) == 2 else s for q, s in _QUOTES.items()})
-_TYPEWRITER[0xAD] = None  # a soft hyphen
 
 # Words that make an initial before them the end of a sentence: "a letter K. The sign".
 _STARTERS = (
@@ -78,6 +77,10 @@ _RULES: dict[str, str] = {
     "typewriter": r"(?i:c'mon|nat'l)",
     "you": r"([yY]')(?={L})",
     "word": r"{L}{W}*(?:[.!?]{L}{W}*)*",
+    "file": (
+        r"{W}+(?:\.{W}+)*\.(?i:c|h|x|gz|pl|ps|py|bat|bmp|cgi|class|cpp|dll|docx?|exe|gif|html?|jar"
+        r"|java|jpe?g|mov|pdf|php|png|ppt|sql|tar|txt|wav|xml|zip)(?=[\s.,?!])"
+    ),
     "compound": r"(?:[dDoOlL]'{W})?{W}+(?:[-_](?:[dDoOlL]'{W})?{W}+)*",
     "dotted compound": r"{W}[{w}.,]*(?:-(?:{L}(?:\.{L})+\.|{W}+))+",
     "alternatives": (
@@ -102,12 +105,12 @@ _RULES: dict[str, str] = {
     "last initial": r"([A-Za-z])\.\s+(?:STARTERS|M[rRsS]\.)\s",
     "abbreviation": r"[A-Za-z]+\.",
     "before number": r"([A-Za-z]+\.)\s?{N}",
-    "stop before comma": r"((?:[dDoOlL]'{W})?{W}+(?:[._-]{W}+)*\.)[,;:]",
+    "stop before comma": r"((?:[dDoOlL]'{W})?{W}+(?:[._!?-]{W}+)*\.|[A-Z]+(?:[&+][A-Z]+)+\.)[,;:]",
     "language": r"[cC]\+\+|[cCfF]\#",
     "joined capitals": r"[A-Z]+(?:(?:[&+]|&(?i:amp);)[A-Z]+)+",
     "currency": r"[A-Z]+\$",
     "smiley": r"[<>]?[:;=][-o']?[()\[\]DPpd\\|@{O](?![A-Za-z0-9])",
-    "face": r"\(?[-^=<>']_[-^=<>']\)?",
+    "face": r"\([-^=<>']_[-^=<>']\)|[-^=<>']_[-^=<>']",
     "entity": r"&(?i:lt|gt|amp|quot|apos|nbsp|mdash|ndash);|&\#{N}+;",
     "ellipsis": r"\.\.\.+|\.(?: \.){2,}|[…\x85]",
     "exclamation": r"[!?]+",
