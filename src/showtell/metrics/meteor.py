@@ -42,15 +42,19 @@ class Statistics:
     chunks: int
 
     def score(self) -> float:
-        """Equations 1 to 6, 0 to 1."""
+        """Equations 1 to 6, 0 to 1.
+
+        In the original's order of operations, to the last bit: of two references of the same
+        score the first is taken, and rounding decides what is the same.
+        """
         precision = self._share(0)
         recall = self._share(1)
         matched = sum(self.matched) / 2
         if not precision or not recall:
             return 0.0
-        mean = precision * recall / (_ALPHA * precision + (1 - _ALPHA) * recall)
+        mean = 1.0 / ((1.0 - _ALPHA) / precision + _ALPHA / recall)
         penalty: float = _GAMMA * (self.penalized_chunks() / matched) ** _BETA
-        return mean * (1 - penalty)
+        return mean * (1.0 - penalty)
 
     def penalized_chunks(self) -> int:
         """Chunks; none for a hypothesis that is one chunk and all of its reference."""
@@ -59,14 +63,13 @@ class Statistics:
 
     def _share(self, side: int) -> float:
         """Weighted share of the hypothesis's (0) or the reference's (1) words that match."""
-        matched = sum(
-            weight * (_DELTA * content + (1 - _DELTA) * function)
-            for weight, content, function in zip(
-                WEIGHTS, self.matched[side::4], self.matched[side + 2 :: 4], strict=True
-            )
-        )
-        words, function = self.words[side], self.words[side + 2]
-        total = _DELTA * (words - function) + (1 - _DELTA) * function
+        function = self.words[side + 2]
+        total = _DELTA * (self.words[side] - function) + (1.0 - _DELTA) * function
+        matched = 0.0
+        for first, delta in ((side, _DELTA), (side + 2, 1.0 - _DELTA)):
+            # Not sum(), which rounds otherwise from Python 3.12 on.
+            for count, weight in zip(self.matched[first::4], WEIGHTS, strict=True):
+                matched += count * weight * delta
         return matched / total if total else 0.0
 
 
