@@ -1,7 +1,10 @@
 """Every command as a user types it."""
 
 import json
+import random
 import re
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -9,6 +12,7 @@ from pathlib import Path
 import pytest
 from cli_shell import SMALL, Shell
 from PIL import Image
+from safetensors.torch import load_file
 
 PHOTO_SIZE = (64, 48)
 
@@ -23,8 +27,6 @@ def photos(tmp_path: Path) -> Path:
 
 
 def test_help_imports_no_torch() -> None:
-    import subprocess
-
     code = (
         "import sys, showtell, showtell.cli\n"
         "print([m for m in ('torch', 'numpy', 'PIL', 'pydantic') if m in sys.modules])"
@@ -180,26 +182,15 @@ def test_a_mistake_is_one_line(
 @pytest.mark.slow
 def test_kill_9_loses_only_the_steps_since_the_last_save(showtell: Shell, tmp_path: Path) -> None:
     """A real process, killed at moments that nobody chose, then resumed: same weights."""
-    import random
-    import subprocess
-
-    from safetensors.torch import load_file
-
     settings = [*SMALL, "-s", "training.num_epochs=6", "-s", "training.save_minutes=0.001"]
     base = ("train", "scenes:40")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert showtell(*base, "-o", whole, *settings).returncode == 0
     chance = random.Random(7)
-    command = [sys.executable, "-m", "showtell", *base, "-o", str(killed)]
+    log = killed / "training_log.txt"
     for attempt in range(3):
-        extra = [*settings] if attempt == 0 else ["--resume"]
-        process = subprocess.Popen(
-            [*command, *extra],
-            env=showtell.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        log, before = killed / "training_log.txt", _size(killed / "training_log.txt")
+        before = _size(log)
+        process = showtell.start(*base, "-o", killed, *(["--resume"] if attempt else settings))
         deadline = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < deadline:
             if _size(log) > before + 200:  # some steps were made
@@ -207,7 +198,7 @@ def test_kill_9_loses_only_the_steps_since_the_last_save(showtell: Shell, tmp_pa
                 break
             time.sleep(0.01)
         process.kill()
-        process.wait()
+        process.communicate()
         for name in ("last", "best"):
             if (killed / name).exists():
                 load_file(killed / name / "model.safetensors")
@@ -222,3 +213,23 @@ def test_kill_9_loses_only_the_steps_since_the_last_save(showtell: Shell, tmp_pa
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_the_last_state_and_says_how_to_go_on(
+    showtell: Shell, model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    process = showtell.start(
+        "train", "scenes:40", "-o", folder, *SMALL, "-s", "training.num_epochs=1000"
+    )
+    while process.poll() is None and _size(folder / "training_log.txt") < 500:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    last_line = errors.strip().splitlines()[-1]
+    assert last_line == f"stopped; to go on: showtell train scenes:40 -o {folder} --resume"
+    steps = len((folder / "training_log.txt").read_text().splitlines())
+    assert json.loads((folder / "last" / "metrics.json").read_text())["step"] == steps
