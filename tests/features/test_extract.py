@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,7 +25,8 @@ from showtell.features.extract import (
     extract_features,
 )
 from showtell.features.images import open_image
-from showtell.features.store import FeatureStore
+from showtell.features.store import FeatureStore, read_spec
+from showtell.features.store_writer import StoreWriter
 from showtell.features.views import num_workers, view_generator
 from showtell.models.encoders import Encoder, build_encoder
 from showtell.runtime import Runtime
@@ -125,6 +127,20 @@ def test_the_same_again_does_nothing(records: list[Record], tmp_path: Path) -> N
     assert (report.num_encoded, report.num_views, report.num_kept) == (0, 0, 30)
     assert set(report.failures) == {"p7", "p8"}
     assert contents(tmp_path / "store") == before
+
+
+def test_a_whole_store_is_used_while_another_process_writes_it(
+    records: list[Record], tmp_path: Path
+) -> None:
+    first = run(records, tmp_path / "store")
+    spec = read_spec(tmp_path / "store")
+    assert spec is not None
+    with StoreWriter(tmp_path / "store", spec):
+        report = run(records, tmp_path / "store")
+        assert (report.num_encoded, report.num_kept) == (0, 30)
+        assert report.failures == first.failures
+        with pytest.raises(StoreError, match="another process is writing"):
+            run([*records, replace(records[0], image_id="new")], tmp_path / "store")
 
 
 def test_only_new_and_changed_pictures_are_encoded(records: list[Record], tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from showtell.data.records import Record
 from showtell.errors import StoreError
-from showtell.features.store import Half, StoreSpec
+from showtell.features.store import Half, Journal, StoreSpec, read_journal, read_spec
 from showtell.features.store_writer import StoreWriter
 from showtell.features.views import Job, cut_ahead, plan
 from showtell.models.base import Features
@@ -117,21 +116,22 @@ def extract_features(
         grid_size=encoder.grid_size if grid else None,
         flips=flips,
     )
+    asked = [plan(record, views, flips) for record in records]
+    if (journal := _journal_with_all(path, spec, asked)) is not None:
+        # Nothing to write, so no lock to wait for: runs that share a store may start together.
+        errors = {key: line["error"] for key, line in journal.lines.items() if "error" in line}
+        return ExtractionReport(path, 0, len(records), 0, _of(errors, records), 0.0)
     with StoreWriter(path, spec) as writer:
-        jobs = [
-            job for job in map(plan, records, repeat(views), repeat(flips)) if _is_due(job, writer)
-        ]
+        jobs = [job for job in asked if not _is_current(job, writer)]
         _check_room(path, sum(job.views for job in jobs) * writer.spec.bytes_per_row)
         run = _Extraction(writer, encoder, runtime, batch_size, len(jobs), progress)
         run.encode(jobs)
-    wanted = {record.image_id for record in records}
-    failures = {key: reason for key, reason in writer.failures.items() if key in wanted}
     return ExtractionReport(
         path=path,
         num_encoded=len(jobs) - run.num_failed,
         num_kept=len(records) - len(jobs),
         num_views=run.num_views,
-        failures=failures,
+        failures=_of(writer.failures, records),
         seconds=time.perf_counter() - run.started,
     )
 
@@ -181,8 +181,22 @@ def _look(images: Tensor, encoder: Encoder, runtime: Runtime, grid: bool) -> Fea
     return features
 
 
-def _is_due(job: Job, writer: StoreWriter) -> bool:
-    return not writer.is_current(job.record.image_id, job.size, job.mtime_ns, job.views)
+def _is_current(job: Job, store: StoreWriter | Journal) -> bool:
+    return store.is_current(job.record.image_id, job.size, job.mtime_ns, job.views)
+
+
+def _journal_with_all(path: Path, asked: StoreSpec, jobs: Sequence[Job]) -> Journal | None:
+    """The journal of the store at ``path`` if it has all that ``jobs`` would give."""
+    made = read_spec(path)
+    if made is None:
+        return None
+    made.check_made(path, asked)
+    journal = read_journal(path)
+    return journal if all(_is_current(job, journal) for job in jobs) else None
+
+
+def _of(failures: dict[str, str], records: Sequence[Record]) -> dict[str, str]:
+    return {r.image_id: failures[r.image_id] for r in records if r.image_id in failures}
 
 
 def _check_room(path: Path, needed: int) -> None:

@@ -104,6 +104,20 @@ class StoreSpec:
                 f"feature store {path} holds no grid features, and they are asked for; {advice}"
             )
 
+    def check_made(self, path: Path, asked: "StoreSpec") -> None:
+        """Refuse a store, made as this says, where ``asked`` needs another.
+
+        Raises:
+            StoreError: as ``check``.
+        """
+        self.check(
+            path,
+            fingerprint=asked.fingerprint,
+            views=asked.views,
+            grid=asked.grid_size is not None,
+            flips=asked.flips,
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The contents of ``store.json``."""
         return {"format": FORMAT, "dtype": "float16", **asdict(self)}
@@ -150,6 +164,20 @@ class Journal:
     lines: dict[str, dict[str, Any]]
     num_rows: int
     num_bytes: int
+
+    def is_current(self, image_id: str, size: int, mtime_ns: int, views: int) -> bool:
+        """Whether the store has what this file gives: its features, or why it has none.
+
+        Args:
+            image_id: The picture.
+            size: Of its file now, in bytes.
+            mtime_ns: When its file was last changed, in ns.
+            views: Views that are needed, the evaluation view counted.
+        """
+        line = self.lines.get(image_id)
+        if line is None or (line["size"], line["mtime_ns"]) != (size, mtime_ns):
+            return False
+        return "error" in line or line["views"] >= views
 
 
 def read_journal(path: Path) -> Journal:

@@ -79,18 +79,8 @@ class StoreWriter:
             self._opened.close()
 
     def is_current(self, image_id: str, size: int, mtime_ns: int, views: int) -> bool:
-        """Whether the store has what this file gives: its features, or why it has none.
-
-        Args:
-            image_id: The picture.
-            size: Of its file now, in bytes.
-            mtime_ns: When its file was last changed, in ns.
-            views: Views that are needed, the evaluation view counted.
-        """
-        line = self._journal.lines.get(image_id)
-        if line is None or (line["size"], line["mtime_ns"]) != (size, mtime_ns):
-            return False
-        return "error" in line or line["views"] >= views
+        """As ``Journal.is_current``, for what was there when the writer opened the store."""
+        return self._journal.is_current(image_id, size, mtime_ns, views)
 
     def add(self, image_id: str, size: int, mtime_ns: int, views: int) -> None:
         """Claim the next ``views`` rows, not appended yet, for a picture."""
@@ -150,13 +140,7 @@ class StoreWriter:
         if made is None:
             write_json(self.path / SPEC_FILE, asked.to_json())
             return asked
-        made.check(
-            self.path,
-            fingerprint=asked.fingerprint,
-            views=asked.views,
-            grid=asked.grid_size is not None,
-            flips=asked.flips,
-        )
+        made.check_made(self.path, asked)
         return made
 
     def _recover(self, opened: ExitStack) -> None:

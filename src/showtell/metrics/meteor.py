@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from showtell.metrics import meteor_tables
-from showtell.metrics.meteor_align import WEIGHTS, Sentence, align, find_matches
+from showtell.metrics.meteor_align import WEIGHTS, Match, Sentence, align, find_matches
 from showtell.metrics.meteor_text import normalize
 from showtell.metrics.meteor_words import Lexicon
 
@@ -117,18 +117,60 @@ def best_statistics(
     best = []
     for caption, each in zip(captions, references, strict=True):
         hypothesis = sentences[" ".join(caption)]
-        found = [
-            _statistics(hypothesis, sentences[text], lexicon)
-            for text in dict.fromkeys(map(" ".join, each))
-        ]
-        best.append(max(found, key=Statistics.score))
+        texts = dict.fromkeys(map(" ".join, each))
+        best.append(_best(hypothesis, [sentences[text] for text in texts], lexicon))
     return best
 
 
-def _statistics(hypothesis: Sentence, reference: Sentence, lexicon: Lexicon) -> Statistics:
-    chosen, chunks = align(
-        len(reference.words), len(hypothesis.words), find_matches(hypothesis, reference, lexicon)
+def _best(hypothesis: Sentence, references: list[Sentence], lexicon: Lexicon) -> Statistics:
+    """Align with the most promising reference first, and with no reference that cannot win."""
+    matches = [find_matches(hypothesis, reference, lexicon) for reference in references]
+    bounds = [_bound(hypothesis, *pair) for pair in zip(references, matches, strict=True)]
+    best: tuple[float, int, Statistics] | None = None
+    for number in sorted(range(len(references)), key=lambda number: -bounds[number]):
+        # The margin keeps references that rounding makes equal.
+        if best and bounds[number] < best[0] * (1 - 1e-9):
+            break
+        found = _statistics(hypothesis, references[number], matches[number])
+        score = found.score()
+        # Of equals the first reference counts.
+        if best is None or (score, -number) > best[:2]:
+            best = score, -number, found
+    assert best is not None
+    return best[2]
+
+
+def _bound(hypothesis: Sentence, reference: Sentence, matches: list[Match]) -> float:
+    """No alignment out of these matches scores higher: every word matched, in one chunk."""
+    weights = [0.0] * len(hypothesis.words)
+    reference_weights = [0.0] * len(reference.words)
+    for r, m, h, n, module in matches:
+        weight = WEIGHTS[module]
+        for place in range(h, h + n):
+            weights[place] = max(weights[place], weight)
+        for place in range(r, r + m):
+            reference_weights[place] = max(reference_weights[place], weight)
+    precision = _weighted(weights, hypothesis) / (_weighted([1.0] * len(weights), hypothesis) or 1)
+    recall = _weighted(reference_weights, reference)
+    recall /= _weighted([1.0] * len(reference_weights), reference) or 1
+    if not precision or not recall:
+        return 0.0
+    mean = 1.0 / ((1.0 - _ALPHA) / precision + _ALPHA / recall)
+    missed = weights.count(0.0) + reference_weights.count(0.0)
+    matched = (len(weights) + len(reference_weights) - missed) / 2
+    return mean * (1.0 - _GAMMA * matched**-_BETA) if missed else mean
+
+
+def _weighted(weights: list[float], sentence: Sentence) -> float:
+    return sum(
+        weight * (1.0 - _DELTA if is_function else _DELTA)
+        for weight, is_function in zip(weights, sentence.is_function, strict=True)
+        if weight
     )
+
+
+def _statistics(hypothesis: Sentence, reference: Sentence, matches: list[Match]) -> Statistics:
+    chosen, chunks = align(len(reference.words), len(hypothesis.words), matches)
     matched = [0] * 16
     for match in chosen:
         r, m, h, n, module = match

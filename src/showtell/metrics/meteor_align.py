@@ -13,6 +13,7 @@ comparing alignments with it:
 """
 
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import NamedTuple
 
 from showtell.metrics.meteor_words import Lexicon, Phrases
@@ -141,11 +142,16 @@ def _count_chunks(chosen: list[Match]) -> int:
     return chunks
 
 
-# A path: matched words (negative), chunks, distance: what paths are sorted by. Then where its last
-# match ends in the hypothesis (-1: the word before is not matched), bits of the words used on both
-# sides, and the matches chosen, the last first, as nested pairs.
+# A path: its rank, where its last match ends in the hypothesis (-1: the word before is not
+# matched), bits of the words used in the reference and in the hypothesis, and the matches chosen,
+# the last first, as nested pairs. The rank is one number to sort by, the smallest first: matched
+# words (negative), chunks and distance, each in bits of its own.
 _Chosen = tuple["_Chosen", Match] | None
-_Path = tuple[int, int, int, int, int, int, _Chosen]
+_Path = tuple[int, int, int, int, _Chosen]
+_CHUNK = 1 << 32
+_WORD = 1 << 48
+
+_rank = itemgetter(0)
 
 
 def _search(starting: list[list[Match]], fixed: dict[int, Match]) -> tuple[list[Match], int]:
@@ -153,62 +159,70 @@ def _search(starting: list[list[Match]], fixed: dict[int, Match]) -> tuple[list[
     for r, m, h, n, _ in fixed.values():
         used |= ((1 << m) - 1) << r
         hypothesis_used |= ((1 << n) - 1) << h
-    paths: list[_Path] = [(0, 0, 0, -1, used, hypothesis_used, None)]
+    paths: list[_Path] = [(0, -1, used, hypothesis_used, None)]
     for place, matches in enumerate(starting):
         if len(paths) > 1:
             paths.sort(key=_rank)
             del paths[_BEAM_SIZE:]
         if place in fixed:
-            paths = [_take(path, fixed[place]) for path in paths]
+            match, gain = fixed[place], _gain(fixed[place])
+            paths = [_take(path, match, gain, path[2], path[3]) for path in paths]
         elif matches:
-            paths = [grown for path in paths for grown in _grow(path, place, matches)]
+            options = [(*_bits(match), _gain(match), match) for match in matches]
+            paths = [grown for path in paths for grown in _grow(path, place, options)]
         else:
-            paths = [path if path[4] >> place & 1 else _skip(path) for path in paths]
+            paths = [
+                path if path[1] == -1 or path[2] >> place & 1 else _skip(path) for path in paths
+            ]
     paths.sort(key=_rank)
     # The last chunk of a path is counted when the path ends, and paths are compared after that.
     del paths[_BEAM_SIZE:]
     best = min((_skip(path) for path in paths), key=_rank)
     chosen: list[Match] = []
-    rest = best[6]
+    rest = best[4]
     while rest is not None:
         rest, match = rest
         chosen.append(match)
-    return chosen[::-1], best[1]
+    return chosen[::-1], best[0] % _WORD // _CHUNK
 
 
-def _rank(path: _Path) -> tuple[int, int, int]:
-    return path[:3]
-
-
-def _take(path: _Path, match: Match) -> _Path:
-    """The path with a match, the words of which are marked as used by the caller."""
-    matched, chunks, distance, end, used, hypothesis_used, chosen = path
+def _gain(match: Match) -> int:
+    """What a match adds to the words matched, in the units of a rank."""
     weight = WEIGHTS[match.module]
-    matched -= int(weight * match.reference_length) + int(weight * match.hypothesis_length)
-    if end not in (-1, match.hypothesis):
-        chunks += 1
-    end = match.hypothesis + match.hypothesis_length
-    return matched, chunks, distance, end, used, hypothesis_used, (chosen, match)
+    words = int(weight * match.reference_length) + int(weight * match.hypothesis_length)
+    return words * _WORD
+
+
+def _bits(match: Match) -> tuple[int, int]:
+    """The words that a match takes in the reference and in the hypothesis."""
+    r, m, h, n, _ = match
+    return ((1 << m) - 1) << r, ((1 << n) - 1) << h
+
+
+def _take(path: _Path, match: Match, gain: int, used: int, hypothesis_used: int) -> _Path:
+    """The path with a match."""
+    rank, end, _, _, chosen = path
+    if end not in (-1, match[2]):
+        rank += _CHUNK
+    return rank - gain, match[2] + match[3], used, hypothesis_used, (chosen, match)
 
 
 def _skip(path: _Path) -> _Path:
     """The path with its next word unmatched, so that its chunk ends there."""
-    matched, chunks, distance, end, *rest = path
-    return (matched, chunks + (end != -1), distance, -1, *rest)  # type: ignore[return-value]
+    rank, end, used, hypothesis_used, chosen = path
+    return (rank if end == -1 else rank + _CHUNK), -1, used, hypothesis_used, chosen
 
 
-def _grow(path: _Path, place: int, matches: list[Match]) -> list[_Path]:
+def _grow(path: _Path, place: int, options: list[tuple[int, int, int, Match]]) -> list[_Path]:
     """The path with each match that begins at ``place``, and without."""
-    if path[4] >> place & 1:
+    rank, end, used, hypothesis_used, chosen = path
+    if used >> place & 1:
         return [path]
     grown = []
-    distance, used, hypothesis_used = path[2], path[4], path[5]
-    for match in matches:
-        r, m, h, n, _ = match
-        bits, hypothesis_bits = ((1 << m) - 1) << r, ((1 << n) - 1) << h
+    for bits, hypothesis_bits, gain, match in options:
         if not (used & bits or hypothesis_used & hypothesis_bits):
-            marked = (*path[:2], distance, path[3], used | bits, hypothesis_used | hypothesis_bits)
-            grown.append(_take((*marked, path[6]), match))
-            distance += abs(r - h)
-    grown.append(_skip((*path[:2], distance, *path[3:])))
+            path = (rank, end, used, hypothesis_used, chosen)
+            grown.append(_take(path, match, gain, used | bits, hypothesis_used | hypothesis_bits))
+            rank += abs(match[0] - match[2])
+    grown.append(_skip((rank, end, used, hypothesis_used, chosen)))
     return grown

@@ -72,7 +72,7 @@ class ReferenceNgrams:
         self.num_words = len(self._words)
         images = np.repeat(np.arange(self.num_images), np.diff(self.first))
         self.levels = [
-            _reference_level(keys, sentences, grams, images)
+            _reference_level(keys, sentences, grams, images, self.first)
             for keys, sentences, grams in _ngrams(tokens, self.lengths, self.num_words)
         ]
 
@@ -145,11 +145,18 @@ def _ngrams(tokens: Ints, lengths: Ints, num_words: int) -> list[tuple[Ints, Int
     return levels
 
 
-def _reference_level(keys: Ints, sentences: Ints, grams: Ints, images: Ints) -> ReferenceLevel:
+def _reference_level(
+    keys: Ints, sentences: Ints, grams: Ints, images: Ints, first: Ints
+) -> ReferenceLevel:
+    """Sort occurrences by image, n-gram and reference, all three in one number."""
     size = max(len(keys), 1)
-    pairs, counts = np.unique(sentences * size + grams, return_counts=True)
-    sentence, gram = np.divmod(pairs, size)
-    image_keys = images[sentence] * size + gram
-    order = np.argsort(image_keys, kind="stable")
-    frequency = np.bincount(np.unique(image_keys) % size, minlength=len(keys))
-    return ReferenceLevel(keys, frequency, image_keys[order], sentence[order], counts[order])
+    most = max(int(np.diff(first).max(initial=0)), 1)
+    image = images[sentences]
+    packed = (image * size + grams) * most + sentences - first[image]
+    pairs, counts = np.unique(packed, return_counts=True)
+    image_keys, reference = np.divmod(pairs, most)
+    is_new = np.ones(len(image_keys), bool)
+    is_new[1:] = image_keys[1:] != image_keys[:-1]
+    image, gram = np.divmod(image_keys, size)
+    frequency = np.bincount(gram[is_new], minlength=len(keys))
+    return ReferenceLevel(keys, frequency, image_keys, first[image] + reference, counts)

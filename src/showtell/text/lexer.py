@@ -12,7 +12,7 @@ from functools import cache
 
 from showtell.text.abbreviations import ANY_CASE, BEFORE_NUMBER, CAPITALISED, FIRST_CASE
 
-_ASSIMILATIONS = {
+ASSIMILATIONS = {
     "cannot": 3,
     "gonna": 3,
     "gotta": 3,
@@ -162,7 +162,8 @@ def _rules(ascii_only: bool) -> list[tuple[str, re.Pattern[str]]]:
     return _compile("".join(letters), "".join(digits))
 
 
-def _is_abbreviation(word: str) -> bool:
+def is_abbreviation(word: str) -> bool:
+    """Whether a full stop after ``word`` belongs to it, whatever comes next."""
     lower = word.lower()
     return (
         lower in ANY_CASE
@@ -197,7 +198,7 @@ def lex(text: str, after: str = "\n") -> list[str]:
         stop = match.end(1) if match.re.groups else match.end()
         token = whole[position:stop]
         if kind == "assimilation":
-            first = _ASSIMILATIONS[token.lower()]
+            first = ASSIMILATIONS[token.lower()]
             tokens += [token[:first].lower(), token[first:].lower()]
         elif kind in _AS_SPELLED:
             tokens.append(spelled[position:stop].lower())
@@ -219,7 +220,7 @@ def _longest(
             match[0] == spelled[position : match.end()]
         ):
             continue
-        if kind == "abbreviation" and not _is_abbreviation(match[0][:-1]):
+        if kind == "abbreviation" and not is_abbreviation(match[0][:-1]):
             continue
         if kind == "before number" and match[1][:-1].lower() not in BEFORE_NUMBER:
             continue

@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 
 from showtell.text.abbreviations import CAPITALISED
-from showtell.text.lexer import lex
+from showtell.text.lexer import ASSIMILATIONS, is_abbreviation, lex
 
 TOKENIZER = "ptb-corenlp3.4.1-coco-v1"
 """Name and version of these rules, for signatures of scores and of vocabularies."""
@@ -27,6 +27,7 @@ PUNCTUATION = frozenset(["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--
 # caption is lexed whole. So it is where the full stop of the piece depends on what comes next.
 _SPANS = re.compile(r"<|\.\s\.|[0-9)]\s[0-9]|[^\x00-\x7f]")
 _LOOKS_AHEAD = re.compile(r"(?:.*[^A-Za-z])?(?i:[a-z]|art|ca|figs?|nos?|op|pp|prop)\.|.*'[0-9]+")
+_WORD = re.compile(r"([A-Za-z]+(?:-[A-Za-z]+)*)([.,!?]?)")
 _MEMORY_LIMIT = 1 << 17
 
 
@@ -36,15 +37,27 @@ class _Pieces(dict[str, tuple[str, ...] | None]):
     def __missing__(self, piece: str) -> tuple[str, ...] | None:
         if len(self) >= _MEMORY_LIMIT:
             self.clear()
-        tokens = None
-        if not _LOOKS_AHEAD.fullmatch(piece):
+        tokens: tuple[str, ...] | None
+        if _LOOKS_AHEAD.fullmatch(piece):
+            tokens = None
+        elif _is_word(piece):
+            tokens = (piece.lower().rstrip(".,!?"),)
+        else:
             tokens = tuple(token for token in lex(piece) if token not in PUNCTUATION)
-            if piece.isalpha() and tokens == (piece.lower(),):
-                if len(_plain_words) >= _MEMORY_LIMIT:
-                    _plain_words.clear()
-                _plain_words.add(tokens[0])
+        if tokens and piece.isalpha() and tokens == (piece.lower(),):
+            if len(_plain_words) >= _MEMORY_LIMIT:
+                _plain_words.clear()
+            _plain_words.add(tokens[0])
         self[piece] = tokens
         return tokens
+
+
+def _is_word(piece: str) -> bool:
+    """Whether the piece is one word, perhaps with a sign after it, by the most usual rules."""
+    found = _WORD.fullmatch(piece)
+    if found is None or found[1].lower() in ASSIMILATIONS:
+        return False
+    return found[2] != "." or not (len(found[1]) == 1 or is_abbreviation(found[1]))
 
 
 class _LastPieces(dict[str, str]):
