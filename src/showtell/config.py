@@ -59,6 +59,7 @@ class ShowTellConfig(Section):
     num_layers: int = Field(1, ge=1)
     cell: Literal["lstm", "gru", "rnn"] = "lstm"
     dropout: float = Field(0.5, ge=0, lt=1)
+    feature_dropout: float = Field(0.0, ge=0, lt=1, description="on the picture's features")
     word_dropout: float = Field(
         0.0, ge=0, lt=1, description="share of input words replaced by <unk> in training"
     )

@@ -125,9 +125,9 @@ def test_dropout_acts_in_training_alone(kind: str, options: dict) -> None:
 
 
 def test_show_tell_has_the_notebooks_parameters() -> None:
-    """Counted by hand: linear, embedding, LSTM (four gates, two biases), linear."""
+    """Counted by hand: linear and batch norm, embedding, LSTM (4 gates, 2 biases), linear."""
     decoder = make("show_tell", {"embed_size": 32, "hidden_size": 48})
-    image, words = WIDTH * 32 + 32, VOCAB * 32
+    image, words = WIDTH * 32 + 32 + 2 * 32, VOCAB * 32
     lstm = 4 * 48 * (32 + 48 + 2)
     assert decoder.num_parameters() == image + words + lstm + 48 * VOCAB + VOCAB
 
@@ -140,3 +140,10 @@ def test_word_dropout_spares_start_and_padding() -> None:
     assert (dropped[:, 8:] == PAD).all()
     assert (dropped[:, 1:8] == 3).float().mean() > 0.9
     assert torch.equal(decoder.eval()._drop_words(inputs), inputs)
+
+
+@pytest.mark.parametrize(("kind", "options"), CASES)
+def test_a_batch_of_one_can_be_trained_on(kind: str, options: dict) -> None:
+    decoder, inputs = make(kind, options).train(), tokens(1, 5)
+    cross_entropy(decoder, features(1), inputs, inputs.roll(-1, 1)).objective.backward()
+    assert all(torch.isfinite(p.grad).all() for p in decoder.parameters())

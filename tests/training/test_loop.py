@@ -74,7 +74,7 @@ def same_weights(one: Path, two: Path) -> bool:
 
 def test_learns_what_the_pictures_show(tmp_path: Path, dataset: Dataset, store) -> None:
     result = run(tmp_path / "run", dataset, store, tiny_config("training.num_epochs=12"))
-    assert result.metrics["CIDEr-D"] > 3
+    assert result.metrics["CIDEr-D"] > 2.5
     assert result.metrics["val_perplexity"] < 3
     assert not result.stopped
 

@@ -9,6 +9,7 @@ Written from the paper and from the original program's answers, not from its sou
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 from showtell.metrics import meteor_tables
@@ -105,26 +106,27 @@ def best_statistics(
     tables: meteor_tables.Tables,
 ) -> list[Statistics]:
     """For each caption the statistics with its best reference, the first of equals."""
-    normal: dict[str, list[str]] = {}
-    for words in (*captions, *(words for each in references for words in each)):
-        text = " ".join(words)
-        if text not in normal:
-            normal[text] = normalize(text)
-    lexicon = Lexicon(tables, normal.values())
-    sentences = {
-        text: Sentence.of(words, lexicon, tables.function_words) for text, words in normal.items()
-    }
-    best = []
-    for caption, each in zip(captions, references, strict=True):
-        hypothesis = sentences[" ".join(caption)]
-        texts = dict.fromkeys(map(" ".join, each))
-        best.append(_best(hypothesis, [sentences[text] for text in texts], lexicon))
-    return best
+    texts = [" ".join(words) for words in captions]
+    reference_texts = [list(dict.fromkeys(map(" ".join, each))) for each in references]
+    distinct = list(dict.fromkeys([*texts, *chain.from_iterable(reference_texts)]))
+    number = {text: place for place, text in enumerate(distinct)}
+    normal = [normalize(text) for text in distinct]
+    lexicon = Lexicon(tables, normal)
+
+    def sentence(text: str) -> Sentence:
+        words = normal[number[text]]
+        is_function = tuple(word in tables.function_words for word in words)
+        return Sentence(words, lexicon.phrases[number[text]], is_function)
+
+    return [
+        _best(sentence(text), [sentence(reference) for reference in each], lexicon)
+        for text, each in zip(texts, reference_texts, strict=True)
+    ]
 
 
 def _best(hypothesis: Sentence, references: list[Sentence], lexicon: Lexicon) -> Statistics:
     """Align with the most promising reference first, and with no reference that cannot win."""
-    matches = [find_matches(hypothesis, reference, lexicon) for reference in references]
+    matches = find_matches(hypothesis, references, lexicon)
     bounds = [_bound(hypothesis, *pair) for pair in zip(references, matches, strict=True)]
     best: tuple[float, int, Statistics] | None = None
     for number in sorted(range(len(references)), key=lambda number: -bounds[number]):

@@ -12,11 +12,11 @@ comparing alignments with it:
 - the distance of a candidate is added to the path it grew from, not to the path that has it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
-from showtell.metrics.meteor_words import Lexicon, Phrases
+from showtell.metrics.meteor_words import Lexicon, Phrases, Span
 
 WEIGHTS = (1.0, 0.6, 0.8, 0.6)
 """Weights of exact, stem, synonym and paraphrase matches (section 3, English)."""
@@ -34,68 +34,80 @@ class Match(NamedTuple):
     module: int
 
 
-@dataclass(frozen=True)
-class Sentence:
-    """One normalised sentence with what matching looks for in it."""
+class Sentence(NamedTuple):
+    """A normalised sentence with what matching and counting need of it."""
 
     words: list[str]
-    places: dict[str, list[int]]
-    stems: dict[str, list[int]]
     phrases: Phrases
-    phrase_set: frozenset[int]
-    is_function: list[bool]
-
-    @classmethod
-    def of(cls, words: list[str], lexicon: Lexicon, function_words: frozenset[str]) -> "Sentence":
-        """Index ``words``."""
-        places: dict[str, list[int]] = {}
-        stems: dict[str, list[int]] = {}
-        for place, word in enumerate(words):
-            places.setdefault(word, []).append(place)
-            stems.setdefault(lexicon.stems[word], []).append(place)
-        phrases = lexicon.phrases(words)
-        is_function = [word in function_words for word in words]
-        return cls(words, places, stems, phrases, frozenset(phrases), is_function)
+    is_function: tuple[bool, ...]
 
 
-def find_matches(hypothesis: Sentence, reference: Sentence, lexicon: Lexicon) -> list[Match]:
-    """All candidate matches, in the original's order, which decides between equal alignments."""
-    matches: list[Match] = []
-    words = hypothesis.words
-    for place, word in enumerate(reference.words):
-        matches += [Match(place, 1, i, 1, 0) for i in hypothesis.places.get(word, ())]
-    for place, word in enumerate(reference.words):
-        for i in hypothesis.stems.get(lexicon.stems[word], ()):
+def find_matches(
+    hypothesis: Sentence, references: Sequence[Sentence], lexicon: Lexicon
+) -> list[list[Match]]:
+    """All candidate matches with each reference.
+
+    They are in the original's order, which decides between equal alignments.
+    """
+    places: dict[str, list[int]] = {}
+    stems: dict[str, list[int]] = {}
+    for place, word in enumerate(hypothesis.words):
+        places.setdefault(word, []).append(place)
+        stems.setdefault(lexicon.stems[word], []).append(place)
+    return [
+        [
+            *_word_matches(hypothesis.words, reference.words, places, stems, lexicon),
+            *(
+                Match(*span, *other, 3)
+                for span, _, other in _paraphrases(reference.phrases, hypothesis.phrases, lexicon)
+            ),
+            *(
+                Match(*other, *span, 3)
+                for span, _, other in _paraphrases(hypothesis.phrases, reference.phrases, lexicon)
+            ),
+        ]
+        for reference in references
+    ]
+
+
+def _word_matches(
+    words: list[str],
+    reference: list[str],
+    places: dict[str, list[int]],
+    stems: dict[str, list[int]],
+    lexicon: Lexicon,
+) -> list[Match]:
+    """Matches of single words: the same, of the same stem, synonyms."""
+    exact: list[Match] = []
+    stem: list[Match] = []
+    synonym: list[Match] = []
+    for place, word in enumerate(reference):
+        for i in places.get(word, ()):
+            exact.append(Match(place, 1, i, 1, 0))
+        for i in stems.get(lexicon.stems[word], ()):
             if words[i] != word:
-                matches.append(Match(place, 1, i, 1, 1))
-    there = hypothesis.places.keys()
-    for place, word in enumerate(reference.words):
-        if common := lexicon.synonyms[word] & there:
-            at = sorted(i for synonym in common for i in hypothesis.places[synonym])
-            matches += [Match(place, 1, i, 1, 2) for i in at]
-    for start, _, other in _paraphrases(reference, hypothesis, lexicon):
-        matches.append(Match(*start, *other, 3))
-    for start, _, other in _paraphrases(hypothesis, reference, lexicon):
-        matches.append(Match(*other, *start, 3))
-    return matches
+                stem.append(Match(place, 1, i, 1, 1))
+        synonyms = lexicon.synonyms[word]
+        if not places.keys().isdisjoint(synonyms):
+            for i in sorted(i for other in synonyms & places.keys() for i in places[other]):
+                synonym.append(Match(place, 1, i, 1, 2))
+    return exact + stem + synonym
 
 
-def _paraphrases(
-    one: Sentence, two: Sentence, lexicon: Lexicon
-) -> list[tuple[tuple[int, int], int, tuple[int, int]]]:
+def _paraphrases(one: Phrases, two: Phrases, lexicon: Lexicon) -> list[tuple[Span, int, Span]]:
     """Phrases of ``one`` listed in the table with a paraphrase that ``two`` has.
 
-    By place in ``one``, by length, and in the table's order: (place and length in ``one``, rank,
-    place and length in ``two``).
+    By place in ``one``, by length, and in the table's order: (span in ``one``, rank, span in
+    ``two``).
     """
     found = []
-    for phrase, places in one.phrases.items():
+    there = two.keys()
+    for phrase, spans in one.items():
         listed = lexicon.paraphrases.get(phrase)
-        if listed and not two.phrase_set.isdisjoint(listed):
-            for paraphrase in two.phrase_set.intersection(listed):
-                for at in places:
-                    for other in two.phrases[paraphrase]:
-                        found.append((at, listed[paraphrase], other))
+        if listed and not there.isdisjoint(listed):
+            for paraphrase in listed.keys() & there:
+                rank = listed[paraphrase]
+                found += [(span, rank, other) for span in spans for other in two[paraphrase]]
     found.sort()
     return found
 

@@ -4,7 +4,7 @@ Everything is looked up once for all sentences of a corpus, in whole arrays.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,11 @@ _SUFFIXES = (
     ("est", "e"),
 )
 
-Phrases = dict[int, list[tuple[int, int]]]  # phrase -> (first word, number of words) of each place
+Span = tuple[int, int]
+"""Place of the first word, number of words."""
+
+Phrases = dict[int, tuple[Span, ...]]
+"""Phrase -> where it is in a sentence."""
 
 
 class Lexicon:
@@ -36,24 +40,18 @@ class Lexicon:
     Attributes:
         stems: of each word.
         synonyms: for each word, the words of the corpus that share a WordNet synset with it.
-        paraphrases: for each phrase of the corpus that is in METEOR's table, the phrases of the
-            corpus listed as its paraphrases, with their ranks in the table.
+        phrases: of each sentence, in the order given, those that METEOR's table has.
+        paraphrases: for each phrase of the corpus, the phrases of the corpus that the table lists
+            as its paraphrases, with their ranks in the table.
     """
 
-    def __init__(self, tables: Tables, sentences: Iterable[Sequence[str]]) -> None:
-        self._tables = tables
-        sentences = list(sentences)
+    def __init__(self, tables: Tables, sentences: Sequence[Sequence[str]]) -> None:
         words = list(dict.fromkeys(word for sentence in sentences for word in sentence))
         self.stems = _stems(words)
         self.synonyms = _synonyms(tables, words)
-        self._phrases = _phrases(tables, sentences, words)
-        present = np.unique(np.fromiter((k for p in self._phrases for k in p), np.int64))
+        self.phrases = _phrases(tables, sentences, words)
+        present = np.unique(np.fromiter((k for found in self.phrases for k in found), np.int64))
         self.paraphrases = _paraphrases(tables.paraphrases, present)
-        self._index = {tuple(sentence): n for n, sentence in enumerate(sentences)}
-
-    def phrases(self, sentence: Sequence[str]) -> Phrases:
-        """Places of the phrases of one of the sentences that have paraphrases in the corpus."""
-        return self._phrases[self._index[tuple(sentence)]]
 
 
 def _stems(words: Sequence[str]) -> dict[str, str]:
@@ -135,7 +133,8 @@ def _phrases(
         for number, start, place in zip(
             sentence.tolist(), (at - firsts[sentence]).tolist(), places[known].tolist(), strict=True
         ):
-            found[number].setdefault(place, []).append((start, length))
+            phrases = found[number]
+            phrases[place] = (*phrases.get(place, ()), (start, length))
     return found
 
 

@@ -16,6 +16,7 @@ def _show_tell(config: ShowTellConfig, vocab_size: int, feature_size: int) -> Sh
         num_layers=config.num_layers,
         cell=config.cell,
         dropout=config.dropout,
+        feature_dropout=config.feature_dropout,
         word_dropout=config.word_dropout,
     )
 

@@ -7,7 +7,7 @@ Section 3.1, equations 10-12: the picture enters the LSTM once, before the first
 import torch
 from torch import Tensor, nn
 
-from showtell.models.base import Decoder, Features, State
+from showtell.models.base import Decoder, Features, ImageEmbedding, State
 from showtell.text.vocabulary import PAD, START, UNK
 
 CELLS: dict[str, type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]] = {
@@ -27,7 +27,8 @@ class ShowTell(Decoder):
         hidden_size: H, width of the recurrent state.
         num_layers: recurrent layers.
         cell: "lstm", "gru" or "rnn".
-        dropout: on the embeddings, between layers and before the last layer.
+        dropout: on the word embeddings, between layers and before the last layer.
+        feature_dropout: on the picture's features.
         word_dropout: share of input words replaced by ``<unk>`` in training (Bowman et al. 2016,
             arXiv 1511.06349, section 3.1), so that the decoder has to look at the picture.
     """
@@ -42,10 +43,13 @@ class ShowTell(Decoder):
         num_layers: int = 1,
         cell: str = "lstm",
         dropout: float = 0.5,
+        feature_dropout: float = 0.0,
         word_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.image_embedding = nn.Linear(feature_size, embed_size)
+        self.image_embedding = ImageEmbedding(
+            feature_size=feature_size, embed_size=embed_size, dropout=feature_dropout
+        )
         self.word_embedding = nn.Embedding(vocab_size, embed_size, padding_idx=PAD)
         self.rnn = CELLS[cell](
             embed_size,
@@ -61,15 +65,15 @@ class ShowTell(Decoder):
     def hidden_states(self, features: Features, tokens: Tensor) -> Tensor:
         """(B, T) tokens -> (B, T, H)."""
         image = self.image_embedding(features.pooled)[:, None]
-        words = self.word_embedding(self._drop_words(tokens))
-        inputs = self.dropout(torch.cat([image, words.to(image.dtype)], dim=1))
+        words = self.dropout(self.word_embedding(self._drop_words(tokens)))
+        inputs = torch.cat([image, words.to(image.dtype)], dim=1)
         outputs, _ = self.rnn(inputs)
         hidden: Tensor = self.dropout(outputs[:, 1:])
         return hidden
 
     def init_state(self, features: Features) -> State:
         """h (B, layers, H), and for an LSTM c likewise, after the picture was read."""
-        image = self.dropout(self.image_embedding(features.pooled))
+        image = self.image_embedding(features.pooled)
         _, state = self.rnn(image[:, None])
         return _pack(state)
 
