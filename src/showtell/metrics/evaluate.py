@@ -47,7 +47,7 @@ def evaluate(
             references, or a metric is unknown or cannot run.
         MissingExtraError: METEOR was asked for by name and its extra is not installed.
     """
-    wanted = _wanted(metrics)
+    wanted, notes = _wanted(metrics)
     if not isinstance(references, References):
         _check(candidates, list(references))
         references = References(references, cache=cache)
@@ -65,18 +65,25 @@ def evaluate(
         num_images=len(captions),
         bad_endings=sum(words[-1] in BAD_ENDINGS for words in captions if words) / len(captions),
         signature=_signature(references, names),
-        warnings=_warnings(references, captions, names),
+        warnings=[*notes, *_warnings(references, captions, names)],
     )
 
 
-def _wanted(metrics: Iterable[str] | None) -> set[str]:
-    if metrics is None:
-        absent = {"SPICE"} if meteor.is_installed() else {"SPICE", "METEOR"}
-        return set(METRICS) - absent
-    wanted = set(metrics)
-    for name in sorted(wanted - set(METRICS)):
-        raise ScoringError(unknown_name("metric", name, METRICS))
-    return wanted
+def _wanted(metrics: Iterable[str] | None) -> tuple[set[str], list[str]]:
+    """The metrics to compute, and a warning where METEOR could be expected and is left out."""
+    if metrics is not None:
+        wanted = set(metrics)
+        for name in sorted(wanted - set(METRICS)):
+            raise ScoringError(unknown_name("metric", name, METRICS))
+        return wanted, []
+    wanted = set(METRICS) - {"SPICE"}
+    if not meteor.is_installed():
+        return wanted - {"METEOR"}, []
+    try:
+        meteor.prepare()
+    except ScoringError as error:
+        return wanted - {"METEOR"}, [f"METEOR is left out: {error}"]
+    return wanted, []
 
 
 def _check(candidates: Mapping[str, str], image_ids: Sequence[str]) -> None:

@@ -191,6 +191,16 @@ def _statistics(hypothesis: Sentence, reference: Sentence, matches: list[Match])
     return Statistics(words, tuple(matched), chunks)
 
 
+def prepare(folder: Path | None = None) -> None:
+    """Open METEOR's tables; the first time ever converts them, which takes some 20 seconds.
+
+    Raises:
+        MissingExtraError: the extra ``meteor`` is not installed.
+        ScoringError: the tables are damaged or cannot be converted.
+    """
+    _tables(folder)
+
+
 @lru_cache(maxsize=2)
 def _tables(folder: Path | None) -> meteor_tables.Tables:
     return meteor_tables.load(folder)

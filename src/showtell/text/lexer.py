@@ -11,6 +11,7 @@ import unicodedata
 from functools import cache
 
 from showtell.text.abbreviations import ANY_CASE, BEFORE_NUMBER, CAPITALISED, FIRST_CASE
+from showtell.text.characters import ENTITIES, QUOTES, SINGLE, TYPEWRITER, vanishes
 
 ASSIMILATIONS = {
     "cannot": 3,
@@ -23,36 +24,6 @@ ASSIMILATIONS = {
     "'twas": 2,
 }
 
-_BRACKETS = {
-    "(": "-lrb-",
-    ")": "-rrb-",
-    "[": "-lsb-",
-    "]": "-rsb-",
-    "{": "-lcb-",
-    "}": "-rcb-",
-}
-# Which of the two quotes the original writes does not matter: both are dropped afterwards.
-_SINGLE = {
-    **_BRACKETS,
-    '"': "''",
-    "£": "#",
-    "€": "$",
-    "¢": "cents",
-    "½": "1/2",
-    "¼": "1/4",
-    "¾": "3/4",
-    "⅓": "1/3",
-    "⅔": "2/3",
-}
-# Typographic quotes are lexed as typewriter ones, but two in a row are one token of this spelling.
-_QUOTES = {
-    **dict.fromkeys("‘‛‹\x91", "`"),
-    **dict.fromkeys("’›\x92", "'"),
-    **dict.fromkeys("“„«\x93", "``"),
-    **dict.fromkeys("”»\x94", "''"),
-}
-_TYPEWRITER = str.maketrans({q: '"' if len(s) == 2 else s for q, s in _QUOTES.items()})
-
 # Words that make an initial before them the end of a sentence: "a letter K. The sign".
 _STARTERS = (
     "a about according additionally after an as at but earlier he her here however if in it last "
@@ -63,7 +34,8 @@ _STARTERS = (
 # Rules by kind; {L} a letter, {N} a digit, {W} either, {w} the inside of {W}'s class.
 _RULES: dict[str, str] = {
     "assimilation": r"(?i:cannot|gonna|gotta|lemme|gimme|wanna|'tis|'twas)",
-    "tag": r"<(?:[!?][A-Za-z-][^>\n]*|/?[A-Za-z][A-Za-z0-9_:.-]*(?: +[^<>\n]*)? ?/?)>",
+    "tag": r"<(?:[!?][A-Za-z-][^>\n]*|/?[A-Za-z][A-Za-z0-9_:.-]*"
+    r"(?: +[A-Za-z][A-Za-z0-9_:.-]*(?: *= *(?:'[^'\n]*'|\"[^\"\n]*\"))?)* ?/?)>",
     "negated": r"([A-Za-z]*[A-MO-Za-mo-z])[nN]['`][tT]",
     "not": r"[nN]['`][tT]",
     "before clitic": r"({L}+)'(?i:[msd]|re|ve|ll)(?![A-Za-z])",
@@ -91,7 +63,8 @@ _RULES: dict[str, str] = {
     "fraction": r"(?:{N}{1,4}[- \xa0])?{N}{1,4}\\?/{N}{1,4}",
     "phone": (
         r"\({N}{2,3}\)[ \xa0]?{N}{3,4}[- .\xa0]?{N}{3,5}"
-        r"|\+{N}{1,3}(?:[- .\xa0]{N}{2,4}){1,3}[- .\xa0]{N}{3,5}"
+        r"|\+?{N}{2,4}[- \xa0](?:{N}{3,4}[- \xa0]{N}{3,4}|{N}{6,9})"
+        r"|\+{N}{2,4}[- \xa0]{N}{2,4}[- \xa0]{N}{3,4}[- \xa0]?{N}{3,4}"
     ),
     "url": (
         r"https?://[^\s\"<>|(){}]+[^\s\"<>|.!?(){},-]"
@@ -111,7 +84,7 @@ _RULES: dict[str, str] = {
     "currency": r"[A-Z]+\$",
     "smiley": r"[<>]?[:;=][-o']?[()\[\]DPpd\\|@{O](?![A-Za-z0-9])",
     "face": r"\([-^=<>']_[-^=<>']\)|[-^=<>']_[-^=<>']",
-    "entity": r"&(?i:lt|gt|amp|quot|apos|nbsp|mdash|ndash);|&\#{N}+;",
+    "entity": r"&(?i:lt|gt|amp);|&(?:quot|apos|nbsp|mdash|ndash);|&\#{N}+;",
     "ellipsis": r"\.\.\.+|\.(?: \.){2,}|[…\x85]",
     "exclamation": r"[!?]+",
     "dashes": r"-+|_+|[–—\x96\x97]",
@@ -182,7 +155,7 @@ def lex(text: str, after: str = "\n") -> list[str]:
     """
     rules = _rules(text.isascii())
     spelled = text.replace("\xad", "")
-    text = spelled.translate(_TYPEWRITER) if not text.isascii() else text
+    text = spelled.translate(TYPEWRITER) if not text.isascii() else text
     whole = text + after
     tokens: list[str] = []
     position, end = 0, len(text)
@@ -190,8 +163,8 @@ def lex(text: str, after: str = "\n") -> list[str]:
         if whole[position].isspace() and whole[position] != "\x85":
             position += 1
             continue
-        if spelled[position] in _QUOTES and spelled[position + 1 : position + 2] in _QUOTES:
-            tokens.append("".join(_QUOTES[quote] for quote in spelled[position : position + 2]))
+        if spelled[position] in QUOTES and spelled[position + 1 : position + 2] in QUOTES:
+            tokens.append("".join(QUOTES[quote] for quote in spelled[position : position + 2]))
             position += 2
             continue
         kind, match = _longest(rules, whole, position, spelled)
@@ -202,7 +175,7 @@ def lex(text: str, after: str = "\n") -> list[str]:
             tokens += [token[:first].lower(), token[first:].lower()]
         elif kind in _AS_SPELLED:
             tokens.append(spelled[position:stop].lower())
-        else:
+        elif token != "&nbsp;" and not (kind == "single" and vanishes(token)):
             tokens.append(_normal(token, kind))
         position = stop
     return tokens
@@ -231,12 +204,14 @@ def _longest(
 
 def _normal(token: str, kind: str) -> str:
     """The token as the original writes it: brackets by name, dashes and spaces unified."""
+    if len(token) == 1:
+        return SINGLE.get(token, token.lower())
     if kind == "ellipsis":
         return "..."
-    if kind == "dashes" and (len(token) in (3, 4) or not token.isascii()) and token[0] != "_":
+    if kind == "dashes" and token in ("---", "----"):
         return "--"
-    if len(token) == 1:
-        return _SINGLE.get(token, token.lower())
+    if kind == "entity":
+        return ENTITIES.get(token.lower(), token)
     if kind != "mail":
         token = token.replace("(", "-lrb-").replace(")", "-rrb-")
     return token.lower().replace(" ", "\xa0")
