@@ -69,7 +69,7 @@ def _draw_cell(
 
 def _texts(cell: Cell) -> list[tuple[str, int, str]]:
     return [(cell.caption, CAPTION_SIZE, INK)] + [
-        (f"– {reference}", REFERENCE_SIZE, GREY) for reference in cell.references
+        (f"- {reference}", REFERENCE_SIZE, GREY) for reference in cell.references
     ]
 
 

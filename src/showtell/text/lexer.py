@@ -7,7 +7,6 @@ in the lexer generators that such tokenisers are made with.
 """
 
 import re
-import unicodedata
 from functools import cache
 
 from showtell.text.abbreviations import ANY_CASE, BEFORE_NUMBER, CAPITALISED, FIRST_CASE
@@ -31,7 +30,7 @@ _STARTERS = (
     "this we what when while yet you"
 )
 
-# Rules by kind; {L} a letter, {N} a digit, {W} either, {w} the inside of {W}'s class.
+# Rules by kind; {L} is a letter, {N} a digit, {W} either.
 _RULES: dict[str, str] = {
     "assimilation": r"(?i:cannot|gonna|gotta|lemme|gimme|wanna|'tis|'twas)",
     "tag": r"<(?:[!?][A-Za-z-][^>\n]*|/?[A-Za-z][A-Za-z0-9_:.-]*"
@@ -53,8 +52,8 @@ _RULES: dict[str, str] = {
         r"{W}+(?:\.{W}+)*\.(?i:c|h|x|gz|pl|ps|py|bat|bmp|cgi|class|cpp|dll|docx?|exe|gif|html?|jar"
         r"|java|jpe?g|mov|pdf|php|png|ppt|sql|tar|txt|wav|xml|zip)(?=[\s.,?!])"
     ),
-    "compound": r"(?:[dDoOlL]'{W})?{W}+(?:[-_](?:[dDoOlL]'{W})?{W}+)*",
-    "dotted compound": r"{W}[{w}.,]*(?:-(?:{L}(?:\.{L})+\.|{W}+))+",
+    "compound": r"(?:[dDoOlL]'{W})?{W}+(?:[-_‐‑](?:[dDoOlL]'{W})?{W}+)*",
+    "dotted compound": r"{W}(?:{W}|[.,])*(?:-(?:{L}(?:\.{L})+\.|{W}+))+",
     "alternatives": (
         r"[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}(?:\\?/[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}){1,2}"
     ),
@@ -111,28 +110,21 @@ _AS_TYPED = {
 }
 
 
-def _compile(letters: str, digits: str) -> list[tuple[str, re.Pattern[str]]]:
-    rules = []
-    for kind, pattern in _RULES.items():
-        pattern = pattern.replace("{L}", f"[{letters}]").replace("{N}", f"[{digits}]")
-        pattern = pattern.replace("{W}", f"[{letters}{digits}]")
-        pattern = pattern.replace("{w}", f"{letters}{digits}")
-        rules.append((kind, re.compile(pattern)))
-    return rules
+# Letters of any script, without the superscripts, fractions and Roman numerals that Python counts
+# among the characters of words, and without what lies beyond the first 65,536 characters.
+_NO_LETTERS = "²³¹¼-¾⁰-₉⅐-↋①-⓿❶-➓㈠-㊿\U00010000-\U0010ffff"
+_ASCII = {"{L}": "[A-Za-z]", "{N}": "[0-9]", "{W}": "[A-Za-z0-9]"}
+_ANY = {"{L}": rf"[^\W\d_{_NO_LETTERS}]", "{N}": r"\d", "{W}": rf"[^\W_{_NO_LETTERS}]"}
 
 
 @cache
 def _rules(ascii_only: bool) -> list[tuple[str, re.Pattern[str]]]:
-    if ascii_only:
-        return _compile("A-Za-z", "0-9")
-    letters, digits = [], []
-    for code in range(0x10000):
-        category = unicodedata.category(chr(code))
-        if category[0] == "L":
-            letters.append(chr(code))
-        elif category == "Nd":
-            digits.append(chr(code))
-    return _compile("".join(letters), "".join(digits))
+    rules = []
+    for kind, pattern in _RULES.items():
+        for name, characters in (_ASCII if ascii_only else _ANY).items():
+            pattern = pattern.replace(name, characters)
+        rules.append((kind, re.compile(pattern)))
+    return rules
 
 
 def is_abbreviation(word: str) -> bool:

@@ -1,0 +1,95 @@
+"""The tokeniser against the original jar: all of COCO 2014 and Flickr8k, and odd text."""
+
+import json
+import random
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from showtell.text.tokenizer import tokenize_all
+
+# As in pycocoevalcap's ptbtokenizer.
+_PUNCTUATION = "'' ' `` ` -LRB- -RRB- -LCB- -RCB- . ? ! , : - -- ... ;"
+PUNCTUATION = frozenset(_PUNCTUATION.split())
+
+
+def package_folder() -> Path:
+    """pycocoevalcap's folder; the test is skipped where it or Java is absent."""
+    spec = find_spec("pycocoevalcap")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("pycocoevalcap is not installed")
+    if shutil.which("java") is None:
+        pytest.skip("no Java: the original cannot run")
+    return Path(spec.submodule_search_locations[0])
+
+
+def tokenize_by_jar(captions: Sequence[str], folder: Path) -> list[list[str]]:
+    """The words of captions that hold no line breaks."""
+    file = folder / "captions.txt"
+    file.write_text("\n".join(captions), encoding="utf-8")
+    jar = package_folder() / "tokenizer" / "stanford-corenlp-3.4.1.jar"
+    command = ["java", "-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer"]
+    done = subprocess.run(
+        [*command, "-preserveLines", "-lowerCase", str(file)], capture_output=True, check=True
+    )
+    lines = done.stdout.decode("utf-8").split("\n")
+    assert len(lines) >= len(captions)
+    return [
+        [word for word in line.rstrip().split(" ") if word and word not in PUNCTUATION]
+        for line in lines[: len(captions)]
+    ]
+
+
+_PIECES = (
+    "a the dog man's don't 5 10 1/2 st. no. Mr. u.s. e.g. x-ray t.v. 4:15 pm $5 #1 @me A&B and/or "
+    "cannot 'n' 'em o'clock foo.bar K. The , . ... ! ? ( ) [ ] \" ' ` - -- ; : & % + = * / < > "
+    "it's 12-25-2005 50's '80s :) a@b.c www.foo.com http://x.y/z It’s “red” ‘blue’ – … café ½ £5"
+)
+PIECES = _PIECES.split()
+NUM_COCO_CAPTIONS = 616_767
+
+
+def differences(captions: list[str], folder: Path) -> list[tuple[str, list[str], list[str]]]:
+    theirs = tokenize_by_jar(captions, folder)
+    return [
+        (caption, words, expected)
+        for caption, words, expected in zip(captions, tokenize_all(captions), theirs, strict=True)
+        if words != expected
+    ]
+
+
+def test_random_pieces(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    captions = [" ".join(rng.choices(PIECES, k=rng.randint(1, 8))) for _ in range(20_000)]
+    assert differences(captions, tmp_path) == []
+
+
+def test_random_characters(tmp_path: Path) -> None:
+    """Text that no one writes; a few pieces in ten thousand differ, and docs/metrics.md says so."""
+    rng = random.Random(0)
+    letters = "abntdsAKThe 5 01 .,-'\"/&:;()!?$#@_+"
+    captions = ["".join(rng.choices(letters, k=rng.randint(1, 14))) for _ in range(20_000)]
+    assert len(differences(captions, tmp_path)) <= 10
+
+
+@pytest.mark.slow
+def test_every_caption_of_coco_2014(tmp_path: Path) -> None:
+    captions: list[str] = []
+    with zipfile.ZipFile(package_folder() / "spice" / "spice-1.0.jar") as archive:
+        for split in ("train", "val"):
+            value = json.loads(archive.read(f"coco/annotations/captions_{split}2014.json"))
+            captions += [entry["caption"].replace("\n", " ") for entry in value["annotations"]]
+    assert len(captions) == NUM_COCO_CAPTIONS
+    assert differences(captions, tmp_path) == []
+
+
+def test_every_caption_of_flickr8k(test_data: Path, tmp_path: Path) -> None:
+    lines = (test_data / "flickr8k" / "Flickr8k.token.txt").read_text(encoding="utf-8").split("\n")
+    captions = [line.split("\t")[1] for line in lines if line]
+    assert len(captions) == 35_000
+    assert differences(captions, tmp_path) == []
