@@ -1,4 +1,6 @@
+import resource
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,22 @@ def test_a_process_killed_while_saving_leaves_a_whole_checkpoint(
     assert load_checkpoint(tmp_path).metrics["seed"] == 1
     save_checkpoint(tmp_path / "last", make(3))
     assert load_checkpoint(tmp_path).metrics["seed"] == 3
+
+
+def test_a_disk_that_takes_no_more_leaves_the_old_checkpoint(tmp_path: Path) -> None:
+    """The system itself refuses to write on, in the middle of the weights."""
+    save_checkpoint(tmp_path / "last", make(1))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            save_checkpoint(tmp_path / "last", make(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert load_checkpoint(tmp_path).metrics["seed"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["last"]
 
 
 def test_a_runs_folder_stands_for_its_best(tmp_path: Path) -> None:

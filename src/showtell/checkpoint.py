@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
 from torch import Tensor
 
 from showtell.config import Config
@@ -137,8 +138,10 @@ def recover_folder(folder: Path) -> Path:
 
 
 def _save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    save_file(tensors, path)
-    with open(path, "rb+") as file:
+    # Not safetensors' own save_file: on a full disk that raises no OSError.
+    with open(path, "wb") as file:
+        file.write(serialize(tensors))
+        file.flush()
         os.fsync(file.fileno())
 
 

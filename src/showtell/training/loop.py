@@ -102,8 +102,8 @@ class Run:
         """Train to the end, to an early stop, or until a stop is requested.
 
         Raises:
-            ShowtellError: the loss is no longer a number.
-            OSError: a file cannot be written; the last checkpoint is intact.
+            ShowtellError: the loss is no longer a number, or a file cannot be written; the last
+                checkpoint is intact.
         """
         settings = self.config.training
         with RunLog(self.folder, settings.log_file, self.log_offsets) as log, StopRequest() as stop:
@@ -113,6 +113,11 @@ class Run:
                     self._finish_epoch(log, stop)
             except StopNow:
                 self._save("last", log=log)
+            except OSError as error:
+                raise CheckpointError(
+                    f"cannot write into {self.folder}: {error.strerror or error}; what was saved "
+                    "before is intact: make room, then go on with --resume"
+                ) from error
         best = self._best_metrics()
         return TrainingResult(self.progress.best_epoch, best, stop.requested)
 
