@@ -88,7 +88,7 @@ class Live(NamedTuple):
         attention = self.attention
         if attention is None:
             attention = weights.new_zeros((*self.tokens.shape, weights.shape[1]))
-        attention[..., position, :] = weights.unflatten(0, self.log_probs.shape)
+        attention[..., position, :] = weights.view(*self.log_probs.shape, -1)
         return self._replace(attention=attention)
 
     @property
@@ -125,7 +125,7 @@ class Live(NamedTuple):
         shape = choice.totals.shape
 
         def take(values: Tensor) -> Tensor:
-            return values.flatten(0, 2).index_select(0, rows).unflatten(0, shape)
+            return values.flatten(0, 2).index_select(0, rows).view(*shape, *values.shape[3:])
 
         tokens, token_log_probs = take(self.tokens), take(self.token_log_probs)
         tokens[..., length] = choice.token
@@ -136,7 +136,8 @@ class Live(NamedTuple):
     def of_pictures(self, stays: Tensor) -> "Live":
         """(A,) True where a picture stays."""
         attention = None if self.attention is None else self.attention[stays]
-        return Live(*(part[stays] for part in self[:3]), attention=attention)
+        log_probs, tokens, token_log_probs = (part[stays] for part in self[:3])
+        return Live(log_probs, tokens, token_log_probs, attention)
 
 
 class Finished:

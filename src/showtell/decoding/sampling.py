@@ -106,13 +106,17 @@ def sample(
         if not bool(goes_on.all()):
             active = active[goes_on]
             state = reorder(state, goes_on.nonzero()[:, 0])
-    shape = (num_pictures, num_captions)
     log_probs = token_log_probs.sum(dim=1)
     scores = log_probs / (tokens != PAD).sum(dim=1).clamp(min=1) ** length_penalty
-    order = scores.unflatten(0, shape).topk(num_captions, dim=1).indices
+    order = scores.view(num_pictures, num_captions).topk(num_captions, dim=1).indices
     rows = order + torch.arange(num_pictures, device=device)[:, None] * num_captions
-    parts = (part[rows] for part in (tokens, token_log_probs, log_probs, scores))
-    found = Hypotheses(*parts, attention=None if attention is None else attention[rows])
+    found = Hypotheses(
+        tokens=tokens[rows],
+        token_log_probs=token_log_probs[rows],
+        log_probs=log_probs[rows],
+        scores=scores[rows],
+        attention=None if attention is None else attention[rows],
+    )
     return cut_to_longest(found)
 
 

@@ -176,7 +176,7 @@ class _Search:
         for part, fill in zip(
             (totals, token, last, parent.expand_as(last)), (NEVER, END, NEVER, 0), strict=True
         ):
-            banks = part.flatten(2).unflatten(1, (self.groups, self.banks)).roll(1, dims=2)
+            banks = part.flatten(2).view(len(part), self.groups, self.banks, -1).roll(1, dims=2)
             banks[:, :, 0] = fill
             moved.append(banks.flatten(1, 2))
         return moved
@@ -210,7 +210,7 @@ class _Search:
 
     def _leave(self, rows: Tensor) -> Tensor:
         """Drop the pictures that are done; the rows (A, S, K) of the others' hypotheses."""
-        lives = self.live.log_probs.unflatten(1, (self.groups, self.banks))
+        lives = self.live.log_probs.view(len(self.active), self.groups, self.banks, self.size)
         is_done = self.finished.num[self.active] >= self.size
         if self.groups > 1:  # a group that is done must not say any more
             lives = lives.masked_fill(is_done[:, :, None, None], NEVER)

@@ -25,7 +25,7 @@ def top_entries(values: Tensor, num: int) -> tuple[Tensor, Tensor]:
     if values.is_cuda or num_blocks < 4 * num:
         return values.topk(num, dim=1)
     head = num_blocks * BLOCK
-    maxima = values[:, :head].unflatten(1, (num_blocks, BLOCK)).amax(dim=-1)
+    maxima = values[:, :head].reshape(num_rows, num_blocks, BLOCK).amax(dim=-1)
     blocks = maxima.topk(num, dim=1, sorted=False).indices
     index = (blocks[:, :, None] * BLOCK + torch.arange(BLOCK, device=values.device)).flatten(1)
     if head < size:
