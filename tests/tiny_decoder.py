@@ -21,6 +21,8 @@ REGIONS = 3
 class TableDecoder:
     """Log-probabilities of the next token drawn at random for each (picture, prefix)."""
 
+    picture_state = frozenset({"picture"})
+
     def __init__(self, seed: int, *, num_pictures: int = 3, attends: bool = False) -> None:
         generator = torch.Generator().manual_seed(seed)
         size = (num_pictures, (NUM_WORDS + 1) ** LENGTH + 1, VOCAB)
@@ -34,10 +36,13 @@ class TableDecoder:
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         code = state["code"] * (NUM_WORDS + 1) + (tokens - UNK).clamp(min=0)
         code = code.clamp(max=self.table.shape[1] - 1)  # past the end; no caption is so long
+        pictures = state["picture"]
+        if len(pictures):
+            pictures = pictures.repeat_interleave(len(code) // len(pictures))
         state = state | {"code": code}
         if self.attends:
-            state["attention"] = self.attention(state["picture"], code)
-        return self.table[state["picture"], code], state
+            state["attention"] = self.attention(pictures, code)
+        return self.table[pictures, code], state
 
     def attention(self, picture: Tensor, code: Tensor) -> Tensor:
         """Weights that tell the picture and the prefix apart."""

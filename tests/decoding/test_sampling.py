@@ -86,6 +86,7 @@ def test_captions_come_as_often_as_they_are_probable(temperature: float) -> None
         seen.append(num - sum(seen))
         hoped.append(num - sum(hoped))
     assert len(seen) > 8
+    hoped = [count * num / sum(hoped) for count in hoped]  # but for rounding
     assert chisquare(seen, hoped).pvalue > 0.001
 
 
@@ -142,7 +143,7 @@ def test_the_nucleus_is_of_what_top_k_left() -> None:
 
 def test_a_low_temperature_is_greedy_and_what_is_forbidden_never_comes() -> None:
     log_probs = torch.tensor([0.3, 0.4, 0.2, 0.1]).log()
-    assert support(log_probs, temperature=0.01) == {1}
+    assert support(log_probs, temperature=0.001) == {1}
     log_probs[1] = NEVER
     assert support(log_probs) == {0, 2, 3}
     assert support(log_probs, top_k=4) == {0, 2, 3}

@@ -241,3 +241,29 @@ def test_attention_follows_its_hypothesis(options: dict) -> None:
                 assert (found.attention[picture, rank, len(tokens) :] == 0).all()
     assert search(decoder, 3, Rules(), beam_size=2).attention is None
     assert search(TableDecoder(7), 3, Rules(), beam_size=2, with_attention=True).attention is None
+
+
+class Undeclared(TableDecoder):
+    """The same, but does not say what of its state is the picture's alone."""
+
+    picture_state = frozenset()
+
+
+class Copying(Undeclared):
+    """Nor shows it by handing the same tensor back."""
+
+    def step(self, tokens: torch.Tensor, state: dict) -> tuple[torch.Tensor, dict]:
+        log_probs, state = super().step(tokens, state)
+        return log_probs, state | {"picture": state["picture"].clone()}
+
+
+@pytest.mark.parametrize("kind", [Undeclared, Copying])
+@pytest.mark.parametrize("options", [{}, {"groups": 2, "diversity": 1.0}])
+def test_what_stays_of_a_state_may_be_declared_or_not(kind: type, options: dict) -> None:
+    for rules in (Rules(), Rules(required=(4, 6))):
+        one, two = (
+            search(decoder, 6, rules, beam_size=4, **options)
+            for decoder in (TableDecoder(8, num_pictures=6), kind(8, num_pictures=6))
+        )
+        assert torch.equal(one.tokens, two.tokens)
+        assert torch.equal(one.log_probs, two.log_probs)

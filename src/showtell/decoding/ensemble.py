@@ -25,6 +25,11 @@ class Ensemble:
     def __init__(self, decoders: Sequence[Steps]) -> None:
         assert decoders
         self.decoders = tuple(decoders)
+        self.picture_state = frozenset(
+            f"{number}.{name}"
+            for number, decoder in enumerate(decoders)
+            for name in getattr(decoder, "picture_state", ())
+        )
 
     def init_state(self, features: Features) -> State:
         """Every decoder's, each under its number."""

@@ -42,10 +42,11 @@ class Hypotheses(NamedTuple):
 class Steps(Protocol):
     """What decoding needs of a decoder. Dim 0 of every entry of a state is the batch.
 
-    An entry that ``step`` hands back as the very tensor that it was given is taken for one that
-    no token changes (projected regions, say), and is not reordered among a picture's hypotheses.
-    So ``step`` must not write into a tensor of its state. The log-probabilities, however, are
-    the caller's: constraints write into them.
+    A decoder may name, as ``picture_state``, entries that follow from the picture alone (projected
+    regions, say); beam search leaves these at a row a picture. Other entries that ``step`` hands
+    back as the very tensor that it was given are taken for such, too, and not reordered; so
+    ``step`` must not write into a tensor of its state. The log-probabilities are the caller's:
+    constraints write into them.
     """
 
     def init_state(self, features: Features) -> State:

@@ -94,7 +94,7 @@ def sample(
             log_probs = constraint(log_probs, prefixes, position)
         drawn = draw(
             log_probs,
-            _uniform(keys[active] + (position + 1) * _GOLDEN),
+            _uniform(keys[active] + _wrap((position + 1) * _GOLDEN)),
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
@@ -137,7 +137,7 @@ def draw(
     Returns:
         (N,) tokens; where all are -inf, any.
     """
-    log_probs = log_probs / temperature
+    log_probs = log_probs.float() / temperature
     # The largest becomes 1; a row of -inf alone stays one.
     weights = (log_probs - log_probs.amax(dim=1, keepdim=True).clamp(min=-1e30)).exp()
     ids = None
@@ -168,6 +168,11 @@ def _likeliest(weights: Tensor, top_k: int | None, top_p: float | None) -> tuple
     outside = before >= mass
     outside[:, 0] = False
     return best.masked_fill(outside, 0.0), ids
+
+
+def _wrap(number: int) -> int:
+    """To 64 signed bits."""
+    return (number + 2**63) % 2**64 - 2**63
 
 
 def _mix(x: Tensor) -> Tensor:

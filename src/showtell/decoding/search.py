@@ -23,7 +23,7 @@ from torch import Tensor
 
 from showtell.decoding.beams import Choice, Finished, Live
 from showtell.decoding.constraints import Constraint, Required, build_constraints
-from showtell.decoding.hypotheses import ATTENTION, NEVER, Hypotheses, Steps, reorder
+from showtell.decoding.hypotheses import ATTENTION, NEVER, Hypotheses, Steps
 from showtell.decoding.top import top_entries
 from showtell.models.base import Features, State
 from showtell.text.vocabulary import END
@@ -95,6 +95,7 @@ class _Search:
         self.size, self.groups, self.diversity = size, groups, diversity
         self.required = next((c for c in constraints if isinstance(c, Required)), None)
         self.banks = 1 + (len(self.required.ids) if self.required else 0)
+        self.picture_state: frozenset[str] = getattr(decoder, "picture_state", frozenset())
 
     def run(
         self, features: Features, *, length: int, penalty: float, with_attention: bool
@@ -107,7 +108,8 @@ class _Search:
         self.finished = Finished(self.live, self.groups, self.size, penalty)
         state = self.decoder.init_state(features)
         if slots > 1:
-            state = reorder(state, self.active.repeat_interleave(slots))
+            rows = self.active.repeat_interleave(slots)
+            state = {n: p if n in self.picture_state else p[rows] for n, p in state.items()}
         for position in range(length):
             if not len(self.active):
                 break
@@ -115,16 +117,29 @@ class _Search:
             log_probs, state = self.decoder.step(self.live.last_tokens(position), given)
             if with_attention and ATTENTION in state:
                 self.live = self.live.attending(state[ATTENTION], position)
-            width = self.live.num_rows
-            rows = self._advance(log_probs, position)
-            state = _next_state(given, state, rows, is_same=len(rows) == width)
+            num_rows = self.live.num_rows
+            rows, stays = self._advance(log_probs, position)
+            # Where neither pictures nor hypotheses changed in number, what no token changed stays.
+            kept = given if len(rows) == num_rows else {}
+            state = {
+                name: self._next(name, part, rows, stays, kept) for name, part in state.items()
+            }
         return self.finished
 
-    def _advance(self, log_probs: Tensor, length: int) -> Tensor:
+    def _next(
+        self, name: str, part: Tensor, rows: Tensor, stays: Tensor | None, kept: State
+    ) -> Tensor:
+        """An entry of the state for the hypotheses that live on."""
+        if name in self.picture_state:
+            return part if stays is None else part[stays]
+        return part if part is kept.get(name) else part.index_select(0, rows)
+
+    def _advance(self, log_probs: Tensor, length: int) -> tuple[Tensor, Tensor | None]:
         """Take one step with (A S K, V) log-probabilities.
 
         Returns:
-            (A' S K,) for each hypothesis that lives on, the row that it comes from.
+            (A' S K,) for each hypothesis that lives on, the row that it comes from; and (A,) True
+            where a picture stays, None where all do.
         """
         prefixes = self.live.prefixes(length)
         for constraint in self.constraints:
@@ -208,30 +223,15 @@ class _Search:
         first = Choice(*(part[..., : self.size] for part in top))
         return first.without(~ends[..., : self.size]), top.without(ends).best(self.size)
 
-    def _leave(self, rows: Tensor) -> Tensor:
-        """Drop the pictures that are done; the rows (A, S, K) of the others' hypotheses."""
+    def _leave(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Drop the pictures that are done, and their (A, S, K) rows."""
         lives = self.live.log_probs.view(len(self.active), self.groups, self.banks, self.size)
         is_done = self.finished.num[self.active] >= self.size
         if self.groups > 1:  # a group that is done must not say any more
             lives = lives.masked_fill(is_done[:, :, None, None], NEVER)
             self.live = self.live._replace(log_probs=lives.flatten(1, 2))
         stays = (~is_done & (lives.amax(dim=(2, 3)) > NEVER)).any(dim=1)
-        if not bool(stays.all()):
-            self.active, rows = self.active[stays], rows[stays]
-            self.live = self.live.of_pictures(stays)
-        return rows.flatten()
-
-
-def _next_state(given: State, state: State, rows: Tensor, *, is_same: bool) -> State:
-    """The state of the hypotheses that live on, which come from (N,) rows.
-
-    Args:
-        given: what the step was given.
-        state: what it gave back.
-        rows: of ``state``.
-        is_same: whether each row is of the same picture as before.
-    """
-    return {
-        name: part if is_same and part is given.get(name) else part.index_select(0, rows)
-        for name, part in state.items()
-    }
+        if bool(stays.all()):
+            return rows.flatten(), None
+        self.active, self.live = self.active[stays], self.live.of_pictures(stays)
+        return rows[stays].flatten(), stays
