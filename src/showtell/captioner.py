@@ -187,6 +187,7 @@ class Captioner:
         """
         if not images:
             return []
+        word_ids(decoding or self.config.decoding, self.vocabulary)  # before any work is done
         features = encode_images(images, self.encoder, self.runtime, grid=self.needs_regions)
         return self.caption_features(features, decoding=decoding, attention=attention, first=first)
 

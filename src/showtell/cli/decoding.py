@@ -26,7 +26,7 @@ class Method(StrEnum):
 
 
 def _option(type_: Any, name: str, help: str) -> Any:
-    return Annotated[type_ | None, typer.Option(name, help=help, rich_help_panel="Decoding")]
+    return Annotated[type_ | None, typer.Option(name, help=help)]
 
 
 OPTIONS: dict[str, Any] = {
