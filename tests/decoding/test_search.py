@@ -144,6 +144,59 @@ def test_a_batch_gives_what_each_picture_gives_alone(options: dict) -> None:
         torch.testing.assert_close(together.log_probs[picture], alone.log_probs[0])
 
 
+def textbook(
+    decoder: TableDecoder, picture: int, size: int, required: tuple[int, ...] = ()
+) -> list[tuple[float, tuple[int, ...]]]:
+    """Beam search of one picture as one writes it first; a beam for each number of words met."""
+    live: dict[int, list[tuple[float, tuple[int, ...]]]] = {0: [(0.0, ())]}
+    done: list[tuple[float, tuple[int, ...]]] = []
+    for length in range(LENGTH + 1):
+        banks: dict[int, list[tuple[float, tuple[int, ...]]]] = {}
+        for hypotheses in live.values():
+            for total, words in hypotheses:
+                missing = set(required) - set(words)
+                log_probs = decoder.log_probs(picture, words).tolist()
+                for token in (*WORDS, END):
+                    if token == END:
+                        is_allowed = not missing
+                    else:
+                        left = len(missing - {token})
+                        is_allowed = length < LENGTH and left <= LENGTH - length - 1
+                    if is_allowed:
+                        bank = len(required) - len(missing - {token})
+                        found = (total + log_probs[token], (*words, token))
+                        banks.setdefault(bank, []).append(found)
+        live = {}
+        for bank, found in banks.items():
+            top = sorted(found, reverse=True)[: 2 * size]
+            done += [item for item in top[:size] if item[1][-1] == END]
+            live[bank] = [item for item in top if item[1][-1] != END][:size]
+        if len(done) >= size:
+            break
+    return sorted(done, reverse=True)[:size]
+
+
+@pytest.mark.parametrize("required", [(), (5,), (6, 4)])
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_a_narrow_beam_is_the_textbooks(size: int, required: tuple[int, ...]) -> None:
+    for seed in range(8):
+        decoder = TableDecoder(seed)
+        found = search(decoder, 3, Rules(required=required), beam_size=size)
+        for picture in range(3):
+            expected = textbook(decoder, picture, size, required)
+            assert [caption(found, picture, r) for r in range(len(expected))] == [
+                tokens for _, tokens in expected
+            ]
+
+
+def test_room_is_kept_for_a_good_word_after_required_bad_endings() -> None:
+    for seed in range(20):
+        for required in ((4,), (4, 5)):
+            rules = Rules(required=required, bad_endings=(4, 5, 6), max_length=len(required) + 1)
+            found = search(TableDecoder(seed), 3, rules, beam_size=1)
+            assert all(rules.allow(caption(found, picture)[:-1]) for picture in range(3))
+
+
 def test_special_words_never_come_out() -> None:
     decoder = TableDecoder(2, num_pictures=20)
     found = beam_search(decoder, features(20), beam_size=4, max_length=LENGTH)

@@ -106,10 +106,25 @@ def sample(
         if not bool(goes_on.all()):
             active = active[goes_on]
             state = reorder(state, goes_on.nonzero()[:, 0])
+    return _best_first(
+        tokens, token_log_probs, attention, num_captions=num_captions, penalty=length_penalty
+    )
+
+
+def _best_first(
+    tokens: Tensor,
+    token_log_probs: Tensor,
+    attention: Tensor | None,
+    *,
+    num_captions: int,
+    penalty: float,
+) -> Hypotheses:
+    """Order each picture's samples, (B K, T), by their scores."""
     log_probs = token_log_probs.sum(dim=1)
-    scores = log_probs / (tokens != PAD).sum(dim=1).clamp(min=1) ** length_penalty
-    order = scores.view(num_pictures, num_captions).topk(num_captions, dim=1).indices
-    rows = order + torch.arange(num_pictures, device=device)[:, None] * num_captions
+    scores = log_probs / (tokens != PAD).sum(dim=1).clamp(min=1) ** penalty
+    order = scores.view(-1, num_captions).topk(num_captions, dim=1).indices
+    first = torch.arange(len(order), device=tokens.device) * num_captions
+    rows = first[:, None] + order
     found = Hypotheses(
         tokens=tokens[rows],
         token_log_probs=token_log_probs[rows],

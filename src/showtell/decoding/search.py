@@ -187,14 +187,14 @@ class _Search:
         totals = live[..., None] + last
         token = self.required.ids.expand_as(last)
         parent = torch.arange(live[0].numel(), device=live.device).view(1, *live.shape[1:], 1)
-        moved = []
-        for part, fill in zip(
-            (totals, token, last, parent.expand_as(last)), (NEVER, END, NEVER, 0), strict=True
-        ):
-            banks = part.flatten(2).view(len(part), self.groups, self.banks, -1).roll(1, dims=2)
-            banks[:, :, 0] = fill
-            moved.append(banks.flatten(1, 2))
-        return moved
+        # What rolls from the last bank into the first is -inf: nothing is missing there.
+        return [
+            part.flatten(2)
+            .view(len(part), self.groups, self.banks, -1)
+            .roll(1, dims=2)
+            .flatten(1, 2)
+            for part in (totals, token, last, parent.expand_as(last))
+        ]
 
     def _chosen(self, places: Choice) -> tuple[Choice, Choice]:
         """What ends among each slot's best K, and the best K that go on: (A, S, K) both."""
