@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from showtell.config import Config, DecodingConfig, replace_settings
+from showtell.config import Config, DecodingConfig
 from showtell.errors import ConfigError
 
 
@@ -51,7 +51,52 @@ def test_settings_are_frozen() -> None:
         Config().seed = 3
 
 
-def test_replacing_settings_checks_them() -> None:
-    assert replace_settings(DecodingConfig(), {"beam_size": 7}).beam_size == 7
+def test_changed_settings_are_checked() -> None:
+    assert DecodingConfig().with_changes({"beam_size": 7}).beam_size == 7
     with pytest.raises(ConfigError, match="beam_size = 0"):
-        replace_settings(DecodingConfig(), {"beam_size": 0})
+        DecodingConfig().with_changes({"beam_size": 0})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"min_length": 9, "max_length": 8}, "min_length = 9 is more than max_length = 8"),
+        ({"required_words": ("a", "b"), "max_length": 1}, "2 required_words do not fit"),
+        ({"required_words": ("dog", "a"), "forbidden_words": ("dog",)}, "dog: both in"),
+        ({"method": "greedy", "num_captions": 2}, "'greedy' finds one caption"),
+        ({"num_captions": 4}, "num_captions = 4 needs a beam_size of as many, and it is 3"),
+        ({"method": "diverse", "beam_size": 6, "groups": 4}, "no multiple of groups = 4"),
+        ({"top_k": 5}, "top_k = 5 is for method 'sample', and the method is 'beam'"),
+        ({"groups": 2}, "groups = 2 is for method 'diverse'"),
+        ({"method": "sample", "required_words": ("dog",)}, "for method 'beam' or 'diverse'"),
+        ({"method": "greedy", "seed": 1, "temperature": 0.5}, "temperature = 0.5 is for.*; seed"),
+        ({"method": "best"}, "method = 'best'"),
+        ({"top_p": 0.0}, "top_p = 0.0"),
+    ],
+)
+def test_settings_that_do_not_fit_each_other(settings: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as error:
+        DecodingConfig().with_changes(settings)
+    assert "\n" not in str(error.value)
+    assert "value error" not in str(error.value).lower()
+
+
+def test_settings_that_do_not_fit_name_their_section() -> None:
+    with pytest.raises(ConfigError, match=r"wrong settings: decoding: top_k = 5 is for"):
+        Config.load(None, ["decoding.top_k=5"])
+
+
+def test_another_method_drops_what_was_set_for_the_former() -> None:
+    sampling = DecodingConfig(method="sample", top_k=5, seed=3, num_captions=2, max_length=9)
+    beam = sampling.with_changes({"method": "beam"})
+    assert beam == DecodingConfig(num_captions=2, max_length=9)
+    assert sampling.with_changes({"method": "greedy"}).num_captions == 1
+    assert sampling.with_changes({"seed": 4}).top_k == 5
+
+
+def test_decoding_settings_go_through_toml(tmp_path: Path) -> None:
+    words = 'decoding.required_words=["dog", "ball"]'
+    config = Config.load(None, [words, "decoding.method=diverse", "decoding.groups=3"])
+    assert config.decoding.required_words == ("dog", "ball")
+    (tmp_path / "c.toml").write_text(config.to_toml())
+    assert Config.load(tmp_path / "c.toml") == config

@@ -6,7 +6,7 @@ here; none holds captioning logic of its own.
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -17,8 +17,10 @@ from PIL import Image
 
 from showtell.checkpoint import load_checkpoint
 from showtell.config import Config, DecodingConfig
-from showtell.decoding.search import Hypotheses, beam_search
-from showtell.errors import CheckpointError, ImageError
+from showtell.decoding.ensemble import Ensemble
+from showtell.decoding.generate import generate, word_ids
+from showtell.decoding.hypotheses import Hypotheses, Steps
+from showtell.errors import CheckpointError, ConfigError, ImageError, VocabularyError
 from showtell.features.extract import encode_images
 from showtell.features.images import open_image
 from showtell.models.base import Decoder, Features
@@ -36,12 +38,26 @@ class Caption:
         words: its words; ``log_probs`` has one number more, that of ending there.
         log_probs: log-probability in nats of each word and of the end.
         confidence: geometric mean of these probabilities, 0 to 1.
+        alternatives: the picture's other captions, the next best first, where ``num_captions``
+            asks for more than one; they have none of their own.
+        attention: for each word and for the end, how much the decoder looked at each region of
+            the grid, row by row; None unless asked for.
+
+    Where no caption meets the decoding settings, ``log_probs`` is empty, the text too, and the
+    confidence is 0.
     """
 
     text: str
     words: tuple[str, ...]
     log_probs: tuple[float, ...]
     confidence: float
+    alternatives: tuple["Caption", ...] = ()
+    attention: tuple[tuple[float, ...], ...] | None = field(default=None, repr=False)
+
+    @property
+    def log_prob(self) -> float:
+        """Log-probability of the whole caption in nats."""
+        return sum(self.log_probs) if self.log_probs else -math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +78,10 @@ class Captioner:
         config: the run's settings; ``config.decoding`` is what ``caption`` does by default.
         runtime: device and precision.
         metrics: figures and provenance of the checkpoint.
+        others: decoders of the same vocabulary and encoder, for an ensemble with ``decoder``.
+
+    Raises:
+        ConfigError, VocabularyError: ``config.decoding`` does not fit the vocabulary.
     """
 
     def __init__(
@@ -71,24 +91,62 @@ class Captioner:
         config: Config,
         runtime: Runtime,
         metrics: dict[str, Any] | None = None,
+        others: Sequence[Decoder] = (),
     ) -> None:
         self.decoder = decoder
+        self.steps: Steps = Ensemble([decoder, *others]) if others else decoder
+        self.needs_regions = any(part.needs_regions for part in (decoder, *others))
         self.vocabulary = vocabulary
         self.config = config
         self.runtime = runtime
         self.metrics = metrics or {}
+        word_ids(config.decoding, vocabulary)  # wrong words show now, not after an epoch
 
     @classmethod
-    def load(cls, model: str | Path, *, device: str = "auto", precision: str = "auto") -> Self:
+    def load(
+        cls,
+        model: str | Path,
+        *,
+        ensemble: Sequence[str | Path] = (),
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> Self:
         """Load a checkpoint folder, or the best checkpoint of a run's folder.
 
+        Args:
+            model: gives the settings, too.
+            ensemble: further models, whose probabilities are averaged with the first's.
+
         Raises:
-            CheckpointError: there is none, or it is damaged.
+            CheckpointError: there is none, or it is damaged, or one of the ensemble has another
+                encoder.
+            VocabularyError: one of the ensemble has another vocabulary.
         """
         checkpoint = load_checkpoint(model)
         runtime = choose_runtime(device, precision)
-        decoder = checkpoint.decoder.to(runtime.device)
-        return cls(decoder, checkpoint.vocabulary, checkpoint.config, runtime, checkpoint.metrics)
+        others = []
+        for name in ensemble:
+            other = load_checkpoint(name)
+            if other.vocabulary != checkpoint.vocabulary:
+                raise VocabularyError(
+                    f"{model} and {name} have different vocabularies: models of an ensemble need "
+                    "the same one (train the second with -s data.vocab_file=...)"
+                )
+            encoders = [m.metrics.get("encoder_fingerprint") for m in (checkpoint, other)]
+            if encoders[0] != encoders[1]:
+                raise CheckpointError(
+                    f"{model} and {name} have different encoders ({encoders[0]} and "
+                    f"{encoders[1]}): models of an ensemble need the same one"
+                )
+            others.append(other.decoder.to(runtime.device))
+        return cls(
+            checkpoint.decoder.to(runtime.device),
+            checkpoint.vocabulary,
+            checkpoint.config,
+            runtime,
+            checkpoint.metrics,
+            others,
+        )
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -108,30 +166,56 @@ class Captioner:
         return encoder.to(self.runtime.device)
 
     def caption(
-        self, images: Sequence[Image.Image], *, decoding: DecodingConfig | None = None
+        self,
+        images: Sequence[Image.Image],
+        *,
+        decoding: DecodingConfig | None = None,
+        attention: bool = False,
+        first: int = 0,
     ) -> list[Caption]:
-        """The best caption of each picture."""
+        """The best caption of each picture, with ``alternatives`` if ``num_captions`` asks.
+
+        Args:
+            decoding: instead of the model's own settings.
+            attention: whether captions carry where the decoder looked.
+            first: the first picture's number; sampling follows from ``seed`` and these numbers.
+
+        Raises:
+            ConfigError: attention is asked for and the decoder does not attend, or no caption
+                can meet the settings.
+            VocabularyError: ``decoding`` names a word that the model does not know.
+        """
         if not images:
             return []
-        features = encode_images(
-            images, self.encoder, self.runtime, grid=self.decoder.needs_regions
-        )
-        return self.caption_features(features, decoding=decoding)
+        word_ids(decoding or self.config.decoding, self.vocabulary)  # before any work is done
+        features = encode_images(images, self.encoder, self.runtime, grid=self.needs_regions)
+        return self.caption_features(features, decoding=decoding, attention=attention, first=first)
 
     def caption_features(
-        self, features: Features, *, decoding: DecodingConfig | None = None
+        self,
+        features: Features,
+        *,
+        decoding: DecodingConfig | None = None,
+        attention: bool = False,
+        first: int = 0,
     ) -> list[Caption]:
-        """The best caption for the features of each of ``B`` pictures."""
+        """As ``caption``, for the features of ``B`` pictures."""
         settings = decoding or self.config.decoding
+        words = word_ids(settings, self.vocabulary)
         with torch.inference_mode(), self.runtime.autocast():
-            hypotheses = beam_search(
-                self.decoder,
+            found = generate(
+                self.steps,
                 features.to(self.runtime.device),
-                beam_size=settings.beam_size,
-                max_length=settings.max_length,
-                length_penalty=settings.length_penalty,
+                settings,
+                words,
+                first=first,
+                with_attention=attention,
             )
-        return self._captions(hypotheses)
+        if attention and found.attention is None and bool(found.log_probs.isfinite().any()):
+            raise ConfigError(
+                f"attention: decoder {self.config.decoder.kind!r} does not attend to regions"
+            )
+        return self._captions(found)
 
     def caption_files(
         self,
@@ -140,7 +224,11 @@ class Captioner:
         decoding: DecodingConfig | None = None,
         batch_size: int = 32,
     ) -> Iterator[PictureResult]:
-        """Caption files, in order; one that cannot be read gives its reason, the others go on."""
+        """Caption files, in order; one that cannot be read gives its reason, the others go on.
+
+        A caption that is empty because none meets the decoding settings is such a reason, too.
+        """
+        first = 0
         remaining = iter(paths)
         min_side = self.encoder.preprocessing.decode_side
         while batch := list(islice(remaining, batch_size)):
@@ -152,17 +240,37 @@ class Captioner:
                     errors.append(None)
                 except ImageError as error:
                     errors.append(str(error))
-            captions = iter(self.caption(images, decoding=decoding))
+            captions = iter(self.caption(images, decoding=decoding, first=first))
+            first += len(images)
             for path, reason in zip(batch, errors, strict=True):
-                yield PictureResult(path, None if reason else next(captions), reason)
+                caption = None if reason else next(captions)
+                if caption and not caption.log_probs:
+                    caption, reason = None, f"{path}: no caption meets the decoding settings"
+                yield PictureResult(path, caption, reason)
 
-    def _captions(self, hypotheses: Hypotheses) -> list[Caption]:
-        tokens = hypotheses.tokens[:, 0].tolist()
-        log_probs = hypotheses.token_log_probs[:, 0].tolist()
+    def _captions(self, found: Hypotheses) -> list[Caption]:
         captions = []
-        for ids, row in zip(tokens, log_probs, strict=True):
-            words = self.vocabulary.decode_words(ids)
-            kept = tuple(row[: sum(index != PAD for index in ids)])
-            confidence = math.exp(sum(kept) / len(kept)) if kept else 0.0
-            captions.append(Caption(self.vocabulary.decode(ids), tuple(words), kept, confidence))
+        real = found.log_probs.isfinite().tolist()
+        attention = None if found.attention is None else found.attention.tolist()
+        columns = zip(found.tokens.tolist(), found.token_log_probs.tolist(), real, strict=True)
+        for picture, (tokens, log_probs, is_real) in enumerate(columns):
+            best, *others = (
+                self._caption(ids, row, attention[picture][rank] if attention else None)
+                for rank, (ids, row) in enumerate(zip(tokens, log_probs, strict=True))
+                if rank == 0 or is_real[rank]
+            )
+            captions.append(replace(best, alternatives=tuple(others)))
         return captions
+
+    def _caption(
+        self, ids: list[int], log_probs: list[float], attention: list[list[float]] | None
+    ) -> Caption:
+        length = sum(index != PAD for index in ids)
+        kept = tuple(log_probs[:length])
+        return Caption(
+            text=self.vocabulary.decode(ids),
+            words=tuple(self.vocabulary.decode_words(ids)),
+            log_probs=kept,
+            confidence=math.exp(sum(kept) / length) if length else 0.0,
+            attention=tuple(map(tuple, attention[:length])) if attention is not None else None,
+        )

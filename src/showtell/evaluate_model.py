@@ -1,17 +1,17 @@
 """A checkpoint, a data set, a split: captions and scores, in files that others can read."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from showtell.captioner import Captioner
-from showtell.config import replace_settings
 from showtell.data.fingerprint import dataset_fingerprint
 from showtell.data.records import Dataset, Record
 from showtell.data.sources import load_dataset
 from showtell.data.splits import usable_splits
+from showtell.decoding.generate import word_ids
 from showtell.errors import DataError
 from showtell.evaluation import evaluate_captioner
 from showtell.feature_cache import features_for
@@ -51,6 +51,7 @@ def evaluate_model(
     decoding_changes: Mapping[str, Any],
     report: Reporter,
     predictions: Path | None = None,
+    ensemble: Sequence[str] = (),
     format: str | None = None,
     images: Path | None = None,
     store_folder: Path | None = None,
@@ -59,10 +60,16 @@ def evaluate_model(
 ) -> ModelEvaluation:
     """Caption ``split`` of ``data`` with ``model``, score it, write both.
 
+    Args:
+        decoding_changes: to the model's own ``DecodingConfig``; the best caption is scored.
+        ensemble: further models, whose probabilities are averaged with the first's.
+
     Raises:
         ShowtellError: the model or the data cannot be read, or the split is empty.
     """
-    captioner = Captioner.load(model, device=device, precision=precision)
+    captioner = Captioner.load(model, ensemble=ensemble, device=device, precision=precision)
+    decoding = captioner.config.decoding.with_changes(decoding_changes)
+    word_ids(decoding, captioner.vocabulary)  # before the pictures are encoded
     report.note(captioner.runtime.describe())
     dataset = load_dataset(data, format=format, images=images)
     records = _records(dataset, split, captioner.metrics.get("data_fingerprint"), report)
@@ -77,7 +84,7 @@ def evaluate_model(
         flips=settings.encoder.flips,
         runtime=captioner.runtime,
         folder=store_folder,
-        grid=captioner.decoder.needs_regions,
+        grid=captioner.needs_regions,
         report=report,
     )
     skipped = {
@@ -88,12 +95,11 @@ def evaluate_model(
     usable = [record for record in records if record.image_id not in skipped]
     if not usable:
         raise DataError(f"none of the {len(records)} pictures of {dataset.name} could be read")
-    changes = {name: value for name, value in decoding_changes.items() if value is not None}
     evaluation = evaluate_captioner(
         captioner,
         usable,
         store,
-        decoding=replace_settings(captioner.config.decoding, changes),
+        decoding=decoding,
         progress=lambda done, total: report.progress("captioning", done, total, "pictures"),
     )
     path = predictions or _default_path(model, data, split)

@@ -61,8 +61,8 @@ def evaluate_captioner(
     for start in range(0, len(records), batch_size):
         batch = records[start : start + batch_size]
         rows = store.rows([record.image_id for record in batch])
-        features = load_features(store, rows, regions=captioner.decoder.needs_regions)
-        found = captioner.caption_features(features, decoding=decoding)
+        features = load_features(store, rows, regions=captioner.needs_regions)
+        found = captioner.caption_features(features, decoding=decoding, first=start)
         captions.update(zip((r.image_id for r in batch), found, strict=True))
         if progress:
             progress(len(captions), len(records))

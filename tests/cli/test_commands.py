@@ -114,6 +114,55 @@ def test_greedy_and_beam_settings(showtell: Shell, model: Path, photos: Path) ->
     assert "beam_size = 0" in result.stderr
 
 
+def test_several_captions_a_picture(showtell: Shell, model: Path, photos: Path) -> None:
+    many = ("--decoding", "beam", "--beam-size", "5", "--length-penalty", "0.7")
+    photo, options = photos / "a.jpg", ("-m", model, *many, "--num-captions", "3")
+    lines = showtell("caption", photo, *options).stdout.splitlines()
+    assert len(lines) == len({*lines}) == 3
+    record = json.loads(showtell("caption", photo, *options, "--format", "jsonl").stdout)
+    assert [record["caption"], *(a["caption"] for a in record["alternatives"])] == lines
+    assert record["log_prob"] < 0
+    assert all(0 < a["confidence"] <= 1 and a["log_prob"] < 0 for a in record["alternatives"])
+
+
+def test_words_that_must_and_must_not_come(showtell: Shell, model: Path, photos: Path) -> None:
+    words = ("--required-word", "star", "--required-word", "blue", "--forbidden-word", "a")
+    result = showtell("caption", photos, "-m", model, *words, "--ensemble", model, "--json")
+    assert result.returncode == 0, result.stderr
+    for record in json.loads(result.stdout)["captions"]:
+        assert {"star", "blue"} <= {*record["caption"].split()}
+        assert "a" not in record["caption"].split()
+        assert "alternatives" not in record
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--required-word", "stra"), "'stra' is not among the .* did you mean 'star'"),
+        (("--decoding", "greedy", "--num-captions", "2"), "'greedy' finds one caption"),
+        (("--top-k", "5"), "top_k = 5 is for method 'sample', and the method is 'beam'"),
+    ],
+)
+def test_wrong_decoding_settings_are_one_line(
+    showtell: Shell, model: Path, photos: Path, options: tuple[str, ...], message: str
+) -> None:
+    result = showtell("caption", photos / "a.jpg", "-m", model, *options)
+    assert result.returncode == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert re.search(message, result.stderr)
+
+
+def test_the_decoding_options_are_the_settings() -> None:
+    from typer.models import OptionInfo
+
+    from showtell.cli.decoding import OPTIONS, Method
+    from showtell.config import DecodingConfig
+
+    assert list(OPTIONS) == list(DecodingConfig.model_fields)
+    assert {method.value for method in Method} == {"greedy", "beam", "diverse", "sample"}
+    assert all(isinstance(option.__metadata__[0], OptionInfo) for option in OPTIONS.values())
+
+
 def test_evaluate_writes_scores_and_predictions(
     showtell: Shell, model: Path, tmp_path: Path
 ) -> None:

@@ -11,10 +11,10 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from showtell.cli import options
+from showtell.cli.decoding import Decoding, with_decoding
 
 if TYPE_CHECKING:
-    from showtell.captioner import PictureResult
-    from showtell.config import DecodingConfig
+    from showtell.captioner import Caption, PictureResult
 
 
 class CaptionFormat(StrEnum):
@@ -24,6 +24,7 @@ class CaptionFormat(StrEnum):
     jsonl = "jsonl"
 
 
+@with_decoding
 def caption(
     pictures: Annotated[
         list[str], typer.Argument(metavar="PICTURE...", help="Files, folders or globs.")
@@ -33,30 +34,26 @@ def caption(
         CaptionFormat.text
     ),
     output: options.Output = None,
-    beam_size: options.BeamSize = None,
-    max_length: options.MaxLength = None,
-    length_penalty: options.LengthPenalty = None,
+    ensemble: options.Ensemble = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     as_json: options.Json = False,
+    *,
+    decoding: Decoding,
 ) -> None:
     """Say what is in pictures.
 
-    A picture that cannot be read is named on standard error and the others are still captioned;
-    the exit code is then 1.
+    With --num-captions, text has a line for each caption, the best first, and JSON has
+    `alternatives`. A picture that cannot be read is named on standard error and the others are
+    still captioned; the exit code is then 1.
     """
     from showtell.captioner import Captioner
     from showtell.data.paths import expand_pictures
 
     paths = expand_pictures(pictures)
-    captioner = Captioner.load(model, device=device, precision=precision)
-    decoding = decoding_settings(
-        captioner.config.decoding,
-        beam_size=beam_size,
-        max_length=max_length,
-        length_penalty=length_penalty,
-    )
-    results = captioner.caption_files(paths, decoding=decoding)
+    captioner = Captioner.load(model, ensemble=ensemble or (), device=device, precision=precision)
+    settings = captioner.config.decoding.with_changes(decoding)
+    results = captioner.caption_files(paths, decoding=settings)
     with _opened(output) as file:
         if as_json:
             failed = _write_json(results, file)
@@ -66,23 +63,19 @@ def caption(
         raise typer.Exit(1)
 
 
-def decoding_settings(base: "DecodingConfig", **overrides: Any) -> "DecodingConfig":
-    """``base`` with the options that were given.
-
-    Raises:
-        ConfigError: a value cannot be.
-    """
-    from showtell.config import replace_settings
-
-    return replace_settings(base, {k: v for k, v in overrides.items() if v is not None})
-
-
 def _record(result: "PictureResult") -> dict[str, Any]:
     assert result.caption is not None
+    record = {"path": str(result.path), **_said(result.caption)}
+    if result.caption.alternatives:
+        record["alternatives"] = [_said(caption) for caption in result.caption.alternatives]
+    return record
+
+
+def _said(caption: "Caption") -> dict[str, Any]:
     return {
-        "path": str(result.path),
-        "caption": result.caption.text,
-        "confidence": round(result.caption.confidence, 4),
+        "caption": caption.text,
+        "confidence": round(caption.confidence, 4),
+        "log_prob": round(caption.log_prob, 4),
     }
 
 
@@ -109,8 +102,8 @@ def _write_lines(
         elif format is CaptionFormat.jsonl:
             file.write(json.dumps(_record(result), ensure_ascii=False) + "\n")
         else:
-            file.write(result.caption.text if alone else f"{result.path}: {result.caption.text}")
-            file.write("\n")
+            for caption in (result.caption, *result.caption.alternatives):
+                file.write(f"{caption.text}\n" if alone else f"{result.path}: {caption.text}\n")
     return num_failed
 
 

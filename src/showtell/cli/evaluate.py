@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from showtell.cli import options
+from showtell.cli.decoding import Decoding, with_decoding
 
 if TYPE_CHECKING:
     from showtell.metrics import Scores
 
 
+@with_decoding
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A run's folder.")],
     data: options.Data,
@@ -23,15 +25,15 @@ def evaluate(
         typer.Option("--predictions", help="Where the captions go, in COCO's results format."),
     ] = None,
     output: options.Output = None,
-    beam_size: options.BeamSize = None,
-    max_length: options.MaxLength = None,
-    length_penalty: options.LengthPenalty = None,
+    ensemble: options.Ensemble = None,
     format: options.Format = None,
     images: options.Images = None,
     store: options.Store = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     as_json: options.Json = False,
+    *,
+    decoding: Decoding,
 ) -> None:
     """Caption the pictures of DATA with MODEL and score the captions.
 
@@ -46,11 +48,8 @@ def evaluate(
             model,
             data,
             split=split.value,
-            decoding_changes={
-                "beam_size": beam_size,
-                "max_length": max_length,
-                "length_penalty": length_penalty,
-            },
+            decoding_changes=decoding,
+            ensemble=ensemble or (),
             predictions=predictions,
             format=format,
             images=images,

@@ -33,12 +33,11 @@ Output = Annotated[
     Path | None, typer.Option("-o", "--output", help="Write there instead of standard output.")
 ]
 Model = Annotated[str, typer.Option("--model", "-m", help="A run's folder or a checkpoint's.")]
-BeamSize = Annotated[
-    int | None, typer.Option("--beam-size", help="Hypotheses kept; 1 is greedy search.")
-]
-MaxLength = Annotated[int | None, typer.Option("--max-length", help="Words a caption at most.")]
-LengthPenalty = Annotated[
-    float | None, typer.Option("--length-penalty", help="Scores are log p / length**penalty.")
+Ensemble = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ensemble", help="A further model to average probabilities with; may be repeated."
+    ),
 ]
 
 

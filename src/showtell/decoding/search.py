@@ -3,45 +3,30 @@
 The search is the usual one of sequence models (Sutskever et al. 2014, section 3.2): at each step
 the ``2 K`` best continuations of a picture's ``K`` hypotheses are taken; those that end and lie
 among the first ``K`` are finished, the best ``K`` others live on; a picture is done when ``K``
-hypotheses are finished. Pictures that are done leave the batch. Knows a decoder only by
-``init_state`` and ``step``, and nothing of words.
+hypotheses are finished. Pictures that are done leave the batch.
+
+- Diverse beam search (Vijayakumar et al. 2016, arXiv 1610.02424, algorithm 1, with Hamming
+  diversity): groups of hypotheses, each of which shuns the words that the groups before it chose
+  at the same position. The penalty decides what is chosen and stays out of the scores.
+- Words that must appear: a bank of ``K`` hypotheses for each number of such words that have come
+  (the states of Anderson et al. 2017, arXiv 1612.00576, section 3.2, counted as in Post & Vilar
+  2018, arXiv 1804.06609, section 3), so that those with few do not compete with those with many;
+  a hypothesis ends in the last bank only.
+
+Knows a decoder only by ``init_state`` and ``step``, and nothing of words.
 """
 
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from showtell.decoding.beams import Choice, Finished, Live
+from showtell.decoding.constraints import Constraint, Required, build_constraints
+from showtell.decoding.hypotheses import ATTENTION, NEVER, Hypotheses, Steps
+from showtell.decoding.top import top_entries
 from showtell.models.base import Features, State
-from showtell.text.vocabulary import END, PAD, START, UNK
-
-NEVER = float("-inf")
-
-
-class Hypotheses(NamedTuple):
-    """The ``K`` best captions of each of ``B`` pictures, best first.
-
-    Attributes:
-        tokens: (B, K, T) ids without ``<start>``; ``<end>`` is kept, then ``<pad>``.
-        token_log_probs: (B, K, T) log-probability of each token in nats, 0 on padding.
-        log_probs: (B, K) their sum, ``<end>`` included; -inf where there are fewer than K.
-        scores: (B, K) what they are ordered by: log_probs / length ** length_penalty.
-    """
-
-    tokens: Tensor
-    token_log_probs: Tensor
-    log_probs: Tensor
-    scores: Tensor
-
-
-class Steps(Protocol):
-    """What search needs of a decoder."""
-
-    def init_state(self, features: Features) -> State:
-        """The state before the first token."""
-
-    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """(B,) ids -> (B, V) log-probabilities, and the new state."""
+from showtell.text.vocabulary import END
 
 
 @torch.inference_mode()
@@ -51,163 +36,202 @@ def beam_search(
     *,
     beam_size: int,
     max_length: int,
+    num_captions: int | None = None,
     length_penalty: float = 0.0,
-    banned: tuple[int, ...] = (PAD, START, UNK),
+    constraints: Sequence[Constraint] | None = None,
+    groups: int = 1,
+    diversity: float = 0.0,
+    with_attention: bool = False,
 ) -> Hypotheses:
     """Find the most probable captions.
 
     Args:
         decoder: in eval mode.
         features: of ``B`` pictures.
-        beam_size: K.
+        beam_size: of all groups together.
         max_length: words at most; after so many only ``<end>`` may follow.
+        num_captions: captions a picture, ``beam_size`` at most and by default.
         length_penalty: alpha; a finished hypothesis of n tokens (``<end>`` counted) scores
             log p / n**alpha.
-        banned: ids that never come out.
+        constraints: of ``build_constraints`` for the same ``max_length``; by default only the
+            special words are forbidden.
+        groups: into which the beam is divided evenly.
+        diversity: lambda; what a word's log-probability loses, for the choice, for each
+            hypothesis of an earlier group that goes on with the same word.
+        with_attention: whether to keep where the decoder looked for each token.
+
+    Returns:
+        The captions, best first; with groups, each group's best, then each group's second, ...
     """
-    num_images, device = features.pooled.shape[0], features.pooled.device
-    state = decoder.init_state(features)
-    beams = _Beams(num_images, beam_size, max_length + 1, length_penalty, device)
-    rows = torch.arange(num_images, device=device).repeat_interleave(beam_size)
-    state = {name: part[rows] for name, part in state.items()}
-    for length in range(max_length + 1):
-        if beams.active.numel() == 0:
-            break
-        log_probs, state = decoder.step(beams.last_tokens(), state)
-        log_probs[:, list(banned)] = NEVER
-        if length == max_length:
-            log_probs = _only_end(log_probs)
-        rows = beams.advance(log_probs)
-        state = {name: part[rows] for name, part in state.items()}
-    return beams.finished()
+    if constraints is None:
+        constraints = build_constraints(max_length=max_length)
+    assert beam_size % groups == 0
+    search = _Search(
+        decoder,
+        size=beam_size // groups,
+        groups=groups,
+        diversity=diversity,
+        constraints=constraints,
+    )
+    finished = search.run(
+        features, length=max_length + 1, penalty=length_penalty, with_attention=with_attention
+    )
+    return finished.best(num_captions or beam_size)
 
 
-def _only_end(log_probs: Tensor) -> Tensor:
-    only = torch.full_like(log_probs, NEVER)
-    only[:, END] = log_probs[:, END]
-    return only
-
-
-class _Beams:
-    """Live and finished hypotheses of a batch; ``A`` pictures are still active."""
+class _Search:
+    """One search over a batch."""
 
     def __init__(
-        self, num_images: int, beam_size: int, length: int, penalty: float, device: torch.device
+        self,
+        decoder: Steps,
+        *,
+        size: int,
+        groups: int,
+        diversity: float,
+        constraints: Sequence[Constraint],
     ) -> None:
-        self.beam_size, self.penalty = beam_size, penalty
-        self.length = 0
-        self.active = torch.arange(num_images, device=device)
-        shape = (num_images, beam_size)
-        # Live hypotheses, (A, K, ...). One is live at the start; the others are its copies and
-        # must not be counted twice.
-        self.log_probs = torch.full(shape, NEVER, device=device)
-        self.log_probs[:, 0] = 0.0
-        self.tokens = torch.full((*shape, length), PAD, device=device)
-        self.token_log_probs = torch.zeros((*shape, length), device=device)
-        # Finished hypotheses of every picture, (B, K, ...), the best first.
-        self.done = Hypotheses(
-            tokens=self.tokens.clone(),
-            token_log_probs=self.token_log_probs.clone(),
-            log_probs=torch.full(shape, NEVER, device=device),
-            scores=torch.full(shape, NEVER, device=device),
-        )
-        self.num_done = torch.zeros(num_images, dtype=torch.long, device=device)
+        self.decoder, self.constraints = decoder, constraints
+        self.size, self.groups, self.diversity = size, groups, diversity
+        self.required = next((c for c in constraints if isinstance(c, Required)), None)
+        self.banks = 1 + (len(self.required.ids) if self.required else 0)
+        self.picture_state: frozenset[str] = getattr(decoder, "picture_state", frozenset())
 
-    def last_tokens(self) -> Tensor:
-        """(A K,) the token to feed next."""
-        if self.length == 0:
-            return torch.full((self.log_probs.numel(),), START, device=self.tokens.device)
-        return self.tokens[:, :, self.length - 1].reshape(-1)
+    def run(
+        self, features: Features, *, length: int, penalty: float, with_attention: bool
+    ) -> Finished:
+        """Search for captions of ``length`` tokens at most until every picture is done."""
+        device, num = features.pooled.device, features.pooled.shape[0]
+        slots = self.groups * self.banks
+        self.active = torch.arange(num, device=device)
+        self.live = Live.start(num, slots, self.banks, length, device)
+        self.finished = Finished(self.live, self.groups, self.size, penalty)
+        state = self.decoder.init_state(features)
+        if slots > 1:
+            rows = self.active.repeat_interleave(slots)
+            state = {n: p if n in self.picture_state else p[rows] for n, p in state.items()}
+        for position in range(length):
+            if not len(self.active):
+                break
+            given = state
+            log_probs, state = self.decoder.step(self.live.last_tokens(position), given)
+            if with_attention and ATTENTION in state:
+                self.live = self.live.attending(state[ATTENTION], position)
+            num_rows = self.live.num_rows
+            rows, stays = self._advance(log_probs, position)
+            # Where neither pictures nor hypotheses changed in number, what no token changed stays.
+            kept = given if len(rows) == num_rows else {}
+            state = {
+                name: self._next(name, part, rows, stays, kept) for name, part in state.items()
+            }
+        return self.finished
 
-    def advance(self, log_probs: Tensor) -> Tensor:
-        """Take one step.
+    def _next(
+        self, name: str, part: Tensor, rows: Tensor, stays: Tensor | None, kept: State
+    ) -> Tensor:
+        """An entry of the state for the hypotheses that live on."""
+        if name in self.picture_state:
+            return part if stays is None else part[stays]
+        return part if part is kept.get(name) else part.index_select(0, rows)
 
-        Args:
-            log_probs: (A K, V) of the next token.
+    def _advance(self, log_probs: Tensor, length: int) -> tuple[Tensor, Tensor | None]:
+        """Take one step with (A S K, V) log-probabilities.
 
         Returns:
-            (A' K,) for each hypothesis that lives on, the row of ``log_probs`` it comes from.
+            (A' S K,) for each hypothesis that lives on, the row that it comes from; and (A,) True
+            where a picture stays, None where all do.
         """
-        num_active, beam_size = self.log_probs.shape
-        vocab_size = log_probs.shape[-1]
-        step_log_probs = log_probs.view(num_active, beam_size * vocab_size)
-        totals = self.log_probs.repeat_interleave(vocab_size, dim=1) + step_log_probs
-        totals, index = totals.topk(min(2 * beam_size, totals.shape[1]), dim=1)
-        beam, token = index // vocab_size, index % vocab_size
-        last = step_log_probs.gather(1, index)
-        self.length += 1
+        prefixes = self.live.prefixes(length)
+        for constraint in self.constraints:
+            log_probs = constraint(log_probs, prefixes, length)
+        places = self._places(log_probs, prefixes)
+        ended, going_on = self._chosen(places)
+        if self.banks > 1:
+            ended = ended.of_slots(slice(self.banks - 1, None, self.banks))
+        self.finished.add(self.active, self.live, ended, length)
+        rows = self.live.rows(going_on.parent)
+        self.live = self.live.extended(going_on, length)
+        return self._leave(rows)
 
-        is_end = token == END
-        self._finish(beam, last, totals.masked_fill(~is_end, NEVER))
+    def _places(self, log_probs: Tensor, prefixes: Tensor) -> Choice:
+        """The continuations that can be chosen, out of (A S K, V): (A, S, P)."""
+        live = self.live.log_probs
+        advancing = self._set_apart(log_probs, prefixes) if self.required else None
+        # The best of all continuations are among each hypothesis's best, and no more of these
+        # can lose their place to diversity than the earlier groups say words.
+        shunned = self.size * self.banks * (self.groups - 1) if self.diversity else 0
+        num = min(2 * self.size + shunned, log_probs.shape[1])
+        last, token = (part.view(*live.shape, num) for part in top_entries(log_probs, num))
+        parent = torch.arange(live[0].numel(), device=live.device).view(1, *live.shape[1:], 1)
+        parent = parent.expand(*live.shape, num)
+        totals = live[..., None] + last
+        parts = [part.flatten(2) for part in (totals, token, last, parent)]
+        if advancing is not None:
+            moved = self._to_next_bank(advancing)
+            parts = [torch.cat(pair, dim=2) for pair in zip(parts, moved, strict=True)]
+        return Choice(parts[0], *parts)
 
-        # At most K of the 2 K candidates end, so K others can live on, unless V is tiny.
-        totals = totals.masked_fill(is_end, NEVER)
-        self.log_probs, choice = _top(totals, beam_size)
-        beam, token, last = (part.gather(1, choice) for part in (beam, token, last))
-        self.tokens = _pick(self.tokens, beam)
-        self.tokens[:, :, self.length - 1] = token
-        self.token_log_probs = _pick(self.token_log_probs, beam)
-        self.token_log_probs[:, :, self.length - 1] = last
-        return self._leave(beam)
+    def _set_apart(self, log_probs: Tensor, prefixes: Tensor) -> Tensor:
+        """Take the required words that are missing out of (N, V): their (N, C)."""
+        assert self.required
+        missing = self.required.missing(prefixes)
+        columns = log_probs[:, self.required.ids]
+        log_probs[:, self.required.ids] = columns.masked_fill(missing, NEVER)
+        return columns.masked_fill(~missing, NEVER)
 
-    def _finish(self, beam: Tensor, last: Tensor, totals: Tensor) -> None:
-        """Merge the candidates that ended, among the first K, into the finished ones."""
-        size = self.beam_size
-        beam, last, totals = beam[:, :size], last[:, :size], totals[:, :size]
-        tokens = _pick(self.tokens, beam)
-        tokens[:, :, self.length - 1] = END
-        token_log_probs = _pick(self.token_log_probs, beam)
-        token_log_probs[:, :, self.length - 1] = last
-        scores = totals / self.length**self.penalty
-        new = Hypotheses(tokens, token_log_probs, totals, scores)
-        old = (part[self.active] for part in self.done)
-        merged = [torch.cat(pair, dim=1) for pair in zip(old, new, strict=True)]
-        best = merged[-1].topk(size, dim=1).indices
-        for target, part in zip(self.done, merged, strict=True):
-            target[self.active] = _pick(part, best)
-        self.num_done[self.active] += (totals > NEVER).sum(dim=1)
+    def _to_next_bank(self, advancing: Tensor) -> list[Tensor]:
+        """(N, C) required words -> totals, tokens, log-probabilities, parents: (A, S, K C)."""
+        assert self.required
+        live = self.live.log_probs
+        last = advancing.view(*live.shape, -1)
+        totals = live[..., None] + last
+        token = self.required.ids.expand_as(last)
+        parent = torch.arange(live[0].numel(), device=live.device).view(1, *live.shape[1:], 1)
+        # What rolls from the last bank into the first is -inf: nothing is missing there.
+        return [
+            part.flatten(2)
+            .view(len(part), self.groups, self.banks, -1)
+            .roll(1, dims=2)
+            .flatten(1, 2)
+            for part in (totals, token, last, parent.expand_as(last))
+        ]
 
-    def _leave(self, beam: Tensor) -> Tensor:
-        """Drop the pictures that are done; return the state rows of the others' hypotheses."""
-        size = self.beam_size
-        stays = (self.num_done[self.active] < size) & (self.log_probs[:, 0] > NEVER)
-        first_row = torch.arange(len(self.active), device=beam.device)[:, None] * size
-        rows = (first_row + beam)[stays].view(-1)
-        if not bool(stays.all()):
-            self.active = self.active[stays]
-            self.log_probs = self.log_probs[stays]
-            self.tokens = self.tokens[stays]
-            self.token_log_probs = self.token_log_probs[stays]
-        return rows
-
-    def finished(self) -> Hypotheses:
-        """The finished hypotheses, cut to the longest."""
-        longest = (
-            int((self.done.tokens != PAD).sum(dim=-1).max()) if self.done.tokens.numel() else 0
+    def _chosen(self, places: Choice) -> tuple[Choice, Choice]:
+        """What ends among each slot's best K, and the best K that go on: (A, S, K) both."""
+        if self.groups == 1 or not self.diversity:
+            return self._best(places)
+        pairs = []
+        said = places.token.new_zeros((len(places.token), 1, 1, 0))
+        for group in range(self.groups):
+            own = places.of_slots(slice(group * self.banks, (group + 1) * self.banks))
+            times = (own.token[..., None] == said).sum(dim=-1)
+            ended, going_on = self._best(own._replace(scores=own.totals - self.diversity * times))
+            pairs.append((ended, going_on))
+            words = going_on.token.masked_fill(going_on.totals == NEVER, -1).flatten(1)
+            said = torch.cat([said, words[:, None, None]], dim=-1)
+        ended, going_on = (
+            Choice(*(torch.cat(parts, dim=1) for parts in zip(*choices, strict=True)))
+            for choices in zip(*pairs, strict=True)
         )
-        # Places that no hypothesis took hold leftovers of the merge; blank them.
-        empty = (self.done.log_probs == NEVER)[:, :, None]
-        return Hypotheses(
-            tokens=self.done.tokens.masked_fill(empty, PAD)[:, :, :longest],
-            token_log_probs=self.done.token_log_probs.masked_fill(empty, 0.0)[:, :, :longest],
-            log_probs=self.done.log_probs,
-            scores=self.done.scores,
-        )
+        return ended, going_on
 
+    def _best(self, places: Choice) -> tuple[Choice, Choice]:
+        """As ``_chosen``, of slots that do not mind each other."""
+        # At most K of the best 2 K end, so K others can live on, unless V is tiny.
+        top = places.best(2 * self.size)
+        ends = top.token == END
+        first = Choice(*(part[..., : self.size] for part in top))
+        return first.without(~ends[..., : self.size]), top.without(ends).best(self.size)
 
-def _pick(values: Tensor, index: Tensor) -> Tensor:
-    """Gather along dim 1: values (A, N) or (A, N, T) at index (A, K)."""
-    if values.dim() == 2:
-        return values.gather(1, index)
-    return values.gather(1, index[:, :, None].expand(-1, -1, values.shape[2]))
-
-
-def _top(values: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """topk that fills up with -inf where there are fewer than ``size`` values."""
-    count = min(size, values.shape[1])
-    best, index = values.topk(count, dim=1)
-    if count < size:
-        missing = (values.shape[0], size - count)
-        best = torch.cat([best, best.new_full(missing, NEVER)], dim=1)
-        index = torch.cat([index, index.new_zeros(missing)], dim=1)
-    return best, index
+    def _leave(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Drop the pictures that are done, and their (A, S, K) rows."""
+        lives = self.live.log_probs.view(len(self.active), self.groups, self.banks, self.size)
+        is_done = self.finished.num[self.active] >= self.size
+        if self.groups > 1:  # a group that is done must not say any more
+            lives = lives.masked_fill(is_done[:, :, None, None], NEVER)
+            self.live = self.live._replace(log_probs=lives.flatten(1, 2))
+        stays = (~is_done & (lives.amax(dim=(2, 3)) > NEVER)).any(dim=1)
+        if bool(stays.all()):
+            return rows.flatten(), None
+        self.active, self.live = self.active[stays], self.live.of_pictures(stays)
+        return rows[stays].flatten(), stays

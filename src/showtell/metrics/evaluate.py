@@ -14,11 +14,8 @@ from showtell.metrics import bleu, cider, meteor, rouge, spice
 from showtell.metrics.messages import some
 from showtell.metrics.references import References, split_spaces
 from showtell.metrics.scores import METRICS, Scores
+from showtell.text.endings import BAD_ENDINGS
 from showtell.text.tokenizer import TOKENIZER, tokenize_all
-
-_BAD_ENDINGS = "a an the in for at of with before after on upon near to is are am"
-BAD_ENDINGS = frozenset(_BAD_ENDINGS.split())
-"""Words that end a caption only where it was cut short; the list of Luo's self-critical.pytorch."""
 
 _BLEU = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4")
 

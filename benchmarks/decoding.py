@@ -1,0 +1,172 @@
+"""Beam search against greedy search and against beam search of one picture at a time.
+
+For each registered decoder with random weights at realistic sizes: captions/s with a beam of 5 for
+a batch of 64, as a ratio to (a) greedy search of the same batch and (b) a straightforward beam
+search written here, which takes one picture at a time. All three run in turn, several rounds, and
+each ratio is the median over the rounds of times taken side by side. Random weights hardly ever
+end a caption of their own, so all run for the same number of words.
+
+    python benchmarks/decoding.py [--rounds 5] [--vocab 3000 8857] [--decoder show_tell]
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import get_args
+
+import torch
+
+from showtell.config import DecoderConfig
+from showtell.decoding.search import beam_search
+from showtell.models.base import Decoder, Features
+from showtell.models.decoders import DECODERS, build_decoder
+from showtell.runtime import choose_runtime
+from showtell.text.vocabulary import END, PAD, START, UNK
+
+BATCH, BEAM, FEATURE_SIZE, REGIONS = 64, 5, 1408, 81
+MOST_TIMES_GREEDY, LEAST_TIMES_FASTER = 6.0, 3.0
+
+
+def main() -> None:
+    """Print a line for each decoder and vocabulary."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--vocab", type=int, nargs="+", default=[3000, 8857])
+    parser.add_argument("--decoder", nargs="+", default=sorted(DECODERS))
+    parser.add_argument("--length", type=int, default=12, help="words a caption")
+    parser.add_argument("--loop-pictures", type=int, default=8, help="that (b) captions a round")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=None)
+    options = parser.parse_args()
+    runtime = choose_runtime(options.device, "fp32", threads=options.threads)
+    print(runtime.describe())
+    device = torch.device(runtime.device)
+    print("decoder        V      beam-5 captions/s  times greedy's cost (<= 6)  times (b) (>= 3)")
+    for kind in options.decoder:
+        for vocab_size in options.vocab:
+            decoder = random_decoder(kind, vocab_size).to(device)
+            features = Features(torch.randn(BATCH, FEATURE_SIZE)).to(device)
+            if decoder.needs_regions:
+                regions = torch.randn(BATCH, REGIONS, FEATURE_SIZE, device=device)
+                features = features._replace(regions=regions)
+            measure(kind, vocab_size, decoder, features, options)
+
+
+def random_decoder(kind: str, vocab_size: int) -> Decoder:
+    """A registered decoder as its settings' defaults have it, 512 wide where that can be set."""
+    annotated = get_args(DecoderConfig)
+    kinds = get_args(annotated[0]) if annotated else (DecoderConfig,)
+    [config_class] = [c for c in kinds if c.model_fields["kind"].default == kind]
+    wide = {"num_heads": 8} if "num_heads" in config_class.model_fields else {}
+    config = config_class(hidden_size=512, **wide)
+    torch.manual_seed(0)
+    return build_decoder(config, vocab_size=vocab_size, feature_size=FEATURE_SIZE).eval()
+
+
+def measure(
+    kind: str, vocab_size: int, decoder: Decoder, features: Features, options: argparse.Namespace
+) -> None:
+    """Time the three side by side and print their ratios."""
+    length = options.length
+    part = of_pictures(features, slice(options.loop_pictures))
+
+    def batched(beam_size: int) -> Callable[[], object]:
+        settings = {"max_length": length, "length_penalty": 0.7}
+        return lambda: beam_search(decoder, features, beam_size=beam_size, **settings)
+
+    def loop() -> object:
+        return [
+            beam_search_of_one(decoder, of_pictures(part, slice(i, i + 1)), length)
+            for i in range(len(part.pooled))
+        ]
+
+    check(batched(BEAM)(), loop())
+    greedy, beam, one_by_one = [], [], []
+    for _ in range(options.rounds):
+        greedy.append(seconds(batched(1)) / BATCH)
+        beam.append(seconds(batched(BEAM)) / BATCH)
+        one_by_one.append(seconds(loop) / len(part.pooled))
+    cost = median(b / g for b, g in zip(beam, greedy, strict=True))
+    faster = median(o / b for o, b in zip(one_by_one, beam, strict=True))
+    verdict = cost <= MOST_TIMES_GREEDY and faster >= LEAST_TIMES_FASTER
+    print(
+        f"{kind:12} {vocab_size:6} {1 / median(beam):14.0f} {cost:20.2f} {faster:22.2f}"
+        f"      {'ok' if verdict else 'MISSED'}",
+        flush=True,
+    )
+
+
+def of_pictures(features: Features, pictures: slice) -> Features:
+    """Some of the pictures."""
+    regions = features.regions
+    return Features(
+        features.pooled[pictures].contiguous(), None if regions is None else regions[pictures]
+    )
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long it takes."""
+    start = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def check(batched: object, looped: object) -> None:
+    """Both searches must have found the same score for the best caption."""
+    ours = batched.log_probs[:, 0]  # type: ignore[attr-defined]
+    theirs = torch.tensor([score for score, _ in looped])  # type: ignore[attr-defined]
+    torch.testing.assert_close(ours[: len(theirs)].cpu(), theirs, atol=1e-2, rtol=1e-3)
+
+
+@torch.inference_mode()
+def beam_search_of_one(
+    decoder: Decoder, features: Features, max_length: int, penalty: float = 0.7
+) -> tuple[float, list[int]]:
+    """(b): the beam search that one writes first: one picture, hypotheses in a Python list.
+
+    The hypotheses of the picture do go through the decoder together.
+
+    Returns:
+        The best caption's log-probability and its ids.
+    """
+    state = decoder.init_state(features)
+    live, done = [(0.0, [])], []
+    tokens = torch.tensor([START], device=features.pooled.device)
+    for position in range(max_length + 1):
+        log_probs, state = decoder.step(tokens, state)
+        log_probs[:, [PAD, START, UNK]] = float("-inf")
+        if position == max_length:
+            end = log_probs[:, END].clone()
+            log_probs[:] = float("-inf")
+            log_probs[:, END] = end
+        totals = torch.tensor([score for score, _ in live]).to(log_probs)[:, None] + log_probs
+        best, index = totals.flatten().topk(2 * BEAM)
+        rows, going_on = [], []
+        for rank, (score, place) in enumerate(zip(best.tolist(), index.tolist(), strict=True)):
+            row, token = divmod(place, log_probs.shape[1])
+            words = [*live[row][1], token]
+            if score == float("-inf"):
+                continue
+            if token == END:
+                if rank < BEAM:
+                    done.append((score / len(words) ** penalty, score, words))
+            elif len(going_on) < BEAM:
+                going_on.append((score, words))
+                rows.append(row)
+        if len(done) >= BEAM or not going_on:
+            break
+        live = going_on
+        state = {
+            name: part if name in getattr(decoder, "picture_state", ()) else part[rows]
+            for name, part in state.items()
+        }
+        tokens = torch.tensor([words[-1] for _, words in live], device=tokens.device)
+    _, score, words = max(done)
+    return score, words
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Several decoders that speak as one: at each step their probabilities are averaged.
+
+The arithmetic mean of probabilities, as in Vinyals et al. 2016 (arXiv 1609.06647, section 4.3).
+The decoders share one vocabulary and one encoder.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from showtell.decoding.hypotheses import ATTENTION, Steps
+from showtell.errors import CheckpointError
+from showtell.models.base import Features, State
+
+
+class Ensemble:
+    """Steps of several decoders at once.
+
+    Args:
+        decoders: in eval mode; their ids mean the same words.
+    """
+
+    def __init__(self, decoders: Sequence[Steps]) -> None:
+        assert decoders
+        self.decoders = tuple(decoders)
+        self.picture_state = frozenset(
+            f"{number}.{name}"
+            for number, decoder in enumerate(decoders)
+            for name in getattr(decoder, "picture_state", ())
+        )
+
+    def init_state(self, features: Features) -> State:
+        """Every decoder's, each under its number."""
+        return {
+            f"{number}.{name}": part
+            for number, decoder in enumerate(self.decoders)
+            for name, part in decoder.init_state(features).items()
+        }
+
+    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """(N,) ids -> (N, V) log of the mean probability; attention is averaged likewise.
+
+        Raises:
+            CheckpointError: the decoders' vocabularies are of different sizes.
+        """
+        total: Tensor | None = None
+        new_state: State = {}
+        attention = []
+        for number, decoder in enumerate(self.decoders):
+            start = f"{number}."
+            own = {k.removeprefix(start): v for k, v in state.items() if k.startswith(start)}
+            log_probs, own = decoder.step(tokens, own)
+            if ATTENTION in own:
+                attention.append(own[ATTENTION])
+            new_state.update({start + name: part for name, part in own.items()})
+            if total is None:
+                total = log_probs
+                continue
+            if total.shape != log_probs.shape:
+                raise CheckpointError(
+                    f"models of an ensemble need one vocabulary: one has {total.shape[1]} words, "
+                    f"another {log_probs.shape[1]}"
+                )
+            total = torch.logaddexp(total, log_probs)
+        assert total is not None
+        if attention:
+            new_state[ATTENTION] = torch.stack(attention).mean(dim=0)
+        if len(self.decoders) > 1:
+            total -= math.log(len(self.decoders))
+        return total, new_state

@@ -1,0 +1,78 @@
+"""What every way of decoding gives, and what it needs of a decoder.
+
+Shapes: ``B`` pictures, ``K`` captions a picture, ``N`` rows of a step, ``T`` tokens, ``V``
+vocabulary, ``R`` regions.
+"""
+
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from showtell.models.base import Features, State
+from showtell.text.vocabulary import PAD
+
+NEVER = float("-inf")
+ATTENTION = "attention"  # the entry of a state where a decoder that attends leaves its weights
+
+
+class Hypotheses(NamedTuple):
+    """The ``K`` captions of each of ``B`` pictures, best first.
+
+    Where fewer than ``K`` captions meet the constraints, the last places have no tokens and -inf
+    for ``log_probs`` and ``scores``.
+
+    Attributes:
+        tokens: (B, K, T) ids without ``<start>``; ``<end>`` is kept, then ``<pad>``.
+        token_log_probs: (B, K, T) the decoder's log-probability of each token in nats, 0 on
+            padding. Constraints, temperature and diversity decide what is chosen and do not enter
+            here.
+        log_probs: (B, K) their sum, ``<end>`` included.
+        scores: (B, K) log_probs / number of tokens ** length_penalty.
+        attention: (B, K, T, R) where the decoder looked for each token, 0 on padding; None where
+            it was not asked for or the decoder does not attend.
+    """
+
+    tokens: Tensor
+    token_log_probs: Tensor
+    log_probs: Tensor
+    scores: Tensor
+    attention: Tensor | None = None
+
+
+class Steps(Protocol):
+    """What decoding needs of a decoder. Dim 0 of every entry of a state is the batch.
+
+    A decoder may name, as ``picture_state``, entries that follow from the picture alone (projected
+    regions, say); beam search leaves these at a row a picture. Other entries that ``step`` hands
+    back as the very tensor that it was given are taken for such, too, and not reordered; so
+    ``step`` must not write into a tensor of its state. The log-probabilities are the caller's:
+    constraints write into them.
+    """
+
+    def init_state(self, features: Features) -> State:
+        """The state before the first token."""
+
+    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """(N,) ids -> (N, V) log-probabilities in nats, and the new state."""
+
+
+def reorder(state: State, rows: Tensor) -> State:
+    """Rows (N',) of every entry."""
+    return {name: part.index_select(0, rows) for name, part in state.items()}
+
+
+def cut_to_longest(found: Hypotheses) -> Hypotheses:
+    """Blank the places that no caption took, and drop the positions that no caption reaches."""
+    empty = (found.log_probs == NEVER)[:, :, None]
+    tokens = found.tokens.masked_fill(empty, PAD)
+    longest = int((tokens != PAD).sum(dim=-1).max()) if tokens.numel() else 0
+    attention = found.attention
+    if attention is not None:
+        attention = attention[:, :, :longest] * (tokens[:, :, :longest, None] != PAD)
+    return Hypotheses(
+        tokens=tokens[:, :, :longest],
+        token_log_probs=found.token_log_probs.masked_fill(empty, 0.0)[:, :, :longest],
+        log_probs=found.log_probs,
+        scores=found.scores,
+        attention=attention,
+    )

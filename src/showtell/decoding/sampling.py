@@ -1,0 +1,202 @@
+"""Captions drawn at random: temperature, the k likeliest words, the nucleus.
+
+Top-k after Fan et al. 2018 (arXiv 1805.04833, section 5.4), top-p after Holtzman et al. 2020
+(arXiv 1904.09751, section 3.1). The filters come in the order temperature, top-k, top-p, each
+on what the one before left, renormalised.
+
+Random numbers are not drawn from a stream but computed: each follows from the seed, the
+picture's number, the sample's number and the position alone. So a picture's samples are the same
+in whatever batch it comes, and on every device.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from showtell.decoding.constraints import Constraint, build_constraints
+from showtell.decoding.hypotheses import (
+    ATTENTION,
+    NEVER,
+    Hypotheses,
+    Steps,
+    cut_to_longest,
+    reorder,
+)
+from showtell.decoding.top import top_entries
+from showtell.models.base import Features
+from showtell.text.vocabulary import END, PAD, START
+
+# SplitMix64's multipliers (Steele et al. 2014, "Fast Splittable Pseudorandom Number Generators",
+# figure 16) as signed numbers.
+_MIX_1, _MIX_2 = 0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64
+_GOLDEN = 0x9E3779B97F4A7C15 - 2**64
+_FIRST_NUCLEUS = 64  # tokens that a nucleus is looked for among, at first
+
+
+@torch.inference_mode()
+def sample(
+    decoder: Steps,
+    features: Features,
+    *,
+    num_captions: int,
+    max_length: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int = 0,
+    first: int = 0,
+    length_penalty: float = 0.0,
+    constraints: Sequence[Constraint] | None = None,
+    with_attention: bool = False,
+) -> Hypotheses:
+    """Draw captions.
+
+    Args:
+        decoder: in eval mode.
+        features: of ``B`` pictures.
+        num_captions: K samples a picture, independent of each other; equal ones are kept.
+        max_length: words at most; after so many only ``<end>`` may follow.
+        temperature: log-probabilities are divided by it.
+        top_k: only the so many likeliest tokens are drawn.
+        top_p: only the likeliest tokens that have this probability together are drawn.
+        seed: the same seed gives the same captions.
+        first: the first picture's number; the others follow.
+        length_penalty: of the scores, by which a picture's samples are ordered.
+        constraints: of ``build_constraints`` for the same ``max_length``; by default only the
+            special words are forbidden. They act before the filters.
+        with_attention: whether to keep where the decoder looked for each token.
+    """
+    if constraints is None:
+        constraints = build_constraints(max_length=max_length)
+    device, num_pictures = features.pooled.device, features.pooled.shape[0]
+    num = num_pictures * num_captions
+    tokens = torch.full((num, max_length + 1), PAD, device=device)
+    token_log_probs = torch.zeros((num, max_length + 1), device=device)
+    attention: Tensor | None = None
+    active = torch.arange(num, device=device)
+    numbers = first * num_captions + active  # first picture's samples, second picture's ...
+    keys = _mix(_mix(torch.full_like(numbers, seed)) + numbers * _GOLDEN)
+    state = decoder.init_state(features)
+    state = reorder(state, active // num_captions)
+    for position in range(max_length + 1):
+        if not len(active):
+            break
+        prefixes = tokens[active, :position]
+        last = prefixes[:, -1] if position else torch.full_like(active, START)
+        log_probs, state = decoder.step(last, state)
+        if with_attention and ATTENTION in state:
+            weights = state[ATTENTION]
+            if attention is None:
+                attention = weights.new_zeros((*tokens.shape, weights.shape[1]))
+            attention[active, position] = weights
+        for constraint in constraints:
+            log_probs = constraint(log_probs, prefixes, position)
+        drawn = draw(
+            log_probs,
+            _uniform(keys[active] + _wrap((position + 1) * _GOLDEN)),
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+        )
+        gained = log_probs.gather(1, drawn[:, None])[:, 0]
+        tokens[active, position] = drawn
+        token_log_probs[active, position] = gained
+        goes_on = (drawn != END) & (gained > NEVER)
+        if not bool(goes_on.all()):
+            active = active[goes_on]
+            state = reorder(state, goes_on.nonzero()[:, 0])
+    return _best_first(
+        tokens, token_log_probs, attention, num_captions=num_captions, penalty=length_penalty
+    )
+
+
+def _best_first(
+    tokens: Tensor,
+    token_log_probs: Tensor,
+    attention: Tensor | None,
+    *,
+    num_captions: int,
+    penalty: float,
+) -> Hypotheses:
+    """Order each picture's samples, (B K, T), by their scores."""
+    log_probs = token_log_probs.sum(dim=1)
+    scores = log_probs / (tokens != PAD).sum(dim=1).clamp(min=1) ** penalty
+    order = scores.view(-1, num_captions).topk(num_captions, dim=1).indices
+    first = torch.arange(len(order), device=tokens.device) * num_captions
+    rows = first[:, None] + order
+    found = Hypotheses(
+        tokens=tokens[rows],
+        token_log_probs=token_log_probs[rows],
+        log_probs=log_probs[rows],
+        scores=scores[rows],
+        attention=None if attention is None else attention[rows],
+    )
+    return cut_to_longest(found)
+
+
+def draw(
+    log_probs: Tensor,
+    uniform: Tensor,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> Tensor:
+    """Invert the cumulative distribution of what the filters leave.
+
+    Args:
+        log_probs: (N, V); -inf where a token may not come. They need not add up to one.
+        uniform: (N,) in [0, 1).
+
+    Returns:
+        (N,) tokens; where all are -inf, any.
+    """
+    log_probs = log_probs.float() / temperature
+    # The largest becomes 1; a row of -inf alone stays one.
+    weights = (log_probs - log_probs.amax(dim=1, keepdim=True).clamp(min=-1e30)).exp()
+    ids = None
+    if top_k is not None or top_p is not None:
+        weights, ids = _likeliest(weights, top_k, top_p)
+    upto = weights.cumsum(dim=1)
+    place = (upto <= uniform[:, None] * upto[:, -1:]).sum(dim=1, keepdim=True)
+    # Rounding must not choose what has no probability.
+    place = place.clamp(max=weights.shape[1] - 1)
+    is_possible = weights.gather(1, place) > 0
+    place = torch.where(is_possible, place, weights.argmax(dim=1, keepdim=True))
+    return (place if ids is None else ids.gather(1, place))[:, 0]
+
+
+def _likeliest(weights: Tensor, top_k: int | None, top_p: float | None) -> tuple[Tensor, Tensor]:
+    """The largest of (N, V) weights, and their ids; 0 for those that the filters take out."""
+    size = weights.shape[1]
+    num = min(top_k or _FIRST_NUCLEUS, size)
+    best, ids = top_entries(weights, num)
+    if top_p is None:
+        return best, ids
+    mass = top_p * (best if top_k else weights).sum(dim=1, keepdim=True)
+    while top_k is None and num < size and bool((best.sum(dim=1, keepdim=True) < mass).any()):
+        num = min(4 * num, size)
+        best, ids = top_entries(weights, num)
+    before = best.cumsum(dim=1).roll(1, dims=1)
+    before[:, 0] = 0.0
+    outside = before >= mass
+    outside[:, 0] = False
+    return best.masked_fill(outside, 0.0), ids
+
+
+def _wrap(number: int) -> int:
+    """To 64 signed bits."""
+    return (number + 2**63) % 2**64 - 2**63
+
+
+def _mix(x: Tensor) -> Tensor:
+    """SplitMix64's finaliser on (N,) 64-bit integers; products wrap."""
+    x = (x ^ (x >> 30 & (1 << 34) - 1)) * _MIX_1
+    x = (x ^ (x >> 27 & (1 << 37) - 1)) * _MIX_2
+    return x ^ (x >> 31 & (1 << 33) - 1)
+
+
+def _uniform(x: Tensor) -> Tensor:
+    """(N,) integers -> (N,) numbers in [0, 1), of 24 bits."""
+    return (_mix(x) >> 40 & (1 << 24) - 1).float() / 2**24

@@ -1,0 +1,50 @@
+"""What a constraint forbids, token by token; together they are tested by test_search.py."""
+
+import pytest
+import torch
+from tiny_decoder import VOCAB
+
+from showtell.decoding.constraints import Constraint, NoRepeatNgram, Required
+from showtell.decoding.hypotheses import NEVER
+from showtell.text.vocabulary import END
+
+
+def left(constraint: Constraint, words: tuple[int, ...]) -> set[int]:
+    """The words and <end> that may follow ``words``."""
+    prefixes = torch.tensor([words, words], dtype=torch.long).view(2, len(words))
+    log_probs = constraint(torch.zeros(2, VOCAB), prefixes, len(words))
+    assert torch.equal(log_probs[0], log_probs[1])
+    allowed = {i for i, value in enumerate(log_probs[0].tolist()) if value != NEVER}
+    return allowed - {0, 1, 3}
+
+
+@pytest.mark.parametrize(
+    ("required", "max_length", "bad", "words", "expected"),
+    [
+        ((4,), 3, (), (), {4, 5, 6, 7}),
+        ((4,), 3, (), (5, 5), {4}),
+        ((4,), 3, (), (4, 5), {END, 4, 5, 6, 7}),
+        ((4, 5), 3, (), (6,), {4, 5}),
+        ((4,), 2, (4,), (), {4}),  # a good word must have room after it
+        ((4,), 3, (4,), (6,), {4}),
+        ((4, 5), 3, (4,), (6,), {4}),  # the good one must come last
+        ((4, 5), 3, (4, 5), (), {4, 5}),
+        ((4, 5), 2, (4, 5), (), set()),
+    ],
+)
+def test_required_words_keep_room(
+    required: tuple[int, ...],
+    max_length: int,
+    bad: tuple[int, ...],
+    words: tuple[int, ...],
+    expected: set[int],
+) -> None:
+    assert left(Required(required, max_length, bad), words) == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "words", "forbidden"),
+    [(1, (4, 5), {4, 5}), (2, (4, 5, 4), {5}), (2, (4, 5, 6), set()), (3, (4, 5, 6, 4, 5), {6})],
+)
+def test_ngrams_do_not_come_twice(size: int, words: tuple[int, ...], forbidden: set[int]) -> None:
+    assert left(NoRepeatNgram(size), words) == {END, 4, 5, 6, 7} - forbidden

@@ -1,0 +1,111 @@
+"""The front door: settings by name, words by name, and what they cannot be."""
+
+import pytest
+import torch
+from tiny_decoder import LENGTH, WORDS, TableDecoder, caption, features
+
+from showtell.config import DecodingConfig
+from showtell.decoding.generate import WordIds, generate, word_ids
+from showtell.decoding.sampling import sample
+from showtell.decoding.search import beam_search
+from showtell.decoding.top import top_entries
+from showtell.errors import ShowtellError
+from showtell.text.vocabulary import Vocabulary
+
+VOCABULARY = Vocabulary({"a": 9, "dog": 5, "with": 4, "ball": 3}, 1)
+DECODER = TableDecoder(0)
+
+
+def test_words_become_ids() -> None:
+    config = DecodingConfig(
+        forbidden_words=("Dog", "dog"), required_words=("ball",), no_bad_endings=True
+    )
+    assert word_ids(config, VOCABULARY) == WordIds((5,), (7,), (4, 6))
+    assert word_ids(DecodingConfig(), VOCABULARY) == WordIds()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"required_words": ["bal"]}, "required_words: 'bal' is not among the 4 words.*'ball'"),
+        ({"forbidden_words": ["zebra"]}, "forbidden_words: 'zebra' is not among"),
+        ({"forbidden_words": ["<unk>"]}, "forbidden_words"),
+        ({"required_words": ["a dog"]}, "'a dog' is 2 words; give each word by itself"),
+        ({"required_words": [" "]}, "' ' is 0 words"),
+        ({"required_words": ["Dog"], "forbidden_words": ["dog"]}, "dog: both in"),
+        ({"forbidden_words": ["a", "dog", "with", "ball"]}, "every word is in forbidden_words"),
+        ({"no_repeat_ngram": 1, "min_length": 5}, "4 words can be said"),
+        ({"forbidden_words": ["dog", "ball"], "no_bad_endings": True}, "is a bad ending"),
+        (
+            {"required_words": ["a"], "no_bad_endings": True, "max_length": 1},
+            "all 1 required_words are bad endings, but max_length = 1",
+        ),
+    ],
+)
+def test_settings_that_no_caption_can_meet(settings: dict, message: str) -> None:
+    with pytest.raises(ShowtellError, match=message) as error:
+        word_ids(DecodingConfig(**settings), VOCABULARY)
+    assert "\n" not in str(error.value)
+
+
+def test_every_method_is_what_its_function_gives() -> None:
+    limits = {"min_length": 0, "max_length": LENGTH, "length_penalty": 0.7}
+    same = {"max_length": LENGTH, "length_penalty": 0.7}
+    pairs = {
+        "greedy": ({}, lambda: beam_search(DECODER, features(3), beam_size=1, **same)),
+        "beam": (
+            {"beam_size": 4, "num_captions": 2},
+            lambda: beam_search(DECODER, features(3), beam_size=4, num_captions=2, **same),
+        ),
+        "diverse": (
+            {"beam_size": 4, "num_captions": 4, "diversity": 0.3},
+            lambda: beam_search(DECODER, features(3), beam_size=4, groups=4, diversity=0.3, **same),
+        ),
+        "sample": (
+            {"num_captions": 4, "temperature": 2.0, "top_k": 3, "top_p": 0.9, "seed": 3},
+            lambda: sample(
+                DECODER,
+                features(3),
+                num_captions=4,
+                temperature=2.0,
+                top_k=3,
+                top_p=0.9,
+                seed=3,
+                **same,
+            ),
+        ),
+    }
+    for method, (options, expected) in pairs.items():
+        found = generate(DECODER, features(3), DecodingConfig(method=method, **options, **limits))
+        assert torch.equal(found.tokens, expected().tokens)
+        assert torch.equal(found.scores, expected().scores)
+
+
+def test_diverse_with_one_group_is_beam() -> None:
+    config = DecodingConfig(method="diverse", groups=1, beam_size=4, num_captions=4, max_length=4)
+    one = generate(DECODER, features(3), config)
+    two = generate(DECODER, features(3), config.with_changes({"method": "beam"}))
+    assert torch.equal(one.tokens, two.tokens)
+
+
+@pytest.mark.parametrize("method", ["greedy", "beam", "diverse", "sample"])
+def test_words_are_kept_to(method: str) -> None:
+    required = () if method in ("greedy", "sample") else (5,)
+    words = WordIds(forbidden=(7,), required=required, bad_endings=(4, 6))
+    config = DecodingConfig(method=method, max_length=LENGTH)
+    found = generate(DECODER, features(3), config, words)
+    for picture in range(3):
+        said = caption(found, picture)[:-1]
+        assert said
+        assert 7 not in said
+        assert said[-1] not in (4, 6)
+        assert {*required} <= {*said} <= {*WORDS}
+
+
+@pytest.mark.parametrize(("size", "num"), [(5, 5), (100, 3), (1000, 4), (3001, 20), (8857, 10)])
+def test_top_entries_are_those_of_topk(size: int, num: int) -> None:
+    values = torch.randn(7, size, generator=torch.Generator().manual_seed(size))
+    values[0, : size // 2] = float("-inf")
+    best, index = top_entries(values, num)
+    assert torch.equal(best, values.topk(num).values)
+    assert torch.equal(values.gather(1, index), best)

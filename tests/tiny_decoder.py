@@ -1,0 +1,114 @@
+"""A decoder small enough to enumerate: four words, four at most in a caption."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from showtell.decoding.hypotheses import Hypotheses
+from showtell.models.base import Features, State
+from showtell.text.vocabulary import END, PAD, UNK
+
+NUM_WORDS, LENGTH = 4, 4
+WORDS = tuple(range(4, 4 + NUM_WORDS))
+VOCAB = 4 + NUM_WORDS
+EVERYTHING = 350  # a beam so wide that it loses nothing: 4 ** 3 prefixes of 5 continuations
+REGIONS = 3
+
+
+class TableDecoder:
+    """Log-probabilities of the next token drawn at random for each (picture, prefix)."""
+
+    picture_state = frozenset({"picture"})
+
+    def __init__(self, seed: int, *, num_pictures: int = 3, attends: bool = False) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        size = (num_pictures, (NUM_WORDS + 1) ** LENGTH + 1, VOCAB)
+        self.table = (torch.randn(size, generator=generator) * 1.5).log_softmax(-1)
+        self.attends = attends
+
+    def init_state(self, features: Features) -> State:
+        pictures = features.pooled[:, 0].long()
+        return {"picture": pictures, "code": torch.zeros_like(pictures)}
+
+    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        code = state["code"] * (NUM_WORDS + 1) + (tokens - UNK).clamp(min=0)
+        code = code.clamp(max=self.table.shape[1] - 1)  # past the end; no caption is so long
+        pictures = state["picture"]
+        if len(pictures):
+            pictures = pictures.repeat_interleave(len(code) // len(pictures))
+        state = state | {"code": code}
+        if self.attends:
+            state["attention"] = self.attention(pictures, code)
+        return self.table[pictures, code], state
+
+    def attention(self, picture: Tensor, code: Tensor) -> Tensor:
+        """Weights that tell the picture and the prefix apart."""
+        first = (code.float() + 1) / 1000
+        return torch.stack([first, picture.float(), 1 - first], dim=-1)
+
+    def code(self, words: Sequence[int]) -> int:
+        value = 0
+        for word in words:
+            value = value * (NUM_WORDS + 1) + word - UNK
+        return value
+
+    def log_probs(self, picture: int, words: Sequence[int]) -> Tensor:
+        return self.table[picture, self.code(words)].clone()
+
+    def token_log_probs(self, picture: int, tokens: Sequence[int]) -> list[float]:
+        return [
+            float(self.table[picture, self.code(tokens[:i]), token])
+            for i, token in enumerate(tokens)
+        ]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a caption must be, said once more and plainly."""
+
+    min_length: int = 0
+    max_length: int = LENGTH
+    no_repeat_ngram: int | None = None
+    forbidden: tuple[int, ...] = ()
+    required: tuple[int, ...] = ()
+    bad_endings: tuple[int, ...] = ()
+
+    def allow(self, words: tuple[int, ...]) -> bool:
+        size = self.no_repeat_ngram
+        grams = [words[i : i + size] for i in range(len(words) - size + 1)] if size else []
+        return (
+            self.min_length <= len(words) <= self.max_length
+            and not set(words) & set(self.forbidden)
+            and set(self.required) <= set(words)
+            and len(grams) == len(set(grams))
+            and not (words and words[-1] in self.bad_endings)
+        )
+
+    def captions(self) -> Iterator[tuple[int, ...]]:
+        """Every caption that is allowed, with its end."""
+        for length in range(LENGTH + 1):
+            for words in itertools.product(WORDS, repeat=length):
+                if self.allow(words):
+                    yield (*words, END)
+
+
+def enumerate_all(
+    decoder: TableDecoder, picture: int, rules: Rules, penalty: float
+) -> list[tuple[float, tuple[int, ...]]]:
+    """Every allowed caption with its score, best first."""
+    found = [
+        (sum(decoder.token_log_probs(picture, tokens)) / len(tokens) ** penalty, tokens)
+        for tokens in rules.captions()
+    ]
+    return sorted(found, reverse=True)
+
+
+def features(num: int, first: int = 0) -> Features:
+    return Features(torch.arange(first, first + num)[:, None].float())
+
+
+def caption(found: Hypotheses, picture: int, rank: int = 0) -> tuple[int, ...]:
+    return tuple(t for t in found.tokens[picture, rank].tolist() if t != PAD)
