@@ -282,3 +282,31 @@ def test_ctrl_c_keeps_the_last_state_and_says_how_to_go_on(
     assert last_line == f"stopped; to go on: showtell train scenes:40 -o {folder} --resume"
     steps = len((folder / "training_log.txt").read_text().splitlines())
     assert json.loads((folder / "last" / "metrics.json").read_text())["step"] == steps
+
+
+def test_score(showtell: Shell, tmp_path: Path) -> None:
+    """Scores of captions that any program made; golden values by pycocoevalcap 1.2."""
+    said, references = tmp_path / "said.json", tmp_path / "references.json"
+    captions = {1: "a dog runs on grass", 2: "two cats sleep on a red sofa", 3: "a man"}
+    truth = {
+        1: ["a dog running on the grass", "a brown dog runs on grass"],
+        2: ["two cats are sleeping on a sofa", "cats asleep on a red couch"],
+        3: ["a man rides a wave", "the man is surfing"],
+    }
+    said.write_text(json.dumps([{"image_id": i, "caption": c} for i, c in captions.items()]))
+    notes = [{"image_id": i, "caption": c} for i, several in truth.items() for c in several]
+    images = [{"id": i} for i in truth]
+    references.write_text(json.dumps({"images": images, "annotations": notes}))
+    value = json.loads(showtell("score", said, references, "--json", "--per-image").stdout)
+    assert value["metrics"]["BLEU-1"] == pytest.approx(0.7494664792550807, abs=1e-9)
+    assert value["metrics"]["CIDEr-D"] == pytest.approx(2.8487665309270187, abs=1e-9)
+    assert set(value["per_image"]) == {"1", "2", "3"}
+    assert value["num_images"] == 3
+    assert "tok:ptb" in value["signature"]
+    only = showtell("score", said, references, "--metric", "ROUGE-L", "--per-image")
+    assert only.returncode == 0
+    assert re.search(r"^ROUGE-L +0\.\d{4}$", only.stdout, re.MULTILINE)
+    assert "CIDEr-D" not in only.stdout
+    wrong = showtell("score", said, references, "--metric", "CIDER")
+    assert wrong.returncode == 1
+    assert "unknown metric 'CIDER'" in wrong.stderr

@@ -59,29 +59,44 @@ def evaluate(
             report=report,
         )
         report.note(f"captions: {result.predictions}")
-    _print_scores(result.scores, result.to_dict(), output, as_json)
+    _print(result.scores, result.scores.table(), result.to_dict(), output, as_json)
 
 
 def score(
     results: Annotated[Path, typer.Argument(help="Captions in COCO's results format.")],
     references: Annotated[Path, typer.Argument(help="COCO annotations or a Karpathy JSON.")],
     per_image: Annotated[bool, typer.Option("--per-image", help="Each picture's scores.")] = False,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            help="BLEU-4, METEOR, ROUGE-L, CIDEr-D, ...; may be repeated. Default: all that need "
+            "no Java. SPICE runs its authors' program, which needs Java and its models.",
+        ),
+    ] = None,
+    subset: Annotated[
+        bool, typer.Option("--subset", help="Score the captioned images alone.")
+    ] = False,
     output: options.Output = None,
     as_json: options.Json = False,
 ) -> None:
-    """Score captions that any program made, by COCO's metrics, without Java."""
+    """Score captions that any program made, by COCO's metrics, without Java.
+
+    The references' tokens are kept in the cache folder, so that a second scoring starts at once.
+    """
     from showtell.metrics.coco_io import score_files
 
-    scores = score_files(results, references)
-    _print_scores(scores, scores.to_dict(per_image=per_image), output, as_json)
+    scores = score_files(results, references, metrics=metrics or None, subset=subset)
+    table, values = scores.table(per_image=per_image), scores.to_dict(per_image=per_image)
+    _print(scores, table, values, output, as_json)
 
 
-def _print_scores(
-    scores: "Scores", values: dict[str, Any], output: Path | None, as_json: bool
+def _print(
+    scores: "Scores", table: str, values: dict[str, Any], output: Path | None, as_json: bool
 ) -> None:
     from showtell.files import write_text
 
-    text = json.dumps(values, ensure_ascii=False, indent=2) if as_json else scores.table()
+    text = json.dumps(values, ensure_ascii=False, indent=2) if as_json else table
     if not as_json:
         for warning in scores.warnings:
             typer.echo(f"warning: {warning}", err=True)
