@@ -24,22 +24,25 @@ WEIGHTS = (1.0, 0.6, 0.8, 0.6)
 _BEAM_SIZE = 40
 
 
-class Match(NamedTuple):
-    """Words of the reference that match words of the hypothesis."""
+Match = tuple[int, int, int, int, int]
+"""Place and number of words in the reference, the same in the hypothesis, module.
 
-    reference: int
-    reference_length: int
-    hypothesis: int
-    hypothesis_length: int
-    module: int
+A plain tuple: millions of them are made.
+"""
 
 
 class Sentence(NamedTuple):
-    """A normalised sentence with what matching and counting need of it."""
+    """A normalised sentence with what matching and counting need of it.
+
+    Attributes:
+        words: of the sentence.
+        phrases: where those are that have paraphrases on the other side.
+        is_function: which words are function words.
+    """
 
     words: list[str]
     phrases: Phrases
-    is_function: tuple[bool, ...]
+    is_function: list[bool]
 
 
 def find_matches(
@@ -54,20 +57,20 @@ def find_matches(
     for place, word in enumerate(hypothesis.words):
         places.setdefault(word, []).append(place)
         stems.setdefault(lexicon.stems[word], []).append(place)
-    return [
-        [
-            *_word_matches(hypothesis.words, reference.words, places, stems, lexicon),
-            *(
-                Match(*span, *other, 3)
-                for span, _, other in _paraphrases(reference.phrases, hypothesis.phrases, lexicon)
-            ),
-            *(
-                Match(*other, *span, 3)
-                for span, _, other in _paraphrases(hypothesis.phrases, reference.phrases, lexicon)
-            ),
+    found = []
+    for reference in references:
+        matches = _word_matches(hypothesis.words, reference.words, places, stems, lexicon)
+        sides = hypothesis.phrases, reference.phrases
+        matches += [
+            (*span, *other, 3)
+            for span, _, other in _paraphrases(sides[1], sides[0], lexicon.paraphrases[1])
         ]
-        for reference in references
-    ]
+        matches += [
+            (*other, *span, 3)
+            for span, _, other in _paraphrases(sides[0], sides[1], lexicon.paraphrases[0])
+        ]
+        found.append(matches)
+    return found
 
 
 def _word_matches(
@@ -81,20 +84,24 @@ def _word_matches(
     exact: list[Match] = []
     stem: list[Match] = []
     synonym: list[Match] = []
+    all_stems, all_synonyms = lexicon.stems, lexicon.synonyms
     for place, word in enumerate(reference):
-        for i in places.get(word, ()):
-            exact.append(Match(place, 1, i, 1, 0))
-        for i in stems.get(lexicon.stems[word], ()):
+        if word in places:
+            for i in places[word]:
+                exact.append((place, 1, i, 1, 0))
+        for i in stems.get(all_stems[word], ()):
             if words[i] != word:
-                stem.append(Match(place, 1, i, 1, 1))
-        synonyms = lexicon.synonyms[word]
-        if not places.keys().isdisjoint(synonyms):
+                stem.append((place, 1, i, 1, 1))
+        synonyms = all_synonyms[word]
+        if synonyms and not synonyms.isdisjoint(places):
             for i in sorted(i for other in synonyms & places.keys() for i in places[other]):
-                synonym.append(Match(place, 1, i, 1, 2))
+                synonym.append((place, 1, i, 1, 2))
     return exact + stem + synonym
 
 
-def _paraphrases(one: Phrases, two: Phrases, lexicon: Lexicon) -> list[tuple[Span, int, Span]]:
+def _paraphrases(
+    one: Phrases, two: Phrases, paraphrases: dict[int, dict[int, int]]
+) -> list[tuple[Span, int, Span]]:
     """Phrases of ``one`` listed in the table with a paraphrase that ``two`` has.
 
     By place in ``one``, by length, and in the table's order: (span in ``one``, rank, span in
@@ -103,12 +110,13 @@ def _paraphrases(one: Phrases, two: Phrases, lexicon: Lexicon) -> list[tuple[Spa
     found = []
     there = two.keys()
     for phrase, spans in one.items():
-        listed = lexicon.paraphrases.get(phrase)
-        if listed and not there.isdisjoint(listed):
+        if phrase in paraphrases and not there.isdisjoint(paraphrases[phrase]):
+            listed = paraphrases[phrase]
             for paraphrase in listed.keys() & there:
                 rank = listed[paraphrase]
                 found += [(span, rank, other) for span in spans for other in two[paraphrase]]
-    found.sort()
+    if len(found) > 1:
+        found.sort()
     return found
 
 
@@ -122,26 +130,27 @@ def align(
         num_hypothesis_words: of the hypothesis.
         matches: from ``find_matches``.
     """
-    starting: list[list[Match]] = [[] for _ in range(num_words)]
     covers = [0] * num_words
     hypothesis_covers = [0] * num_hypothesis_words
-    for match in matches:
-        starting[match.reference].append(match)
-        for place in range(match.reference, match.reference + match.reference_length):
+    for r, m, h, n, _ in matches:
+        for place in range(r, r + m):
             covers[place] += 1
-        for place in range(match.hypothesis, match.hypothesis + match.hypothesis_length):
+        for place in range(h, h + n):
             hypothesis_covers[place] += 1
     fixed: dict[int, Match] = {}
-    free: list[Match] = []
     for match in matches:
         r, m, h, n, _ = match
-        if covers[r : r + m] == [1] * m and hypothesis_covers[h : h + n] == [1] * n:
+        if covers[r] == hypothesis_covers[h] == 1 and (
+            m == n == 1
+            or (covers[r : r + m] == [1] * m and hypothesis_covers[h : h + n] == [1] * n)
+        ):
             fixed[r] = match
-        else:
-            free.append(match)
-    if not free:
+    if len(fixed) == len(matches):
         chosen = [fixed[place] for place in sorted(fixed)]
         return chosen, _count_chunks(chosen)
+    starting: list[list[Match]] = [[] for _ in range(num_words)]
+    for match in matches:
+        starting[match[0]].append(match)
     return _search(starting, fixed)
 
 
@@ -200,9 +209,9 @@ def _search(starting: list[list[Match]], fixed: dict[int, Match]) -> tuple[list[
 
 def _gain(match: Match) -> int:
     """What a match adds to the words matched, in the units of a rank."""
-    weight = WEIGHTS[match.module]
-    words = int(weight * match.reference_length) + int(weight * match.hypothesis_length)
-    return words * _WORD
+    _, m, _, n, module = match
+    weight = WEIGHTS[module]
+    return (int(weight * m) + int(weight * n)) * _WORD
 
 
 def _bits(match: Match) -> tuple[int, int]:

@@ -5,6 +5,7 @@ Everything is looked up once for all sentences of a corpus, in whole arrays.
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,23 +36,41 @@ Phrases = dict[int, tuple[Span, ...]]
 
 
 class Lexicon:
-    """Stems, synonyms and paraphrases of the words in some sentences.
+    """Stems, synonyms and paraphrases of hypotheses and references that meet each other.
+
+    Only what can make a match is kept: synonyms that a hypothesis has, phrases with a paraphrase
+    on the other side.
 
     Attributes:
         stems: of each word.
-        synonyms: for each word, the words of the corpus that share a WordNet synset with it.
-        phrases: of each sentence, in the order given, those that METEOR's table has.
-        paraphrases: for each phrase of the corpus, the phrases of the corpus that the table lists
-            as its paraphrases, with their ranks in the table.
+        synonyms: for each word, the words of hypotheses that share a WordNet synset with it.
+        phrases: of each hypothesis, then of each reference, where its phrases are.
+        paraphrases: for each phrase of a hypothesis, then for each of a reference, the phrases of
+            the other side that METEOR's table lists for it, with their ranks in the table.
     """
 
-    def __init__(self, tables: Tables, sentences: Sequence[Sequence[str]]) -> None:
-        words = list(dict.fromkeys(word for sentence in sentences for word in sentence))
+    def __init__(
+        self,
+        tables: Tables,
+        hypotheses: Sequence[Sequence[str]],
+        references: Sequence[Sequence[str]],
+    ) -> None:
+        spoken = set(chain.from_iterable(hypotheses))
+        words = list(dict.fromkeys(chain.from_iterable((*hypotheses, *references))))
         self.stems = _stems(words)
-        self.synonyms = _synonyms(tables, words)
-        self.phrases = _phrases(tables, sentences, words)
-        present = np.unique(np.fromiter((k for found in self.phrases for k in found), np.int64))
-        self.paraphrases = _paraphrases(tables.paraphrases, present)
+        self.synonyms = _synonyms(tables, words, spoken)
+        hashes = dict(zip(words, _hashes(words).tolist(), strict=True))
+        sides = [_find_spans(tables, sentences, hashes) for sentences in (hypotheses, references)]
+        present = [np.unique(side[3]) for side in sides]
+        listed = [
+            _paraphrases(tables.paraphrases, present[side], present[1 - side]) for side in (0, 1)
+        ]
+        self.paraphrases = [_group_ranks(*pairs) for pairs in listed]
+        useful = [np.union1d(listed[side][0], listed[1 - side][1]) for side in (0, 1)]
+        self.phrases = [
+            _collect(len(sentences), *spans, keep)
+            for sentences, spans, keep in zip((hypotheses, references), sides, useful, strict=True)
+        ]
 
 
 def _stems(words: Sequence[str]) -> dict[str, str]:
@@ -67,7 +86,7 @@ def _hashes(words: Sequence[str]) -> Hashes:
     return np.fromiter(map(word_hash, words), np.uint64, len(words))
 
 
-def _synonyms(tables: Tables, words: Sequence[str]) -> dict[str, frozenset[str]]:
+def _synonyms(tables: Tables, words: Sequence[str], spoken: set[str]) -> dict[str, frozenset[str]]:
     forms = tables.forms.find(_hashes(words))
     # Words whose synsets each word shares: itself, and its base forms.
     owners: list[int] = []
@@ -95,8 +114,9 @@ def _synonyms(tables: Tables, words: Sequence[str]) -> dict[str, frozenset[str]]
         if place >= 0:
             found = tables.synsets.of(place).tolist()
             synsets[number].update(found)
-            for synset in found:
-                members[synset].add(words[number])
+            if words[number] in spoken:
+                for synset in found:
+                    members[synset].add(words[number])
     return {
         word: frozenset().union(*(members[synset] for synset in found)) - {word}
         for word, found in zip(words, synsets, strict=True)
@@ -109,48 +129,65 @@ def _base_forms(word: str) -> list[str]:
     return [word[: -len(s)] + end for s, end in _SUFFIXES if word.endswith(s)]
 
 
-def _phrases(
-    tables: Tables, sentences: Sequence[Sequence[str]], words: Sequence[str]
-) -> list[Phrases]:
-    """For each sentence its phrases that METEOR's table has."""
-    hashes = dict(zip(words, _hashes(words).tolist(), strict=True))
+Ints = NDArray[np.int64]
+
+
+def _find_spans(
+    tables: Tables, sentences: Sequence[Sequence[str]], hashes: dict[str, int]
+) -> tuple[Ints, Ints, Ints, Ints]:
+    """Spans that METEOR's table has: (sentence, first word, number of words, phrase), (S,) each."""
     flat = np.fromiter((hashes[w] for s in sentences for w in s), np.uint64)
     lengths = np.fromiter(map(len, sentences), np.int64, len(sentences))
     owners = np.repeat(np.arange(len(sentences)), lengths)
     firsts = np.cumsum(lengths) - lengths
     remaining = np.repeat(firsts + lengths, lengths) - np.arange(len(flat))
-    found: list[Phrases] = [{} for _ in sentences]
     starts, spans = np.arange(len(flat)), np.zeros(len(flat), np.uint64)
+    found: list[tuple[Ints, Ints, Ints, Ints]] = []
     for length in range(1, tables.longest + 1):
         inside = remaining[starts] >= length
-        starts, spans = starts[inside], spans[inside]
-        spans = extend(spans, flat[starts + length - 1])
+        starts, spans = starts[inside], extend(spans[inside], flat[starts[inside] + length - 1])
         distinct, inverse = np.unique(spans, return_inverse=True)
         places = tables.paraphrases.find(distinct)[inverse] if len(distinct) else starts
-        known = places >= 0
-        at = starts[known]
+        at = starts[places >= 0]
         sentence = owners[at]
-        for number, start, place in zip(
-            sentence.tolist(), (at - firsts[sentence]).tolist(), places[known].tolist(), strict=True
-        ):
-            phrases = found[number]
-            phrases[place] = (*phrases.get(place, ()), (start, length))
-    return found
+        found.append(
+            (sentence, at - firsts[sentence], np.full(len(at), length), places[places >= 0])
+        )
+    first, second, third, fourth = (np.concatenate(part) for part in zip(*found, strict=True))
+    return first, second, third, fourth
 
 
-def _paraphrases(table: Table, present: NDArray[np.int64]) -> dict[int, dict[int, int]]:
-    """Paraphrases of each phrase among those present, with their ranks in the table."""
-    if not len(present):
-        return {}
-    starts = table.starts[present].astype(np.int64)
-    counts = table.starts[present + 1].astype(np.int64) - starts
+def _paraphrases(table: Table, phrases: Ints, others: Ints) -> tuple[Ints, Ints, Ints]:
+    """Pairs of a phrase with a listed one among ``others``: (phrase, other, rank), (P,) each."""
+    if not len(phrases) or not len(others):
+        empty = np.zeros(0, np.int64)
+        return empty, empty, empty
+    starts = table.starts[phrases].astype(np.int64)
+    counts = table.starts[phrases + 1].astype(np.int64) - starts
     ends = np.cumsum(counts)
     rows = np.arange(ends[-1]) + np.repeat(starts - (ends - counts), counts)
     values = table.values[rows].astype(np.int64)
-    places = np.minimum(np.searchsorted(present, values), len(present) - 1)
-    here = present[places] == values
+    places = np.minimum(np.searchsorted(others, values), len(others) - 1)
+    here = others[places] == values
+    return np.repeat(phrases, counts)[here], values[here], rows[here]
+
+
+def _group_ranks(phrases: Ints, others: Ints, ranks: Ints) -> dict[int, dict[int, int]]:
     result: dict[int, dict[int, int]] = {}
-    owners = np.repeat(present, counts)[here].tolist()
-    for phrase, value, rank in zip(owners, values[here].tolist(), rows[here].tolist(), strict=True):
-        result.setdefault(phrase, {})[value] = rank
+    rows = zip(phrases.tolist(), others.tolist(), ranks.tolist(), strict=True)
+    for phrase, other, rank in rows:
+        result.setdefault(phrase, {})[other] = rank
+    return result
+
+
+def _collect(
+    num_sentences: int, sentences: Ints, starts: Ints, lengths: Ints, phrases: Ints, keep: Ints
+) -> list[Phrases]:
+    """For each sentence where those of its phrases are that are worth keeping."""
+    result: list[Phrases] = [{} for _ in range(num_sentences)]
+    useful = np.isin(phrases, keep)
+    columns = (column[useful].tolist() for column in (sentences, starts, lengths, phrases))
+    for sentence, start, length, phrase in zip(*columns, strict=True):
+        found = result[sentence]
+        found[phrase] = (*found.get(phrase, ()), (start, length))
     return result
