@@ -25,7 +25,8 @@ from showtell.features.extract import (
     extract_features,
 )
 from showtell.features.images import open_image
-from showtell.features.store import FeatureStore, read_spec
+from showtell.features.store import FeatureStore
+from showtell.features.store_files import read_spec
 from showtell.features.store_writer import StoreWriter
 from showtell.features.views import num_workers, view_generator
 from showtell.models.encoders import Encoder, build_encoder

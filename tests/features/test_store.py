@@ -15,7 +15,8 @@ import pytest
 
 from showtell.errors import StoreError
 from showtell.features import store_writer
-from showtell.features.store import FeatureStore, StoreSpec, read_journal, read_spec
+from showtell.features.store import FeatureStore
+from showtell.features.store_files import StoreSpec, read_journal, read_spec
 from showtell.features.store_writer import StoreWriter
 
 D, GRID = 6, (4, 3)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from showtell.data.records import Record
 from showtell.errors import StoreError
-from showtell.features.store import Half, Journal, StoreSpec, read_journal, read_spec
+from showtell.features.store_files import Half, Journal, StoreSpec, read_journal, read_spec
 from showtell.features.store_writer import StoreWriter
 from showtell.features.views import Job, cut_ahead, plan
 from showtell.models.base import Features

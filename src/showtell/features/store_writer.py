@@ -16,7 +16,7 @@ from typing import IO, Any, Self
 import numpy as np
 
 from showtell.errors import StoreError
-from showtell.features.store import (
+from showtell.features.store_files import (
     GRID_FILE,
     HALF,
     JOURNAL_FILE,
