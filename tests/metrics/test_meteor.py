@@ -11,6 +11,7 @@ import pytest
 
 from showtell.metrics import meteor, meteor_tables
 from showtell.metrics.meteor_text import normalize
+from showtell.metrics.snowball import stem
 
 # By METEOR 1.5 (-l en -norm), `SCORE ||| reference ||| hypothesis`: words, matched, chunks; score.
 GOLDEN = [
@@ -73,6 +74,35 @@ def test_normaliser(line: str, words: str) -> None:
     assert normalize(line) == words.split()
 
 
+@pytest.mark.parametrize(
+    ("word", "stem_of_it"),
+    [
+        ("added", "ad"),  # later versions of Snowball: "add"
+        ("evening", "even"),
+        ("sitting", "sit"),
+        ("bicycles", "bicycl"),
+        ("sensationally", "sensat"),  # as METEOR's own; NLTK has "sensate"
+        ("skis", "ski"),
+        ("playing", "play"),
+        ("'s", "'s"),
+        ("", ""),
+    ],
+)
+def test_stems(word: str, stem_of_it: str) -> None:
+    assert stem(word) == stem_of_it
+
+
+ENDINGS = "s ed ing ly er ness fulness ation ality ive ize ies eed edly ogi ll e y 's"
+ROOTS = "run walk happ generat commun hop bas troubl relat us analog skill fluffi op own"
+
+
+def test_stems_are_nltks() -> None:
+    nltk = pytest.importorskip("nltk.stem.snowball").EnglishStemmer()
+    endings, roots = ENDINGS.split(), ROOTS.split()
+    words = [root + ending for root in roots for ending in endings]
+    assert [word for word in words if stem(word) != nltk.stem(word)] == []
+
+
 @pytest.fixture
 def small_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package with four paraphrases and two synonyms."""
@@ -99,7 +129,6 @@ def run(folder: Path, cache: Path) -> subprocess.Popen[str]:
 
 
 def test_processes_that_convert_at_once(small_package: Path, tmp_path: Path) -> None:
-    pytest.importorskip("nltk")
     cache = tmp_path / "cache"
     processes = [run(small_package, cache) for _ in range(4)]
     outputs = [process.communicate()[0].strip() for process in processes]

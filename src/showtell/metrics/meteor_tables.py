@@ -82,8 +82,8 @@ def extend(phrases: Hashes, words: Hashes) -> Hashes:
 
 
 def is_installed() -> bool:
-    """Whether the tables (and the stemmer) are installed: the extra ``meteor``."""
-    return find_spec("pycocoevalcap") is not None and find_spec("nltk") is not None
+    """Whether the tables are installed: the extra ``meteor``."""
+    return find_spec("pycocoevalcap") is not None
 
 
 def load(folder: Path | None = None) -> Tables:

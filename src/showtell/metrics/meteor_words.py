@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from showtell.metrics.meteor_tables import Hashes, Table, Tables, extend, word_hash
+from showtell.metrics.snowball import stem
 
 # How a word that is no irregular form is taken back to a base form; the first that WordNet knows.
 _SUFFIXES = (
@@ -57,7 +58,7 @@ class Lexicon:
     ) -> None:
         spoken = set(chain.from_iterable(hypotheses))
         words = list(dict.fromkeys(chain.from_iterable((*hypotheses, *references))))
-        self.stems = _stems(words)
+        self.stems = {word: stem(word) for word in words}
         self.synonyms = _synonyms(tables, words, spoken)
         hashes = dict(zip(words, _hashes(words).tolist(), strict=True))
         sides = [_find_spans(tables, sentences, hashes) for sentences in (hypotheses, references)]
@@ -71,15 +72,6 @@ class Lexicon:
             _collect(len(sentences), *spans, keep)
             for sentences, spans, keep in zip((hypotheses, references), sides, useful, strict=True)
         ]
-
-
-def _stems(words: Sequence[str]) -> dict[str, str]:
-    # The classic Snowball stemmer of English; later versions of Snowball stem some words
-    # otherwise ("added", "evening"), which METEOR's copy does not.
-    from nltk.stem.snowball import EnglishStemmer
-
-    stemmer = EnglishStemmer()
-    return {word: stemmer.stem(word) for word in words}
 
 
 def _hashes(words: Sequence[str]) -> Hashes:
