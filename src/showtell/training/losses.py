@@ -14,7 +14,7 @@ class CaptionLoss(NamedTuple):
     """Losses of one batch, in nats a token.
 
     Attributes:
-        objective: what is minimised, label smoothing included.
+        objective: what is minimised, label smoothing and the decoder's own penalty included.
         nll: negative log-likelihood, detached; its exponential is the perplexity.
         num_tokens: how many tokens were predicted, ``<end>`` counted.
     """
@@ -40,7 +40,8 @@ def cross_entropy(
         label_smoothing: share of the target given to all words alike (Szegedy et al. 2016,
             arXiv 1512.00567, section 7).
     """
-    hidden = decoder.hidden_states(features, inputs).flatten(0, 1)
+    states, penalty = decoder.hidden_states(features, inputs)
+    hidden = states.flatten(0, 1)
     targets = targets.flatten()
     real = targets != PAD
     num_tokens = int(real.sum())
@@ -49,12 +50,14 @@ def cross_entropy(
         hidden, targets = hidden[real], targets[real]
     logits = decoder.output(hidden).float()
     nll = F.cross_entropy(logits, targets)
-    if label_smoothing == 0:
-        return CaptionLoss(nll, nll.detach(), num_tokens)
-    # E_q[-log p] for q = (1 - a) one-hot + a / V, without a second pass over the logits' exp.
-    mean_logit = logits.mean()
-    target_logit = logits.gather(1, targets[:, None]).mean()
-    objective = nll + label_smoothing * (target_logit - mean_logit)
+    objective = nll
+    if label_smoothing:
+        # E_q[-log p] for q = (1 - a) one-hot + a / V, without a second pass over the logits' exp.
+        mean_logit = logits.mean()
+        target_logit = logits.gather(1, targets[:, None]).mean()
+        objective = objective + label_smoothing * (target_logit - mean_logit)
+    if penalty is not None:
+        objective = objective + penalty
     return CaptionLoss(objective, nll.detach(), num_tokens)
 
 
