@@ -168,7 +168,7 @@ def test_computes_in_bf16(kind: str, options: dict) -> None:
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # in torch's own compiler
 @pytest.mark.parametrize("kind", sorted(DECODERS))
 def test_compiled_gives_the_same(kind: str) -> None:
-    decoder, inputs, given = make(kind, SMALL[kind][0]), tokens(4, 3), features(4)
+    decoder, inputs, given = make(kind, SMALL[kind][-1]), tokens(4, 2), features(4)
     torch._dynamo.reset()
     compiled = torch.compile(decoder)
     torch.testing.assert_close(
@@ -187,7 +187,9 @@ def test_overfits_eight_pairs(kind: str, options: dict) -> None:
         optimizer.zero_grad()
         loss.objective.backward()
         optimizer.step()
-    assert loss.nll.exp() < 1.05
+        if loss.nll.exp() < 1.05:
+            return
+    pytest.fail(f"perplexity {loss.nll.exp():.3f} after 300 steps")
 
 
 @pytest.mark.parametrize(("kind", "options"), CASES)
@@ -286,7 +288,7 @@ def test_word_dropout_spares_start_and_padding() -> None:
 
 @pytest.mark.parametrize(("kind", "options"), CASES)
 def test_words_are_dropped_in_training_alone(kind: str, options: dict) -> None:
-    decoder, inputs = make(kind, {**options, "word_dropout": 0.9}), tokens(4, 6)
-    assert torch.equal(decoder(features(4), inputs), decoder(features(4), inputs))
+    decoder, inputs = make(kind, {**options, "word_dropout": 0.5}), tokens(8, 6)
+    assert torch.equal(decoder(features(8), inputs), decoder(features(8), inputs))
     decoder.train()
-    assert not torch.equal(decoder(features(4), inputs), decoder(features(4), inputs))
+    assert not torch.equal(decoder(features(8), inputs), decoder(features(8), inputs))

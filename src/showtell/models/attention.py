@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from showtell.models.base import Decoder, Features, HiddenStates, State
-from showtell.models.recurrence import lstm_cell, pack, remember_at_first, unpack, unroll
+from showtell.models.recurrence import lstm_cell, pack, remember_at_first, unroll
 from showtell.models.region_attention import RegionAttention
 from showtell.models.words import drop_words
 from showtell.text.vocabulary import PAD
@@ -71,7 +71,7 @@ class ShowAttendTell(Decoder):
     def hidden_states(self, features: Features, tokens: Tensor) -> HiddenStates:
         """(B, T) tokens -> (B, T, embed_size), and the penalty of equation 14."""
         packed = pack(drop_words(tokens, self.word_dropout * self.training))
-        words = self.dropout(self.word_embedding(packed.data))
+        words = self.dropout(self.word_embedding(packed.tokens))
         seen = unroll(
             self._advance,
             self.word_gates(words),
@@ -81,10 +81,10 @@ class ShowAttendTell(Decoder):
             keep=("h", "context", "attention"),
         )
         hidden = self._deepen(words, seen["h"], seen["context"])
-        states = unpack(hidden, packed, tokens.shape[1])
+        states = packed.unpack(hidden)
         if self.doubly_stochastic == 0:
             return HiddenStates(states)
-        attention = unpack(seen["attention"], packed, tokens.shape[1])
+        attention = packed.unpack(seen["attention"])
         return HiddenStates(states, self._penalty(attention, tokens, features))
 
     def init_state(self, features: Features) -> State:

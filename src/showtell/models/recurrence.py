@@ -6,10 +6,10 @@ at once. Knows nothing of attention.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from showtell.models.base import Features, State
 from showtell.text.vocabulary import PAD
@@ -36,30 +36,48 @@ def remember_at_first(bias: Tensor) -> None:
         bias.chunk(4)[1].fill_(1.0)
 
 
-def pack(tokens: Tensor) -> PackedSequence:
-    """(B, T) ids, padded after their end -> the N real ones, step by step.
+class Packed(NamedTuple):
+    """The N real tokens of B captions, step by step, the longest captions first.
 
-    When it is being compiled the padding stays, as the shapes may not depend on the lengths.
+    Attributes:
+        tokens: (N,) ids.
+        place: (N,) where each is among the B T of the batch.
+        order: (B,) the captions, the longest first.
+        sizes: how many of them have a token at each step.
+        shape: (B, T).
     """
+
+    tokens: Tensor
+    place: Tensor
+    order: Tensor
+    sizes: list[int]
+    shape: torch.Size
+
+    def unpack(self, values: Tensor) -> Tensor:
+        """(N, ...) in the order of ``tokens`` -> (B, T, ...), zero on padding."""
+        padded = values.new_zeros(self.shape.numel(), *values.shape[1:])
+        return padded.index_copy(0, self.place, values).view(*self.shape, *values.shape[1:])
+
+
+def pack(tokens: Tensor) -> Packed:
+    """Leave out the padding of (B, T) ids; when compiled it stays, as shapes must be fixed."""
+    num_rows, num_steps = tokens.shape
+    order = torch.arange(num_rows, device=tokens.device)
+    steps = torch.arange(num_steps, device=tokens.device)[:, None]
     if torch.compiler.is_compiling():
-        lengths = torch.full((tokens.shape[0],), tokens.shape[1])
+        sizes, place = [num_rows] * num_steps, (order * num_steps + steps).flatten()
     else:
-        lengths = (tokens != PAD).sum(dim=1).clamp_min(1).cpu()
-    return pack_padded_sequence(tokens, lengths, batch_first=True, enforce_sorted=False)
-
-
-def unpack(values: Tensor, packed: PackedSequence, num_steps: int) -> Tensor:
-    """(N, ...) values in the order of ``packed.data`` -> (B, T, ...), zero on padding."""
-    padded, _ = pad_packed_sequence(
-        packed._replace(data=values), batch_first=True, total_length=num_steps
-    )
-    return padded
+        lengths, order = (tokens != PAD).sum(dim=1).sort(descending=True, stable=True)
+        real = lengths > steps
+        sizes = [size for size in real.sum(dim=1).tolist() if size]
+        place = (order * num_steps + steps)[real]
+    return Packed(tokens.flatten()[place], place, order, sizes, tokens.shape)
 
 
 def unroll(
     step: Callable[[Tensor, State], State],
     inputs: Tensor,
-    packed: PackedSequence,
+    packed: Packed,
     state: State,
     features: Features,
     keep: tuple[str, ...],
@@ -68,22 +86,21 @@ def unroll(
 
     Args:
         step: (n, E) inputs of the rows that are still there, and their state -> the new state.
-        inputs: (N, E) in the order of ``packed.data``.
+        inputs: (N, E) in the order of ``packed.tokens``.
         packed: of the captions' tokens.
         state: before the first token, one row for each of the P pictures.
         features: say which picture each caption is about.
         keep: entries of the state that are wanted.
 
     Returns:
-        These entries after each step, each (N, ...) in the order of ``packed.data``.
+        These entries after each step, each (N, ...) in the order of ``packed.tokens``.
     """
-    rows = packed.sorted_indices
-    assert rows is not None
+    rows = packed.order
     if features.picture_of is not None:
         rows = features.picture_of[rows]
     state = {name: part.index_select(0, rows) for name, part in state.items()}
     kept: dict[str, list[Tensor]] = {name: [] for name in keep}
-    for part in torch.split(inputs, packed.batch_sizes.tolist()):
+    for part in torch.split(inputs, packed.sizes):
         if len(part) < len(rows):
             rows = rows[: len(part)]
             state = {name: entry[: len(part)] for name, entry in state.items()}

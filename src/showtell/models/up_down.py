@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from showtell.models.base import Decoder, Features, HiddenStates, State
-from showtell.models.recurrence import lstm_cell, pack, remember_at_first, unpack, unroll
+from showtell.models.recurrence import lstm_cell, pack, remember_at_first, unroll
 from showtell.models.region_attention import RegionAttention
 from showtell.models.words import drop_words
 from showtell.text.vocabulary import PAD
@@ -68,13 +68,13 @@ class UpDown(Decoder):
         packed = pack(drop_words(tokens, self.word_dropout * self.training))
         seen = unroll(
             self._advance,
-            self._read(packed.data),
+            self._read(packed.tokens),
             packed,
             self.init_state(features),
             features,
             keep=("h2",),
         )
-        return HiddenStates(self.dropout(unpack(seen["h2"], packed, tokens.shape[1])))
+        return HiddenStates(self.dropout(packed.unpack(seen["h2"])))
 
     def init_state(self, features: Features) -> State:
         """h1, c1, h2, c2 (P, H) of zeros, the picture's part of the gates, what is looked at."""
