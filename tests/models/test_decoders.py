@@ -165,7 +165,8 @@ def test_computes_in_bf16(kind: str, options: dict) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # in torch's own compiler
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # both in torch's compiler
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
 @pytest.mark.parametrize("kind", sorted(DECODERS))
 def test_compiled_gives_the_same(kind: str) -> None:
     decoder, inputs, given = make(kind, SMALL[kind][-1]), tokens(4, 2), features(4)
