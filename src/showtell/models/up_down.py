@@ -74,7 +74,7 @@ class UpDown(Decoder):
             features,
             keep=("h2",),
         )
-        return HiddenStates(self.dropout(packed.unpack(seen["h2"])))
+        return HiddenStates(packed.unpack(self.dropout(seen["h2"])))
 
     def init_state(self, features: Features) -> State:
         """h1, c1, h2, c2 (P, H) of zeros, the picture's part of the gates, what is looked at."""
