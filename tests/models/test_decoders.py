@@ -11,6 +11,7 @@ from showtell.config import DECODER_KINDS, Config
 from showtell.models.base import Features
 from showtell.models.decoders import DECODERS
 from showtell.models.transformer import positions
+from showtell.models.transformer_blocks import attend
 from showtell.models.words import drop_words
 from showtell.text.vocabulary import END, PAD, START
 from showtell.training.losses import cross_entropy
@@ -38,6 +39,14 @@ def test_stepwise_equals_teacher_forcing(kind: str, options: dict) -> None:
         log_probs, state = decoder.step(inputs[:, position], state)
         assert all(part.shape[0] == 5 for part in state.values())
         torch.testing.assert_close(log_probs, expected[:, position], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "options"), CASES)
+def test_inference_gives_what_training_gave(kind: str, options: dict) -> None:
+    decoder, inputs = make(kind, options), tokens(5, 9)
+    expected = decoder(features(5), inputs)
+    with torch.inference_mode():
+        torch.testing.assert_close(decoder(features(5), inputs), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("kind", "options"), CASES)
@@ -266,6 +275,16 @@ def test_the_doubly_stochastic_penalty() -> None:
     assert none.hidden_states(given, inputs).penalty is None
     loss = cross_entropy(decoder, given, inputs, inputs)
     torch.testing.assert_close(loss.objective, loss.nll + expected)
+
+
+@pytest.mark.parametrize(("causal", "masked"), [(False, False), (False, True), (True, False)])
+def test_attention_written_out_is_torchs(causal: bool, masked: bool) -> None:
+    query, keys, values = (torch.randn(2, 3, 5, 8) for _ in range(3))
+    mask = (torch.arange(5) < 3).expand(2, 1, 1, 5) if masked else None
+    with torch.no_grad():
+        fused = attend(query, keys, values, mask, causal=causal)
+    written_out = attend(query, keys, values, mask, causal=causal)
+    torch.testing.assert_close(written_out, fused)
 
 
 def test_positions_are_the_papers() -> None:

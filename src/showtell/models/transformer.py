@@ -8,6 +8,7 @@ the keys and values of the words before, so that a step costs the same at any le
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -68,8 +69,8 @@ class Transformer(Decoder):
         """(B, T) tokens -> (B, T, H)."""
         memory = {name: features.by_caption(part) for name, part in self._look(features).items()}
         hidden = self._embed(drop_words(tokens, self.word_dropout * self.training), 0, memory)
-        for layer, block in enumerate(self.decoder):
-            hidden, _ = block(hidden, *_of_layer(memory, layer), memory.get("mask"))
+        for block, pair in zip(self.decoder, _by_layer(memory), strict=True):
+            hidden, _ = block(hidden, *pair, memory.get("mask"))
         return HiddenStates(self.dropout(self.decoder_norm(hidden)))
 
     def init_state(self, features: Features) -> State:
@@ -84,9 +85,9 @@ class Transformer(Decoder):
         """(B,) tokens -> (B, H); keys and values (B, layers, heads, t, H / heads) grow by one."""
         hidden = self._embed(tokens[:, None], state["keys"].shape[3], state)
         keys, values = [], []
-        for layer, block in enumerate(self.decoder):
-            past = (state["keys"][:, layer], state["values"][:, layer])
-            hidden, present = block(hidden, *_of_layer(state, layer), state.get("mask"), past=past)
+        pasts = zip(state["keys"].unbind(dim=1), state["values"].unbind(dim=1), strict=True)
+        for block, pair, past in zip(self.decoder, _by_layer(state), pasts, strict=True):
+            hidden, present = block(hidden, *pair, state.get("mask"), past=past)
             keys.append(present.keys)
             values.append(present.values)
         grown = {"keys": torch.stack(keys, dim=1), "values": torch.stack(values, dim=1)}
@@ -125,5 +126,8 @@ def positions(first: int, count: int, size: int, device: torch.device) -> Tensor
     return torch.stack([(place * rate).sin(), (place * rate).cos()], dim=-1).flatten(1)
 
 
-def _of_layer(memory: State, layer: int) -> tuple[Tensor, Tensor]:
-    return memory["region_keys"][:, layer], memory["region_values"][:, layer]
+def _by_layer(memory: State) -> Iterator[tuple[Tensor, Tensor]]:
+    """Keys and values of the regions for each layer; unbound, whose gradient is one stack."""
+    return zip(
+        memory["region_keys"].unbind(dim=1), memory["region_values"].unbind(dim=1), strict=True
+    )
