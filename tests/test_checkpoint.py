@@ -5,35 +5,47 @@ from pathlib import Path
 
 import pytest
 import torch
+from decoder_cases import CASES, settings
 
 from showtell.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, save_checkpoint
 from showtell.config import Config
 from showtell.errors import CheckpointError
 from showtell.models.base import Features
-from showtell.models.decoders import DECODERS, build_decoder
+from showtell.models.decoders import build_decoder
 from showtell.text.vocabulary import Vocabulary
 
 
-def make(seed: int = 0, kind: str = "show_tell") -> Checkpoint:
+def make(
+    seed: int = 0, kind: str = "show_tell", options: dict | None = None, region_size: int = 5
+) -> Checkpoint:
     torch.manual_seed(seed)
-    config = Config.load(None, [f"decoder.kind={kind}", "decoder.embed_size=8"])
+    config = Config.load(None, settings(kind, options or {"embed_size": 8}))
     vocabulary = Vocabulary.build({"a": 3, "dog": 2})
-    decoder = build_decoder(config.decoder, vocab_size=len(vocabulary), feature_size=5).eval()
-    return Checkpoint(decoder, vocabulary, config, {"feature_size": 5, "seed": seed})
+    sizes = {"feature_size": 5, "region_size": region_size}
+    decoder = build_decoder(config.decoder, vocab_size=len(vocabulary), **sizes).eval()
+    return Checkpoint(decoder, vocabulary, config, {**sizes, "seed": seed})
 
 
-@pytest.mark.parametrize("kind", sorted(DECODERS))
-def test_save_and_load_are_bit_equal(tmp_path: Path, kind: str) -> None:
-    checkpoint = make(kind=kind)
+@pytest.mark.parametrize(("kind", "options"), CASES)
+def test_save_and_load_are_bit_equal(tmp_path: Path, kind: str, options: dict) -> None:
+    checkpoint = make(kind=kind, options=options, region_size=7)
     save_checkpoint(tmp_path / "model", checkpoint)
     loaded = load_checkpoint(tmp_path / "model")
-    features, tokens = Features(torch.randn(2, 5), torch.randn(2, 3, 5)), torch.tensor([[1, 4]] * 2)
+    features, tokens = Features(torch.randn(2, 5), torch.randn(2, 3, 7)), torch.tensor([[1, 4]] * 2)
     with torch.no_grad():
         assert torch.equal(checkpoint.decoder(features, tokens), loaded.decoder(features, tokens))
     assert loaded.vocabulary == checkpoint.vocabulary
     assert loaded.config == checkpoint.config
     assert loaded.metrics == checkpoint.metrics
     assert not loaded.decoder.training
+
+
+def test_a_checkpoint_of_before_there_were_regions(tmp_path: Path) -> None:
+    """Its metrics name no width of regions; its decoder needs none."""
+    checkpoint = make()
+    del checkpoint.metrics["region_size"]
+    save_checkpoint(tmp_path / "model", checkpoint)
+    assert load_checkpoint(tmp_path / "model").metrics == {"feature_size": 5, "seed": 0}
 
 
 def test_nothing_is_pickled(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from showtell.config import Config, DecodingConfig
+from showtell.config import DECODER_KINDS, Config, DecodingConfig
 from showtell.errors import ConfigError
 
 
@@ -100,3 +100,27 @@ def test_decoding_settings_go_through_toml(tmp_path: Path) -> None:
     assert config.decoding.required_words == ("dog", "ball")
     (tmp_path / "c.toml").write_text(config.to_toml())
     assert Config.load(tmp_path / "c.toml") == config
+
+
+def test_a_kind_alone_chooses_its_defaults() -> None:
+    for kind in DECODER_KINDS:
+        decoder = Config.load(None, [f"decoder.kind={kind}"]).decoder
+        assert decoder.kind == kind
+    assert len(DECODER_KINDS) == 4
+    assert Config.load(None, ["decoder.dropout=0.1"]).decoder.kind == "show_tell"
+
+
+def test_an_unknown_decoder() -> None:
+    with pytest.raises(ConfigError) as error:
+        Config.load(None, ["decoder.kind=updown", "seed=-1"])
+    message = str(error.value)
+    assert "decoder.kind: unknown decoder 'updown'. Did you mean 'up_down'?" in message
+    assert "Known: attention, show_tell, transformer, up_down" in message
+    assert "seed = -1" in message
+
+
+def test_settings_of_another_decoder() -> None:
+    with pytest.raises(ConfigError, match=r"decoder\.cell: no such setting"):
+        Config.load(None, ["decoder.kind=up_down", "decoder.cell=gru"])
+    with pytest.raises(ConfigError, match=r"decoder.num_heads = 5: .*hidden_size = 384"):
+        Config.load(None, ["decoder.kind=transformer", "decoder.num_heads=5"])

@@ -38,7 +38,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 
 
 def test_every_preset_is_valid() -> None:
-    assert len(CONFIGS) == 1
+    assert len(CONFIGS) == 4
     for path in CONFIGS:
         config = Config.load(path)
         assert tomllib.loads(config.to_toml())["decoder"]["kind"] in path.stem.replace("-", "_")

@@ -52,15 +52,41 @@ def tiny_records(num: int = 60) -> tuple[Record, ...]:
     return tuple(records)
 
 
-def tiny_store(folder: Path, records: tuple[Record, ...]) -> FeatureStore:
+# A small decoder of each kind that attends, for a store with a grid.
+ATTENDING = {
+    "attention": ("decoder.hidden_size=32", "decoder.attention_size=16"),
+    "up_down": ("decoder.hidden_size=32", "decoder.attention_size=16"),
+    "transformer": (
+        "decoder.hidden_size=32",
+        "decoder.num_heads=4",
+        "decoder.num_encoder_layers=0",
+    ),
+}
+
+
+def attending_config(kind: str, *changes: str) -> Config:
+    """As ``tiny_config``, with a decoder that attends."""
+    general = [setting for setting in SETTINGS if not setting.startswith("decoder.")]
+    decoder = (f"decoder.kind={kind}", "decoder.dropout=0.1", *ATTENDING[kind])
+    return Config.load(None, (*general, *decoder, *changes))
+
+
+def tiny_store(
+    folder: Path, records: tuple[Record, ...], *, grid_size: tuple[int, int] | None = None
+) -> FeatureStore:
+    """Features of ``records``; with a grid, one of its cells shows the picture."""
     rng = np.random.default_rng(0)
     meaning = {word: rng.normal(size=WIDTH) for word in (*COLOURS, *THINGS)}
-    spec = StoreSpec("tiny", "tiny-1", VIEWS, 0, WIDTH, None)
+    spec = StoreSpec("tiny", "tiny-1", VIEWS, 0, WIDTH, grid_size)
     with StoreWriter(folder, spec) as writer:
         for record in records:
             colour, thing = record.captions[0].split()[1:]
             views = 1 + VIEWS if record.split == "train" else 1
             rows = meaning[colour] + meaning[thing] + rng.normal(size=(views, WIDTH)) / 10
             writer.add(record.image_id, 0, 0, views)
-            writer.append(rows.astype(np.float16), None)
-    return FeatureStore.open(folder, fingerprint="tiny-1", views=VIEWS)
+            grid = None
+            if grid_size is not None:
+                grid = rng.normal(size=(views, *grid_size)).astype(np.float16) / 10
+                grid[np.arange(views), rng.integers(grid_size[0], size=views), :WIDTH] += rows
+            writer.append(rows.astype(np.float16), grid)
+    return FeatureStore.open(folder, fingerprint="tiny-1", views=VIEWS, grid=grid_size is not None)

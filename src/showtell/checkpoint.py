@@ -49,7 +49,8 @@ class Checkpoint:
 
     Attributes:
         decoder: in eval mode, on the processor.
-        metrics: figures and provenance (``encoder_fingerprint``, ``feature_size``, versions).
+        metrics: figures and provenance (``encoder_fingerprint``, ``feature_size``, ``region_size``,
+            versions).
     """
 
     decoder: Decoder
@@ -95,10 +96,16 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         vocabulary = Vocabulary.load(folder / VOCABULARY)
         metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
         feature_size = int(metrics["feature_size"])
+        region_size = int(metrics.get("region_size", feature_size))
         weights = load_file(folder / MODEL)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, ShowtellError) as error:
         raise CheckpointError(f"the checkpoint {folder} cannot be read: {error}") from None
-    decoder = build_decoder(config.decoder, vocab_size=len(vocabulary), feature_size=feature_size)
+    decoder = build_decoder(
+        config.decoder,
+        vocab_size=len(vocabulary),
+        feature_size=feature_size,
+        region_size=region_size,
+    )
     try:
         decoder.load_state_dict(weights)
     except RuntimeError as error:

@@ -9,12 +9,20 @@ Imports no torch, so that the command line answers at once.
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from showtell.errors import ConfigError
+from showtell.errors import ConfigError, unknown_name
 
 
 class Section(BaseModel):
@@ -50,6 +58,11 @@ class EncoderConfig(Section):
     )
 
 
+WORD_DROPOUT: float = Field(
+    0.0, ge=0, lt=1, description="share of input words replaced by <unk> in training"
+)
+
+
 class ShowTellConfig(Section):
     """Show and Tell (Vinyals et al. 2015)."""
 
@@ -60,12 +73,62 @@ class ShowTellConfig(Section):
     cell: Literal["lstm", "gru", "rnn"] = "lstm"
     dropout: float = Field(0.5, ge=0, lt=1)
     feature_dropout: float = Field(0.0, ge=0, lt=1, description="on the picture's features")
-    word_dropout: float = Field(
-        0.0, ge=0, lt=1, description="share of input words replaced by <unk> in training"
+    word_dropout: float = WORD_DROPOUT
+
+
+class AttentionConfig(Section):
+    """Show, Attend and Tell (Xu et al. 2015)."""
+
+    kind: Literal["attention"] = "attention"
+    embed_size: int = Field(300, ge=1)
+    hidden_size: int = Field(512, ge=1)
+    attention_size: int = Field(256, ge=1)
+    dropout: float = Field(0.5, ge=0, lt=1)
+    word_dropout: float = WORD_DROPOUT
+    doubly_stochastic: float = Field(
+        1.0, ge=0, description="weight of the loss that asks to look everywhere once a caption"
     )
 
 
-DecoderConfig = ShowTellConfig
+class UpDownConfig(Section):
+    """Bottom-Up and Top-Down Attention (Anderson et al. 2018), on grid features."""
+
+    kind: Literal["up_down"] = "up_down"
+    embed_size: int = Field(300, ge=1)
+    hidden_size: int = Field(512, ge=1)
+    attention_size: int = Field(256, ge=1)
+    dropout: float = Field(0.5, ge=0, lt=1)
+    word_dropout: float = WORD_DROPOUT
+
+
+class TransformerConfig(Section):
+    """An encoder-decoder transformer (Vaswani et al. 2017) over regions."""
+
+    kind: Literal["transformer"] = "transformer"
+    hidden_size: int = Field(384, ge=2, multiple_of=2, description="a multiple of num_heads")
+    num_heads: int = Field(6, ge=1)
+    num_layers: int = Field(3, ge=1, description="over the words")
+    num_encoder_layers: int = Field(1, ge=0, description="over the regions")
+    feedforward_size: int = Field(1024, ge=1)
+    dropout: float = Field(0.3, ge=0, lt=1)
+    word_dropout: float = WORD_DROPOUT
+
+    @field_validator("num_heads")
+    @classmethod
+    def _divides(cls, num_heads: int, info: ValidationInfo) -> int:
+        hidden_size = info.data.get("hidden_size", num_heads)
+        if hidden_size % num_heads:
+            raise ValueError(f"hidden_size = {hidden_size} is no multiple of it")
+        return num_heads
+
+
+DecoderConfig = Annotated[
+    ShowTellConfig | AttentionConfig | UpDownConfig | TransformerConfig,
+    Field(discriminator="kind"),
+]
+DECODER_KINDS: tuple[str, ...] = tuple(
+    section.model_fields["kind"].default for section in get_args(get_args(DecoderConfig)[0])
+)
 
 
 class OptimizerConfig(Section):
@@ -83,6 +146,11 @@ class TrainingConfig(Section):
     """The course of a run."""
 
     batch_size: int = Field(64, ge=1, description="captions a step")
+    batch_by: Literal["auto", "length", "picture"] = Field(
+        "auto",
+        description="what a batch's captions share, so that least is computed twice: their length, "
+        "or their pictures; auto: pictures where the decoder attends to regions",
+    )
     num_epochs: int = Field(10, ge=1)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     save_every: int = Field(1, ge=1, description="keep a checkpoint of each so-many-th epoch")
@@ -217,6 +285,11 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     decoding: DecodingConfig = DecodingConfig()
 
+    @field_validator("decoder", mode="before")
+    @classmethod
+    def _default_kind(cls, value: Any) -> Any:
+        return {"kind": "show_tell", **value} if isinstance(value, dict) else value
+
     @classmethod
     def load(cls, path: Path | None = None, overrides: Sequence[str] = ()) -> Self:
         """Read ``path`` (defaults where there is none), then apply ``section.key=value`` strings.
@@ -270,12 +343,19 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
 def _describe(error: ValidationError, path: Path | None) -> str:
     parts = []
     for item in error.errors():
-        name = ".".join(str(part) for part in item["loc"])
+        # pydantic names the kind of decoder after "decoder"; there is none such in the file.
+        place = [part for part in item["loc"] if part not in DECODER_KINDS]
+        name = ".".join(str(part) for part in place)
         if item["type"] == "extra_forbidden":
             parts.append(f"{name}: no such setting")
-        elif item["type"] == "value_error":  # of several settings together; it names them
-            message = str(item["ctx"]["error"])
+        elif item["type"] == "value_error" and isinstance(item["input"], dict):
+            message = str(item["ctx"]["error"])  # of several settings together; it names them
             parts.append(f"{name}: {message}" if name else message)
+        elif item["type"] == "value_error":
+            parts.append(f"{name} = {item['input']!r}: {item['ctx']['error']}")
+        elif item["type"] == "union_tag_invalid":
+            kind = item["ctx"]["tag"]
+            parts.append(f"{name}.kind: {unknown_name('decoder', kind, DECODER_KINDS)[:-1]}")
         else:
             parts.append(f"{name} = {item['input']!r}: {item['msg'].lower()}")
     where = f" in {path}" if path else ""

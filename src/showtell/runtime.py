@@ -9,9 +9,12 @@ import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from showtell.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
 
 Precision = Literal["fp32", "bf16"]
 
@@ -45,6 +48,13 @@ class Runtime:
             f"Computing on {self.device} ({self.device_reason}), {self.precision} "
             f"({self.precision_reason}), {self.threads} thread{'s' * (self.threads != 1)}"
         )
+
+    @property
+    def dtype(self) -> "torch.dtype":
+        """The type in which it computes: what large inputs had better be brought to at once."""
+        import torch
+
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
     def autocast(self) -> AbstractContextManager[object]:
         """Within it, torch computes in bf16 what loses nothing by it; nothing where fp32."""

@@ -310,3 +310,26 @@ def test_score(showtell: Shell, tmp_path: Path) -> None:
     wrong = showtell("score", said, references, "--metric", "CIDER")
     assert wrong.returncode == 1
     assert "unknown metric 'CIDER'" in wrong.stderr
+
+
+@pytest.mark.parametrize("kind", ["attention", "up_down", "transformer"])
+def test_a_decoder_that_attends_from_training_to_captions(
+    showtell: Shell, tmp_path: Path, photos: Path, kind: str
+) -> None:
+    """Grid features are made for it, by training, evaluation and captioning alike."""
+    settings = [
+        part
+        for option, value in zip(SMALL[::2], SMALL[1::2], strict=True)
+        if not value.startswith("decoder.")
+        for part in (option, value)
+    ]
+    run = tmp_path / "run"
+    width = ("-s", f"decoder.kind={kind}", "-s", "decoder.hidden_size=24")
+    result = showtell("train", "scenes:40", "-o", run, *settings, *width)
+    assert result.returncode == 0, result.stderr
+    assert json.loads((run / "run.json").read_text())["region_size"] == 1280
+    result = showtell("evaluate", run, "scenes:40", "--split", "test", "--json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["metrics"]["CIDEr-D"] >= 0
+    result = showtell("caption", photos / "a.jpg", "--model", run)
+    assert (result.returncode, len(result.stdout.splitlines())) == (0, 1), result.stderr

@@ -39,3 +39,30 @@ def test_captions_of_one_length_meet_in_new_company_each_epoch() -> None:
     lengths = np.full(64, 9)
     first = epoch_batches(lengths, 8, seed=0, epoch=1)[0]
     assert not any(set(first) == set(batch) for batch in epoch_batches(lengths, 8, seed=0, epoch=2))
+
+
+@given(lengths_of_captions, st.integers(1, 40), st.integers(1, 60), st.integers(0, 99))
+def test_whole_pictures_exactly_once(lengths, batch_size, num_pictures, seed) -> None:
+    pictures = np.random.default_rng(seed).integers(0, num_pictures, len(lengths))
+    batches = epoch_batches(lengths, batch_size, seed=seed, epoch=1, pictures=pictures)
+    assert sorted(np.concatenate(batches)) == list(range(len(lengths)))
+    assert sum(len(batch) < batch_size for batch in batches) <= 1
+    # Each border between two batches splits one picture at most.
+    parts = sum(len(set(pictures[batch])) for batch in batches)
+    assert parts <= len(set(pictures)) + len(batches) - 1
+
+
+def test_pictures_of_a_batch_have_captions_of_about_one_length() -> None:
+    rng = np.random.default_rng(0)
+    lengths, pictures = rng.integers(5, 20, 5000), np.repeat(np.arange(1000), 5)
+    longest = lengths.reshape(1000, 5).max(axis=1)
+    for batch in epoch_batches(lengths, 100, seed=0, epoch=1, pictures=pictures):
+        assert np.ptp(longest[pictures[batch]]) <= 12
+    first, second = (
+        {
+            frozenset(pictures[batch])
+            for batch in epoch_batches(lengths, 100, seed=0, epoch=epoch, pictures=pictures)
+        }
+        for epoch in (1, 2)
+    )
+    assert not first & second

@@ -1,55 +1,32 @@
 """The contract that every registered decoder keeps."""
 
-from typing import get_args
+import inspect
 
 import pytest
 import torch
+from decoder_cases import ATTENDING, CASES, REGIONS, SMALL, VOCAB, WIDTH, features, make, tokens
 from torch.nn import functional as F
 
-from showtell.config import DecoderConfig
-from showtell.models.base import Decoder, Features
-from showtell.models.decoders import DECODERS, build_decoder
+from showtell.config import DECODER_KINDS, Config
+from showtell.models.base import Features
+from showtell.models.decoders import DECODERS
+from showtell.models.transformer import positions
+from showtell.models.transformer_blocks import attend
+from showtell.models.words import drop_words
 from showtell.text.vocabulary import END, PAD, START
 from showtell.training.losses import cross_entropy
 
-VOCAB, WIDTH, REGIONS = 30, 24, 6
-
-SMALL = {
-    "show_tell": [
-        {"embed_size": 32, "hidden_size": 48},
-        {"embed_size": 16, "hidden_size": 24, "num_layers": 2, "cell": "gru"},
-        {"embed_size": 16, "hidden_size": 24, "cell": "rnn"},
-    ],
-}
-CASES = [(kind, options) for kind in DECODERS for options in SMALL[kind]]
-
-
-def make(kind: str, options: dict, *, dropout: float = 0.0) -> Decoder:
-    classes = get_args(DecoderConfig) or (DecoderConfig,)
-    config_class = next(c for c in classes if c.model_fields["kind"].default == kind)
-    torch.manual_seed(0)
-    config = config_class(kind=kind, dropout=dropout, **options)
-    return build_decoder(config, vocab_size=VOCAB, feature_size=WIDTH).eval()
-
-
-def features(num: int, seed: int = 0) -> Features:
-    generator = torch.Generator().manual_seed(seed)
-    return Features(
-        torch.randn(num, WIDTH, generator=generator),
-        torch.randn(num, REGIONS, WIDTH, generator=generator),
-    )
-
-
-def tokens(num: int, length: int, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(4, VOCAB, (num, length), generator=generator)
-    drawn[:, 0] = START
-    return drawn
-
 
 def test_every_decoder_is_visited() -> None:
-    assert set(SMALL) == set(DECODERS)
-    assert len(CASES) == 3
+    assert set(SMALL) == set(DECODERS) == set(DECODER_KINDS)
+    assert (len(DECODERS), len(CASES), len(ATTENDING)) == (4, 8, 5)
+
+
+@pytest.mark.parametrize("kind", sorted(DECODERS))
+def test_settings_are_the_constructors_arguments(kind: str) -> None:
+    config = Config.load(None, [f"decoder.kind={kind}"]).decoder
+    arguments = set(inspect.signature(DECODERS[kind]).parameters)
+    assert arguments == set(type(config).model_fields) - {"kind"} | {"vocab_size", "feature_size"}
 
 
 @pytest.mark.parametrize(("kind", "options"), CASES)
@@ -62,6 +39,14 @@ def test_stepwise_equals_teacher_forcing(kind: str, options: dict) -> None:
         log_probs, state = decoder.step(inputs[:, position], state)
         assert all(part.shape[0] == 5 for part in state.values())
         torch.testing.assert_close(log_probs, expected[:, position], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "options"), CASES)
+def test_inference_gives_what_training_gave(kind: str, options: dict) -> None:
+    decoder, inputs = make(kind, options), tokens(5, 9)
+    expected = decoder(features(5), inputs)
+    with torch.inference_mode():
+        torch.testing.assert_close(decoder(features(5), inputs), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("kind", "options"), CASES)
@@ -89,7 +74,115 @@ def test_permuting_the_batch_permutes_the_results(kind: str, options: dict) -> N
     order = torch.tensor([3, 0, 5, 1, 4, 2])
     shuffled = Features(given.pooled[order], given.regions[order])
     torch.testing.assert_close(
-        decoder(shuffled, inputs[order]), decoder(given, inputs)[order], atol=1e-6, rtol=1e-5
+        decoder(shuffled, inputs[order]), decoder(given, inputs)[order], atol=1e-5, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize(("kind", "options"), CASES)
+def test_captions_of_one_picture_share_its_features(kind: str, options: dict) -> None:
+    """The loss and every gradient are as if each caption had brought its picture along."""
+    decoder, given, inputs = make(kind, options), features(3), F.pad(tokens(7, 6), (0, 3))
+    inputs[3, 4:] = PAD  # captions of several lengths
+    targets = F.pad(inputs[:, 1:], (0, 1))
+    targets[torch.arange(7), (inputs != PAD).sum(1) - 1] = END
+    picture_of = torch.tensor([0, 2, 1, 0, 0, 2, 1])
+    apart = Features(given.pooled[picture_of], given.regions[picture_of])
+    gradients = []
+    for one in (apart, given._replace(picture_of=picture_of)):
+        decoder.zero_grad()
+        loss = cross_entropy(decoder, one, inputs, targets)
+        loss.objective.backward()
+        gradients.append([loss.objective.detach(), *(p.grad.clone() for p in decoder.parameters())])
+    for expected, found in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "options"), ATTENDING)
+def test_hypotheses_of_one_picture_share_what_is_looked_at(kind: str, options: dict) -> None:
+    """Search may leave the entries of ``picture_state`` at a row a picture."""
+    decoder, inputs = make(kind, options), tokens(6, 5)
+    small = decoder.init_state(features(2))
+    assert decoder.picture_state >= {name for name in small if name.startswith(("region", "key_"))}
+    large = {name: part.repeat_interleave(3, dim=0) for name, part in small.items()}
+    small = {n: part if n in decoder.picture_state else large[n] for n, part in small.items()}
+    for position in range(5):
+        expected, large = decoder.step(inputs[:, position], large)
+        found, small = decoder.step(inputs[:, position], small)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(small["attention"], large["attention"], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "options"), ATTENDING)
+def test_attention_is_given_for_each_word(kind: str, options: dict) -> None:
+    decoder, given = make(kind, options), features(4)
+    given = given._replace(mask=torch.ones(4, REGIONS, dtype=torch.bool))
+    given.mask[1, 4:] = False
+    state = decoder.init_state(given)
+    assert state["attention"].shape == (4, REGIONS)
+    for position in range(3):
+        _, state = decoder.step(tokens(4, 3)[:, position], state)
+        weights = state["attention"]
+        assert weights.shape == (4, REGIONS)
+        torch.testing.assert_close(weights.sum(dim=1), torch.ones(4))
+        assert (weights[1, 4:] == 0).all()
+        assert (weights[0] > 0).all()
+
+
+@pytest.mark.parametrize(("kind", "options"), ATTENDING)
+def test_regions_have_no_order(kind: str, options: dict) -> None:
+    decoder, inputs, given = make(kind, options), tokens(3, 7), features(3)
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    shuffled = given._replace(regions=given.regions[:, order])
+    torch.testing.assert_close(
+        decoder(shuffled, inputs), decoder(given, inputs), atol=1e-5, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize(("kind", "options"), ATTENDING)
+def test_what_is_masked_is_not_seen(kind: str, options: dict) -> None:
+    """A masked region may hold anything: it is as if it were not there, in the loss as well."""
+    decoder, inputs, given = make(kind, options), tokens(3, 7), features(3)
+    fewer = given._replace(regions=given.regions[:, :4])
+    mask = (torch.arange(REGIONS) < 4).expand(3, -1)
+    masked = given._replace(mask=mask)
+    torch.testing.assert_close(
+        decoder(masked, inputs), decoder(fewer, inputs), atol=1e-5, rtol=1e-5
+    )
+    losses = [cross_entropy(decoder, one, inputs, inputs.roll(-1, 1)) for one in (fewer, masked)]
+    torch.testing.assert_close(losses[0].objective, losses[1].objective)
+    state, expected = decoder.init_state(masked), decoder(masked, inputs).log_softmax(-1)
+    for position in range(7):
+        log_probs, state = decoder.step(inputs[:, position], state)
+        torch.testing.assert_close(log_probs, expected[:, position], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "options"), CASES)
+def test_computes_in_bf16(kind: str, options: dict) -> None:
+    """Under autocast, from a grid in bf16, teacher forcing and steps go through and agree."""
+    decoder, inputs, given = make(kind, options), tokens(4, 6), features(4)
+    given = given._replace(regions=given.regions.bfloat16())
+    exact = decoder(features(4), inputs).log_softmax(-1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        hidden = decoder.hidden_states(given, inputs).states
+        found = decoder.output(hidden).float().log_softmax(-1)
+        state = decoder.init_state(given)
+        for position in range(6):
+            log_probs, state = decoder.step(inputs[:, position], state)
+            torch.testing.assert_close(log_probs, exact[:, position], atol=0.1, rtol=0.1)
+    assert hidden.dtype == torch.bfloat16
+    torch.testing.assert_close(found, exact, atol=0.1, rtol=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # both in torch's compiler
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
+@pytest.mark.parametrize("kind", sorted(DECODERS))
+def test_compiled_gives_the_same(kind: str) -> None:
+    decoder, inputs, given = make(kind, SMALL[kind][-1]), tokens(4, 2), features(4)
+    torch._dynamo.reset()
+    compiled = torch.compile(decoder)
+    torch.testing.assert_close(
+        compiled(given, inputs), decoder(given, inputs), atol=1e-5, rtol=1e-5
     )
 
 
@@ -98,13 +191,15 @@ def test_overfits_eight_pairs(kind: str, options: dict) -> None:
     decoder, given = make(kind, options).train(), features(8)
     inputs = tokens(8, 7)
     targets = torch.cat([inputs[:, 1:], torch.full((8, 1), END)], dim=1)
-    optimizer = torch.optim.Adam(decoder.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(decoder.parameters(), lr=3e-3 if kind == "transformer" else 1e-2)
     for _ in range(300):
         loss = cross_entropy(decoder, given, inputs, targets)
         optimizer.zero_grad()
         loss.objective.backward()
         optimizer.step()
-    assert loss.nll.exp() < 1.05
+        if loss.nll.exp() < 1.05:
+            return
+    pytest.fail(f"perplexity {loss.nll.exp():.3f} after 300 steps")
 
 
 @pytest.mark.parametrize(("kind", "options"), CASES)
@@ -132,14 +227,83 @@ def test_show_tell_has_the_notebooks_parameters() -> None:
     assert decoder.num_parameters() == image + words + lstm + 48 * VOCAB + VOCAB
 
 
+def test_up_down_has_the_papers_parameters() -> None:
+    """Counted by hand from equations 1-7, with biases where ``up_down.py`` has them."""
+    decoder = make("up_down", {"embed_size": 32, "hidden_size": 48, "attention_size": 20})
+    regions = 20 * 48 + 48
+    looking = (48 * 20 + 20) + 48 * 20 + 20
+    first = 4 * 48 * (32 + 48 + 2 * 48 + 1)
+    second = 4 * 48 * (3 * 48 + 1)
+    assert decoder.num_parameters() == (
+        regions + looking + first + second + VOCAB * 32 + 48 * VOCAB + VOCAB
+    )
+
+
+def test_one_matrix_embeds_and_predicts() -> None:
+    decoder = make("transformer", {"hidden_size": 32, "num_heads": 4})
+    assert [n for n, p in decoder.named_parameters() if VOCAB in p.shape] == [
+        "output.weight",
+        "output.bias",
+    ]
+
+
+def test_additive_attention_is_that_of_the_papers() -> None:
+    """Equation 3 of Anderson et al. with its tanh, from the same weights halved and doubled."""
+    attention = make("up_down", SMALL["up_down"][0]).attention
+    memory, query = attention.look(features(2)), torch.randn(2, 48)
+    with torch.no_grad():
+        mixed = torch.tanh((memory["keys"] + attention.query(query)[:, None]) / 2)
+        scores = F.linear(mixed, attention.score.weight / 2).squeeze(-1)
+        context, weights = attention(query, memory)
+    torch.testing.assert_close(weights, scores.softmax(-1))
+    torch.testing.assert_close(context, (weights[:, :, None] * memory["regions"]).sum(1))
+
+
+def test_the_doubly_stochastic_penalty() -> None:
+    """Equation 14 of Xu et al. by its definition, from the weights that the steps give."""
+    decoder, given = make("attention", SMALL["attention"][0]), features(2)
+    inputs = tokens(2, 5)
+    inputs[1, 3:] = PAD
+    looked = torch.zeros(2, REGIONS)
+    state = decoder.init_state(given)
+    for position in range(5):
+        _, state = decoder.step(inputs[:, position], state)
+        looked += state["attention"] * (inputs[:, position] != PAD)[:, None]
+    expected = (1 - looked).square().sum() / 8
+    torch.testing.assert_close(decoder.hidden_states(given, inputs).penalty, expected)
+    none = make("attention", SMALL["attention"][1])
+    assert none.hidden_states(given, inputs).penalty is None
+    loss = cross_entropy(decoder, given, inputs, inputs)
+    torch.testing.assert_close(loss.objective, loss.nll + expected)
+
+
+@pytest.mark.parametrize(("causal", "masked"), [(False, False), (False, True), (True, False)])
+def test_attention_written_out_is_torchs(causal: bool, masked: bool) -> None:
+    query, keys, values = (torch.randn(2, 3, 5, 8) for _ in range(3))
+    mask = (torch.arange(5) < 3).expand(2, 1, 1, 5) if masked else None
+    with torch.no_grad():
+        fused = attend(query, keys, values, mask, causal=causal)
+    written_out = attend(query, keys, values, mask, causal=causal)
+    torch.testing.assert_close(written_out, fused)
+
+
+def test_positions_are_the_papers() -> None:
+    """Vaswani et al., section 3.5: sin and cos of pos / 10000^(2 i / H)."""
+    table = positions(3, 2, 8, torch.device("cpu"))
+    for row, place in enumerate((3, 4)):
+        for i in range(4):
+            angle = torch.tensor(place / 10_000 ** (2 * i / 8))
+            torch.testing.assert_close(table[row, 2 * i], angle.sin())
+            torch.testing.assert_close(table[row, 2 * i + 1], angle.cos())
+
+
 def test_word_dropout_spares_start_and_padding() -> None:
-    decoder = make("show_tell", {"embed_size": 8, "hidden_size": 8, "word_dropout": 0.99}).train()
     inputs = F.pad(tokens(50, 8), (0, 2), value=PAD)
-    dropped = decoder._drop_words(inputs)
+    dropped = drop_words(inputs, 0.99)
     assert (dropped[:, 0] == START).all()
     assert (dropped[:, 8:] == PAD).all()
     assert (dropped[:, 1:8] == 3).float().mean() > 0.9
-    assert torch.equal(decoder.eval()._drop_words(inputs), inputs)
+    assert drop_words(inputs, 0.0) is inputs
 
 
 @pytest.mark.parametrize(("kind", "options"), CASES)
@@ -147,3 +311,11 @@ def test_a_batch_of_one_can_be_trained_on(kind: str, options: dict) -> None:
     decoder, inputs = make(kind, options).train(), tokens(1, 5)
     cross_entropy(decoder, features(1), inputs, inputs.roll(-1, 1)).objective.backward()
     assert all(torch.isfinite(p.grad).all() for p in decoder.parameters())
+
+
+@pytest.mark.parametrize(("kind", "options"), CASES)
+def test_words_are_dropped_in_training_alone(kind: str, options: dict) -> None:
+    decoder, inputs = make(kind, {**options, "word_dropout": 0.5}), tokens(8, 6)
+    assert torch.equal(decoder(features(8), inputs), decoder(features(8), inputs))
+    decoder.train()
+    assert not torch.equal(decoder(features(8), inputs), decoder(features(8), inputs))

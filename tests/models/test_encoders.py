@@ -74,7 +74,7 @@ def test_every_encoder_is_visited() -> None:
 def test_shapes(encoder: Encoder) -> None:
     pooled_size, (num_regions, width) = SHAPES[encoder.name]
     assert (encoder.pooled_size, encoder.grid_size) == (pooled_size, (num_regions, width))
-    pooled, regions, mask = encoder(noise(encoder, 3))
+    pooled, regions, mask, _ = encoder(noise(encoder, 3))
     assert (pooled.shape, pooled.dtype) == ((3, pooled_size), torch.float32)
     assert regions is not None
     assert (regions.shape, regions.dtype) == ((3, num_regions, width), torch.float32)
@@ -111,7 +111,7 @@ def test_a_picture_is_seen_alike_in_any_batch(encoder: Encoder) -> None:
 
 
 def test_pictures_differ(encoder: Encoder) -> None:
-    pooled, regions, _ = encoder(noise(encoder, 2))
+    pooled, regions, *_ = encoder(noise(encoder, 2))
     assert (pooled[0] - pooled[1]).abs().max() > 1e-3
     assert (regions[0, 0] - regions[0, -1]).abs().max() > 1e-4
 

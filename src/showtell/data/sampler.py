@@ -1,10 +1,17 @@
-"""Batches of captions of one length, each caption exactly once an epoch.
+"""Batches of captions of one length, or of whole pictures, each caption exactly once an epoch.
 
 The original draws a length at random and then captions of that length with replacement, so an
 "epoch" misses many captions. Here captions are shuffled, ordered by length (a stable sort keeps
 the shuffle within a length), cut into batches, and the batches shuffled. A batch has one length
-but for the few that lie on the border between two; those are padded. Everything follows from
-(seed, epoch), so a run can go on in the middle of an epoch. Knows nothing of captions' text.
+but for the few that lie on the border between two; those are padded.
+
+A decoder that attends computes more of a picture than of a caption. For it the captions of a
+picture stay together, and pictures are ordered by their longest caption, so that a batch's
+captions are of about one length still. Where a batch is full the captions of a picture may be
+split between two.
+
+Everything follows from (seed, epoch), so a run can go on in the middle of an epoch. Knows nothing
+of captions' text.
 """
 
 from itertools import pairwise
@@ -14,20 +21,29 @@ from numpy.typing import NDArray
 
 
 def epoch_batches(
-    lengths: NDArray[np.integer], batch_size: int, *, seed: int, epoch: int
+    lengths: NDArray[np.integer],
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    pictures: NDArray[np.integer] | None = None,
 ) -> list[NDArray[np.int64]]:
     """Cut the captions into batches for one epoch.
 
     Args:
         lengths: (N,) length of each caption, in tokens.
         batch_size: captions a batch; only one batch may have fewer.
+        pictures: (N,) the number of each caption's picture, to keep a picture's captions together.
 
     Returns:
         Arrays of caption numbers; joined they are a permutation of ``range(N)``.
     """
     rng = np.random.default_rng((seed, epoch))
     order = rng.permutation(len(lengths))
-    order = order[np.argsort(lengths[order], kind="stable")]
+    if pictures is None:
+        order = order[np.argsort(lengths[order], kind="stable")]
+    else:
+        order = order[np.lexsort(picture_keys(lengths, pictures, rng)[:, order])]
     # Where the short batch falls is drawn too, else it would always hold the longest captions.
     remainder = len(order) % batch_size
     num_full = len(order) // batch_size
@@ -35,3 +51,19 @@ def epoch_batches(
     bounds = [*range(0, cut + 1, batch_size), *range(cut + remainder, len(order) + 1, batch_size)]
     batches = [order[a:b] for a, b in pairwise(bounds) if a < b]
     return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def picture_keys(
+    lengths: NDArray[np.integer], pictures: NDArray[np.integer], rng: np.random.Generator | None
+) -> NDArray[np.int64]:
+    """Sort keys (2, N), the last first, that keep together the captions of a picture.
+
+    Args:
+        lengths: (N,) length of each caption.
+        pictures: (N,) the number of each caption's picture.
+        rng: puts pictures whose longest captions are equally long in random order; None: by number.
+    """
+    longest = np.zeros(int(pictures.max(initial=-1)) + 1, np.int64)
+    np.maximum.at(longest, pictures, lengths)
+    place = np.arange(len(longest)) if rng is None else rng.permutation(len(longest))
+    return np.stack([place[pictures], longest[pictures]])

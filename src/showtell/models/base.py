@@ -1,8 +1,8 @@
 """What every encoder gives and every decoder does.
 
-Shapes use one alphabet: ``B`` images (or rows of a batch), ``R`` regions, ``T`` tokens, ``D``
-feature width, ``H`` hidden width, ``V`` vocabulary. Knows nothing of vocabularies, search or
-training.
+Shapes use one alphabet: ``B`` images (or rows of a batch), ``P`` distinct images where several
+rows of a batch share one, ``R`` regions, ``T`` tokens, ``D`` feature width, ``H`` hidden width,
+``V`` vocabulary. Knows nothing of vocabularies, search or training.
 """
 
 from abc import ABC, abstractmethod
@@ -15,17 +15,21 @@ State = dict[str, Tensor]  # the batch is dim 0 of every entry: one reorder serv
 
 
 class Features(NamedTuple):
-    """What an encoder says of ``B`` pictures.
+    """What an encoder says of ``P`` pictures, and which of them each of ``B`` captions is about.
 
     Attributes:
-        pooled: (B, D) one vector a picture.
-        regions: (B, R, D') grid features, None where the decoder needs none.
-        mask: (B, R) True where a region is real, None where all are.
+        pooled: (P, D) one vector a picture.
+        regions: (P, R, D') grid features, None where the decoder needs none.
+        mask: (P, R) True where a region is real, None where all are.
+        picture_of: (B,) the picture of each caption, so that what is computed of a picture alone is
+            computed once for all its captions; None where there is one caption a picture, in
+            the pictures' order (B = P).
     """
 
     pooled: Tensor
     regions: Tensor | None = None
     mask: Tensor | None = None
+    picture_of: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "Features":
         """The same features on another device."""
@@ -33,7 +37,26 @@ class Features(NamedTuple):
             self.pooled.to(device),
             None if self.regions is None else self.regions.to(device),
             None if self.mask is None else self.mask.to(device),
+            None if self.picture_of is None else self.picture_of.to(device),
         )
+
+    def by_caption(self, values: Tensor) -> Tensor:
+        """(P, ...) of the pictures -> (B, ...) of the captions."""
+        # Not values[picture_of], whose gradient is summed far slower on a processor.
+        return values if self.picture_of is None else values.index_select(0, self.picture_of)
+
+
+class HiddenStates(NamedTuple):
+    """What teacher forcing gives.
+
+    Attributes:
+        states: (B, T, H) last hidden layer; whatever it likes where a token is padding.
+        penalty: scalar, what the decoder's own paper adds to the mean cross-entropy of a token;
+            None where it adds nothing. Only training asks for it.
+    """
+
+    states: Tensor
+    penalty: Tensor | None = None
 
 
 class ImageEmbedding(nn.Module):
@@ -80,35 +103,42 @@ class Decoder(nn.Module, ABC):
 
     Attributes:
         needs_regions: Whether ``Features.regions`` must be there.
+        picture_state: Names of the entries of the state that follow from the picture alone. They
+            are equal in all hypotheses of a picture, so search may leave them at (P, ...) while
+            the rest has B = P K rows, K for each picture in the pictures' order.
         output: The last layer, (..., H) to (..., V) logits.
     """
 
     needs_regions: bool = False
+    picture_state: frozenset[str] = frozenset()
     output: nn.Module
 
     @abstractmethod
-    def hidden_states(self, features: Features, tokens: Tensor) -> Tensor:
+    def hidden_states(self, features: Features, tokens: Tensor) -> HiddenStates:
         """Last hidden layer under teacher forcing.
 
         Args:
-            features: of ``B`` pictures.
-            tokens: (B, T) ids, ``<start>`` first.
+            features: of the pictures that ``B`` captions are about.
+            tokens: (B, T) ids, ``<start>`` first, ``<pad>`` after the last word.
 
         Returns:
-            (B, T, H); position t is to predict the token after ``tokens[:, t]``.
+            States (B, T, H); position t is to predict the token after ``tokens[:, t]``.
         """
 
     @abstractmethod
     def init_state(self, features: Features) -> State:
-        """The state before the first token, for ``B`` pictures."""
+        """The state before the first token, a row for each of ``P`` pictures."""
 
     @abstractmethod
     def step_hidden(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """Feed one token a row: (B,) ids -> (B, H), and the state after it."""
+        """Feed one token a row: (B,) ids -> (B, H), and the state after it.
+
+        A decoder that attends gives in the state, as ``attention`` (B, R), what it looked at.
+        """
 
     def forward(self, features: Features, tokens: Tensor) -> Tensor:
         """Teacher forcing: (B, T) ids -> (B, T, V) logits of each next token."""
-        logits: Tensor = self.output(self.hidden_states(features, tokens))
+        logits: Tensor = self.output(self.hidden_states(features, tokens).states)
         return logits
 
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:

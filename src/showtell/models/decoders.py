@@ -1,34 +1,39 @@
-"""The one place where a decoder's settings meet its class."""
+"""The one place where a decoder's settings meet its class.
 
-from collections.abc import Callable
+A decoder's constructor has the settings of its section in ``config.py`` by their names, and the
+two sizes that come from elsewhere.
+"""
 
-from showtell.config import DecoderConfig, ShowTellConfig
+from showtell.config import DecoderConfig
+from showtell.models.attention import ShowAttendTell
 from showtell.models.base import Decoder
 from showtell.models.show_tell import ShowTell
+from showtell.models.transformer import Transformer
+from showtell.models.up_down import UpDown
+
+DECODERS: dict[str, type[Decoder]] = {
+    "show_tell": ShowTell,
+    "attention": ShowAttendTell,
+    "up_down": UpDown,
+    "transformer": Transformer,
+}
 
 
-def _show_tell(config: ShowTellConfig, vocab_size: int, feature_size: int) -> ShowTell:
-    return ShowTell(
-        vocab_size=vocab_size,
-        feature_size=feature_size,
-        embed_size=config.embed_size,
-        hidden_size=config.hidden_size,
-        num_layers=config.num_layers,
-        cell=config.cell,
-        dropout=config.dropout,
-        feature_dropout=config.feature_dropout,
-        word_dropout=config.word_dropout,
-    )
+def needs_regions(config: DecoderConfig) -> bool:
+    """Whether the decoder that ``config`` describes attends to grid features."""
+    return DECODERS[config.kind].needs_regions
 
 
-DECODERS: dict[str, Callable[[DecoderConfig, int, int], Decoder]] = {"show_tell": _show_tell}
-
-
-def build_decoder(config: DecoderConfig, *, vocab_size: int, feature_size: int) -> Decoder:
+def build_decoder(
+    config: DecoderConfig, *, vocab_size: int, feature_size: int, region_size: int | None = None
+) -> Decoder:
     """Make the decoder that ``config`` describes, with fresh random weights.
 
     Args:
         vocab_size: V.
         feature_size: D, width of the encoder's pooled features.
+        region_size: D', width of its regions; default: D.
     """
-    return DECODERS[config.kind](config, vocab_size, feature_size)
+    width = feature_size if region_size is None or not needs_regions(config) else region_size
+    settings = config.model_dump(exclude={"kind"})
+    return DECODERS[config.kind](vocab_size=vocab_size, feature_size=width, **settings)

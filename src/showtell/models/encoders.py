@@ -78,9 +78,10 @@ class Encoder(nn.Module):
         self.requires_grad_(False)
         self.train(False)
         one = torch.zeros(1, 3, preprocessing.size, preprocessing.size, dtype=torch.uint8)
-        pooled, regions, _ = self(one)
-        self.pooled_size = int(pooled.shape[1])
-        self.grid_size = (int(regions.shape[1]), int(regions.shape[2]))
+        features: Features = self(one)
+        assert features.regions is not None
+        self.pooled_size = int(features.pooled.shape[1])
+        self.grid_size = (int(features.regions.shape[1]), int(features.regions.shape[2]))
 
     def train(self, mode: bool = True) -> Self:
         """Stay in eval mode, whatever is asked: batch norm's statistics must not drift."""

@@ -7,8 +7,9 @@ Section 3.1, equations 10-12: the picture enters the LSTM once, before the first
 import torch
 from torch import Tensor, nn
 
-from showtell.models.base import Decoder, Features, ImageEmbedding, State
-from showtell.text.vocabulary import PAD, START, UNK
+from showtell.models.base import Decoder, Features, HiddenStates, ImageEmbedding, State
+from showtell.models.words import drop_words
+from showtell.text.vocabulary import PAD
 
 CELLS: dict[str, type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]] = {
     "lstm": nn.LSTM,
@@ -29,8 +30,7 @@ class ShowTell(Decoder):
         cell: "lstm", "gru" or "rnn".
         dropout: on the word embeddings, between layers and before the last layer.
         feature_dropout: on the picture's features.
-        word_dropout: share of input words replaced by ``<unk>`` in training (Bowman et al. 2016,
-            arXiv 1511.06349, section 3.1), so that the decoder has to look at the picture.
+        word_dropout: share of input words replaced by ``<unk>`` in training.
     """
 
     def __init__(
@@ -62,14 +62,13 @@ class ShowTell(Decoder):
         self.output = nn.Linear(hidden_size, vocab_size)
         self.word_dropout = word_dropout
 
-    def hidden_states(self, features: Features, tokens: Tensor) -> Tensor:
+    def hidden_states(self, features: Features, tokens: Tensor) -> HiddenStates:
         """(B, T) tokens -> (B, T, H)."""
-        image = self.image_embedding(features.pooled)[:, None]
-        words = self.dropout(self.word_embedding(self._drop_words(tokens)))
-        inputs = torch.cat([image, words.to(image.dtype)], dim=1)
+        image = features.by_caption(self.image_embedding(features.pooled))[:, None]
+        words = self.word_embedding(drop_words(tokens, self.word_dropout * self.training))
+        inputs = torch.cat([image, self.dropout(words).to(image.dtype)], dim=1)
         outputs, _ = self.rnn(inputs)
-        hidden: Tensor = self.dropout(outputs[:, 1:])
-        return hidden
+        return HiddenStates(self.dropout(outputs[:, 1:]))
 
     def init_state(self, features: Features) -> State:
         """h (B, layers, H), and for an LSTM c likewise, after the picture was read."""
@@ -82,12 +81,6 @@ class ShowTell(Decoder):
         words = self.dropout(self.word_embedding(tokens))
         outputs, new_state = self.rnn(words[:, None], _unpack(state))
         return self.dropout(outputs[:, 0]), _pack(new_state)
-
-    def _drop_words(self, tokens: Tensor) -> Tensor:
-        if not self.training or self.word_dropout == 0:
-            return tokens
-        drop = torch.rand(tokens.shape, device=tokens.device) < self.word_dropout
-        return tokens.masked_fill(drop & (tokens != START) & (tokens != PAD), UNK)
 
 
 def _pack(state: Tensor | tuple[Tensor, Tensor]) -> State:

@@ -63,7 +63,8 @@ class Run:
 
     Args:
         provenance: what is written into each checkpoint's ``metrics.json`` beside the figures;
-            must have ``feature_size``, ``encoder_fingerprint`` and ``data_fingerprint``.
+            must have ``feature_size``, ``encoder_fingerprint`` and ``data_fingerprint``, and
+            ``region_size`` where that is another than ``feature_size``.
         resume: go on from ``folder/last`` where there is one.
     """
 
@@ -88,6 +89,7 @@ class Run:
             config.decoder,
             vocab_size=len(self.vocabulary),
             feature_size=provenance["feature_size"],
+            region_size=provenance.get("region_size"),
         ).to(runtime.device)
         self.optimizer = build_optimizer(self.decoder, config.optimizer)
         for leftover in folder.glob(".*.tmp"):  # of a process that was killed while saving
@@ -126,7 +128,11 @@ class Run:
         config, progress = self.config, self.progress
         epoch = progress.epoch + 1
         batches = epoch_batches(
-            self.data.train.lengths, config.training.batch_size, seed=config.seed, epoch=epoch
+            self.data.train.lengths,
+            config.training.batch_size,
+            seed=config.seed,
+            epoch=epoch,
+            pictures=self.data.train.pictures if self._by_picture else None,
         )
         self.decoder.train()
         started = last_save = time.monotonic()
@@ -172,12 +178,27 @@ class Run:
         return loss
 
     def _features(self, captions: NDArray[np.int64]) -> Features:
-        """A random view of each caption's picture."""
-        rows = self.data.train.pictures[captions]
+        """A random view of each caption's picture; with regions, one for all its captions."""
+        rows, index = self.data.train.pictures[captions], None
+        if self.decoder.needs_regions:
+            rows, inverse = np.unique(rows, return_inverse=True)
+            index = torch.from_numpy(inverse)
         rng = np.random.default_rng((self.config.seed, self.progress.step, VIEW_STREAM))
         views = rng.integers(0, self.config.encoder.views + 1, len(rows))
-        regions = self.decoder.needs_regions
-        return load_features(self.data.store, rows, views, regions=regions).to(self.runtime.device)
+        features = load_features(
+            self.data.store,
+            rows,
+            views,
+            regions=self.decoder.needs_regions,
+            dtype=self.runtime.dtype,
+        )
+        return features._replace(picture_of=index).to(self.runtime.device)
+
+    @property
+    def _by_picture(self) -> bool:
+        """Whether batches hold whole pictures."""
+        asked = self.config.training.batch_by
+        return asked == "picture" or (asked == "auto" and self.decoder.needs_regions)
 
     def _log_step(
         self,

@@ -19,7 +19,8 @@ from showtell.data.splits import usable_splits
 from showtell.errors import CheckpointError, ConfigError, ShowtellError
 from showtell.feature_cache import features_for
 from showtell.files import write_json, write_text
-from showtell.models.encoders import build_encoder
+from showtell.models.decoders import needs_regions
+from showtell.models.encoders import Encoder, build_encoder
 from showtell.progress import Reporter
 from showtell.runtime import Runtime, choose_runtime
 from showtell.training.loop import Run, TrainingResult
@@ -67,9 +68,10 @@ def start_training(
         folder=store_folder,
         views=config.encoder.views,
         flips=config.encoder.flips,
+        grid=needs_regions(config.decoder),
         report=report,
     )
-    provenance = _provenance(config, dataset, encoder.fingerprint, encoder.pooled_size, runtime)
+    provenance = _provenance(config, dataset, encoder, runtime)
     prepared = prepare(dataset, config.data, store, report)
     folder.mkdir(parents=True, exist_ok=True)
     if not resume:
@@ -113,12 +115,13 @@ def _has_checkpoint(folder: Path) -> bool:
 
 
 def _provenance(
-    config: Config, dataset: Dataset, fingerprint: str, feature_size: int, runtime: Runtime
+    config: Config, dataset: Dataset, encoder: Encoder, runtime: Runtime
 ) -> dict[str, Any]:
     """What is needed to make a run again, and to refuse what does not belong to it."""
     return {
-        "encoder_fingerprint": fingerprint,
-        "feature_size": feature_size,
+        "encoder_fingerprint": encoder.fingerprint,
+        "feature_size": encoder.pooled_size,
+        "region_size": encoder.grid_size[1],
         "data": dataset.name,
         "data_format": dataset.format,
         "data_fingerprint": dataset_fingerprint(dataset),

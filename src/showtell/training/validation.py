@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from showtell.captioner import Captioner
+from showtell.data.sampler import picture_keys
 from showtell.evaluation import evaluate_captioner, load_features
 from showtell.progress import Reporter
 from showtell.training.losses import cross_entropy, perplexity
@@ -43,12 +44,19 @@ def validation_loss(captioner: Captioner, data: TrainingData) -> float:
     """Mean negative log-likelihood of a validation token in nats, each picture seen as view 0."""
     corpus, device = data.val, captioner.runtime.device
     total, count = 0.0, 0
-    order = np.argsort(corpus.lengths, kind="stable")
+    regions, order = captioner.decoder.needs_regions, np.argsort(corpus.lengths, kind="stable")
+    if regions:
+        order = np.lexsort(picture_keys(corpus.lengths, corpus.pictures, None))
     for start in range(0, len(order), BATCH_SIZE):
         captions = order[start : start + BATCH_SIZE]
         inputs, targets = corpus.tensors(captions, device)
-        regions = captioner.decoder.needs_regions
-        features = load_features(data.store, corpus.pictures[captions], regions=regions)
+        pictures, index = np.unique(corpus.pictures[captions], return_inverse=True)
+        features = load_features(
+            data.store,
+            pictures,
+            regions=regions,
+            dtype=captioner.runtime.dtype,
+        )._replace(picture_of=torch.from_numpy(index))
         with captioner.runtime.autocast():
             loss = cross_entropy(captioner.decoder, features.to(device), inputs, targets)
         total += loss.nll.item() * loss.num_tokens

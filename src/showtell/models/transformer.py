@@ -1,0 +1,133 @@
+"""An encoder-decoder transformer over regions (Vaswani et al. 2017, arXiv 1706.03762).
+
+Section 3.1 with the norms before each sublayer and one after the last (Xiong et al. 2020, arXiv
+2002.04745, figure 1b); attention as in section 3.2, positions as in 3.5, and one matrix for input
+and output words as in 3.4. Regions have no positions: they are a set, as in Cornia et al. 2020
+(arXiv 1912.08226, section 3.1). The regions go through their layers once a picture; search keeps
+the keys and values of the words before, so that a step costs the same at any length.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from showtell.models.base import Decoder, Features, HiddenStates, State
+from showtell.models.transformer_blocks import DecoderBlock, EncoderBlock
+from showtell.models.words import drop_words
+from showtell.text.vocabulary import PAD
+
+
+class Transformer(Decoder):
+    """Self-attention over the words, attention from the words to the regions.
+
+    Args:
+        vocab_size: V.
+        feature_size: D', width of a region.
+        hidden_size: H, width of every layer; even, and a multiple of ``num_heads``.
+        num_heads: of every attention.
+        num_layers: over the words.
+        num_encoder_layers: over the regions; 0 is a projection alone.
+        feedforward_size: inner width of the feed-forward sublayers.
+        dropout: on words, on regions and on what each sublayer adds.
+        word_dropout: share of input words replaced by ``<unk>`` in training.
+    """
+
+    output: nn.Linear
+    needs_regions = True
+    picture_state = frozenset({"region_keys", "region_values", "mask"})
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        feature_size: int,
+        hidden_size: int,
+        num_heads: int,
+        num_layers: int,
+        num_encoder_layers: int,
+        feedforward_size: int,
+        dropout: float = 0.3,
+        word_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        shape = (hidden_size, num_heads, feedforward_size, dropout)
+        self.project = nn.Linear(feature_size, hidden_size)
+        self.encoder = nn.ModuleList(EncoderBlock(*shape) for _ in range(num_encoder_layers))
+        self.encoder_norm = nn.LayerNorm(hidden_size)
+        self.decoder = nn.ModuleList(DecoderBlock(*shape) for _ in range(num_layers))
+        self.decoder_norm = nn.LayerNorm(hidden_size)
+        self.output = nn.Linear(hidden_size, vocab_size)  # its weight embeds the words as well
+        self.dropout = nn.Dropout(dropout)
+        self.hidden_size, self.word_dropout = hidden_size, word_dropout
+        nn.init.normal_(self.output.weight, std=hidden_size**-0.5)
+        nn.init.zeros_(self.output.bias)
+
+    def hidden_states(self, features: Features, tokens: Tensor) -> HiddenStates:
+        """(B, T) tokens -> (B, T, H)."""
+        memory = {name: features.by_caption(part) for name, part in self._look(features).items()}
+        hidden = self._embed(drop_words(tokens, self.word_dropout * self.training), 0, memory)
+        for block, pair in zip(self.decoder, _by_layer(memory), strict=True):
+            hidden, _ = block(hidden, *pair, memory.get("mask"))
+        return HiddenStates(self.dropout(self.decoder_norm(hidden)))
+
+    def init_state(self, features: Features) -> State:
+        """What is looked at, each (P, layers, heads, R, H / heads), and no words yet."""
+        memory = self._look(features)
+        num_pictures, num_layers, num_heads, num_regions, size = memory["region_keys"].shape
+        none = memory["region_keys"].new_empty(num_pictures, num_layers, num_heads, 0, size)
+        blank = none.new_zeros(num_pictures, num_regions, dtype=torch.float32)
+        return {**memory, "keys": none, "values": none, "attention": blank}
+
+    def step_hidden(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """(B,) tokens -> (B, H); keys and values (B, layers, heads, t, H / heads) grow by one."""
+        hidden = self._embed(tokens[:, None], state["keys"].shape[3], state)
+        keys, values = [], []
+        pasts = zip(state["keys"].unbind(dim=1), state["values"].unbind(dim=1), strict=True)
+        for block, pair, past in zip(self.decoder, _by_layer(state), pasts, strict=True):
+            hidden, present = block(hidden, *pair, state.get("mask"), past=past)
+            keys.append(present.keys)
+            values.append(present.values)
+        grown = {"keys": torch.stack(keys, dim=1), "values": torch.stack(values, dim=1)}
+        state = {**state, **grown, "attention": present.attention()}
+        return self.dropout(self.decoder_norm(hidden[:, 0])), state
+
+    def _look(self, features: Features) -> State:
+        """Keys and values of the regions for every layer over the words, and any mask."""
+        assert features.regions is not None, "this decoder needs grid features"
+        regions, mask = self.dropout(self.project(features.regions)), features.mask
+        for block in self.encoder:
+            regions = block(regions, mask)
+        regions = self.encoder_norm(regions)
+        keys, values = [], []
+        for block in self.decoder:
+            assert isinstance(block, DecoderBlock)
+            layer_keys, layer_values = block.cross_attention.project_memory(regions)
+            keys.append(layer_keys)
+            values.append(layer_values)
+        memory = {"region_keys": torch.stack(keys, 1), "region_values": torch.stack(values, 1)}
+        return memory if mask is None else {**memory, "mask": mask}
+
+    def _embed(self, tokens: Tensor, first: int, memory: State) -> Tensor:
+        """(B, T) tokens, the first at position ``first`` -> (B, T, H)."""
+        words = F.embedding(tokens, self.output.weight, padding_idx=PAD)
+        words = words * math.sqrt(self.hidden_size)
+        words = words + positions(first, tokens.shape[1], self.hidden_size, tokens.device)
+        embedded: Tensor = self.dropout(words.to(memory["region_keys"].dtype))
+        return embedded
+
+
+def positions(first: int, count: int, size: int, device: torch.device) -> Tensor:
+    """Sinusoids (count, size) of the positions from ``first`` on (Vaswani et al., section 3.5)."""
+    place = torch.arange(first, first + count, device=device, dtype=torch.float32)[:, None]
+    rate = torch.exp(torch.arange(0, size, 2, device=device) * (-math.log(10_000.0) / size))
+    return torch.stack([(place * rate).sin(), (place * rate).cos()], dim=-1).flatten(1)
+
+
+def _by_layer(memory: State) -> Iterator[tuple[Tensor, Tensor]]:
+    """Keys and values of the regions for each layer; unbound, whose gradient is one stack."""
+    return zip(
+        memory["region_keys"].unbind(dim=1), memory["region_values"].unbind(dim=1), strict=True
+    )

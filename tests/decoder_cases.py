@@ -1,0 +1,55 @@
+"""Small decoders of every kind, for the tests that run over all of them."""
+
+import torch
+
+from showtell.config import Config
+from showtell.models.base import Decoder, Features
+from showtell.models.decoders import build_decoder
+from showtell.text.vocabulary import START
+
+VOCAB, WIDTH, REGIONS, REGION_WIDTH = 30, 24, 6, 20
+
+ATTENTIVE = {"embed_size": 32, "hidden_size": 48, "attention_size": 20}
+SMALL: dict[str, list[dict]] = {
+    "show_tell": [
+        {"embed_size": 32, "hidden_size": 48},
+        {"embed_size": 16, "hidden_size": 24, "num_layers": 2, "cell": "gru"},
+        {"embed_size": 16, "hidden_size": 24, "cell": "rnn"},
+    ],
+    "attention": [ATTENTIVE, {**ATTENTIVE, "doubly_stochastic": 0.0}],
+    "up_down": [ATTENTIVE],
+    "transformer": [
+        {"hidden_size": 32, "num_heads": 4, "num_layers": 2, "feedforward_size": 64},
+        {"hidden_size": 24, "num_heads": 2, "num_layers": 1, "num_encoder_layers": 0},
+    ],
+}
+CASES = [(kind, options) for kind, cases in SMALL.items() for options in cases]
+ATTENDING = [case for case in CASES if case[0] != "show_tell"]
+
+
+def settings(kind: str, options: dict) -> list[str]:
+    """As given to ``Config.load``."""
+    return [f"decoder.{key}={value}" for key, value in {"kind": kind, **options}.items()]
+
+
+def make(kind: str, options: dict, *, dropout: float = 0.0) -> Decoder:
+    torch.manual_seed(0)
+    config = Config.load(None, [*settings(kind, options), f"decoder.dropout={dropout}"])
+    return build_decoder(
+        config.decoder, vocab_size=VOCAB, feature_size=WIDTH, region_size=REGION_WIDTH
+    ).eval()
+
+
+def features(num: int, seed: int = 0) -> Features:
+    generator = torch.Generator().manual_seed(seed)
+    return Features(
+        torch.randn(num, WIDTH, generator=generator),
+        torch.randn(num, REGIONS, REGION_WIDTH, generator=generator),
+    )
+
+
+def tokens(num: int, length: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(4, VOCAB, (num, length), generator=generator)
+    drawn[:, 0] = START
+    return drawn
