@@ -16,7 +16,7 @@ from showtell.errors import DataError
 from showtell.evaluation import evaluate_captioner
 from showtell.feature_cache import features_for
 from showtell.files import write_json
-from showtell.metrics import Scores
+from showtell.metrics import Scores, meteor
 from showtell.progress import Reporter
 
 
@@ -73,6 +73,7 @@ def evaluate_model(
     report.note(captioner.runtime.describe())
     dataset = load_dataset(data, format=format, images=images)
     records = _records(dataset, split, captioner.metrics.get("data_fingerprint"), report)
+    meteor.prepare_aloud(report.note)
     settings = captioner.config
     store = features_for(
         dataset,

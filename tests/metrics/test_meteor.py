@@ -149,3 +149,16 @@ def test_conversion_that_stops_leaves_nothing_behind(
     with pytest.raises(KeyboardInterrupt):
         meteor_tables.load(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_converting_the_tables_is_announced_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pycocoevalcap")
+    told: list[str] = []
+    monkeypatch.setattr(meteor, "prepare", lambda: (tmp_path / "done").touch())
+    monkeypatch.setattr(meteor_tables, "is_converted", (tmp_path / "done").exists)
+    meteor.prepare_aloud(told.append)
+    meteor.prepare_aloud(told.append)
+    assert len(told) == 1
+    assert "once" in told[0]

@@ -84,8 +84,11 @@ def score(
 
     The references' tokens are kept in the cache folder, so that a second scoring starts at once.
     """
+    from showtell.metrics import meteor
     from showtell.metrics.coco_io import score_files
 
+    if not metrics or "METEOR" in metrics:
+        meteor.prepare_aloud(lambda text: typer.echo(text, err=True))
     scores = score_files(results, references, metrics=metrics or None, subset=subset)
     table, values = scores.table(per_image=per_image), scores.to_dict(per_image=per_image)
     _print(scores, table, values, output, as_json)

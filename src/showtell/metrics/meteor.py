@@ -7,13 +7,14 @@ Written from the paper and from the original program's answers, not from its sou
 """
 
 import gc
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
+from showtell.errors import ScoringError
 from showtell.metrics import meteor_tables
 from showtell.metrics.meteor_align import WEIGHTS, Match, Sentence, align, find_matches
 from showtell.metrics.meteor_text import normalize
@@ -219,6 +220,17 @@ def prepare(folder: Path | None = None) -> None:
         ScoringError: the tables are damaged or cannot be converted.
     """
     _tables(folder)
+
+
+def prepare_aloud(tell: Callable[[str], None]) -> None:
+    """Do now, with a word to the user, what the first scoring would do in silence.
+
+    Where it cannot be done nothing is raised: ``evaluate`` says so beside the scores.
+    """
+    with suppress(ScoringError):
+        if is_installed() and not meteor_tables.is_converted():
+            tell("converting METEOR's tables, this once: about 20 seconds")
+            prepare()
 
 
 @lru_cache(maxsize=2)

@@ -98,18 +98,26 @@ def load(folder: Path | None = None) -> Tables:
     """
     if not is_installed():
         raise MissingExtraError("meteor", "METEOR")
-    paraphrases, jar = _sources()
-    name = f"v{FORMAT}-{paraphrases.stat().st_size}-{jar.stat().st_size}"
-    target = (folder or cache_folder() / "meteor") / name
+    target = _converted(folder)
     if not target.is_dir():
         try:
-            _convert(paraphrases, jar, target)
+            _convert(*_sources(), target)
         except OSError as error:
             raise ScoringError(
                 f"cannot write METEOR's tables to {target}: {error}; set SHOWTELL_CACHE to a "
                 "folder that can be written"
             ) from None
     return _open(target)
+
+
+def is_converted(folder: Path | None = None) -> bool:
+    """Whether ``load`` would open the tables at once."""
+    return _converted(folder).is_dir()
+
+
+def _converted(folder: Path | None) -> Path:
+    sizes = "-".join(str(path.stat().st_size) for path in _sources())
+    return (folder or cache_folder() / "meteor") / f"v{FORMAT}-{sizes}"
 
 
 def _sources() -> tuple[Path, Path]:

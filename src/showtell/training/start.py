@@ -19,6 +19,7 @@ from showtell.data.splits import usable_splits
 from showtell.errors import CheckpointError, ConfigError, ShowtellError
 from showtell.feature_cache import features_for
 from showtell.files import write_json, write_text
+from showtell.metrics import meteor
 from showtell.models.decoders import needs_regions
 from showtell.models.encoders import Encoder, build_encoder
 from showtell.progress import Reporter
@@ -71,6 +72,7 @@ def start_training(
         grid=needs_regions(config.decoder),
         report=report,
     )
+    meteor.prepare_aloud(report.note)
     provenance = _provenance(config, dataset, encoder, runtime)
     prepared = prepare(dataset, config.data, store, report)
     folder.mkdir(parents=True, exist_ok=True)
