@@ -40,6 +40,7 @@ from showtell.training.state import Progress, pack, unpack
 from showtell.training.stop import StopNow, StopRequest
 from showtell.training.validation import validate
 
+FEW_STEPS, ENOUGH_STEPS = 300, 1000
 VIEW_STREAM = 1  # keeps the views' random numbers apart from the sampler's
 
 
@@ -99,6 +100,12 @@ class Run:
         self.captioner = Captioner(self.decoder, self.vocabulary, config, runtime)
         steps_per_epoch = -(-len(data.train) // config.training.batch_size)
         self.num_steps = steps_per_epoch * config.training.num_epochs
+        if self.num_steps < FEW_STEPS:
+            report.note(
+                f"{config.training.num_epochs} epochs are only {self.num_steps} steps, too few to "
+                f"learn much; -s training.num_epochs={-(-ENOUGH_STEPS // steps_per_epoch)} makes "
+                f"about {ENOUGH_STEPS:,}"
+            )
 
     def run(self) -> TrainingResult:
         """Train to the end, to an early stop, or until a stop is requested.
