@@ -1,0 +1,79 @@
+"""The settings of each decoder; a decoder's constructor takes them by the same names."""
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from showtell.config.section import Section
+
+WORD_DROPOUT: float = Field(
+    0.0, ge=0, lt=1, description="share of input words replaced by <unk> in training"
+)
+
+
+class ShowTellConfig(Section):
+    """Show and Tell (Vinyals et al. 2015)."""
+
+    kind: Literal["show_tell"] = "show_tell"
+    embed_size: int = Field(256, ge=1)
+    hidden_size: int = Field(512, ge=1)
+    num_layers: int = Field(1, ge=1)
+    cell: Literal["lstm", "gru", "rnn"] = "lstm"
+    dropout: float = Field(0.5, ge=0, lt=1)
+    feature_dropout: float = Field(0.0, ge=0, lt=1, description="on the picture's features")
+    word_dropout: float = WORD_DROPOUT
+
+
+class AttentionConfig(Section):
+    """Show, Attend and Tell (Xu et al. 2015)."""
+
+    kind: Literal["attention"] = "attention"
+    embed_size: int = Field(300, ge=1)
+    hidden_size: int = Field(512, ge=1)
+    attention_size: int = Field(256, ge=1)
+    dropout: float = Field(0.5, ge=0, lt=1)
+    word_dropout: float = WORD_DROPOUT
+    doubly_stochastic: float = Field(
+        1.0, ge=0, description="weight of the loss that asks to look everywhere once a caption"
+    )
+
+
+class UpDownConfig(Section):
+    """Bottom-Up and Top-Down Attention (Anderson et al. 2018), on grid features."""
+
+    kind: Literal["up_down"] = "up_down"
+    embed_size: int = Field(300, ge=1)
+    hidden_size: int = Field(512, ge=1)
+    attention_size: int = Field(256, ge=1)
+    dropout: float = Field(0.5, ge=0, lt=1)
+    word_dropout: float = WORD_DROPOUT
+
+
+class TransformerConfig(Section):
+    """An encoder-decoder transformer (Vaswani et al. 2017) over regions."""
+
+    kind: Literal["transformer"] = "transformer"
+    hidden_size: int = Field(384, ge=2, multiple_of=2, description="a multiple of num_heads")
+    num_heads: int = Field(6, ge=1)
+    num_layers: int = Field(3, ge=1, description="over the words")
+    num_encoder_layers: int = Field(1, ge=0, description="over the regions")
+    feedforward_size: int = Field(1024, ge=1)
+    dropout: float = Field(0.3, ge=0, lt=1)
+    word_dropout: float = WORD_DROPOUT
+
+    @field_validator("num_heads")
+    @classmethod
+    def _divides(cls, num_heads: int, info: ValidationInfo) -> int:
+        hidden_size = info.data.get("hidden_size", num_heads)
+        if hidden_size % num_heads:
+            raise ValueError(f"hidden_size = {hidden_size} is no multiple of it")
+        return num_heads
+
+
+DecoderConfig = Annotated[
+    ShowTellConfig | AttentionConfig | UpDownConfig | TransformerConfig,
+    Field(discriminator="kind"),
+]
+DECODER_KINDS: tuple[str, ...] = tuple(
+    section.model_fields["kind"].default for section in get_args(get_args(DecoderConfig)[0])
+)

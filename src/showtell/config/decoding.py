@@ -1,0 +1,118 @@
+"""How captions are made: one model of settings for TOML, Python and the command line."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from showtell.config.messages import describe
+from showtell.config.section import Section
+from showtell.errors import ConfigError
+
+DecodingMethod = Literal["greedy", "beam", "diverse", "sample"]
+
+
+class DecodingConfig(Section):
+    """How captions are made: for TOML, Python and the command line alike."""
+
+    method: DecodingMethod = Field("beam", description="greedy, beam, diverse or sample")
+    beam_size: int = Field(
+        3, ge=1, le=100, description="hypotheses kept by beam and diverse; 1 is greedy search"
+    )
+    num_captions: int = Field(1, ge=1, le=100, description="captions a picture, the best first")
+    length_penalty: float = Field(
+        0.7, ge=0, description="a hypothesis scores log p / length**penalty (0: log p alone)"
+    )
+    min_length: int = Field(1, ge=0, description="words a caption at least")
+    max_length: int = Field(30, ge=1, le=200, description="words a caption at most")
+    no_repeat_ngram: int | None = Field(
+        None, ge=1, description="no so many words in a row come twice in a caption"
+    )
+    forbidden_words: tuple[str, ...] = Field((), description="words that never come out")
+    required_words: tuple[str, ...] = Field(
+        (), max_length=10, description="words that every caption has (beam and diverse)"
+    )
+    no_bad_endings: bool = Field(False, description='no caption ends in "with a" and the like')
+    groups: int | None = Field(
+        None, ge=1, description="of diverse; default: as many as beam_size, of one hypothesis each"
+    )
+    diversity: float = Field(
+        0.5, ge=0, description="of diverse: nats a word loses for each earlier group that says it"
+    )
+    temperature: float = Field(
+        1.0, gt=0, description="of sample: below 1 prefers likely words, above 1 evens out"
+    )
+    top_k: int | None = Field(None, ge=1, description="of sample: only the k likeliest words")
+    top_p: float | None = Field(
+        None, gt=0, le=1, description="of sample: the likeliest words that have this much together"
+    )
+    seed: int = Field(0, ge=0, lt=2**32, description="of sample: the same seed, the same captions")
+
+    @model_validator(mode="after")
+    def _fit_each_other(self) -> Self:
+        problems = [*self._of_other_methods(), *self._wrong_numbers()]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _of_other_methods(self) -> Iterator[str]:
+        for name, methods in _SETTINGS_OF.items():
+            value = getattr(self, name)
+            if self.method not in methods and value != type(self).model_fields[name].default:
+                shown = ", ".join(value) if isinstance(value, tuple) else value
+                wanted = " or ".join(repr(method) for method in methods)
+                yield f"{name} = {shown} is for method {wanted}, and the method is {self.method!r}"
+
+    def _wrong_numbers(self) -> Iterator[str]:
+        if self.min_length > self.max_length:
+            yield f"min_length = {self.min_length} is more than max_length = {self.max_length}"
+        if len(self.required_words) > self.max_length:
+            yield (
+                f"{len(self.required_words)} required_words do not fit into "
+                f"max_length = {self.max_length}"
+            )
+        if both := sorted({*self.required_words} & {*self.forbidden_words}):
+            yield f"{', '.join(both)}: both in required_words and in forbidden_words"
+        if self.method == "greedy" and self.num_captions > 1:
+            yield f"num_captions = {self.num_captions}, but method 'greedy' finds one caption"
+        if self.method in ("beam", "diverse") and self.num_captions > self.beam_size:
+            yield (
+                f"num_captions = {self.num_captions} needs a beam_size of as many, "
+                f"and it is {self.beam_size}"
+            )
+        if self.method == "diverse" and self.beam_size % (self.groups or 1):
+            yield f"beam_size = {self.beam_size} is no multiple of groups = {self.groups}"
+
+    def with_changes(self, changes: Mapping[str, Any]) -> Self:
+        """The same settings with some changed.
+
+        With another method, what was set for the former one alone falls back to its default.
+
+        Raises:
+            ConfigError: naming every setting that is wrong.
+        """
+        values = self.model_dump()
+        method = changes.get("method", self.method)
+        if method != self.method:
+            for name, methods in _SETTINGS_OF.items():
+                if method not in methods:
+                    del values[name]
+            if method == "greedy":
+                del values["num_captions"]
+        try:
+            return type(self).model_validate(values | dict(changes))
+        except ValidationError as error:
+            raise ConfigError(describe(error, None)) from None
+
+
+_SETTINGS_OF: dict[str, tuple[DecodingMethod, ...]] = {
+    "required_words": ("beam", "diverse"),
+    "groups": ("diverse",),
+    "diversity": ("diverse",),
+    "temperature": ("sample",),
+    "top_k": ("sample",),
+    "top_p": ("sample",),
+    "seed": ("sample",),
+}
+"""Settings that only some methods have. ``beam_size`` is not here: a model's default beam may
+stay when another method is chosen."""

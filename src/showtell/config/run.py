@@ -1,0 +1,116 @@
+"""The settings of a run, section by section.
+
+Where the original course notebook had a name for a setting, it is kept (``vocab_threshold``,
+``embed_size``, ``num_epochs``, ``save_every``, ``print_every``, ``log_file``).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import tomli_w
+from pydantic import Field, ValidationError, field_validator
+
+from showtell.config.decoder import DecoderConfig, ShowTellConfig
+from showtell.config.decoding import DecodingConfig
+from showtell.config.messages import describe
+from showtell.config.section import Section
+from showtell.config.toml import apply_override, read_toml
+from showtell.errors import ConfigError
+
+
+class DataConfig(Section):
+    """What is read from the captions."""
+
+    vocab_threshold: int = Field(4, ge=1, description="a word seen less often becomes <unk>")
+    vocab_file: Path | None = Field(
+        None, description="use this vocabulary.json and build none from the training captions"
+    )
+    max_caption_length: int = Field(
+        40, ge=1, description="a longer training caption is cut to this many words"
+    )
+
+
+class EncoderConfig(Section):
+    """The frozen CNN and how training pictures are augmented."""
+
+    name: str = Field("lite2", description="lite0, lite2, or timm:NAME (timm:resnet50)")
+    weights: Path | None = Field(
+        None, description="local weights file of a timm encoder; default: timm's own download"
+    )
+    views: int = Field(
+        4, ge=0, le=255, description="random crops and flips kept of each training picture"
+    )
+    flips: bool = Field(
+        True, description="mirror half of the views; not where captions tell left from right"
+    )
+
+
+class OptimizerConfig(Section):
+    """The optimiser and its learning-rate schedule."""
+
+    name: Literal["adamw", "adam"] = "adamw"
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_steps: int = Field(100, ge=0, description="steps of linear warm-up from zero")
+    max_grad_norm: float = Field(5.0, gt=0, description="gradients are clipped to this norm")
+
+
+class TrainingConfig(Section):
+    """The course of a run."""
+
+    batch_size: int = Field(64, ge=1, description="captions a step")
+    batch_by: Literal["auto", "length", "picture"] = Field(
+        "auto",
+        description="what a batch's captions share, so that least is computed twice: their length, "
+        "or their pictures; auto: pictures where the decoder attends to regions",
+    )
+    num_epochs: int = Field(10, ge=1)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    save_every: int = Field(1, ge=1, description="keep a checkpoint of each so-many-th epoch")
+    save_minutes: float = Field(
+        2.0, gt=0, description="within an epoch, save the state for --resume this often"
+    )
+    print_every: int = Field(100, ge=1, description="show every so-many-th step on the terminal")
+    log_file: str = Field("training_log.txt", description="one line a step, in the run's folder")
+    patience: int | None = Field(
+        None, ge=1, description="stop after so many epochs without a better CIDEr-D"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+
+class Config(Section):
+    """All settings of a run."""
+
+    seed: int = Field(0, ge=0, lt=2**32)
+    data: DataConfig = DataConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    decoder: DecoderConfig = ShowTellConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    training: TrainingConfig = TrainingConfig()
+    decoding: DecodingConfig = DecodingConfig()
+
+    @field_validator("decoder", mode="before")
+    @classmethod
+    def _default_kind(cls, value: Any) -> Any:
+        return {"kind": "show_tell", **value} if isinstance(value, dict) else value
+
+    @classmethod
+    def load(cls, path: Path | None = None, overrides: Sequence[str] = ()) -> Self:
+        """Read ``path`` (defaults where there is none), then apply ``section.key=value`` strings.
+
+        Raises:
+            ConfigError: naming every setting that is wrong, not only the first.
+        """
+        values = read_toml(path) if path else {}
+        for override in overrides:
+            apply_override(values, override)
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(describe(error, path)) from None
+
+    def to_toml(self) -> str:
+        """The whole configuration as TOML; settings that are None are left out."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
