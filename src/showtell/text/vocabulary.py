@@ -6,11 +6,13 @@ first (ties in alphabetical order, so that the same captions always give the sam
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 from showtell.errors import VocabularyError
 from showtell.files import write_text
+from showtell.text.spelling import Spelling
 from showtell.text.tokenizer import TOKENIZER, tokenize
 
 PAD, START, END, UNK = 0, 1, 2, 3
@@ -69,6 +71,15 @@ class Vocabulary:
         return isinstance(other, Vocabulary) and self.words == other.words
 
     __hash__ = None  # type: ignore[assignment]  # equality is by content
+
+    @cached_property
+    def spelling(self) -> Spelling:
+        """Each id is a word."""
+        num_special, num_words = len(SPECIAL_WORDS), len(self.counts)
+        return Spelling(
+            ("",) * num_special + self.words[num_special:],
+            (False,) * num_special + (True,) * num_words,
+        )
 
     def encode_words(self, words: Iterable[str]) -> list[int]:
         """Ids of words; ``<unk>`` for a word that is not here. No start or end is added."""
