@@ -48,8 +48,8 @@ def build_constraints(
     space between, are as ``spelling.spell`` has them.
 
     Args:
-        spelling: of the vocabulary; not needed where each id is a word and nothing but the number
-            of words is asked for.
+        spelling: of the vocabulary; not needed where each id is a word and only lengths are asked
+            for.
         max_tokens: tokens at most; after so many only ``<end>`` may follow.
         min_length: words at least; before so many ``<end>`` may not come.
         max_length: words at most; default: ``max_tokens``.
@@ -61,23 +61,25 @@ def build_constraints(
     special = {PAD, START, UNK}
     if max_length is None:
         max_length = max_tokens
-    asks_of_words = bool(forbidden or required or bad_endings or no_repeat_ngram)
-    if not asks_of_words and (spelling is None or each_id_is_a_word(spelling)):
-        return [Forbidden(special), Length(min_length, min(max_length, max_tokens))]
+    max_length = min(max_length, max_tokens)
+    constraints: list[Constraint] = [Forbidden(special)]
+    if no_repeat_ngram:
+        assert spelling is not None
+        constraints.append(_no_repeat_ngram(no_repeat_ngram, spelling, max_tokens))
+    names_words = bool(forbidden or required or bad_endings)
+    if not names_words and (spelling is None or each_id_is_a_word(spelling)):
+        return [*constraints, Length(min_length, max_length)]
     assert spelling is not None
     rules = word_rules(
         spelling,
         max_tokens=max_tokens,
         min_words=min_length,
-        max_words=min(max_length, max_tokens),
+        max_words=max_length,
         forbidden=tuple(forbidden),
         required=tuple(required),
         bad_endings=tuple(bad_endings),
     )
-    constraints: list[Constraint] = [Forbidden(special.union(rules.never)), rules]
-    if no_repeat_ngram:
-        constraints.insert(1, _no_repeat_ngram(no_repeat_ngram, spelling, max_tokens))
-    return constraints
+    return [Forbidden(special.union(rules.never)), *constraints[1:], rules]
 
 
 def each_id_is_a_word(spelling: Spelling) -> bool:

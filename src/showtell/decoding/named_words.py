@@ -84,7 +84,8 @@ def _phrases(setting: str, given: tuple[str, ...], vocabulary: Vocabulary) -> tu
 
 def _why_impossible(config: DecodingConfig, words: NamedWords, spelling: Spelling) -> str | None:
     if both := sorted({*words.forbidden} & {*words.required}):
-        return f"{', '.join(_shown(phrase, spelling) for phrase in both)}: both in required_words and in forbidden_words"
+        shown = ", ".join(_shown(phrase, spelling) for phrase in both)
+        return f"{shown}: both in required_words and in forbidden_words"
     if config.min_length == 0 and not words.required:
         return None
     if each_id_is_a_word(spelling) and (reason := _why_no_word(config, words, spelling)):

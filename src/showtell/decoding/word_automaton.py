@@ -111,7 +111,7 @@ class WordAutomaton:
 
 
 def _prefixes(phrases: Sequence[str]) -> list[str]:
-    """The beginnings of phrases, each with its space; what ``ROOT`` and ``FIRST`` stand for first."""
+    """The beginnings of phrases, each with its space, after those of ``ROOT`` and ``FIRST``."""
     names = dict.fromkeys(["", 2 * SPACE, SPACE])
     for phrase in phrases:
         names.update(dict.fromkeys(SPACE + phrase[:size] for size in range(1, len(phrase) + 1)))

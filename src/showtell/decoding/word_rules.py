@@ -113,14 +113,16 @@ class WordRules:
         reads = self.automaton
         following, classes = reads.next, reads.classes
         hopeless = (self.fewest.amin(dim=(0, 1)) >= NO_WAY)[following].all(dim=0)
-        hopeless[SPECIAL] = False  # not decided here, but for <end>
+        hopeless[SPECIAL] = False
         self.never: list[int] = hopeless[classes].nonzero()[:, 0].tolist()
         moves = self.completes.any(dim=1)[following].any(dim=0) & ~hopeless
         self.movers = moves[classes].nonzero()[:, 0]
         # Most tokens are of two classes; the columns of the few others are written one by one.
         apart = ~hopeless
         apart[[SPECIAL, OTHER_START, OTHER_REST]] = False
-        self.columns = apart[classes].nonzero()[:, 0]
+        is_apart = apart[classes]
+        is_apart[END] = True
+        self.columns = is_apart.nonzero()[:, 0]
         goes_on = (~reads.starts & reads.has_text)[classes] & (classes != SPECIAL)
         self.goes_on = goes_on if bool(goes_on.any()) else None
 
@@ -142,19 +144,20 @@ class WordRules:
         """-inf for each token after which there is no allowed end within ``max_tokens``."""
         self.to(log_probs.device)
         reads, said = self.automaton, self._read(prefixes)
-        may_end = self.fewest[said.num_words, said.required, said.node] == 0
-        log_probs[:, END].masked_fill_(~may_end, NEVER)
         required, node = self._after(said)
         begins = reads.has_text & (reads.starts | reads.is_boundary[said.node, None])
         num_words = said.num_words[:, None] + begins.long()
         no_way = self.fewest[num_words, required, node] > self.max_tokens - length - 1
         no_way |= reads.starts & self.is_forbidden[said.node, None]
-        no_way[:, SPECIAL] = False
-        classes = reads.classes
-        if bool(no_way[:, [OTHER_START, OTHER_REST]].any()):
-            return log_probs.masked_fill_(no_way[:, classes], NEVER)
+        no_way[:, SPECIAL] = self.fewest[said.num_words, said.required, said.node] > 0  # <end>
         columns = log_probs[:, self.columns]
-        log_probs[:, self.columns] = columns.masked_fill(no_way[:, classes[self.columns]], NEVER)
+        columns.masked_fill_(no_way[:, reads.classes[self.columns]], NEVER)
+        if bool(no_way[:, [OTHER_START, OTHER_REST]].any()):
+            others = no_way[:, OTHER_START, None]
+            if self.goes_on is not None:
+                others = torch.where(self.goes_on, no_way[:, OTHER_REST, None], others)
+            log_probs.masked_fill_(others, NEVER)
+        log_probs[:, self.columns] = columns
         return log_probs
 
     def banks(self, prefixes: Tensor) -> Banks:
