@@ -65,10 +65,7 @@ class WordAutomaton:
         self.is_bare[FIRST] = False
         self.boundary = torch.tensor([self._follow(name.rstrip() + SPACE) for name in self.names])
         self.next = self._next(kinds)
-        self.ends = torch.tensor(
-            [[name.endswith(SPACE + phrase) for phrase in phrases] for name in self.names],
-            dtype=torch.bool,
-        ).view(len(self.names), len(phrases))
+        self.ends = self._ends(phrases)
         self.depth = self._depth(kinds)
 
     def _follow(self, text: str) -> int:
@@ -92,6 +89,16 @@ class WordAutomaton:
             columns.append(torch.full_like(node, ROOT) if text is None else node)
         return torch.stack(columns, dim=1)
 
+    def _ends(self, phrases: Sequence[str]) -> Tensor:
+        numbers: dict[str, list[int]] = {}
+        for number, phrase in enumerate(phrases):
+            numbers.setdefault(phrase, []).append(number)
+        ends = torch.zeros((len(self.names), len(phrases)), dtype=torch.bool)
+        for node, name in enumerate(self.names):
+            last_words = (name[i + 1 :] for i, letter in enumerate(name) if letter == SPACE)
+            ends[node, [number for words in last_words for number in numbers.get(words, ())]] = True
+        return ends
+
     def _depth(self, kinds: Kinds) -> int:
         pieces = {SPACE * starts + text for starts, text in kinds if text is not None}
         # The space before the first word counts as a token.
@@ -108,6 +115,15 @@ class WordAutomaton:
         for place in range(self.depth):
             node = self.next[node, windows[..., place]]
         return node
+
+    def drop(self, classes: Tensor) -> None:
+        """Forget (K,) classes, of tokens that will not come; the first three stay."""
+        kept = ~classes
+        kept[: OTHER_REST + 1] = True
+        number = torch.where(kept, kept.cumsum(dim=0) - 1, SPECIAL)
+        self.classes = number[self.classes]
+        self.next = self.next[:, kept]
+        self.starts, self.has_text = self.starts[kept], self.has_text[kept]
 
 
 def _prefixes(phrases: Sequence[str]) -> list[str]:

@@ -96,7 +96,6 @@ class _Edges:
 
 
 def _edges(following: Tensor, nodes: Tensor, classes: Tensor) -> Tensor:
-    from_node = nodes.nonzero().expand(-1, int(classes.sum()))
-    pairs = torch.stack([from_node.flatten(), following[nodes][:, classes].flatten()])
-    unique: Tensor = torch.unique(pairs, dim=1)
-    return unique
+    pairs = nodes.nonzero() * len(following) + following[nodes][:, classes]
+    unique = torch.unique(pairs)
+    return torch.stack([unique // len(following), unique % len(following)])

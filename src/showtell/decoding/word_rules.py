@@ -111,18 +111,18 @@ class WordRules:
     def _sort_tokens(self) -> None:
         """Which tokens have to be looked at."""
         reads = self.automaton
-        following, classes = reads.next, reads.classes
-        hopeless = (self.fewest.amin(dim=(0, 1)) >= NO_WAY)[following].all(dim=0)
+        hopeless = (self.fewest.amin(dim=(0, 1)) >= NO_WAY)[reads.next].all(dim=0)
         hopeless[SPECIAL] = False
-        self.never: list[int] = hopeless[classes].nonzero()[:, 0].tolist()
-        moves = self.completes.any(dim=1)[following].any(dim=0) & ~hopeless
+        self.never: list[int] = hopeless[reads.classes].nonzero()[:, 0].tolist()
+        reads.drop(hopeless)
+        classes = reads.classes
+        moves = self.completes.any(dim=1)[reads.next].any(dim=0)
+        moves[SPECIAL] = False
         self.movers = moves[classes].nonzero()[:, 0]
         # Most tokens are of two classes; the columns of the few others are written one by one.
-        apart = ~hopeless
-        apart[[SPECIAL, OTHER_START, OTHER_REST]] = False
-        is_apart = apart[classes]
-        is_apart[END] = True
-        self.columns = is_apart.nonzero()[:, 0]
+        apart = classes > OTHER_REST
+        apart[END] = True
+        self.columns = apart.nonzero()[:, 0]
         goes_on = (~reads.starts & reads.has_text)[classes] & (classes != SPECIAL)
         self.goes_on = goes_on if bool(goes_on.any()) else None
 
