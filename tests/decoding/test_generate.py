@@ -5,6 +5,7 @@ import torch
 from tiny_decoder import LENGTH, WORDS, TableDecoder, caption, features
 
 from showtell.config import DecodingConfig
+from showtell.decoding.ensemble import Ensemble
 from showtell.decoding.generate import generate
 from showtell.decoding.named_words import NamedWords, named_words
 from showtell.decoding.sampling import sample
@@ -112,6 +113,16 @@ def test_diverse_with_one_group_is_beam() -> None:
     one = generate(DECODER, features(3), config)
     two = generate(DECODER, features(3), config.with_changes({"method": "beam"}))
     assert torch.equal(one.tokens, two.tokens)
+
+
+def test_captions_keep_to_the_positions_of_a_decoder() -> None:
+    short = TableDecoder(0)
+    short.max_tokens = 2
+    config = DecodingConfig(max_length=LENGTH, min_length=2, beam_size=2, num_captions=2)
+    for decoder in (short, Ensemble([DECODER, short])):
+        found = generate(decoder, features(3), config)
+        assert {len(caption(found, p, rank)) for p in range(3) for rank in range(2)} == {3}
+    assert generate(Ensemble([DECODER]), features(3), config).tokens.shape[2] > 3
 
 
 @pytest.mark.parametrize("method", ["greedy", "beam", "diverse", "sample"])

@@ -31,6 +31,9 @@ class Ensemble:
             for name in getattr(decoder, "picture_state", ())
         )
 
+        limits = (getattr(decoder, "max_tokens", None) for decoder in decoders)
+        self.max_tokens = min((limit for limit in limits if limit is not None), default=None)
+
     def init_state(self, features: Features) -> State:
         """Every decoder's, each under its number."""
         return {

@@ -34,6 +34,8 @@ def generate(
     """
     words = words or NamedWords()
     max_tokens = words.max_tokens(config.max_length)
+    if (limit := getattr(decoder, "max_tokens", None)) is not None:
+        max_tokens = min(max_tokens, limit)
     constraints = build_constraints(
         words.spelling,
         max_tokens=max_tokens,

@@ -46,7 +46,8 @@ class Steps(Protocol):
     regions, say); beam search leaves these at a row a picture. Other entries that ``step`` hands
     back as the very tensor that it was given are taken for such, too, and not reordered; so
     ``step`` must not write into a tensor of its state. The log-probabilities are the caller's:
-    constraints write into them.
+    constraints write into them. A decoder that has no positions for longer captions may say, as
+    ``max_tokens``, how many tokens one may have without ``<end>``; captions then keep to it.
     """
 
     def init_state(self, features: Features) -> State:
