@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from showtell.models.base import Decoder, Features, HiddenStates, State
+from showtell.models.embedding import FeatureEmbedding
 from showtell.models.transformer_blocks import DecoderBlock, EncoderBlock
 from showtell.models.words import drop_words
 from showtell.text.vocabulary import PAD
@@ -32,6 +33,7 @@ class Transformer(Decoder):
         num_encoder_layers: over the regions; 0 is a projection alone.
         feedforward_size: inner width of the feed-forward sublayers.
         dropout: on words, on regions and on what each sublayer adds.
+        feature_dropout: on regions as the encoder gives them.
         word_dropout: share of input words replaced by ``<unk>`` in training.
     """
 
@@ -50,11 +52,14 @@ class Transformer(Decoder):
         num_encoder_layers: int,
         feedforward_size: int,
         dropout: float = 0.3,
+        feature_dropout: float = 0.0,
         word_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         shape = (hidden_size, num_heads, feedforward_size, dropout)
-        self.project = nn.Linear(feature_size, hidden_size)
+        self.project = FeatureEmbedding(
+            feature_size=feature_size, embed_size=hidden_size, dropout=feature_dropout
+        )
         self.encoder = nn.ModuleList(EncoderBlock(*shape) for _ in range(num_encoder_layers))
         self.encoder_norm = nn.LayerNorm(hidden_size)
         self.decoder = nn.ModuleList(DecoderBlock(*shape) for _ in range(num_layers))
@@ -97,7 +102,8 @@ class Transformer(Decoder):
     def _look(self, features: Features) -> State:
         """Keys and values of the regions for every layer over the words, and any mask."""
         assert features.regions is not None, "this decoder needs grid features"
-        regions, mask = self.dropout(self.project(features.regions)), features.mask
+        mask = features.mask
+        regions = self.dropout(self.project(features.regions, mask))
         for block in self.encoder:
             regions = block(regions, mask)
         regions = self.encoder_norm(regions)
