@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from showtell.models.base import Decoder, Features, HiddenStates, State
 from showtell.models.recurrence import (
     Product,
+    init_gates,
     lstm_cell,
     pack,
-    remember_at_first,
     unroll,
     unrolled,
 )
@@ -78,7 +78,7 @@ class ShowAttendTell(Decoder):
         self.dropout = nn.Dropout(dropout)
         self.word_dropout = word_dropout
         self.doubly_stochastic = doubly_stochastic
-        remember_at_first(self.word_gates.bias)
+        init_gates(self.recurrent_gates, self.word_gates)
 
     def hidden_states(self, features: Features, tokens: Tensor) -> HiddenStates:
         """(B, T) tokens -> (B, T, embed_size), and the penalty of equation 14."""

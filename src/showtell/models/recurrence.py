@@ -35,10 +35,18 @@ def lstm_cell(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
     return output_gate.sigmoid() * cell.tanh().to(gates.dtype), cell
 
 
-def remember_at_first(bias: Tensor) -> None:
-    """Start the forget gates (of a bias of 4 H) open (Jozefowicz et al. 2015, section 2.2)."""
+def init_gates(*layers: nn.Linear) -> None:
+    """Weights and biases as ``nn.LSTM`` starts them, U(-H**-0.5, H**-0.5).
+
+    Args:
+        layers: the parts of one cell's gates, each (4 H, in) with its own input; the forget gate
+            of the last starts open (Jozefowicz et al. 2015, section 2.2).
+    """
+    bound = (layers[0].out_features // 4) ** -0.5
     with torch.no_grad():
-        bias.chunk(4)[1].fill_(1.0)
+        for parameter in (p for layer in layers for p in layer.parameters()):
+            parameter.uniform_(-bound, bound)
+        layers[-1].bias.chunk(4)[1].fill_(1.0)
 
 
 def puts_off_gradients() -> bool:
