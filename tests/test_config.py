@@ -124,3 +124,17 @@ def test_settings_of_another_decoder() -> None:
         Config.load(None, ["decoder.kind=up_down", "decoder.cell=gru"])
     with pytest.raises(ConfigError, match=r"decoder.num_heads = 5: .*hidden_size = 384"):
         Config.load(None, ["decoder.kind=transformer", "decoder.num_heads=5"])
+
+
+def test_pieces_have_room_for_a_caption() -> None:
+    assert _limits() == (40, 30)
+    assert _limits("data.subwords=200") == (80, 60)
+    assert _limits("data.subwords=200", "decoding.max_length=9") == (80, 9)
+    assert _limits("data.subwords=200", "data.max_caption_length=9") == (9, 60)
+    with pytest.raises(ConfigError, match="data: subwords learns a vocabulary and vocab_file is"):
+        Config.load(None, ["data.subwords=200", "data.vocab_file=v.json"])
+
+
+def _limits(*changes: str) -> tuple[int, int]:
+    config = Config.load(None, changes)
+    return config.data.max_caption_length, config.decoding.max_length

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import tomli_w
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from showtell.config.decoder import DecoderConfig, ShowTellConfig
 from showtell.config.decoding import DecodingConfig
@@ -26,9 +26,25 @@ class DataConfig(Section):
     vocab_file: Path | None = Field(
         None, description="use this vocabulary.json and build none from the training captions"
     )
-    max_caption_length: int = Field(
-        40, ge=1, description="a longer training caption is cut to this many words"
+    subwords: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="pieces of words to learn from the captions by byte-pair encoding, beside the "
+        "256 bytes; default: none, the vocabulary is of whole words",
     )
+    max_caption_length: int = Field(
+        40,
+        ge=1,
+        description="a longer training caption is cut to this many tokens: words, or pieces of "
+        "words, of which the default is 80",
+    )
+
+    @model_validator(mode="after")
+    def _one_vocabulary(self) -> Self:
+        if self.subwords and self.vocab_file:
+            raise ValueError("subwords learns a vocabulary and vocab_file is one; give one of them")
+        return self
 
 
 class EncoderConfig(Section):
@@ -90,6 +106,18 @@ class Config(Section):
     optimizer: OptimizerConfig = OptimizerConfig()
     training: TrainingConfig = TrainingConfig()
     decoding: DecodingConfig = DecodingConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _room_for_pieces(cls, values: Any) -> Any:
+        """A caption has more pieces than words: their default limits are twice as high."""
+        data, decoding = (values.get(key, {}) for key in ("data", "decoding"))
+        if isinstance(data, dict) and isinstance(decoding, dict) and data.get("subwords"):
+            return values | {
+                "data": {"max_caption_length": 80, **data},
+                "decoding": {"max_length": 60, **decoding},
+            }
+        return values
 
     @field_validator("decoder", mode="before")
     @classmethod
