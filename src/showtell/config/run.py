@@ -4,7 +4,7 @@ Where the original course notebook had a name for a setting, it is kept (``vocab
 ``embed_size``, ``num_epochs``, ``save_every``, ``print_every``, ``log_file``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -111,13 +111,24 @@ class Config(Section):
     @classmethod
     def _room_for_pieces(cls, values: Any) -> Any:
         """A caption has more pieces than words: their default limits are twice as high."""
-        data, decoding = (values.get(key, {}) for key in ("data", "decoding"))
-        if isinstance(data, dict) and isinstance(decoding, dict) and data.get("subwords"):
+        parts = [values.get(key, {}) for key in ("data", "decoder", "decoding")]
+        if not all(isinstance(part, dict) for part in parts):
+            return values
+        data, decoder, decoding = parts
+        if data.get("subwords") or decoder.get("lm"):
             return values | {
                 "data": {"max_caption_length": 80, **data},
                 "decoding": {"max_length": 60, **decoding},
             }
         return values
+
+    @model_validator(mode="after")
+    def _one_vocabulary(self) -> Self:
+        if getattr(self.decoder, "lm", None) and (self.data.subwords or self.data.vocab_file):
+            raise ValueError(
+                "decoder.lm brings its own vocabulary; leave out data.subwords and data.vocab_file"
+            )
+        return self
 
     @field_validator("decoder", mode="before")
     @classmethod
@@ -138,6 +149,19 @@ class Config(Section):
             return cls.model_validate(values)
         except ValidationError as error:
             raise ConfigError(describe(error, path)) from None
+
+    def with_decoder(self, changes: Mapping[str, Any]) -> Self:
+        """The same settings with some of the decoder's changed.
+
+        Raises:
+            ConfigError: they do not fit the others.
+        """
+        values = self.model_dump()
+        values["decoder"] |= changes
+        try:
+            return type(self).model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(describe(error, None)) from None
 
     def to_toml(self) -> str:
         """The whole configuration as TOML; settings that are None are left out."""
