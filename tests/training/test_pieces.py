@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_world import ATTENDING, WIDTH, attending_config, tiny_config, tiny_records, tiny_store
+from tiny_world import (
+    ATTENDING,
+    WIDTH,
+    attending_config,
+    prefix_lm_config,
+    tiny_config,
+    tiny_records,
+    tiny_store,
+)
 
 from showtell.captioner import Captioner
 from showtell.checkpoint import load_checkpoint
@@ -51,7 +59,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
 def config_of(kind: str, *changes: str) -> Config:
     if kind in ATTENDING:
         return attending_config(kind, *changes)
-    return tiny_config(*changes)
+    return prefix_lm_config(*changes) if kind == "prefix_lm" else tiny_config(*changes)
 
 
 def make(

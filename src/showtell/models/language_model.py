@@ -38,7 +38,7 @@ COMPUTED: dict[str, tuple[Any, ...]] = {
     "tie_word_embeddings": (True,),
 }
 TRANSPOSED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")  # transformers has them (in, out)
-NO_WEIGHTS = ("attn.bias", "attn.masked_bias", "lm_head.weight")  # masks, and the words again
+NO_WEIGHTS = (".attn.bias", ".attn.masked_bias", "lm_head.weight")  # masks, and the words again
 
 
 @dataclass(frozen=True)
