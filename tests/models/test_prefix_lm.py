@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from decoder_cases import SMALL, features, make, tokens
+from decoder_cases import SMALL, VOCAB, features, make, tokens
 from pretrained_lm import END_OF_TEXT, save_language_model
 from torch import Tensor
 
@@ -34,7 +34,9 @@ def original(folder: Path, torchvision_operators: Any) -> Any:
 
 def decoder_of(folder: Path, *changes: str) -> PrefixLm:
     model = LanguageModel.open(str(folder))
-    config = Config.load(None, ["decoder.kind=prefix_lm", f"decoder.lm={folder}", *changes])
+    lengths = ("data.max_caption_length=50", "decoding.max_length=50")
+    given = ["decoder.kind=prefix_lm", f"decoder.lm={folder}", *lengths, *changes]
+    config = Config.load(None, given)
     config = config.with_decoder(model.sizes())
     vocab_size = len(model.vocabulary())
     torch.manual_seed(0)
@@ -137,7 +139,11 @@ def test_a_language_model_brings_its_vocabulary() -> None:
 
 
 def test_too_long_a_caption_is_one_line() -> None:
-    decoder = make("prefix_lm", {**SMALL["prefix_lm"][0], "num_positions": 8})
+    with pytest.raises(ConfigError, match=r"prefix of 10 do not fit into .* = 20; 9 would"):
+        Config.load(None, ["decoder.kind=prefix_lm", "decoder.num_positions=20"])
+    sizes = {"vocab_size": VOCAB, "feature_size": features(1).pooled.shape[1]}
+    sizes |= {"hidden_size": 8, "num_heads": 2, "num_layers": 1}
+    decoder = PrefixLm(**sizes, prefix_length=3, num_positions=8).eval()
     assert decoder(features(2), tokens(2, 5)).shape[1] == 5
     with pytest.raises(ConfigError, match=r"prefix of 3 and 5 tokens.*has 6: lower decoding"):
         decoder(features(2), tokens(2, 6))

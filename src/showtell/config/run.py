@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 import tomli_w
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from showtell.config.decoder import DecoderConfig, ShowTellConfig
+from showtell.config.decoder import DecoderConfig, PrefixLmConfig, ShowTellConfig
 from showtell.config.decoding import DecodingConfig
 from showtell.config.messages import describe
 from showtell.config.section import Section
@@ -128,6 +128,22 @@ class Config(Section):
             raise ValueError(
                 "decoder.lm brings its own vocabulary; leave out data.subwords and data.vocab_file"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _captions_fit(self) -> Self:
+        if not isinstance(self.decoder, PrefixLmConfig):
+            return self
+        room = self.decoder.num_positions - self.decoder.prefix_length - 1
+        for name, length in (
+            ("data.max_caption_length", self.data.max_caption_length),
+            ("decoding.max_length", self.decoding.max_length),
+        ):
+            if length > room:
+                raise ValueError(
+                    f"{name} = {length} and a prefix of {self.decoder.prefix_length} do not fit "
+                    f"into decoder.num_positions = {self.decoder.num_positions}; {room} would"
+                )
         return self
 
     @field_validator("decoder", mode="before")

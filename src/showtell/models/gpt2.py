@@ -1,10 +1,10 @@
-"""The language model GPT-2 (Radford et al. 2019, "Language Models are Unsupervised Multitask
-Learners"), as transformers' ``GPT2Model`` has it, number for number.
+"""The language model GPT-2, number for number as transformers' ``GPT2Model`` computes it.
 
-Pre-norm blocks of causal self-attention and a feed-forward layer, learnt positions. The layers
-can be given keys and values of what came before the words: of a picture's prefix, and of earlier
-words. Written out here, as transformers' own would copy the prefix for each hypothesis at every
-step of a search, and takes seconds to import. Knows nothing of pictures and vocabularies.
+Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.3: pre-norm
+blocks of causal self-attention and a feed-forward layer, learnt positions. The layers can be given
+keys and values of what came before the words: of a picture's prefix, and of earlier words. Written
+out here, as transformers' own would copy the prefix for each hypothesis at every step of a search,
+and takes seconds to import. Knows nothing of pictures and vocabularies.
 """
 
 import math

@@ -1,11 +1,12 @@
 """A language model that is told of the picture by a prefix (ClipCap, Mokady et al. 2021, arXiv
 2111.09734).
 
-Section 3.1, equations 2-3: a mapping network F turns the picture's features into k vectors as wide
-as word embeddings, p_1 ... p_k = F(x), and the language model goes on from there. F is a multilayer
-perceptron with one hidden layer (section 3.2); the language model is GPT-2, trained along or left
-as it is (section 3.2, equation 4). As everywhere here the words begin with ``<start>``, and a batch
-norm takes from the features what all pictures share.
+A mapping network F turns the picture's features x into k vectors as wide as word embeddings, p_1
+... p_k = F(x), and a language model goes on from there (section 3.1). The language model is GPT-2,
+trained along or left as it is (section 3.2). F is a multilayer perceptron with one hidden layer
+(section 3.3; for a language model that is left as it is the paper has a transformer, too, which is
+not here). As everywhere here the words begin with ``<start>``, and a batch norm takes from the
+features what all pictures share.
 """
 
 from collections.abc import Sequence
