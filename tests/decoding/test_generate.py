@@ -10,9 +10,9 @@ from showtell.decoding.sampling import sample
 from showtell.decoding.search import beam_search
 from showtell.decoding.top import top_entries
 from showtell.errors import ShowtellError
-from showtell.text.vocabulary import Vocabulary
+from showtell.text.vocabulary import WordVocabulary
 
-VOCABULARY = Vocabulary({"a": 9, "dog": 5, "with": 4, "ball": 3}, 1)
+VOCABULARY = WordVocabulary({"a": 9, "dog": 5, "with": 4, "ball": 3}, 1)
 DECODER = TableDecoder(0)
 
 

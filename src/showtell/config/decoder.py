@@ -1,8 +1,11 @@
-"""The settings of each decoder; a decoder's constructor takes them by the same names."""
+"""The settings of each decoder; a decoder's constructor takes them by the same names.
 
-from typing import Annotated, Literal, get_args
+All but ``lm`` of ``prefix_lm``, which says where weights come from.
+"""
 
-from pydantic import Field, ValidationInfo, field_validator
+from typing import Annotated, Literal, Self, get_args
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from showtell.config.section import Section
 
@@ -12,6 +15,14 @@ WORD_DROPOUT: float = Field(
 
 
 FEATURE_DROPOUT: float = Field(0.0, ge=0, lt=1, description="on the picture's features")
+
+
+def divisor(num_heads: int, info: ValidationInfo) -> int:
+    """Check that the width, given before, is a multiple of the heads."""
+    hidden_size = info.data.get("hidden_size", num_heads)
+    if hidden_size % num_heads:
+        raise ValueError(f"hidden_size = {hidden_size} is no multiple of it")
+    return num_heads
 
 
 class ShowTellConfig(Section):
@@ -70,14 +81,46 @@ class TransformerConfig(Section):
     @field_validator("num_heads")
     @classmethod
     def _divides(cls, num_heads: int, info: ValidationInfo) -> int:
-        hidden_size = info.data.get("hidden_size", num_heads)
-        if hidden_size % num_heads:
-            raise ValueError(f"hidden_size = {hidden_size} is no multiple of it")
-        return num_heads
+        return divisor(num_heads, info)
+
+
+class PrefixLmConfig(Section):
+    """A language model behind a prefix that says what is in the picture (Mokady et al. 2021)."""
+
+    kind: Literal["prefix_lm"] = "prefix_lm"
+    lm: str | None = Field(
+        None,
+        min_length=1,
+        description="a GPT-2 to begin with: a folder as transformers writes it, or a name on the "
+        "Hugging Face hub; default: random weights. Its sizes and vocabulary become the model's",
+    )
+    train_lm: bool = Field(
+        True, description="train the language model, too, and not its prefix alone"
+    )
+    prefix_length: int = Field(10, ge=1, description="vectors that a picture becomes")
+    num_layers: int = Field(4, ge=1)
+    hidden_size: int = Field(384, ge=2, description="a multiple of num_heads")
+    num_heads: int = Field(6, ge=1)
+    num_positions: int = Field(
+        256, ge=2, description="tokens at most, those of the prefix and <start> counted"
+    )
+    dropout: float = Field(0.1, ge=0, lt=1)
+    word_dropout: float = WORD_DROPOUT
+
+    @field_validator("num_heads")
+    @classmethod
+    def _divides(cls, num_heads: int, info: ValidationInfo) -> int:
+        return divisor(num_heads, info)
+
+    @model_validator(mode="after")
+    def _has_something_to_say(self) -> Self:
+        if not self.train_lm and self.lm is None:
+            raise ValueError("train_lm = false leaves random weights as they are; give lm a GPT-2")
+        return self
 
 
 DecoderConfig = Annotated[
-    ShowTellConfig | AttentionConfig | UpDownConfig | TransformerConfig,
+    ShowTellConfig | AttentionConfig | UpDownConfig | TransformerConfig | PrefixLmConfig,
     Field(discriminator="kind"),
 ]
 DECODER_KINDS: tuple[str, ...] = tuple(

@@ -10,8 +10,8 @@ import PIL
 import torch
 
 from showtell import __version__
-from showtell.checkpoint import CONFIG, find_checkpoint
-from showtell.config import Config
+from showtell.checkpoint import CONFIG, VOCABULARY, find_checkpoint, recover_folder
+from showtell.config import Config, PrefixLmConfig
 from showtell.data.fingerprint import dataset_fingerprint
 from showtell.data.records import Dataset
 from showtell.data.sources import load_dataset
@@ -22,8 +22,11 @@ from showtell.files import write_json, write_text
 from showtell.metrics import meteor
 from showtell.models.decoders import needs_regions
 from showtell.models.encoders import Encoder, build_encoder
+from showtell.models.language_model import LanguageModel
 from showtell.progress import Reporter
 from showtell.runtime import Runtime, choose_runtime
+from showtell.text.vocabulary import Vocabulary
+from showtell.text.vocabulary_file import load_vocabulary
 from showtell.training.loop import Run, TrainingResult
 from showtell.training.setup import prepare
 
@@ -54,6 +57,12 @@ def start_training(
         ShowtellError: anything that the user can mend; what was written stays.
     """
     config = _settings(folder, config_file, overrides, resume)
+    vocabulary = _saved_vocabulary(folder) if resume else None
+    language_model = None
+    if vocabulary is None and isinstance(config.decoder, PrefixLmConfig) and config.decoder.lm:
+        language_model = LanguageModel.open(config.decoder.lm)
+        config = config.with_decoder(language_model.sizes())
+        vocabulary = language_model.vocabulary()
     dataset = usable_splits(load_dataset(data, format=format, images=images))
     for note in dataset.notes:
         report.note(note)
@@ -74,7 +83,7 @@ def start_training(
     )
     meteor.prepare_aloud(report.note)
     provenance = _provenance(config, dataset, encoder, runtime)
-    prepared = prepare(dataset, config.data, store, report)
+    prepared = prepare(dataset, config.data, store, report, vocabulary=vocabulary)
     folder.mkdir(parents=True, exist_ok=True)
     if not resume:
         write_text(folder / CONFIG, config.to_toml())
@@ -86,6 +95,7 @@ def start_training(
         runtime=runtime,
         provenance=provenance,
         report=report,
+        language_model=language_model,
         resume=resume,
     ).run()
 
@@ -106,6 +116,12 @@ def _settings(
             f"{folder} already holds a run: add --resume to go on with it, or give another -o"
         )
     return Config.load(config_file, overrides)
+
+
+def _saved_vocabulary(folder: Path) -> Vocabulary | None:
+    """Of the state to go on from: what it was made from need not be there any more."""
+    last = recover_folder(folder / "last")
+    return load_vocabulary(last / VOCABULARY) if last.exists() else None
 
 
 def _has_checkpoint(folder: Path) -> bool:
