@@ -1,4 +1,4 @@
-"""A decoder small enough to enumerate: four words, four at most in a caption."""
+"""A decoder small enough to enumerate: by default four words, four at most in a caption."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from showtell.decoding.constraints import Constraint, build_constraints
 from showtell.decoding.hypotheses import Hypotheses
 from showtell.models.base import Features, State
+from showtell.text.spelling import Spelling
 from showtell.text.vocabulary import END, PAD, UNK
 
 NUM_WORDS, LENGTH = 4, 4
@@ -16,6 +18,8 @@ WORDS = tuple(range(4, 4 + NUM_WORDS))
 VOCAB = 4 + NUM_WORDS
 EVERYTHING = 350  # a beam so wide that it loses nothing: 4 ** 3 prefixes of 5 continuations
 REGIONS = 3
+SPELLING = Spelling(("",) * 4 + tuple(f"w{i}" for i in WORDS), (False,) * 4 + (True,) * NUM_WORDS)
+NAMED = ("forbidden", "required", "bad_endings")
 
 
 class TableDecoder:
@@ -23,9 +27,17 @@ class TableDecoder:
 
     picture_state = frozenset({"picture"})
 
-    def __init__(self, seed: int, *, num_pictures: int = 3, attends: bool = False) -> None:
+    def __init__(
+        self,
+        seed: int,
+        *,
+        num_pictures: int = 3,
+        attends: bool = False,
+        num_words: int = NUM_WORDS,
+    ) -> None:
         generator = torch.Generator().manual_seed(seed)
-        size = (num_pictures, (NUM_WORDS + 1) ** LENGTH + 1, VOCAB)
+        self.num_words = num_words
+        size = (num_pictures, (num_words + 1) ** LENGTH + 1, 4 + num_words)
         self.table = (torch.randn(size, generator=generator) * 1.5).log_softmax(-1)
         self.attends = attends
 
@@ -34,7 +46,7 @@ class TableDecoder:
         return {"picture": pictures, "code": torch.zeros_like(pictures)}
 
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        code = state["code"] * (NUM_WORDS + 1) + (tokens - UNK).clamp(min=0)
+        code = state["code"] * (self.num_words + 1) + (tokens - UNK).clamp(min=0)
         code = code.clamp(max=self.table.shape[1] - 1)  # past the end; no caption is so long
         pictures = state["picture"]
         if len(pictures):
@@ -52,7 +64,7 @@ class TableDecoder:
     def code(self, words: Sequence[int]) -> int:
         value = 0
         for word in words:
-            value = value * (NUM_WORDS + 1) + word - UNK
+            value = value * (self.num_words + 1) + word - UNK
         return value
 
     def log_probs(self, picture: int, words: Sequence[int]) -> Tensor:
@@ -86,6 +98,12 @@ class Rules:
             and len(grams) == len(set(grams))
             and not (words and words[-1] in self.bad_endings)
         )
+
+    def constraints(self) -> list[Constraint]:
+        """The same, as the search has it: id 4 says ``w4``, and so on."""
+        names = {name: tuple(f"w{i}" for i in getattr(self, name)) for name in NAMED}
+        settings = {k: v for k, v in vars(self).items() if k not in NAMED}
+        return build_constraints(SPELLING, max_tokens=self.max_length, **settings, **names)
 
     def captions(self) -> Iterator[tuple[int, ...]]:
         """Every caption that is allowed, with its end."""

@@ -18,8 +18,9 @@ from PIL import Image
 from showtell.checkpoint import load_checkpoint
 from showtell.config import Config, DecodingConfig
 from showtell.decoding.ensemble import Ensemble
-from showtell.decoding.generate import generate, word_ids
+from showtell.decoding.generate import generate
 from showtell.decoding.hypotheses import Hypotheses, Steps
+from showtell.decoding.named_words import named_words
 from showtell.errors import CheckpointError, ConfigError, ImageError, VocabularyError
 from showtell.features.extract import encode_images
 from showtell.features.images import open_image
@@ -101,7 +102,7 @@ class Captioner:
         self.config = config
         self.runtime = runtime
         self.metrics = metrics or {}
-        word_ids(config.decoding, vocabulary)  # wrong words show now, not after an epoch
+        named_words(config.decoding, vocabulary)  # wrong words show now, not after an epoch
 
     @classmethod
     def load(
@@ -188,7 +189,7 @@ class Captioner:
         """
         if not images:
             return []
-        word_ids(decoding or self.config.decoding, self.vocabulary)  # before any work is done
+        named_words(decoding or self.config.decoding, self.vocabulary)  # before any work is done
         features = encode_images(images, self.encoder, self.runtime, grid=self.needs_regions)
         return self.caption_features(features, decoding=decoding, attention=attention, first=first)
 
@@ -202,7 +203,7 @@ class Captioner:
     ) -> list[Caption]:
         """As ``caption``, for the features of ``B`` pictures."""
         settings = decoding or self.config.decoding
-        words = word_ids(settings, self.vocabulary)
+        words = named_words(settings, self.vocabulary)
         with torch.inference_mode(), self.runtime.autocast():
             found = generate(
                 self.steps,

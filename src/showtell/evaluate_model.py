@@ -11,7 +11,7 @@ from showtell.data.fingerprint import dataset_fingerprint
 from showtell.data.records import Dataset, Record
 from showtell.data.sources import load_dataset
 from showtell.data.splits import usable_splits
-from showtell.decoding.generate import word_ids
+from showtell.decoding.named_words import named_words
 from showtell.errors import DataError
 from showtell.evaluation import evaluate_captioner
 from showtell.feature_cache import features_for
@@ -69,7 +69,7 @@ def evaluate_model(
     """
     captioner = Captioner.load(model, ensemble=ensemble, device=device, precision=precision)
     decoding = captioner.config.decoding.with_changes(decoding_changes)
-    word_ids(decoding, captioner.vocabulary)  # before the pictures are encoded
+    named_words(decoding, captioner.vocabulary)  # before the pictures are encoded
     report.note(captioner.runtime.describe())
     dataset = load_dataset(data, format=format, images=images)
     records = _records(dataset, split, captioner.metrics.get("data_fingerprint"), report)

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from tiny_decoder import VOCAB
+from tiny_decoder import SPELLING, VOCAB, Rules
 
-from showtell.decoding.constraints import Constraint, NoRepeatNgram, Required
+from showtell.decoding.constraints import Constraint, NoRepeatNgram
 from showtell.decoding.hypotheses import NEVER
 from showtell.text.vocabulary import END
 
@@ -39,7 +39,8 @@ def test_required_words_keep_room(
     words: tuple[int, ...],
     expected: set[int],
 ) -> None:
-    assert left(Required(required, max_length, bad), words) == expected
+    rules = Rules(required=required, max_length=max_length, bad_endings=bad)
+    assert left(rules.constraints()[-1], words) == expected
 
 
 @pytest.mark.parametrize(
@@ -47,4 +48,4 @@ def test_required_words_keep_room(
     [(1, (4, 5), {4, 5}), (2, (4, 5, 4), {5}), (2, (4, 5, 6), set()), (3, (4, 5, 6, 4, 5), {6})],
 )
 def test_ngrams_do_not_come_twice(size: int, words: tuple[int, ...], forbidden: set[int]) -> None:
-    assert left(NoRepeatNgram(size), words) == {END, 4, 5, 6, 7} - forbidden
+    assert left(NoRepeatNgram(size, SPELLING, 10), words) == {END, 4, 5, 6, 7} - forbidden

@@ -5,23 +5,48 @@ import torch
 from tiny_decoder import LENGTH, WORDS, TableDecoder, caption, features
 
 from showtell.config import DecodingConfig
-from showtell.decoding.generate import WordIds, generate, word_ids
+from showtell.decoding.generate import generate
+from showtell.decoding.named_words import NamedWords, named_words
 from showtell.decoding.sampling import sample
 from showtell.decoding.search import beam_search
 from showtell.decoding.top import top_entries
 from showtell.errors import ShowtellError
+from showtell.text.spelling import Spelling
 from showtell.text.vocabulary import WordVocabulary
 
+BYTES = tuple(chr(i) for i in range(256))
+PIECES = Spelling(
+    ("",) * 4 + BYTES + ("",), (False,) * 4 + (False,) * 256 + (True,), in_bytes=True
+)  # each byte goes on with a word, and one more token begins a word
 VOCABULARY = WordVocabulary({"a": 9, "dog": 5, "with": 4, "ball": 3}, 1)
 DECODER = TableDecoder(0)
 
 
-def test_words_become_ids() -> None:
+def test_words_are_looked_up() -> None:
     config = DecodingConfig(
-        forbidden_words=("Dog", "dog"), required_words=("ball",), no_bad_endings=True
+        forbidden_words=("Dog", "dog"), required_words=("ball", "A  Ball"), no_bad_endings=True
     )
-    assert word_ids(config, VOCABULARY) == WordIds((5,), (7,), (4, 6))
-    assert word_ids(DecodingConfig(), VOCABULARY) == WordIds()
+    words = named_words(config, VOCABULARY)
+    assert (words.forbidden, words.required) == (("dog",), ("ball", "a ball"))
+    assert {"a", "with"} < {*words.bad_endings}
+    assert named_words(DecodingConfig(), VOCABULARY) == NamedWords(VOCABULARY.spelling)
+
+
+def test_pieces_can_say_any_word_and_no_vocabulary_of_words_can() -> None:
+    class Pieces(WordVocabulary):
+        spelling = PIECES
+
+    config = DecodingConfig(required_words=("thé", "zebra"), forbidden_words=("café au lait",))
+    words = named_words(config, Pieces({"a": 1}, 1))
+    assert words.required == ("th\xc3\xa9", "zebra")
+    assert words.forbidden == ("caf\xc3\xa9 au lait",)
+    assert words.max_tokens(10) == 30
+    assert NamedWords(VOCABULARY.spelling).max_tokens(10) == 10
+    with pytest.raises(ShowtellError, match="thé: both in"):
+        named_words(config.with_changes({"forbidden_words": ["THÉ"]}), Pieces({"a": 1}, 1))
+    with pytest.raises(ShowtellError, match="none of at most max_length = 2 words"):
+        short = config.with_changes({"required_words": ["a b", "c d"], "max_length": 3})
+        named_words(short.with_changes({"max_length": 2}), Pieces({"a": 1}, 1))
 
 
 @pytest.mark.parametrize(
@@ -30,8 +55,9 @@ def test_words_become_ids() -> None:
         ({"required_words": ["bal"]}, "required_words: 'bal' is not among the 4 words.*'ball'"),
         ({"forbidden_words": ["zebra"]}, "forbidden_words: 'zebra' is not among"),
         ({"forbidden_words": ["<unk>"]}, "forbidden_words"),
-        ({"required_words": ["a dog"]}, "'a dog' is 2 words; give each word by itself"),
-        ({"required_words": [" "]}, "' ' is 0 words"),
+        ({"required_words": ["a bal"]}, "'bal' is not among the 4 words.*'ball'"),
+        ({"required_words": ["dog a"], "forbidden_words": ["a"]}, "has all required_words"),
+        ({"required_words": [" "]}, "' ' has no words"),
         ({"required_words": ["Dog"], "forbidden_words": ["dog"]}, "dog: both in"),
         ({"forbidden_words": ["a", "dog", "with", "ball"]}, "every word is in forbidden_words"),
         ({"no_repeat_ngram": 1, "min_length": 5}, "4 words can be said"),
@@ -44,7 +70,7 @@ def test_words_become_ids() -> None:
 )
 def test_settings_that_no_caption_can_meet(settings: dict, message: str) -> None:
     with pytest.raises(ShowtellError, match=message) as error:
-        word_ids(DecodingConfig(**settings), VOCABULARY)
+        named_words(DecodingConfig(**settings), VOCABULARY)
     assert "\n" not in str(error.value)
 
 
@@ -90,8 +116,8 @@ def test_diverse_with_one_group_is_beam() -> None:
 
 @pytest.mark.parametrize("method", ["greedy", "beam", "diverse", "sample"])
 def test_words_are_kept_to(method: str) -> None:
-    required = () if method in ("greedy", "sample") else (5,)
-    words = WordIds(forbidden=(7,), required=required, bad_endings=(4, 6))
+    required = () if method in ("greedy", "sample") else ("dog",)
+    words = NamedWords(VOCABULARY.spelling, ("ball",), required, ("a", "with"))
     config = DecodingConfig(method=method, max_length=LENGTH)
     found = generate(DECODER, features(3), config, words)
     for picture in range(3):
@@ -99,7 +125,7 @@ def test_words_are_kept_to(method: str) -> None:
         assert said
         assert 7 not in said
         assert said[-1] not in (4, 6)
-        assert {*required} <= {*said} <= {*WORDS}
+        assert {*VOCABULARY.encode_words(required)} <= {*said} <= {*WORDS}
 
 
 @pytest.mark.parametrize(("size", "num"), [(5, 5), (100, 3), (1000, 4), (3001, 20), (8857, 10)])

@@ -4,7 +4,6 @@ import pytest
 import torch
 from tiny_decoder import LENGTH, WORDS, Rules, TableDecoder, caption, enumerate_all, features
 
-from showtell.decoding.constraints import build_constraints
 from showtell.decoding.hypotheses import NEVER, Hypotheses
 from showtell.decoding.sampling import draw, sample
 from showtell.models.base import Features
@@ -12,7 +11,7 @@ from showtell.text.vocabulary import END
 
 
 def drawn(num: int = 3, *, rules: Rules = Rules(), **options: object) -> Hypotheses:  # noqa: B008
-    constraints = build_constraints(**vars(rules))
+    constraints = rules.constraints()
     return sample(
         TableDecoder(0),
         features(num),
@@ -57,7 +56,7 @@ def test_captions_come_as_often_as_they_are_probable(temperature: float) -> None
     from scipy.stats import chisquare
 
     num, decoder, rules = 20_000, TableDecoder(0), Rules(max_length=2, min_length=1)
-    constraints = build_constraints(**vars(rules))
+    constraints = rules.constraints()
     found = sample(
         decoder,
         features(1),

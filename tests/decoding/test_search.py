@@ -15,14 +15,13 @@ from tiny_decoder import (
     features,
 )
 
-from showtell.decoding.constraints import build_constraints
 from showtell.decoding.hypotheses import NEVER, Hypotheses
 from showtell.decoding.search import beam_search
 from showtell.text.vocabulary import END, PAD, START, UNK
 
 
 def search(decoder: TableDecoder, num: int, rules: Rules, **options: object) -> Hypotheses:
-    constraints = build_constraints(**vars(rules))
+    constraints = rules.constraints()
     return beam_search(
         decoder,
         features(num),
@@ -136,7 +135,7 @@ def test_a_batch_gives_what_each_picture_gives_alone(options: dict) -> None:
             features(1, picture),
             max_length=LENGTH,
             length_penalty=0.7,
-            constraints=build_constraints(**vars(rules)),
+            constraints=rules.constraints(),
             **options,
         )
         for rank in range(options["beam_size"]):

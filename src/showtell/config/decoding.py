@@ -34,9 +34,9 @@ class DecodingConfig(Section):
     no_repeat_ngram: int | None = Field(
         None, ge=1, description="no so many words in a row come twice in a caption"
     )
-    forbidden_words: tuple[str, ...] = Field((), description="words that never come out")
+    forbidden_words: tuple[str, ...] = Field((), description="words and phrases that never come")
     required_words: tuple[str, ...] = Field(
-        (), max_length=10, description="words that every caption has (beam and diverse)"
+        (), max_length=10, description="words and phrases that every caption has (beam and diverse)"
     )
     no_bad_endings: bool = Field(False, description='no caption ends in "with a" and the like')
     groups: int | None = Field(

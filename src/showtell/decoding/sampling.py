@@ -56,19 +56,19 @@ def sample(
         decoder: in eval mode.
         features: of ``B`` pictures.
         num_captions: K samples a picture, independent of each other; equal ones are kept.
-        max_length: words at most; after so many only ``<end>`` may follow.
+        max_length: tokens at most; after so many only ``<end>`` may follow.
         temperature: log-probabilities are divided by it.
         top_k: only the so many likeliest tokens are drawn.
         top_p: only the likeliest tokens that have this probability together are drawn.
         seed: the same seed gives the same captions.
         first: the first picture's number; the others follow.
         length_penalty: of the scores, by which a picture's samples are ordered.
-        constraints: of ``build_constraints`` for the same ``max_length``; by default only the
-            special words are forbidden. They act before the filters.
+        constraints: of ``build_constraints`` with ``max_tokens`` = ``max_length``; by default
+            only the special words are forbidden. They act before the filters.
         with_attention: whether to keep where the decoder looked for each token.
     """
     if constraints is None:
-        constraints = build_constraints(max_length=max_length)
+        constraints = build_constraints(max_tokens=max_length)
     device, num_pictures = features.pooled.device, features.pooled.shape[0]
     num = num_pictures * num_captions
     tokens = torch.full((num, max_length + 1), PAD, device=device)

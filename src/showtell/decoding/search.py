@@ -22,9 +22,10 @@ import torch
 from torch import Tensor
 
 from showtell.decoding.beams import Choice, Finished, Live
-from showtell.decoding.constraints import Constraint, Required, build_constraints
+from showtell.decoding.constraints import Constraint, build_constraints
 from showtell.decoding.hypotheses import ATTENTION, NEVER, Hypotheses, Steps
 from showtell.decoding.top import top_entries
+from showtell.decoding.word_rules import WordRules
 from showtell.models.base import Features, State
 from showtell.text.vocabulary import END
 
@@ -49,12 +50,12 @@ def beam_search(
         decoder: in eval mode.
         features: of ``B`` pictures.
         beam_size: of all groups together.
-        max_length: words at most; after so many only ``<end>`` may follow.
+        max_length: tokens at most; after so many only ``<end>`` may follow.
         num_captions: captions a picture, ``beam_size`` at most and by default.
         length_penalty: alpha; a finished hypothesis of n tokens (``<end>`` counted) scores
             log p / n**alpha.
-        constraints: of ``build_constraints`` for the same ``max_length``; by default only the
-            special words are forbidden.
+        constraints: of ``build_constraints`` with ``max_tokens`` = ``max_length``; by default
+            only the special words are forbidden.
         groups: into which the beam is divided evenly.
         diversity: lambda; what a word's log-probability loses, for the choice, for each
             hypothesis of an earlier group that goes on with the same word.
@@ -64,7 +65,7 @@ def beam_search(
         The captions, best first; with groups, each group's best, then each group's second, ...
     """
     if constraints is None:
-        constraints = build_constraints(max_length=max_length)
+        constraints = build_constraints(max_tokens=max_length)
     assert beam_size % groups == 0
     search = _Search(
         decoder,
@@ -93,8 +94,9 @@ class _Search:
     ) -> None:
         self.decoder, self.constraints = decoder, constraints
         self.size, self.groups, self.diversity = size, groups, diversity
-        self.required = next((c for c in constraints if isinstance(c, Required)), None)
-        self.banks = 1 + (len(self.required.ids) if self.required else 0)
+        rules = next((c for c in constraints if isinstance(c, WordRules)), None)
+        self.banks = 1 + (rules.num_required if rules else 0)
+        self.rules = rules if self.banks > 1 else None
         self.picture_state: frozenset[str] = getattr(decoder, "picture_state", frozenset())
 
     def run(
@@ -156,45 +158,45 @@ class _Search:
     def _places(self, log_probs: Tensor, prefixes: Tensor) -> Choice:
         """The continuations that can be chosen, out of (A S K, V): (A, S, P)."""
         live = self.live.log_probs
-        advancing = self._set_apart(log_probs, prefixes) if self.required else None
         # The best of all continuations are among each hypothesis's best, and no more of these
         # can lose their place to diversity than the earlier groups say words.
         shunned = self.size * self.banks * (self.groups - 1) if self.diversity else 0
         num = min(2 * self.size + shunned, log_probs.shape[1])
-        last, token = (part.view(*live.shape, num) for part in top_entries(log_probs, num))
+        parts = self._by_bank(log_probs, prefixes, num) if self.rules else ()
+        last, token = (
+            part.view(*live.shape, -1) for part in parts[:2] or top_entries(log_probs, num)
+        )
         parent = torch.arange(live[0].numel(), device=live.device).view(1, *live.shape[1:], 1)
-        parent = parent.expand(*live.shape, num)
         totals = live[..., None] + last
-        parts = [part.flatten(2) for part in (totals, token, last, parent)]
-        if advancing is not None:
-            moved = self._to_next_bank(advancing)
-            parts = [torch.cat(pair, dim=2) for pair in zip(parts, moved, strict=True)]
-        return Choice(parts[0], *parts)
+        places = [part.flatten(2) for part in (totals, token, last, parent.expand_as(token))]
+        if parts:
+            places = self._into_banks(places, parts[2])
+        return Choice(places[0], *places)
 
-    def _set_apart(self, log_probs: Tensor, prefixes: Tensor) -> Tensor:
-        """Take the required words that are missing out of (N, V): their (N, C)."""
-        assert self.required
-        missing = self.required.missing(prefixes)
-        columns = log_probs[:, self.required.ids]
-        log_probs[:, self.required.ids] = columns.masked_fill(missing, NEVER)
-        return columns.masked_fill(~missing, NEVER)
+    def _by_bank(self, log_probs: Tensor, prefixes: Tensor, num: int) -> list[Tensor]:
+        """The best of (N, V) continuations for each bank: log-probabilities, tokens, banks."""
+        assert self.rules
+        banks, movers = self.rules.banks(prefixes), self.rules.movers
+        moved = log_probs[:, movers]
+        log_probs[:, movers] = NEVER
+        found = [(moved, movers.expand_as(moved), banks.moved)]
+        if self.rules.goes_on is not None:  # these may undo what the word in progress was
+            apart = (banks.going_on != banks.now)[:, None] & self.rules.goes_on
+            last, token = top_entries(log_probs.masked_fill(~apart, NEVER), num)
+            found.append((last, token, banks.going_on[:, None].expand_as(last)))
+            log_probs = log_probs.masked_fill(apart, NEVER)
+        last, token = top_entries(log_probs, num)
+        found.append((last, token, banks.now[:, None].expand_as(last)))
+        return [torch.cat(parts, dim=1) for parts in zip(*found, strict=True)]
 
-    def _to_next_bank(self, advancing: Tensor) -> list[Tensor]:
-        """(N, C) required words -> totals, tokens, log-probabilities, parents: (A, S, K C)."""
-        assert self.required
-        live = self.live.log_probs
-        last = advancing.view(*live.shape, -1)
-        totals = live[..., None] + last
-        token = self.required.ids.expand_as(last)
-        parent = torch.arange(live[0].numel(), device=live.device).view(1, *live.shape[1:], 1)
-        # What rolls from the last bank into the first is -inf: nothing is missing there.
-        return [
-            part.flatten(2)
-            .view(len(part), self.groups, self.banks, -1)
-            .roll(1, dims=2)
-            .flatten(1, 2)
-            for part in (totals, token, last, parent.expand_as(last))
-        ]
+    def _into_banks(self, places: list[Tensor], bank: Tensor) -> list[Tensor]:
+        """(A, S, P) of hypotheses -> (A, S, M P), each bank's among all of its group."""
+        num = len(places[0])
+        all_banks = torch.arange(self.banks, device=bank.device)[:, None]
+        elsewhere = bank.view(num, self.groups, 1, -1) != all_banks  # (A, G, M, M P)
+        parts = [part.reshape(num, self.groups, 1, -1).expand_as(elsewhere) for part in places]
+        parts[0] = parts[0].masked_fill(elsewhere, NEVER)
+        return [part.flatten(1, 2) for part in parts]
 
     def _chosen(self, places: Choice) -> tuple[Choice, Choice]:
         """What ends among each slot's best K, and the best K that go on: (A, S, K) both."""
