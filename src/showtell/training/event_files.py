@@ -30,14 +30,14 @@ class EventFiles:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise MissingExtraError("train", "training.tensorboard = true") from None
-        self._writer = SummaryWriter(str(folder / FOLDER), purge_step=next_step)  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(folder / FOLDER), purge_step=next_step)
 
     def write(self, group: str, step: int, values: Mapping[str, Any]) -> None:
         """Each number of ``values`` as the scalar ``group/name``."""
         for name, value in values.items():
             if name not in NO_SCALARS and isinstance(value, int | float):
-                self._writer.add_scalar(f"{group}/{name}", value, step)  # type: ignore[no-untyped-call]
+                self._writer.add_scalar(f"{group}/{name}", value, step)
 
     def close(self) -> None:
         """Write out what is left."""
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
