@@ -15,7 +15,7 @@ from showtell.report.figures import Figure, Line, bar_figure, line_figure
 from showtell.report.reading import RunFolder, Values
 from showtell.report.words import WordUse
 
-NUM_WORDS = 20
+NUM_WORDS = 16
 # A step's figures that have a chart of their own, or are no curve.
 KNOWN = {"epoch", "step", "loss", "perplexity", "objective", "lr", "tokens", "seconds"}
 

@@ -25,6 +25,8 @@ except ImportError:
 # that can be read where a phone shows the figure at two thirds.
 WIDTH, HEIGHT, DOTS = 5.4, 3.5, 200
 FONT_SIZE = 11
+LEGEND_LETTERS = 56  # that fit beside each other
+STEPS_OF_TICKS = [1, 2, 5, 10]
 DASHES = ("-", "--", "-.", ":")
 
 
@@ -124,7 +126,7 @@ def line_figure(
                 axes.yaxis.set_minor_formatter(NullFormatter())
         else:
             axes.yaxis.set_major_formatter(FuncFormatter(_percent if percent else _plain))
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=STEPS_OF_TICKS, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(_plain))
         if whole_x:
             ends = min(line.x.min() for line in lines), max(line.x.max() for line in lines)
@@ -165,7 +167,7 @@ def bar_figure(
             )
         axes.set_yticks(range(len(labels)), labels)
         axes.set_ylim(len(labels) - 0.5, -0.5)
-        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=STEPS_OF_TICKS))
         axes.xaxis.set_major_formatter(FuncFormatter(_percent))
         _label(axes, theme, x_label, "", legend=len(series) > 1)
         axes.grid(axis="y", visible=False)
@@ -199,7 +201,10 @@ def _label(axes: Axes, theme: Theme, x_label: str, y_label: str, *, legend: bool
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     if legend:
-        axes.legend(frameon=True, facecolor=theme.paper, edgecolor=theme.grid, framealpha=0.85)
+        # Above the axes, where it hides nothing.
+        handles, names = axes.get_legend_handles_labels()
+        columns = max(1, min(len(names), LEGEND_LETTERS // (max(map(len, names)) + 6)))
+        axes.figure.legend(handles, names, loc="outside upper center", ncols=columns, frameon=False)
 
 
 def _draw(

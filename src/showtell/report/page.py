@@ -124,6 +124,11 @@ def table(
     )
 
 
+def side_by_side(tables: Iterable[str]) -> str:
+    """Tables in a row as far as there is room."""
+    return f'<div class="tables">{"".join(tables)}</div>'
+
+
 def figure(drawing: Figure) -> str:
     """A figure that follows the page from light to dark."""
     width, height = Image.open(io.BytesIO(drawing.light)).size

@@ -1,12 +1,22 @@
 """The sections of a report that come from the runs' folders alone: figures, curves, settings."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from showtell.metrics.scores import METRICS
 from showtell.report.curves import mean_speed
 from showtell.report.figures import Figure
-from showtell.report.page import Section, facts, figures, heading, notes, paragraph, table
+from showtell.report.page import (
+    Section,
+    facts,
+    figures,
+    heading,
+    notes,
+    paragraph,
+    side_by_side,
+    table,
+)
 from showtell.report.reading import RunFolder
 
 MISSING = "–"
@@ -23,29 +33,27 @@ def lead(runs: Sequence[RunFolder]) -> str:
             said
         )
     [run] = runs
-    best, kind = run.best_epoch, _setting(run, "decoder", "kind")
     shown = {
-        "decoder": kind,
-        "data": str(run.provenance.get("data", MISSING)),
-        "epochs": f"{_epochs_done(run)} of {run.num_epochs or MISSING}",
+        "decoder": _setting(run, "decoder", "kind"),
+        "encoder": _setting(run, "encoder", "name"),
+        "data": Path(str(run.provenance.get("data", MISSING))).name,
+        "epochs": _epochs_of(run),
         "steps": f"{run.log.last_step:,}",
         "time": _duration(run),
+        "tokens a second": _speed(run),
     }
-    if best:
-        shown["best epoch"] = str(best.epoch)
-        for name in ("CIDEr-D", "BLEU-4", "val_perplexity"):
-            if name in best.values:
-                shown[_title(name)] = _number(name, best.values[name])
     return facts(shown) + notes([*_state(run), *run.notes])
 
 
 def final_figures(runs: Sequence[RunFolder]) -> Section:
     """Of each run's best epoch; the best of several runs is marked."""
+    if len(runs) == 1:
+        return Section("figures", "Final figures", _best_figures(runs[0]))
     epochs = [run.best_epoch for run in runs]
     values = [epoch.values if epoch else {} for epoch in epochs]
     rows = [
         ["best epoch", *(str(epoch.epoch) if epoch else MISSING for epoch in epochs)],
-        ["epochs", *(f"{_epochs_done(run)} of {run.num_epochs or MISSING}" for run in runs)],
+        ["epochs", *map(_epochs_of, runs)],
         ["steps", *(f"{run.log.last_step:,}" for run in runs)],
         ["time", *map(_duration, runs)],
         ["speed (tokens a second)", *map(_speed, runs)],
@@ -55,9 +63,8 @@ def final_figures(runs: Sequence[RunFolder]) -> Section:
         found = [v[name] for v in values if name in v]
         if not found:
             continue
-        if len(runs) > 1:
-            top = min(found) if name in LOWER_IS_BETTER else max(found)
-            marked += [(len(rows), i + 1) for i, v in enumerate(values) if v.get(name) == top]
+        top = min(found) if name in LOWER_IS_BETTER else max(found)
+        marked += [(len(rows), i + 1) for i, v in enumerate(values) if v.get(name) == top]
         rows.append(
             [_title(name), *(_number(name, v[name]) if name in v else MISSING for v in values)]
         )
@@ -66,6 +73,15 @@ def final_figures(runs: Sequence[RunFolder]) -> Section:
     if len({run.provenance.get("data_fingerprint") for run in runs}) > 1:
         body = notes(["The runs were made on different data: their figures do not compare."]) + body
     return Section("figures", "Final figures", body)
+
+
+def _best_figures(run: RunFolder) -> str:
+    best = run.best_epoch
+    if best is None:
+        return notes(["Left out: the log holds no validation yet."])
+    about = f"On the validation pictures, after the best epoch, which is number {best.epoch}."
+    shown = {_title(n): _number(n, best.values[n]) for n in SHOWN if n in best.values}
+    return paragraph(about, soft=True) + facts(shown)
 
 
 def curves(runs: Sequence[RunFolder], drawings: Sequence[Figure]) -> Section:
@@ -88,11 +104,15 @@ def settings(runs: Sequence[RunFolder]) -> Section:
     flat = [_flat(run.settings) for run in runs]
     names = list(dict.fromkeys(name for values in flat for name in values))
     if len(runs) == 1:
-        body = (
-            table("config.toml", ["setting", "value"], _rows(names, flat), numbers=False)
-            if names
-            else paragraph("config.toml is missing.")
+        groups: dict[str, list[str]] = {}
+        for name in names:
+            groups.setdefault(name.partition(".")[0] if "." in name else "run", []).append(name)
+        body = side_by_side(
+            table(group, ["setting", "value"], _rows(members, flat), numbers=False)
+            for group, members in groups.items()
         )
+        if not names:
+            body = paragraph("Left out: config.toml is missing or cannot be read.")
         return Section("settings", "Settings", body)
     differing = [n for n in names if len({_text(values.get(n)) for values in flat}) > 1]
     head = ["setting", *(run.name for run in runs)]
@@ -116,7 +136,7 @@ def provenance(runs: Sequence[RunFolder]) -> Section:
         if not names:
             body = paragraph("Data, encoder, versions and machine are the same.")
     elif not names:
-        body = paragraph("run.json is missing.")
+        body = paragraph("Left out: run.json is missing or cannot be read.")
     if names:
         head = ["", *(run.name for run in runs)] if len(runs) > 1 else ["", "value"]
         body = table(title, head, _rows(names, flat), numbers=False)
@@ -169,6 +189,10 @@ def _state(run: RunFolder) -> list[str]:
 def _no_curves(runs: Sequence[RunFolder]) -> str:
     names = " and ".join(run.name for run in runs)
     return f"Left out: metrics.jsonl of {names} holds no step and no epoch."
+
+
+def _epochs_of(run: RunFolder) -> str:
+    return f"{_epochs_done(run)} of {run.num_epochs or MISSING}"
 
 
 def _epochs_done(run: RunFolder) -> int:

@@ -22,12 +22,13 @@ from showtell.report.page import (
     heading,
     notes,
     paragraph,
+    side_by_side,
     table,
     tiles,
 )
 from showtell.report.words import WordUse, unlike
 
-NUM_EXAMPLES = 9
+NUM_EXAMPLES = 8
 NUM_ATTENDED = 2  # of the best, and of the worst
 THUMBNAIL = (400, 300)
 MAX_REFERENCES = 5
@@ -114,16 +115,16 @@ def words(runs: Sequence[CaptionedRun]) -> tuple[Section, list[Figure]]:
 
 
 def _unlike(name: str, use: WordUse, people: WordUse) -> str:
-    more, less = unlike(use, people)
-    rows = [
-        [word, f"{use.share(word):.2%}", f"{people.share(word):.2%}", said]
-        for found, said in ((more, "more often"), (less, "less often"))
-        for word in found
-    ]
-    if not rows:
-        return ""
-    title = f"Words that {name} says more or less often than people do"
-    return table(title, ["word", "captions", "references", ""], rows)
+    head = ["word", "captions", "references"]
+    return side_by_side(
+        table(
+            f"{name} says {how} often than people",
+            head,
+            [[w, f"{use.share(w):.2%}", f"{people.share(w):.2%}"] for w in found],
+        )
+        for how, found in zip(("more", "less"), unlike(use, people), strict=True)
+        if found
+    )
 
 
 def _endings(use: WordUse) -> str:
@@ -136,7 +137,8 @@ def _about(runs: Sequence[CaptionedRun]) -> str:
     shown, split = len(first.records), first.num_in_split
     which = f"all {split:,}" if shown == split else f"{shown:,} of the {split:,}"
     scores = "; ".join(
-        f"{run.name}: CIDEr-D {run.scores.metrics['CIDEr-D']:.4f}, "
+        (f"{run.name}: " if len(runs) > 1 else "")
+        + f"CIDEr-D {run.scores.metrics['CIDEr-D']:.4f}, "
         f"bad endings {run.scores.bad_endings:.1%}"
         for run in runs
     )
