@@ -120,7 +120,7 @@ def line_figure(
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(FuncFormatter(_plain))
             top, bottom = max(line.y.max() for line in lines), min(line.y.min() for line in lines)
-            if top < 20 * bottom:  # within one decade or so a tick a decade says nothing
+            if top < 100 * bottom:  # within two decades a tick a decade says too little
                 axes.yaxis.set_minor_formatter(FuncFormatter(_minor))
             else:
                 axes.yaxis.set_minor_formatter(NullFormatter())

@@ -103,7 +103,8 @@ class RunFolder:
     @property
     def num_epochs(self) -> int | None:
         """How many epochs were asked for."""
-        asked = self.settings.get("training", {}).get("num_epochs")
+        training = self.settings.get("training")
+        asked = training.get("num_epochs") if isinstance(training, dict) else None
         return asked if isinstance(asked, int) else None
 
 
