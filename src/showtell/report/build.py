@@ -73,7 +73,8 @@ def make_report(
         sections.settings(runs),
         sections.provenance(runs),
     ]
-    title = "Run " + runs[0].name if len(runs) == 1 else " and ".join(run.name for run in runs)
+    *others, last = [run.name for run in runs]
+    title = f"Comparison of {', '.join(others)} and {last}" if others else f"Run {last}"
     footer = f"Made by showtell {__version__} from {', '.join(str(run.folder) for run in runs)}."
     write_text(target, page(title, sections.lead(runs) + notes(_lines(reasons)), parts, footer))
     left_out = {"curves": "the log holds no figures"} if not drawings else {}

@@ -44,11 +44,13 @@ class CaptionedRun:
     """A run's captions of the validation pictures, with their scores.
 
     Attributes:
+        checkpoint: ``best`` or ``last``: whose captions these are.
         data: what the pictures are of, for people.
         num_in_split: how many the split has; ``records`` may be fewer.
     """
 
     name: str
+    checkpoint: str
     data: str
     records: tuple[Record, ...]
     num_in_split: int
@@ -133,6 +135,7 @@ def caption_validation(
     )
     return CaptionedRun(
         run.name,
+        run.checkpoint_name,
         dataset.name,
         records,
         len(every),

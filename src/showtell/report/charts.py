@@ -11,7 +11,7 @@ import numpy as np
 
 from showtell.metrics.scores import METRICS
 from showtell.report.curves import smooth, speed
-from showtell.report.figures import Figure, Line, bar_figure, line_figure
+from showtell.report.figures import NEUTRAL, Figure, Line, bar_figure, line_figure
 from showtell.report.reading import RunFolder, Values
 from showtell.report.words import WordUse
 
@@ -30,14 +30,23 @@ def word_figures(people: WordUse, said: Sequence[tuple[str, WordUse]]) -> list[F
     """Word frequencies and caption lengths of the references and of each run."""
     series = [("references", people), *said]
     words = [word for word, _ in people.words.most_common(NUM_WORDS)]
-    shares = [(name, [use.share(word) for word in words]) for name, use in series]
+    shares = [
+        (name, colour, [use.share(word) for word in words])
+        for colour, (name, use) in enumerate(series, NEUTRAL)
+    ]
     frequent = ", ".join(
         f"{word} " + " / ".join(f"{use.share(word):.1%}" for _, use in series) for word in words[:8]
     )
     lengths = np.arange(0.0, 1 + max(_usual_length(use) for _, use in series))
     lines = [
-        Line(name, lengths, np.array([use.length_share(int(n)) for n in lengths]), dots=True)
-        for name, use in series
+        Line(
+            name,
+            lengths,
+            np.array([use.length_share(int(n)) for n in lengths]),
+            dots=True,
+            colour=colour,
+        )
+        for colour, (name, use) in enumerate(series, NEUTRAL)
     ]
     means = ", ".join(f"{name} {use.mean_length:.1f}" for name, use in series)
     return [

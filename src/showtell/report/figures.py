@@ -27,6 +27,7 @@ WIDTH, HEIGHT, DOTS = 5.4, 3.5, 200
 FONT_SIZE = 11
 LEGEND_LETTERS = 56  # that fit beside each other
 STEPS_OF_TICKS = [1, 2, 5, 10]
+NEUTRAL = -1
 DASHES = ("-", "--", "-.", ":")
 
 
@@ -37,7 +38,12 @@ class Theme:
     paper: str
     ink: str
     grid: str
+    neutral: str
     series: tuple[str, ...]
+
+    def colour(self, number: int) -> str:
+        """Of a line or bar; ``NEUTRAL`` is for what the others are compared with."""
+        return self.neutral if number == NEUTRAL else self.series[number % len(self.series)]
 
 
 # After Okabe and Ito (2008), made darker or lighter until each has a contrast of 3:1 and more.
@@ -45,12 +51,14 @@ LIGHT = Theme(
     "#ffffff",
     "#1f2328",
     "#d5dae0",
+    "#6e7781",
     ("#0072b2", "#c2510a", "#00805e", "#b0508a", "#8a6d00", "#5b5bd6"),
 )
 DARK = Theme(
     "#161b22",
     "#e6edf3",
     "#333b45",
+    "#9aa4af",
     ("#58b4f0", "#ff9b5e", "#3fc79a", "#e79ac6", "#e8c547", "#a5a5ff"),
 )
 
@@ -143,27 +151,27 @@ def bar_figure(
     title: str,
     alt: str,
     labels: Sequence[str],
-    series: Sequence[tuple[str, Sequence[float]]],
+    series: Sequence[tuple[str, int, Sequence[float]]],
     *,
     x_label: str,
 ) -> Figure:
     """Horizontal bars, the first label at the top; for each label one bar of every series.
 
     Args:
-        series: name and (L,) shares of each, 0 to 1.
+        series: name, number of the colour and (L,) shares of each, 0 to 1.
     """
     thickness = 0.8 / len(series)
 
     def plot(axes: Axes, theme: Theme) -> None:
-        for index, (label, shares) in enumerate(series):
+        for index, (label, colour, shares) in enumerate(series):
             places = [row - 0.4 + (index + 0.5) * thickness for row in range(len(labels))]
             axes.barh(
                 places,
                 shares,
                 thickness * 0.9,
                 label=label,
-                color=theme.series[index % len(theme.series)],
-                hatch="" if index < len(theme.series) else "//",
+                color=theme.colour(colour),
+                hatch="" if colour < len(theme.series) else "//",
             )
         axes.set_yticks(range(len(labels)), labels)
         axes.set_ylim(len(labels) - 0.5, -0.5)
@@ -177,8 +185,7 @@ def bar_figure(
 
 
 def _plot_line(axes: Axes, theme: Theme, index: int, line: Line) -> None:
-    number = index if line.colour is None else line.colour
-    colour = theme.series[number % len(theme.series)]
+    colour = theme.colour(index if line.colour is None else line.colour)
     if line.low is not None and line.high is not None:
         axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.22, linewidth=0)
     axes.plot(

@@ -28,10 +28,7 @@ PLACES = ("data_at", "images_at", "features_at")  # where things lay tells nothi
 def lead(runs: Sequence[RunFolder]) -> str:
     """What stands above everything: in one line what this is, and what must not be overlooked."""
     if len(runs) > 1:
-        said = [f"{run.name}: {note}" for run in runs for note in (*_state(run), *run.notes)]
-        return paragraph("A comparison of " + ", ".join(run.name for run in runs) + ".") + notes(
-            said
-        )
+        return notes([f"{run.name}: {n}" for run in runs for n in (*_state(run), *run.notes)])
     [run] = runs
     shown = {
         "decoder": _setting(run, "decoder", "kind"),

@@ -110,13 +110,15 @@ def words(runs: Sequence[CaptionedRun]) -> tuple[Section, list[Figure]]:
         "caption was cut short.",
         soft=True,
     )
-    body += figures(drawings) + "".join(_unlike(name, use, people) for name, use in said)
+    apart = [one for name, use in said for one in _unlike(name, use, people)]
+    body += figures(drawings) + side_by_side(apart)
     return Section("words", "Words and lengths", body), drawings
 
 
-def _unlike(name: str, use: WordUse, people: WordUse) -> str:
+def _unlike(name: str, use: WordUse, people: WordUse) -> list[str]:
+    """Tables of the words said more, and less, than by people."""
     head = ["word", "captions", "references"]
-    return side_by_side(
+    return [
         table(
             f"{name} says {how} often than people",
             head,
@@ -124,7 +126,7 @@ def _unlike(name: str, use: WordUse, people: WordUse) -> str:
         )
         for how, found in zip(("more", "less"), unlike(use, people), strict=True)
         if found
-    )
+    ]
 
 
 def _endings(use: WordUse) -> str:
@@ -136,6 +138,7 @@ def _about(runs: Sequence[CaptionedRun]) -> str:
     first = runs[0]
     shown, split = len(first.records), first.num_in_split
     which = f"all {split:,}" if shown == split else f"{shown:,} of the {split:,}"
+    checkpoints = " or ".join(sorted({run.checkpoint for run in runs}))
     scores = "; ".join(
         (f"{run.name}: " if len(runs) > 1 else "")
         + f"CIDEr-D {run.scores.metrics['CIDEr-D']:.4f}, "
@@ -143,8 +146,8 @@ def _about(runs: Sequence[CaptionedRun]) -> str:
         for run in runs
     )
     return (
-        f"By the best checkpoint on {which} validation pictures of {first.data}. {scores}. "
-        "Captions are ranked by CIDEr-D (0 to 10), among equals by ROUGE-L."
+        f"By the {checkpoints} checkpoint on {which} validation pictures of {first.data}. "
+        f"{scores}. Captions are ranked by CIDEr-D (0 to 10), among equals by ROUGE-L."
     )
 
 
