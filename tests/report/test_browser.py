@@ -34,7 +34,7 @@ def browser() -> Iterator[Any]:
 
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"], timeout=180_000
         )
         yield started
         started.close()
@@ -70,6 +70,7 @@ def _look(browser: Any, path: Path, width: int, scheme: str) -> dict[str, Any]:
     """What the browser makes of the page: measures, requests, and how bright its top is."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page = context.new_page()
+    page.set_default_timeout(180_000)  # ms; a busy machine draws slowly
     asked: list[str] = []
     page.on("request", lambda r: None if r.url.startswith("data:") else asked.append(r.url))
     page.goto(path.as_uri())

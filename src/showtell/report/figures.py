@@ -17,7 +17,7 @@ try:
     import matplotlib
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
-    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 except ImportError:
     raise MissingExtraError("train", "showtell report") from None
 
@@ -128,10 +128,8 @@ def line_figure(
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(FuncFormatter(_plain))
             top, bottom = max(line.y.max() for line in lines), min(line.y.min() for line in lines)
-            if top < 100 * bottom:  # within two decades a tick a decade says too little
-                axes.yaxis.set_minor_formatter(FuncFormatter(_minor))
-            else:
-                axes.yaxis.set_minor_formatter(NullFormatter())
+            digits = "235" if top < 100 * bottom else "25"  # as many as there is room for
+            axes.yaxis.set_minor_formatter(FuncFormatter(_only(digits)))
         else:
             axes.yaxis.set_major_formatter(FuncFormatter(_percent if percent else _plain))
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=STEPS_OF_TICKS, integer=True))
@@ -253,9 +251,13 @@ def _plain(value: float, _: int | None = None) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def _minor(value: float, _: int | None = None) -> str:
-    """Of the ticks between two powers of ten, those with room for a number."""
-    return _plain(value) if f"{value:e}"[0] in "235" else ""
+def _only(digits: str) -> Callable[[float, int | None], str]:
+    """Labels for those ticks between two powers of ten that begin with one of ``digits``."""
+
+    def label(value: float, _: int | None = None) -> str:
+        return _plain(value) if f"{value:e}"[0] in digits else ""
+
+    return label
 
 
 def _percent(value: float, _: int | None = None) -> str:
