@@ -90,6 +90,9 @@ class TrainingConfig(Section):
     )
     print_every: int = Field(100, ge=1, description="show every so-many-th step on the terminal")
     log_file: str = Field("training_log.txt", description="one line a step, in the run's folder")
+    tensorboard: bool = Field(
+        False, description="write TensorBoard's event files into tensorboard/ in the run's folder"
+    )
     patience: int | None = Field(
         None, ge=1, description="stop after so many epochs without a better CIDEr-D"
     )

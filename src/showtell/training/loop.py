@@ -122,7 +122,14 @@ class Run:
                 checkpoint is intact.
         """
         settings = self.config.training
-        with RunLog(self.folder, settings.log_file, self.log_offsets) as log, StopRequest() as stop:
+        run_log = RunLog(
+            self.folder,
+            settings.log_file,
+            self.log_offsets,
+            event_files=settings.tensorboard,
+            next_step=self.progress.step + 1,
+        )
+        with run_log as log, StopRequest() as stop:
             try:
                 while self.progress.epoch < settings.num_epochs and not self._out_of_patience():
                     self._train_epoch(log, stop)

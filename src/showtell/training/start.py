@@ -18,6 +18,7 @@ from showtell.data.sources import load_dataset
 from showtell.data.splits import usable_splits
 from showtell.errors import CheckpointError, ConfigError, ShowtellError
 from showtell.feature_cache import features_for
+from showtell.features.store import FeatureStore
 from showtell.files import write_json, write_text
 from showtell.metrics import meteor
 from showtell.models.decoders import needs_regions
@@ -87,7 +88,7 @@ def start_training(
     folder.mkdir(parents=True, exist_ok=True)
     if not resume:
         write_text(folder / CONFIG, config.to_toml())
-        write_json(folder / RUN_FILE, provenance)
+        write_json(folder / RUN_FILE, provenance | _places(dataset, images, store))
     return Run(
         config=config,
         data=prepared,
@@ -130,6 +131,16 @@ def _has_checkpoint(folder: Path) -> bool:
     except ShowtellError:
         return False
     return True
+
+
+def _places(dataset: Dataset, images: Path | None, store: FeatureStore) -> dict[str, Any]:
+    """Where things lay on this machine, for ``showtell report``; no checkpoint has it."""
+    is_path = dataset.format != "scenes"
+    return {
+        "data_at": str(Path(dataset.name).resolve()) if is_path else dataset.name,
+        "images_at": str(images.resolve()) if images else None,
+        "features_at": str(store.path.resolve()),
+    }
 
 
 def _provenance(
