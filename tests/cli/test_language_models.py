@@ -34,8 +34,8 @@ def test_a_checkpoint_needs_no_language_model_any_more(
     assert done.returncode == 1, "its 64 positions cannot hold the prefix and captions of 60 pieces"
     assert "max_caption_length = 80 and a prefix of 10 do not fit into" in done.stderr
     assert not run.exists()
-    lengths = ("-s", "decoding.max_length=40", "-s", "data.max_caption_length=50")
-    done = showtell("train", "scenes:40", "-o", run, *QUICK, *prefix_lm, *lengths)
+    prefix_lm += ("-s", "data.max_caption_length=50")
+    done = showtell("train", "scenes:40", "-o", run, *QUICK, *prefix_lm)
     assert done.returncode == 0, done.stderr
     assert "pieces of words" in done.stderr
     shutil.rmtree(lm)

@@ -34,8 +34,8 @@ def original(folder: Path, torchvision_operators: Any) -> Any:
 
 def decoder_of(folder: Path, *changes: str) -> PrefixLm:
     model = LanguageModel.open(str(folder))
-    lengths = ("data.max_caption_length=50", "decoding.max_length=50")
-    given = ["decoder.kind=prefix_lm", f"decoder.lm={folder}", *lengths, *changes]
+    given = ["decoder.kind=prefix_lm", f"decoder.lm={folder}", *changes]
+    given.append("data.max_caption_length=50")
     config = Config.load(None, given)
     config = config.with_decoder(model.sizes())
     vocab_size = len(model.vocabulary())
@@ -135,7 +135,7 @@ def test_a_language_model_brings_its_vocabulary() -> None:
     with pytest.raises(ConfigError, match="brings its own vocabulary"):
         Config.load(None, [*given, "data.subwords=200"])
     config = Config.load(None, given)
-    assert (config.data.max_caption_length, config.decoding.max_length) == (80, 60)
+    assert config.data.max_caption_length == 80
 
 
 def test_too_long_a_caption_is_one_line() -> None:

@@ -24,13 +24,7 @@ class DecodingConfig(Section):
         0.7, ge=0, description="a hypothesis scores log p / length**penalty (0: log p alone)"
     )
     min_length: int = Field(1, ge=0, description="words a caption at least")
-    max_length: int = Field(
-        30,
-        ge=1,
-        le=200,
-        description="tokens a caption at most: words, or pieces of words where the model has such; "
-        "a model of pieces has 60 by default",
-    )
+    max_length: int = Field(30, ge=1, le=200, description="words a caption at most")
     no_repeat_ngram: int | None = Field(
         None, ge=1, description="no so many words in a row come twice in a caption"
     )

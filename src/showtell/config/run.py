@@ -113,16 +113,12 @@ class Config(Section):
     @model_validator(mode="before")
     @classmethod
     def _room_for_pieces(cls, values: Any) -> Any:
-        """A caption has more pieces than words: their default limits are twice as high."""
-        parts = [values.get(key, {}) for key in ("data", "decoder", "decoding")]
-        if not all(isinstance(part, dict) for part in parts):
+        """A caption has more pieces than words: their default limit is twice as high."""
+        data, decoder = values.get("data", {}), values.get("decoder", {})
+        if not isinstance(data, dict) or not isinstance(decoder, dict):
             return values
-        data, decoder, decoding = parts
         if data.get("subwords") or decoder.get("lm"):
-            return values | {
-                "data": {"max_caption_length": 80, **data},
-                "decoding": {"max_length": 60, **decoding},
-            }
+            return values | {"data": {"max_caption_length": 80, **data}}
         return values
 
     @model_validator(mode="after")
@@ -138,15 +134,12 @@ class Config(Section):
         if not isinstance(self.decoder, PrefixLmConfig):
             return self
         room = self.decoder.num_positions - self.decoder.prefix_length - 1
-        for name, length in (
-            ("data.max_caption_length", self.data.max_caption_length),
-            ("decoding.max_length", self.decoding.max_length),
-        ):
-            if length > room:
-                raise ValueError(
-                    f"{name} = {length} and a prefix of {self.decoder.prefix_length} do not fit "
-                    f"into decoder.num_positions = {self.decoder.num_positions}; {room} would"
-                )
+        if self.data.max_caption_length > room:
+            raise ValueError(
+                f"data.max_caption_length = {self.data.max_caption_length} and a prefix of "
+                f"{self.decoder.prefix_length} do not fit into decoder.num_positions = "
+                f"{self.decoder.num_positions}; {room} would"
+            )
         return self
 
     @field_validator("decoder", mode="before")

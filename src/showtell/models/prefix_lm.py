@@ -141,6 +141,11 @@ class PrefixLm(Decoder):
         grown = _stack(presents)
         return hidden[:, 0], {**state, "keys": grown.keys, "values": grown.values}
 
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of a caption for which there are positions, ``<start>`` and ``<end>`` aside."""
+        return self.num_positions - self.prefix_length - 1
+
     def _look(self, features: Features) -> list[KeysValues]:
         """What each layer knows of the P pictures."""
         inner = torch.tanh(self.image_embedding(features.pooled))
