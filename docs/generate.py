@@ -16,6 +16,7 @@ COMMANDS = (
     ("data", "inspect"),
     ("features",),
     ("train",),
+    ("report",),
     ("evaluate",),
     ("score",),
     ("caption",),

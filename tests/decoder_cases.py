@@ -22,9 +22,13 @@ SMALL: dict[str, list[dict]] = {
         {"hidden_size": 32, "num_heads": 4, "num_layers": 2, "feedforward_size": 64},
         {"hidden_size": 24, "num_heads": 2, "num_layers": 1, "num_encoder_layers": 0},
     ],
+    "prefix_lm": [
+        {"hidden_size": 32, "num_heads": 4, "num_layers": 2, "prefix_length": 3},
+        {"hidden_size": 24, "num_heads": 2, "num_layers": 1, "prefix_length": 1},
+    ],
 }
 CASES = [(kind, options) for kind, cases in SMALL.items() for options in cases]
-ATTENDING = [case for case in CASES if case[0] != "show_tell"]
+ATTENDING = [case for case in CASES if case[0] not in ("show_tell", "prefix_lm")]
 
 
 def settings(kind: str, options: dict) -> list[str]:

@@ -12,9 +12,9 @@ from showtell.config import Config, DecodingConfig
 from showtell.errors import CheckpointError, ConfigError, ShowtellError, VocabularyError
 from showtell.models.decoders import build_decoder
 from showtell.runtime import choose_runtime
-from showtell.text.vocabulary import Vocabulary
+from showtell.text.vocabulary import WordVocabulary
 
-WORDS = Vocabulary({"a": 4, "dog": 3, "ball": 2, "on": 1}, 1)
+WORDS = WordVocabulary({"a": 4, "dog": 3, "ball": 2, "on": 1}, 1)
 
 
 def captioner(*changes: str, attends: bool = False) -> Captioner:
@@ -79,7 +79,7 @@ def test_wrong_words_show_at_once() -> None:
         captioner().caption_features(features(1), decoding=DecodingConfig(forbidden_words=("x",)))
 
 
-def checkpoint(folder: Path, seed: int, words: Vocabulary = WORDS, encoder: str = "e") -> Path:
+def checkpoint(folder: Path, seed: int, words: WordVocabulary = WORDS, encoder: str = "e") -> Path:
     torch.manual_seed(seed)
     config = Config.load(None, ["decoder.embed_size=8", "decoder.hidden_size=8"])
     decoder = build_decoder(config.decoder, vocab_size=len(words), feature_size=5)
@@ -98,7 +98,7 @@ def test_an_ensemble_of_checkpoints(tmp_path: Path) -> None:
     assert [c.text for c in same] == [c.text for c in alone]
     assert [c.log_prob for c in same] == pytest.approx([c.log_prob for c in alone])
     assert [c.log_prob for c in both] != pytest.approx([c.log_prob for c in alone])
-    other_words = checkpoint(tmp_path / "3", 1, Vocabulary({"a": 1, "cat": 1}, 1))
+    other_words = checkpoint(tmp_path / "3", 1, WordVocabulary({"a": 1, "cat": 1}, 1))
     with pytest.raises(VocabularyError, match="different vocabularies"):
         Captioner.load(one, ensemble=[other_words], **load)
     with pytest.raises(CheckpointError, match="different encoders"):

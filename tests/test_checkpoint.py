@@ -12,7 +12,7 @@ from showtell.config import Config
 from showtell.errors import CheckpointError
 from showtell.models.base import Features
 from showtell.models.decoders import build_decoder
-from showtell.text.vocabulary import Vocabulary
+from showtell.text.vocabulary import WordVocabulary
 
 
 def make(
@@ -20,7 +20,7 @@ def make(
 ) -> Checkpoint:
     torch.manual_seed(seed)
     config = Config.load(None, settings(kind, options or {"embed_size": 8}))
-    vocabulary = Vocabulary.build({"a": 3, "dog": 2})
+    vocabulary = WordVocabulary.build({"a": 3, "dog": 2})
     sizes = {"feature_size": 5, "region_size": region_size}
     decoder = build_decoder(config.decoder, vocab_size=len(vocabulary), **sizes).eval()
     return Checkpoint(decoder, vocabulary, config, {**sizes, "seed": seed})

@@ -106,7 +106,7 @@ def test_a_kind_alone_chooses_its_defaults() -> None:
     for kind in DECODER_KINDS:
         decoder = Config.load(None, [f"decoder.kind={kind}"]).decoder
         assert decoder.kind == kind
-    assert len(DECODER_KINDS) == 4
+    assert len(DECODER_KINDS) == 5
     assert Config.load(None, ["decoder.dropout=0.1"]).decoder.kind == "show_tell"
 
 
@@ -115,7 +115,7 @@ def test_an_unknown_decoder() -> None:
         Config.load(None, ["decoder.kind=updown", "seed=-1"])
     message = str(error.value)
     assert "decoder.kind: unknown decoder 'updown'. Did you mean 'up_down'?" in message
-    assert "Known: attention, show_tell, transformer, up_down" in message
+    assert "Known: attention, prefix_lm, show_tell, transformer, up_down" in message
     assert "seed = -1" in message
 
 
@@ -124,3 +124,12 @@ def test_settings_of_another_decoder() -> None:
         Config.load(None, ["decoder.kind=up_down", "decoder.cell=gru"])
     with pytest.raises(ConfigError, match=r"decoder.num_heads = 5: .*hidden_size = 384"):
         Config.load(None, ["decoder.kind=transformer", "decoder.num_heads=5"])
+
+
+def test_pieces_have_room_for_a_caption() -> None:
+    assert Config().data.max_caption_length == 40
+    assert Config.load(None, ["data.subwords=200"]).data.max_caption_length == 80
+    given = ["data.subwords=200", "data.max_caption_length=9"]
+    assert Config.load(None, given).data.max_caption_length == 9
+    with pytest.raises(ConfigError, match="data: subwords learns a vocabulary and vocab_file is"):
+        Config.load(None, ["data.subwords=200", "data.vocab_file=v.json"])

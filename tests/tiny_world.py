@@ -64,6 +64,19 @@ ATTENDING = {
 }
 
 
+def prefix_lm_config(*changes: str) -> Config:
+    """As ``tiny_config``, with a small language model."""
+    general = [setting for setting in SETTINGS if not setting.startswith("decoder.")]
+    decoder = (
+        "decoder.kind=prefix_lm",
+        "decoder.hidden_size=32",
+        "decoder.num_heads=4",
+        "decoder.num_layers=2",
+        "decoder.prefix_length=3",
+    )
+    return Config.load(None, (*general, *decoder, *changes))
+
+
 def attending_config(kind: str, *changes: str) -> Config:
     """As ``tiny_config``, with a decoder that attends."""
     general = [setting for setting in SETTINGS if not setting.startswith("decoder.")]

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import islice
+from itertools import accumulate, islice, pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -37,12 +37,13 @@ class Caption:
     Attributes:
         text: the caption.
         words: its words; ``log_probs`` has one number more, that of ending there.
-        log_probs: log-probability in nats of each word and of the end.
+        log_probs: log-probability in nats of each word (the sum over its pieces, where the
+            vocabulary has pieces of words) and of the end.
         confidence: geometric mean of these probabilities, 0 to 1.
         alternatives: the picture's other captions, the next best first, where ``num_captions``
             asks for more than one; they have none of their own.
-        attention: for each word and for the end, how much the decoder looked at each region of
-            the grid, row by row; None unless asked for.
+        attention: for each word (the mean over its pieces) and for the end, how much the decoder
+            looked at each region of the grid, row by row; None unless asked for.
 
     Where no caption meets the decoding settings, ``log_probs`` is empty, the text too, and the
     confidence is 0.
@@ -267,11 +268,25 @@ class Captioner:
         self, ids: list[int], log_probs: list[float], attention: list[list[float]] | None
     ) -> Caption:
         length = sum(index != PAD for index in ids)
-        kept = tuple(log_probs[:length])
+        parts = self.vocabulary.split(ids)
+        # The tokens of each word, and the end.
+        ends = [0, *accumulate(count for _, count in parts), length]
+        spans = list(pairwise(ends)) if length else []
+        kept = tuple(sum(log_probs[start:end]) for start, end in spans)
         return Caption(
-            text=self.vocabulary.decode(ids),
-            words=tuple(self.vocabulary.decode_words(ids)),
+            text=" ".join(word for word, _ in parts),
+            words=tuple(word for word, _ in parts),
             log_probs=kept,
-            confidence=math.exp(sum(kept) / length) if length else 0.0,
-            attention=tuple(map(tuple, attention[:length])) if attention is not None else None,
+            confidence=math.exp(sum(kept) / len(kept)) if kept else 0.0,
+            attention=_mean_rows(attention, spans) if attention is not None else None,
         )
+
+
+def _mean_rows(
+    rows: list[list[float]], spans: list[tuple[int, int]]
+) -> tuple[tuple[float, ...], ...]:
+    """The mean of the rows of each span."""
+    return tuple(
+        tuple(sum(column) / (end - start) for column in zip(*rows[start:end], strict=True))
+        for start, end in spans
+    )

@@ -24,6 +24,7 @@ from showtell.files import write_json, write_text
 from showtell.models.base import Decoder
 from showtell.models.decoders import build_decoder
 from showtell.text.vocabulary import Vocabulary
+from showtell.text.vocabulary_file import load_vocabulary
 
 MODEL, CONFIG, VOCABULARY, METRICS = (
     "model.safetensors",
@@ -93,7 +94,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     folder = find_checkpoint(Path(folder))
     try:
         config = Config.load(folder / CONFIG)
-        vocabulary = Vocabulary.load(folder / VOCABULARY)
+        vocabulary = load_vocabulary(folder / VOCABULARY)
         metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
         feature_size = int(metrics["feature_size"])
         region_size = int(metrics.get("region_size", feature_size))

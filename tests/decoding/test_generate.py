@@ -13,13 +13,13 @@ from showtell.decoding.search import beam_search
 from showtell.decoding.top import top_entries
 from showtell.errors import ShowtellError
 from showtell.text.spelling import Spelling
-from showtell.text.vocabulary import Vocabulary
+from showtell.text.vocabulary import WordVocabulary
 
 BYTES = tuple(chr(i) for i in range(256))
 PIECES = Spelling(
     ("",) * 4 + BYTES + ("",), (False,) * 4 + (False,) * 256 + (True,), in_bytes=True
 )  # each byte goes on with a word, and one more token begins a word
-VOCABULARY = Vocabulary({"a": 9, "dog": 5, "with": 4, "ball": 3}, 1)
+VOCABULARY = WordVocabulary({"a": 9, "dog": 5, "with": 4, "ball": 3}, 1)
 DECODER = TableDecoder(0)
 
 
@@ -34,7 +34,7 @@ def test_words_are_looked_up() -> None:
 
 
 def test_pieces_can_say_any_word_and_no_vocabulary_of_words_can() -> None:
-    class Pieces(Vocabulary):
+    class Pieces(WordVocabulary):
         spelling = PIECES
 
     config = DecodingConfig(required_words=("thé", "zebra"), forbidden_words=("café au lait",))

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from showtell.text.tokenizer import tokenize
-from showtell.text.vocabulary import END, PAD, START, UNK, Vocabulary
+from showtell.text.vocabulary import END, PAD, START, UNK, WordVocabulary
 from showtell.training.corpus import Corpus, TokenizedCaptions
 
 captions_strategy = st.lists(
@@ -17,7 +17,7 @@ captions_strategy = st.lists(
 
 def encode(captions: list[str], threshold: int = 1, max_length: int = 40) -> tuple:
     tokenized = TokenizedCaptions.tokenize(captions)
-    vocabulary = Vocabulary.build(tokenized.counts() or {"x": 1}, threshold)
+    vocabulary = WordVocabulary.build(tokenized.counts() or {"x": 1}, threshold)
     pictures = np.arange(len(captions))
     return vocabulary, Corpus.encode(tokenized, pictures, vocabulary, max_length)
 

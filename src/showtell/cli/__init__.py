@@ -15,6 +15,7 @@ from showtell.cli.data import features
 from showtell.cli.demo import demo
 from showtell.cli.errors import exit_code_for
 from showtell.cli.evaluate import evaluate, score
+from showtell.cli.report import report
 from showtell.cli.train import train
 
 app = typer.Typer(
@@ -45,7 +46,7 @@ def _main(
 
 app.command()(demo)
 app.add_typer(data_app, name="data")
-for command in (features, train, evaluate, score, caption):
+for command in (features, train, report, evaluate, score, caption):
     app.command()(command)
 
 

@@ -4,7 +4,7 @@ Configuration objects never reach into a class: ``build_encoder`` and ``build_de
 apart. Imports no torch, so that the command line answers at once.
 """
 
-from showtell.config.decoder import DECODER_KINDS, DecoderConfig
+from showtell.config.decoder import DECODER_KINDS, DecoderConfig, PrefixLmConfig
 from showtell.config.decoding import DecodingConfig, DecodingMethod
 from showtell.config.run import (
     Config,
@@ -24,6 +24,7 @@ __all__ = [
     "DecodingMethod",
     "EncoderConfig",
     "OptimizerConfig",
+    "PrefixLmConfig",
     "Section",
     "TrainingConfig",
 ]

@@ -1,14 +1,28 @@
-"""The settings of each decoder; a decoder's constructor takes them by the same names."""
+"""The settings of each decoder; a decoder's constructor takes them by the same names.
 
-from typing import Annotated, Literal, get_args
+All but ``lm`` of ``prefix_lm``, which says where weights come from.
+"""
 
-from pydantic import Field, ValidationInfo, field_validator
+from typing import Annotated, Literal, Self, get_args
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from showtell.config.section import Section
 
 WORD_DROPOUT: float = Field(
     0.0, ge=0, lt=1, description="share of input words replaced by <unk> in training"
 )
+
+
+FEATURE_DROPOUT: float = Field(0.0, ge=0, lt=1, description="on the picture's features")
+
+
+def divisor(num_heads: int, info: ValidationInfo) -> int:
+    """Check that the width, given before, is a multiple of the heads."""
+    hidden_size = info.data.get("hidden_size", num_heads)
+    if hidden_size % num_heads:
+        raise ValueError(f"hidden_size = {hidden_size} is no multiple of it")
+    return num_heads
 
 
 class ShowTellConfig(Section):
@@ -20,7 +34,7 @@ class ShowTellConfig(Section):
     num_layers: int = Field(1, ge=1)
     cell: Literal["lstm", "gru", "rnn"] = "lstm"
     dropout: float = Field(0.5, ge=0, lt=1)
-    feature_dropout: float = Field(0.0, ge=0, lt=1, description="on the picture's features")
+    feature_dropout: float = FEATURE_DROPOUT
     word_dropout: float = WORD_DROPOUT
 
 
@@ -32,6 +46,7 @@ class AttentionConfig(Section):
     hidden_size: int = Field(512, ge=1)
     attention_size: int = Field(256, ge=1)
     dropout: float = Field(0.5, ge=0, lt=1)
+    feature_dropout: float = FEATURE_DROPOUT
     word_dropout: float = WORD_DROPOUT
     doubly_stochastic: float = Field(
         1.0, ge=0, description="weight of the loss that asks to look everywhere once a caption"
@@ -46,6 +61,7 @@ class UpDownConfig(Section):
     hidden_size: int = Field(512, ge=1)
     attention_size: int = Field(256, ge=1)
     dropout: float = Field(0.5, ge=0, lt=1)
+    feature_dropout: float = FEATURE_DROPOUT
     word_dropout: float = WORD_DROPOUT
 
 
@@ -59,19 +75,52 @@ class TransformerConfig(Section):
     num_encoder_layers: int = Field(1, ge=0, description="over the regions")
     feedforward_size: int = Field(1024, ge=1)
     dropout: float = Field(0.3, ge=0, lt=1)
+    feature_dropout: float = FEATURE_DROPOUT
     word_dropout: float = WORD_DROPOUT
 
     @field_validator("num_heads")
     @classmethod
     def _divides(cls, num_heads: int, info: ValidationInfo) -> int:
-        hidden_size = info.data.get("hidden_size", num_heads)
-        if hidden_size % num_heads:
-            raise ValueError(f"hidden_size = {hidden_size} is no multiple of it")
-        return num_heads
+        return divisor(num_heads, info)
+
+
+class PrefixLmConfig(Section):
+    """A language model behind a prefix that says what is in the picture (Mokady et al. 2021)."""
+
+    kind: Literal["prefix_lm"] = "prefix_lm"
+    lm: str | None = Field(
+        None,
+        min_length=1,
+        description="a GPT-2 to begin with: a folder as transformers writes it, or a name on the "
+        "Hugging Face hub; default: random weights. Its sizes and vocabulary become the model's",
+    )
+    train_lm: bool = Field(
+        True, description="train the language model, too, and not its prefix alone"
+    )
+    prefix_length: int = Field(10, ge=1, description="vectors that a picture becomes")
+    num_layers: int = Field(4, ge=1)
+    hidden_size: int = Field(384, ge=2, description="a multiple of num_heads")
+    num_heads: int = Field(6, ge=1)
+    num_positions: int = Field(
+        256, ge=2, description="tokens at most, those of the prefix and <start> counted"
+    )
+    dropout: float = Field(0.1, ge=0, lt=1)
+    word_dropout: float = WORD_DROPOUT
+
+    @field_validator("num_heads")
+    @classmethod
+    def _divides(cls, num_heads: int, info: ValidationInfo) -> int:
+        return divisor(num_heads, info)
+
+    @model_validator(mode="after")
+    def _has_something_to_say(self) -> Self:
+        if not self.train_lm and self.lm is None:
+            raise ValueError("train_lm = false leaves random weights as they are; give lm a GPT-2")
+        return self
 
 
 DecoderConfig = Annotated[
-    ShowTellConfig | AttentionConfig | UpDownConfig | TransformerConfig,
+    ShowTellConfig | AttentionConfig | UpDownConfig | TransformerConfig | PrefixLmConfig,
     Field(discriminator="kind"),
 ]
 DECODER_KINDS: tuple[str, ...] = tuple(

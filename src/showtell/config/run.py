@@ -4,14 +4,14 @@ Where the original course notebook had a name for a setting, it is kept (``vocab
 ``embed_size``, ``num_epochs``, ``save_every``, ``print_every``, ``log_file``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import tomli_w
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from showtell.config.decoder import DecoderConfig, ShowTellConfig
+from showtell.config.decoder import DecoderConfig, PrefixLmConfig, ShowTellConfig
 from showtell.config.decoding import DecodingConfig
 from showtell.config.messages import describe
 from showtell.config.section import Section
@@ -26,9 +26,25 @@ class DataConfig(Section):
     vocab_file: Path | None = Field(
         None, description="use this vocabulary.json and build none from the training captions"
     )
-    max_caption_length: int = Field(
-        40, ge=1, description="a longer training caption is cut to this many words"
+    subwords: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="pieces of words to learn from the captions by byte-pair encoding, beside the "
+        "256 bytes; default: none, the vocabulary is of whole words",
     )
+    max_caption_length: int = Field(
+        40,
+        ge=1,
+        description="a longer training caption is cut to this many tokens: words, or pieces of "
+        "words, of which the default is 80",
+    )
+
+    @model_validator(mode="after")
+    def _one_vocabulary(self) -> Self:
+        if self.subwords and self.vocab_file:
+            raise ValueError("subwords learns a vocabulary and vocab_file is one; give one of them")
+        return self
 
 
 class EncoderConfig(Section):
@@ -74,6 +90,9 @@ class TrainingConfig(Section):
     )
     print_every: int = Field(100, ge=1, description="show every so-many-th step on the terminal")
     log_file: str = Field("training_log.txt", description="one line a step, in the run's folder")
+    tensorboard: bool = Field(
+        False, description="write TensorBoard's event files into tensorboard/ in the run's folder"
+    )
     patience: int | None = Field(
         None, ge=1, description="stop after so many epochs without a better CIDEr-D"
     )
@@ -90,6 +109,38 @@ class Config(Section):
     optimizer: OptimizerConfig = OptimizerConfig()
     training: TrainingConfig = TrainingConfig()
     decoding: DecodingConfig = DecodingConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _room_for_pieces(cls, values: Any) -> Any:
+        """A caption has more pieces than words: their default limit is twice as high."""
+        data, decoder = values.get("data", {}), values.get("decoder", {})
+        if not isinstance(data, dict) or not isinstance(decoder, dict):
+            return values
+        if data.get("subwords") or decoder.get("lm"):
+            return values | {"data": {"max_caption_length": 80, **data}}
+        return values
+
+    @model_validator(mode="after")
+    def _one_vocabulary(self) -> Self:
+        if getattr(self.decoder, "lm", None) and (self.data.subwords or self.data.vocab_file):
+            raise ValueError(
+                "decoder.lm brings its own vocabulary; leave out data.subwords and data.vocab_file"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _captions_fit(self) -> Self:
+        if not isinstance(self.decoder, PrefixLmConfig):
+            return self
+        room = self.decoder.num_positions - self.decoder.prefix_length - 1
+        if self.data.max_caption_length > room:
+            raise ValueError(
+                f"data.max_caption_length = {self.data.max_caption_length} and a prefix of "
+                f"{self.decoder.prefix_length} do not fit into decoder.num_positions = "
+                f"{self.decoder.num_positions}; {room} would"
+            )
+        return self
 
     @field_validator("decoder", mode="before")
     @classmethod
@@ -110,6 +161,19 @@ class Config(Section):
             return cls.model_validate(values)
         except ValidationError as error:
             raise ConfigError(describe(error, path)) from None
+
+    def with_decoder(self, changes: Mapping[str, Any]) -> Self:
+        """The same settings with some of the decoder's changed.
+
+        Raises:
+            ConfigError: they do not fit the others.
+        """
+        values = self.model_dump()
+        values["decoder"] |= changes
+        try:
+            return type(self).model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(describe(error, None)) from None
 
     def to_toml(self) -> str:
         """The whole configuration as TOML; settings that are None are left out."""

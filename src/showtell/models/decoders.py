@@ -1,12 +1,14 @@
 """The one place where a decoder's settings meet its class.
 
-A decoder's constructor has the settings of its section in ``config.py`` by their names, and the
-two sizes that come from elsewhere.
+A decoder's constructor has the settings of its section in ``config/decoder.py`` by their names, and
+the two sizes that come from elsewhere. Weights from elsewhere (``lm``) are given to a decoder when
+training starts, in ``language_model.py``.
 """
 
 from showtell.config import DecoderConfig
 from showtell.models.attention import ShowAttendTell
 from showtell.models.base import Decoder
+from showtell.models.prefix_lm import PrefixLm
 from showtell.models.show_tell import ShowTell
 from showtell.models.transformer import Transformer
 from showtell.models.up_down import UpDown
@@ -16,6 +18,7 @@ DECODERS: dict[str, type[Decoder]] = {
     "attention": ShowAttendTell,
     "up_down": UpDown,
     "transformer": Transformer,
+    "prefix_lm": PrefixLm,
 }
 
 
@@ -35,5 +38,5 @@ def build_decoder(
         region_size: D', width of its regions; default: D.
     """
     width = feature_size if region_size is None or not needs_regions(config) else region_size
-    settings = config.model_dump(exclude={"kind"})
+    settings = config.model_dump(exclude={"kind", "lm"})
     return DECODERS[config.kind](vocab_size=vocab_size, feature_size=width, **settings)

@@ -1,14 +1,17 @@
-"""Words and their ids, built with a count threshold and kept as readable JSON.
+"""Tokens and their ids: what every vocabulary does, and that of whole words.
 
-Ids: ``<pad>`` 0, ``<start>`` 1, ``<end>`` 2, ``<unk>`` 3, then the words, the most frequent
-first (ties in alphabetical order, so that the same captions always give the same ids).
+Ids: ``<pad>`` 0, ``<start>`` 1, ``<end>`` 2, ``<unk>`` 3, then the tokens. In a vocabulary of words
+these are the words, the most frequent first (ties in alphabetical order, so that the same
+captions always give the same ids). Pieces of words are in ``subwords.py``.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from showtell.errors import VocabularyError
 from showtell.files import write_text
@@ -19,17 +22,89 @@ PAD, START, END, UNK = 0, 1, 2, 3
 SPECIAL_WORDS = ("<pad>", "<start>", "<end>", "<unk>")
 
 
-class Vocabulary:
-    """A fixed list of words; text in, ids out, and back.
+class Vocabulary(ABC):
+    """A fixed list of tokens; text in, ids out, and back.
+
+    Captions are always cut into words by the one tokeniser of training and scoring; a vocabulary
+    says which ids a word has.
+
+    Attributes:
+        words: what each id says, the four special ones first.
+        unit: what its tokens are, for messages: ``words``.
+    """
+
+    words: tuple[str, ...]
+    unit: str
+
+    @property
+    @abstractmethod
+    def spelling(self) -> Spelling:
+        """How the tokens make words, for decoding."""
+
+    @abstractmethod
+    def encode_each(self, words: Sequence[str]) -> list[list[int]]:
+        """The ids of each word."""
+
+    @abstractmethod
+    def split(self, ids: Iterable[int]) -> list[tuple[str, int]]:
+        """The words up to the first ``<end>``, each with the number of its tokens.
+
+        ``<pad>`` and ``<start>`` are passed over.
+        """
+
+    @abstractmethod
+    def to_json(self) -> str:
+        """One token a line; the same for the same vocabulary."""
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def __contains__(self, word: str) -> bool:
+        """Whether the word is one token."""
+        return len([index for index in self.encode_words([word]) if index != UNK]) == 1
+
+    def encode_words(self, words: Iterable[str]) -> list[int]:
+        """Ids of words, one after the other; no start or end is added."""
+        return list(chain.from_iterable(self.encode_each(list(words))))
+
+    def encode(self, caption: str) -> list[int]:
+        """Tokenise a caption and give its ids; no start or end is added."""
+        return self.encode_words(tokenize(caption))
+
+    def decode_words(self, ids: Iterable[int]) -> list[str]:
+        """Words up to the first ``<end>``; ``<pad>`` and ``<start>`` are passed over."""
+        return [word for word, _ in self.split(ids)]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The caption that ids stand for, its words joined by spaces."""
+        return " ".join(self.decode_words(ids))
+
+    def save(self, path: Path) -> None:
+        """Write as JSON, atomically."""
+        write_text(path, self.to_json())
+
+
+def said(ids: Iterable[int]) -> Iterable[int]:
+    """The ids up to the first ``<end>`` that stand for text or for ``<unk>``."""
+    for index in ids:
+        if index == END:
+            return
+        if index not in (PAD, START):
+            yield index
+
+
+class WordVocabulary(Vocabulary):
+    """A fixed list of words; any other is ``<unk>``.
 
     Args:
         counts: each word with how often the training captions have it; the order gives the ids.
         threshold: the count below which words were left out.
 
     Attributes:
-        words: every word by its id, the four special ones first.
         counts: as given.
     """
+
+    unit = "words"
 
     def __init__(self, counts: Mapping[str, int], threshold: int) -> None:
         self.words: tuple[str, ...] = (*SPECIAL_WORDS, *counts)
@@ -61,48 +136,29 @@ class Vocabulary:
             )
         return cls(dict(kept), threshold)
 
-    def __len__(self) -> int:
-        return len(self.words)
-
     def __contains__(self, word: str) -> bool:
         return word in self._ids
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Vocabulary) and self.words == other.words
+        return isinstance(other, WordVocabulary) and self.words == other.words
 
     __hash__ = None  # type: ignore[assignment]  # equality is by content
 
     @cached_property
     def spelling(self) -> Spelling:
-        """Each id is a word."""
-        num_special, num_words = len(SPECIAL_WORDS), len(self.counts)
-        return Spelling(
-            ("",) * num_special + self.words[num_special:],
-            (False,) * num_special + (True,) * num_words,
-        )
+        """Each word by itself."""
+        num_special = len(SPECIAL_WORDS)
+        texts = ("",) * num_special + self.words[num_special:]
+        return Spelling(texts, (False,) * num_special + (True,) * (len(self) - num_special))
 
-    def encode_words(self, words: Iterable[str]) -> list[int]:
-        """Ids of words; ``<unk>`` for a word that is not here. No start or end is added."""
+    def encode_each(self, words: Sequence[str]) -> list[list[int]]:
+        """One id a word; ``<unk>`` for a word that is not here."""
         get = self._ids.get
-        return [get(word, UNK) for word in words]
+        return [[get(word, UNK)] for word in words]
 
-    def encode(self, caption: str) -> list[int]:
-        """Tokenise a caption and give its ids; no start or end is added."""
-        return self.encode_words(tokenize(caption))
-
-    def decode_words(self, ids: Iterable[int]) -> list[str]:
-        """Words up to the first ``<end>``; ``<pad>`` and ``<start>`` are passed over."""
-        words = []
-        for index in ids:
-            if index == END:
-                break
-            if index not in (PAD, START):
-                words.append(self.words[index])
-        return words
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """The caption that ids stand for, its words joined by spaces."""
-        return " ".join(self.decode_words(ids))
+    def split(self, ids: Iterable[int]) -> list[tuple[str, int]]:
+        """Each id is a word."""
+        return [(self.words[index], 1) for index in said(ids)]
 
     def to_json(self) -> str:
         """One word a line, with its count."""
@@ -114,28 +170,14 @@ class Vocabulary:
         start = json.dumps(head, indent=2)[:-2]
         return f'{start},\n  "words": {{\n{lines}\n  }}\n}}\n'
 
-    def save(self, path: Path) -> None:
-        """Write as JSON, atomically."""
-        write_text(path, self.to_json())
-
     @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what ``save`` wrote.
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """What ``to_json`` wrote, parsed.
 
         Raises:
-            VocabularyError: missing, not JSON, not a vocabulary, or for another tokeniser.
+            KeyError, TypeError, AttributeError: it was something else.
         """
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            counts, threshold = data["words"], data["threshold"]
-            if not all(isinstance(count, int) for count in counts.values()):
-                raise TypeError("a count is not a number")
-            tokenizer = data["tokenizer"]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise VocabularyError(f"{path} is not a showtell vocabulary: {error}") from None
-        if tokenizer != TOKENIZER:
-            raise VocabularyError(
-                f"{path} was made with tokeniser {tokenizer!r}, this version has {TOKENIZER!r}; "
-                "build the vocabulary again"
-            )
+        counts, threshold = data["words"], data["threshold"]
+        if not all(isinstance(count, int) for count in counts.values()):
+            raise TypeError("a count is not a number")
         return cls(counts, threshold)

@@ -1,12 +1,13 @@
 """Training captions as one flat array of ids, so that millions of them stay small.
 
-Each caption is tokenised once. Words get provisional ids in the order in which they appear; when
-all are counted, the vocabulary is built and the ids are mapped to its own. Knows nothing of
-pictures but a number for each.
+Each caption is tokenised once. Words get provisional numbers in the order in which they appear;
+when all are counted, the vocabulary is built and each number becomes the ids that it has for the
+word: one, or those of the word's pieces. Knows nothing of pictures but a number for each.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -66,11 +67,13 @@ class Corpus:
         ids: the ids of all captions, one after the other, without start and end.
         offsets: (N + 1,) where each caption begins in ``ids``.
         pictures: (N,) the picture that each caption describes.
+        num_cut: captions that were longer than allowed.
     """
 
     ids: NDArray[np.int32]
     offsets: NDArray[np.int64]
     pictures: NDArray[np.int64]
+    num_cut: int = 0
 
     @classmethod
     def encode(
@@ -80,22 +83,22 @@ class Corpus:
         vocabulary: Vocabulary,
         max_length: int,
     ) -> "Corpus":
-        """Map words to ids; captions are cut to ``max_length`` words, empty ones are left out."""
-        to_id = np.array(vocabulary.encode_words(captions.words), np.int32)
-        starts = np.cumsum(captions.lengths, dtype=np.int64) - captions.lengths
-        position = np.arange(len(captions.numbers)) - np.repeat(starts, captions.lengths)
-        ids = to_id[captions.numbers[position < max_length]] if len(to_id) else captions.numbers
-        lengths = np.minimum(captions.lengths, max_length)
-        filled = lengths > 0
-        offsets = np.concatenate([[0], np.cumsum(lengths[filled], dtype=np.int64)])
-        return cls(ids, offsets, pictures[filled])
+        """Map words to ids; captions are cut to ``max_length`` tokens, empty ones are left out."""
+        ids, lengths = _expand(captions, vocabulary)
+        starts = np.cumsum(lengths) - lengths
+        position = np.arange(len(ids)) - np.repeat(starts, lengths)
+        kept = np.minimum(lengths, max_length)
+        filled = kept > 0
+        offsets = np.concatenate([[0], np.cumsum(kept[filled])])
+        num_cut = int((lengths > kept).sum())
+        return cls(ids[position < max_length], offsets, pictures[filled], num_cut)
 
     def __len__(self) -> int:
         return len(self.pictures)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """(N,) words of each caption."""
+        """(N,) tokens of each caption."""
         return np.diff(self.offsets)
 
     def batch(self, captions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -125,3 +128,22 @@ class Corpus:
         """``batch`` as tensors on ``device``."""
         inputs, targets = self.batch(captions)
         return torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device)
+
+
+def _expand(
+    captions: TokenizedCaptions, vocabulary: Vocabulary
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The ids of all captions, one after the other, and (N,) how many each caption has.
+
+    Each word is encoded once; its ids then take the place of its number wherever that comes.
+    """
+    pieces = vocabulary.encode_each(captions.words)
+    sizes = np.array([len(ids) for ids in pieces], np.int64)
+    flat = np.array(list(chain.from_iterable(pieces)), np.int32)
+    counts = sizes[captions.numbers]
+    ends = np.cumsum(counts)
+    # Where each word's ids begin in ``flat``, less where they begin in the result.
+    shift = (np.cumsum(sizes) - sizes)[captions.numbers] - (ends - counts)
+    ids = flat[np.arange(counts.sum()) + np.repeat(shift, counts)]
+    words_before = np.concatenate([[0], np.cumsum(captions.lengths, dtype=np.int64)])
+    return ids, np.diff(np.concatenate([[0], ends])[words_before])

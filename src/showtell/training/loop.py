@@ -30,6 +30,8 @@ from showtell.errors import CheckpointError, ShowtellError
 from showtell.evaluation import load_features
 from showtell.models.base import Features
 from showtell.models.decoders import build_decoder
+from showtell.models.language_model import LanguageModel
+from showtell.models.prefix_lm import PrefixLm
 from showtell.progress import Reporter, StepReport
 from showtell.runtime import Runtime
 from showtell.training.losses import CaptionLoss, cross_entropy, perplexity
@@ -66,6 +68,7 @@ class Run:
         provenance: what is written into each checkpoint's ``metrics.json`` beside the figures;
             must have ``feature_size``, ``encoder_fingerprint`` and ``data_fingerprint``, and
             ``region_size`` where that is another than ``feature_size``.
+        language_model: whose weights the decoder begins with, for ``prefix_lm``.
         resume: go on from ``folder/last`` where there is one.
     """
 
@@ -78,6 +81,7 @@ class Run:
         runtime: Runtime,
         provenance: dict[str, Any],
         report: Reporter,
+        language_model: LanguageModel | None = None,
         resume: bool = False,
     ) -> None:
         self.config, self.data, self.folder = config, data, folder
@@ -92,6 +96,9 @@ class Run:
             feature_size=provenance["feature_size"],
             region_size=provenance.get("region_size"),
         ).to(runtime.device)
+        if language_model is not None:
+            assert isinstance(self.decoder, PrefixLm)
+            language_model.fill(self.decoder)
         self.optimizer = build_optimizer(self.decoder, config.optimizer)
         for leftover in folder.glob(".*.tmp"):  # of a process that was killed while saving
             shutil.rmtree(leftover, ignore_errors=True)
@@ -115,7 +122,14 @@ class Run:
                 checkpoint is intact.
         """
         settings = self.config.training
-        with RunLog(self.folder, settings.log_file, self.log_offsets) as log, StopRequest() as stop:
+        run_log = RunLog(
+            self.folder,
+            settings.log_file,
+            self.log_offsets,
+            event_files=settings.tensorboard,
+            next_step=self.progress.step + 1,
+        )
+        with run_log as log, StopRequest() as stop:
             try:
                 while self.progress.epoch < settings.num_epochs and not self._out_of_patience():
                     self._train_epoch(log, stop)

@@ -1,7 +1,7 @@
-"""The two logs of a run: the notebook's lines, and the same as data.
+"""The logs of a run: the notebook's lines, the same as data, and on request for TensorBoard.
 
-Both are append-only. A checkpoint remembers how long they were, and resuming cuts them back to
-that, so a step never stands there twice.
+The first two are append-only. A checkpoint remembers how long they were, and resuming cuts them
+back to that, so a step never stands there twice. TensorBoard is told to hide what is done again.
 """
 
 import json
@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import IO, Any, Self
 
+from showtell.training.event_files import EventFiles
 from showtell.training.losses import perplexity
 
 METRICS_FILE = "metrics.jsonl"
@@ -21,9 +22,20 @@ class RunLog:
         folder: the run's.
         log_file: name of the text log in it.
         offsets: bytes of each to keep, as ``offsets()`` gave them; None starts afresh.
+        event_files: whether TensorBoard's event files are written, too.
+        next_step: the first step that will be logged; for TensorBoard.
     """
 
-    def __init__(self, folder: Path, log_file: str, offsets: dict[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        log_file: str,
+        offsets: dict[str, int] | None = None,
+        *,
+        event_files: bool = False,
+        next_step: int = 1,
+    ) -> None:
+        self._events = EventFiles(folder, next_step=next_step) if event_files else None
         self._text = _open_at(folder / log_file, (offsets or {}).get("text", 0))
         self._data = _open_at(folder / METRICS_FILE, (offsets or {}).get("data", 0))
 
@@ -33,15 +45,22 @@ class RunLog:
     def __exit__(self, *_: object) -> None:
         self._text.close()
         self._data.close()
+        if self._events:
+            self._events.close()
 
     def step(self, line: str, values: dict[str, Any]) -> None:
         """One training step."""
         self._write(self._text, line)
         self._write(self._data, json.dumps(values))
+        if self._events:
+            self._events.write("train", values["step"], values)
 
     def epoch(self, values: dict[str, Any]) -> None:
-        """The validation after an epoch; only the data log has it, as the notebook had none."""
+        """The validation after an epoch; the text log has none, as the notebook had none."""
         self._write(self._data, json.dumps(values))
+        if self._events:
+            figures = {k.removeprefix("val_"): v for k, v in values["validation"].items()}
+            self._events.write("val", values["step"], figures)
 
     def offsets(self) -> dict[str, int]:
         """Bytes written so far, after making sure that they are on the disk."""

@@ -13,7 +13,9 @@ from showtell.evaluation import references_of
 from showtell.features.store import FeatureStore
 from showtell.metrics import References
 from showtell.progress import Reporter
-from showtell.text.vocabulary import Vocabulary
+from showtell.text.subwords import SubwordVocabulary
+from showtell.text.vocabulary import Vocabulary, WordVocabulary
+from showtell.text.vocabulary_file import load_vocabulary
 from showtell.training.corpus import Corpus, TokenizedCaptions
 
 TINY = 500  # pictures; a decoder trained on fewer learns them by heart
@@ -38,11 +40,20 @@ class TrainingData:
 
 
 def prepare(
-    dataset: Dataset, config: DataConfig, store: FeatureStore, report: Reporter
+    dataset: Dataset,
+    config: DataConfig,
+    store: FeatureStore,
+    report: Reporter,
+    *,
+    vocabulary: Vocabulary | None = None,
 ) -> TrainingData:
     """Build the vocabulary from the training captions and encode both splits.
 
+    Args:
+        vocabulary: where there is one already.
+
     Raises:
+        MissingExtraError: ``tokenizers`` is not installed, and the vocabulary is of pieces.
         DataError: a split has no usable picture.
         VocabularyError: ``vocab_file`` is no vocabulary, or no word reaches the threshold.
     """
@@ -54,19 +65,30 @@ def prepare(
             f"them by heart; do not expect sense on others below some thousands."
         )
     tokenized = _tokenize(train_records)
-    if config.vocab_file:
-        vocabulary = Vocabulary.load(config.vocab_file)
-    else:
-        vocabulary = Vocabulary.build(tokenized.counts(), config.vocab_threshold)
+    if vocabulary is None:
+        vocabulary = _vocabulary(config, tokenized)
     train = _encode(tokenized, train_records, store, vocabulary, config.max_caption_length)
     val = _encode(_tokenize(val_records), val_records, store, vocabulary, config.max_caption_length)
     if not len(train) or not len(val):
         raise DataError(f"{dataset.name}: no caption has a word in it")
     report.note(
         f"{len(train):,} captions of {len(train_records):,} pictures to train on, "
-        f"{len(val):,} of {len(val_records):,} to validate; {len(vocabulary):,} words"
+        f"{len(val):,} of {len(val_records):,} to validate; {len(vocabulary):,} {vocabulary.unit}"
     )
+    if train.num_cut:
+        report.note(
+            f"{train.num_cut:,} training captions are longer than data.max_caption_length = "
+            f"{config.max_caption_length} {vocabulary.unit} and are cut"
+        )
     return TrainingData(vocabulary, train, val, val_records, references_of(val_records), store)
+
+
+def _vocabulary(config: DataConfig, captions: TokenizedCaptions) -> Vocabulary:
+    if config.vocab_file:
+        return load_vocabulary(config.vocab_file)
+    if config.subwords:
+        return SubwordVocabulary.build(captions.counts(), config.subwords)
+    return WordVocabulary.build(captions.counts(), config.vocab_threshold)
 
 
 def _with_features(

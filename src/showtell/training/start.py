@@ -10,20 +10,24 @@ import PIL
 import torch
 
 from showtell import __version__
-from showtell.checkpoint import CONFIG, find_checkpoint
-from showtell.config import Config
+from showtell.checkpoint import CONFIG, VOCABULARY, find_checkpoint, recover_folder
+from showtell.config import Config, PrefixLmConfig
 from showtell.data.fingerprint import dataset_fingerprint
 from showtell.data.records import Dataset
 from showtell.data.sources import load_dataset
 from showtell.data.splits import usable_splits
 from showtell.errors import CheckpointError, ConfigError, ShowtellError
 from showtell.feature_cache import features_for
+from showtell.features.store import FeatureStore
 from showtell.files import write_json, write_text
 from showtell.metrics import meteor
 from showtell.models.decoders import needs_regions
 from showtell.models.encoders import Encoder, build_encoder
+from showtell.models.language_model import LanguageModel
 from showtell.progress import Reporter
 from showtell.runtime import Runtime, choose_runtime
+from showtell.text.vocabulary import Vocabulary
+from showtell.text.vocabulary_file import load_vocabulary
 from showtell.training.loop import Run, TrainingResult
 from showtell.training.setup import prepare
 
@@ -54,6 +58,12 @@ def start_training(
         ShowtellError: anything that the user can mend; what was written stays.
     """
     config = _settings(folder, config_file, overrides, resume)
+    vocabulary = _saved_vocabulary(folder) if resume else None
+    language_model = None
+    if vocabulary is None and isinstance(config.decoder, PrefixLmConfig) and config.decoder.lm:
+        language_model = LanguageModel.open(config.decoder.lm)
+        config = config.with_decoder(language_model.sizes())
+        vocabulary = language_model.vocabulary()
     dataset = usable_splits(load_dataset(data, format=format, images=images))
     for note in dataset.notes:
         report.note(note)
@@ -74,11 +84,11 @@ def start_training(
     )
     meteor.prepare_aloud(report.note)
     provenance = _provenance(config, dataset, encoder, runtime)
-    prepared = prepare(dataset, config.data, store, report)
+    prepared = prepare(dataset, config.data, store, report, vocabulary=vocabulary)
     folder.mkdir(parents=True, exist_ok=True)
     if not resume:
         write_text(folder / CONFIG, config.to_toml())
-        write_json(folder / RUN_FILE, provenance)
+        write_json(folder / RUN_FILE, provenance | _places(dataset, images, store))
     return Run(
         config=config,
         data=prepared,
@@ -86,6 +96,7 @@ def start_training(
         runtime=runtime,
         provenance=provenance,
         report=report,
+        language_model=language_model,
         resume=resume,
     ).run()
 
@@ -108,12 +119,28 @@ def _settings(
     return Config.load(config_file, overrides)
 
 
+def _saved_vocabulary(folder: Path) -> Vocabulary | None:
+    """Of the state to go on from: what it was made from need not be there any more."""
+    last = recover_folder(folder / "last")
+    return load_vocabulary(last / VOCABULARY) if last.exists() else None
+
+
 def _has_checkpoint(folder: Path) -> bool:
     try:
         find_checkpoint(folder)
     except ShowtellError:
         return False
     return True
+
+
+def _places(dataset: Dataset, images: Path | None, store: FeatureStore) -> dict[str, Any]:
+    """Where things lay on this machine, for ``showtell report``; no checkpoint has it."""
+    is_path = dataset.format != "scenes"
+    return {
+        "data_at": str(Path(dataset.name).resolve()) if is_path else dataset.name,
+        "images_at": str(images.resolve()) if images else None,
+        "features_at": str(store.path.resolve()),
+    }
 
 
 def _provenance(

@@ -1,0 +1,1 @@
+"""What ``showtell report`` makes: one self-contained HTML page about a run, or about several."""

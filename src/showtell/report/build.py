@@ -1,0 +1,127 @@
+"""The story of a report: read the runs, caption with them, draw, write the page and its figures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from showtell import __version__
+from showtell.errors import ShowtellError
+from showtell.files import atomic_write, write_text
+from showtell.progress import Reporter
+from showtell.report import sections, showing
+from showtell.report.captions import CaptionedRun, DataPlace, caption_validation
+from showtell.report.charts import curve_figures
+from showtell.report.figures import Figure
+from showtell.report.page import Section, notes, page, paragraph
+from showtell.report.reading import RunFolder, read_runs
+
+
+@dataclass(frozen=True)
+class ReportResult:
+    """What was written.
+
+    Attributes:
+        page: the HTML page.
+        figures: the folder beside it with every figure as PNG.
+        left_out: the sections that could not be made, each with the reason.
+    """
+
+    page: Path
+    figures: Path
+    left_out: dict[str, str]
+
+
+def make_report(
+    folders: Sequence[Path],
+    *,
+    report: Reporter,
+    output: Path | None = None,
+    place: DataPlace | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+) -> ReportResult:
+    """Write one page about a run, or one that compares several.
+
+    What the page needs and cannot have (a missing file, data that is no longer there) is left
+    out, and the page says so.
+
+    Args:
+        output: the page; by default ``report.html`` in the run's folder, or ``comparison.html``
+            in that of the first of several.
+        place: where the validation pictures are, if not where training had them.
+
+    Raises:
+        CheckpointError: a folder is no run's.
+        OSError: the page cannot be written.
+    """
+    place = place or DataPlace()
+    runs = read_runs(list(folders))
+    name = "report.html" if len(runs) == 1 else "comparison.html"
+    target = output or runs[0].folder / name
+    pictures = target.with_name(f"{target.stem}-figures")
+    pictures.mkdir(parents=True, exist_ok=True)
+    drawings = curve_figures(runs)
+    captioned, reasons = _caption(runs, place, device, precision, report)
+    shown, more = _shown(captioned, list(reasons.values()), pictures, compare=len(runs) > 1)
+    for drawing in (*drawings, *more):
+        with atomic_write(pictures / f"{drawing.name}.png", "wb") as file:
+            file.write(drawing.light)
+    parts = [
+        sections.final_figures(runs),
+        sections.curves(runs, drawings),
+        *shown,
+        sections.settings(runs),
+        sections.provenance(runs),
+    ]
+    *others, last = [run.name for run in runs]
+    title = f"Comparison of {', '.join(others)} and {last}" if others else f"Run {last}"
+    footer = f"Made by showtell {__version__} from {', '.join(str(run.folder) for run in runs)}."
+    write_text(target, page(title, sections.lead(runs) + notes(_lines(reasons)), parts, footer))
+    left_out = {"curves": "the log holds no figures"} if not drawings else {}
+    return ReportResult(target, pictures, left_out | reasons)
+
+
+def _caption(
+    runs: Sequence[RunFolder], place: DataPlace, device: str, precision: str, report: Reporter
+) -> tuple[list[CaptionedRun], dict[str, str]]:
+    """The runs' captions, and of those without any the reason why."""
+    captioned: list[CaptionedRun] = []
+    reasons: dict[str, str] = {}
+    for run in runs:
+        what = "captions and words" if len(runs) == 1 else f"captions and words of {run.name}"
+        if not place.max_pictures:
+            reasons[what] = "no pictures were asked for"
+            continue
+        try:
+            captioned.append(
+                caption_validation(run, place, device=device, precision=precision, report=report)
+            )
+        except ShowtellError as error:
+            reasons[what] = str(error)
+    return captioned, reasons
+
+
+def _shown(
+    captioned: Sequence[CaptionedRun], reasons: Sequence[str], pictures: Path, *, compare: bool
+) -> tuple[list[Section], list[Figure]]:
+    """What needs captions: examples, attention, words; where there are none, the reason."""
+    if not captioned:
+        body = notes([f"Left out: {reason}" for reason in dict.fromkeys(reasons)])
+        titles = {"captions": "Captions", "attention": "Attention", "words": "Words and lengths"}
+        kept = [key for key in titles if not (compare and key == "attention")]
+        return [Section(key, titles[key], body) for key in kept], []
+    words, drawings = showing.words(captioned)
+    if compare:
+        return [showing.differing(captioned), words], drawings
+    [run] = captioned
+    if run.captioner.needs_regions:
+        attention = showing.attention(run, pictures)
+    else:
+        kind = run.captioner.config.decoder.kind
+        why = f"Left out: decoder {kind} does not attend to regions of the picture."
+        attention = Section("attention", "Attention", paragraph(why))
+    return [showing.best_and_worst(run, pictures), attention, words], drawings
+
+
+def _lines(reasons: dict[str, str]) -> list[str]:
+    return [f"Left out: {what}: {reason}" for what, reason in reasons.items()]

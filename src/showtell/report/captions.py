@@ -1,0 +1,182 @@
+"""What a run's model says of validation pictures, and which of it is best and worst.
+
+Knows nothing of HTML or of drawing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from showtell.captioner import Caption, Captioner
+from showtell.data.fingerprint import dataset_fingerprint
+from showtell.data.records import Dataset, Record
+from showtell.data.sources import load_dataset
+from showtell.data.splits import usable_splits
+from showtell.errors import DataError, ShowtellError
+from showtell.evaluation import evaluate_captioner, load_features
+from showtell.feature_cache import features_for
+from showtell.features.store import FeatureStore
+from showtell.metrics import Scores, meteor
+from showtell.progress import Reporter
+from showtell.report.reading import RunFolder
+
+RANKED_BY = "CIDEr-D"
+
+
+@dataclass(frozen=True)
+class DataPlace:
+    """Where the validation pictures are looked for; None is where training had them.
+
+    Attributes:
+        data: path, or ``scenes``.
+        max_pictures: at most so many are captioned, spread evenly over the split.
+    """
+
+    data: str | None = None
+    format: str | None = None
+    images: Path | None = None
+    store: Path | None = None
+    max_pictures: int = 5000
+
+
+@dataclass(frozen=True)
+class CaptionedRun:
+    """A run's captions of the validation pictures, with their scores.
+
+    Attributes:
+        checkpoint: ``best`` or ``last``: whose captions these are.
+        data: what the pictures are of, for people.
+        num_in_split: how many the split has; ``records`` may be fewer.
+    """
+
+    name: str
+    checkpoint: str
+    data: str
+    records: tuple[Record, ...]
+    num_in_split: int
+    captions: dict[str, Caption]
+    scores: Scores
+    captioner: Captioner
+    store: FeatureStore
+
+    def ranked(self) -> list[Record]:
+        """The best caption's picture first; by CIDEr-D, among equals by ROUGE-L."""
+        return sorted(
+            self.records,
+            key=lambda record: (
+                -self.score(record.image_id),
+                -self.scores.per_image[record.image_id].get("ROUGE-L", 0.0),
+                record.image_id,
+            ),
+        )
+
+    def score(self, image_id: str) -> float:
+        """CIDEr-D of one picture's caption, 0 to 10."""
+        return self.scores.per_image[image_id][RANKED_BY]
+
+    def extremes(self, num: int) -> tuple[list[Record], list[Record]]:
+        """The ``num`` best and the ``num`` worst, the worst first; no picture is in both."""
+        ranked = self.ranked()
+        num_best = min(num, (len(ranked) + 1) // 2)
+        num_worst = min(num, len(ranked) - num_best)
+        return ranked[:num_best], ranked[len(ranked) - num_worst :][::-1]
+
+    def with_attention(self, records: Sequence[Record]) -> list[Caption]:
+        """Captions of ``records`` that carry where the decoder looked.
+
+        Raises:
+            ConfigError: the decoder does not attend.
+        """
+        rows = self.store.rows([record.image_id for record in records])
+        features = load_features(self.store, rows, regions=True, dtype=self.captioner.runtime.dtype)
+        return self.captioner.caption_features(features, attention=True)
+
+
+def caption_validation(
+    run: RunFolder,
+    place: DataPlace,
+    *,
+    device: str,
+    precision: str,
+    report: Reporter,
+) -> CaptionedRun:
+    """Caption the validation pictures with the run's best checkpoint, and score the captions.
+
+    Raises:
+        ShowtellError: there is no checkpoint, the data is not where it was or is no longer the
+            training's, or its pictures cannot be read.
+    """
+    captioner = Captioner.load(run.folder, device=device, precision=precision)
+    dataset = _dataset(run, place, report)
+    every = dataset.select("val")
+    step = max(1.0, len(every) / place.max_pictures)
+    chosen = [every[int(i * step)] for i in range(min(len(every), place.max_pictures))]
+    meteor.prepare_aloud(report.note)
+    settings = captioner.config
+    store = features_for(
+        dataset,
+        captioner.encoder,
+        records=[replace(record, split="val") for record in chosen],
+        views=settings.encoder.views,
+        flips=settings.encoder.flips,
+        runtime=captioner.runtime,
+        folder=_store(run, place),
+        grid=captioner.needs_regions,
+        report=report,
+    )
+    records = tuple(record for record in chosen if record.image_id not in store.failures)
+    if not records:
+        raise DataError(f"none of the {len(chosen)} pictures of {dataset.name} could be read")
+    evaluation = evaluate_captioner(
+        captioner,
+        records,
+        store,
+        progress=lambda done, total: report.progress("captioning", done, total, "pictures"),
+    )
+    return CaptionedRun(
+        run.name,
+        run.checkpoint_name,
+        dataset.name,
+        records,
+        len(every),
+        evaluation.captions,
+        evaluation.scores,
+        captioner,
+        store,
+    )
+
+
+def _dataset(run: RunFolder, place: DataPlace, report: Reporter) -> Dataset:
+    """The data, divided as for training."""
+    if place.data is not None:
+        dataset = usable_splits(load_dataset(place.data, format=place.format, images=place.images))
+        if dataset_fingerprint(dataset) != run.provenance.get("data_fingerprint"):
+            report.note(f"{place.data} is not the data that {run.name} was trained on")
+        return dataset
+    known = run.provenance
+    data = known.get("data_at") or known.get("data")
+    if not isinstance(data, str):
+        raise DataError("the run does not say where its data was: give it with --data")
+    images = place.images or (Path(known["images_at"]) if known.get("images_at") else None)
+    try:
+        dataset = usable_splits(
+            load_dataset(data, format=place.format or known.get("data_format"), images=images)
+        )
+    except ShowtellError as error:
+        raise DataError(
+            f"the data is not where training had it: {error}; give it with --data (and --images)"
+        ) from None
+    if dataset_fingerprint(dataset) != known.get("data_fingerprint"):
+        raise DataError(
+            f"{data} is no longer what the run was trained on; to caption it in any case, give "
+            "it with --data"
+        )
+    return dataset
+
+
+def _store(run: RunFolder, place: DataPlace) -> Path | None:
+    """The feature store to use; None is the default one."""
+    if place.store or place.data:
+        return place.store
+    known = run.provenance.get("features_at")
+    return Path(known) if known and Path(known).is_dir() else None

@@ -1,0 +1,226 @@
+"""Which figures a report has, and what each says in words.
+
+One run's figures show it from several sides; with several runs each is a line with its name.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from showtell.metrics.scores import METRICS
+from showtell.report.curves import smooth, speed
+from showtell.report.figures import NEUTRAL, Figure, Line, bar_figure, line_figure
+from showtell.report.reading import RunFolder, Values
+from showtell.report.words import WordUse
+
+NUM_WORDS = 16
+# A step's figures that have a chart of their own, or are no curve.
+KNOWN = {"epoch", "step", "loss", "perplexity", "objective", "lr", "tokens", "seconds"}
+
+
+def curve_figures(runs: Sequence[RunFolder]) -> list[Figure]:
+    """All that the log has; a figure without a point is left out."""
+    found = [*_loss(runs), *_perplexity(runs), *_metrics(runs), *_course(runs)]
+    return [figure for figure in found if figure is not None]
+
+
+def word_figures(people: WordUse, said: Sequence[tuple[str, WordUse]]) -> list[Figure]:
+    """Word frequencies and caption lengths of the references and of each run."""
+    series = [("references", people), *said]
+    words = [word for word, _ in people.words.most_common(NUM_WORDS)]
+    shares = [
+        (name, colour, [use.share(word) for word in words])
+        for colour, (name, use) in enumerate(series, NEUTRAL)
+    ]
+    frequent = ", ".join(
+        f"{word} " + " / ".join(f"{use.share(word):.1%}" for _, use in series) for word in words[:8]
+    )
+    lengths = np.arange(0.0, 1 + max(_usual_length(use) for _, use in series))
+    lines = [
+        Line(
+            name,
+            lengths,
+            np.array([use.length_share(int(n)) for n in lengths]),
+            dots=True,
+            colour=colour,
+        )
+        for colour, (name, use) in enumerate(series, NEUTRAL)
+    ]
+    means = ", ".join(f"{name} {use.mean_length:.1f}" for name, use in series)
+    return [
+        bar_figure(
+            "word-frequencies",
+            f"The references' {len(words)} most frequent words",
+            f"Share of all words ({' / '.join(name for name, _ in series)}): {frequent}.",
+            words,
+            shares,
+            x_label="share of all words",
+        ),
+        line_figure(
+            "caption-lengths",
+            "Caption lengths",
+            f"Share of captions by their number of words. Mean length: {means} words.",
+            lines,
+            x_label="words in a caption",
+            y_label="share of captions",
+            whole_x=True,
+            from_zero=True,
+            percent=True,
+        ),
+    ]
+
+
+def _usual_length(use: WordUse) -> int:
+    """The length of all but 0.5 % of the captions: one of 80 words would squeeze the rest."""
+    seen = 0
+    for length in sorted(use.lengths):
+        seen += use.lengths[length]
+        if seen >= 0.995 * use.num_captions:
+            return length
+    return 0
+
+
+def _loss(runs: Sequence[RunFolder]) -> list[Figure | None]:
+    if len(runs) == 1:
+        lines = [*_trained(runs, "loss", "training"), *_validated(runs, "val_loss", "validation")]
+        return [_steps("loss", "Loss", lines, "nats a token")]
+    return [
+        _steps("loss", "Training loss", _trained(runs, "loss"), "nats a token"),
+        _steps("val-loss", "Validation loss", _validated(runs, "val_loss"), "nats a token"),
+    ]
+
+
+def _perplexity(runs: Sequence[RunFolder]) -> list[Figure | None]:
+    """Of the mean loss, as training reports it: a mean of perplexities would follow its peaks."""
+
+    def raised(lines: list[Line]) -> list[Line]:
+        return [
+            replace(
+                line,
+                y=np.exp(line.y),
+                low=None if line.low is None else np.exp(line.low),
+                high=None if line.high is None else np.exp(line.high),
+            )
+            for line in lines
+        ]
+
+    if len(runs) == 1:
+        trained = raised(_trained(runs, "loss", "training"))
+        lines = [*trained, *_validated(runs, "val_perplexity", "validation")]
+        return [_steps("perplexity", "Perplexity", lines, "perplexity", log=True)]
+    trained, validated = raised(_trained(runs, "loss")), _validated(runs, "val_perplexity")
+    return [
+        _steps("perplexity", "Training perplexity", trained, "perplexity", log=True),
+        _steps("val-perplexity", "Validation perplexity", validated, "perplexity", log=True),
+    ]
+
+
+def _metrics(runs: Sequence[RunFolder]) -> list[Figure | None]:
+    def chart(name: str, title: str, lines: list[Line]) -> Figure | None:
+        if not lines:
+            return None
+        alt = _in_words(lines, "epoch")
+        return line_figure(name, title, alt, lines, x_label="epoch", y_label="score", whole_x=True)
+
+    if len(runs) == 1:
+        others = [line for m in METRICS if m != "CIDEr-D" for line in _by_epoch(runs, m, m)]
+        return [
+            chart("cider-d", "CIDEr-D", _by_epoch(runs, "CIDEr-D", "CIDEr-D")),
+            chart("metrics", "BLEU, METEOR, ROUGE-L", others),
+        ]
+    shown = [m for m in METRICS if m not in ("BLEU-1", "BLEU-2", "BLEU-3")]
+    return [chart(metric.lower(), metric, _by_epoch(runs, metric)) for metric in shown]
+
+
+def _course(runs: Sequence[RunFolder]) -> list[Figure | None]:
+    """How the training went: rate, speed, endings, and whatever else a step was logged with."""
+    rates = [_thinned(run.name, *run.log.series("lr")) for run in runs]
+    speeds = [Line(run.name, *speed(run.log)) for run in runs]
+    endings = _by_epoch(runs, "bad_endings")
+    others = sorted({name for run in runs for name in run.log.steps} - KNOWN)
+    return [
+        _steps("learning-rate", "Learning rate", rates, "learning rate", from_zero=True),
+        _steps("speed", "Speed of training", speeds, "tokens a second", from_zero=True),
+        line_figure(
+            "bad-endings",
+            "Bad endings",
+            _in_words(endings, "epoch"),
+            endings,
+            x_label="epoch",
+            y_label="share of captions",
+            whole_x=True,
+            from_zero=True,
+            percent=True,
+        )
+        if endings
+        else None,
+        *(_steps(name, name.capitalize(), _trained(runs, name), name) for name in others),
+    ]
+
+
+def _steps(
+    name: str,
+    title: str,
+    lines: Sequence[Line],
+    y_label: str,
+    *,
+    log: bool = False,
+    from_zero: bool = False,
+) -> Figure | None:
+    lines = [line for line in lines if len(line.x)]
+    if not lines:
+        return None
+    alt = _in_words(lines, "step")
+    name = re.sub(r"[^\w.-]+", "-", name)  # it names a file
+    return line_figure(
+        name, title, alt, lines, x_label="step", y_label=y_label, log=log, from_zero=from_zero
+    )
+
+
+def _trained(runs: Sequence[RunFolder], figure: str, label: str | None = None) -> list[Line]:
+    """A step's figure over the steps, smoothed; the band only where one run has the page."""
+    lines = []
+    for index, run in enumerate(runs):
+        curve = smooth(*run.log.series(figure))
+        low, high = (curve.low, curve.high) if len(runs) == 1 else (None, None)
+        lines.append(Line(label or run.name, curve.x, curve.y, low, high, colour=index))
+    return [line for line in lines if len(line.x)]
+
+
+def _validated(runs: Sequence[RunFolder], figure: str, label: str | None = None) -> list[Line]:
+    """A validation's figure over the steps."""
+    lines = []
+    for index, run in enumerate(runs):
+        epochs, values = run.log.validation(figure)
+        steps = np.array([float(epoch.step) for epoch in epochs])
+        colour = index if label is None else 1
+        lines.append(Line(label or run.name, steps, values, dots=True, colour=colour))
+    return [line for line in lines if len(line.x)]
+
+
+def _by_epoch(runs: Sequence[RunFolder], figure: str, label: str | None = None) -> list[Line]:
+    """A validation's figure over the epochs."""
+    lines = []
+    for index, run in enumerate(runs):
+        epochs, values = run.log.validation(figure)
+        numbers = np.array([float(epoch.epoch) for epoch in epochs])
+        colour = index if label is None else None
+        lines.append(Line(label or run.name, numbers, values, dots=True, colour=colour))
+    return [line for line in lines if len(line.x)]
+
+
+def _thinned(label: str, x: Values, y: Values) -> Line:
+    """Single points, not means: a rate has no noise, and its first steps matter."""
+    kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), 1000)).astype(int))
+    return Line(label, x[kept], y[kept])
+
+
+def _in_words(lines: Sequence[Line], unit: str) -> str:
+    """What a figure shows, in a sentence for each line."""
+    return " ".join(
+        f"{line.label}: from {line.y[0]:.4g} at {unit} {line.x[0]:,.0f} to {line.y[-1]:.4g} at "
+        f"{unit} {line.x[-1]:,.0f}; lowest {line.y.min():.4g}, highest {line.y.max():.4g}."
+        for line in lines
+    )

@@ -1,0 +1,200 @@
+"""Pieces of a self-contained page: text escaped, pictures inside, nothing asked of any host.
+
+Each function gives HTML that is whole in itself. Knows nothing of runs.
+"""
+
+import base64
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from PIL import Image
+
+from showtell.report.figures import WIDTH, Figure
+
+STYLE = Path(__file__).with_name("style.css")
+CSS_DOTS = 100  # of a figure's inches
+JPEG_QUALITY = 82
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page under a heading of its own."""
+
+    id: str
+    title: str
+    body: str
+
+
+def page(title: str, lead: str, sections: Sequence[Section], footer: str) -> str:
+    """The document."""
+    links = "".join(f'<li><a href="#{s.id}">{escape(s.title)}</a></li>' for s in sections)
+    bodies = "\n".join(
+        f'<section aria-labelledby="{s.id}">\n<h2 id="{s.id}">{escape(s.title)}</h2>\n{s.body}\n'
+        "</section>"
+        for s in sections
+    )
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{escape(title)}</title>
+<link rel="icon" href="data:,">
+<style>
+{STYLE.read_text(encoding="utf-8")}</style>
+</head>
+<body>
+<header>
+<h1>{escape(title)}</h1>
+{lead}
+<nav aria-label="Sections"><ul>{links}</ul></nav>
+</header>
+<main>
+{bodies}
+</main>
+<footer>{escape(footer)}</footer>
+</body>
+</html>
+"""
+
+
+def paragraph(text: str, *, soft: bool = False) -> str:
+    return f'<p class="soft">{escape(text)}</p>' if soft else f"<p>{escape(text)}</p>"
+
+
+def heading(text: str) -> str:
+    return f"<h3>{escape(text)}</h3>"
+
+
+def notes(lines: Sequence[str]) -> str:
+    """A box that is not to be overlooked; nothing where there is no line."""
+    if not lines:
+        return ""
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    return f'<div class="notes" role="note"><ul>{items}</ul></div>'
+
+
+def facts(values: Mapping[str, str]) -> str:
+    """Short figures with their names."""
+    items = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
+        for name, value in values.items()
+    )
+    return f'<dl class="facts">{items}</dl>'
+
+
+def table(
+    title: str,
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    numbers: bool = True,
+    best_row: int | None = None,
+    best_cells: Iterable[tuple[int, int]] = (),
+) -> str:
+    """A table whose rows begin with their heading.
+
+    Args:
+        numbers: whether all but the first column are figures.
+        best_row: the row to mark.
+        best_cells: (row, column) of cells to mark.
+    """
+    kind, marked = "n" if numbers else "t", set(best_cells)
+    head_kind = ' class="n"' if numbers else ""
+    first, *others = head
+    heads = f'<th scope="col">{escape(first)}</th>' + "".join(
+        f'<th scope="col"{head_kind}>{escape(name)}</th>' for name in others
+    )
+    lines = []
+    for index, (name, *cells) in enumerate(rows):
+        body = "".join(
+            f'<td class="{kind}{" best" if (index, column) in marked else ""}">{escape(cell)}</td>'
+            for column, cell in enumerate(cells, 1)
+        )
+        mark = ' class="best"' if index == best_row else ""
+        lines.append(f'<tr{mark}><th scope="row">{escape(name)}</th>{body}</tr>')
+    return (
+        f'<div class="table" tabindex="0" role="region" aria-label="{escape(title)}">'
+        f"<table><caption>{escape(title)}</caption><thead><tr>{heads}</tr></thead>"
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def side_by_side(tables: Iterable[str]) -> str:
+    """Tables in a row as far as there is room."""
+    return f'<div class="tables">{"".join(tables)}</div>'
+
+
+def figure(drawing: Figure) -> str:
+    """A figure that follows the page from light to dark."""
+    width, height = Image.open(io.BytesIO(drawing.light)).size
+    shown = round(WIDTH * CSS_DOTS)
+    return (
+        f"<figure><figcaption>{escape(drawing.title)}</figcaption><picture>"
+        f'<source media="(prefers-color-scheme: dark)" srcset="{_uri(drawing.dark, "png")}">'
+        f'<img src="{_uri(drawing.light, "png")}" alt="{escape(drawing.alt)}" '
+        f'width="{shown}" height="{round(shown * height / width)}"></picture></figure>'
+    )
+
+
+def figures(drawings: Iterable[Figure]) -> str:
+    return f'<div class="figures">{"".join(map(figure, drawings))}</div>'
+
+
+def example(
+    picture: Image.Image | None,
+    reason: str,
+    said: Sequence[tuple[str, str]],
+    references: Sequence[str],
+) -> str:
+    """A picture with captions and references.
+
+    Args:
+        picture: None where it cannot be read, for the ``reason``.
+        said: captions, each with a line about it.
+    """
+    top = (
+        f'<img src="{jpeg(picture)}" alt="Picture captioned: {escape(said[0][0])}" '
+        f'width="{picture.width}" height="{picture.height}">'
+        if picture
+        else f'<div class="missing">{escape(reason)}</div>'
+    )
+    captions = "".join(
+        f'<p class="said">{escape(text or "(no words)")}</p><p class="score">{escape(about)}</p>'
+        for text, about in said
+    )
+    items = "".join(f"<li>{escape(text)}</li>" for text in references)
+    return (
+        f'<article class="example">{top}<div class="text">{captions}'
+        f'<ul class="references" aria-label="References">{items}</ul></div></article>'
+    )
+
+
+def examples(items: Iterable[str]) -> str:
+    return f'<div class="examples">{"".join(items)}</div>'
+
+
+def tiles(items: Iterable[tuple[str, Image.Image, str]]) -> str:
+    """Small pictures in rows: caption, picture, what it shows."""
+    return '<div class="tiles">{}</div>'.format(
+        "".join(
+            f'<figure><img src="{jpeg(image)}" alt="{escape(alt)}" width="{image.width}" '
+            f'height="{image.height}"><figcaption>{escape(text)}</figcaption></figure>'
+            for text, image, alt in items
+        )
+    )
+
+
+def jpeg(image: Image.Image) -> str:
+    """A picture as a data URI."""
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=JPEG_QUALITY, optimize=True)
+    return _uri(file.getvalue(), "jpeg")
+
+
+def _uri(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"

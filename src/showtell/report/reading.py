@@ -1,0 +1,267 @@
+"""A run's folder as figures: its log as arrays, its settings, where its data was.
+
+Reads what training wrote, also while it still writes; needs no torch. Knows nothing of HTML or
+of drawing.
+"""
+
+import json
+import math
+import tomllib
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from showtell.errors import CheckpointError
+
+# The names of the files, as training and checkpoints write them.
+LOG, SETTINGS, PROVENANCE, FIGURES = "metrics.jsonl", "config.toml", "run.json", "metrics.json"
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One validation: after which epoch and step (both from 1), and what was measured."""
+
+    epoch: int
+    step: int
+    values: dict[str, float]
+
+
+@dataclass
+class Log:
+    """``metrics.jsonl``.
+
+    Attributes:
+        steps: (S,) each for every name of a step's figures; NaN where a step has none.
+        epochs: the validations, in order.
+        num_unreadable: lines that are no JSON or no figures, but for a last one without an end.
+    """
+
+    steps: dict[str, Values] = field(default_factory=dict)
+    epochs: list[Epoch] = field(default_factory=list)
+    num_unreadable: int = 0
+
+    def series(self, name: str) -> tuple[Values, Values]:
+        """The steps that have a finite figure of this name, and the figures."""
+        if name not in self.steps:
+            return np.empty(0), np.empty(0)
+        known = np.isfinite(self.steps[name])
+        return self.steps["step"][known], self.steps[name][known]
+
+    def validation(self, name: str) -> tuple[list[Epoch], Values]:
+        """The epochs whose validation has this figure, and the figures."""
+        epochs = [e for e in self.epochs if math.isfinite(e.values.get(name, math.nan))]
+        return epochs, np.array([epoch.values[name] for epoch in epochs])
+
+    @property
+    def last_step(self) -> int:
+        """The last step that was logged; 0 where there is none."""
+        return int(self.steps["step"][-1]) if self.steps else 0
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """What one run left.
+
+    Attributes:
+        name: what the page calls it.
+        settings: of ``config.toml``, by section; empty where it is missing.
+        provenance: of ``run.json``; likewise.
+        checkpoint: of the best checkpoint's ``metrics.json``, else the last one's.
+        checkpoint_name: ``best`` or ``last``; empty where there is none.
+        notes: a sentence for each thing that is missing or could not be read.
+    """
+
+    name: str
+    folder: Path
+    log: Log
+    settings: dict[str, Any]
+    provenance: dict[str, Any]
+    checkpoint: dict[str, Any]
+    checkpoint_name: str
+    notes: tuple[str, ...]
+
+    @property
+    def best_epoch(self) -> Epoch | None:
+        """The epoch whose checkpoint is ``best/``; without one, that of the highest CIDEr-D."""
+        kept = self.checkpoint.get("epoch") if self.checkpoint_name == "best" else None
+        for epoch in self.log.epochs:
+            if epoch.epoch == kept:
+                return epoch
+        return max(
+            self.log.epochs,
+            key=lambda e: (e.values.get("CIDEr-D", 0.0), -e.values.get("val_loss", math.inf)),
+            default=None,
+        )
+
+    @property
+    def num_epochs(self) -> int | None:
+        """How many epochs were asked for."""
+        training = self.settings.get("training")
+        asked = training.get("num_epochs") if isinstance(training, dict) else None
+        return asked if isinstance(asked, int) else None
+
+
+def read_runs(folders: list[Path]) -> list[RunFolder]:
+    """Read several; their names are their folders', made longer where two are the same.
+
+    Raises:
+        CheckpointError: one is no run's folder.
+    """
+    return [
+        read_run(folder, name)
+        for folder, name in zip(folders, _distinct_names(folders), strict=True)
+    ]
+
+
+def read_run(folder: Path, name: str | None = None) -> RunFolder:
+    """Read one run's folder, however far the run came.
+
+    Raises:
+        CheckpointError: there is no such folder, or it is no run's.
+    """
+    _check_is_run(folder)
+    notes: list[str] = []
+    log = _read_log(folder / LOG, notes)
+    settings = _read_mapping(folder / SETTINGS, notes)
+    provenance = _read_mapping(folder / PROVENANCE, notes)
+    found = next((n for n in ("best", "last") if (folder / n / FIGURES).is_file()), "")
+    checkpoint = _read_mapping(folder / found / FIGURES, notes) if found else {}
+    if not found:
+        notes.append("there is no checkpoint yet: neither best/ nor last/ is there")
+    return RunFolder(
+        name or folder.resolve().name,
+        folder,
+        log,
+        settings,
+        provenance,
+        checkpoint,
+        found,
+        tuple(notes),
+    )
+
+
+def _check_is_run(folder: Path) -> None:
+    advice = "give the folder that `showtell train -o` made"
+    if not folder.exists():
+        raise CheckpointError(f"no run {str(folder)!r}: {advice}")
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is a file, not a run: {advice}")
+    if (folder / LOG).is_file() or (folder / PROVENANCE).is_file():
+        return
+    if (folder / FIGURES).is_file() and (folder.resolve().parent / LOG).is_file():
+        raise CheckpointError(
+            f"{folder} is one checkpoint of a run; give the run: {folder.resolve().parent}"
+        )
+    raise CheckpointError(f"{folder} holds no run (no {LOG}, no {PROVENANCE} in it): {advice}")
+
+
+def _distinct_names(folders: list[Path]) -> list[str]:
+    """The last part of each path, or as many as tell them apart."""
+    paths = [folder.resolve() for folder in folders]
+    for length in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[-length:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    raise CheckpointError(f"the same run is given twice: {', '.join(map(str, folders))}")
+
+
+def _read_mapping(path: Path, notes: list[str]) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        value = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+        if not isinstance(value, dict):
+            raise ValueError("it holds no names with values")
+        return value
+    except FileNotFoundError:
+        notes.append(f"{path.name} is missing")
+    except (OSError, ValueError) as error:
+        notes.append(f"{path.name} cannot be read: {' '.join(str(error).split())}")
+    return {}
+
+
+def _read_log(path: Path, notes: list[str]) -> Log:
+    columns, log = _Columns(), Log()
+    try:
+        for entry in _entries(path):
+            if not _is_entry(entry):
+                log.num_unreadable += 1
+            elif isinstance(entry.get("validation"), dict):
+                epoch = Epoch(
+                    int(entry["epoch"]), int(entry["step"]), _numbers(entry["validation"])
+                )
+                log.epochs = [e for e in log.epochs if e.epoch < epoch.epoch]
+                log.epochs.append(epoch)
+            else:
+                # A step seen before was done again: what followed the first time does not count.
+                if columns.cut_from(entry["step"]):
+                    log.epochs = [e for e in log.epochs if e.step < entry["step"]]
+                columns.append(_numbers(entry))
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        reason = "is missing" if missing else f"cannot be read: {error.strerror}"
+        notes.append(f"{path.name} {reason}")
+    if log.num_unreadable:
+        notes.append(f"{log.num_unreadable:,} lines of {path.name} could not be read")
+    log.steps = columns.arrays()
+    return log
+
+
+def _entries(path: Path) -> Iterator[Any]:
+    """Each line's value, None for one that is no JSON; a last line still being written is not
+    one."""
+    with open(path, "rb") as file:
+        for line in file:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                if line.endswith(b"\n"):
+                    yield None
+
+
+def _is_entry(entry: Any) -> bool:
+    return isinstance(entry, dict) and all(
+        isinstance(entry.get(name), int | float) and math.isfinite(entry[name])
+        for name in ("epoch", "step")
+    )
+
+
+def _numbers(entry: dict[str, Any]) -> dict[str, float]:
+    return {key: float(value) for key, value in entry.items() if isinstance(value, int | float)}
+
+
+class _Columns:
+    """Rows of figures kept by column, eight bytes each, so that millions of steps stay small."""
+
+    def __init__(self) -> None:
+        self._columns: dict[str, array[float]] = {"step": array("d")}
+
+    def append(self, row: dict[str, float]) -> None:
+        num_rows = len(self._columns["step"])
+        for name in row.keys() - self._columns.keys():
+            self._columns[name] = array("d", [math.nan]) * num_rows
+        for name, column in self._columns.items():
+            column.append(row.get(name, math.nan))
+
+    def cut_from(self, step: float) -> bool:
+        """Drop the rows of ``step`` and after; whether there were any."""
+        steps = self._columns["step"]
+        keep = len(steps)
+        while keep and steps[keep - 1] >= step:
+            keep -= 1
+        if keep == len(steps):
+            return False
+        for column in self._columns.values():
+            del column[keep:]
+        return True
+
+    def arrays(self) -> dict[str, Values]:
+        if not self._columns["step"]:
+            return {}
+        return {name: np.array(column) for name, column in self._columns.items()}

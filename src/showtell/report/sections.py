@@ -1,0 +1,252 @@
+"""The sections of a report that come from the runs' folders alone: figures, curves, settings."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from showtell.metrics.scores import METRICS
+from showtell.report.curves import mean_speed
+from showtell.report.figures import Figure
+from showtell.report.page import (
+    Section,
+    facts,
+    figures,
+    heading,
+    notes,
+    paragraph,
+    side_by_side,
+    table,
+)
+from showtell.report.reading import RunFolder
+
+MISSING = "–"
+LOWER_IS_BETTER = ("val_loss", "val_perplexity", "bad_endings")
+SHOWN = ("val_loss", "val_perplexity", *METRICS, "bad_endings")
+PLACES = ("data_at", "images_at", "features_at")  # where things lay tells nothing of the run
+
+
+def lead(runs: Sequence[RunFolder]) -> str:
+    """What stands above everything: in one line what this is, and what must not be overlooked."""
+    if len(runs) > 1:
+        return notes([f"{run.name}: {n}" for run in runs for n in (*_state(run), *run.notes)])
+    [run] = runs
+    shown = {
+        "decoder": _setting(run, "decoder", "kind"),
+        "encoder": _setting(run, "encoder", "name"),
+        "data": Path(str(run.provenance.get("data", MISSING))).name,
+        "epochs": _epochs_of(run),
+        "steps": f"{run.log.last_step:,}",
+        "time": _duration(run),
+        "tokens a second": _speed(run),
+    }
+    return facts(shown) + notes([*_state(run), *run.notes])
+
+
+def final_figures(runs: Sequence[RunFolder]) -> Section:
+    """Of each run's best epoch; the best of several runs is marked."""
+    if len(runs) == 1:
+        return Section("figures", "Final figures", _best_figures(runs[0]))
+    epochs = [run.best_epoch for run in runs]
+    values = [epoch.values if epoch else {} for epoch in epochs]
+    rows = [
+        ["best epoch", *(str(epoch.epoch) if epoch else MISSING for epoch in epochs)],
+        ["epochs", *map(_epochs_of, runs)],
+        ["steps", *(f"{run.log.last_step:,}" for run in runs)],
+        ["time", *map(_duration, runs)],
+        ["speed (tokens a second)", *map(_speed, runs)],
+    ]
+    marked = []
+    for name in SHOWN:
+        found = [v[name] for v in values if name in v]
+        if not found:
+            continue
+        top = min(found) if name in LOWER_IS_BETTER else max(found)
+        marked += [(len(rows), i + 1) for i, v in enumerate(values) if v.get(name) == top]
+        rows.append(
+            [_title(name), *(_number(name, v[name]) if name in v else MISSING for v in values)]
+        )
+    title = "On the validation pictures, after the best epoch"
+    body = table(title, ["", *(run.name for run in runs)], rows, best_cells=marked)
+    if len({run.provenance.get("data_fingerprint") for run in runs}) > 1:
+        body = notes(["The runs were made on different data: their figures do not compare."]) + body
+    return Section("figures", "Final figures", body)
+
+
+def _best_figures(run: RunFolder) -> str:
+    best = run.best_epoch
+    if best is None:
+        return notes(["Left out: the log holds no validation yet."])
+    about = f"On the validation pictures, after the best epoch, which is number {best.epoch}."
+    shown = {_title(n): _number(n, best.values[n]) for n in SHOWN if n in best.values}
+    return paragraph(about, soft=True) + facts(shown)
+
+
+def curves(runs: Sequence[RunFolder], drawings: Sequence[Figure]) -> Section:
+    """All curves, and for one run the same figures epoch by epoch."""
+    if not drawings:
+        return Section("curves", "Curves", notes([_no_curves(runs)]))
+    about = paragraph(
+        "Curves over steps are means of neighbouring steps."
+        + (" The band is where 80 % of these steps lie." if len(runs) == 1 else ""),
+        soft=True,
+    )
+    body = about + figures(drawings)
+    if len(runs) == 1 and runs[0].log.epochs:
+        body += _epochs(runs[0])
+    return Section("curves", "Curves", body)
+
+
+def settings(runs: Sequence[RunFolder]) -> Section:
+    """Of one run all, of several those that differ."""
+    flat = [_flat(run.settings) for run in runs]
+    names = list(dict.fromkeys(name for values in flat for name in values))
+    if len(runs) == 1:
+        groups: dict[str, list[str]] = {}
+        for name in names:
+            groups.setdefault(name.partition(".")[0] if "." in name else "run", []).append(name)
+        body = side_by_side(
+            table(group, ["setting", "value"], _rows(members, flat), numbers=False)
+            for group, members in groups.items()
+        )
+        if not names:
+            body = paragraph("Left out: config.toml is missing or cannot be read.")
+        return Section("settings", "Settings", body)
+    differing = [n for n in names if len({_text(values.get(n)) for values in flat}) > 1]
+    head = ["setting", *(run.name for run in runs)]
+    body = (
+        table("Settings that differ", head, _rows(differing, flat), numbers=False)
+        if differing
+        else paragraph("The runs have the same settings.")
+    )
+    same = len(names) - len(differing)
+    return Section("settings", "Settings", body + paragraph(f"{same} settings are the same."))
+
+
+def provenance(runs: Sequence[RunFolder]) -> Section:
+    """Fingerprints, versions, machine: what is needed to make a run again."""
+    flat = [{k: v for k, v in _flat(run.provenance).items() if k not in PLACES} for run in runs]
+    names = list(dict.fromkeys(name for values in flat for name in values))
+    title, body = "run.json", ""
+    if len(runs) > 1:
+        title = "What differs"
+        names = [n for n in names if len({_text(values.get(n)) for values in flat}) > 1]
+        if not names:
+            body = paragraph("Data, encoder, versions and machine are the same.")
+    elif not names:
+        body = paragraph("Left out: run.json is missing or cannot be read.")
+    if names:
+        head = ["", *(run.name for run in runs)] if len(runs) > 1 else ["", "value"]
+        body = table(title, head, _rows(names, flat), numbers=False)
+    return Section("provenance", "Fingerprints", body + _checkpoints(runs))
+
+
+def _checkpoints(runs: Sequence[RunFolder]) -> str:
+    """Which checkpoint each run's captions are of, and whether it belongs to the run."""
+    rows = []
+    for run in runs:
+        found = run.checkpoint
+        fingerprints = [
+            "same" if found.get(name) == run.provenance.get(name) else _text(found.get(name))
+            for name in ("encoder_fingerprint", "data_fingerprint")
+        ]
+        position = [_text(found.get(name)) for name in ("epoch", "step")]
+        rows.append([run.name, run.checkpoint_name or MISSING, *position, *fingerprints])
+    head = ["run", "checkpoint", "epoch", "step", "encoder fingerprint", "data fingerprint"]
+    title = "The best checkpoint (metrics.json), its fingerprints beside the run's"
+    return heading("Checkpoint") + table(title, head, rows, numbers=False)
+
+
+def _epochs(run: RunFolder) -> str:
+    names = [name for name in SHOWN if any(name in e.values for e in run.log.epochs)]
+    best = run.best_epoch
+    rows = [
+        [
+            str(epoch.epoch),
+            f"{epoch.step:,}",
+            *(_number(n, epoch.values[n]) if n in epoch.values else MISSING for n in names),
+        ]
+        for epoch in run.log.epochs
+    ]
+    marked = run.log.epochs.index(best) if best else None
+    head = ["epoch", "step", *map(_title, names)]
+    title = "Validation after each epoch; the best is marked"
+    return heading("Epoch by epoch") + table(title, head, rows, best_row=marked)
+
+
+def _state(run: RunFolder) -> list[str]:
+    done = _epochs_done(run)
+    if run.num_epochs is None or done >= run.num_epochs:
+        return []
+    return [
+        f"{done} of {run.num_epochs} epochs are done: the run is still going on, was stopped, or "
+        "ran out of patience"
+    ]
+
+
+def _no_curves(runs: Sequence[RunFolder]) -> str:
+    names = " and ".join(run.name for run in runs)
+    return f"Left out: metrics.jsonl of {names} holds no step and no epoch."
+
+
+def _epochs_of(run: RunFolder) -> str:
+    return f"{_epochs_done(run)} of {run.num_epochs or MISSING}"
+
+
+def _epochs_done(run: RunFolder) -> int:
+    return run.log.epochs[-1].epoch if run.log.epochs else 0
+
+
+def _duration(run: RunFolder) -> str:
+    _, seconds = run.log.series("seconds")
+    if not len(seconds):
+        return MISSING
+    minutes, rest = divmod(round(seconds[-1]), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def _speed(run: RunFolder) -> str:
+    found = mean_speed(run.log)
+    return MISSING if found is None else f"{found:,.0f}"
+
+
+def _setting(run: RunFolder, section: str, name: str) -> str:
+    values = run.settings.get(section, {})
+    return str(values.get(name, MISSING)) if isinstance(values, dict) else MISSING
+
+
+def _title(name: str) -> str:
+    return {
+        "val_loss": "validation loss",
+        "val_perplexity": "validation perplexity",
+        "bad_endings": "bad endings",
+    }.get(name, name)
+
+
+def _number(name: str, value: float) -> str:
+    if name == "bad_endings":
+        return f"{value:.1%}"
+    return f"{value:.2f}" if name == "val_perplexity" else f"{value:.4f}"
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"a": {"b": 1}}`` as ``{"a.b": 1}``."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _rows(names: Sequence[str], columns: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    return [[name, *(_text(column.get(name)) for column in columns)] for name in names]
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return MISSING
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,181 @@
+"""The sections of a report that need the pictures: examples, attention maps, words, lengths."""
+
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from showtell.contact_sheet import Cell, save_contact_sheet
+from showtell.data.records import Record
+from showtell.errors import ImageError
+from showtell.features.images import open_image
+from showtell.report.attention import attention_tiles, is_square, save_attention_sheet
+from showtell.report.captions import CaptionedRun
+from showtell.report.charts import word_figures
+from showtell.report.figures import Figure
+from showtell.report.page import (
+    Section,
+    example,
+    examples,
+    figures,
+    heading,
+    notes,
+    paragraph,
+    side_by_side,
+    table,
+    tiles,
+)
+from showtell.report.words import WordUse, unlike
+
+NUM_EXAMPLES = 8
+NUM_ATTENDED = 2  # of the best, and of the worst
+THUMBNAIL = (400, 300)
+MAX_REFERENCES = 5
+
+
+def best_and_worst(run: CaptionedRun, folder: Path) -> Section:
+    """One run's best and worst captions, also as sheets in ``folder``."""
+    best, worst = run.extremes(NUM_EXAMPLES)
+    body = paragraph(_about([run]))
+    for name, title, records in (("best", "Best", best), ("worst", "Worst", worst)):
+        if records:
+            body += heading(f"{title} captions") + examples(_example(r, [run]) for r in records)
+            _save_sheet(folder / f"captions-{name}.png", f"{title} captions", records, run)
+    return Section("captions", "Captions", body)
+
+
+def differing(runs: Sequence[CaptionedRun]) -> Section:
+    """The pictures on which several runs' captions differ most in score."""
+    if len({tuple(r.image_id for r in run.records) for run in runs}) > 1:
+        reason = "Left out: the runs' validation pictures are not the same."
+        return Section("captions", "Captions", notes([reason]))
+
+    def spread(record: Record) -> float:
+        scores = [run.score(record.image_id) for run in runs]
+        return max(scores) - min(scores)
+
+    ranked = sorted(runs[0].records, key=lambda r: (-spread(r), r.image_id))[:NUM_EXAMPLES]
+    body = paragraph(_about(runs)) + heading("Where the runs differ most")
+    body += examples(_example(record, runs) for record in ranked)
+    return Section("captions", "Captions", body)
+
+
+def attention(run: CaptionedRun, folder: Path) -> Section:
+    """Where the decoder looked, word by word, for some of the best and worst captions."""
+    best, worst = run.extremes(NUM_ATTENDED)
+    body = paragraph(
+        "The picture as the encoder saw it. It is light where the decoder looked when it chose "
+        "the word, relative to the word's brightest place.",
+        soft=True,
+    )
+    recipe = run.captioner.encoder.preprocessing
+    records = [*best, *worst]
+    captions = run.with_attention(records)
+    for number, (record, caption) in enumerate(zip(records, captions, strict=True), 1):
+        if not caption.attention or not is_square(len(caption.attention[0])):
+            continue
+        try:
+            maps = attention_tiles(record.path, caption, recipe)
+        except ImageError as error:
+            body += notes([str(error)])
+            continue
+        kind = "best" if number <= len(best) else "worst"
+        title = f"{caption.text} ({kind}, CIDEr-D {run.score(record.image_id):.2f})"
+        save_attention_sheet(folder / f"attention-{number}.png", maps, title)
+        body += heading(title) + tiles(
+            (t.word, t.image, f"At {t.word!r} the model looked most at {t.where}") for t in maps
+        )
+    return Section("attention", "Attention", body)
+
+
+def words(runs: Sequence[CaptionedRun]) -> tuple[Section, list[Figure]]:
+    """Words, lengths and endings of the references and of each run."""
+    records = {record.image_id: record for run in runs for record in run.records}
+    people = WordUse.of(chain.from_iterable(record.captions for record in records.values()))
+    said = [(run.name, WordUse.of(c.text for c in run.captions.values())) for run in runs]
+    drawings = word_figures(people, said)
+    uses = [("references", people), *said]
+    rows = [
+        ["captions", *(f"{use.num_captions:,}" for _, use in uses)],
+        ["different captions", *(f"{use.num_distinct:,}" for _, use in uses)],
+        ["different words", *(f"{len(use.words):,}" for _, use in uses)],
+        ["mean length in words", *(f"{use.mean_length:.2f}" for _, use in uses)],
+        ["bad endings", *(f"{use.bad_endings:.1%}" for _, use in uses)],
+        ["most frequent bad endings", *(_endings(use) for _, use in uses)],
+    ]
+    body = table("Captions beside references", ["", *(name for name, _ in uses)], rows)
+    body += paragraph(
+        "A bad ending is an article, a preposition or a form of “to be” as the last word: the "
+        "caption was cut short.",
+        soft=True,
+    )
+    apart = [one for name, use in said for one in _unlike(name, use, people)]
+    body += figures(drawings) + side_by_side(apart)
+    return Section("words", "Words and lengths", body), drawings
+
+
+def _unlike(name: str, use: WordUse, people: WordUse) -> list[str]:
+    """Tables of the words said more, and less, than by people."""
+    head = ["word", "captions", "references"]
+    return [
+        table(
+            f"{name} says {how} often than people",
+            head,
+            [[w, f"{use.share(w):.2%}", f"{people.share(w):.2%}"] for w in found],
+        )
+        for how, found in zip(("more", "less"), unlike(use, people), strict=True)
+        if found
+    ]
+
+
+def _endings(use: WordUse) -> str:
+    found = use.endings.most_common(4)
+    return ", ".join(f"{word} {count:,}" for word, count in found) or "none"
+
+
+def _about(runs: Sequence[CaptionedRun]) -> str:
+    first = runs[0]
+    shown, split = len(first.records), first.num_in_split
+    which = f"all {split:,}" if shown == split else f"{shown:,} of the {split:,}"
+    checkpoints = " or ".join(sorted({run.checkpoint for run in runs}))
+    scores = "; ".join(
+        (f"{run.name}: " if len(runs) > 1 else "")
+        + f"CIDEr-D {run.scores.metrics['CIDEr-D']:.4f}, "
+        f"bad endings {run.scores.bad_endings:.1%}"
+        for run in runs
+    )
+    return (
+        f"By the {checkpoints} checkpoint on {which} validation pictures of {first.data}. "
+        f"{scores}. Captions are ranked by CIDEr-D (0 to 10), among equals by ROUGE-L."
+    )
+
+
+def _example(record: Record, runs: Sequence[CaptionedRun]) -> str:
+    picture, reason = _thumbnail(record.path)
+    said = []
+    for run in runs:
+        caption = run.captions[record.image_id]
+        name = f"{run.name}: " if len(runs) > 1 else ""
+        score = f"CIDEr-D {run.score(record.image_id):.2f}, confidence {caption.confidence:.2f}"
+        said.append((caption.text, name + score))
+    return example(picture, reason, said, record.captions[:MAX_REFERENCES])
+
+
+def _thumbnail(path: Path) -> tuple[Image.Image | None, str]:
+    try:
+        picture = open_image(path, min_side=2 * max(THUMBNAIL))
+    except ImageError as error:
+        return None, str(error)
+    inside = picture.width <= THUMBNAIL[0] and picture.height <= THUMBNAIL[1]
+    return (picture if inside else ImageOps.contain(picture, THUMBNAIL)), ""
+
+
+def _save_sheet(path: Path, title: str, records: Sequence[Record], run: CaptionedRun) -> None:
+    cells = [
+        Cell(record.path, run.captions[record.image_id].text, record.captions[:3])
+        for record in records
+        if _thumbnail(record.path)[0] is not None
+    ]
+    if cells:
+        save_contact_sheet(path, cells, columns=3, heading=f"{title} of {run.name}")

@@ -1,0 +1,83 @@
+"""What a model's captions are made of, beside what people's are: words, lengths, endings."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from showtell.text.endings import BAD_ENDINGS
+from showtell.text.tokenizer import tokenize_all
+
+
+@dataclass(frozen=True)
+class WordUse:
+    """The words of a set of captions.
+
+    Attributes:
+        words: how often each is there.
+        lengths: how many captions have so many words.
+        endings: how often each word ends a caption that should not end with it.
+        num_distinct: captions that differ from each other.
+    """
+
+    words: Counter[str]
+    lengths: Counter[int]
+    endings: Counter[str]
+    num_distinct: int
+
+    @classmethod
+    def of(cls, captions: Iterable[str]) -> "WordUse":
+        """Tokenise captions and count."""
+        tokenized = tokenize_all(list(captions))
+        return cls(
+            Counter(word for words in tokenized for word in words),
+            Counter(len(words) for words in tokenized),
+            Counter(words[-1] for words in tokenized if words and words[-1] in BAD_ENDINGS),
+            len({tuple(words) for words in tokenized}),
+        )
+
+    @property
+    def num_captions(self) -> int:
+        return sum(self.lengths.values())
+
+    @property
+    def mean_length(self) -> float:
+        """Words a caption."""
+        return self.words.total() / max(self.num_captions, 1)
+
+    @property
+    def bad_endings(self) -> float:
+        """Share of captions that end where none should."""
+        return self.endings.total() / max(self.num_captions, 1)
+
+    def share(self, word: str) -> float:
+        """Of all words, how many are this one."""
+        return self.words[word] / max(self.words.total(), 1)
+
+    def length_share(self, length: int) -> float:
+        """Of all captions, how many have this many words."""
+        return self.lengths[length] / max(self.num_captions, 1)
+
+
+def unlike(said: WordUse, people: WordUse, num: int = 10) -> tuple[list[str], list[str]]:
+    """The words that set captions most apart from people's: said more often, and less often.
+
+    Ranked by the log-likelihood ratio (Dunning 1993, section 5), which a rare word's chance
+    occurrence does not raise.
+    """
+    ranked = {word: _likelihood_ratio(word, said, people) for word in said.words | people.words}
+    more = sorted((w for w in ranked if ranked[w] > 0), key=lambda w: (-ranked[w], w))
+    less = sorted((w for w in ranked if ranked[w] < 0), key=lambda w: (ranked[w], w))
+    return more[:num], less[:num]
+
+
+def _likelihood_ratio(word: str, said: WordUse, people: WordUse) -> float:
+    """G2 of a word's counts in two texts, negative where the first has less of it."""
+    counts = said.words[word], people.words[word]
+    totals = said.words.total(), people.words.total()
+    if not all(totals):
+        return 0.0
+    expected = [total * sum(counts) / sum(totals) for total in totals]
+    pairs = zip(counts, expected, strict=True)
+    ratio = 2 * sum(count * math.log(count / e) for count, e in pairs if count)
+    return ratio if counts[0] > expected[0] else -ratio

@@ -1,0 +1,40 @@
+"""Two small real runs on the built-in pictures, that these tests share."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from cli_shell import SMALL, Shell
+
+ATTENDING = ("-s", "decoder.kind=attention", "-s", "decoder.hidden_size=32")
+
+
+@pytest.fixture(scope="session")
+def showtell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    return Shell(tmp_path_factory.mktemp("cache"))
+
+
+def _train(showtell: Shell, folder: Path, *settings: str) -> Path:
+    result = showtell("train", "scenes:40", "-o", folder, *settings)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(showtell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a decoder that attends; not to be written into."""
+    settings = (*SMALL[:6], *ATTENDING, *SMALL[10:])
+    return _train(showtell, tmp_path_factory.mktemp("runs") / "looks", *settings)
+
+
+@pytest.fixture(scope="session")
+def other(showtell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of one that does not, with another learning rate; not to be written into."""
+    settings = (*SMALL, "-s", "optimizer.lr=5e-3")
+    return _train(showtell, tmp_path_factory.mktemp("runs") / "tells", *settings)
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A copy of ``trained`` to break."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))

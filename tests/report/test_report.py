@@ -1,0 +1,240 @@
+"""The page of real runs: what is on it, what is left out, and what goes wrong."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cli_shell import Shell
+from page_parser import Page, parse_page
+from PIL import Image
+
+SECTIONS = ["figures", "curves", "captions", "attention", "words", "settings", "provenance"]
+CURVES = {"loss", "perplexity", "cider-d", "metrics", "learning-rate", "speed", "bad-endings"}
+CHARTS = CURVES | {"word-frequencies", "caption-lengths"}
+SHEETS = {"captions-best", "captions-worst", *(f"attention-{number}" for number in range(1, 5))}
+LINE = re.compile(r"the page is (.+); its figures are in (.+)\n")
+
+
+def make(showtell: Shell, *arguments: str | Path) -> tuple[Page, dict[str, bytes]]:
+    """Run ``showtell report``: the page, and the figures beside it by name."""
+    result = showtell("report", *arguments)
+    assert result.returncode == 0, result.stderr
+    page, folder = LINE.fullmatch(result.stdout).groups()
+    files = {path.stem: path.read_bytes() for path in Path(folder).glob("*.png")}
+    assert len(files) == len(list(Path(folder).iterdir()))
+    return parse_page(Path(page)), files
+
+
+def assert_self_contained(page: Page) -> None:
+    for tag, name, value in page.attributes:
+        if name in ("src", "srcset", "href"):
+            assert value.startswith(("data:", "#")), (tag, name, value[:80])
+        assert "url(" not in value
+    assert all(image["alt"] and image["width"] and image["height"] for image in page.images)
+    assert page.num_tables == page.num_captions > 0
+    assert [level for level, _ in page.headings].count("h1") == 1
+
+
+@pytest.fixture(scope="module")
+def made(
+    showtell: Shell, trained: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Page, dict[str, bytes]]:
+    return make(showtell, trained, "-o", tmp_path_factory.mktemp("out") / "new" / "page.html")
+
+
+def test_a_page_has_all_sections_and_asks_nothing_of_anyone(
+    made: tuple[Page, dict[str, bytes]],
+) -> None:
+    page, _ = made
+    assert page.sections == SECTIONS
+    assert_self_contained(page)
+    assert "Left out" not in page.text
+    for word in ("Best captions", "Worst captions", "CIDEr-D", "bad endings", "optimizer.lr"):
+        assert word in page.words
+    assert re.search(r"\b[0-9a-f]{64}\b", page.text), "the data's fingerprint"
+
+
+def test_every_figure_is_in_the_page_and_a_png_beside_it(
+    made: tuple[Page, dict[str, bytes]], tmp_path: Path
+) -> None:
+    page, files = made
+    assert set(files) == CHARTS | SHEETS
+    assert page.pngs() == {files[name] for name in CHARTS}
+    assert len(page.dark) == len(CHARTS)
+    for name, data in files.items():
+        path = tmp_path / f"{name}.png"
+        path.write_bytes(data)
+        with Image.open(path) as image:
+            image.load()
+            assert image.format == "PNG"
+            assert len(image.convert("L").getcolors(1 << 24)) > 10, f"{name} is empty"
+
+
+def test_best_and_worst_have_their_pictures_and_references(
+    made: tuple[Page, dict[str, bytes]], trained: Path
+) -> None:
+    page, _ = made
+    shown = [image for image in page.images if image["alt"].startswith("Picture captioned")]
+    assert len(shown) == 10  # all the validation pictures: five best, five worst
+    maps = [image for image in page.images if image["alt"].startswith("At ")]
+    assert len(maps) >= 4
+    assert all(re.search(r"row \d, column \d of 7 x 7", image["alt"]) for image in maps)
+
+
+def test_the_figures_are_those_of_the_run(
+    made: tuple[Page, dict[str, bytes]], trained: Path
+) -> None:
+    page, _ = made
+    best = json.loads((trained / "best" / "metrics.json").read_text())
+    for name in ("CIDEr-D", "BLEU-4", "val_loss"):
+        assert f"{best['metrics'][name]:.4f}" in page.text
+    again = re.search(r"validation pictures of scenes:40. CIDEr-D ([\d.]+)", page.words)
+    assert again.group(1) == f"{best['metrics']['CIDEr-D']:.4f}", "captioned anew, scored the same"
+
+
+def test_several_runs_are_compared(
+    showtell: Shell, trained: Path, other: Path, tmp_path: Path
+) -> None:
+    page, files = make(showtell, trained, other, "-o", tmp_path / "both.html")
+    assert page.sections == [name for name in SECTIONS if name != "attention"]
+    assert_self_contained(page)
+    assert {"loss", "val-loss", "cider-d", "bleu-4", "rouge-l", "speed"} <= set(files)
+    assert page.pngs() == set(files.values())
+    for words in (
+        "optimizer.lr 0.001 0.005",
+        "decoder.kind attention show_tell",
+        "Where the runs differ most",
+        "looks says more often than people",
+        "references looks tells",
+    ):
+        assert words in page.words
+    curve = next(image for image in page.images if image["alt"].startswith("looks: from"))
+    assert "tells: from" in curve["alt"]
+    assert "training.num_epochs" not in page.words, "it is the same"
+
+
+def test_runs_of_one_name_are_told_apart(showtell: Shell, trained: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        shutil.copytree(trained, tmp_path / name / "run")
+    folders = (tmp_path / "a" / "run", tmp_path / "b" / "run")
+    page, _ = make(showtell, *folders, "--max-pictures", "0")
+    assert "a/run" in page.words and "b/run" in page.words
+    assert "The runs have the same settings" in page.words
+    assert (folders[0] / "comparison.html").exists()
+
+
+def test_without_its_data_the_page_says_what_is_left_out(showtell: Shell, run: Path) -> None:
+    known = json.loads((run / "run.json").read_text())
+    known |= {"data_at": "/nowhere/photos", "data_format": "folder"}
+    (run / "run.json").write_text(json.dumps(known))
+    page, files = make(showtell, run)
+    assert page.sections == SECTIONS
+    assert set(files) == CURVES
+    assert "Left out: captions and words: the data is not where training had it" in page.words
+    assert "--data" in page.words
+    page, files = make(showtell, run, "--data", "scenes:40")
+    assert set(files) == CHARTS | SHEETS
+
+
+def test_data_that_changed_is_not_taken_for_the_trainings(showtell: Shell, run: Path) -> None:
+    known = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(known | {"data_at": "scenes:50"}))
+    page, _ = make(showtell, run)
+    assert "scenes:50 is no longer what the run was trained on" in page.words
+
+
+def test_fewer_pictures_on_request(showtell: Shell, trained: Path, tmp_path: Path) -> None:
+    page, _ = make(showtell, trained, "-o", tmp_path / "p.html", "--max-pictures", "3")
+    assert "on 3 of the 10 validation pictures" in page.words
+
+
+def _cut_the_log(run: Path) -> None:
+    log = run / "metrics.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join(lines[:17]) + lines[17][:25])
+
+
+def _break_the_log(run: Path) -> None:
+    log = run / "metrics.jsonl"
+    log.write_text("not json\n" + log.read_text() + '[1]\n{"loss": 1}\n')
+
+
+def _empty_the_log(run: Path) -> None:
+    (run / "metrics.jsonl").write_text("")
+
+
+def _only_the_log(run: Path) -> None:
+    for path in run.iterdir():
+        if path.name != "metrics.jsonl":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("harm", "said", "charts"),
+    [
+        (_cut_the_log, "1 of 2 epochs are done", CURVES),
+        (_break_the_log, "3 lines of metrics.jsonl could not be read", CURVES),
+        (_empty_the_log, "Left out: metrics.jsonl of run holds no step", set()),
+        (lambda run: (run / "metrics.jsonl").unlink(), "metrics.jsonl is missing", set()),
+        (lambda run: (run / "config.toml").unlink(), "config.toml is missing", CURVES),
+        (lambda run: (run / "config.toml").write_text("a ="), "config.toml cannot be", CURVES),
+        (lambda run: (run / "run.json").write_text("[]"), "run.json cannot be read", CURVES),
+        (_only_the_log, "there is no checkpoint yet", CURVES),
+    ],
+)
+def test_what_is_missing_or_broken_is_said(
+    showtell: Shell, run: Path, harm: Callable[[Path], None], said: str, charts: set[str]
+) -> None:
+    harm(run)
+    page, files = make(showtell, run, "--max-pictures", "0")
+    assert page.sections == SECTIONS
+    assert said in page.words
+    assert set(files) == charts
+
+
+def test_names_are_text_wherever_they_come_from(showtell: Shell, run: Path) -> None:
+    odd = run.with_name("<b>$run$ & 'co'")
+    run.rename(odd)
+    page, _ = make(showtell, odd, "--max-pictures", "0")
+    assert page.headings[0] == ("h1", "Run <b>$run$ & 'co'")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("nowhere",), "no run 'nowhere'"),
+        ((".",), "holds no run"),
+        (("run", "run"), "the same run is given twice"),
+        (("run/best",), "is one checkpoint of a run; give the run"),
+        (("run/config.toml",), "is a file, not a run"),
+    ],
+)
+def test_what_is_no_run_is_one_line(
+    showtell: Shell,
+    run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    given: tuple[str, ...],
+    message: str,
+) -> None:
+    monkeypatch.chdir(run.parent)
+    result = showtell("report", *given)
+    assert result.returncode == 1
+    [line] = result.stderr.splitlines()
+    assert line.startswith("error: ") and message in line
+
+
+def test_without_matplotlib_the_extra_is_named(run: Path) -> None:
+    code = (
+        "import sys; sys.modules['matplotlib'] = None\n"
+        f"sys.argv = ['showtell', 'report', {str(run)!r}]\n"
+        "from showtell.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    expected = "error: showtell report needs an extra: pip install 'showtell[train]'\n"
+    assert done.stderr == expected
