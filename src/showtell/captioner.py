@@ -224,6 +224,7 @@ class Captioner:
         paths: Iterable[Path],
         *,
         decoding: DecodingConfig | None = None,
+        attention: bool = False,
         batch_size: int = 32,
     ) -> Iterator[PictureResult]:
         """Caption files, in order; one that cannot be read gives its reason, the others go on.
@@ -242,7 +243,9 @@ class Captioner:
                     errors.append(None)
                 except ImageError as error:
                     errors.append(str(error))
-            captions = iter(self.caption(images, decoding=decoding, first=first))
+            captions = iter(
+                self.caption(images, decoding=decoding, attention=attention, first=first)
+            )
             first += len(images)
             for path, reason in zip(batch, errors, strict=True):
                 caption = None if reason else next(captions)

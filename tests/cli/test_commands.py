@@ -125,6 +125,33 @@ def test_several_captions_a_picture(showtell: Shell, model: Path, photos: Path) 
     assert all(0 < a["confidence"] <= 1 and a["log_prob"] < 0 for a in record["alternatives"])
 
 
+def test_json_has_words_and_where_they_looked(
+    showtell: Shell, model: Path, photos: Path, tmp_path: Path
+) -> None:
+    asked = ("caption", photos / "a.jpg", "--attention", "-m")
+    looks = tmp_path / "attends"
+    attends = ("-s", "decoder.kind=attention", "-s", "training.num_epochs=1")
+    trained = showtell("train", "scenes:40", "-o", looks, *SMALL, *attends)
+    assert trained.returncode == 0, trained.stderr
+    record = json.loads(showtell(*asked, looks, "--format", "jsonl").stdout)
+    assert " ".join(record["words"]) == record["caption"]
+    assert sum(record["log_probs"]) == pytest.approx(record["log_prob"], abs=0.01)
+    attention = record["attention"]
+    rows, columns = attention["grid"]
+    assert len(attention["weights"]) == len(record["log_probs"]) == len(record["words"]) + 1
+    for weights in attention["weights"]:
+        assert len(weights) == rows * columns
+        assert sum(weights) == pytest.approx(1, abs=0.02)
+    for options, message in (
+        ((looks,), "error: --attention has no place in text: add --format jsonl or --json"),
+        ((model, "--json"), "error: attention: decoder 'show_tell' does not attend to regions"),
+    ):
+        failed = showtell(*asked, *options)
+        assert failed.returncode != 0
+        assert message in failed.stderr
+        assert "Traceback" not in failed.stderr
+
+
 def test_words_that_must_and_must_not_come(showtell: Shell, model: Path, photos: Path) -> None:
     words = ("--required-word", "star", "--required-word", "blue", "--forbidden-word", "a")
     result = showtell("caption", photos, "-m", model, *words, "--ensemble", model, "--json")

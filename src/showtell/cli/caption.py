@@ -1,6 +1,7 @@
 """``showtell caption``."""
 
 import json
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import typer
 
 from showtell.cli import options
 from showtell.cli.decoding import Decoding, with_decoding
+from showtell.errors import ConfigError
 
 if TYPE_CHECKING:
     from showtell.captioner import Caption, PictureResult
@@ -37,6 +39,9 @@ def caption(
     ensemble: options.Ensemble = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
+    attention: Annotated[
+        bool, typer.Option("--attention", help="JSON says where each word looked.")
+    ] = False,
     as_json: options.Json = False,
     *,
     decoding: Decoding,
@@ -44,16 +49,20 @@ def caption(
     """Say what is in pictures.
 
     With --num-captions, text has a line for each caption, the best first, and JSON has
-    `alternatives`. A picture that cannot be read is named on standard error and the others are
-    still captioned; the exit code is then 1.
+    `alternatives`. JSON has the words with their log-probabilities, and that of the end. With
+    --attention it has a row of weights for each word and for the end, over a grid of so many rows
+    and columns, row by row from the top left. A picture that cannot be read is named on standard
+    error and the others are still captioned; the exit code is then 1.
     """
     from showtell.captioner import Captioner
     from showtell.data.paths import expand_pictures
 
+    if attention and not as_json and format is not CaptionFormat.jsonl:
+        raise ConfigError("--attention has no place in text: add --format jsonl or --json")
     paths = expand_pictures(pictures)
     captioner = Captioner.load(model, ensemble=ensemble or (), device=device, precision=precision)
     settings = captioner.config.decoding.with_changes(decoding)
-    results = captioner.caption_files(paths, decoding=settings)
+    results = captioner.caption_files(paths, decoding=settings, attention=attention)
     with _opened(output) as file:
         if as_json:
             failed = _write_json(results, file)
@@ -72,11 +81,18 @@ def _record(result: "PictureResult") -> dict[str, Any]:
 
 
 def _said(caption: "Caption") -> dict[str, Any]:
-    return {
+    record = {
         "caption": caption.text,
         "confidence": round(caption.confidence, 4),
         "log_prob": round(caption.log_prob, 4),
+        "words": list(caption.words),
+        "log_probs": [round(log_prob, 4) for log_prob in caption.log_probs],
     }
+    if caption.attention is not None:
+        side = math.isqrt(len(caption.attention[0]))  # every encoder's grid is a square
+        weights = [[round(weight, 5) for weight in row] for row in caption.attention]
+        record["attention"] = {"grid": [side, side], "weights": weights}
+    return record
 
 
 def _write_json(results: "Iterator[PictureResult]", file: IO[str]) -> int:
