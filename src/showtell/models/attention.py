@@ -35,6 +35,7 @@ class ShowAttendTell(Decoder):
 
     needs_regions = True
     picture_state = RegionAttention.entries
+    compiled_parts = ("_advance",)  # captions are packed step by step around it
 
     def __init__(
         self,

@@ -107,10 +107,12 @@ class Decoder(nn.Module, ABC):
             are equal in all hypotheses of a picture, so search may leave them at (P, ...) while
             the rest has B = P K rows, K for each picture in the pictures' order.
         output: The last layer, (..., H) to (..., V) logits.
+        compiled_parts: Methods that ``training.compile`` compiles, those that most time goes into.
     """
 
     needs_regions: bool = False
     picture_state: frozenset[str] = frozenset()
+    compiled_parts: tuple[str, ...] = ("hidden_states",)
     output: nn.Module
 
     @abstractmethod

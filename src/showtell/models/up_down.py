@@ -31,6 +31,7 @@ class UpDown(Decoder):
 
     needs_regions = True
     picture_state = RegionAttention.entries
+    compiled_parts = ("_advance",)  # captions are packed step by step around it
 
     def __init__(
         self,

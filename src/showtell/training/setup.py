@@ -38,9 +38,16 @@ class TrainingData:
 
 
 def prepare(
-    dataset: Dataset, config: DataConfig, store: FeatureStore, report: Reporter
+    dataset: Dataset,
+    config: DataConfig,
+    store: FeatureStore,
+    report: Reporter,
+    vocabulary: Vocabulary | None = None,
 ) -> TrainingData:
     """Build the vocabulary from the training captions and encode both splits.
+
+    Args:
+        vocabulary: one that is there already, of a model that is trained on.
 
     Raises:
         DataError: a split has no usable picture.
@@ -54,9 +61,9 @@ def prepare(
             f"them by heart; do not expect sense on others below some thousands."
         )
     tokenized = _tokenize(train_records)
-    if config.vocab_file:
+    if vocabulary is None and config.vocab_file:
         vocabulary = Vocabulary.load(config.vocab_file)
-    else:
+    if vocabulary is None:
         vocabulary = Vocabulary.build(tokenized.counts(), config.vocab_threshold)
     train = _encode(tokenized, train_records, store, vocabulary, config.max_caption_length)
     val = _encode(_tokenize(val_records), val_records, store, vocabulary, config.max_caption_length)

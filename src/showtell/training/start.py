@@ -10,7 +10,13 @@ import PIL
 import torch
 
 from showtell import __version__
-from showtell.checkpoint import CONFIG, find_checkpoint
+from showtell.checkpoint import (
+    CONFIG,
+    Checkpoint,
+    find_checkpoint,
+    load_checkpoint,
+    recover_folder,
+)
 from showtell.config import Config
 from showtell.data.fingerprint import dataset_fingerprint
 from showtell.data.records import Dataset
@@ -24,6 +30,7 @@ from showtell.models.decoders import needs_regions
 from showtell.models.encoders import Encoder, build_encoder
 from showtell.progress import Reporter
 from showtell.runtime import Runtime, choose_runtime
+from showtell.training.checkpoints import load_start
 from showtell.training.loop import Run, TrainingResult
 from showtell.training.setup import prepare
 
@@ -74,7 +81,8 @@ def start_training(
     )
     meteor.prepare_aloud(report.note)
     provenance = _provenance(config, dataset, encoder, runtime)
-    prepared = prepare(dataset, config.data, store, report)
+    start = _start(config, folder, encoder, resume, report)
+    prepared = prepare(dataset, config.data, store, report, start.vocabulary if start else None)
     folder.mkdir(parents=True, exist_ok=True)
     if not resume:
         write_text(folder / CONFIG, config.to_toml())
@@ -86,6 +94,7 @@ def start_training(
         runtime=runtime,
         provenance=provenance,
         report=report,
+        start=start,
         resume=resume,
     ).run()
 
@@ -106,6 +115,20 @@ def _settings(
             f"{folder} already holds a run: add --resume to go on with it, or give another -o"
         )
     return Config.load(config_file, overrides)
+
+
+def _start(
+    config: Config, folder: Path, encoder: Encoder, resume: bool, report: Reporter
+) -> Checkpoint | None:
+    """The checkpoint that a run goes on from: its own, or the one that it is to start with."""
+    last = recover_folder(folder / "last")
+    if resume and last.exists():
+        return load_checkpoint(last)
+    source = config.training.init_from
+    if source is None:
+        return None
+    report.note(f"starting with the weights and the vocabulary of {source}")
+    return load_start(source, encoder.fingerprint)
 
 
 def _has_checkpoint(folder: Path) -> bool:

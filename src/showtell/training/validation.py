@@ -20,7 +20,8 @@ def validate(
     """Measure a captioner whose decoder is in eval mode.
 
     Returns:
-        ``val_loss`` in nats a token, ``val_perplexity`` and the metrics.
+        ``val_loss`` in nats a token, ``val_perplexity``, the metrics, and ``bad_endings``: the
+        share of captions that end in "with a" and the like.
 
     Raises:
         StopNow: a stop was requested meanwhile.
@@ -36,7 +37,13 @@ def validate(
     evaluation = evaluate_captioner(
         captioner, data.val_records, data.store, references=data.val_references, progress=check
     )
-    return {"val_loss": loss, "val_perplexity": perplexity(loss), **evaluation.scores.metrics}
+    scores = evaluation.scores
+    return {
+        "val_loss": loss,
+        "val_perplexity": perplexity(loss),
+        **scores.metrics,
+        "bad_endings": scores.bad_endings,
+    }
 
 
 @torch.inference_mode()
