@@ -16,6 +16,7 @@ COMMANDS = (
     ("data", "inspect"),
     ("features",),
     ("train",),
+    ("average",),
     ("evaluate",),
     ("score",),
     ("caption",),

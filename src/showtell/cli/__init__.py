@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from showtell import __version__
+from showtell.cli.average import average
 from showtell.cli.caption import caption
 from showtell.cli.data import app as data_app
 from showtell.cli.data import features
@@ -45,7 +46,7 @@ def _main(
 
 app.command()(demo)
 app.add_typer(data_app, name="data")
-for command in (features, train, evaluate, score, caption):
+for command in (features, train, average, evaluate, score, caption):
     app.command()(command)
 
 

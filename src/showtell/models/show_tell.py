@@ -33,6 +33,8 @@ class ShowTell(Decoder):
         word_dropout: share of input words replaced by ``<unk>`` in training.
     """
 
+    compiled_parts = ()  # torch's recurrent layers are single kernels already
+
     def __init__(
         self,
         *,

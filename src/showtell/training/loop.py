@@ -96,8 +96,7 @@ class Run:
             self._resume()
         self.captioner = Captioner(self.state.measured, data.vocabulary, config, runtime)
         if config.training.compile:
-            compile_decoder(decoder)
-            report.note("The decoder is compiled (training.compile): first steps take longer")
+            report.note(compile_decoder(decoder))
         self.objective = build_objective(config, data, runtime, regions=decoder.needs_regions)
         steps_per_epoch = -(-self.objective.num_items // config.training.batch_size)
         self.num_steps = steps_per_epoch * config.training.num_epochs

@@ -123,5 +123,6 @@ class SelfCritical:
 
 def mean_of_others(rewards: NDArray[np.float64]) -> NDArray[np.float64]:
     """(P, K) rewards -> for each sample the mean of the picture's K - 1 others."""
-    others = rewards.sum(axis=1, keepdims=True) - rewards
-    return np.divide(others, rewards.shape[1] - 1)
+    total = rewards.sum(axis=1, keepdims=True)
+    means: NDArray[np.float64] = (total - rewards) / (rewards.shape[1] - 1)
+    return means
