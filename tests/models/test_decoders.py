@@ -4,10 +4,22 @@ import inspect
 
 import pytest
 import torch
-from decoder_cases import ATTENDING, CASES, REGIONS, SMALL, VOCAB, WIDTH, features, make, tokens
+from decoder_cases import (
+    ATTENDING,
+    ATTENTIVE,
+    CASES,
+    REGIONS,
+    SMALL,
+    VOCAB,
+    WIDTH,
+    features,
+    make,
+    tokens,
+)
 from torch.nn import functional as F
 
 from showtell.config import DECODER_KINDS, Config
+from showtell.models import recurrence, region_attention
 from showtell.models.base import Features
 from showtell.models.decoders import DECODERS
 from showtell.models.transformer import positions
@@ -230,7 +242,7 @@ def test_show_tell_has_the_notebooks_parameters() -> None:
 def test_up_down_has_the_papers_parameters() -> None:
     """Counted by hand from equations 1-7, with biases where ``up_down.py`` has them."""
     decoder = make("up_down", {"embed_size": 32, "hidden_size": 48, "attention_size": 20})
-    regions = 20 * 48 + 48
+    regions = 20 * 48 + 48 + 2 * 48  # the last of the batch norm
     looking = (48 * 20 + 20) + 48 * 20 + 20
     first = 4 * 48 * (32 + 48 + 2 * 48 + 1)
     second = 4 * 48 * (3 * 48 + 1)
@@ -319,3 +331,38 @@ def test_words_are_dropped_in_training_alone(kind: str, options: dict) -> None:
     assert torch.equal(decoder(features(8), inputs), decoder(features(8), inputs))
     decoder.train()
     assert not torch.equal(decoder(features(8), inputs), decoder(features(8), inputs))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("kind", ["attention", "up_down"])
+def test_gradients_put_off_are_those_of_autograd(
+    kind: str, masked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training sums the gradients of a recurrence's steps itself; autograd is the oracle."""
+    inputs = tokens(5, 7)
+    inputs[1, 5:] = inputs[3, 3:] = PAD
+    targets = F.pad(inputs[:, 1:], (0, 1), value=PAD)
+    given = features(3)._replace(picture_of=torch.tensor([0, 0, 1, 2, 1]))
+    if masked:
+        mask = torch.arange(REGIONS) < torch.tensor([[REGIONS], [4], [5]])
+        given = given._replace(mask=mask)
+    found = []
+    for put_off in (True, False):
+        for module in (recurrence, region_attention):
+            monkeypatch.setattr(module, "puts_off_gradients", lambda value=put_off: value)
+        decoder = make(kind, ATTENTIVE).train()
+        loss = cross_entropy(decoder, given, inputs, targets).objective
+        loss.backward()
+        found.append((loss.detach(), {name: p.grad for name, p in decoder.named_parameters()}))
+    assert len(found[0][1]) > 10
+    torch.testing.assert_close(*found, atol=1e-7, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["show_tell", "attention", "up_down", "transformer"])
+def test_a_constant_added_to_all_features_changes_nothing_in_training(kind: str) -> None:
+    """The batch norm takes away what all pictures share."""
+    decoder, given = make(kind, SMALL[kind][0]).train(), features(6)
+    shifted = Features(given.pooled + 3, given.regions + 3)
+    torch.testing.assert_close(
+        decoder(shifted, tokens(6, 4)), decoder(given, tokens(6, 4)), atol=1e-4, rtol=1e-3
+    )

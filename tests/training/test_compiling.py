@@ -27,12 +27,12 @@ def losses(decoder: Decoder) -> list[torch.Tensor]:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of what it imports
-@pytest.mark.parametrize("kind", ["up_down", "transformer"])
-def test_compiling_changes_neither_losses_nor_names(kind: str) -> None:
-    [case, *_] = [case for case in CASES if case[0] == kind]
+@pytest.mark.parametrize("case", [CASES[3], CASES[5], CASES[6]], ids=str)
+def test_compiling_changes_neither_losses_nor_names(case: tuple[str, dict]) -> None:
+    """Traced as for the default backend, whose C++ takes minutes to compile on a processor."""
     decoder = make(*case)
     expected, names = losses(decoder), list(decoder.state_dict())
-    assert "is compiled" in compile_decoder(decoder)
+    assert "is compiled" in compile_decoder(decoder, backend="aot_eager")
     for one, other in zip(losses(decoder), expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
     assert list(decoder.state_dict()) == names

@@ -11,6 +11,9 @@ WORD_DROPOUT: float = Field(
 )
 
 
+FEATURE_DROPOUT: float = Field(0.0, ge=0, lt=1, description="on the picture's features")
+
+
 class ShowTellConfig(Section):
     """Show and Tell (Vinyals et al. 2015)."""
 
@@ -20,7 +23,7 @@ class ShowTellConfig(Section):
     num_layers: int = Field(1, ge=1)
     cell: Literal["lstm", "gru", "rnn"] = "lstm"
     dropout: float = Field(0.5, ge=0, lt=1)
-    feature_dropout: float = Field(0.0, ge=0, lt=1, description="on the picture's features")
+    feature_dropout: float = FEATURE_DROPOUT
     word_dropout: float = WORD_DROPOUT
 
 
@@ -32,6 +35,7 @@ class AttentionConfig(Section):
     hidden_size: int = Field(512, ge=1)
     attention_size: int = Field(256, ge=1)
     dropout: float = Field(0.5, ge=0, lt=1)
+    feature_dropout: float = FEATURE_DROPOUT
     word_dropout: float = WORD_DROPOUT
     doubly_stochastic: float = Field(
         1.0, ge=0, description="weight of the loss that asks to look everywhere once a caption"
@@ -46,6 +50,7 @@ class UpDownConfig(Section):
     hidden_size: int = Field(512, ge=1)
     attention_size: int = Field(256, ge=1)
     dropout: float = Field(0.5, ge=0, lt=1)
+    feature_dropout: float = FEATURE_DROPOUT
     word_dropout: float = WORD_DROPOUT
 
 
@@ -59,6 +64,7 @@ class TransformerConfig(Section):
     num_encoder_layers: int = Field(1, ge=0, description="over the regions")
     feedforward_size: int = Field(1024, ge=1)
     dropout: float = Field(0.3, ge=0, lt=1)
+    feature_dropout: float = FEATURE_DROPOUT
     word_dropout: float = WORD_DROPOUT
 
     @field_validator("num_heads")

@@ -9,12 +9,21 @@ training asks that each region be looked at about as much as any other over a ca
 Otherwise than there, regions are projected to the width of the LSTM, once a picture.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from showtell.models.base import Decoder, Features, HiddenStates, State
-from showtell.models.recurrence import lstm_cell, pack, remember_at_first, unroll
-from showtell.models.region_attention import RegionAttention
+from showtell.models.recurrence import (
+    Product,
+    init_gates,
+    lstm_cell,
+    pack,
+    unroll,
+    unrolled,
+)
+from showtell.models.region_attention import Look, RegionAttention
 from showtell.models.words import drop_words
 from showtell.text.vocabulary import PAD
 
@@ -29,13 +38,13 @@ class ShowAttendTell(Decoder):
         hidden_size: H, width of the LSTM and of projected regions.
         attention_size: width in which regions and hidden state meet.
         dropout: on words, on regions and before the last layer.
+        feature_dropout: on regions as the encoder gives them.
         word_dropout: share of input words replaced by ``<unk>`` in training.
         doubly_stochastic: lambda of equation 14.
     """
 
     needs_regions = True
     picture_state = RegionAttention.entries
-    compiled_parts = ("_advance",)  # captions are packed step by step around it
 
     def __init__(
         self,
@@ -46,6 +55,7 @@ class ShowAttendTell(Decoder):
         hidden_size: int,
         attention_size: int,
         dropout: float = 0.5,
+        feature_dropout: float = 0.0,
         word_dropout: float = 0.0,
         doubly_stochastic: float = 1.0,
     ) -> None:
@@ -56,6 +66,7 @@ class ShowAttendTell(Decoder):
             query_size=hidden_size,
             attention_size=attention_size,
             dropout=dropout,
+            feature_dropout=feature_dropout,
         )
         self.word_embedding = nn.Embedding(vocab_size, embed_size, padding_idx=PAD)
         self.initial_state = nn.Linear(hidden_size, 2 * hidden_size)
@@ -67,18 +78,20 @@ class ShowAttendTell(Decoder):
         self.dropout = nn.Dropout(dropout)
         self.word_dropout = word_dropout
         self.doubly_stochastic = doubly_stochastic
-        remember_at_first(self.word_gates.bias)
+        init_gates(self.recurrent_gates, self.word_gates)
 
     def hidden_states(self, features: Features, tokens: Tensor) -> HiddenStates:
         """(B, T) tokens -> (B, T, embed_size), and the penalty of equation 14."""
-        packed = pack(drop_words(tokens, self.word_dropout * self.training))
+        packed = pack(drop_words(tokens, self.word_dropout * self.training), features)
         words = self.dropout(self.word_embedding(packed.tokens))
+        memory = self.attention.look(features)
+        look = self.attention.over_steps(memory, packed.pictures)
+        recur, rest = unrolled(self.recurrent_gates, len(packed.tokens))
         seen = unroll(
-            self._advance,
-            self.word_gates(words),
+            partial(self._advance, look, recur),
+            (self.word_gates(words) + rest,),
             packed,
-            self.init_state(features),
-            features,
+            self._start(memory),
             keep=("h", "context", "attention"),
         )
         hidden = self._deepen(words, seen["h"], seen["context"])
@@ -91,30 +104,34 @@ class ShowAttendTell(Decoder):
     def init_state(self, features: Features) -> State:
         """h and c (P, H) from the mean region, and what is looked at."""
         memory = self.attention.look(features)
-        h, c = self.initial_state(self.attention.mean(memory)).tanh().chunk(2, dim=-1)
-        blank = h.new_zeros(memory["keys"].shape[:2], dtype=torch.float32)
-        return {
-            **memory,
-            "h": h,
-            "c": c.float(),
-            "context": torch.zeros_like(h),
-            "attention": blank,
-        }
+        blank = memory["keys"].new_zeros(memory["keys"].shape[:2], dtype=torch.float32)
+        start = self._start(memory)
+        return {**memory, **start, "context": torch.zeros_like(start["h"]), "attention": blank}
 
     def step_hidden(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """(B,) tokens -> (B, embed_size)."""
         words = self.dropout(self.word_embedding(tokens))
-        state = self._advance(self.word_gates(words), state)
-        return self._deepen(words, state["h"], state["context"]), state
+        look = partial(self.attention, memory=state)
+        new = self._advance(look, self.recurrent_gates, self.word_gates(words), state)
+        return self._deepen(words, new["h"], new["context"]), {**state, **new}
 
-    def _advance(self, gates: Tensor, state: State) -> State:
-        """Equations 1-6 and 13: look with h_{t-1}, then take the LSTM one step on."""
+    def _start(self, memory: State) -> State:
+        h, c = self.initial_state(self.attention.mean(memory)).tanh().chunk(2, dim=-1)
+        return {"h": h, "c": c.float()}
+
+    def _advance(self, look: Look, recur: Product, words: Tensor, state: State) -> State:
+        """Equations 1-6 and 13: look with h_{t-1}, then take the LSTM one step on.
+
+        Args:
+            look: at the regions, with a query (B, H).
+            recur: ``recurrent_gates``, unrolled in training.
+            words: (B, 4 H) the words' part of the gates, with what unrolling adds.
+        """
         h = state["h"]
-        context, weights = self.attention(h, state)
+        context, weights = look(h)
         context = self.context_gate(h).sigmoid() * context
-        gates = gates + self.recurrent_gates(torch.cat([h, context], dim=-1))
-        h, c = lstm_cell(gates, state["c"])
-        return {**state, "h": h, "c": c, "context": context, "attention": weights}
+        h, c = lstm_cell(words + recur(torch.cat([h, context], dim=-1)), state["c"])
+        return {"h": h, "c": c, "context": context, "attention": weights}
 
     def _deepen(self, words: Tensor, h: Tensor, context: Tensor) -> Tensor:
         """Equation 7 without L_o; the tanh is in the authors' code, not in the paper."""

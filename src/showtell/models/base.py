@@ -59,41 +59,6 @@ class HiddenStates(NamedTuple):
     penalty: Tensor | None = None
 
 
-class ImageEmbedding(nn.Module):
-    """Pooled features (B, D) to the word-embedding width (B, E), on one scale in every dimension.
-
-    What pooled features of all pictures share is much larger than what tells them apart; a batch
-    norm (Ioffe and Szegedy 2015, arXiv 1502.03167) takes the first away, and a decoder learns to
-    look several times sooner.
-
-    Args:
-        feature_size: D.
-        embed_size: E.
-        dropout: on the features, before the linear layer.
-    """
-
-    def __init__(self, *, feature_size: int, embed_size: int, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(feature_size, embed_size)
-        self.norm = nn.BatchNorm1d(embed_size)
-
-    def forward(self, pooled: Tensor) -> Tensor:
-        """(B, D) -> (B, E)."""
-        embedded: Tensor = self.linear(self.dropout(pooled))
-        if self.training and len(embedded) == 1:  # one picture has no variance to divide by
-            return nn.functional.batch_norm(
-                embedded,
-                self.norm.running_mean,
-                self.norm.running_var,
-                self.norm.weight,
-                self.norm.bias,
-                eps=self.norm.eps,
-            )
-        normed: Tensor = self.norm(embedded)
-        return normed
-
-
 class Decoder(nn.Module, ABC):
     """A conditional language model over captions.
 
@@ -107,12 +72,12 @@ class Decoder(nn.Module, ABC):
             are equal in all hypotheses of a picture, so search may leave them at (P, ...) while
             the rest has B = P K rows, K for each picture in the pictures' order.
         output: The last layer, (..., H) to (..., V) logits.
-        compiled_parts: Methods that ``training.compile`` compiles, those that most time goes into.
+        gains_by_compiling: Whether ``training.compile`` has anything to do here.
     """
 
     needs_regions: bool = False
     picture_state: frozenset[str] = frozenset()
-    compiled_parts: tuple[str, ...] = ("hidden_states",)
+    gains_by_compiling: bool = True
     output: nn.Module
 
     @abstractmethod

@@ -2,17 +2,22 @@
 
 Captions are ordered by length, the longest first; step t computes only the rows that have a
 token there. What is computed of a word alone is computed before, for the words of all captions
-at once. Knows nothing of attention.
+at once; what a weight's gradient needs is kept, and the gradient computed after, for all steps at
+once. Knows nothing of attention.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.nn import functional as F
 
 from showtell.models.base import Features, State
 from showtell.text.vocabulary import PAD
+
+Product = Callable[[Tensor], Tensor]
 
 
 def lstm_cell(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
@@ -30,10 +35,75 @@ def lstm_cell(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
     return output_gate.sigmoid() * cell.tanh().to(gates.dtype), cell
 
 
-def remember_at_first(bias: Tensor) -> None:
-    """Start the forget gates (of a bias of 4 H) open (Jozefowicz et al. 2015, section 2.2)."""
+def init_gates(*layers: nn.Linear) -> None:
+    """Weights and biases as ``nn.LSTM`` starts them, U(-H**-0.5, H**-0.5).
+
+    Args:
+        layers: the parts of one cell's gates, each (4 H, in) with its own input; the forget gate
+            of the last starts open (Jozefowicz et al. 2015, section 2.2).
+    """
+    bound = (layers[0].out_features // 4) ** -0.5
     with torch.no_grad():
-        bias.chunk(4)[1].fill_(1.0)
+        for parameter in (p for layer in layers for p in layer.parameters()):
+            parameter.uniform_(-bound, bound)
+        layers[-1].bias.chunk(4)[1].fill_(1.0)
+
+
+def puts_off_gradients() -> bool:
+    """Whether what all steps add to a gradient is computed at the end: in eager training."""
+    return torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
+def unrolled(layer: nn.Linear, num_rows: int) -> tuple[Product, Tensor]:
+    """A linear layer for use at every step of a recurrence, its gradient taken once.
+
+    Left to autograd, each step multiplies a few rows into a gradient as large as the weight and
+    adds it to the sum: half of the time of a step.
+
+    Args:
+        num_rows: N, of all steps together.
+
+    Returns:
+        The product with the weight; and what is to be added to it, (N, out), of which each step
+        takes its rows, in the order of the products: by way of it the layer gets its gradient.
+    """
+    dtype = layer.weight.dtype
+    if torch.is_autocast_enabled(layer.weight.device.type):
+        dtype = torch.get_autocast_dtype(layer.weight.device.type)
+    if not puts_off_gradients():
+        return layer, layer.weight.new_zeros(num_rows, 1, dtype=dtype)
+    weight, seen = layer.weight.detach().to(dtype), []
+
+    def product(inputs: Tensor) -> Tensor:
+        inputs = inputs.to(dtype)
+        seen.append(inputs.detach())
+        return F.linear(inputs, weight)
+
+    bias = layer.weight.new_zeros(len(weight)) if layer.bias is None else layer.bias
+    rest: Tensor = _OneGradient.apply(layer.weight, bias, dtype, num_rows, seen)  # type: ignore[no-untyped-call]
+    return product, rest
+
+
+class _OneGradient(Function):
+    """The bias, to be added to the products with a weight; its gradient gives the weight's."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        weight: Tensor,
+        bias: Tensor,
+        dtype: torch.dtype,
+        num_rows: int,
+        seen: list[Tensor],
+    ) -> Tensor:
+        """-> (N, out)."""
+        ctx.seen = seen
+        return bias.to(dtype)[None].expand(num_rows, -1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        """All steps' inputs are there: autograd comes here after the last of them."""
+        return gradient.T @ torch.cat(ctx.seen), gradient.sum(dim=0), None, None, None
 
 
 class Packed(NamedTuple):
@@ -42,14 +112,14 @@ class Packed(NamedTuple):
     Attributes:
         tokens: (N,) ids.
         place: (N,) where each is among the B T of the batch.
-        order: (B,) the captions, the longest first.
-        sizes: how many of them have a token at each step.
+        pictures: (B,) the picture of each caption, the longest caption first.
+        sizes: how many captions have a token at each step.
         shape: (B, T).
     """
 
     tokens: Tensor
     place: Tensor
-    order: Tensor
+    pictures: Tensor
     sizes: list[int]
     shape: torch.Size
 
@@ -59,7 +129,7 @@ class Packed(NamedTuple):
         return padded.index_copy(0, self.place, values).view(*self.shape, *values.shape[1:])
 
 
-def pack(tokens: Tensor) -> Packed:
+def pack(tokens: Tensor, features: Features) -> Packed:
     """Leave out the padding of (B, T) ids; when compiled it stays, as shapes must be fixed."""
     num_rows, num_steps = tokens.shape
     order = torch.arange(num_rows, device=tokens.device)
@@ -71,40 +141,36 @@ def pack(tokens: Tensor) -> Packed:
         real = lengths > steps
         sizes = [size for size in real.sum(dim=1).tolist() if size]
         place = (order * num_steps + steps)[real]
-    return Packed(tokens.flatten()[place], place, order, sizes, tokens.shape)
+    pictures = order if features.picture_of is None else features.picture_of[order]
+    return Packed(tokens.flatten()[place], place, pictures, sizes, tokens.shape)
 
 
 def unroll(
-    step: Callable[[Tensor, State], State],
-    inputs: Tensor,
+    step: Callable[..., State],
+    inputs: Sequence[Tensor],
     packed: Packed,
     state: State,
-    features: Features,
-    keep: tuple[str, ...],
+    *,
+    keep: Sequence[str],
 ) -> dict[str, Tensor]:
     """Feed the captions of a batch through ``step``.
 
     Args:
-        step: (n, E) inputs of the rows that are still there, and their state -> the new state.
-        inputs: (N, E) in the order of ``packed.tokens``.
+        step: inputs (n, ...) of the rows that are still there, and their state (n, ...) -> their
+            new state.
+        inputs: each (N, ...) in the order of ``packed.tokens``.
         packed: of the captions' tokens.
         state: before the first token, one row for each of the P pictures.
-        features: say which picture each caption is about.
         keep: entries of the state that are wanted.
 
     Returns:
         These entries after each step, each (N, ...) in the order of ``packed.tokens``.
     """
-    rows = packed.order
-    if features.picture_of is not None:
-        rows = features.picture_of[rows]
-    state = {name: part.index_select(0, rows) for name, part in state.items()}
+    state = {name: part.index_select(0, packed.pictures) for name, part in state.items()}
     kept: dict[str, list[Tensor]] = {name: [] for name in keep}
-    for part in torch.split(inputs, packed.sizes):
-        if len(part) < len(rows):
-            rows = rows[: len(part)]
-            state = {name: entry[: len(part)] for name, entry in state.items()}
-        state = step(part, state)
+    by_step = [torch.split(values, packed.sizes) for values in inputs]
+    for size, *parts in zip(packed.sizes, *by_step, strict=True):
+        state = step(*parts, {name: entry[:size] for name, entry in state.items()})
         for name in keep:
             kept[name].append(state[name])
-    return {name: torch.cat(parts) for name, parts in kept.items()}
+    return {name: torch.cat(entries) for name, entries in kept.items()}

@@ -5,14 +5,23 @@ section 3.1.2, equations 4-5) and Anderson et al. 2018 (arXiv 1707.07998, sectio
 equations 3-5) have it. What follows from the picture alone is computed once a picture.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from showtell.models.base import Features, State
+from showtell.models.embedding import FeatureEmbedding
+from showtell.models.recurrence import puts_off_gradients
+from showtell.models.unrolled_attention import UnrolledAttention
+
+Look = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class RegionAttention(nn.Module):
-    """Looks at regions: v_i = relu(W f_i + b), scored by w^T tanh(W_v v_i + W_q q).
+    """Looks at regions: v_i = relu(norm(W f_i + b)), scored by w^T tanh(W_v v_i + W_q q).
+
+    The norm is a batch norm, see ``FeatureEmbedding``.
 
     The tanh is written as a sigmoid, tanh(x) = 2 sigmoid(2 x) - 1: the factors are the
     weights' to learn, and the constant drops out of the softmax. On a processor it takes a third
@@ -24,6 +33,7 @@ class RegionAttention(nn.Module):
         query_size: width of the query q.
         attention_size: A, width in which regions and query meet.
         dropout: on v_i.
+        feature_dropout: on f_i.
     """
 
     # Entries of the state that follow from the picture alone.
@@ -37,9 +47,12 @@ class RegionAttention(nn.Module):
         query_size: int,
         attention_size: int,
         dropout: float,
+        feature_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.project = nn.Linear(feature_size, region_size)
+        self.project = FeatureEmbedding(
+            feature_size=feature_size, embed_size=region_size, dropout=feature_dropout
+        )
         self.key = nn.Linear(region_size, attention_size)
         self.query = nn.Linear(query_size, attention_size, bias=False)
         self.score = nn.Linear(attention_size, 1, bias=False)
@@ -48,7 +61,7 @@ class RegionAttention(nn.Module):
     def look(self, features: Features) -> State:
         """What is attended to: regions (P, R, region_size), keys (P, R, A), and any mask (P, R)."""
         assert features.regions is not None, "this decoder needs grid features"
-        regions = self.dropout(self.project(features.regions).relu())
+        regions = self.dropout(self.project(features.regions, features.mask).relu())
         memory = {"regions": regions, "keys": self.key(regions)}
         if features.mask is not None:
             memory["mask"] = features.mask
@@ -74,6 +87,24 @@ class RegionAttention(nn.Module):
         weights = scores.float().softmax(dim=-1)
         mean = torch.bmm(weights.to(regions.dtype), regions)
         return mean.flatten(0, 1), weights.flatten(0, 1)
+
+    def over_steps(self, memory: State, pictures: Tensor) -> Look:
+        """``forward`` for every step of a recurrence over captions.
+
+        Args:
+            memory: from ``look``.
+            pictures: (B,) of the captions.
+
+        Returns:
+            What is to be called with the queries (n, query_size) of the first n captions.
+        """
+        keys, regions, mask = memory["keys"], memory["regions"], memory.get("mask")
+        if puts_off_gradients():
+            return UnrolledAttention(
+                keys, regions, mask, self.query.weight, self.score.weight, pictures
+            )
+        rows = {name: part.index_select(0, pictures) for name, part in memory.items()}
+        return lambda query: self(query, {name: part[: len(query)] for name, part in rows.items()})
 
     @staticmethod
     def mean(memory: State) -> Tensor:

@@ -7,7 +7,8 @@ Section 3.1, equations 10-12: the picture enters the LSTM once, before the first
 import torch
 from torch import Tensor, nn
 
-from showtell.models.base import Decoder, Features, HiddenStates, ImageEmbedding, State
+from showtell.models.base import Decoder, Features, HiddenStates, State
+from showtell.models.embedding import FeatureEmbedding
 from showtell.models.words import drop_words
 from showtell.text.vocabulary import PAD
 
@@ -33,7 +34,7 @@ class ShowTell(Decoder):
         word_dropout: share of input words replaced by ``<unk>`` in training.
     """
 
-    compiled_parts = ()  # torch's recurrent layers are single kernels already
+    gains_by_compiling = False  # torch's recurrent layers are single kernels already
 
     def __init__(
         self,
@@ -49,7 +50,7 @@ class ShowTell(Decoder):
         word_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.image_embedding = ImageEmbedding(
+        self.image_embedding = FeatureEmbedding(
             feature_size=feature_size, embed_size=embed_size, dropout=feature_dropout
         )
         self.word_embedding = nn.Embedding(vocab_size, embed_size, padding_idx=PAD)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from showtell.models.base import Decoder, Features, HiddenStates, State
+from showtell.models.embedding import FeatureEmbedding
 from showtell.models.transformer_blocks import DecoderBlock, EncoderBlock
 from showtell.models.words import drop_words
 from showtell.text.vocabulary import PAD
@@ -32,6 +33,7 @@ class Transformer(Decoder):
         num_encoder_layers: over the regions; 0 is a projection alone.
         feedforward_size: inner width of the feed-forward sublayers.
         dropout: on words, on regions and on what each sublayer adds.
+        feature_dropout: on regions as the encoder gives them.
         word_dropout: share of input words replaced by ``<unk>`` in training.
     """
 
@@ -50,11 +52,14 @@ class Transformer(Decoder):
         num_encoder_layers: int,
         feedforward_size: int,
         dropout: float = 0.3,
+        feature_dropout: float = 0.0,
         word_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         shape = (hidden_size, num_heads, feedforward_size, dropout)
-        self.project = nn.Linear(feature_size, hidden_size)
+        self.project = FeatureEmbedding(
+            feature_size=feature_size, embed_size=hidden_size, dropout=feature_dropout
+        )
         self.encoder = nn.ModuleList(EncoderBlock(*shape) for _ in range(num_encoder_layers))
         self.encoder_norm = nn.LayerNorm(hidden_size)
         self.decoder = nn.ModuleList(DecoderBlock(*shape) for _ in range(num_layers))
@@ -76,28 +81,29 @@ class Transformer(Decoder):
     def init_state(self, features: Features) -> State:
         """What is looked at, each (P, layers, heads, R, H / heads), and no words yet."""
         memory = self._look(features)
-        num_pictures, num_layers, num_heads, num_regions, size = memory["region_keys"].shape
-        none = memory["region_keys"].new_empty(num_pictures, num_layers, num_heads, 0, size)
+        num_pictures, _, num_heads, num_regions, size = memory["region_keys"].shape
+        none = memory["region_keys"].new_empty(num_pictures, num_heads, 0, size)
         blank = none.new_zeros(num_pictures, num_regions, dtype=torch.float32)
-        return {**memory, "keys": none, "values": none, "attention": blank}
+        words = {name: none for layer in range(len(self.decoder)) for name in _entries(layer)}
+        return {**memory, **words, "attention": blank}
 
     def step_hidden(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """(B,) tokens -> (B, H); keys and values (B, layers, heads, t, H / heads) grow by one."""
-        hidden = self._embed(tokens[:, None], state["keys"].shape[3], state)
-        keys, values = [], []
-        pasts = zip(state["keys"].unbind(dim=1), state["values"].unbind(dim=1), strict=True)
-        for block, pair, past in zip(self.decoder, _by_layer(state), pasts, strict=True):
-            hidden, present = block(hidden, *pair, state.get("mask"), past=past)
-            keys.append(present.keys)
-            values.append(present.values)
-        grown = {"keys": torch.stack(keys, dim=1), "values": torch.stack(values, dim=1)}
+        """(B,) tokens -> (B, H); each layer's keys and values (B, heads, t, H / heads) grow."""
+        past = [tuple(state[name] for name in _entries(i)) for i in range(len(self.decoder))]
+        hidden = self._embed(tokens[:, None], past[0][0].shape[2], state)
+        grown: State = {}
+        layers = zip(self.decoder, _by_layer(state), past, strict=True)
+        for layer, (block, pair, words) in enumerate(layers):
+            hidden, present = block(hidden, *pair, state.get("mask"), past=words)
+            grown.update(zip(_entries(layer), (present.keys, present.values), strict=True))
         state = {**state, **grown, "attention": present.attention()}
         return self.dropout(self.decoder_norm(hidden[:, 0])), state
 
     def _look(self, features: Features) -> State:
         """Keys and values of the regions for every layer over the words, and any mask."""
         assert features.regions is not None, "this decoder needs grid features"
-        regions, mask = self.dropout(self.project(features.regions)), features.mask
+        mask = features.mask
+        regions = self.dropout(self.project(features.regions, mask))
         for block in self.encoder:
             regions = block(regions, mask)
         regions = self.encoder_norm(regions)
@@ -124,6 +130,12 @@ def positions(first: int, count: int, size: int, device: torch.device) -> Tensor
     place = torch.arange(first, first + count, device=device, dtype=torch.float32)[:, None]
     rate = torch.exp(torch.arange(0, size, 2, device=device) * (-math.log(10_000.0) / size))
     return torch.stack([(place * rate).sin(), (place * rate).cos()], dim=-1).flatten(1)
+
+
+def _entries(layer: int) -> tuple[str, str]:
+    """Where the state has a layer's keys and values of the words; apart, so that none is copied
+    to grow another's."""
+    return f"keys.{layer}", f"values.{layer}"
 
 
 def _by_layer(memory: State) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,22 +1,34 @@
-"""torch.compile for the parts of a decoder that training spends its time in."""
+"""torch.compile for teacher forcing, which is what training spends its time in."""
 
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
-from showtell.models.base import Decoder
+from showtell.models.base import Decoder, Features, HiddenStates
+from showtell.text.vocabulary import PAD
+
+BUCKET = 8  # captions are padded to a multiple of so many tokens
 
 
-def compile_decoder(decoder: Decoder) -> str:
-    """Compile ``decoder.compiled_parts``, in place, for batches of any size and length.
+def compile_decoder(decoder: Decoder, *, backend: str = "inductor") -> str:
+    """Compile ``decoder.hidden_states``, in place, for batches of any size.
 
-    The names of its weights stay as they are. What a decoder packs by the captions' lengths is
-    not compiled, but the step that it takes between.
+    A recurrence is compiled for each number of steps; padding leaves only a few numbers. The names
+    of the decoder's weights stay as they are.
 
     Returns:
         A sentence for the user.
     """
     kind = type(decoder).__name__
-    if not decoder.compiled_parts:
+    if not decoder.gains_by_compiling:
         return f"training.compile: {kind} runs on torch's own kernels; there is nothing to compile"
-    for name in decoder.compiled_parts:
-        setattr(decoder, name, torch.compile(getattr(decoder, name), dynamic=True))
+    compiled = torch.compile(decoder.hidden_states, dynamic=True, backend=backend)
+
+    def hidden_states(features: Features, tokens: Tensor) -> HiddenStates:
+        num_tokens = tokens.shape[1]
+        padded = F.pad(tokens, (0, -num_tokens % BUCKET), value=PAD)
+        states, penalty = compiled(features, padded)
+        return HiddenStates(states[:, :num_tokens], penalty)
+
+    decoder.hidden_states = hidden_states  # type: ignore[method-assign]
     return f"training.compile: {kind} is compiled; the first steps take longer"
