@@ -140,7 +140,7 @@ def test_an_ensemble_refuses_another_vocabulary(tmp_path: Path, store: FeatureSt
 
 def test_another_runs_pieces_serve_again(tmp_path: Path, store: FeatureStore) -> None:
     run = make(tmp_path / "one", store, tiny_config(PIECES), Notes())
-    run.vocabulary.save(tmp_path / "v.json")
+    run.data.vocabulary.save(tmp_path / "v.json")
     other = tiny_config(f"data.vocab_file={tmp_path / 'v.json'}")
     assert make(tmp_path / "two", store, other, Notes()).vocabulary == run.vocabulary
 
