@@ -142,7 +142,7 @@ def test_another_runs_pieces_serve_again(tmp_path: Path, store: FeatureStore) ->
     run = make(tmp_path / "one", store, tiny_config(PIECES), Notes())
     run.data.vocabulary.save(tmp_path / "v.json")
     other = tiny_config(f"data.vocab_file={tmp_path / 'v.json'}")
-    assert make(tmp_path / "two", store, other, Notes()).vocabulary == run.vocabulary
+    assert make(tmp_path / "two", store, other, Notes()).data.vocabulary == run.data.vocabulary
 
 
 def test_what_is_cut_is_said(tmp_path: Path, store: FeatureStore) -> None:
