@@ -17,6 +17,7 @@ COMMANDS = (
     ("features",),
     ("train",),
     ("report",),
+    ("average",),
     ("evaluate",),
     ("score",),
     ("caption",),

@@ -12,7 +12,8 @@ class StepReport:
         epoch, step: from 1; ``step`` counts within the epoch.
         num_epochs, num_steps: of the run, and of the epoch.
         line: the notebook's log line.
-        captions_done, captions_total: of the epoch.
+        items_done, items_total: of the epoch.
+        unit: what the items are, "captions" or "pictures".
         shown: whether ``print_every`` asks for the line.
     """
 
@@ -21,8 +22,9 @@ class StepReport:
     step: int
     num_steps: int
     line: str
-    captions_done: int
-    captions_total: int
+    items_done: int
+    items_total: int
+    unit: str
     shown: bool
 
 

@@ -38,7 +38,7 @@ def test_help_imports_no_torch() -> None:
 def test_help_and_version(showtell: Shell) -> None:
     result = showtell("--help")
     assert result.returncode == 0
-    for command in ("demo", "data", "features", "train", "evaluate", "score", "caption"):
+    for command in ("demo", "data", "features", "train", "average", "evaluate", "score", "caption"):
         assert re.search(rf"^  {command} ", result.stdout, re.MULTILINE)
     assert re.fullmatch(r"showtell \d+\.\d+\.\d+\n", showtell("--version").stdout)
 
@@ -360,3 +360,34 @@ def test_a_decoder_that_attends_from_training_to_captions(
     assert json.loads(result.stdout)["metrics"]["CIDEr-D"] >= 0
     result = showtell("caption", photos / "a.jpg", "--model", run)
     assert (result.returncode, len(result.stdout.splitlines())) == (0, 1), result.stderr
+
+
+def test_average_makes_a_model_of_several(showtell: Shell, model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "averaged"
+    parts = [str(model / name) for name in ("epoch-001", "epoch-002")]
+    result = showtell("average", *parts, "-o", str(output))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f"the mean of 2 checkpoints is {output}\n"
+    one, two, mean = (load_file(Path(f) / "model.safetensors") for f in (*parts, output))
+    name = "output.weight"
+    assert ((one[name] + two[name]) / 2 - mean[name]).abs().max() < 1e-6
+    again = showtell("average", *parts, "-o", str(output))
+    assert again.returncode == 1
+    assert "is there already" in again.stderr
+    assert again.stderr.count("\n") == 1
+
+
+def test_self_critical_training_from_a_run(showtell: Shell, model: Path, tmp_path: Path) -> None:
+    """By settings alone; the second run's model is the first one's, trained on."""
+    run = tmp_path / "run"
+    arguments = (
+        *("train", "scenes:40", *SMALL, "-s", "objective.kind=scst"),
+        *("-s", f"training.init_from={model}", "-s", "training.num_epochs=1"),
+    )
+    result = showtell(*arguments, "-o", run, "-s", "decoding.max_length=12")
+    assert result.returncode == 0, result.stderr
+    assert f"starting with the weights and the vocabulary of {model}" in result.stderr
+    assert "Reward: " in (run / "training_log.txt").read_text()
+    wrong = showtell(*arguments, "-o", tmp_path / "no", "-s", "decoder.hidden_size=24")
+    assert wrong.returncode == 1
+    assert "another shape" in wrong.stderr

@@ -68,13 +68,13 @@ def test_the_validation_loss_is_that_of_the_captions(
 ) -> None:
     """Sharing a picture's features changes nothing: one caption at a time gives the same."""
     run = make(tmp_path / "run", store, kind)
-    run.decoder.eval()
+    run.state.decoder.eval()
     corpus, total, count = run.data.val, 0.0, 0
     for caption in range(len(corpus)):
         inputs, targets = corpus.tensors(np.array([caption]), "cpu")
         features = load_features(store, corpus.pictures[[caption]], regions=True)
         with torch.inference_mode():
-            loss = cross_entropy(run.decoder, features, inputs, targets)
+            loss = cross_entropy(run.state.decoder, features, inputs, targets)
         total, count = total + loss.nll.item() * loss.num_tokens, count + loss.num_tokens
     assert validation_loss(run.captioner, run.data) == pytest.approx(total / count, rel=1e-5)
 
@@ -83,14 +83,14 @@ def test_a_batch_holds_each_picture_once(
     tmp_path: Path, store: FeatureStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, seen = make(tmp_path / "run", store, "up_down", "training.num_epochs=1"), []
-    hidden_states = type(run.decoder).hidden_states
+    hidden_states = type(run.state.decoder).hidden_states
 
     def watch(decoder: object, features: Features, tokens: torch.Tensor) -> object:
         if decoder.training:
             seen.append(features)
         return hidden_states(decoder, features, tokens)
 
-    monkeypatch.setattr(type(run.decoder), "hidden_states", watch)
+    monkeypatch.setattr(type(run.state.decoder), "hidden_states", watch)
     run.run()
     assert len(seen) == 15  # 40 pictures, 3 captions each, 8 a batch
     assert sum(len(features.picture_of) for features in seen) == 120
@@ -101,7 +101,7 @@ def test_a_batch_holds_each_picture_once(
 @pytest.mark.parametrize("asked", ["length", "picture"])
 def test_batches_as_asked(tmp_path: Path, store: FeatureStore, asked: str) -> None:
     run = make(tmp_path / "run", store, "up_down", f"training.batch_by={asked}")
-    assert run._by_picture == (asked == "picture")
+    assert run.objective.by_picture == (asked == "picture")
 
 
 def test_the_grid_comes_in_the_type_that_is_computed_in(store: FeatureStore) -> None:

@@ -2,74 +2,22 @@
 
 import errno
 import json
-import os
 import re
-import signal
 from pathlib import Path
 
 import pytest
-import torch
-from tiny_world import WIDTH, tiny_config
+from tiny_run import Notes, StopAt, log_of, run, same_weights
+from tiny_world import tiny_config
 
 import showtell.checkpoint as checkpoint_module
 from showtell.checkpoint import load_checkpoint
-from showtell.config import Config
 from showtell.data.records import Dataset
 from showtell.errors import CheckpointError, ShowtellError
-from showtell.features.store import FeatureStore
-from showtell.progress import SilentReporter, StepReport
-from showtell.runtime import choose_runtime
-from showtell.training.loop import Run, TrainingResult
-from showtell.training.setup import prepare
 
 STEPS_PER_EPOCH = 15  # 40 training pictures, 3 captions each, 8 a batch
 LINE = re.compile(
     r"Epoch \[(\d+)/(\d+)\], Step \[(\d+)/(\d+)\], Loss: \d+\.\d{4}, Perplexity: \d+\.\d{4}"
 )
-
-
-class StopAt(SilentReporter):
-    """Does what Ctrl-C does, after a step."""
-
-    def __init__(self, step: int) -> None:
-        self.left = step
-
-    def step(self, report: StepReport) -> None:
-        self.left -= 1
-        if self.left == 0:
-            os.kill(os.getpid(), signal.SIGINT)
-
-
-def run(
-    folder: Path,
-    dataset: Dataset,
-    store: FeatureStore,
-    config: Config,
-    *,
-    report: SilentReporter | None = None,
-    resume: bool = False,
-    fingerprint: str = "data-1",
-) -> TrainingResult:
-    report = report or SilentReporter()
-    folder.mkdir(exist_ok=True)
-    return Run(
-        config=config,
-        data=prepare(dataset, config.data, store, report),
-        folder=folder,
-        runtime=choose_runtime("cpu", "fp32"),
-        provenance={
-            "feature_size": WIDTH,
-            "encoder_fingerprint": "tiny-1",
-            "data_fingerprint": fingerprint,
-        },
-        report=report,
-        resume=resume,
-    ).run()
-
-
-def same_weights(one: Path, two: Path) -> bool:
-    a, b = (load_checkpoint(path).decoder.state_dict() for path in (one, two))
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
 def test_learns_what_the_pictures_show(tmp_path: Path, dataset: Dataset, store) -> None:
@@ -97,7 +45,7 @@ def test_writes_the_notebooks_log_and_the_same_as_data(
         assert f"Loss: {entry['loss']:.4f}, Perplexity: {entry['perplexity']:.4f}" in line
     epochs = [entry["validation"] for entry in data if "validation" in entry]
     assert len(epochs) == 3
-    assert {"val_loss", "val_perplexity", "BLEU-4", "CIDEr-D"} <= set(epochs[0])
+    assert {"val_loss", "val_perplexity", "BLEU-4", "CIDEr-D", "bad_endings"} <= set(epochs[0])
 
 
 def test_keeps_the_best_the_last_and_each_save_every(
@@ -127,14 +75,14 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
     run(pieces, dataset, store, tiny_config(), resume=True)
     assert same_weights(tmp_path / "whole" / "last", pieces / "last")
     assert same_weights(tmp_path / "whole" / "best", pieces / "best")
-    assert _log(tmp_path / "whole") == _log(pieces)
+    assert log_of(tmp_path / "whole") == log_of(pieces)
 
 
 def test_a_finished_run_has_nothing_to_go_on_with(tmp_path: Path, dataset: Dataset, store) -> None:
     run(tmp_path / "run", dataset, store, tiny_config())
-    before = _log(tmp_path / "run")
+    before = log_of(tmp_path / "run")
     run(tmp_path / "run", dataset, store, tiny_config(), resume=True)
-    assert _log(tmp_path / "run") == before
+    assert log_of(tmp_path / "run") == before
 
 
 def test_other_data_is_not_gone_on_with(tmp_path: Path, dataset: Dataset, store) -> None:
@@ -182,21 +130,8 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path, dataset: Dataset
 
 
 def test_a_tiny_set_is_called_tiny(tmp_path: Path, dataset: Dataset, store) -> None:
-    notes: list[str] = []
-
-    class Notes(SilentReporter):
-        def note(self, text: str) -> None:
-            notes.append(text)
-
-    run(tmp_path / "run", dataset, store, tiny_config("training.num_epochs=1"), report=Notes())
+    report = Notes()
+    run(tmp_path / "run", dataset, store, tiny_config("training.num_epochs=1"), report=report)
+    notes = report.notes
     assert any("tiny: 40 training pictures" in note for note in notes)
     assert any("only 15 steps" in note and "num_epochs=67" in note for note in notes)
-
-
-def _log(folder: Path) -> list[dict]:
-    """metrics.jsonl without times, which differ from run to run."""
-    entries = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    for entry in entries:
-        entry.pop("seconds", None)
-    text = (folder / "training_log.txt").read_text()
-    return [*entries, {"text": text}]

@@ -140,9 +140,9 @@ def test_an_ensemble_refuses_another_vocabulary(tmp_path: Path, store: FeatureSt
 
 def test_another_runs_pieces_serve_again(tmp_path: Path, store: FeatureStore) -> None:
     run = make(tmp_path / "one", store, tiny_config(PIECES), Notes())
-    run.vocabulary.save(tmp_path / "v.json")
+    run.data.vocabulary.save(tmp_path / "v.json")
     other = tiny_config(f"data.vocab_file={tmp_path / 'v.json'}")
-    assert make(tmp_path / "two", store, other, Notes()).vocabulary == run.vocabulary
+    assert make(tmp_path / "two", store, other, Notes()).data.vocabulary == run.data.vocabulary
 
 
 def test_what_is_cut_is_said(tmp_path: Path, store: FeatureStore) -> None:

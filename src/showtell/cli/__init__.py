@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from showtell import __version__
+from showtell.cli.average import average
 from showtell.cli.caption import caption
 from showtell.cli.data import app as data_app
 from showtell.cli.data import features
@@ -46,7 +47,7 @@ def _main(
 
 app.command()(demo)
 app.add_typer(data_app, name="data")
-for command in (features, train, report, evaluate, score, caption):
+for command in (features, train, average, report, evaluate, score, caption):
     app.command()(command)
 
 

@@ -73,12 +73,12 @@ class ConsoleReporter:
     def step(self, report: StepReport) -> None:
         """Move the epoch's bar; print the log line when it is due."""
         task = f"epoch {report.epoch}/{report.num_epochs}"
-        self.progress(task, report.captions_done, report.captions_total, "captions")
+        self.progress(task, report.items_done, report.items_total, report.unit)
         if report.shown:
             self.note(report.line)
 
     def epoch(self, epoch: int, values: dict[str, Any]) -> None:
         """One line of validation figures."""
-        shown = ("val_loss", "val_perplexity", "BLEU-4", "CIDEr-D")
+        shown = ("val_loss", "val_perplexity", "BLEU-4", "CIDEr-D", "bad_endings")
         figures = ", ".join(f"{name} {values[name]:.4f}" for name in shown if name in values)
         self.note(f"Epoch {epoch} validation: {figures}")

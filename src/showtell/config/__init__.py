@@ -6,6 +6,7 @@ apart. Imports no torch, so that the command line answers at once.
 
 from showtell.config.decoder import DECODER_KINDS, DecoderConfig, PrefixLmConfig
 from showtell.config.decoding import DecodingConfig, DecodingMethod
+from showtell.config.objective import ObjectiveConfig
 from showtell.config.run import (
     Config,
     DataConfig,
@@ -23,6 +24,7 @@ __all__ = [
     "DecodingConfig",
     "DecodingMethod",
     "EncoderConfig",
+    "ObjectiveConfig",
     "OptimizerConfig",
     "PrefixLmConfig",
     "Section",

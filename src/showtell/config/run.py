@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from showtell.config.decoder import DecoderConfig, PrefixLmConfig, ShowTellConfig
 from showtell.config.decoding import DecodingConfig
 from showtell.config.messages import describe
+from showtell.config.objective import ObjectiveConfig
 from showtell.config.section import Section
 from showtell.config.toml import apply_override, read_toml
 from showtell.errors import ConfigError
@@ -76,14 +77,24 @@ class OptimizerConfig(Section):
 class TrainingConfig(Section):
     """The course of a run."""
 
-    batch_size: int = Field(64, ge=1, description="captions a step")
+    init_from: Path | None = Field(
+        None, description="start with the weights and the vocabulary of this run or checkpoint"
+    )
+    batch_size: int = Field(64, ge=1, description="captions a step; pictures with scst")
     batch_by: Literal["auto", "length", "picture"] = Field(
         "auto",
         description="what a batch's captions share, so that least is computed twice: their length, "
         "or their pictures; auto: pictures where the decoder attends to regions",
     )
     num_epochs: int = Field(10, ge=1)
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="of cross_entropy")
+    ema_decay: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="keep an exponential moving average of the weights; it is what is validated "
+        "and kept as the model (0.999 averages the last thousand steps or so)",
+    )
     save_every: int = Field(1, ge=1, description="keep a checkpoint of each so-many-th epoch")
     save_minutes: float = Field(
         2.0, gt=0, description="within an epoch, save the state for --resume this often"
@@ -97,6 +108,9 @@ class TrainingConfig(Section):
         None, ge=1, description="stop after so many epochs without a better CIDEr-D"
     )
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: bool = Field(
+        False, description="compile the decoder (torch.compile); pays on a GPU in long runs"
+    )
 
 
 class Config(Section):
@@ -106,6 +120,7 @@ class Config(Section):
     data: DataConfig = DataConfig()
     encoder: EncoderConfig = EncoderConfig()
     decoder: DecoderConfig = ShowTellConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     training: TrainingConfig = TrainingConfig()
     decoding: DecodingConfig = DecodingConfig()
@@ -146,6 +161,19 @@ class Config(Section):
     @classmethod
     def _default_kind(cls, value: Any) -> Any:
         return {"kind": "show_tell", **value} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _has_a_start(self) -> Self:
+        if self.objective.kind == "scst" and self.training.init_from is None:
+            raise ValueError(
+                "objective.kind = scst needs a trained model to start from: set training.init_from "
+                "to the run of a cross-entropy training"
+            )
+        if self.training.init_from and self.data.vocab_file:
+            raise ValueError(
+                "training.init_from brings its own vocabulary: leave data.vocab_file out"
+            )
+        return self
 
     @classmethod
     def load(cls, path: Path | None = None, overrides: Sequence[str] = ()) -> Self:

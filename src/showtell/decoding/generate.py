@@ -33,9 +33,7 @@ def generate(
         last places are empty and their log-probabilities -inf.
     """
     words = words or NamedWords()
-    max_tokens = words.max_tokens(config.max_length)
-    if (limit := getattr(decoder, "max_tokens", None)) is not None:
-        max_tokens = min(max_tokens, limit)
+    max_tokens = most_tokens(decoder, words.max_tokens(config.max_length))
     constraints = build_constraints(
         words.spelling,
         max_tokens=max_tokens,
@@ -75,3 +73,9 @@ def generate(
         diversity=config.diversity if is_diverse else 0.0,
         with_attention=with_attention,
     )
+
+
+def most_tokens(decoder: Steps, wanted: int) -> int:
+    """``wanted``, or fewer where the decoder has no positions for so many."""
+    limit: int | None = getattr(decoder, "max_tokens", None)
+    return wanted if limit is None else min(wanted, limit)

@@ -33,16 +33,8 @@ def bleu(
     Returns:
         The corpus's (4,) and each image's (B, 4), on a scale of 0 to 1.
     """
-    num_images = references.num_images
-    matches = np.stack(
-        [
-            _clipped_matches(reference, level, num_images)
-            for reference, level in zip(references.levels, levels, strict=True)
-        ],
-        axis=1,
-    )
-    guesses = np.maximum(lengths[:, None] - np.arange(ORDERS), 0)
-    closest = _closest_lengths(references, lengths)
+    images = np.arange(references.num_images)
+    matches, guesses, closest = Bleu(references).count(images, levels, lengths)
     corpus = _combine(
         matches.sum(axis=0, keepdims=True),
         guesses.sum(axis=0, keepdims=True),
@@ -52,31 +44,67 @@ def bleu(
     return corpus[0], _combine(matches, guesses, lengths, closest)
 
 
-def _clipped_matches(
-    reference: ReferenceLevel, level: HypothesisLevel, num_images: int
-) -> NDArray[np.int64]:
-    """(B,) n-grams of each hypothesis that its references have, no more often than any has it."""
-    keys, starts = np.unique(reference.pair_keys, return_index=True)
-    if not len(keys):
-        return np.zeros(num_images, np.int64)
-    most = np.maximum.reduceat(reference.pair_counts, starts)
-    wanted = level.hypotheses * max(len(reference.keys), 1) + level.grams
-    places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    found = (level.grams >= 0) & (keys[places] == wanted)
-    clipped = np.where(found, np.minimum(level.counts, most[places]), 0)
-    return np.bincount(level.hypotheses, clipped, minlength=num_images).astype(np.int64)
+class Bleu:
+    """Sentence BLEU against fixed references, whose clipping counts are kept.
+
+    Attributes:
+        ngrams: the references' counts.
+    """
+
+    def __init__(self, ngrams: ReferenceNgrams) -> None:
+        self.ngrams = ngrams
+        self._most = [_most_of_any_reference(level) for level in ngrams.levels]
+
+    def score_counts(
+        self, images: Ints, levels: Sequence[HypothesisLevel], lengths: Ints
+    ) -> Floats:
+        """BLEU-1..4 of N hypotheses, (N, 4) on a scale of 0 to 1.
+
+        Args:
+            images: (N,) the index of each hypothesis's image, which may come any number of times.
+            levels: ``ngrams.count`` of the hypotheses.
+            lengths: (N,) their words.
+        """
+        matches, guesses, closest = self.count(images, levels, lengths)
+        return _combine(matches, guesses, lengths, closest)
+
+    def count(
+        self, images: Ints, levels: Sequence[HypothesisLevel], lengths: Ints
+    ) -> tuple[Ints, Ints, Ints]:
+        """What scores are made of: matches (N, 4), guesses (N, 4), closest lengths (N,)."""
+        matches = np.zeros((len(images), ORDERS), np.int64)
+        for order, level in enumerate(levels):
+            keys, most = self._most[order]
+            if len(keys):
+                size = len(self.ngrams.levels[order].keys)
+                wanted = images[level.hypotheses] * size + level.grams
+                places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+                found = (level.grams >= 0) & (keys[places] == wanted)
+                clipped = np.where(found, np.minimum(level.counts, most[places]), 0)
+                matches[:, order] = np.bincount(level.hypotheses, clipped, minlength=len(images))
+        guesses = np.maximum(lengths[:, None] - np.arange(ORDERS), 0)
+        return matches, guesses, self._closest_lengths(images, lengths)
+
+    def _closest_lengths(self, images: Ints, lengths: Ints) -> Ints:
+        """(N,) the reference length nearest to each hypothesis's, the shorter on a tie."""
+        if not len(images):
+            return np.zeros(0, np.int64)
+        first = self.ngrams.first
+        counts = (first[1:] - first[:-1])[images]
+        starts = np.cumsum(counts) - counts
+        references = np.arange(counts.sum()) + np.repeat(first[images] - starts, counts)
+        theirs = self.ngrams.lengths[references]
+        # Distance first, then length, in one number: the smallest is the closest reference.
+        longest = int(theirs.max(initial=0)) + 1
+        distance = np.abs(theirs - np.repeat(lengths, counts))
+        return np.minimum.reduceat(distance * longest + theirs, starts) % longest
 
 
-def _closest_lengths(references: ReferenceNgrams, lengths: Ints) -> Ints:
-    """(B,) the reference length nearest to each hypothesis's, the shorter on a tie."""
-    counts = np.diff(references.first)
-    # Distance first, then length, in one number: the smallest is the closest reference.
-    longest = int(references.lengths.max(initial=0)) + 1
-    distance = np.abs(references.lengths - np.repeat(lengths, counts))
-    return (
-        np.minimum.reduceat(distance * longest + references.lengths, references.first[:-1])
-        % longest
-    )
+def _most_of_any_reference(level: ReferenceLevel) -> tuple[Ints, Ints]:
+    """Keys (image, n-gram), and how often the reference of the image that has it most has it."""
+    keys, starts = np.unique(level.pair_keys, return_index=True)
+    most = np.maximum.reduceat(level.pair_counts, starts) if len(keys) else level.pair_counts
+    return keys, most
 
 
 def _combine(matches: Ints, guesses: Ints, lengths: Ints, closest: Ints) -> Floats:

@@ -72,10 +72,12 @@ class Decoder(nn.Module, ABC):
             are equal in all hypotheses of a picture, so search may leave them at (P, ...) while
             the rest has B = P K rows, K for each picture in the pictures' order.
         output: The last layer, (..., H) to (..., V) logits.
+        gains_by_compiling: Whether ``training.compile`` has anything to do here.
     """
 
     needs_regions: bool = False
     picture_state: frozenset[str] = frozenset()
+    gains_by_compiling: bool = True
     output: nn.Module
 
     @abstractmethod

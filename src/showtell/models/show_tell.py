@@ -34,6 +34,8 @@ class ShowTell(Decoder):
         word_dropout: share of input words replaced by ``<unk>`` in training.
     """
 
+    gains_by_compiling = False  # torch's recurrent layers are single kernels already
+
     def __init__(
         self,
         *,

@@ -7,7 +7,7 @@ word: one, or those of the word's pieces. Knows nothing of pictures but a number
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 
 import numpy as np
 import torch
@@ -100,6 +100,19 @@ class Corpus:
     def lengths(self) -> NDArray[np.int64]:
         """(N,) tokens of each caption."""
         return np.diff(self.offsets)
+
+    def references(self, pictures: NDArray[np.int64]) -> list[list[list[int]]]:
+        """For each of some pictures its captions as ids, ``<end>`` included.
+
+        Args:
+            pictures: (P,) distinct and rising, all that the captions are of.
+        """
+        found: list[list[list[int]]] = [[] for _ in pictures]
+        places = np.searchsorted(pictures, self.pictures).tolist()
+        flat, bounds = self.ids.tolist(), self.offsets.tolist()
+        for place, (start, end) in zip(places, pairwise(bounds), strict=True):
+            found[place].append([*flat[start:end], END])
+        return found
 
     def batch(self, captions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Inputs and targets for teacher forcing.

@@ -1,4 +1,4 @@
-"""Cross-entropy over caption tokens; padding never counts."""
+"""Losses over caption tokens: cross-entropy, and the policy gradient. Padding never counts."""
 
 import math
 from typing import Any, NamedTuple
@@ -9,7 +9,9 @@ from torch.autograd import Function
 from torch.nn import functional as F
 
 from showtell.models.base import Decoder, Features
-from showtell.text.vocabulary import PAD
+from showtell.text.vocabulary import PAD, START, UNK
+
+NEVER_SAID = (PAD, START, UNK)  # a caption is drawn from the other words alone
 
 
 class CaptionLoss(NamedTuple):
@@ -55,6 +57,34 @@ def cross_entropy(
     if penalty is not None:
         objective = objective + penalty
     return CaptionLoss(objective, nll, num_tokens)
+
+
+def policy_gradient(
+    decoder: Decoder, features: Features, samples: Tensor, advantages: Tensor
+) -> Tensor:
+    """REINFORCE with a baseline (Rennie et al. 2017, arXiv 1612.00563, equations 5-7).
+
+    Its gradient is that of minus the expected reward, summed over captions, as estimated from
+    samples, over the number of tokens. A penalty of the decoder's own, which belongs to its
+    cross-entropy, is left out.
+
+    Args:
+        samples: (N, T) ids without ``<start>``, drawn from the words that are not ``NEVER_SAID``;
+            ``<pad>`` after ``<end>``.
+        advantages: (N,) reward less baseline of each sample.
+
+    Returns:
+        Scalar: -(advantage) log p(token), averaged over all tokens.
+    """
+    real = samples != PAD
+    start = torch.full_like(samples[:, :1], START)
+    inputs = torch.cat([start, samples[:, :-1]], dim=1).masked_fill(~real, PAD)
+    hidden = decoder.hidden_states(features, inputs).states[real]
+    never = torch.tensor(NEVER_SAID, device=samples.device)
+    logits = decoder.output(hidden).float().index_fill(1, never, float("-inf"))
+    nll = F.cross_entropy(logits, samples[real], reduction="none")
+    weights = advantages[:, None].expand_as(samples)[real]
+    return (weights * nll).mean()
 
 
 class _SmoothedCrossEntropy(Function):

@@ -6,11 +6,11 @@ back to that, so a step never stands there twice. TensorBoard is told to hide wh
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
 
 from showtell.training.event_files import EventFiles
-from showtell.training.losses import perplexity
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -74,12 +74,22 @@ class RunLog:
         file.flush()
 
 
-def step_line(epoch: int, num_epochs: int, step: int, num_steps: int, loss: float) -> str:
-    """The notebook's line; epochs and steps count from 1, loss is in nats a token."""
-    return (
-        f"Epoch [{epoch}/{num_epochs}], Step [{step}/{num_steps}], "
-        f"Loss: {loss:.4f}, Perplexity: {perplexity(loss):5.4f}"
-    )
+def step_line(
+    epoch: int,
+    num_epochs: int,
+    step: int,
+    num_steps: int,
+    figures: Mapping[str, float],
+    shown: Sequence[str],
+) -> str:
+    """The notebook's line; epochs and steps count from 1.
+
+    Args:
+        figures: of the step; a loss is in nats a token.
+        shown: those that the line has, by name.
+    """
+    values = "".join(f", {name.capitalize()}: {figures[name]:.4f}" for name in shown)
+    return f"Epoch [{epoch}/{num_epochs}], Step [{step}/{num_steps}]{values}"
 
 
 def _open_at(path: Path, length: int) -> IO[bytes]:

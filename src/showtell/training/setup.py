@@ -50,7 +50,7 @@ def prepare(
     """Build the vocabulary from the training captions and encode both splits.
 
     Args:
-        vocabulary: where there is one already.
+        vocabulary: one that is there already, of a model that is trained on.
 
     Raises:
         MissingExtraError: ``tokenizers`` is not installed, and the vocabulary is of pieces.

@@ -10,7 +10,13 @@ import PIL
 import torch
 
 from showtell import __version__
-from showtell.checkpoint import CONFIG, VOCABULARY, find_checkpoint, recover_folder
+from showtell.checkpoint import (
+    CONFIG,
+    Checkpoint,
+    find_checkpoint,
+    load_checkpoint,
+    recover_folder,
+)
 from showtell.config import Config, PrefixLmConfig
 from showtell.data.fingerprint import dataset_fingerprint
 from showtell.data.records import Dataset
@@ -26,8 +32,7 @@ from showtell.models.encoders import Encoder, build_encoder
 from showtell.models.language_model import LanguageModel
 from showtell.progress import Reporter
 from showtell.runtime import Runtime, choose_runtime
-from showtell.text.vocabulary import Vocabulary
-from showtell.text.vocabulary_file import load_vocabulary
+from showtell.training.checkpoints import load_start
 from showtell.training.loop import Run, TrainingResult
 from showtell.training.setup import prepare
 
@@ -58,12 +63,9 @@ def start_training(
         ShowtellError: anything that the user can mend; what was written stays.
     """
     config = _settings(folder, config_file, overrides, resume)
-    vocabulary = _saved_vocabulary(folder) if resume else None
-    language_model = None
-    if vocabulary is None and isinstance(config.decoder, PrefixLmConfig) and config.decoder.lm:
-        language_model = LanguageModel.open(config.decoder.lm)
+    language_model = _language_model(config, folder, resume)
+    if language_model:
         config = config.with_decoder(language_model.sizes())
-        vocabulary = language_model.vocabulary()
     dataset = usable_splits(load_dataset(data, format=format, images=images))
     for note in dataset.notes:
         report.note(note)
@@ -84,6 +86,10 @@ def start_training(
     )
     meteor.prepare_aloud(report.note)
     provenance = _provenance(config, dataset, encoder, runtime)
+    start = _start(config, folder, encoder, resume, report)
+    vocabulary = start.vocabulary if start else None
+    if language_model and not start:
+        vocabulary = language_model.vocabulary()
     prepared = prepare(dataset, config.data, store, report, vocabulary=vocabulary)
     folder.mkdir(parents=True, exist_ok=True)
     if not resume:
@@ -96,6 +102,7 @@ def start_training(
         runtime=runtime,
         provenance=provenance,
         report=report,
+        start=start,
         language_model=language_model,
         resume=resume,
     ).run()
@@ -119,10 +126,27 @@ def _settings(
     return Config.load(config_file, overrides)
 
 
-def _saved_vocabulary(folder: Path) -> Vocabulary | None:
-    """Of the state to go on from: what it was made from need not be there any more."""
+def _language_model(config: Config, folder: Path, resume: bool) -> LanguageModel | None:
+    """What the decoder begins with; a state to go on from has all of it."""
+    if not isinstance(config.decoder, PrefixLmConfig) or config.decoder.lm is None:
+        return None
+    if resume and recover_folder(folder / "last").exists():
+        return None
+    return LanguageModel.open(config.decoder.lm)
+
+
+def _start(
+    config: Config, folder: Path, encoder: Encoder, resume: bool, report: Reporter
+) -> Checkpoint | None:
+    """The checkpoint that a run goes on from: its own, or the one that it is to start with."""
     last = recover_folder(folder / "last")
-    return load_vocabulary(last / VOCABULARY) if last.exists() else None
+    if resume and last.exists():
+        return load_checkpoint(last)
+    source = config.training.init_from
+    if source is None:
+        return None
+    report.note(f"starting with the weights and the vocabulary of {source}")
+    return load_start(source, encoder.fingerprint)
 
 
 def _has_checkpoint(folder: Path) -> bool:

@@ -20,8 +20,8 @@ def validate(
     """Measure a captioner whose decoder is in eval mode.
 
     Returns:
-        ``val_loss`` in nats a token, ``val_perplexity``, the metrics, and ``bad_endings``, the
-        share of captions that end where none should.
+        ``val_loss`` in nats a token, ``val_perplexity``, the metrics, and ``bad_endings``: the
+        share of captions that end in "with a" and the like.
 
     Raises:
         StopNow: a stop was requested meanwhile.

@@ -1,0 +1,64 @@
+"""Which pictures' features a step sees, and in which random view.
+
+Everything follows from (seed, step), so a run goes on in the middle of an epoch as if it had not
+stopped. Knows nothing of captions' words.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from showtell.config import Config
+from showtell.evaluation import load_features
+from showtell.features.store import FeatureStore
+from showtell.models.base import Features
+from showtell.runtime import Runtime
+
+VIEW_STREAM = 1  # keeps the views' random numbers apart from the sampler's
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ViewLoader:
+    """Loads features of random views of training pictures.
+
+    Attributes:
+        num_views: augmented views of each picture; view 0, without augmentation, comes besides.
+        regions: whether the decoder needs the grid.
+    """
+
+    store: FeatureStore
+    runtime: Runtime
+    seed: int
+    num_views: int
+    regions: bool
+
+    @classmethod
+    def from_config(
+        cls, store: FeatureStore, runtime: Runtime, config: Config, *, regions: bool
+    ) -> "ViewLoader":
+        """As the settings of a run ask."""
+        return cls(store, runtime, config.seed, config.encoder.views, regions)
+
+    def of_pictures(self, rows: Rows, step: int) -> Features:
+        """(P,) distinct rows of the store -> one view of each, on the runtime's device."""
+        rng = np.random.default_rng((self.seed, step, VIEW_STREAM))
+        views = rng.integers(0, self.num_views + 1, len(rows))
+        features = load_features(
+            self.store, rows, views, regions=self.regions, dtype=self.runtime.dtype
+        )
+        return features.to(self.runtime.device)
+
+    def of_captions(self, rows: Rows, step: int) -> Features:
+        """(B,) each caption's picture -> a view each; with regions, one view a picture.
+
+        Regions are large and looked at anew by each caption: what is computed of them is shared.
+        """
+        if not self.regions:
+            return self.of_pictures(rows, step)
+        rows, index = np.unique(rows, return_inverse=True)
+        features = self.of_pictures(rows, step)
+        return features._replace(picture_of=torch.from_numpy(index).to(self.runtime.device))

@@ -1,0 +1,36 @@
+"""What training can minimise, and the one place where its settings meet its classes."""
+
+from showtell.config import Config
+from showtell.runtime import Runtime
+from showtell.training.batches import ViewLoader
+from showtell.training.objectives.base import Objective
+from showtell.training.objectives.cross_entropy import CrossEntropy
+from showtell.training.objectives.scst import SelfCritical
+from showtell.training.setup import TrainingData
+
+
+def build_objective(
+    config: Config, data: TrainingData, runtime: Runtime, *, regions: bool
+) -> Objective:
+    """Make the objective that ``config`` asks for.
+
+    Args:
+        regions: whether the decoder needs grid features.
+    """
+    load = ViewLoader.from_config(data.store, runtime, config, regions=regions)
+    if config.objective.kind == "scst":
+        return SelfCritical(
+            corpus=data.train,
+            vocabulary=data.vocabulary,
+            load=load,
+            runtime=runtime,
+            config=config,
+        )
+    asked = config.training.batch_by
+    return CrossEntropy(
+        corpus=data.train,
+        load=load,
+        runtime=runtime,
+        config=config,
+        by_picture=asked == "picture" or (asked == "auto" and regions),
+    )

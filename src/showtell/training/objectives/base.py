@@ -1,0 +1,73 @@
+"""What training minimises, as the loop sees it.
+
+An objective says what an epoch is made of, cuts it into batches, and turns a batch into a loss.
+The loop knows nothing more of it.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from showtell.models.base import Decoder
+
+Batch = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The loss of one batch.
+
+    Attributes:
+        objective: scalar, what is minimised.
+        num_tokens: how many tokens it is of.
+        figures: what is logged of it, by name; scalars, detached.
+        seconds: time spent on parts of it that are worth watching, by name.
+    """
+
+    objective: Tensor
+    num_tokens: int
+    figures: Mapping[str, float | Tensor]
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+class Objective(Protocol):
+    """Batches and their losses.
+
+    Attributes:
+        unit: what an epoch is made of, "captions" or "pictures".
+        num_items: how many of them; each comes once an epoch.
+        shown: the figures that the log line has, in order.
+    """
+
+    @property
+    def unit(self) -> str: ...
+    @property
+    def num_items(self) -> int: ...
+    @property
+    def shown(self) -> tuple[str, ...]: ...
+
+    def batches(self, epoch: int) -> list[Batch]:
+        """The batches of an epoch, which counts from 1; they follow from the seed and it."""
+
+    def __call__(self, decoder: Decoder, batch: Batch, *, epoch: int, step: int) -> Loss:
+        """The loss of a decoder in training mode.
+
+        Args:
+            epoch: from 1.
+            step: from 0, over all epochs; random numbers follow from it, or from torch's generator.
+        """
+
+
+@contextmanager
+def in_eval_mode(decoder: Decoder) -> Iterator[None]:
+    """Within it the decoder is as it is measured: no dropout, batch norm by its averages."""
+    decoder.eval()
+    try:
+        yield
+    finally:
+        decoder.train()

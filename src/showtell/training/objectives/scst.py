@@ -1,0 +1,138 @@
+"""Self-critical sequence training: captions are drawn, rewarded, and made likelier or rarer.
+
+Rennie et al. 2017 (arXiv 1612.00563, section 3): REINFORCE whose baseline is the reward of the
+decoder's own greedy caption; or, after Luo 2020 (arXiv 2003.09971, equation 7), the mean reward of
+the picture's other samples, which needs no greedy caption.
+
+A step has two passes. Captions are drawn without gradient, in eval mode: from the model that will
+be measured. Then one teacher-forced pass over them, in training mode, gives their probabilities
+with a gradient. So dropout acts on what is learnt from a sample and not on which samples are
+drawn; without it in the second pass, a decoder learns the samples' rewards by heart (reward on
+training pictures rises while the metrics on others fall).
+"""
+
+import time
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from showtell.config import Config
+from showtell.decoding.constraints import build_constraints
+from showtell.decoding.generate import most_tokens
+from showtell.decoding.named_words import NamedWords
+from showtell.decoding.sampling import sample
+from showtell.models.base import Decoder, Features
+from showtell.runtime import Runtime
+from showtell.text.vocabulary import PAD, Vocabulary
+from showtell.training.batches import ViewLoader
+from showtell.training.corpus import Corpus
+from showtell.training.losses import policy_gradient
+from showtell.training.objectives.base import Batch, Loss, in_eval_mode
+from showtell.training.objectives.reward import CaptionReward
+
+SAMPLE_STREAM = 2  # keeps the samples' random numbers apart from the views'
+
+
+class SelfCritical:
+    """An epoch visits each picture once, for ``objective.num_samples`` captions."""
+
+    unit = "pictures"
+    shown = ("loss", "reward", "baseline")
+
+    def __init__(
+        self,
+        *,
+        corpus: Corpus,
+        vocabulary: Vocabulary,
+        load: ViewLoader,
+        runtime: Runtime,
+        config: Config,
+    ) -> None:
+        self.load, self.runtime, self.config = load, runtime, config
+        self.longest = NamedWords(vocabulary.spelling).max_tokens(config.decoding.max_length)
+        self.reward = CaptionReward(
+            corpus,
+            vocabulary,
+            cider_weight=config.objective.cider_weight,
+            bleu_weight=config.objective.bleu_weight,
+        )
+
+    @property
+    def num_items(self) -> int:
+        """Pictures."""
+        return len(self.reward.pictures)
+
+    def batches(self, epoch: int) -> list[Batch]:
+        """Arrays of indices of pictures."""
+        order = np.random.default_rng((self.config.seed, epoch)).permutation(self.num_items)
+        size = self.config.training.batch_size
+        return [order[start : start + size] for start in range(0, len(order), size)]
+
+    def __call__(self, decoder: Decoder, batch: Batch, *, epoch: int, step: int) -> Loss:
+        """Figures: ``loss`` a token, mean ``reward`` of the samples, mean ``baseline``."""
+        features = self.load.of_pictures(self.reward.pictures[batch], step)
+        # An autocast of its own: it keeps the weights that it converts, here without gradient.
+        with in_eval_mode(decoder), self.runtime.autocast():
+            samples = self._draw(decoder, features, step, self.config.objective.num_samples)
+            greedy = None
+            if self.config.objective.baseline == "greedy":
+                greedy = self._draw(decoder, features, step, 1, top_k=1)
+        started = time.perf_counter()
+        rewards = self._rewards(batch, samples)
+        baselines = mean_of_others(rewards) if greedy is None else self._rewards(batch, greedy)
+        seconds = time.perf_counter() - started
+        advantages = torch.from_numpy((rewards - baselines).astype(np.float32).flatten())
+        num_samples = samples.shape[1]
+        picture_of = torch.arange(len(batch)).repeat_interleave(num_samples)
+        with self.runtime.autocast():
+            loss = policy_gradient(
+                decoder,
+                features._replace(picture_of=picture_of.to(self.runtime.device)),
+                # Tensors of inference mode cannot be saved for the gradient.
+                samples.flatten(0, 1).clone(),
+                advantages.to(self.runtime.device),
+            )
+        figures: dict[str, float | Tensor] = {
+            "loss": loss.detach(),
+            "reward": float(rewards.mean()),
+            "baseline": float(baselines.mean()),
+        }
+        return Loss(loss, int((samples != PAD).sum()), figures, {"reward": seconds})
+
+    def _draw(
+        self, decoder: Decoder, features: Features, step: int, num: int, top_k: int | None = None
+    ) -> Tensor:
+        """(P, num, T) ids, ``<pad>`` after ``<end>``.
+
+        A caption that would be longer than ``decoding.max_length`` has no ``<end>``; none is
+        forced, as what the decoder did not choose has no gradient.
+        """
+        longest = most_tokens(decoder, self.longest)
+        seed = np.random.SeedSequence((self.config.seed, step, SAMPLE_STREAM)).generate_state(1)
+        return sample(
+            decoder,
+            features,
+            num_captions=num,
+            max_length=longest,
+            top_k=top_k,
+            seed=int(seed[0]),
+            constraints=build_constraints(max_tokens=longest + 1),
+        ).tokens
+
+    def _rewards(self, batch: Batch, captions: Tensor) -> NDArray[np.float64]:
+        """(P, K, T) ids -> (P, K)."""
+        num_captions = captions.shape[1]
+        flat = captions.flatten(0, 1)
+        lengths = (flat != PAD).sum(dim=1).tolist()
+        rows = [row[:length] for row, length in zip(flat.tolist(), lengths, strict=True)]
+        rewards = self.reward(np.repeat(batch, num_captions), rows)
+        return np.reshape(rewards, (-1, num_captions))
+
+
+def mean_of_others(rewards: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(P, K) rewards -> for each sample the mean of the picture's K - 1 others."""
+    total = rewards.sum(axis=1, keepdims=True)
+    means: NDArray[np.float64] = (total - rewards) / (rewards.shape[1] - 1)
+    return means

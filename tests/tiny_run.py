@@ -1,0 +1,129 @@
+"""Runs in the tiny world, as tests need them: whole, stopped, resumed; or as a process to kill.
+
+python tests/tiny_run.py FOLDER STORE [section.key=value ...] trains FOLDER, or goes on with it.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from tiny_world import VIEWS, WIDTH, tiny_config, tiny_records
+
+from showtell.checkpoint import load_checkpoint
+from showtell.config import Config
+from showtell.data.records import Dataset
+from showtell.features.store import FeatureStore
+from showtell.progress import SilentReporter, StepReport
+from showtell.runtime import choose_runtime
+from showtell.training.loop import Run, TrainingResult
+from showtell.training.setup import prepare
+
+
+class Notes(SilentReporter):
+    """Remembers what was said."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+class StopAt(SilentReporter):
+    """Does what Ctrl-C does, after a step."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def step(self, report: StepReport) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def make_run(
+    folder: Path,
+    dataset: Dataset,
+    store: FeatureStore,
+    config: Config,
+    *,
+    report: SilentReporter | None = None,
+    resume: bool = False,
+    fingerprint: str = "data-1",
+    region_size: int = WIDTH,
+) -> Run:
+    report = report or SilentReporter()
+    folder.mkdir(exist_ok=True)
+    source = config.training.init_from
+    start = load_checkpoint(source) if source else None
+    vocabulary = start.vocabulary if start else None
+    return Run(
+        config=config,
+        data=prepare(dataset, config.data, store, report, vocabulary=vocabulary),
+        folder=folder,
+        runtime=choose_runtime("cpu", "fp32"),
+        provenance={
+            "feature_size": WIDTH,
+            "region_size": region_size,
+            "encoder_fingerprint": "tiny-1",
+            "data_fingerprint": fingerprint,
+        },
+        report=report,
+        start=start,
+        resume=resume,
+    )
+
+
+def run(
+    folder: Path, dataset: Dataset, store: FeatureStore, config: Config, **options: object
+) -> TrainingResult:
+    return make_run(folder, dataset, store, config, **options).run()
+
+
+def scst_config(start: Path, *changes: str) -> Config:
+    """Self-critical training that starts from ``start``, of 10 steps in each of 3 epochs."""
+    return tiny_config(
+        "objective.kind=scst",
+        f"training.init_from={start}",
+        "training.batch_size=4",
+        "optimizer.lr=0.002",
+        *changes,
+    )
+
+
+def same_weights(one: Path, two: Path) -> bool:
+    a, b = (load_checkpoint(path).decoder.state_dict() for path in (one, two))
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def steps_of(folder: Path) -> list[dict]:
+    """The steps in metrics.jsonl."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [entry for entry in map(json.loads, lines) if "loss" in entry]
+
+
+def log_of(folder: Path) -> list[dict]:
+    """metrics.jsonl without times, which differ from run to run; and the text log."""
+    entries = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for entry in entries:
+        entry.pop("seconds", None)
+        entry.pop("reward_share", None)
+    text = (folder / "training_log.txt").read_text()
+    return [*entries, {"text": text}]
+
+
+def main(folder: str, store: str, *settings: str) -> None:
+    run(
+        Path(folder),
+        Dataset("tiny", "folder", tiny_records()),
+        FeatureStore.open(Path(store), fingerprint="tiny-1", views=VIEWS, grid=False),
+        tiny_config(*settings),
+        resume=True,
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,102 @@
+"""Runs that are stopped or killed anywhere end with the same weights as one that never was."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny_run import StopAt, log_of, run, same_weights, scst_config
+from tiny_world import SETTINGS, tiny_config
+
+from showtell.checkpoint import load_checkpoint
+from showtell.config import Config
+from showtell.data.records import Dataset
+
+WAYS = {
+    "moving average": ("training.ema_decay=0.9",),
+    "scheduled sampling": (
+        "objective.scheduled_sampling_max_prob=0.5",
+        "objective.scheduled_sampling_start=0",
+        "objective.scheduled_sampling_increase_prob=0.3",
+    ),
+    "scst": ("objective.kind=scst",),
+    "scst and moving average": (
+        "objective.kind=scst",
+        "training.ema_decay=0.9",
+        "objective.baseline=greedy",
+    ),
+}
+
+
+@pytest.fixture
+def start(tmp_path: Path, dataset: Dataset, store) -> Path:
+    run(tmp_path / "start", dataset, store, tiny_config("training.num_epochs=1"))
+    return tmp_path / "start"
+
+
+def config_of(way: str, start: Path) -> Config:
+    if "scst" in way:
+        return scst_config(start, *WAYS[way])
+    return tiny_config(*WAYS[way])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_stopped_run_goes_on_to_the_same_weights(
+    tmp_path: Path, dataset: Dataset, store, start: Path, way: str
+) -> None:
+    config, whole, pieces = config_of(way, start), tmp_path / "whole", tmp_path / "pieces"
+    run(whole, dataset, store, config)
+    for stop in (13, 26 - 13):  # in the middle of the second and of the third epoch, or near
+        run(pieces, dataset, store, config, report=StopAt(stop), resume=True)
+    assert load_checkpoint(pieces / "last").metrics["step"] == 26
+    run(pieces, dataset, store, config, resume=True)
+    assert same_weights(whole / "last", pieces / "last")
+    assert same_weights(whole / "best", pieces / "best")
+    assert log_of(whole) == log_of(pieces)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["cross-entropy", "scst"])
+def test_a_killed_process_goes_on_to_the_same_weights(
+    tmp_path: Path, dataset: Dataset, store, start: Path, way: str
+) -> None:
+    """A real process, killed with SIGKILL at random steps, wherever in a step it then is."""
+    extra = ["training.save_minutes=0.001", "training.ema_decay=0.9", "training.num_epochs=2"]
+    if way == "scst":
+        extra += ["objective.kind=scst", f"training.init_from={start}", "training.batch_size=4"]
+    whole, pieces = tmp_path / "whole", tmp_path / "pieces"
+    run(whole, dataset, store, Config.load(None, (*SETTINGS, *extra)))
+    rng, steps = random.Random(way), 20 if way == "scst" else 30
+    for target in sorted(rng.sample(range(1, steps), 2)):
+        process = start_process(pieces, tmp_path / "store", extra)
+        wait_for_step(process, pieces, target, rng.random() / 20)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    process = start_process(pieces, tmp_path / "store", extra)
+    assert process.wait(timeout=300) == 0
+    assert same_weights(whole / "last", pieces / "last")
+    assert same_weights(whole / "best", pieces / "best")
+    assert log_of(whole) == log_of(pieces)
+    assert not list(pieces.glob(".*"))
+
+
+def start_process(folder: Path, store: Path, settings: list[str]) -> subprocess.Popen[bytes]:
+    script = Path(__file__).parents[1] / "tiny_run.py"
+    return subprocess.Popen([sys.executable, script, folder, store, *settings])
+
+
+def wait_for_step(
+    process: subprocess.Popen[bytes], folder: Path, step: int, then_seconds: float
+) -> None:
+    """Until the log has so many steps, and a moment more, so as not to meet a step's end alone."""
+    log = folder / "training_log.txt"
+    for _ in range(60_000):
+        assert process.poll() is None, "the run ended before it was killed"
+        if log.exists() and log.read_bytes().count(b"\n") >= step:
+            time.sleep(then_seconds)
+            return
+        time.sleep(0.002)
+    pytest.fail("no step for two minutes")
