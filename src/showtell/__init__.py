@@ -8,7 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from showtell.captioner import Caption, Captioner
+    from showtell.captioner import Captioner
+    from showtell.captions import Caption
     from showtell.config import Config, DecodingConfig
     from showtell.data.sources import load_dataset
     from showtell.errors import ShowtellError
@@ -27,7 +28,7 @@ __all__ = [
 ]
 
 _HOME = {
-    "Caption": "showtell.captioner",
+    "Caption": "showtell.captions",
     "Captioner": "showtell.captioner",
     "Config": "showtell.config",
     "DecodingConfig": "showtell.config",

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from showtell.captioner import Caption
+from showtell.captions import Caption
 from showtell.features.images import Preprocessing
 from showtell.report.attention import TILE, attention_tiles, save_attention_sheet
 

@@ -16,7 +16,8 @@ from showtell.cli.decoding import Decoding, with_decoding
 from showtell.errors import ConfigError
 
 if TYPE_CHECKING:
-    from showtell.captioner import Caption, PictureResult
+    from showtell.captioner import PictureResult
+    from showtell.captions import Caption
 
 
 class CaptionFormat(StrEnum):

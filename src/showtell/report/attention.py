@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from showtell.captioner import Caption
+from showtell.captions import Caption
 from showtell.features.images import Preprocessing, open_image
 from showtell.files import atomic_write
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from showtell.captioner import Caption, Captioner
+from showtell.captioner import Captioner
+from showtell.captions import Caption
 from showtell.data.fingerprint import dataset_fingerprint
 from showtell.data.records import Dataset, Record
 from showtell.data.sources import load_dataset
