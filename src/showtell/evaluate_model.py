@@ -82,6 +82,7 @@ def evaluate_model(
         # the training, whose store serves again where the data is the same.
         records=[replace(record, split="test") for record in records],
         views=settings.encoder.views,
+        any_views=True,
         flips=settings.encoder.flips,
         runtime=captioner.runtime,
         folder=store_folder,

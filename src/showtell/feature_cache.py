@@ -8,6 +8,7 @@ from pathlib import Path
 from showtell.data.records import Dataset, Record
 from showtell.features.extract import Progress, extract_features
 from showtell.features.store import FeatureStore
+from showtell.features.store_files import read_spec
 from showtell.files import cache_folder
 from showtell.models.encoders import Encoder
 from showtell.progress import Reporter
@@ -29,6 +30,7 @@ def features_for(
     views: int = 0,
     flips: bool = True,
     grid: bool = False,
+    any_views: bool = False,
 ) -> FeatureStore:
     """Open a store that has features of ``records``, encoding what it lacks.
 
@@ -39,10 +41,14 @@ def features_for(
         views: random views of each training picture beside the one without augmentation.
         flips: whether half of them are mirrored.
         grid: whether grid features are needed.
+        any_views: whether a store that is in ``folder`` may have been made with other random views,
+            as where only the view without augmentation is read.
 
     Raises:
         StoreError: the store was made by something else, or cannot be written.
     """
+    if any_views and folder and (spec := read_spec(folder)):
+        views, flips = spec.views, spec.flips
     path = folder or _default_folder(dataset, encoder, views, flips, grid)
     result = extract_features(
         dataset.records if records is None else records,

@@ -119,6 +119,7 @@ def caption_validation(
         captioner.encoder,
         records=[replace(record, split="val") for record in chosen],
         views=settings.encoder.views,
+        any_views=True,
         flips=settings.encoder.flips,
         runtime=captioner.runtime,
         folder=_store(run, place),
