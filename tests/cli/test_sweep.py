@@ -12,6 +12,7 @@ from cli_shell import SMALL, Shell
 from safetensors.numpy import load_file
 
 from showtell.cli.console import ConsoleReporter
+from showtell.cli.sweep import print_table
 from showtell.progress import StepReport
 from showtell.training.sweep_file import Sweep
 
@@ -179,3 +180,24 @@ def test_a_sweep_does_not_go_into_a_runs_folder(showtell: Shell, model: Path) ->
 
 def test_a_sweep_reads_what_it_wrote(whole: tuple[Path, str]) -> None:
     assert Sweep.read(whole[0]).to_dict() == sweep_of(whole[0])
+
+
+def test_the_table_is_never_cut(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    value = "[bold]" + 30 * "long/"
+    done = {"status": "finished", "best_epoch": 12, "seconds": 3725.4}
+    metrics = {"CIDEr-D": 0.5, "BLEU-4": 0.25, "val_loss": 3.0}
+    runs = [
+        {"name": "a=1", "settings": {"training.init_from": value, "training.compile": True}},
+        {"name": "a=2", "settings": {"training.init_from": "b", "training.compile": False}},
+    ]
+    runs[0] |= done | {"metrics": metrics | {"val_loss": 3.5}}
+    runs[1] |= done | {"metrics": metrics}
+    print_table(Sweep.model_validate({"settings": {}, "runs": runs}), Path("a b"))
+    _, _, one, two, *_, model, report = filter(str.strip, capsys.readouterr().out.splitlines())
+    assert one.split() == [value, "true", "12", "0.5000", "0.2500", "3.5000", "1:02:05"]
+    assert two.split() == ["b", "false", "12", "0.5000", "0.2500", "3.0000", "1:02:05", "best"]
+    assert model == "the model is a b/a=2/best"
+    assert report == "to compare all: showtell report 'a b'/*/"

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from showtell.training.sweep_file import Sweep, SweepRun
 
 FIGURES = ("CIDEr-D", "BLEU-4", "val_loss")
+WIDTH = 10_000  # characters, more than any table has
 
 
 def print_table(sweep: "Sweep", folder: Path) -> None:
@@ -30,9 +31,8 @@ def print_table(sweep: "Sweep", folder: Path) -> None:
         remark = "best" if run is sweep.best else "" if run.status == "finished" else run.status
         style = "bold" if run is sweep.best else None
         table.add_row(*values, epoch, *_figures(run), _time(run.seconds), remark, style=style)
-    console = Console(highlight=False, markup=False)
-    width = max(console.width, console.measure(table).maximum)  # no figure is ever cut
-    console.print(table, width=width, crop=False, soft_wrap=True)
+    # As wide as it needs to be, whatever the terminal: no figure is ever cut.
+    Console(highlight=False, markup=False, width=WIDTH).print(table, crop=False)
     if sweep.best:
         typer.echo(f"the model is {folder / sweep.best.name / 'best'}")
         typer.echo(f"to compare all: showtell report {shlex.quote(str(folder))}/*/")
