@@ -1,13 +1,17 @@
 """``showtell train``."""
 
+import json
 import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from showtell.cli import options
+from showtell.cli.errors import FAILED
+from showtell.cli.sweep import print_table, say_failures
 
 INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 
@@ -20,38 +24,57 @@ def train(
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("-s", "--set", help="One setting, as in -s training.num_epochs=3."),
+        typer.Option(
+            "-s",
+            "--set",
+            help="One setting, as in -s training.num_epochs=3; several values make a sweep.",
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stopped.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the run or the sweep stopped.")
+    ] = False,
     format: options.Format = None,
     images: options.Images = None,
     store: options.Store = None,
     device: options.Device = "auto",
+    as_json: options.Json = False,
 ) -> None:
     """Train a captioner on DATA.
 
     The run's folder gets training_log.txt, metrics.jsonl, and the checkpoints best/, last/ and
     epoch-NNN/. Ctrl-C keeps the last state; --resume goes on from it.
+
+    A setting with several values, as in -s optimizer.lr=1e-3,5e-4, makes a sweep: a run for each,
+    and for each combination where several settings have several, one after the other, in folders
+    of the output folder. A table ends it.
     """
     from showtell.cli.console import ConsoleReporter
     from showtell.training.start import start_training
+    from showtell.training.sweep import is_sweep, run_sweep
 
+    asked: dict[str, Any] = {
+        "config_file": config,
+        "overrides": settings or [],
+        "resume": resume,
+        "format": format,
+        "images": images,
+        "store_folder": store,
+        "device": device,
+    }
+    if is_sweep(output, settings or []):
+        with ConsoleReporter() as report:
+            swept = run_sweep(data, output, report=report, **asked)
+        _end(swept.stopped, swept.sweep.to_dict() if as_json else None)
+        if not as_json:
+            print_table(swept.sweep, output)
+        if say_failures(swept.sweep):
+            raise typer.Exit(FAILED)
+        return
     with ConsoleReporter() as report:
-        result = start_training(
-            data,
-            output,
-            config_file=config,
-            overrides=settings or [],
-            resume=resume,
-            format=format,
-            images=images,
-            store_folder=store,
-            device=device,
-            report=report,
-        )
-    if result.stopped:
-        typer.echo(f"stopped; to go on: {_resume_command()}", err=True)
-        raise typer.Exit(INTERRUPTED)
+        result = start_training(data, output, report=report, **asked)
+    _end(result.stopped, {"run": str(output), **asdict(result)} if as_json else None)
+    if as_json:
+        return
     figures = ", ".join(
         f"{name} {result.metrics[name]:.4f}"
         for name in ("BLEU-4", "METEOR", "ROUGE-L", "CIDEr-D")
@@ -59,6 +82,15 @@ def train(
     )
     typer.echo(f"best epoch {result.best_epoch}: {figures}")
     typer.echo(f"the model is {output / 'best'}; try: showtell caption PHOTO --model {output}")
+
+
+def _end(stopped: bool, values: dict[str, Any] | None) -> None:
+    """Print ``values``, if any; of a stopped run say how to go on, and exit."""
+    if values is not None:
+        typer.echo(json.dumps(values, ensure_ascii=False, indent=2))
+    if stopped:
+        typer.echo(f"stopped; to go on: {_resume_command()}", err=True)
+        raise typer.Exit(INTERRUPTED)
 
 
 def _resume_command() -> str:

@@ -185,6 +185,15 @@ class Config(Section):
         values = read_toml(path) if path else {}
         for override in overrides:
             apply_override(values, override)
+        return cls.of(values, path)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], path: Path | None = None) -> Self:
+        """Check values by section, from ``path`` if from a file.
+
+        Raises:
+            ConfigError: naming every setting that is wrong, not only the first.
+        """
         try:
             return cls.model_validate(values)
         except ValidationError as error:
@@ -198,10 +207,7 @@ class Config(Section):
         """
         values = self.model_dump()
         values["decoder"] |= changes
-        try:
-            return type(self).model_validate(values)
-        except ValidationError as error:
-            raise ConfigError(describe(error, None)) from None
+        return self.of(values)
 
     def to_toml(self) -> str:
         """The whole configuration as TOML; settings that are None are left out."""

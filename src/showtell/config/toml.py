@@ -20,18 +20,39 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def apply_override(values: dict[str, Any], override: str) -> None:
     """Set ``a.b=value`` in nested ``values``; the value is read as TOML, else taken as a string."""
+    key, text = split_override(override)
+    set_value(values, key, read_value(text))
+
+
+def split_override(override: str) -> tuple[str, str]:
+    """The setting's name and the text of its value."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise ConfigError(
             f"-s {override!r} is not key=value; write it as in -s training.num_epochs=3"
         )
+    return key.strip(), text
+
+
+def read_value(text: str) -> Any:
+    """A TOML value; what is none is a string as it stands."""
+    return tomllib.loads(f"value = {text}")["value"] if is_toml(text) else text
+
+
+def is_toml(text: str) -> bool:
+    """Whether ``text`` is a TOML value."""
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
-        value = text
-    *sections, name = key.strip().split(".")
+        return False
+    return True
+
+
+def set_value(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set ``a.b`` in nested ``values``."""
+    *sections, name = key.split(".")
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
-            raise ConfigError(f"-s {override!r}: {section!r} is a value, not a section")
+            raise ConfigError(f"-s {key}=...: {section!r} is a value, not a section")
     values[name] = value

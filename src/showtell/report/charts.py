@@ -95,13 +95,16 @@ def _loss(runs: Sequence[RunFolder]) -> list[Figure | None]:
 def _perplexity(runs: Sequence[RunFolder]) -> list[Figure | None]:
     """Of the mean loss, as training reports it: a mean of perplexities would follow its peaks."""
 
+    def exp(loss: Values) -> Values:
+        return np.exp(np.minimum(loss, 700.0))  # what a double can hold; a run may diverge
+
     def raised(lines: list[Line]) -> list[Line]:
         return [
             replace(
                 line,
-                y=np.exp(line.y),
-                low=None if line.low is None else np.exp(line.low),
-                high=None if line.high is None else np.exp(line.high),
+                y=exp(line.y),
+                low=None if line.low is None else exp(line.low),
+                high=None if line.high is None else exp(line.high),
             )
             for line in lines
         ]

@@ -44,11 +44,13 @@ class TrainingResult:
         best_epoch: the epoch whose checkpoint is ``best/``, from 1.
         metrics: of that epoch.
         stopped: whether it was asked to stop before its end.
+        seconds: that it has trained and validated for, from its first step on.
     """
 
     best_epoch: int
     metrics: dict[str, float]
     stopped: bool
+    seconds: float
 
 
 class Run:
@@ -143,7 +145,7 @@ class Run:
                 ) from error
         best_epoch = state.progress.best_epoch
         best = self.checkpoints.best_metrics() if best_epoch else {}
-        return TrainingResult(best_epoch, best, stop.requested)
+        return TrainingResult(best_epoch, best, stop.requested, state.progress.seconds)
 
     def _train_epoch(self, log: RunLog, stop: StopRequest) -> None:
         """The steps of one epoch that are still to be done."""

@@ -63,14 +63,53 @@ def start_training(
         ShowtellError: anything that the user can mend; what was written stays.
     """
     config = _settings(folder, config_file, overrides, resume)
-    language_model = _language_model(config, folder, resume)
-    if language_model:
-        config = config.with_decoder(language_model.sizes())
+    return train_on(
+        open_data(data, format=format, images=images, report=report),
+        folder,
+        config=config,
+        report=report,
+        resume=resume,
+        images=images,
+        store_folder=store_folder,
+        device=device,
+    )
+
+
+def open_data(
+    data: str, *, report: Reporter, format: str | None = None, images: Path | None = None
+) -> Dataset:
+    """Read ``data`` and say what is wrong with it.
+
+    Raises:
+        DataError: there is nothing to train on.
+    """
     dataset = usable_splits(load_dataset(data, format=format, images=images))
     for note in dataset.notes:
         report.note(note)
     for kind, count in dataset.problem_counts().items():
         report.note(f"skipped: {count} x {kind} (`showtell data inspect` lists them)")
+    return dataset
+
+
+def train_on(
+    dataset: Dataset,
+    folder: Path,
+    *,
+    config: Config,
+    report: Reporter,
+    resume: bool = False,
+    images: Path | None = None,
+    store_folder: Path | None = None,
+    device: str = "auto",
+) -> TrainingResult:
+    """As ``start_training``, with data and settings at hand.
+
+    Raises:
+        ShowtellError: anything that the user can mend; what was written stays.
+    """
+    language_model = _language_model(config, folder, resume)
+    if language_model:
+        config = config.with_decoder(language_model.sizes())
     runtime = choose_runtime(device, config.training.precision)
     report.note(runtime.describe())
     encoder = build_encoder(config.encoder.name, weights=config.encoder.weights)
@@ -119,11 +158,26 @@ def _settings(
         if not (folder / CONFIG).is_file():
             raise CheckpointError(f"{folder} holds no run to resume; start it without --resume")
         return Config.load(folder / CONFIG)
+    refuse_used(folder)
+    return Config.load(config_file, overrides)
+
+
+def refuse_used(folder: Path) -> None:
+    """Raise CheckpointError where there is a run already."""
     if (folder / CONFIG).exists() or _has_checkpoint(folder):
         raise CheckpointError(
             f"{folder} already holds a run: add --resume to go on with it, or give another -o"
         )
-    return Config.load(config_file, overrides)
+
+
+def check_start(config: Config, device: str) -> None:
+    """Raise ShowtellError where a run cannot start, as far as that shows without its data."""
+    choose_runtime(device, config.training.precision)
+    build_encoder(config.encoder.name, weights=config.encoder.weights)
+    if config.training.init_from:
+        find_checkpoint(config.training.init_from)
+    elif isinstance(config.decoder, PrefixLmConfig) and config.decoder.lm:
+        config.with_decoder(LanguageModel.open(config.decoder.lm).sizes())
 
 
 def _language_model(config: Config, folder: Path, resume: bool) -> LanguageModel | None:
