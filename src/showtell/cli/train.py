@@ -3,11 +3,14 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from showtell.cli import options
+
+if TYPE_CHECKING:
+    from showtell.processes import Processes
 
 INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 
@@ -34,9 +37,11 @@ def train(
     epoch-NNN/. Ctrl-C keeps the last state; --resume goes on from it.
     """
     from showtell.cli.console import ConsoleReporter
+    from showtell.processes import Processes
     from showtell.training.start import start_training
 
-    with ConsoleReporter() as report:
+    processes = Processes.from_environment()
+    with ConsoleReporter(quiet=not processes.is_first) as report:
         result = start_training(
             data,
             output,
@@ -50,8 +55,11 @@ def train(
             report=report,
         )
     if result.stopped:
-        typer.echo(f"stopped; to go on: {_resume_command()}", err=True)
+        if processes.is_first:
+            typer.echo(f"stopped; to go on: {_resume_command(processes)}", err=True)
         raise typer.Exit(INTERRUPTED)
+    if not processes.is_first:
+        return
     figures = ", ".join(
         f"{name} {result.metrics[name]:.4f}"
         for name in ("BLEU-4", "METEOR", "ROUGE-L", "CIDEr-D")
@@ -61,7 +69,7 @@ def train(
     typer.echo(f"the model is {output / 'best'}; try: showtell caption PHOTO --model {output}")
 
 
-def _resume_command() -> str:
+def _resume_command(processes: "Processes") -> str:
     """The command as it was typed, less what a resumed run has from its own configuration."""
     kept, arguments = [], iter(sys.argv[1:])
     for argument in arguments:
@@ -69,4 +77,7 @@ def _resume_command() -> str:
             next(arguments, None)
         elif not argument.startswith(("--config=", "--set=")) and argument != "--resume":
             kept.append(argument)
-    return shlex.join(["showtell", *kept, "--resume"])
+    program = ["showtell"]
+    if processes.are_many:
+        program = ["torchrun", "--nproc-per-node", str(processes.local_size), "-m", "showtell"]
+    return shlex.join([*program, *kept, "--resume"])

@@ -26,7 +26,7 @@ class Checkpoints:
     Args:
         folder: the run's.
         provenance: what is written into each checkpoint's ``metrics.json`` beside the figures.
-        device: whose random state is kept.
+        writes: whether this process is the one that writes; another's ``save`` does nothing.
     """
 
     def __init__(
@@ -36,11 +36,13 @@ class Checkpoints:
         vocabulary: Vocabulary,
         config: Config,
         provenance: dict[str, Any],
-        device: str,
+        writes: bool = True,
     ) -> None:
         self.folder, self.vocabulary, self.config = folder, vocabulary, config
-        self.provenance, self.device = provenance, device
-        for leftover in folder.glob(".*.tmp"):  # of a process that was killed while saving
+        self.provenance, self.writes = provenance, writes
+        for leftover in (
+            folder.glob(".*.tmp") if writes else ()
+        ):  # of a process that was killed while saving
             shutil.rmtree(leftover, ignore_errors=True)
 
     def save(
@@ -52,9 +54,11 @@ class Checkpoints:
         log_offsets: dict[str, int] | None = None,
     ) -> None:
         """Write ``folder/name``; with the logs' lengths it can be resumed from."""
+        if not self.writes:
+            return
         resume = None
         if log_offsets is not None:
-            packed = state.pack(self.device)
+            packed = state.pack()
             fingerprint = self.provenance["data_fingerprint"]
             more = {"log_offsets": log_offsets, "data_fingerprint": fingerprint}
             resume = replace(packed, data=packed.data | more)
@@ -76,7 +80,7 @@ class Checkpoints:
             return None
         saved = load_resume_state(last)
         self._check_data(saved)
-        state.unpack(saved, load_checkpoint(last).decoder, self.device)
+        state.unpack(saved, load_checkpoint(last).decoder)
         offsets: dict[str, int] = saved.data["log_offsets"]
         return offsets
 

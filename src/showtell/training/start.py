@@ -30,6 +30,7 @@ from showtell.metrics import meteor
 from showtell.models.decoders import needs_regions
 from showtell.models.encoders import Encoder, build_encoder
 from showtell.models.language_model import LanguageModel
+from showtell.processes import Processes
 from showtell.progress import Reporter
 from showtell.runtime import Runtime, choose_runtime
 from showtell.training.checkpoints import load_start
@@ -61,8 +62,40 @@ def start_training(
 
     Raises:
         ShowtellError: anything that the user can mend; what was written stays.
+
+    Under ``torchrun`` it is called in each process: all train together, the first writes.
     """
-    config = _settings(folder, config_file, overrides, resume)
+    processes = Processes.from_environment()
+    with processes.joined(own_device := processes.device(device)):
+        run = _make_run(
+            data,
+            folder,
+            config=_settings(folder, config_file, overrides, resume),
+            resume=resume,
+            format=format,
+            images=images,
+            store_folder=store_folder,
+            device=own_device,
+            report=report,
+            processes=processes,
+        )
+        return run.run()
+
+
+def _make_run(
+    data: str,
+    folder: Path,
+    *,
+    config: Config,
+    resume: bool,
+    format: str | None,
+    images: Path | None,
+    store_folder: Path | None,
+    device: str,
+    report: Reporter,
+    processes: Processes,
+) -> Run:
+    """Read and prepare all that a run needs; its folder is made."""
     language_model = _language_model(config, folder, resume)
     if language_model:
         config = config.with_decoder(language_model.sizes())
@@ -73,26 +106,30 @@ def start_training(
         report.note(f"skipped: {count} x {kind} (`showtell data inspect` lists them)")
     runtime = choose_runtime(device, config.training.precision)
     report.note(runtime.describe())
-    encoder = build_encoder(config.encoder.name, weights=config.encoder.weights)
-    store = features_for(
-        dataset,
-        encoder,
-        runtime=runtime,
-        folder=store_folder,
-        views=config.encoder.views,
-        flips=config.encoder.flips,
-        grid=needs_regions(config.decoder),
-        report=report,
-    )
-    meteor.prepare_aloud(report.note)
-    provenance = _provenance(config, dataset, encoder, runtime)
+    if processes.are_many:
+        report.note(f"{processes.size} processes train together; this is the first of them")
+    with processes.in_turn():
+        encoder = build_encoder(config.encoder.name, weights=config.encoder.weights)
+        store = features_for(
+            dataset,
+            encoder,
+            runtime=runtime,
+            folder=store_folder,
+            views=config.encoder.views,
+            flips=config.encoder.flips,
+            grid=needs_regions(config.decoder),
+            report=report,
+        )
+        meteor.prepare_aloud(report.note)
+    provenance = _provenance(config, dataset, encoder, runtime) | {"processes": processes.size}
     start = _start(config, folder, encoder, resume, report)
     vocabulary = start.vocabulary if start else None
     if language_model and not start:
         vocabulary = language_model.vocabulary()
     prepared = prepare(dataset, config.data, store, report, vocabulary=vocabulary)
-    folder.mkdir(parents=True, exist_ok=True)
-    if not resume:
+    if processes.is_first:
+        folder.mkdir(parents=True, exist_ok=True)
+    if processes.is_first and not resume:
         write_text(folder / CONFIG, config.to_toml())
         write_json(folder / RUN_FILE, provenance | _places(dataset, images, store))
     return Run(
@@ -105,7 +142,8 @@ def start_training(
         start=start,
         language_model=language_model,
         resume=resume,
-    ).run()
+        processes=processes,
+    )
 
 
 def _settings(
