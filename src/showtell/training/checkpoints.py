@@ -26,6 +26,7 @@ class Checkpoints:
     Args:
         folder: the run's.
         provenance: what is written into each checkpoint's ``metrics.json`` beside the figures.
+        device: whose random state is kept.
         writes: whether this process is the one that writes; another's ``save`` does nothing.
     """
 
@@ -36,10 +37,11 @@ class Checkpoints:
         vocabulary: Vocabulary,
         config: Config,
         provenance: dict[str, Any],
+        device: str,
         writes: bool = True,
     ) -> None:
         self.folder, self.vocabulary, self.config = folder, vocabulary, config
-        self.provenance, self.writes = provenance, writes
+        self.provenance, self.device, self.writes = provenance, device, writes
         for leftover in (
             folder.glob(".*.tmp") if writes else ()
         ):  # of a process that was killed while saving
@@ -58,7 +60,7 @@ class Checkpoints:
             return
         resume = None
         if log_offsets is not None:
-            packed = state.pack()
+            packed = state.pack(self.device)
             fingerprint = self.provenance["data_fingerprint"]
             more = {"log_offsets": log_offsets, "data_fingerprint": fingerprint}
             resume = replace(packed, data=packed.data | more)
@@ -80,7 +82,7 @@ class Checkpoints:
             return None
         saved = load_resume_state(last)
         self._check_data(saved)
-        state.unpack(saved, load_checkpoint(last).decoder)
+        state.unpack(saved, load_checkpoint(last).decoder, self.device)
         offsets: dict[str, int] = saved.data["log_offsets"]
         return offsets
 

@@ -1,9 +1,9 @@
 """The story of one run: step, log, save; after each epoch evaluate and keep the best.
 
 The encoder is frozen and its features are read from a store, so what trains is the decoder with
-its image embedding. Everything random follows from the seed and the position in the run: one
-stopped anywhere goes on to the same weights. Several processes go through it together; the first
-writes.
+its image embedding. Everything random follows from the seed and the position in the run, or from
+a generator whose state is saved: a run stopped anywhere goes on to the same weights. Several
+processes go through it together; the first writes.
 """
 
 import time
@@ -105,6 +105,7 @@ class Run:
             vocabulary=data.vocabulary,
             config=config,
             provenance=provenance,
+            device=runtime.device,
             writes=processes.is_first,
         )
         self.log_offsets: dict[str, int] | None = None

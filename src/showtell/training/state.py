@@ -43,7 +43,7 @@ class Progress:
 
 @dataclass
 class TrainingState:
-    """What a step changes.
+    """What a step changes, besides torch's random generators.
 
     Attributes:
         decoder: what is trained.
@@ -67,9 +67,11 @@ class TrainingState:
         """What is validated and kept as the model: the averaged weights where there are any."""
         return self.average.decoder if self.average else self.decoder
 
-    def pack(self) -> ResumeState:
+    def pack(self, device: str) -> ResumeState:
         """Everything but the weights of ``measured``, which are the checkpoint's own."""
-        tensors: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor] = {"rng.cpu": torch.get_rng_state()}
+        if device.startswith("cuda"):
+            tensors["rng.cuda"] = torch.cuda.get_rng_state(device)
         for index, values in self.optimizer.state_dict()["state"].items():
             for name, value in values.items():
                 tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value).contiguous()
@@ -80,8 +82,11 @@ class TrainingState:
         data["best"] = list(self.progress.best) if self.progress.best_epoch else None
         return ResumeState(tensors, data)
 
-    def unpack(self, saved: ResumeState, measured: Decoder) -> None:
+    def unpack(self, saved: ResumeState, measured: Decoder, device: str) -> None:
         """Become what was packed; ``measured`` has the checkpoint's weights."""
+        torch.set_rng_state(saved.tensors["rng.cpu"])
+        if device.startswith("cuda") and "rng.cuda" in saved.tensors:
+            torch.cuda.set_rng_state(saved.tensors["rng.cuda"], device)
         self.measured.load_state_dict(measured.state_dict())
         if self.average:
             live = {k.removeprefix(LIVE): t for k, t in saved.tensors.items() if k.startswith(LIVE)}

@@ -2,8 +2,8 @@
 
 Several processes share out a batch and come to the same weights as one would: losses are means
 over tokens, so each process's counts by its tokens; a process that has nothing of a batch takes
-part with zeros. Torch's random numbers (dropout, and words that are sampled or dropped) follow from
-the seed, the step and the process.
+part with zeros. Their random numbers for dropout, and for words that are sampled or dropped, follow
+from the seed, the step and the process, so that no generator's state has to be kept of each.
 """
 
 import math
@@ -50,7 +50,8 @@ def take_step(
     for group in optimizer.param_groups:
         group["lr"] = rate
     trained = [p for p in state.decoder.parameters() if p.requires_grad]
-    seed_torch((config.seed, progress.step, processes.rank, STEP_STREAM), trained[0].device)
+    if processes.are_many:
+        seed_torch((config.seed, progress.step, processes.rank, STEP_STREAM), trained[0].device)
     part = objective.part(batch, processes)
     if len(part):
         loss = objective(state.decoder, batch, part, epoch=progress.epoch + 1, step=progress.step)
