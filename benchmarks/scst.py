@@ -81,7 +81,8 @@ def main() -> None:
         batches = objective.batches(1)
         for step in range(options.steps + 2):
             started = time.perf_counter()
-            loss = objective(decoder, batches[step % len(batches)], epoch=1, step=step)
+            batch = batches[step % len(batches)]
+            loss = objective(decoder, batch, np.arange(len(batch)), epoch=1, step=step)
             optimizer.zero_grad()
             loss.objective.backward()
             optimizer.step()

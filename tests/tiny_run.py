@@ -1,6 +1,8 @@
 """Runs in the tiny world, as tests need them: whole, stopped, resumed; or as a process to kill.
 
-python tests/tiny_run.py FOLDER STORE [section.key=value ...] trains FOLDER, or goes on with it.
+python tests/tiny_run.py FOLDER STORE [section.key=value ...] trains FOLDER, or goes on with it;
+under torchrun, as one of several processes. With --stop-second-at=N the second of these, and no
+other, is asked to stop after N steps.
 """
 
 import json
@@ -16,6 +18,7 @@ from showtell.checkpoint import load_checkpoint
 from showtell.config import Config
 from showtell.data.records import Dataset
 from showtell.features.store import FeatureStore
+from showtell.processes import ALONE, Processes
 from showtell.progress import SilentReporter, StepReport
 from showtell.runtime import choose_runtime
 from showtell.training.loop import Run, TrainingResult
@@ -54,6 +57,7 @@ def make_run(
     resume: bool = False,
     fingerprint: str = "data-1",
     region_size: int = WIDTH,
+    processes: Processes = ALONE,
 ) -> Run:
     report = report or SilentReporter()
     folder.mkdir(exist_ok=True)
@@ -74,6 +78,7 @@ def make_run(
         report=report,
         start=start,
         resume=resume,
+        processes=processes,
     )
 
 
@@ -116,13 +121,19 @@ def log_of(folder: Path) -> list[dict]:
 
 
 def main(folder: str, store: str, *settings: str) -> None:
-    run(
-        Path(folder),
-        Dataset("tiny", "folder", tiny_records()),
-        FeatureStore.open(Path(store), fingerprint="tiny-1", views=VIEWS, grid=False),
-        tiny_config(*settings),
-        resume=True,
-    )
+    processes = Processes.from_environment()
+    stops = [int(one.partition("=")[2]) for one in settings if one.startswith("--stop-second-at=")]
+    report = StopAt(*stops) if stops and processes.rank == 1 else None
+    with processes.joined("cpu"):
+        run(
+            Path(folder),
+            Dataset("tiny", "folder", tiny_records()),
+            FeatureStore.open(Path(store), fingerprint="tiny-1", views=VIEWS),
+            tiny_config(*(one for one in settings if not one.startswith("--"))),
+            resume=True,
+            report=report,
+            processes=processes,
+        )
 
 
 if __name__ == "__main__":

@@ -41,6 +41,14 @@ class ScoringError(ShowtellError):
     """Results and references do not fit each other."""
 
 
+class ProcessError(ShowtellError):
+    """Another process of the same run is gone."""
+
+
+class SaidElsewhereError(ProcessError):
+    """Another process of the same run has failed before, and says why; this one is silent."""
+
+
 class MissingExtraError(ShowtellError):
     """An optional dependency is not installed."""
 

@@ -17,6 +17,7 @@ from showtell.data.records import Record
 from showtell.features.store import FeatureStore
 from showtell.metrics import References, Scores, evaluate
 from showtell.models.base import Features
+from showtell.processes import ALONE, Processes
 
 
 @dataclass(frozen=True)
@@ -51,29 +52,40 @@ def evaluate_captioner(
     decoding: DecodingConfig | None = None,
     batch_size: int = 128,
     progress: Callable[[int, int], None] | None = None,
+    processes: Processes = ALONE,
 ) -> Evaluation:
     """Caption ``records`` from their stored features (view 0) and score the captions.
 
     Args:
         references: of the same records, where they are scored against more than once.
+        batch_size: pictures at a time; of many processes, each one's.
         progress: called with (pictures done, pictures in all) after each batch.
+        processes: among which the pictures are shared out; all get the result.
     """
-    captions: dict[str, Caption] = {}
-    for start in range(0, len(records), batch_size):
-        batch = records[start : start + batch_size]
-        rows = store.rows([record.image_id for record in batch])
-        features = load_features(
-            store, rows, regions=captioner.needs_regions, dtype=captioner.runtime.dtype
-        )
-        found = captioner.caption_features(features, decoding=decoding, first=start)
-        captions.update(zip((r.image_id for r in batch), found, strict=True))
+    captions: list[Caption] = []
+    for start in range(0, len(records), batch_size * processes.size):
+        batch = records[start : start + batch_size * processes.size]
+        part = processes.part(len(batch))
+        found: list[Caption] = []
+        if part:
+            own = [batch[place].image_id for place in part]
+            features = load_features(
+                store,
+                store.rows(own),
+                regions=captioner.needs_regions,
+                dtype=captioner.runtime.dtype,
+            )
+            found = captioner.caption_features(
+                features, decoding=decoding, first=start + part.start
+            )
+        for captions_of_part in processes.gather(found):
+            captions += captions_of_part
         if progress:
             progress(len(captions), len(records))
-    scores = evaluate(
-        {image_id: caption.text for image_id, caption in captions.items()},
-        references or references_of(records),
-    )
-    return Evaluation(captions, scores)
+    by_id = dict(zip((record.image_id for record in records), captions, strict=True))
+    texts = {image_id: caption.text for image_id, caption in by_id.items()}
+    scores = processes.from_first(lambda: evaluate(texts, references or references_of(records)))
+    return Evaluation(by_id, scores)
 
 
 def references_of(records: Sequence[Record]) -> References:

@@ -187,7 +187,7 @@ def test_a_step(tmp_path: Path, dataset: Dataset, store, start, baseline: str) -
         tmp_path / "run", dataset, store, scst_config(start, f"objective.baseline={baseline}")
     )
     decoder, batch = one.state.decoder.train(), one.objective.batches(1)[0]
-    loss = one.objective(decoder, batch, epoch=1, step=0)
+    loss = one.objective(decoder, batch, np.arange(len(batch)), epoch=1, step=0)
     assert decoder.training
     assert loss.objective.requires_grad
     assert 0 < loss.seconds["reward"] < 1
@@ -195,10 +195,10 @@ def test_a_step(tmp_path: Path, dataset: Dataset, store, start, baseline: str) -
         assert loss.figures["baseline"] == pytest.approx(loss.figures["reward"])
     else:
         assert loss.figures["baseline"] != pytest.approx(loss.figures["reward"])
-    again = one.objective(decoder, batch, epoch=1, step=0)
+    again = one.objective(decoder, batch, np.arange(len(batch)), epoch=1, step=0)
     assert again.figures["reward"] == loss.figures["reward"]  # dropout does not touch the samples
     assert again.objective != loss.objective  # but what is learnt from them
-    other = one.objective(decoder, batch, epoch=1, step=1)
+    other = one.objective(decoder, batch, np.arange(len(batch)), epoch=1, step=1)
     assert other.figures["reward"] != loss.figures["reward"]
 
 

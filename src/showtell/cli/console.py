@@ -19,10 +19,14 @@ from showtell.progress import StepReport
 
 
 class ConsoleReporter:
-    """Draws notes, progress bars and the notebook's log lines; use it in a ``with``."""
+    """Draws notes, progress bars and the notebook's log lines; use it in a ``with``.
 
-    def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+    Args:
+        quiet: whether it draws nothing: of the processes of a run, one speaks.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -31,7 +35,7 @@ class ConsoleReporter:
             TimeRemainingColumn(compact=True),
             console=self.console,
             transient=True,
-            disable=not sys.stderr.isatty(),
+            disable=quiet or not sys.stderr.isatty(),
         )
         self._task: TaskID | None = None
         self._name = ""

@@ -3,7 +3,7 @@
 import errno
 import sys
 
-from showtell.errors import ShowtellError
+from showtell.errors import SaidElsewhereError, ShowtellError
 
 FAILED = 1
 BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
@@ -14,6 +14,8 @@ def exit_code_for(error: Exception) -> int:
     if isinstance(error, BrokenPipeError):
         sys.stderr.close()  # else Python complains once more while it ends
         return BROKEN_PIPE
+    if isinstance(error, SaidElsewhereError):
+        return FAILED
     if isinstance(error, ShowtellError):
         say(str(error))
     elif isinstance(error, OSError):

@@ -5,13 +5,17 @@ import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from showtell.cli import options
 from showtell.cli.errors import FAILED
 from showtell.cli.sweep import print_table, say_failures
+from showtell.errors import ConfigError
+
+if TYPE_CHECKING:
+    from showtell.processes import Processes
 
 INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 
@@ -49,9 +53,11 @@ def train(
     of the output folder. A table ends it.
     """
     from showtell.cli.console import ConsoleReporter
+    from showtell.processes import Processes
     from showtell.training.start import start_training
     from showtell.training.sweep import is_sweep, run_sweep
 
+    processes = Processes.from_environment()
     asked: dict[str, Any] = {
         "config_file": config,
         "overrides": settings or [],
@@ -62,18 +68,23 @@ def train(
         "device": device,
     }
     if is_sweep(output, settings or []):
+        if processes.are_many:
+            raise ConfigError(
+                "a sweep trains run after run in one process: start it without torchrun, or give "
+                "each setting one value"
+            )
         with ConsoleReporter() as report:
             swept = run_sweep(data, output, report=report, **asked)
-        _end(swept.stopped, swept.sweep.to_dict() if as_json else None)
+        _end(swept.stopped, swept.sweep.to_dict() if as_json else None, processes)
         if not as_json:
             print_table(swept.sweep, output)
         if say_failures(swept.sweep):
             raise typer.Exit(FAILED)
         return
-    with ConsoleReporter() as report:
+    with ConsoleReporter(quiet=not processes.is_first) as report:
         result = start_training(data, output, report=report, **asked)
-    _end(result.stopped, {"run": str(output), **asdict(result)} if as_json else None)
-    if as_json:
+    _end(result.stopped, {"run": str(output), **asdict(result)} if as_json else None, processes)
+    if as_json or not processes.is_first:
         return
     figures = ", ".join(
         f"{name} {result.metrics[name]:.4f}"
@@ -84,16 +95,17 @@ def train(
     typer.echo(f"the model is {output / 'best'}; try: showtell caption PHOTO --model {output}")
 
 
-def _end(stopped: bool, values: dict[str, Any] | None) -> None:
+def _end(stopped: bool, values: dict[str, Any] | None, processes: "Processes") -> None:
     """Print ``values``, if any; of a stopped run say how to go on, and exit."""
-    if values is not None:
+    if values is not None and processes.is_first:
         typer.echo(json.dumps(values, ensure_ascii=False, indent=2))
     if stopped:
-        typer.echo(f"stopped; to go on: {_resume_command()}", err=True)
+        if processes.is_first:
+            typer.echo(f"stopped; to go on: {_resume_command(processes)}", err=True)
         raise typer.Exit(INTERRUPTED)
 
 
-def _resume_command() -> str:
+def _resume_command(processes: "Processes") -> str:
     """The command as it was typed, less what a resumed run has from its own configuration."""
     kept, arguments = [], iter(sys.argv[1:])
     for argument in arguments:
@@ -101,4 +113,7 @@ def _resume_command() -> str:
             next(arguments, None)
         elif not argument.startswith(("--config=", "--set=")) and argument != "--resume":
             kept.append(argument)
-    return shlex.join(["showtell", *kept, "--resume"])
+    program = ["showtell"]
+    if processes.are_many:
+        program = ["torchrun", "--nproc-per-node", str(processes.local_size), "-m", "showtell"]
+    return shlex.join([*program, *kept, "--resume"])

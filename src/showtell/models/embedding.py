@@ -1,7 +1,8 @@
 """From an encoder's features to a decoder's width."""
 
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from showtell.models.batch_norm import BatchNorm
 
 
 class FeatureEmbedding(nn.Module):
@@ -21,24 +22,15 @@ class FeatureEmbedding(nn.Module):
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(feature_size, embed_size)
-        self.norm = nn.BatchNorm1d(embed_size)
+        self.norm = BatchNorm(embed_size)
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """(..., D) -> (..., E); zero where a mask (...) is False, which counts for nothing."""
         embedded: Tensor = self.linear(self.dropout(features))
         if mask is None:
-            return self._normed(embedded.flatten(0, -2)).view_as(embedded)
-        real = self._normed(embedded[mask])
+            normed: Tensor = self.norm(embedded.flatten(0, -2))
+            return normed.view_as(embedded)
+        real = self.norm(embedded[mask])
         return embedded.new_zeros(embedded.shape, dtype=real.dtype).masked_scatter(
             mask[..., None], real
         )
-
-    def _normed(self, rows: Tensor) -> Tensor:
-        """(N, E) -> (N, E)."""
-        norm = self.norm
-        if self.training and len(rows) == 1:  # one row has no variance to divide by
-            return F.batch_norm(
-                rows, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
-            )
-        normed: Tensor = norm(rows)
-        return normed

@@ -1,7 +1,7 @@
 """Which pictures' features a step sees, and in which random view.
 
 Everything follows from (seed, step), so a run goes on in the middle of an epoch as if it had not
-stopped. Knows nothing of captions' words.
+stopped, and several processes see together what one would see. Knows nothing of captions' words.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from showtell.config import Config
 from showtell.evaluation import load_features
 from showtell.features.store import FeatureStore
 from showtell.models.base import Features
+from showtell.processes import Processes
 from showtell.runtime import Runtime
 
 VIEW_STREAM = 1  # keeps the views' random numbers apart from the sampler's
@@ -43,22 +44,47 @@ class ViewLoader:
         """As the settings of a run ask."""
         return cls(store, runtime, config.seed, config.encoder.views, regions)
 
-    def of_pictures(self, rows: Rows, step: int) -> Features:
-        """(P,) distinct rows of the store -> one view of each, on the runtime's device."""
+    def of_pictures(self, rows: Rows, step: int, part: Rows) -> Features:
+        """One view of each picture of a batch's part, on the runtime's device.
+
+        Args:
+            rows: (P,) of the store, of the whole batch.
+            part: (P',) places in ``rows``.
+        """
         rng = np.random.default_rng((self.seed, step, VIEW_STREAM))
         views = rng.integers(0, self.num_views + 1, len(rows))
         features = load_features(
-            self.store, rows, views, regions=self.regions, dtype=self.runtime.dtype
+            self.store, rows[part], views[part], regions=self.regions, dtype=self.runtime.dtype
         )
         return features.to(self.runtime.device)
 
-    def of_captions(self, rows: Rows, step: int) -> Features:
-        """(B,) each caption's picture -> a view each; with regions, one view a picture.
+    def of_captions(self, rows: Rows, step: int, part: Rows) -> Features:
+        """A view for each caption of a batch's part; with regions, one view a picture.
 
         Regions are large and looked at anew by each caption: what is computed of them is shared.
+
+        Args:
+            rows: (B,) each caption's picture, of the whole batch.
+            part: (B',) places in ``rows``, as ``part_of_captions`` gives them.
         """
         if not self.regions:
-            return self.of_pictures(rows, step)
+            return self.of_pictures(rows, step, part)
         rows, index = np.unique(rows, return_inverse=True)
-        features = self.of_pictures(rows, step)
+        pictures, index = np.unique(index[part], return_inverse=True)
+        features = self.of_pictures(rows, step, pictures)
         return features._replace(picture_of=torch.from_numpy(index).to(self.runtime.device))
+
+    def part_of_captions(self, rows: Rows, processes: Processes) -> Rows:
+        """Which captions of a batch are this process's, as places in ``rows``; perhaps none.
+
+        With regions, a picture's captions stay together: what is computed of it is computed once.
+
+        Args:
+            rows: (B,) each caption's picture.
+        """
+        if not self.regions:
+            return np.array(processes.part(len(rows)), np.int64)
+        _, index, counts = np.unique(rows, return_inverse=True, return_counts=True)
+        first = (np.cumsum(counts) - counts)[index]  # captions of the pictures before
+        own = processes.part(len(rows))
+        return np.flatnonzero((first >= own.start) & (first < own.stop))

@@ -27,6 +27,7 @@ class Checkpoints:
         folder: the run's.
         provenance: what is written into each checkpoint's ``metrics.json`` beside the figures.
         device: whose random state is kept.
+        writes: whether this process is the one that writes; another's ``save`` does nothing.
     """
 
     def __init__(
@@ -37,10 +38,13 @@ class Checkpoints:
         config: Config,
         provenance: dict[str, Any],
         device: str,
+        writes: bool = True,
     ) -> None:
         self.folder, self.vocabulary, self.config = folder, vocabulary, config
-        self.provenance, self.device = provenance, device
-        for leftover in folder.glob(".*.tmp"):  # of a process that was killed while saving
+        self.provenance, self.device, self.writes = provenance, device, writes
+        for leftover in (
+            folder.glob(".*.tmp") if writes else ()
+        ):  # of a process that was killed while saving
             shutil.rmtree(leftover, ignore_errors=True)
 
     def save(
@@ -52,6 +56,8 @@ class Checkpoints:
         log_offsets: dict[str, int] | None = None,
     ) -> None:
         """Write ``folder/name``; with the logs' lengths it can be resumed from."""
+        if not self.writes:
+            return
         resume = None
         if log_offsets is not None:
             packed = state.pack(self.device)

@@ -2,7 +2,8 @@
 
 The encoder is frozen and its features are read from a store, so what trains is the decoder with
 its image embedding. Everything random follows from the seed and the position in the run, or from
-a generator whose state is saved: a run stopped anywhere goes on to the same weights.
+a generator whose state is saved: a run stopped anywhere goes on to the same weights. Several
+processes go through it together; the first writes.
 """
 
 import time
@@ -11,25 +12,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from showtell.captioner import Captioner
 from showtell.checkpoint import Checkpoint
 from showtell.config import Config
-from showtell.errors import CheckpointError, ShowtellError
+from showtell.errors import CheckpointError
+from showtell.models.batch_norm import share_batch_norms
 from showtell.models.decoders import build_decoder
 from showtell.models.language_model import LanguageModel
 from showtell.models.prefix_lm import PrefixLm
+from showtell.processes import ALONE, Processes
 from showtell.progress import Reporter, StepReport
 from showtell.runtime import Runtime
 from showtell.training.checkpoints import Checkpoints, start_with
 from showtell.training.compiling import compile_decoder
+from showtell.training.losses import perplexity
 from showtell.training.objectives import build_objective
-from showtell.training.objectives.base import Batch, Loss
+from showtell.training.objectives.base import Loss
 from showtell.training.optimizer import learning_rate
-from showtell.training.run_log import RunLog, step_line
-from showtell.training.setup import TrainingData
+from showtell.training.run_log import NoLog, RunLog, open_log, step_line
+from showtell.training.setup import TrainingData, check_agreement
 from showtell.training.state import TrainingState
+from showtell.training.step import take_step
 from showtell.training.stop import StopNow, StopRequest
 from showtell.training.validation import validate
 
@@ -63,6 +67,10 @@ class Run:
         start: the checkpoint whose weights it starts with; ``data`` has its vocabulary.
         language_model: whose weights the decoder begins with, for ``prefix_lm``.
         resume: go on from ``folder/last`` where there is one.
+        processes: that train together, each with a ``Run`` like this.
+
+    Raises:
+        ConfigError: another process has other data or settings.
     """
 
     def __init__(
@@ -77,9 +85,10 @@ class Run:
         start: Checkpoint | None = None,
         language_model: LanguageModel | None = None,
         resume: bool = False,
+        processes: Processes = ALONE,
     ) -> None:
         self.config, self.data, self.folder = config, data, folder
-        self.runtime, self.report = runtime, report
+        self.runtime, self.report, self.processes = runtime, report, processes
         torch.manual_seed(config.seed)
         decoder = build_decoder(
             config.decoder,
@@ -99,10 +108,14 @@ class Run:
             config=config,
             provenance=provenance,
             device=runtime.device,
+            writes=processes.is_first,
         )
         self.log_offsets: dict[str, int] | None = None
         if resume:
             self._resume()
+        if processes.are_many:
+            share_batch_norms(decoder, processes.sum_)
+            check_agreement(processes, config, data, runtime, decoder)
         self.captioner = Captioner(self.state.measured, data.vocabulary, config, runtime)
         if config.training.compile:
             report.note(compile_decoder(decoder))
@@ -124,14 +137,14 @@ class Run:
                 checkpoint is intact.
         """
         settings, state = self.config.training, self.state
-        run_log = RunLog(
+        log_of_run = open_log(
             self.folder,
-            settings.log_file,
+            settings,
             self.log_offsets,
-            event_files=settings.tensorboard,
             next_step=state.progress.step + 1,
+            writes=self.processes.is_first,
         )
-        with run_log as log, StopRequest() as stop:
+        with log_of_run as log, StopRequest(self.processes) as stop:
             try:
                 while state.progress.epoch < settings.num_epochs and not self._out_of_patience():
                     self._train_epoch(log, stop)
@@ -144,10 +157,10 @@ class Run:
                     "before is intact: make room, then go on with --resume"
                 ) from error
         best_epoch = state.progress.best_epoch
-        best = self.checkpoints.best_metrics() if best_epoch else {}
-        return TrainingResult(best_epoch, best, stop.requested, state.progress.seconds)
+        best = self.processes.from_first(self.checkpoints.best_metrics) if best_epoch else {}
+        return TrainingResult(best_epoch, best, stop.is_due(), state.progress.seconds)
 
-    def _train_epoch(self, log: RunLog, stop: StopRequest) -> None:
+    def _train_epoch(self, log: RunLog | NoLog, stop: StopRequest) -> None:
         """The steps of one epoch that are still to be done."""
         progress, settings = self.state.progress, self.config.training
         epoch = progress.epoch + 1
@@ -156,10 +169,17 @@ class Run:
         started = last_step = last_save = time.monotonic()
         seconds_before = progress.seconds
         for batch in batches[progress.batch :]:
-            if stop.requested:
+            if stop.is_due():
                 raise StopNow
             rate = learning_rate(progress.step, self.num_steps, self.config.optimizer)
-            loss = self._step(batch, rate)
+            loss = take_step(
+                self.state,
+                self.objective,
+                batch,
+                rate=rate,
+                config=self.config,
+                processes=self.processes,
+            )
             progress.batch += 1
             progress.step += 1
             now = time.monotonic()
@@ -170,33 +190,15 @@ class Run:
                 self.checkpoints.save("last", self.state, log_offsets=log.offsets())
                 last_save = now
 
-    def _step(self, batch: Batch, rate: float) -> Loss:
-        """One update of the weights."""
-        state, progress = self.state, self.state.progress
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate
-        loss = self.objective(state.decoder, batch, epoch=progress.epoch + 1, step=progress.step)
-        if not torch.isfinite(loss.objective):
-            raise ShowtellError(
-                f"the loss is {loss.objective.item()} at step {progress.step + 1}: "
-                "lower optimizer.lr or set training.precision to fp32; "
-                f"the last good state is {self.folder / 'last'}"
-            )
-        state.optimizer.zero_grad()
-        loss.objective.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(state.decoder.parameters(), self.config.optimizer.max_grad_norm)
-        state.optimizer.step()
-        if state.average:
-            state.average.update(state.decoder, progress.step + 1)
-        return loss
-
     def _log_step(
-        self, log: RunLog, num_steps: int, rate: float, loss: Loss, seconds: float
+        self, log: RunLog | NoLog, num_steps: int, rate: float, loss: Loss, seconds: float
     ) -> None:
         """``seconds``: of this step, with whatever was done since the one before."""
         settings, progress = self.config.training, self.state.progress
         epoch, step = progress.epoch + 1, progress.batch
         figures = {name: float(value) for name, value in loss.figures.items()}
+        if "perplexity" in self.objective.shown:
+            figures["perplexity"] = perplexity(figures["loss"])
         line = step_line(epoch, settings.num_epochs, step, num_steps, figures, self.objective.shown)
         log.step(
             line,
@@ -225,7 +227,7 @@ class Run:
             )
         )
 
-    def _finish_epoch(self, log: RunLog, stop: StopRequest) -> None:
+    def _finish_epoch(self, log: RunLog | NoLog, stop: StopRequest) -> None:
         """Validate, log, save."""
         started = time.monotonic()
         self.state.measured.eval()

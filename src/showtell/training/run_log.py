@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
 
+from showtell.config import TrainingConfig
 from showtell.training.event_files import EventFiles
 
 METRICS_FILE = "metrics.jsonl"
@@ -72,6 +73,47 @@ class RunLog:
     def _write(file: IO[bytes], line: str) -> None:
         file.write(line.encode() + b"\n")
         file.flush()
+
+
+class NoLog:
+    """In place of a ``RunLog`` where another process writes it."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def step(self, line: str, values: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def epoch(self, values: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def offsets(self) -> dict[str, int]:
+        """Of no file."""
+        return {}
+
+
+def open_log(
+    folder: Path,
+    config: TrainingConfig,
+    offsets: dict[str, int] | None,
+    *,
+    next_step: int,
+    writes: bool,
+) -> RunLog | NoLog:
+    """The log that the settings ask for.
+
+    Args:
+        offsets, next_step: as ``RunLog`` has them.
+        writes: whether it is this process that writes it.
+    """
+    if not writes:
+        return NoLog()
+    return RunLog(
+        folder, config.log_file, offsets, event_files=config.tensorboard, next_step=next_step
+    )
 
 
 def step_line(

@@ -1,18 +1,25 @@
 """What a run trains on: records with features, a vocabulary, captions as ids."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
+import torch
 
-from showtell.config import DataConfig
+from showtell import __version__
+from showtell.config import Config, DataConfig
 from showtell.data.records import Dataset, Record
 from showtell.errors import DataError
 from showtell.evaluation import references_of
 from showtell.features.store import FeatureStore
 from showtell.metrics import References
+from showtell.models.base import Decoder
+from showtell.models.weights import hash_state
+from showtell.processes import Processes
 from showtell.progress import Reporter
+from showtell.runtime import Runtime
 from showtell.text.subwords import SubwordVocabulary
 from showtell.text.vocabulary import Vocabulary, WordVocabulary
 from showtell.text.vocabulary_file import load_vocabulary
@@ -37,6 +44,14 @@ class TrainingData:
     val_records: Sequence[Record]
     val_references: References
     store: FeatureStore
+
+    def fingerprint(self) -> str:
+        """sha256 of all captions' ids and rows of the store, by which batches are cut."""
+        digest = hashlib.sha256()
+        for corpus in (self.train, self.val):
+            for array in (corpus.ids, corpus.offsets, corpus.pictures):
+                digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
 
 
 def prepare(
@@ -81,6 +96,25 @@ def prepare(
             f"{config.max_caption_length} {vocabulary.unit} and are cut"
         )
     return TrainingData(vocabulary, train, val, val_records, references_of(val_records), store)
+
+
+def check_agreement(
+    processes: Processes, config: Config, data: TrainingData, runtime: Runtime, decoder: Decoder
+) -> None:
+    """Make sure that all processes begin with the same; else each would train something else.
+
+    Raises:
+        ConfigError: naming what differs.
+    """
+    processes.agree(
+        {
+            "software": (__version__, torch.__version__),
+            "settings": config.to_toml(),
+            "precision": runtime.precision,
+            "data": data.fingerprint(),
+            "weights": hash_state(decoder.state_dict()),
+        }
+    )
 
 
 def _vocabulary(config: DataConfig, captions: TokenizedCaptions) -> Vocabulary:

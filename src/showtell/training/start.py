@@ -30,6 +30,7 @@ from showtell.metrics import meteor
 from showtell.models.decoders import needs_regions
 from showtell.models.encoders import Encoder, build_encoder
 from showtell.models.language_model import LanguageModel
+from showtell.processes import ALONE, Processes
 from showtell.progress import Reporter
 from showtell.runtime import Runtime, choose_runtime
 from showtell.training.checkpoints import load_start
@@ -61,18 +62,23 @@ def start_training(
 
     Raises:
         ShowtellError: anything that the user can mend; what was written stays.
+
+    Under ``torchrun`` it is called in each process: all train together, the first writes.
     """
-    config = _settings(folder, config_file, overrides, resume)
-    return train_on(
-        open_data(data, format=format, images=images, report=report),
-        folder,
-        config=config,
-        report=report,
-        resume=resume,
-        images=images,
-        store_folder=store_folder,
-        device=device,
-    )
+    processes = Processes.from_environment()
+    with processes.joined(own_device := processes.device(device)):
+        config = _settings(folder, config_file, overrides, resume)
+        return train_on(
+            open_data(data, format=format, images=images, report=report),
+            folder,
+            config=config,
+            report=report,
+            resume=resume,
+            images=images,
+            store_folder=store_folder,
+            device=own_device,
+            processes=processes,
+        )
 
 
 def open_data(
@@ -101,6 +107,7 @@ def train_on(
     images: Path | None = None,
     store_folder: Path | None = None,
     device: str = "auto",
+    processes: Processes = ALONE,
 ) -> TrainingResult:
     """As ``start_training``, with data and settings at hand.
 
@@ -112,26 +119,30 @@ def train_on(
         config = config.with_decoder(language_model.sizes())
     runtime = choose_runtime(device, config.training.precision)
     report.note(runtime.describe())
-    encoder = build_encoder(config.encoder.name, weights=config.encoder.weights)
-    store = features_for(
-        dataset,
-        encoder,
-        runtime=runtime,
-        folder=store_folder,
-        views=config.encoder.views,
-        flips=config.encoder.flips,
-        grid=needs_regions(config.decoder),
-        report=report,
-    )
-    meteor.prepare_aloud(report.note)
-    provenance = _provenance(config, dataset, encoder, runtime)
+    if processes.are_many:
+        report.note(f"{processes.size} processes train together; this is the first of them")
+    with processes.in_turn():
+        encoder = build_encoder(config.encoder.name, weights=config.encoder.weights)
+        store = features_for(
+            dataset,
+            encoder,
+            runtime=runtime,
+            folder=store_folder,
+            views=config.encoder.views,
+            flips=config.encoder.flips,
+            grid=needs_regions(config.decoder),
+            report=report,
+        )
+        meteor.prepare_aloud(report.note)
+    provenance = _provenance(config, dataset, encoder, runtime) | {"processes": processes.size}
     start = _start(config, folder, encoder, resume, report)
     vocabulary = start.vocabulary if start else None
     if language_model and not start:
         vocabulary = language_model.vocabulary()
     prepared = prepare(dataset, config.data, store, report, vocabulary=vocabulary)
-    folder.mkdir(parents=True, exist_ok=True)
-    if not resume:
+    if processes.is_first:
+        folder.mkdir(parents=True, exist_ok=True)
+    if processes.is_first and not resume:
         write_text(folder / CONFIG, config.to_toml())
         write_json(folder / RUN_FILE, provenance | _places(dataset, images, store))
     return Run(
@@ -144,6 +155,7 @@ def train_on(
         start=start,
         language_model=language_model,
         resume=resume,
+        processes=processes,
     ).run()
 
 

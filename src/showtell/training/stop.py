@@ -1,15 +1,21 @@
-"""Ctrl-C and SIGTERM end a run between two steps, never within one."""
+"""Ctrl-C and SIGTERM end a run between two steps, never within one, and all its processes there."""
 
 import signal
 import threading
 from types import FrameType
 from typing import Any, Self
 
+from showtell.processes import ALONE, Processes
+
 
 class StopRequest:
-    """Within ``with``, a first SIGINT or SIGTERM sets ``requested``; a second Ctrl-C interrupts."""
+    """Within ``with``, a first SIGINT or SIGTERM is a request; a second Ctrl-C interrupts.
 
-    def __init__(self) -> None:
+    Of many processes none can be interrupted alone, and whoever started them may signal twice.
+    """
+
+    def __init__(self, processes: Processes = ALONE) -> None:
+        self.processes = processes
         self.requested = False
         self._before: dict[int, Any] = {}
 
@@ -23,8 +29,13 @@ class StopRequest:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def is_due(self) -> bool:
+        """Whether any of all processes was asked to stop."""
+        self.requested = self.processes.any(self.requested)
+        return self.requested
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested and number == signal.SIGINT:
+        if self.requested and number == signal.SIGINT and not self.processes.are_many:
             raise KeyboardInterrupt
         self.requested = True
 

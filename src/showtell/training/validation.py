@@ -6,6 +6,7 @@ import torch
 from showtell.captioner import Captioner
 from showtell.data.sampler import picture_keys
 from showtell.evaluation import evaluate_captioner, load_features
+from showtell.processes import ALONE, Processes
 from showtell.progress import Reporter
 from showtell.training.losses import cross_entropy, perplexity
 from showtell.training.setup import TrainingData
@@ -17,7 +18,7 @@ BATCH_SIZE = 256  # captions; memory is no matter without gradients
 def validate(
     captioner: Captioner, data: TrainingData, *, report: Reporter, stop: StopRequest
 ) -> dict[str, float]:
-    """Measure a captioner whose decoder is in eval mode.
+    """Measure a captioner whose decoder is in eval mode; all processes get the same.
 
     Returns:
         ``val_loss`` in nats a token, ``val_perplexity``, the metrics, and ``bad_endings``: the
@@ -28,14 +29,19 @@ def validate(
     """
 
     def check(done: int, total: int) -> None:
-        if stop.requested:
+        if stop.is_due():
             raise StopNow
         report.progress("validating", done, total, "pictures")
 
-    loss = validation_loss(captioner, data)
+    loss = validation_loss(captioner, data, stop.processes)
     check(0, len(data.val_records))
     evaluation = evaluate_captioner(
-        captioner, data.val_records, data.store, references=data.val_references, progress=check
+        captioner,
+        data.val_records,
+        data.store,
+        references=data.val_references,
+        progress=check,
+        processes=stop.processes,
     )
     scores = evaluation.scores
     return {
@@ -47,14 +53,20 @@ def validate(
 
 
 @torch.inference_mode()
-def validation_loss(captioner: Captioner, data: TrainingData) -> float:
-    """Mean negative log-likelihood of a validation token in nats, each picture seen as view 0."""
+def validation_loss(
+    captioner: Captioner, data: TrainingData, processes: Processes = ALONE
+) -> float:
+    """Mean negative log-likelihood of a validation token in nats, each picture seen as view 0.
+
+    Args:
+        processes: among which the batches are shared out; all get the result.
+    """
     corpus, device = data.val, captioner.runtime.device
     total, count = 0.0, 0
     regions, order = captioner.decoder.needs_regions, np.argsort(corpus.lengths, kind="stable")
     if regions:
         order = np.lexsort(picture_keys(corpus.lengths, corpus.pictures, None))
-    for start in range(0, len(order), BATCH_SIZE):
+    for start in range(processes.rank * BATCH_SIZE, len(order), processes.size * BATCH_SIZE):
         captions = order[start : start + BATCH_SIZE]
         inputs, targets = corpus.tensors(captions, device)
         pictures, index = np.unique(corpus.pictures[captions], return_inverse=True)
@@ -68,4 +80,5 @@ def validation_loss(captioner: Captioner, data: TrainingData) -> float:
             loss = cross_entropy(captioner.decoder, features.to(device), inputs, targets)
         total += loss.nll.item() * loss.num_tokens
         count += loss.num_tokens
-    return total / count
+    total, all_tokens = processes.sums((total, count))
+    return total / all_tokens

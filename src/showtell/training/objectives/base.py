@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from showtell.models.base import Decoder
+from showtell.processes import Processes
 
 Batch = NDArray[np.int64]
 
@@ -25,13 +26,15 @@ class Loss:
     Attributes:
         objective: scalar, what is minimised.
         num_tokens: how many tokens it is of.
-        figures: what is logged of it, by name; scalars, detached.
+        figures: what is logged of it, by name: means over the tokens; scalars, detached.
+        over: of how many a figure is the mean, where that is not the tokens.
         seconds: time spent on parts of it that are worth watching, by name.
     """
 
     objective: Tensor
     num_tokens: int
     figures: Mapping[str, float | Tensor]
+    over: Mapping[str, int] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -41,7 +44,8 @@ class Objective(Protocol):
     Attributes:
         unit: what an epoch is made of, "captions" or "pictures".
         num_items: how many of them; each comes once an epoch.
-        shown: the figures that the log line has, in order.
+        figures: those of its losses, by name.
+        shown: the figures that the log line has, in order; with ``loss`` there is ``perplexity``.
     """
 
     @property
@@ -49,13 +53,20 @@ class Objective(Protocol):
     @property
     def num_items(self) -> int: ...
     @property
+    def figures(self) -> tuple[str, ...]: ...
+    @property
     def shown(self) -> tuple[str, ...]: ...
 
     def batches(self, epoch: int) -> list[Batch]:
         """The batches of an epoch, which counts from 1; they follow from the seed and it."""
 
-    def __call__(self, decoder: Decoder, batch: Batch, *, epoch: int, step: int) -> Loss:
-        """The loss of a decoder in training mode.
+    def part(self, batch: Batch, processes: Processes) -> Batch:
+        """This process's part of a batch, as places in it; perhaps none."""
+
+    def __call__(
+        self, decoder: Decoder, batch: Batch, part: Batch, *, epoch: int, step: int
+    ) -> Loss:
+        """The loss of a decoder in training mode on a part of a batch, which is not empty.
 
         Args:
             epoch: from 1.

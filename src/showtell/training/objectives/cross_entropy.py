@@ -14,11 +14,12 @@ from showtell.config import Config, ObjectiveConfig
 from showtell.data.sampler import epoch_batches
 from showtell.decoding.sampling import draw
 from showtell.models.base import Decoder, Features
+from showtell.processes import Processes
 from showtell.runtime import Runtime
 from showtell.text.vocabulary import END, PAD, START
 from showtell.training.batches import ViewLoader
 from showtell.training.corpus import Corpus
-from showtell.training.losses import cross_entropy, perplexity
+from showtell.training.losses import cross_entropy
 from showtell.training.objectives.base import Batch, Loss, in_eval_mode
 
 
@@ -30,6 +31,7 @@ class CrossEntropy:
     """
 
     unit = "captions"
+    figures = ("loss", "objective")
     shown = ("loss", "perplexity")
 
     def __init__(
@@ -59,10 +61,16 @@ class CrossEntropy:
             pictures=self.corpus.pictures if self.by_picture else None,
         )
 
-    def __call__(self, decoder: Decoder, batch: Batch, *, epoch: int, step: int) -> Loss:
-        """Figures: ``loss`` in nats a token, ``perplexity``, and ``objective`` as minimised."""
-        inputs, targets = self.corpus.tensors(batch, self.runtime.device)
-        features = self.load.of_captions(self.corpus.pictures[batch], step)
+    def part(self, batch: Batch, processes: Processes) -> Batch:
+        """Places of captions in the batch."""
+        return self.load.part_of_captions(self.corpus.pictures[batch], processes)
+
+    def __call__(
+        self, decoder: Decoder, batch: Batch, part: Batch, *, epoch: int, step: int
+    ) -> Loss:
+        """Figures: ``loss`` in nats a token, and ``objective`` as minimised."""
+        inputs, targets = self.corpus.tensors(batch[part], self.runtime.device)
+        features = self.load.of_captions(self.corpus.pictures[batch], step, part)
         if share := sampled_share(epoch, self.config.objective):
             # An autocast of its own: it keeps the weights that it converts, here without gradient.
             with in_eval_mode(decoder), self.runtime.autocast():
@@ -75,11 +83,7 @@ class CrossEntropy:
                 targets,
                 label_smoothing=self.config.training.label_smoothing,
             )
-        figures: dict[str, float | Tensor] = {
-            "loss": loss.nll,
-            "perplexity": perplexity(loss.nll.item()),
-            "objective": loss.objective.detach(),
-        }
+        figures = {"loss": loss.nll, "objective": loss.objective.detach()}
         return Loss(loss.objective, loss.num_tokens, figures)
 
 

@@ -24,6 +24,7 @@ from showtell.decoding.generate import most_tokens
 from showtell.decoding.named_words import NamedWords
 from showtell.decoding.sampling import sample
 from showtell.models.base import Decoder, Features
+from showtell.processes import Processes
 from showtell.runtime import Runtime
 from showtell.text.vocabulary import PAD, Vocabulary
 from showtell.training.batches import ViewLoader
@@ -39,7 +40,8 @@ class SelfCritical:
     """An epoch visits each picture once, for ``objective.num_samples`` captions."""
 
     unit = "pictures"
-    shown = ("loss", "reward", "baseline")
+    figures = ("loss", "reward", "baseline")
+    shown = figures
 
     def __init__(
         self,
@@ -70,15 +72,22 @@ class SelfCritical:
         size = self.config.training.batch_size
         return [order[start : start + size] for start in range(0, len(order), size)]
 
-    def __call__(self, decoder: Decoder, batch: Batch, *, epoch: int, step: int) -> Loss:
+    def part(self, batch: Batch, processes: Processes) -> Batch:
+        """Places of pictures in the batch, one after the other."""
+        return np.array(processes.part(len(batch)), np.int64)
+
+    def __call__(
+        self, decoder: Decoder, batch: Batch, part: Batch, *, epoch: int, step: int
+    ) -> Loss:
         """Figures: ``loss`` a token, mean ``reward`` of the samples, mean ``baseline``."""
-        features = self.load.of_pictures(self.reward.pictures[batch], step)
+        features = self.load.of_pictures(self.reward.pictures[batch], step, part)
+        batch, first = batch[part], int(part[0])
         # An autocast of its own: it keeps the weights that it converts, here without gradient.
         with in_eval_mode(decoder), self.runtime.autocast():
-            samples = self._draw(decoder, features, step, self.config.objective.num_samples)
+            samples = self._draw(decoder, features, step, first, self.config.objective.num_samples)
             greedy = None
             if self.config.objective.baseline == "greedy":
-                greedy = self._draw(decoder, features, step, 1, top_k=1)
+                greedy = self._draw(decoder, features, step, first, 1, top_k=1)
         started = time.perf_counter()
         rewards = self._rewards(batch, samples)
         baselines = mean_of_others(rewards) if greedy is None else self._rewards(batch, greedy)
@@ -99,12 +108,24 @@ class SelfCritical:
             "reward": float(rewards.mean()),
             "baseline": float(baselines.mean()),
         }
-        return Loss(loss, int((samples != PAD).sum()), figures, {"reward": seconds})
+        return Loss(
+            loss,
+            int((samples != PAD).sum()),
+            figures,
+            over={"reward": rewards.size, "baseline": baselines.size},
+            seconds={"reward": seconds},
+        )
 
     def _draw(
-        self, decoder: Decoder, features: Features, step: int, num: int, top_k: int | None = None
+        self,
+        decoder: Decoder,
+        features: Features,
+        step: int,
+        first: int,
+        num: int,
+        top_k: int | None = None,
     ) -> Tensor:
-        """(P, num, T) ids, ``<pad>`` after ``<end>``.
+        """(P, num, T) ids, ``<pad>`` after ``<end>``; ``first`` is the first one's place.
 
         A caption that would be longer than ``decoding.max_length`` has no ``<end>``; none is
         forced, as what the decoder did not choose has no gradient.
@@ -118,6 +139,7 @@ class SelfCritical:
             max_length=longest,
             top_k=top_k,
             seed=int(seed[0]),
+            first=first,
             constraints=build_constraints(max_tokens=longest + 1),
         ).tokens
 

@@ -1,0 +1,107 @@
+"""Batch norm (Ioffe and Szegedy 2015, arXiv 1502.03167), also of a batch that is in several parts.
+
+torch's ``SyncBatchNorm`` does the latter on GPUs alone, and takes no part that is empty. Knows
+nothing of processes but a function that adds up what they have.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.nn import functional as F
+
+Sum = Callable[[Tensor], None]  # adds up a tensor over all processes, in place
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Of (N, E) rows; a single row, which has no variance, is normed by the running averages.
+
+    Attributes:
+        sum_over_parts: set where other processes have further rows of each training batch; then
+            mean and variance are of all rows. Each process has to call the module as often as
+            the others, with (0, E) where it has none, and to go back through it as often.
+    """
+
+    sum_over_parts: Sum | None = None
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(N, E) -> (N, E)."""
+        if self.training and self.sum_over_parts is not None:
+            normed: Tensor = self._of_all_parts(rows, self.sum_over_parts)
+        elif self.training and len(rows) == 1:
+            normed = self._by_averages(rows)
+        else:
+            normed = super().forward(rows)
+        return normed
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _of_all_parts(self, rows: Tensor, sum_: Sum) -> Tensor:
+        """Mean first, then variance: rows are far from zero, for the sum of their squares."""
+        assert self.running_mean is not None and self.running_var is not None
+        assert self.num_batches_tracked is not None and self.momentum is not None
+        values = rows.float()
+        own = torch.cat([values.sum(dim=0), values.new_full((1,), len(values))])
+        sums: Tensor = _Sum.apply(own, sum_)  # type: ignore[no-untyped-call]
+        count = sums[-1].detach()
+        centred = values - sums[:-1] / count
+        squares: Tensor = _Sum.apply(centred.square().sum(dim=0), sum_)  # type: ignore[no-untyped-call]
+        variance = squares / count
+        if count == 1:
+            normed = self._by_averages(values)
+            # Going back is by the same way in every process, so that they meet.
+            return (normed + 0 * (centred + variance)).to(rows.dtype)
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(sums[:-1] / count, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        normed = centred * (variance + self.eps).rsqrt() * self.weight + self.bias
+        return normed.to(rows.dtype)
+
+    def _by_averages(self, rows: Tensor) -> Tensor:
+        return F.batch_norm(
+            rows, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )
+
+
+def share_batch_norms(model: nn.Module, sum_: Sum) -> None:
+    """Let a model's batch norms be of the rows of all processes."""
+    for norm in _norms(model):
+        norm.sum_over_parts = sum_
+
+
+def no_rows(model: nn.Module) -> Tensor:
+    """What a process does that has no rows of a batch: its part in each of the batch norms.
+
+    Returns:
+        A scalar, 0, to go back from.
+    """
+    total = torch.zeros(())
+    for norm in _norms(model):
+        nothing = norm.weight.new_zeros((0, norm.num_features), requires_grad=True)
+        total = total.to(norm.weight.device) + norm(nothing).sum()
+    return total
+
+
+def _norms(model: nn.Module) -> list[BatchNorm]:
+    return [module for module in model.modules() if isinstance(module, BatchNorm)]
+
+
+class _Sum(Function):
+    """The sum over all processes; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, sum_: Sum) -> Tensor:
+        """A tensor of any shape, the same everywhere."""
+        ctx.sum_ = sum_
+        total = tensor.clone()
+        sum_(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Of the objectives of all processes together."""
+        total = gradient.clone()
+        ctx.sum_(total)
+        return total, None

@@ -1,0 +1,240 @@
+"""The processes that train one model together: one a GPU, or some on a processor's cores.
+
+``torchrun`` starts them and says in environment variables who is who. A process alone is the
+simple case, in which nothing here does anything. What is asked of all is asked in the same order
+everywhere: each call with "all" in its first line waits for the others. Imports torch only where
+it is needed. Knows nothing of models or data.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+from showtell.errors import ConfigError, ProcessError, SaidElsewhereError
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+
+# Others wait while the first encodes all pictures or scores. One that is gone is noticed at once.
+PATIENCE = timedelta(days=3)
+BUCKET = 2**23  # gradients are summed in tensors of about so many numbers
+ERRORS = "showtell/errors"  # counts, in the store that all processes share, those that failed
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Which process this is, and of how many.
+
+    Attributes:
+        rank: from 0; the first one writes and speaks.
+        size: how many there are, on all machines.
+        local_rank, local_size: the same on this machine.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+
+    @classmethod
+    def from_environment(cls) -> "Processes":
+        """As ``torchrun`` says; one process where there is none."""
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+        if not all(os.environ.get(name, "").isdecimal() for name in names):
+            return cls()
+        return cls(*(int(os.environ[name]) for name in names))
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is this one that writes and speaks."""
+        return self.rank == 0
+
+    @property
+    def are_many(self) -> bool:
+        """Whether there is another one."""
+        return self.size > 1
+
+    def device(self, asked: str) -> str:
+        """The device of this process: of many, each has a GPU of its own.
+
+        Raises:
+            ConfigError: ``asked`` cannot be shared out, or there are too few.
+        """
+        if not self.are_many:
+            return asked
+        if asked not in ("auto", "cpu", "cuda"):
+            raise ConfigError(
+                f"device {asked!r} with {self.size} processes: expected auto, cpu or cuda"
+            )
+        import torch
+
+        num = torch.cuda.device_count()
+        if asked == "cpu" or (asked == "auto" and not num):
+            return "cpu"
+        if self.local_rank >= num:
+            raise ConfigError(
+                f"{self.local_size} processes on a machine with {num} GPUs: give torchrun "
+                f"--nproc-per-node {max(num, 1)}, or showtell --device cpu"
+            )
+        return f"cuda:{self.local_rank}"
+
+    @contextmanager
+    def joined(self, device: str) -> Iterator[None]:
+        """Within it, all processes are connected.
+
+        Args:
+            device: as ``device`` gave it.
+
+        Raises:
+            ProcessError: another process is gone.
+            SaidElsewhereError: in place of any error, where another process failed before.
+        """
+        if not self.are_many:
+            yield
+            return
+        import torch
+        import torch.distributed as dist
+        from torch.distributed.rendezvous import rendezvous
+
+        store, _, _ = next(rendezvous("env://"))
+        try:
+            backend = "gloo"
+            if device.startswith("cuda"):
+                torch.cuda.set_device(device)
+                backend = "cpu:gloo,cuda:nccl"  # small numbers go by gloo, and no GPU waits
+            with _heeding_others():
+                dist.init_process_group(
+                    backend, store=store, rank=self.rank, world_size=self.size, timeout=PATIENCE
+                )
+            yield
+        except Exception as error:
+            if store.add(ERRORS, 1) > 1:
+                raise SaidElsewhereError("another process failed before") from error
+            raise
+        dist.destroy_process_group()
+
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """All go through it, the first alone; then the first of each other machine; then the rest.
+
+        So what one makes and leaves on a disk the others find there, be it a shared one or not.
+        """
+        turn = 0 if self.is_first else 1 if self.local_rank == 0 else 2
+        for _ in range(turn):
+            self.any(False)
+        yield
+        for _ in range(turn, 2):
+            self.any(False)
+
+    def part(self, num: int) -> range:
+        """This process's part of so many; some may get nothing."""
+        return range(num * self.rank // self.size, num * (self.rank + 1) // self.size)
+
+    def any(self, flag: bool) -> bool:
+        """Whether any of all processes says yes."""
+        return self.sums([float(flag)])[0] > 0
+
+    def sums(self, values: Sequence[float]) -> list[float]:
+        """The sums over all processes, in double precision."""
+        if not self.are_many:
+            return list(values)
+        import torch
+
+        totals = torch.tensor(values, dtype=torch.float64)
+        self.sum_(totals)
+        summed: list[float] = totals.tolist()
+        return summed
+
+    def sum_(self, tensor: "torch.Tensor") -> None:
+        """Add up the tensors of all processes, in place; all get the same bits."""
+        if not self.are_many:
+            return
+        import torch.distributed as dist
+
+        with _heeding_others():
+            dist.all_reduce(tensor)
+
+    def sum_gradients(self, parameters: Sequence["torch.nn.Parameter"]) -> None:
+        """Add up the gradients of all processes; where there is none it counts as zero."""
+        if not self.are_many:
+            return
+        import torch
+
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        for bucket in _buckets(gradients):
+            flat = torch.cat([gradient.flatten() for gradient in bucket])
+            self.sum_(flat)
+            parts = torch.split(flat, [gradient.numel() for gradient in bucket])
+            for gradient, part in zip(bucket, parts, strict=True):
+                gradient.copy_(part.view_as(gradient))
+
+    def gather(self, value: T) -> list[T]:
+        """The values of all processes, by rank."""
+        if not self.are_many:
+            return [value]
+        import torch.distributed as dist
+
+        found: list[T | None] = [None] * self.size
+        with _heeding_others():
+            dist.all_gather_object(found, value)
+        return found  # type: ignore[return-value]
+
+    def from_first(self, compute: Callable[[], T]) -> T:
+        """What the first process computes, for all."""
+        if not self.are_many:
+            return compute()
+        import torch.distributed as dist
+
+        found = [compute() if self.is_first else None]
+        with _heeding_others():
+            dist.broadcast_object_list(found, src=0)
+        return found[0]  # type: ignore[return-value]
+
+    def agree(self, values: Mapping[str, object]) -> None:
+        """Make sure that all have the same.
+
+        Args:
+            values: what has to be equal, by a name for people.
+
+        Raises:
+            ConfigError: naming what is not.
+        """
+        first, *others = self.gather(dict(values))
+        for rank, other in enumerate(others, start=1):
+            if different := [name for name in first if first[name] != other[name]]:
+                raise ConfigError(
+                    f"process {rank} has not the same {' and '.join(different)} as process 0: "
+                    "start all with the same command, data, store, run folder and versions"
+                )
+
+
+ALONE = Processes()
+
+
+@contextmanager
+def _heeding_others() -> Iterator[None]:
+    """torch says in many ways that another process is gone; here it is one."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ProcessError("another process of this run has ended; go on with --resume") from error
+
+
+def _buckets(tensors: Sequence["torch.Tensor"]) -> Iterator[list["torch.Tensor"]]:
+    """Cut into lists of about ``BUCKET`` numbers, so that not all are copied at a time."""
+    bucket: list[torch.Tensor] = []
+    for tensor in tensors:
+        bucket.append(tensor)
+        if sum(one.numel() for one in bucket) >= BUCKET:
+            yield bucket
+            bucket = []
+    if bucket:
+        yield bucket

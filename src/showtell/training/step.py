@@ -1,0 +1,112 @@
+"""One update of the weights: the loss of a batch, its gradient, clipped, and the optimiser's step.
+
+Several processes share out a batch and come to the same weights as one would: losses are means
+over tokens, so each process's counts by its tokens; a process that has nothing of a batch takes
+part with zeros. Their random numbers for dropout, and for words that are sampled or dropped, follow
+from the seed, the step and the process, so that no generator's state has to be kept of each.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from showtell.config import Config
+from showtell.errors import ShowtellError
+from showtell.models.base import Decoder
+from showtell.models.batch_norm import no_rows
+from showtell.processes import Processes
+from showtell.training.objectives.base import Batch, Loss, Objective
+from showtell.training.state import TrainingState
+
+STEP_STREAM = 3  # keeps torch's random numbers apart from those of views and samples
+
+
+def take_step(
+    state: TrainingState,
+    objective: Objective,
+    batch: Batch,
+    *,
+    rate: float,
+    config: Config,
+    processes: Processes,
+) -> Loss:
+    """Update ``state`` by a batch.
+
+    Args:
+        batch: the whole, of which this process takes its part.
+        rate: the learning rate.
+
+    Returns:
+        The whole batch's loss.
+
+    Raises:
+        ShowtellError: the loss is no number; the weights are as they were.
+    """
+    progress, optimizer = state.progress, state.optimizer
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    trained = [p for p in state.decoder.parameters() if p.requires_grad]
+    if processes.are_many:
+        seed_torch((config.seed, progress.step, processes.rank, STEP_STREAM), trained[0].device)
+    part = objective.part(batch, processes)
+    if len(part):
+        loss = objective(state.decoder, batch, part, epoch=progress.epoch + 1, step=progress.step)
+    else:
+        loss = _nothing(state.decoder)
+    loss, value = together(loss, objective.figures, processes)
+    if not math.isfinite(value):
+        raise ShowtellError(
+            f"the loss is {value} at step {progress.step + 1}: lower optimizer.lr or set "
+            "training.precision to fp32; the last good state is in last/ of the run's folder"
+        )
+    optimizer.zero_grad()
+    loss.objective.backward()  # type: ignore[no-untyped-call]
+    processes.sum_gradients(trained)
+    nn.utils.clip_grad_norm_(trained, config.optimizer.max_grad_norm)
+    optimizer.step()
+    if state.average:
+        state.average.update(state.decoder, progress.step + 1)
+    return loss
+
+
+def together(loss: Loss, figures: Sequence[str], processes: Processes) -> tuple[Loss, float]:
+    """From the losses of all processes' parts that of the batch.
+
+    Args:
+        figures: the names that the loss has, but for a part that is nothing.
+
+    Returns:
+        The loss, whose objective is this process's share of the batch's; and the value of that.
+    """
+    if not processes.are_many:
+        return loss, loss.objective.item()
+    over = {name: loss.over.get(name, loss.num_tokens) for name in figures}
+    values = [float(loss.figures.get(name, 0.0)) * over[name] for name in figures]
+    summed = processes.sums(
+        (loss.num_tokens, loss.objective.item() * loss.num_tokens, *values, *over.values())
+    )
+    num_tokens, value, *sums = summed
+    totals, counts = sums[: len(figures)], sums[len(figures) :]
+    means = {n: total / count for n, total, count in zip(figures, totals, counts, strict=True)}
+    share = loss.objective * (loss.num_tokens / num_tokens)
+    whole = replace(loss, objective=share, num_tokens=int(num_tokens), figures=means)
+    return whole, value / num_tokens
+
+
+def seed_torch(key: Sequence[int], device: torch.device) -> None:
+    """Seed the generators that training draws from; ``torch.manual_seed`` visits more, slowly."""
+    seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
+def _nothing(decoder: Decoder) -> Loss:
+    """Of a part without captions."""
+    return Loss(no_rows(decoder), 0, {})

@@ -1,0 +1,243 @@
+"""Several processes that train together, by gloo on this machine: as one process would.
+
+What is compared with one process has no dropout, whose random numbers each process has its own.
+"""
+
+import json
+import socket
+import subprocess
+import sys
+from datetime import timedelta
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from tiny_run import log_of, run, same_weights, scst_config, steps_of
+from tiny_world import WIDTH, attending_config, tiny_config, tiny_records, tiny_store
+from torch import nn
+
+from showtell.checkpoint import load_checkpoint
+from showtell.config import Config
+from showtell.data.records import Dataset
+from showtell.errors import ConfigError
+from showtell.features.store import FeatureStore
+from showtell.models.batch_norm import BatchNorm, no_rows, share_batch_norms
+from showtell.processes import Processes
+from showtell.runtime import choose_runtime
+from showtell.training.batches import ViewLoader
+
+SCRIPT = Path(__file__).parents[1] / "tiny_run.py"
+GRID = (5, WIDTH)
+
+
+def test_the_parts_are_the_whole() -> None:
+    for size in (1, 2, 3, 7):
+        for num in range(12):
+            parts = [list(Processes(rank, size).part(num)) for rank in range(size)]
+            assert list(chain.from_iterable(parts)) == list(range(num))
+            assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_who_is_who(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Processes.from_environment() == Processes(0, 1, 0, 1)
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    for name, value in zip(names, "5812", strict=True):
+        monkeypatch.setenv(name, value)
+    assert Processes.from_environment() == Processes(5, 8, 1, 2)
+    assert Processes(1, 2).device("cpu") == "cpu"
+    with pytest.raises(ConfigError, match="expected auto, cpu or cuda"):
+        Processes(1, 2).device("cuda:1")
+    assert Processes().device("cuda:1") == "cuda:1"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 9])
+def test_captions_of_a_picture_stay_together(tmp_path: Path, size: int) -> None:
+    store = tiny_store(tmp_path, tiny_records(12), grid_size=GRID)
+    load = ViewLoader(store, choose_runtime("cpu", "fp32"), seed=3, num_views=2, regions=True)
+    rows = np.random.default_rng(0).integers(0, 8, 20)
+    everything = load.of_captions(rows, 5, np.arange(20))
+    assert everything.regions is not None
+    whole = everything.by_caption(everything.regions)
+    seen, pictures = [], []
+    for rank in range(size):
+        part = load.part_of_captions(rows, Processes(rank, size))
+        seen.extend(part)
+        if len(part):
+            pictures.extend(np.unique(rows[part]))
+            own = load.of_captions(rows, 5, part)
+            assert own.regions is not None
+            assert torch.equal(own.by_caption(own.regions), whole[part])
+    assert sorted(seen) == list(range(20))
+    assert sorted(pictures) == sorted(set(rows))
+
+
+def test_one_process_has_what_torch_has() -> None:
+    """A batch norm whose rows are all here gives what ``nn.BatchNorm1d`` gives."""
+    for num in (1, 6):
+        own, other = BatchNorm(4), BatchNorm(4)
+        share_batch_norms(other, lambda tensor: None)
+        outcomes = [
+            _norm(norm, torch.arange(4.0 * num).view(num, 4).sin()) for norm in (own, other)
+        ]
+        for one, two in zip(*outcomes, strict=True):
+            torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
+
+
+def _norm(norm: BatchNorm, rows: torch.Tensor) -> list[torch.Tensor]:
+    """Output, gradients and averages of a step whose loss is not symmetric."""
+    rows = (rows + 10).requires_grad_()
+    with torch.no_grad():
+        norm.weight.copy_(torch.linspace(0.5, 2, 4))
+    out = norm(rows)
+    (out * torch.arange(out.numel()).view_as(out)).square().sum().backward()
+    grads = [rows.grad, norm.weight.grad, norm.bias.grad]
+    return [out.detach(), *grads, norm.running_mean, norm.running_var, norm.num_batches_tracked]
+
+
+def test_processes_compute_together(tmp_path: Path) -> None:
+    """Three of them, in one test, as it takes them seconds to start."""
+    mp.spawn(_check_together, (3, _free_port()), nprocs=3)
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def _check_together(rank: int, size: int, port: int) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo",
+        init_method=f"tcp://127.0.0.1:{port}",
+        rank=rank,
+        world_size=size,
+        timeout=timedelta(seconds=120),
+    )
+    processes = Processes(rank, size, rank, size)
+    assert processes.any(rank == 2) and not processes.any(False)
+    assert processes.sums([rank, 1.0]) == [3.0, 3.0]
+    assert processes.gather({"rank": rank}) == [{"rank": 0}, {"rank": 1}, {"rank": 2}]
+    assert processes.from_first(lambda: f"from {rank}") == "from 0"
+    processes.agree({"size": size})
+    with pytest.raises(ConfigError, match="process 2 has not the same size"):
+        processes.agree({"size": size + (rank == 2), "port": port})
+    parameters = [nn.Parameter(torch.zeros(n)) for n in (3, 2**23, 1, 5)]
+    for parameter in parameters[rank:]:
+        parameter.grad = torch.full_like(parameter, 1.0 + rank)
+    processes.sum_gradients(parameters)
+    assert [float(p.grad.min()) for p in parameters] == [1, 3, 6, 6]
+    assert [float(p.grad.max()) for p in parameters] == [1, 3, 6, 6]
+    for num in (7, 2, 1):
+        _check_norm(processes, num)
+    dist.destroy_process_group()
+
+
+def _check_norm(processes: Processes, num: int) -> None:
+    """A batch norm of ``num`` rows that are shared out, against torch's of all of them."""
+    torch.manual_seed(num)
+    rows, weights = torch.randn(num, 4) + 10, torch.randn(num, 4)
+    own, part = BatchNorm(4), list(processes.part(num))
+    share_batch_norms(own, processes.sum_)
+    mine = rows[part].requires_grad_()
+    loss = (own(mine).square() * weights[part]).sum() if part else no_rows(own)
+    loss.backward()
+    gradients = [own.weight.grad, own.bias.grad]
+    for gradient in gradients:
+        processes.sum_(gradient)
+    whole, expected = BatchNorm(4), rows.clone().requires_grad_()
+    (whole(expected).square() * weights).sum().backward()
+    close = {"rtol": 1e-4, "atol": 1e-4}
+    if part:
+        torch.testing.assert_close(mine.grad, expected.grad[part], **close)
+    torch.testing.assert_close(gradients, [whole.weight.grad, whole.bias.grad], **close)
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(own.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+
+
+def together(num: int, program: list[str | Path], **options: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(num)]
+    return subprocess.Popen(
+        [*command, "--master-port", str(_free_port()), *map(str, program)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def train_together(num: int, folder: Path, store: Path, settings: list[str]) -> None:
+    process = together(num, [SCRIPT, folder, store, *settings])
+    _, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
+
+
+@pytest.fixture
+def grid_store(tmp_path: Path, dataset: Dataset) -> FeatureStore:
+    return tiny_store(tmp_path / "grid", dataset.records, grid_size=GRID)
+
+
+# 120 captions; of 17 a step, the short step has one caption, of which the second process has none.
+FEW = ["training.num_epochs=2", "training.batch_size=17", "decoder.dropout=0"]
+
+
+def settings_of(config: Config) -> list[str]:
+    """A configuration as ``section.key=value``, for another process."""
+    values = config.model_dump(mode="json", exclude_none=True)
+    sections = {name: part for name, part in values.items() if isinstance(part, dict)}
+    return [f"{s}.{key}={json.dumps(v)}" for s, part in sections.items() for key, v in part.items()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["show_tell", "attention", "scst"])
+def test_two_processes_train_as_one(
+    tmp_path: Path, dataset: Dataset, store: FeatureStore, grid_store: FeatureStore, way: str
+) -> None:
+    if way == "show_tell":
+        config = tiny_config(*FEW, "training.ema_decay=0.9")
+    elif way == "attention":
+        store = grid_store
+        config = attending_config("attention", *FEW)
+    else:
+        run(tmp_path / "start", dataset, store, tiny_config("training.num_epochs=2"))
+        config = scst_config(tmp_path / "start", *FEW[:1], "training.batch_size=13", FEW[2])
+    run(tmp_path / "one", dataset, store, config)
+    train_together(2, tmp_path / "two", store.path, settings_of(config))
+    one, two = (steps_of(tmp_path / name) for name in ("one", "two"))
+    assert len(one) == len(two) == (8 if way == "scst" else 16)
+    for name in ("loss", "tokens", "lr", "reward" if way == "scst" else "objective"):
+        expected = [step[name] for step in one]
+        assert [step[name] for step in two] == pytest.approx(expected, rel=2e-4, abs=2e-5), name
+    validations = [
+        [entry["validation"] for entry in log_of(tmp_path / name) if "validation" in entry]
+        for name in ("one", "two")
+    ]
+    assert len(validations[0]) == 2
+    for expected, found in zip(*validations, strict=True):
+        assert found == pytest.approx(expected, rel=2e-3, abs=1e-4)
+    weights = [
+        load_checkpoint(tmp_path / name / "last").decoder.state_dict() for name in ("one", "two")
+    ]
+    torch.testing.assert_close(*weights, rtol=0, atol=2e-3)
+
+
+@pytest.mark.slow
+def test_stopped_and_resumed_they_come_to_the_same_weights(
+    tmp_path: Path, dataset: Dataset, store: FeatureStore
+) -> None:
+    """With dropout. A stop that only the second process was asked for is everyone's."""
+    settings = settings_of(tiny_config("training.num_epochs=3"))
+    train_together(2, tmp_path / "whole", store.path, settings)
+    pieces = tmp_path / "pieces"
+    process = together(2, [SCRIPT, pieces, store.path, *settings, "--stop-second-at=20"])
+    _, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
+    assert load_checkpoint(pieces / "last").metrics["step"] == 20
+    train_together(2, pieces, store.path, settings)
+    assert same_weights(tmp_path / "whole" / "last", pieces / "last")
+    assert same_weights(tmp_path / "whole" / "best", pieces / "best")
+    assert log_of(tmp_path / "whole") == log_of(pieces)
