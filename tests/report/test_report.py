@@ -164,6 +164,13 @@ def _break_the_log(run: Path) -> None:
     log.write_text("not json\n" + log.read_text() + '[1]\n{"loss": 1}\n')
 
 
+def _diverge(run: Path) -> None:
+    log = run / "metrics.jsonl"
+    lines = log.read_text().splitlines()
+    lines[2] = json.dumps(json.loads(lines[2]) | {"loss": 8.9e30})
+    log.write_text("\n".join(lines) + "\n")
+
+
 def _empty_the_log(run: Path) -> None:
     (run / "metrics.jsonl").write_text("")
 
@@ -179,6 +186,7 @@ def _only_the_log(run: Path) -> None:
     [
         (_cut_the_log, "1 of 2 epochs are done", CURVES),
         (_break_the_log, "3 lines of metrics.jsonl could not be read", CURVES),
+        (_diverge, "", CURVES),
         (_empty_the_log, "Left out: metrics.jsonl of run holds no step", set()),
         (lambda run: (run / "metrics.jsonl").unlink(), "metrics.jsonl is missing", set()),
         (lambda run: (run / "config.toml").unlink(), "config.toml is missing", CURVES),

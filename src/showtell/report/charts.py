@@ -96,7 +96,7 @@ def _perplexity(runs: Sequence[RunFolder]) -> list[Figure | None]:
     """Of the mean loss, as training reports it: a mean of perplexities would follow its peaks."""
 
     def exp(loss: Values) -> Values:
-        return np.exp(np.minimum(loss, 700.0))  # what a double can hold; a run may diverge
+        return np.exp(np.minimum(loss, 100.0))  # of a run that diverged; axes have room for no more
 
     def raised(lines: list[Line]) -> list[Line]:
         return [

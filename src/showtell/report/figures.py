@@ -248,7 +248,7 @@ def _plain(value: float, _: int | None = None) -> str:
     """12,000 and 0.001 and 1e-05: without an offset that is easily overlooked."""
     if value and abs(value) < 1e-3:
         return f"{value:.3g}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def _only(digits: str) -> Callable[[float, int | None], str]:
