@@ -219,9 +219,13 @@ def test_two_processes_train_as_one(
     assert len(validations[0]) == 2
     for expected, found in zip(*validations, strict=True):
         assert found == pytest.approx(expected, rel=2e-3, abs=1e-4)
-    weights = [
+    # A bias before a batch norm has no gradient but rounding errors, which Adam makes large.
+    no_matter = ("linear.bias", "norm.running_mean")
+    states = [
         load_checkpoint(tmp_path / name / "last").decoder.state_dict() for name in ("one", "two")
     ]
+    weights = [{k: v for k, v in one.items() if not k.endswith(no_matter)} for one in states]
+    assert len(weights[0]) == len(states[0]) - 2
     torch.testing.assert_close(*weights, rtol=0, atol=2e-3)
 
 
