@@ -22,6 +22,7 @@ from showtell.config import DECODER_KINDS, Config
 from showtell.models import recurrence, region_attention
 from showtell.models.base import Features
 from showtell.models.decoders import DECODERS
+from showtell.models.dropout import Dropout
 from showtell.models.transformer import positions
 from showtell.models.transformer_blocks import attend
 from showtell.models.words import drop_words
@@ -369,3 +370,32 @@ def test_a_constant_added_to_all_features_changes_nothing_in_training(kind: str)
     torch.testing.assert_close(
         decoder(shifted, tokens(6, 4)), decoder(given, tokens(6, 4)), atol=1e-4, rtol=1e-3
     )
+
+
+def test_dropout_keeps_the_mean_and_follows_the_seed() -> None:
+    dropout, ones = Dropout(0.3).train(), torch.ones(100_003, requires_grad=True)
+    torch.manual_seed(0)
+    dropped = dropout(ones)
+    dropped.sum().backward()
+    assert torch.equal(ones.grad, dropped)
+    share = (dropped == 0).float().mean().item()
+    assert abs(share - 77 / 256) < 0.01
+    assert abs(dropped.mean().item() - 1) < 0.01
+    torch.manual_seed(0)
+    assert torch.equal(dropout(ones), dropped)
+    assert torch.equal(dropout.eval()(ones), ones)
+    neighbours = torch.stack([dropped[i:100_000:8] == 0 for i in range(8)]).float()
+    assert (torch.corrcoef(neighbours) - torch.eye(8)).abs().max() < 0.05  # of one draw
+
+
+def test_an_lstm_cells_gradient_is_that_of_autograd(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    gates = torch.randn(5, 28, dtype=torch.float64, requires_grad=True)
+    cell = torch.randn(5, 7, dtype=torch.float64, requires_grad=True)
+    found = []
+    for written_down in (True, False):
+        monkeypatch.setattr(recurrence, "puts_off_gradients", lambda value=written_down: value)
+        hidden, new = recurrence.lstm_cell(gates, cell)
+        loss = (hidden * torch.arange(7)).sum() + new.square().sum()
+        found.append((hidden, new, *torch.autograd.grad(loss, (gates, cell))))
+    torch.testing.assert_close(*found)

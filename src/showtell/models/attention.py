@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from showtell.models.base import Decoder, Features, HiddenStates, State
+from showtell.models.dropout import Dropout
 from showtell.models.recurrence import (
     Product,
     init_gates,
@@ -75,7 +76,7 @@ class ShowAttendTell(Decoder):
         self.recurrent_gates = nn.Linear(2 * hidden_size, 4 * hidden_size, bias=False)
         self.deep_output = nn.Linear(2 * hidden_size, embed_size)
         self.output = nn.Linear(embed_size, vocab_size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.word_dropout = word_dropout
         self.doubly_stochastic = doubly_stochastic
         init_gates(self.recurrent_gates, self.word_gates)

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from showtell.models.batch_norm import BatchNorm
+from showtell.models.dropout import Dropout
 
 
 class FeatureEmbedding(nn.Module):
@@ -20,7 +21,7 @@ class FeatureEmbedding(nn.Module):
 
     def __init__(self, *, feature_size: int, embed_size: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.linear = nn.Linear(feature_size, embed_size)
         self.norm = BatchNorm(embed_size)
 

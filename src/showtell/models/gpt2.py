@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from showtell.models.dropout import Dropout
 from showtell.models.transformer_blocks import attend, by_picture
 
 
@@ -45,7 +46,7 @@ class Block(nn.Module):
         self.mlp = nn.ModuleDict(
             {"c_fc": nn.Linear(size, 4 * size), "c_proj": nn.Linear(4 * size, size)}
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self, words: Tensor, prefix: KeysValues | None = None, past: KeysValues | None = None
@@ -106,7 +107,7 @@ class GPT2(nn.Module):
             Block(size=hidden_size, num_heads=num_heads, dropout=dropout) for _ in range(num_layers)
         )
         self.ln_f = nn.LayerNorm(hidden_size)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.apply(_start_small)
         for name, weight in self.named_parameters():
             if name.endswith("c_proj.weight"):  # section 2.3: by the residual layers' number

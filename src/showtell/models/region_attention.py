@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from showtell.models.base import Features, State
+from showtell.models.dropout import Dropout
 from showtell.models.embedding import FeatureEmbedding
 from showtell.models.recurrence import puts_off_gradients
 from showtell.models.unrolled_attention import UnrolledAttention
@@ -56,7 +57,7 @@ class RegionAttention(nn.Module):
         self.key = nn.Linear(region_size, attention_size)
         self.query = nn.Linear(query_size, attention_size, bias=False)
         self.score = nn.Linear(attention_size, 1, bias=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def look(self, features: Features) -> State:
         """What is attended to: regions (P, R, region_size), keys (P, R, A), and any mask (P, R)."""

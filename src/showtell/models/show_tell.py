@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from showtell.models.base import Decoder, Features, HiddenStates, State
+from showtell.models.dropout import Dropout
 from showtell.models.embedding import FeatureEmbedding
 from showtell.models.words import drop_words
 from showtell.text.vocabulary import PAD
@@ -61,7 +62,7 @@ class ShowTell(Decoder):
             batch_first=True,
             dropout=dropout if num_layers > 1 else 0.0,
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.output = nn.Linear(hidden_size, vocab_size)
         self.word_dropout = word_dropout
 

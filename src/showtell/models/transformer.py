@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from showtell.models.base import Decoder, Features, HiddenStates, State
+from showtell.models.dropout import Dropout
 from showtell.models.embedding import FeatureEmbedding
 from showtell.models.transformer_blocks import DecoderBlock, EncoderBlock
 from showtell.models.words import drop_words
@@ -65,7 +66,7 @@ class Transformer(Decoder):
         self.decoder = nn.ModuleList(DecoderBlock(*shape) for _ in range(num_layers))
         self.decoder_norm = nn.LayerNorm(hidden_size)
         self.output = nn.Linear(hidden_size, vocab_size)  # its weight embeds the words as well
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.hidden_size, self.word_dropout = hidden_size, word_dropout
         nn.init.normal_(self.output.weight, std=hidden_size**-0.5)
         nn.init.zeros_(self.output.bias)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from showtell.models.dropout import Dropout
+
 
 class Present(NamedTuple):
     """What a layer over the words leaves behind.
@@ -92,7 +94,7 @@ class EncoderBlock(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(size) for _ in range(2))
         self.attention = Attention(size, num_heads)
         self.feedforward = FeedForward(size, inner_size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, regions: Tensor, mask: Tensor | None) -> Tensor:
         """(P, R, H) -> (P, R, H)."""
@@ -113,7 +115,7 @@ class DecoderBlock(nn.Module):
         self.self_attention = Attention(size, num_heads)
         self.cross_attention = Attention(size, num_heads)
         self.feedforward = FeedForward(size, inner_size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from showtell.models.base import Decoder, Features, HiddenStates, State
+from showtell.models.dropout import Dropout
 from showtell.models.recurrence import (
     Product,
     init_gates,
@@ -73,7 +74,7 @@ class UpDown(Decoder):
         self.look_gates = nn.Linear(2 * hidden_size, 4 * hidden_size, bias=False)
         self.speak_gates = nn.Linear(3 * hidden_size, 4 * hidden_size)
         self.output = nn.Linear(hidden_size, vocab_size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.word_dropout = word_dropout
         init_gates(self.picture_gates, self.look_gates, self.word_gates)
         init_gates(self.speak_gates)
