@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from showtell.features.images import Preprocessing
-from showtell.models.encoders import Backbone, Encoder
+from showtell.models.backbone import Backbone
+from showtell.models.encoders import Encoder
 from showtell.models.weights import hash_state
 
 

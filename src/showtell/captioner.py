@@ -5,7 +5,7 @@ here; none holds captioning logic of its own.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate, islice, pairwise
@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from showtell.checkpoint import load_checkpoint
 from showtell.config import Config, DecodingConfig
@@ -26,6 +27,7 @@ from showtell.features.extract import encode_images
 from showtell.features.images import open_image
 from showtell.models.base import Decoder, Features
 from showtell.models.encoders import Encoder, build_encoder
+from showtell.models.trained_encoder import load_trained
 from showtell.runtime import Runtime, choose_runtime
 from showtell.text.vocabulary import PAD, Vocabulary
 
@@ -81,6 +83,7 @@ class Captioner:
         runtime: device and precision.
         metrics: figures and provenance of the checkpoint.
         others: decoders of the same vocabulary and encoder, for an ensemble with ``decoder``.
+        encoder_weights: those of the encoder that were trained; None: it is as published.
 
     Raises:
         ConfigError, VocabularyError: ``config.decoding`` does not fit the vocabulary.
@@ -94,6 +97,7 @@ class Captioner:
         runtime: Runtime,
         metrics: dict[str, Any] | None = None,
         others: Sequence[Decoder] = (),
+        encoder_weights: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.decoder = decoder
         self.steps: Steps = Ensemble([decoder, *others]) if others else decoder
@@ -102,6 +106,7 @@ class Captioner:
         self.config = config
         self.runtime = runtime
         self.metrics = metrics or {}
+        self._encoder_weights = encoder_weights
         named_words(config.decoding, vocabulary)  # wrong words show now, not after an epoch
 
     @classmethod
@@ -148,17 +153,20 @@ class Captioner:
             runtime,
             checkpoint.metrics,
             others,
+            checkpoint.encoder,
         )
 
     @cached_property
     def encoder(self) -> Encoder:
-        """The frozen CNN, loaded when it is first needed.
+        """The CNN, loaded when it is first needed.
 
         Raises:
             CheckpointError: it is not the one that the decoder was trained with.
         """
         settings = self.config.encoder
         encoder = build_encoder(settings.name, weights=settings.weights)
+        if self._encoder_weights is not None:
+            load_trained(encoder, self._encoder_weights)
         trained_with = self.metrics.get("encoder_fingerprint", encoder.fingerprint)
         if encoder.fingerprint != trained_with:
             raise CheckpointError(

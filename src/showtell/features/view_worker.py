@@ -49,9 +49,7 @@ def main() -> None:
     answers = sys.stdout.buffer
     for line in sys.stdin.buffer:
         request = json.loads(line)
-        view = cut_view(
-            Path(request["path"]), recipe, seed=request["seed"], flips=request["flips"]
-        )
+        view = cut_view(Path(request["path"]), recipe, seed=request["seed"], flips=request["flips"])
         message = view.encode("utf-8", "replace") if isinstance(view, str) else b""
         answers.write(len(message).to_bytes(LENGTH_BYTES, "big"))
         answers.write(message if isinstance(view, str) else view.transpose(1, 2, 0).tobytes())

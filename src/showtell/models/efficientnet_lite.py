@@ -207,10 +207,7 @@ class EfficientNetLite(nn.Module):
 def _fold(module: SameConv2d, state: dict[str, Tensor], conv: str, norm: str) -> None:
     """conv, then norm = one convolution: w' = w g / sqrt(v + eps), b' = b - m g / sqrt(v + eps)."""
     weight = state.pop(f"{conv}.weight").double()
-    gain, offset, mean, variance = (
-        state.pop(f"{norm}.{name}").double()
-        for name in NORM_ENTRIES
-    )
+    gain, offset, mean, variance = (state.pop(f"{norm}.{name}").double() for name in NORM_ENTRIES)
     scale = gain / torch.sqrt(variance + BATCH_NORM_EPS)
     _copy(module.weight, weight * scale[:, None, None, None])
     assert module.bias is not None

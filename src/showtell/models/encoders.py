@@ -8,8 +8,7 @@ Knows nothing of picture files (``features/images.py``) or of the feature store.
 """
 
 import importlib
-from abc import abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -19,8 +18,10 @@ from torch import Tensor, nn
 
 from showtell.errors import ConfigError, MissingExtraError, unknown_name
 from showtell.features.images import Preprocessing
+from showtell.models.backbone import Backbone
 from showtell.models.base import Features
-from showtell.models.efficientnet_lite import EfficientNetLite, SameConv2d
+from showtell.models.efficientnet_lite import EfficientNetLite
+from showtell.models.lite_backbone import LiteBackbone
 from showtell.models.weights import hash_state, read_weights
 
 # Raised when what an encoder makes of the same weights changes: old feature stores then no
@@ -28,42 +29,6 @@ from showtell.models.weights import hash_state, read_weights
 REVISION = 1
 
 TIMM_PREFIX = "timm:"
-
-
-class Backbone(nn.Module):
-    """A picture network as ``Encoder`` needs it: one map, and what is read from it."""
-
-    @abstractmethod
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Normalised pixels (B, 3, S, S) -> the last map, in the network's own layout."""
-
-    @abstractmethod
-    def pooled(self, last_map: Tensor) -> Tensor:
-        """The last map -> one vector a picture, (B, D)."""
-
-    @abstractmethod
-    def regions(self, last_map: Tensor) -> Tensor:
-        """The last map -> the grid, row by row from the top left, (B, R, D')."""
-
-    @abstractmethod
-    def logits(self, last_map: Tensor) -> Tensor:
-        """The last map -> the classes that the network was trained to tell apart, (B, classes)."""
-
-    def stages(self) -> dict[str, list[str]]:
-        """The names of each stage's parameters, in the order of computing; {}: it has no stages."""
-        return {}
-
-    def unfold_norms(self, stages: Sequence[str]) -> None:
-        """Make the batch norms of some stages modules of their own, as they were published."""
-
-    def fit(self, names: Collection[str]) -> None:
-        """Become a network whose ``state_dict`` has ``names``, as ``unfold_norms`` may have made.
-
-        Raises:
-            ValueError: some name can be no entry of it.
-        """
-        if unknown := sorted(set(names) - self.state_dict().keys()):
-            raise ValueError(f"it has no {unknown[0]!r}")
 
 
 class Encoder(nn.Module):
@@ -110,7 +75,7 @@ class Encoder(nn.Module):
         """Name, weights and preprocessing; features with equal ones may be mixed."""
         if not self.changed:
             return self.base_fingerprint
-        return f"{self.base_fingerprint}, trained to {hash_state(self.changed_weights())[:16]}"
+        return trained_fingerprint(self.base_fingerprint, self.changed_weights())
 
     def changed_weights(self) -> dict[str, Tensor]:
         """The backbone's weights that are no longer as they were published, by name."""
@@ -118,7 +83,7 @@ class Encoder(nn.Module):
         return {name: state[name] for name in sorted(self.changed)}
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode but for ``live_norms``: other batch norms' statistics must not drift."""
+        """Stay in eval mode but for ``live_norms``: other norms' statistics must not drift."""
         super().train(False)
         for norm in self.live_norms:
             norm.train(mode)
@@ -152,55 +117,9 @@ class Encoder(nn.Module):
         return (images.float() - self.mean) / self.std
 
 
-class LiteBackbone(Backbone):
-    """EfficientNet-Lite; its grid is the 1,280-wide map that its own classifier averages.
-
-    The narrower map before the head's 1x1 convolution would take a quarter of the room, but the
-    head's rectified features are what the classes are read from, and so is their mean, pooled.
-    """
-
-    def __init__(self, network: EfficientNetLite, weights: Path) -> None:
-        super().__init__()
-        self.network = network
-        self.weights = weights
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, 1280, S / 32, S / 32), rounded up."""
-        last_map: Tensor = self.network(pixels)
-        return last_map
-
-    def pooled(self, last_map: Tensor) -> Tensor:
-        """The mean over the grid, (B, 1280)."""
-        return last_map.mean((2, 3), dtype=torch.float32)
-
-    def regions(self, last_map: Tensor) -> Tensor:
-        """(B, 1280, h, w) -> (B, h w, 1280)."""
-        return last_map.flatten(2).transpose(1, 2)
-
-    def logits(self, last_map: Tensor) -> Tensor:
-        """The 1,000 ImageNet classes, (B, 1000)."""
-        logits: Tensor = self.network.classifier(self.pooled(last_map))
-        return logits
-
-    def stages(self) -> dict[str, list[str]]:
-        """stem, stage1 to stage7 (the paper's table 1, less one), head."""
-        named = [name for name, _ in self.named_parameters()]
-        return {
-            stage: [n for n in named if n.startswith(tuple(f"network.{m}." for m in modules))]
-            for stage, modules in self.network.stages.items()
-        }
-
-    def unfold_norms(self, stages: Sequence[str]) -> None:
-        """Read the published weights again, in which they are not folded."""
-        names = [name for stage in stages for name in self.network.stages[stage]]
-        self.network.unfold(names, read_weights(self.weights))
-
-    def fit(self, names: Collection[str]) -> None:
-        """A convolution whose batch norm is named gets one."""
-        for name, module in self.named_modules():
-            if isinstance(module, SameConv2d) and f"{name}.norm.weight" in names:
-                module.add_norm()
-        super().fit(names)
+def trained_fingerprint(base: str, weights: Mapping[str, Tensor]) -> str:
+    """The fingerprint of an encoder, some of whose weights are no longer as published."""
+    return f"{base}, trained to {hash_state(weights)[:16]}"
 
 
 @dataclass(frozen=True, slots=True)

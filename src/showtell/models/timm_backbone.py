@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from showtell.errors import ConfigError, MissingExtraError
 from showtell.features.images import Interpolation, Preprocessing
-from showtell.models.encoders import Backbone
+from showtell.models.backbone import Backbone
 
 
 class TimmBackbone(Backbone):

@@ -47,7 +47,9 @@ def train_from(encoder: Encoder, first: str | int, *, live_norms: bool = False) 
             f"encoder.batch_norm = train: {encoder.name!r} has no batch norm from stage "
             f"{chosen[0]!r} on; leave it frozen"
         )
-    statistics = [f"{name}.{key}" for name, norm in norms.items() for key, _ in norm.named_buffers()]
+    statistics = [
+        f"{name}.{key}" for name, norm in norms.items() for key, _ in norm.named_buffers()
+    ]
     encoder.live_norms = tuple(norms.values())
     encoder.changed = encoder.changed.union(trained, statistics)
 
@@ -58,7 +60,6 @@ def load_trained(encoder: Encoder, weights: Mapping[str, Tensor]) -> None:
     Raises:
         CheckpointError: they are not of such an encoder.
     """
-    state = encoder.backbone.state_dict()
     try:
         encoder.backbone.fit(weights.keys())
         state = encoder.backbone.state_dict()
@@ -69,11 +70,17 @@ def load_trained(encoder: Encoder, weights: Mapping[str, Tensor]) -> None:
         raise CheckpointError(
             f"the trained weights of the encoder do not fit {encoder.name!r}: {error}"
         ) from None
-    with torch.no_grad():
-        for name, value in weights.items():
-            state[name].copy_(value)
+    fill_trained(encoder, weights)
     encoder.requires_grad_(False)
     encoder.changed = encoder.changed.union(weights)
+
+
+@torch.no_grad()
+def fill_trained(encoder: Encoder, weights: Mapping[str, Tensor]) -> None:
+    """Give an encoder the values of ``weights``, which are known to fit."""
+    state = encoder.backbone.state_dict()
+    for name, value in weights.items():
+        state[name].copy_(value)
 
 
 def describe_trained(encoder: Encoder) -> str:
@@ -81,7 +88,7 @@ def describe_trained(encoder: Encoder) -> str:
     parameters = dict(encoder.backbone.named_parameters())
     num_trained = sum(p.numel() for p in parameters.values() if p.requires_grad)
     if not num_trained:
-        return f"encoder {encoder.name} is frozen"
+        return f"encoder {encoder.name} is frozen, as it was trained before"
     stages = encoder.backbone.stages()
     trained = [s for s, names in stages.items() if parameters[names[0]].requires_grad]
     total = sum(parameters[name].numel() for names in stages.values() for name in names)

@@ -4,7 +4,9 @@ Everything follows from (seed, step), so a run goes on in the middle of an epoch
 stopped. Knows nothing of captions' words.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,6 +21,22 @@ from showtell.runtime import Runtime
 VIEW_STREAM = 1  # keeps the views' random numbers apart from the sampler's
 
 Rows = NDArray[np.int64]
+
+
+class Loader(Protocol):
+    """Where an objective has its pictures' features from."""
+
+    def expect(self, batches: Sequence[Rows], step: int) -> None:
+        """Steps ``step``, ``step`` + 1, ... will ask for these rows; so it may read ahead."""
+
+    def of_pictures(self, rows: Rows, step: int) -> Features:
+        """(P,) distinct rows -> one view of each, on the runtime's device."""
+
+    def of_captions(self, rows: Rows, step: int) -> Features:
+        """(B,) each caption's picture -> the features that the captions are about."""
+
+    def close(self) -> None:
+        """Let go of what it holds."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +60,12 @@ class ViewLoader:
     ) -> "ViewLoader":
         """As the settings of a run ask."""
         return cls(store, runtime, config.seed, config.encoder.views, regions)
+
+    def expect(self, batches: Sequence[Rows], step: int) -> None:
+        """Rows of a store are there at once."""
+
+    def close(self) -> None:
+        """Nothing to let go of."""
 
     def of_pictures(self, rows: Rows, step: int) -> Features:
         """(P,) distinct rows of the store -> one view of each, on the runtime's device."""

@@ -8,34 +8,36 @@ from pathlib import Path
 
 import numpy as np
 
+from showtell.captioner import Captioner
 from showtell.features.extract import extract_features
 from showtell.features.store import FeatureStore
-from showtell.models.encoders import Encoder
-from showtell.runtime import Runtime
 from showtell.training.setup import TrainingData
+from showtell.training.state import TrainingState
 
 
 @contextmanager
-def fresh_features(
+def validation_data(
     data: TrainingData,
-    encoder: Encoder,
+    state: TrainingState,
+    captioner: Captioner,
     folder: Path,
-    *,
-    runtime: Runtime,
-    grid: bool,
     watch: Callable[[int, int], None],
 ) -> Iterator[TrainingData]:
-    """``data`` whose store has its validation pictures as ``encoder`` sees them now.
+    """``data`` with features of its validation pictures, as the measured encoder sees them now.
 
     Args:
+        captioner: the one that is to be measured.
         folder: the run's, on whose disk the store lies meanwhile.
-        grid: whether the decoder needs regions.
         watch: called with (pictures done, pictures in all).
 
     Raises:
         StoreError: a picture can no longer be read, or the disk is full.
     """
-    assert data.pictures is not None
+    if data.pictures is None:
+        yield data
+        return
+    encoder, grid = state.measured_encoder, captioner.needs_regions
+    assert encoder is not None
     path = folder / ".validation.tmp"
     shutil.rmtree(path, ignore_errors=True)
     try:
@@ -46,7 +48,7 @@ def fresh_features(
             views=0,
             grid=grid,
             seed=0,
-            runtime=runtime,
+            runtime=captioner.runtime,
             progress=lambda progress: watch(progress.done, progress.total),
         )
         store = FeatureStore.open(path, fingerprint=encoder.fingerprint, grid=grid)

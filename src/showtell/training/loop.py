@@ -1,11 +1,13 @@
 """The story of one run: step, log, save; after each epoch evaluate and keep the best.
 
-The encoder is frozen and its features are read from a store, so what trains is the decoder with
-its image embedding. Everything random follows from the seed and the position in the run, or from
-a generator whose state is saved: a run stopped anywhere goes on to the same weights.
+Where the encoder is frozen its features are read from a store, and what trains is the decoder with
+its image embedding; else pictures are read, and some of the encoder trains, too. Everything
+random follows from the seed and the position in the run, or from a generator whose state is
+saved: a run stopped anywhere goes on to the same weights.
 """
 
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,20 +20,22 @@ from showtell.checkpoint import Checkpoint
 from showtell.config import Config
 from showtell.errors import CheckpointError, ShowtellError
 from showtell.models.decoders import build_decoder
+from showtell.models.encoders import Encoder
 from showtell.models.language_model import LanguageModel
 from showtell.models.prefix_lm import PrefixLm
 from showtell.progress import Reporter, StepReport
 from showtell.runtime import Runtime
 from showtell.training.checkpoints import Checkpoints, start_with
 from showtell.training.compiling import compile_decoder
+from showtell.training.fresh_features import validation_data
 from showtell.training.objectives import build_objective
 from showtell.training.objectives.base import Batch, Loss
-from showtell.training.optimizer import learning_rate
+from showtell.training.optimizer import learning_rate, set_learning_rate
 from showtell.training.run_log import RunLog, step_line
 from showtell.training.setup import TrainingData
 from showtell.training.state import TrainingState
 from showtell.training.stop import StopNow, StopRequest
-from showtell.training.validation import validate
+from showtell.training.validation import validate, watch_stop
 
 FEW_STEPS, ENOUGH_STEPS = 300, 1000
 
@@ -59,6 +63,7 @@ class Run:
             must have ``feature_size``, ``encoder_fingerprint`` and ``data_fingerprint``, and
             ``region_size`` where that is another than ``feature_size``.
         start: the checkpoint whose weights it starts with; ``data`` has its vocabulary.
+        encoder: where it trains, or is not as it was published.
         language_model: whose weights the decoder begins with, for ``prefix_lm``.
         resume: go on from ``folder/last`` where there is one.
     """
@@ -73,6 +78,7 @@ class Run:
         provenance: dict[str, Any],
         report: Reporter,
         start: Checkpoint | None = None,
+        encoder: Encoder | None = None,
         language_model: LanguageModel | None = None,
         resume: bool = False,
     ) -> None:
@@ -90,7 +96,7 @@ class Run:
             language_model.fill(decoder)
         if start is not None:
             start_with(decoder, start, config)
-        self.state = TrainingState.of(decoder, config)
+        self.state = TrainingState.of(decoder, config, encoder and encoder.to(runtime.device))
         self.checkpoints = Checkpoints(
             folder,
             vocabulary=data.vocabulary,
@@ -102,9 +108,12 @@ class Run:
         if resume:
             self._resume()
         self.captioner = Captioner(self.state.measured, data.vocabulary, config, runtime)
+        report.note(self.state.describe(config))
         if config.training.compile:
             report.note(compile_decoder(decoder))
-        self.objective = build_objective(config, data, runtime, regions=decoder.needs_regions)
+        self.objective = build_objective(
+            config, data, runtime, regions=decoder.needs_regions, encoder=self.state.encoder
+        )
         steps_per_epoch = -(-self.objective.num_items // config.training.batch_size)
         self.num_steps = steps_per_epoch * config.training.num_epochs
         if self.num_steps < FEW_STEPS and config.training.init_from is None:
@@ -129,7 +138,7 @@ class Run:
             event_files=settings.tensorboard,
             next_step=state.progress.step + 1,
         )
-        with run_log as log, StopRequest() as stop:
+        with closing(self.objective), run_log as log, StopRequest() as stop:
             try:
                 while state.progress.epoch < settings.num_epochs and not self._out_of_patience():
                     self._train_epoch(log, stop)
@@ -150,7 +159,8 @@ class Run:
         progress, settings = self.state.progress, self.config.training
         epoch = progress.epoch + 1
         batches = self.objective.batches(epoch)
-        self.state.decoder.train()
+        self.state.train()
+        self.objective.expect(batches[progress.batch :], progress.step)
         started = last_step = last_save = time.monotonic()
         seconds_before = progress.seconds
         for batch in batches[progress.batch :]:
@@ -171,8 +181,7 @@ class Run:
     def _step(self, batch: Batch, rate: float) -> Loss:
         """One update of the weights."""
         state, progress = self.state, self.state.progress
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate
+        set_learning_rate(state.optimizer, rate)
         loss = self.objective(state.decoder, batch, epoch=progress.epoch + 1, step=progress.step)
         if not torch.isfinite(loss.objective):
             raise ShowtellError(
@@ -182,10 +191,9 @@ class Run:
             )
         state.optimizer.zero_grad()
         loss.objective.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(state.decoder.parameters(), self.config.optimizer.max_grad_norm)
+        nn.utils.clip_grad_norm_(state.trained_parameters(), self.config.optimizer.max_grad_norm)
         state.optimizer.step()
-        if state.average:
-            state.average.update(state.decoder, progress.step + 1)
+        state.update_averages()
         return loss
 
     def _log_step(
@@ -226,8 +234,10 @@ class Run:
     def _finish_epoch(self, log: RunLog, stop: StopRequest) -> None:
         """Validate, log, save."""
         started = time.monotonic()
-        self.state.measured.eval()
-        values = validate(self.captioner, self.data, report=self.report, stop=stop)
+        self.state.eval()
+        watch = watch_stop(stop, self.report, "encoding")
+        with validation_data(self.data, self.state, self.captioner, self.folder, watch) as data:
+            values = validate(self.captioner, data, report=self.report, stop=stop)
         progress = self.state.progress
         progress.seconds += time.monotonic() - started
         progress.epoch, progress.batch = progress.epoch + 1, 0

@@ -17,6 +17,7 @@ from showtell.text.subwords import SubwordVocabulary
 from showtell.text.vocabulary import Vocabulary, WordVocabulary
 from showtell.text.vocabulary_file import load_vocabulary
 from showtell.training.corpus import Corpus, TokenizedCaptions
+from showtell.training.picture_files import PictureFiles
 
 TINY = 500  # pictures; a decoder trained on fewer learns them by heart
 
@@ -26,9 +27,11 @@ class TrainingData:
     """Everything that the loop reads.
 
     Attributes:
-        train, val: captions as ids; ``Corpus.pictures`` are rows of ``store``.
+        train, val: captions as ids; ``Corpus.pictures`` are rows of ``store``, or of ``pictures``.
         val_records: what is captioned and scored after each epoch.
         val_references: their captions, ready to be scored against.
+        store: features; None where pictures are read instead.
+        pictures: None where features are read.
     """
 
     vocabulary: Vocabulary
@@ -36,13 +39,19 @@ class TrainingData:
     val: Corpus
     val_records: Sequence[Record]
     val_references: References
-    store: FeatureStore
+    store: FeatureStore | None
+    pictures: PictureFiles | None = None
+
+    def stored(self) -> FeatureStore:
+        """The features, of a run that has some."""
+        assert self.store is not None, "this run reads pictures"
+        return self.store
 
 
 def prepare(
     dataset: Dataset,
     config: DataConfig,
-    store: FeatureStore,
+    store: FeatureStore | PictureFiles,
     report: Reporter,
     *,
     vocabulary: Vocabulary | None = None,
@@ -50,6 +59,7 @@ def prepare(
     """Build the vocabulary from the training captions and encode both splits.
 
     Args:
+        store: what pictures become rows of.
         vocabulary: one that is there already, of a model that is trained on.
 
     Raises:
@@ -80,7 +90,9 @@ def prepare(
             f"{train.num_cut:,} training captions are longer than data.max_caption_length = "
             f"{config.max_caption_length} {vocabulary.unit} and are cut"
         )
-    return TrainingData(vocabulary, train, val, val_records, references_of(val_records), store)
+    features, pictures = (None, store) if isinstance(store, PictureFiles) else (store, None)
+    references = references_of(val_records)
+    return TrainingData(vocabulary, train, val, val_records, references, features, pictures)
 
 
 def _vocabulary(config: DataConfig, captions: TokenizedCaptions) -> Vocabulary:
@@ -92,7 +104,7 @@ def _vocabulary(config: DataConfig, captions: TokenizedCaptions) -> Vocabulary:
 
 
 def _with_features(
-    records: Sequence[Record], store: FeatureStore, split: str, report: Reporter
+    records: Sequence[Record], store: FeatureStore | PictureFiles, split: str, report: Reporter
 ) -> Sequence[Record]:
     broken = [record for record in records if record.image_id in store.failures]
     if broken:
@@ -113,7 +125,7 @@ def _tokenize(records: Sequence[Record]) -> TokenizedCaptions:
 def _encode(
     captions: TokenizedCaptions,
     records: Sequence[Record],
-    store: FeatureStore,
+    store: FeatureStore | PictureFiles,
     vocabulary: Vocabulary,
     max_length: int,
 ) -> Corpus:

@@ -30,10 +30,12 @@ from showtell.metrics import meteor
 from showtell.models.decoders import needs_regions
 from showtell.models.encoders import Encoder, build_encoder
 from showtell.models.language_model import LanguageModel
+from showtell.models.trained_encoder import train_from
 from showtell.progress import Reporter
 from showtell.runtime import Runtime, choose_runtime
-from showtell.training.checkpoints import load_start
+from showtell.training.checkpoints import fingerprints, fit_encoder
 from showtell.training.loop import Run, TrainingResult
+from showtell.training.picture_files import PictureFiles
 from showtell.training.setup import prepare
 
 RUN_FILE = "run.json"
@@ -73,20 +75,24 @@ def start_training(
         report.note(f"skipped: {count} x {kind} (`showtell data inspect` lists them)")
     runtime = choose_runtime(device, config.training.precision)
     report.note(runtime.describe())
-    encoder = build_encoder(config.encoder.name, weights=config.encoder.weights)
-    store = features_for(
-        dataset,
-        encoder,
-        runtime=runtime,
-        folder=store_folder,
-        views=config.encoder.views,
-        flips=config.encoder.flips,
-        grid=needs_regions(config.decoder),
-        report=report,
-    )
+    start = _start(config, folder, resume, report)
+    encoder = _encoder(config, start, folder)
+    store: FeatureStore | PictureFiles
+    if config.encoder.train_from is not None:
+        store = PictureFiles.check(dataset.split("train") + dataset.split("val"), report)
+    else:
+        store = features_for(
+            dataset,
+            encoder,
+            runtime=runtime,
+            folder=store_folder,
+            views=config.encoder.views,
+            flips=config.encoder.flips,
+            grid=needs_regions(config.decoder),
+            report=report,
+        )
     meteor.prepare_aloud(report.note)
     provenance = _provenance(config, dataset, encoder, runtime)
-    start = _start(config, folder, encoder, resume, report)
     vocabulary = start.vocabulary if start else None
     if language_model and not start:
         vocabulary = language_model.vocabulary()
@@ -103,6 +109,7 @@ def start_training(
         provenance=provenance,
         report=report,
         start=start,
+        encoder=encoder if encoder.changed else None,
         language_model=language_model,
         resume=resume,
     ).run()
@@ -135,9 +142,7 @@ def _language_model(config: Config, folder: Path, resume: bool) -> LanguageModel
     return LanguageModel.open(config.decoder.lm)
 
 
-def _start(
-    config: Config, folder: Path, encoder: Encoder, resume: bool, report: Reporter
-) -> Checkpoint | None:
+def _start(config: Config, folder: Path, resume: bool, report: Reporter) -> Checkpoint | None:
     """The checkpoint that a run goes on from: its own, or the one that it is to start with."""
     last = recover_folder(folder / "last")
     if resume and last.exists():
@@ -146,7 +151,21 @@ def _start(
     if source is None:
         return None
     report.note(f"starting with the weights and the vocabulary of {source}")
-    return load_start(source, encoder.fingerprint)
+    return load_checkpoint(source)
+
+
+def _encoder(config: Config, start: Checkpoint | None, folder: Path) -> Encoder:
+    """The encoder of a run: as published or as ``start`` has it; ready to train where asked."""
+    settings = config.encoder
+    encoder = build_encoder(settings.name, weights=settings.weights)
+    if start is not None:
+        own = recover_folder(folder / "last").exists()
+        source = str(folder) if own else f"training.init_from = {config.training.init_from}"
+        fit_encoder(encoder, start, source)
+    if settings.train_from is not None:
+        live_norms = settings.batch_norm == "train"
+        train_from(encoder, settings.train_from, live_norms=live_norms)
+    return encoder
 
 
 def _has_checkpoint(folder: Path) -> bool:
@@ -157,13 +176,15 @@ def _has_checkpoint(folder: Path) -> bool:
     return True
 
 
-def _places(dataset: Dataset, images: Path | None, store: FeatureStore) -> dict[str, Any]:
+def _places(
+    dataset: Dataset, images: Path | None, store: FeatureStore | PictureFiles
+) -> dict[str, Any]:
     """Where things lay on this machine, for ``showtell report``; no checkpoint has it."""
     is_path = dataset.format != "scenes"
     return {
         "data_at": str(Path(dataset.name).resolve()) if is_path else dataset.name,
         "images_at": str(images.resolve()) if images else None,
-        "features_at": str(store.path.resolve()),
+        "features_at": str(store.path.resolve()) if isinstance(store, FeatureStore) else None,
     }
 
 
@@ -172,7 +193,7 @@ def _provenance(
 ) -> dict[str, Any]:
     """What is needed to make a run again, and to refuse what does not belong to it."""
     return {
-        "encoder_fingerprint": encoder.fingerprint,
+        **fingerprints(encoder),
         "feature_size": encoder.pooled_size,
         "region_size": encoder.grid_size[1],
         "data": dataset.name,

@@ -1,5 +1,7 @@
 """What is measured after each epoch: loss, perplexity and the metrics on validation pictures."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -26,16 +28,11 @@ def validate(
     Raises:
         StopNow: a stop was requested meanwhile.
     """
-
-    def check(done: int, total: int) -> None:
-        if stop.requested:
-            raise StopNow
-        report.progress("validating", done, total, "pictures")
-
+    check = watch_stop(stop, report, "validating")
     loss = validation_loss(captioner, data)
     check(0, len(data.val_records))
     evaluation = evaluate_captioner(
-        captioner, data.val_records, data.store, references=data.val_references, progress=check
+        captioner, data.val_records, data.stored(), references=data.val_references, progress=check
     )
     scores = evaluation.scores
     return {
@@ -44,6 +41,17 @@ def validate(
         **scores.metrics,
         "bad_endings": scores.bad_endings,
     }
+
+
+def watch_stop(stop: StopRequest, report: Reporter, task: str) -> Callable[[int, int], None]:
+    """What tells ``report`` of (pictures done, in all), and raises ``StopNow`` once asked to."""
+
+    def watch(done: int, total: int) -> None:
+        if stop.requested:
+            raise StopNow
+        report.progress(task, done, total, "pictures")
+
+    return watch
 
 
 @torch.inference_mode()
@@ -59,7 +67,7 @@ def validation_loss(captioner: Captioner, data: TrainingData) -> float:
         inputs, targets = corpus.tensors(captions, device)
         pictures, index = np.unique(corpus.pictures[captions], return_inverse=True)
         features = load_features(
-            data.store,
+            data.stored(),
             pictures,
             regions=regions,
             dtype=captioner.runtime.dtype,

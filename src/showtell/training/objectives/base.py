@@ -4,7 +4,7 @@ An objective says what an epoch is made of, cuts it into batches, and turns a ba
 The loop knows nothing more of it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -53,6 +53,12 @@ class Objective(Protocol):
 
     def batches(self, epoch: int) -> list[Batch]:
         """The batches of an epoch, which counts from 1; they follow from the seed and it."""
+
+    def expect(self, batches: Sequence[Batch], step: int) -> None:
+        """Steps ``step``, ``step`` + 1, ... will be of these batches; so it may read ahead."""
+
+    def close(self) -> None:
+        """Let go of what it reads with."""
 
     def __call__(self, decoder: Decoder, batch: Batch, *, epoch: int, step: int) -> Loss:
         """The loss of a decoder in training mode.

@@ -7,6 +7,8 @@ go on after its own mistakes. It is done in two passes for every decoder, as Mih
 without gradient, from whose predictions the words are drawn, and a second one over the mixture.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -16,7 +18,7 @@ from showtell.decoding.sampling import draw
 from showtell.models.base import Decoder, Features
 from showtell.runtime import Runtime
 from showtell.text.vocabulary import END, PAD, START
-from showtell.training.batches import ViewLoader
+from showtell.training.batches import Loader
 from showtell.training.corpus import Corpus
 from showtell.training.losses import cross_entropy, perplexity
 from showtell.training.objectives.base import Batch, Loss, in_eval_mode
@@ -36,7 +38,7 @@ class CrossEntropy:
         self,
         *,
         corpus: Corpus,
-        load: ViewLoader,
+        load: Loader,
         runtime: Runtime,
         config: Config,
         by_picture: bool,
@@ -58,6 +60,14 @@ class CrossEntropy:
             epoch=epoch,
             pictures=self.corpus.pictures if self.by_picture else None,
         )
+
+    def expect(self, batches: Sequence[Batch], step: int) -> None:
+        """Their pictures."""
+        self.load.expect([self.corpus.pictures[batch] for batch in batches], step)
+
+    def close(self) -> None:
+        """Of the loader."""
+        self.load.close()
 
     def __call__(self, decoder: Decoder, batch: Batch, *, epoch: int, step: int) -> Loss:
         """Figures: ``loss`` in nats a token, ``perplexity``, and ``objective`` as minimised."""

@@ -12,6 +12,7 @@ training pictures rises while the metrics on others fall).
 """
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from showtell.decoding.sampling import sample
 from showtell.models.base import Decoder, Features
 from showtell.runtime import Runtime
 from showtell.text.vocabulary import PAD, Vocabulary
-from showtell.training.batches import ViewLoader
+from showtell.training.batches import Loader
 from showtell.training.corpus import Corpus
 from showtell.training.losses import policy_gradient
 from showtell.training.objectives.base import Batch, Loss, in_eval_mode
@@ -46,7 +47,7 @@ class SelfCritical:
         *,
         corpus: Corpus,
         vocabulary: Vocabulary,
-        load: ViewLoader,
+        load: Loader,
         runtime: Runtime,
         config: Config,
     ) -> None:
@@ -69,6 +70,14 @@ class SelfCritical:
         order = np.random.default_rng((self.config.seed, epoch)).permutation(self.num_items)
         size = self.config.training.batch_size
         return [order[start : start + size] for start in range(0, len(order), size)]
+
+    def expect(self, batches: Sequence[Batch], step: int) -> None:
+        """Their pictures."""
+        self.load.expect([self.reward.pictures[batch] for batch in batches], step)
+
+    def close(self) -> None:
+        """Of the loader."""
+        self.load.close()
 
     def __call__(self, decoder: Decoder, batch: Batch, *, epoch: int, step: int) -> Loss:
         """Figures: ``loss`` a token, mean ``reward`` of the samples, mean ``baseline``."""
