@@ -14,8 +14,8 @@ from showtell.models.trained_encoder import describe_trained, fill_trained
 from showtell.training.averages import MovingAverage
 from showtell.training.optimizer import build_optimizer
 
-# Before the names of the weights that are trained, where others are measured.
-LIVE, LIVE_ENCODER = "decoder.", "encoder."
+OPTIMIZER = "optimizer."  # before the names of what it remembers of each parameter
+LIVE, LIVE_ENCODER = "decoder.", "encoder."  # of the weights that train, where others are measured
 
 
 @dataclass
@@ -132,7 +132,7 @@ class TrainingState:
             tensors["rng.cuda"] = torch.cuda.get_rng_state(device)
         for index, values in self.optimizer.state_dict()["state"].items():
             for name, value in values.items():
-                tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value).contiguous()
+                tensors[f"{OPTIMIZER}{index}.{name}"] = torch.as_tensor(value).contiguous()
         if self.average:
             for name, value in self.decoder.state_dict().items():
                 tensors[LIVE + name] = value.detach().contiguous()
@@ -163,11 +163,15 @@ class TrainingState:
 
     def _unpack_optimizer(self, tensors: dict[str, Tensor]) -> None:
         per_parameter: dict[int, dict[str, Any]] = {}
-        for key, tensor in tensors.items():
-            kind, _, rest = key.partition(".")
-            if kind == "optimizer":
-                index, _, name = rest.partition(".")
-                per_parameter.setdefault(int(index), {})[name] = tensor
+        parameters = self.trained_parameters()
+        for key, tensor in _beginning_with(OPTIMIZER, tensors).items():
+            index, _, name = key.partition(".")
+            parameter = parameters[int(index)]
+            if tensor.shape == parameter.shape:
+                # In the parameter's own layout, an encoder's being channels last: the fused
+                # optimiser goes through both as they lie in memory.
+                tensor = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
+            per_parameter.setdefault(int(index), {})[name] = tensor
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": per_parameter, "param_groups": groups})
 
