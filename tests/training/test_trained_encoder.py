@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_encoder import staged_encoder, tiny_encoder
 from tiny_pictures import build_staged, paint, train
 from tiny_run import Notes, StopAt, log_of, same_weights, steps_of
@@ -302,3 +302,42 @@ def test_lite_has_the_papers_stages_and_separate_norms_change_nothing() -> None:
     load_trained(later, folded.changed_weights())
     with pytest.raises(ConfigError, match="trained with its batch norms folded in"):
         train_from(later, "head", live_norms=True)
+
+
+@pytest.mark.parametrize("part", ["pooled", "regions"])
+def test_the_gradient_comes_by_either_feature(part: str) -> None:
+    encoder = staged_encoder()
+    train_from(encoder, "stage1")
+    features = encoder(torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8))
+    getattr(features, part).square().sum().backward()
+    for name, parameter in encoder.backbone.named_parameters():
+        assert (parameter.grad is not None) == (not name.startswith("blocks.0.")), name
+        assert parameter.grad is None or parameter.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "num_stages", "has_norms"),
+    [("resnet10t", 5, True), ("test_vit", 7, False), ("test_convnext", 6, False)],
+)
+def test_timm_models_have_stages(
+    tmp_path: Path, torchvision_operators: object, name: str, num_stages: int, has_norms: bool
+) -> None:
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    file = tmp_path / "weights.safetensors"
+    save_file(timm.create_model(name).state_dict(), file)
+    encoder = build_encoder(f"timm:{name}", weights=file)
+    stages = encoder.backbone.stages()
+    assert list(stages) == [f"stage{i}" for i in range(num_stages)]
+    train_from(encoder, 2, live_norms=has_norms)
+    if not has_norms:
+        with pytest.raises(ConfigError, match="no batch norm from stage 'stage3' on"):
+            train_from(encoder, 3, live_norms=True)
+    size = encoder.preprocessing.size
+    features = encoder.train()(torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8))
+    (features.pooled.sum() + features.regions.sum()).backward()
+    reached = {n for n, p in encoder.backbone.named_parameters() if p.grad is not None}
+    assert reached == {n for stage in list(stages)[2:] for n in stages[stage]}
+    again = build_encoder(f"timm:{name}", weights=file)
+    load_trained(again, encoder.changed_weights())
+    assert again.fingerprint == encoder.fingerprint != again.base_fingerprint

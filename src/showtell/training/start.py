@@ -79,6 +79,8 @@ def start_training(
     encoder = _encoder(config, start, folder)
     store: FeatureStore | PictureFiles
     if config.encoder.train_from is not None:
+        if store_folder:
+            report.note(f"{store_folder} is not used: with encoder.train_from pictures are read")
         store = PictureFiles.check(dataset.split("train") + dataset.split("val"), report)
     else:
         store = features_for(
