@@ -219,9 +219,11 @@ def test_two_processes_train_as_one(
     assert len(validations[0]) == 2
     for expected, found in zip(*validations, strict=True):
         assert found == pytest.approx(expected, rel=2e-3, abs=1e-4)
-    weights = [
-        load_checkpoint(tmp_path / name / "last").decoder.state_dict() for name in ("one", "two")
-    ]
+    # A batch norm takes away the bias before it: that has rounding errors for a gradient, and Adam
+    # makes steps of them, which only the norm's mean follows.
+    idle = (".linear.bias", ".norm.running_mean")
+    states = [load_checkpoint(tmp_path / n / "last").decoder.state_dict() for n in ("one", "two")]
+    weights = [{n: w for n, w in state.items() if not n.endswith(idle)} for state in states]
     torch.testing.assert_close(*weights, rtol=0, atol=2e-3)
 
 
