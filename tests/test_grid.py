@@ -89,10 +89,10 @@ def test_several_axes_make_their_product_in_the_order_given() -> None:
     points = [tuple(point.values()) for point in grid.points()]
     assert points == [(0.001, "lstm"), (0.001, "gru"), (0.0005, "lstm"), (0.0005, "gru")]
     assert point_names(grid.points()) == [
-        "lr=0.001+cell=lstm",
-        "lr=0.001+cell=gru",
-        "lr=0.0005+cell=lstm",
-        "lr=0.0005+cell=gru",
+        "optimizer.lr=0.001+cell=lstm",
+        "optimizer.lr=0.001+cell=gru",
+        "optimizer.lr=0.0005+cell=lstm",
+        "optimizer.lr=0.0005+cell=gru",
     ]
 
 
@@ -103,7 +103,8 @@ def test_no_axis_is_one_point() -> None:
 @pytest.mark.parametrize(
     ("key", "short"),
     [
-        ("optimizer.lr", "lr"),
+        ("optimizer.lr", "optimizer.lr"),  # encoder.lr is another
+        ("optimizer.warmup_steps", "warmup_steps"),
         ("decoder.hidden_size", "hidden_size"),
         ("decoder.kind", "decoder.kind"),  # objective.kind is another
         ("optimizer.name", "optimizer.name"),

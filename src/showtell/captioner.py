@@ -4,7 +4,7 @@ The command line, training's validation and everything else that makes captions 
 here; none holds captioning logic of its own.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from showtell.captions import Caption, captions_of
 from showtell.checkpoint import load_checkpoint
@@ -26,6 +27,7 @@ from showtell.features.extract import encode_images
 from showtell.features.images import open_image
 from showtell.models.base import Decoder, Features
 from showtell.models.encoders import Encoder, build_encoder
+from showtell.models.trained_encoder import load_trained
 from showtell.runtime import Runtime, choose_runtime
 from showtell.text.vocabulary import Vocabulary
 
@@ -49,6 +51,7 @@ class Captioner:
         runtime: device and precision.
         metrics: figures and provenance of the checkpoint.
         others: decoders of the same vocabulary and encoder, for an ensemble with ``decoder``.
+        encoder_weights: those of the encoder that were trained; None: it is as published.
 
     Raises:
         ConfigError, VocabularyError: ``config.decoding`` does not fit the vocabulary.
@@ -62,6 +65,7 @@ class Captioner:
         runtime: Runtime,
         metrics: dict[str, Any] | None = None,
         others: Sequence[Decoder] = (),
+        encoder_weights: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.decoder = decoder
         self.steps: Steps = Ensemble([decoder, *others]) if others else decoder
@@ -70,6 +74,7 @@ class Captioner:
         self.config = config
         self.runtime = runtime
         self.metrics = metrics or {}
+        self._encoder_weights = encoder_weights
         named_words(config.decoding, vocabulary)  # wrong words show now, not after an epoch
 
     @classmethod
@@ -116,17 +121,20 @@ class Captioner:
             runtime,
             checkpoint.metrics,
             others,
+            checkpoint.encoder,
         )
 
     @cached_property
     def encoder(self) -> Encoder:
-        """The frozen CNN, loaded when it is first needed.
+        """The CNN, loaded when it is first needed.
 
         Raises:
             CheckpointError: it is not the one that the decoder was trained with.
         """
         settings = self.config.encoder
         encoder = build_encoder(settings.name, weights=settings.weights)
+        if self._encoder_weights is not None:
+            load_trained(encoder, self._encoder_weights)
         trained_with = self.metrics.get("encoder_fingerprint", encoder.fingerprint)
         if encoder.fingerprint != trained_with:
             raise CheckpointError(

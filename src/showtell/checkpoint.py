@@ -2,8 +2,9 @@
 
 ``model.safetensors``, ``config.toml``, ``vocabulary.json``, ``metrics.json``; and to go on with
 training ``resume.safetensors`` + ``resume.json``. The folder is written under a temporary name
-and renamed. Nothing is pickled. The encoder's weights are not in it: its name is in the
-configuration and its fingerprint in ``metrics.json``, and loading compares them.
+and renamed. Nothing is pickled. The encoder's weights are not in it, but for those that were
+trained (``encoder.safetensors``): its name is in the configuration and its fingerprint in
+``metrics.json``, and loading compares them.
 """
 
 import json
@@ -32,6 +33,7 @@ MODEL, CONFIG, VOCABULARY, METRICS = (
     "vocabulary.json",
     "metrics.json",
 )
+ENCODER = "encoder.safetensors"
 RESUME_TENSORS, RESUME_DATA = "resume.safetensors", "resume.json"
 OLD_SUFFIX = ".old"
 
@@ -51,13 +53,16 @@ class Checkpoint:
     Attributes:
         decoder: in eval mode, on the processor.
         metrics: figures and provenance (``encoder_fingerprint``, ``feature_size``, ``region_size``,
-            versions).
+            versions; ``base_encoder_fingerprint`` where some of the encoder was trained).
+        encoder: the weights of the encoder's backbone that were trained, by name; None where it is
+            as it was published.
     """
 
     decoder: Decoder
     vocabulary: Vocabulary
     config: Config
     metrics: dict[str, Any]
+    encoder: dict[str, Tensor] | None = None
 
 
 def save_checkpoint(
@@ -74,6 +79,9 @@ def save_checkpoint(
         temporary.mkdir(parents=True)
         weights = {k: v.detach().contiguous() for k, v in checkpoint.decoder.state_dict().items()}
         _save_tensors(temporary / MODEL, weights)
+        if checkpoint.encoder is not None:
+            changed = {k: v.detach().contiguous() for k, v in checkpoint.encoder.items()}
+            _save_tensors(temporary / ENCODER, changed)
         write_text(temporary / CONFIG, checkpoint.config.to_toml())
         checkpoint.vocabulary.save(temporary / VOCABULARY)
         write_json(temporary / METRICS, checkpoint.metrics)
@@ -99,6 +107,8 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         feature_size = int(metrics["feature_size"])
         region_size = int(metrics.get("region_size", feature_size))
         weights = load_file(folder / MODEL)
+        is_trained = "base_encoder_fingerprint" in metrics
+        encoder = load_file(folder / ENCODER) if is_trained else None
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, ShowtellError) as error:
         raise CheckpointError(f"the checkpoint {folder} cannot be read: {error}") from None
     decoder = build_decoder(
@@ -112,7 +122,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{folder / MODEL} does not fit its config.toml: {reason}") from None
-    return Checkpoint(decoder.eval(), vocabulary, config, metrics)
+    return Checkpoint(decoder.eval(), vocabulary, config, metrics, encoder)
 
 
 def load_resume_state(folder: Path) -> ResumeState:

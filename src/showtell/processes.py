@@ -159,7 +159,7 @@ class Processes:
         with _heeding_others():
             dist.all_reduce(tensor)
 
-    def sum_gradients(self, parameters: Sequence["torch.nn.Parameter"]) -> None:
+    def sum_gradients(self, parameters: Sequence["torch.Tensor"]) -> None:
         """Add up the gradients of all processes; where there is none it counts as zero."""
         if not self.are_many:
             return

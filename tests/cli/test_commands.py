@@ -391,3 +391,32 @@ def test_self_critical_training_from_a_run(showtell: Shell, model: Path, tmp_pat
     wrong = showtell(*arguments, "-o", tmp_path / "no", "-s", "decoder.hidden_size=24")
     assert wrong.returncode == 1
     assert "another shape" in wrong.stderr
+
+
+@pytest.mark.slow
+def test_a_decoders_run_then_the_encoder_too(
+    showtell: Shell, model: Path, photos: Path, tmp_path: Path
+) -> None:
+    """The real weights of lite0, in batches of 16, from the run that trained the decoder alone."""
+    run = tmp_path / "tuned"
+    settings = (f"training.init_from={model}", "encoder.train_from=stage7", "encoder.lr=1e-4")
+    more = ("training.num_epochs=1", "encoder.num_workers=1")
+    result = showtell(
+        *("train", "scenes:40", "-o", run, *SMALL),
+        *(argument for setting in (*settings, *more) for argument in ("-s", setting)),
+    )
+    assert result.returncode == 0, result.stderr
+    assert "encoder lite0 from stage7 on (1,013,696 of 3,350,000 parameters" in result.stderr
+    weights = load_file(run / "best" / "encoder.safetensors")
+    assert {name.split(".")[1] for name in weights} == {"blocks", "head"}
+    result = showtell("evaluate", run, "scenes:40", "--split", "val", "--json")
+    assert result.returncode == 0, result.stderr
+    validated = json.loads((run / "best" / "metrics.json").read_text())["metrics"]
+    scores = json.loads(result.stdout)["metrics"]
+    assert scores == pytest.approx({name: validated[name] for name in scores}, abs=1e-6)
+    assert showtell("caption", photos / "a.jpg", "-m", run).returncode == 0
+    result = showtell(
+        *("train", "scenes:40", "-o", tmp_path / "x", *SMALL, "-s", "encoder.train_from=stag7")
+    )
+    assert result.returncode == 1
+    assert "unknown stage 'stag7'. Did you mean 'stage7'?" in result.stderr

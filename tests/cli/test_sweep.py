@@ -41,7 +41,11 @@ def whole(showtell: Shell, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 
 def test_a_sweep_trains_every_combination_and_ends_with_a_table(whole: tuple[Path, str]) -> None:
     folder, printed = whole
-    assert {path.name for path in folder.iterdir()} == {"sweep.json", "lr=0.01", "lr=.005"}
+    assert {path.name for path in folder.iterdir()} == {
+        "sweep.json",
+        "optimizer.lr=0.01",
+        "optimizer.lr=.005",
+    }
     kept = sweep_of(folder)
     assert [run["status"] for run in kept["runs"]] == ["finished"] * 2
     assert [run["settings"] for run in kept["runs"]] == [
@@ -54,10 +58,10 @@ def test_a_sweep_trains_every_combination_and_ends_with_a_table(whole: tuple[Pat
         assert run["best_epoch"] == best["epoch"]
         assert run["seconds"] > 0
     header, _, *rows = [line.split() for line in printed.splitlines() if line.strip()][:4]
-    assert header == ["lr", "best", "epoch", "CIDEr-D", "BLEU-4", "val_loss", "time"]
+    assert header == ["optimizer.lr", "best", "epoch", "CIDEr-D", "BLEU-4", "val_loss", "time"]
     assert [row[0] for row in rows] == ["0.01", ".005"]
-    scores = {f"lr={row[0]}": float(row[2]) for row in rows}
-    [marked] = [f"lr={row[0]}" for row in rows if row[-1] == "best"]
+    scores = {f"optimizer.lr={row[0]}": float(row[2]) for row in rows}
+    [marked] = [f"optimizer.lr={row[0]}" for row in rows if row[-1] == "best"]
     assert marked == kept["best"]
     assert scores[marked] == max(scores.values())
     assert f"showtell report {folder}/*/" in printed
@@ -70,9 +74,9 @@ def test_a_run_of_a_sweep_is_the_same_as_that_run_alone(
     result = showtell(*DATA, "-o", alone, *SMALL, "-s", "optimizer.lr=0.005", "--json")
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["metrics"] == sweep_of(whole[0])["runs"][1]["metrics"]
-    assert same_weights(alone, whole[0] / "lr=.005")
+    assert same_weights(alone, whole[0] / "optimizer.lr=.005")
     config = (alone / "config.toml").read_text()
-    assert (whole[0] / "lr=.005" / "config.toml").read_text() == config
+    assert (whole[0] / "optimizer.lr=.005" / "config.toml").read_text() == config
 
 
 def test_a_finished_sweep_is_left_alone_and_what_is_gone_is_made_again(
@@ -86,12 +90,12 @@ def test_a_finished_sweep_is_left_alone_and_what_is_gone_is_made_again(
     other = showtell("train", "scenes:48", "-o", folder, "--resume")
     assert other.returncode == 1
     assert "the data is not what" in other.stderr
-    shutil.rmtree(folder / "lr=.005")
+    shutil.rmtree(folder / "optimizer.lr=.005")
     result = showtell(*DATA, "-o", folder, "--resume", "--json")
     assert result.returncode == 0, result.stderr
-    assert "run 1 of 2, lr=0.01: finished before" in result.stderr
+    assert "run 1 of 2, optimizer.lr=0.01: finished before" in result.stderr
     assert json.loads(result.stdout) == sweep_of(folder)
-    assert same_weights(folder / "lr=.005", whole[0] / "lr=.005")
+    assert same_weights(folder / "optimizer.lr=.005", whole[0] / "optimizer.lr=.005")
 
 
 def test_a_stopped_sweep_goes_on(
@@ -113,15 +117,15 @@ def test_a_stopped_sweep_goes_on(
     hint = f"stopped; to go on: showtell train scenes:40 -o {folder} --resume"
     assert result.stderr.splitlines()[-1] == hint
     assert [run["status"] for run in sweep_of(folder)["runs"]] == ["finished", "stopped"]
-    metrics = folder / "lr=.005" / "last" / "metrics.json"
+    metrics = folder / "optimizer.lr=.005" / "last" / "metrics.json"
     assert json.loads(metrics.read_text())["step"] == 2
-    before = (folder / "lr=0.01" / "training_log.txt").stat().st_mtime_ns
+    before = (folder / "optimizer.lr=0.01" / "training_log.txt").stat().st_mtime_ns
     result = showtell(*DATA, "-o", folder, "--resume")
     assert result.returncode == 0, result.stderr
     assert "going on after epoch 0, step 2" in result.stderr
-    assert (folder / "lr=0.01" / "training_log.txt").stat().st_mtime_ns == before
+    assert (folder / "optimizer.lr=0.01" / "training_log.txt").stat().st_mtime_ns == before
     assert [run["status"] for run in sweep_of(folder)["runs"]] == ["finished"] * 2
-    for run in ("lr=0.01", "lr=.005"):
+    for run in ("optimizer.lr=0.01", "optimizer.lr=.005"):
         assert same_weights(folder / run, whole[0] / run)
 
 
@@ -133,19 +137,23 @@ def test_a_run_that_fails_does_not_end_the_sweep(showtell: Shell, tmp_path: Path
     failed, fine = sweep_of(folder)["runs"]
     assert (failed["status"], fine["status"]) == ("failed", "finished")
     assert "the loss is nan at step" in failed["reason"]
-    assert result.stderr.splitlines()[-1] == f"error: lr=1e+30 failed: {failed['reason']}"
+    assert result.stderr.splitlines()[-1] == f"error: optimizer.lr=1e+30 failed: {failed['reason']}"
     row = next(line for line in result.stdout.splitlines() if "1e+30" in line)
     assert row.split() == ["1e+30", "-", "-", "-", "-", "-", "failed"]
-    assert sweep_of(folder)["best"] == "lr=0.01"
+    assert sweep_of(folder)["best"] == "optimizer.lr=0.01"
 
 
 @pytest.mark.parametrize(
     ("grid", "message"),
     [
-        (("optimizer.lr=1,-1,-2",), "lr=-1: wrong settings: optimizer.lr = -1: .*; lr=-2: wrong"),
+        (
+            ("optimizer.lr=1,-1,-2",),
+            "optimizer.lr=-1: wrong settings: optimizer.lr = -1: .*; optimizer.lr=-2: wrong",
+        ),
         (("optimizer.lr=1,2", "decoder.kidn=x"), "error: wrong settings: decoder.kidn: no such"),
-        (("optimizer.lr=0.5,.5",), "lr=.5: the same settings as lr=0.5"),
+        (("optimizer.lr=0.5,.5",), "optimizer.lr=.5: the same settings as optimizer.lr=0.5"),
         (("encoder.name=lite0,lite3",), "encoder.name=lite3: unknown encoder 'lite3'"),
+        (("encoder.train_from=stage5,stage9",), "train_from=stage9: .*'stage9'.*Known: "),
         (("training.init_from=nowhere,/none",), "init_from=nowhere: no model.*; init_from=none:"),
         (("optimizer.lr=1e-3,",), "nothing before or after a comma"),
         (("seed=1,2", "seed=3"), "seed is given twice"),

@@ -7,25 +7,23 @@ import json
 import socket
 import subprocess
 import sys
-from datetime import timedelta
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
+from process_worker import check_together
 from tiny_run import log_of, run, same_weights, scst_config, steps_of
 from tiny_world import WIDTH, attending_config, tiny_config, tiny_records, tiny_store
-from torch import nn
 
 from showtell.checkpoint import load_checkpoint
 from showtell.config import Config
 from showtell.data.records import Dataset
 from showtell.errors import ConfigError
 from showtell.features.store import FeatureStore
-from showtell.models.batch_norm import BatchNorm, no_rows, share_batch_norms
+from showtell.models.batch_norm import BatchNorm, share_batch_norms
 from showtell.processes import Processes
 from showtell.runtime import choose_runtime
 from showtell.training.batches import ViewLoader
@@ -100,63 +98,13 @@ def _norm(norm: BatchNorm, rows: torch.Tensor) -> list[torch.Tensor]:
 
 def test_processes_compute_together(tmp_path: Path) -> None:
     """Three of them, in one test, as it takes them seconds to start."""
-    mp.spawn(_check_together, (3, _free_port()), nprocs=3)
+    mp.spawn(check_together, (3, _free_port()), nprocs=3)
 
 
 def _free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return one.getsockname()[1]
-
-
-def _check_together(rank: int, size: int, port: int) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo",
-        init_method=f"tcp://127.0.0.1:{port}",
-        rank=rank,
-        world_size=size,
-        timeout=timedelta(seconds=120),
-    )
-    processes = Processes(rank, size, rank, size)
-    assert processes.any(rank == 2) and not processes.any(False)
-    assert processes.sums([rank, 1.0]) == [3.0, 3.0]
-    assert processes.gather({"rank": rank}) == [{"rank": 0}, {"rank": 1}, {"rank": 2}]
-    assert processes.from_first(lambda: f"from {rank}") == "from 0"
-    processes.agree({"size": size})
-    with pytest.raises(ConfigError, match="process 2 has not the same size"):
-        processes.agree({"size": size + (rank == 2), "port": port})
-    parameters = [nn.Parameter(torch.zeros(n)) for n in (3, 2**23, 1, 5)]
-    for parameter in parameters[rank:]:
-        parameter.grad = torch.full_like(parameter, 1.0 + rank)
-    processes.sum_gradients(parameters)
-    assert [float(p.grad.min()) for p in parameters] == [1, 3, 6, 6]
-    assert [float(p.grad.max()) for p in parameters] == [1, 3, 6, 6]
-    for num in (7, 2, 1):
-        _check_norm(processes, num)
-    dist.destroy_process_group()
-
-
-def _check_norm(processes: Processes, num: int) -> None:
-    """A batch norm of ``num`` rows that are shared out, against torch's of all of them."""
-    torch.manual_seed(num)
-    rows, weights = torch.randn(num, 4) + 10, torch.randn(num, 4)
-    own, part = BatchNorm(4), list(processes.part(num))
-    share_batch_norms(own, processes.sum_)
-    mine = rows[part].requires_grad_()
-    loss = (own(mine).square() * weights[part]).sum() if part else no_rows(own)
-    loss.backward()
-    gradients = [own.weight.grad, own.bias.grad]
-    for gradient in gradients:
-        processes.sum_(gradient)
-    whole, expected = BatchNorm(4), rows.clone().requires_grad_()
-    (whole(expected).square() * weights).sum().backward()
-    close = {"rtol": 1e-4, "atol": 1e-4}
-    if part:
-        torch.testing.assert_close(mine.grad, expected.grad[part], **close)
-    torch.testing.assert_close(gradients, [whole.weight.grad, whole.bias.grad], **close)
-    for name, value in whole.state_dict().items():
-        torch.testing.assert_close(own.state_dict()[name], value, rtol=1e-5, atol=1e-6)
 
 
 def together(num: int, program: list[str | Path], **options: object) -> subprocess.Popen[str]:

@@ -1,5 +1,6 @@
 """Self-critical training against REINFORCE written out, and its rewards against the metrics."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -187,6 +188,7 @@ def test_a_step(tmp_path: Path, dataset: Dataset, store, start, baseline: str) -
         tmp_path / "run", dataset, store, scst_config(start, f"objective.baseline={baseline}")
     )
     decoder, batch = one.state.decoder.train(), one.objective.batches(1)[0]
+    before = deepcopy(decoder.state_dict())
     loss = one.objective(decoder, batch, np.arange(len(batch)), epoch=1, step=0)
     assert decoder.training
     assert loss.objective.requires_grad
@@ -195,6 +197,7 @@ def test_a_step(tmp_path: Path, dataset: Dataset, store, start, baseline: str) -
         assert loss.figures["baseline"] == pytest.approx(loss.figures["reward"])
     else:
         assert loss.figures["baseline"] != pytest.approx(loss.figures["reward"])
+    decoder.load_state_dict(before)  # the batch norm's averages, which samples follow
     again = one.objective(decoder, batch, np.arange(len(batch)), epoch=1, step=0)
     assert again.figures["reward"] == loss.figures["reward"]  # dropout does not touch the samples
     assert again.objective != loss.objective  # but what is learnt from them

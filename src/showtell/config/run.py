@@ -49,7 +49,7 @@ class DataConfig(Section):
 
 
 class EncoderConfig(Section):
-    """The frozen CNN and how training pictures are augmented."""
+    """The CNN, how training pictures are augmented, and whether some of it trains, too."""
 
     name: str = Field("lite2", description="lite0, lite2, or timm:NAME (timm:resnet50)")
     weights: Path | None = Field(
@@ -60,6 +60,22 @@ class EncoderConfig(Section):
     )
     flips: bool = Field(
         True, description="mirror half of the views; not where captions tell left from right"
+    )
+    train_from: int | str | None = Field(
+        None,
+        description="train the CNN too, from this stage on (its name, or its number from 0), on "
+        "fresh views of the pictures; default: it is frozen and its features are stored",
+    )
+    lr: float = Field(1e-5, gt=0, description="learning rate of the stages that train")
+    batch_norm: Literal["frozen", "train"] = Field(
+        "frozen", description="batch norm's statistics in the stages that train"
+    )
+    num_workers: int | None = Field(
+        None,
+        ge=0,
+        le=256,
+        description="processes that decode pictures where the CNN trains; default: one a core, 16 "
+        "at most; 0: none",
     )
 
 

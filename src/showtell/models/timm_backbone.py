@@ -4,7 +4,7 @@ The recipe (size, crop, scale) is timm's own for those weights. Knows nothing of
 weights came from.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, get_args
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from showtell.errors import ConfigError, MissingExtraError
 from showtell.features.images import Interpolation, Preprocessing
-from showtell.models.encoders import Backbone
+from showtell.models.backbone import Backbone
 
 
 class TimmBackbone(Backbone):
@@ -44,6 +44,31 @@ class TimmBackbone(Backbone):
         """The model's classes, (B, classes); its pooled features where it has no classifier."""
         logits: Tensor = self.network.forward_head(last_map)
         return logits
+
+    def stages(self) -> dict[str, list[str]]:
+        """stage0 (the stem), stage1, ...: timm's own coarse groups, of a transformer its blocks.
+
+        {} for a model that timm groups in no way.
+        """
+        from timm.models import group_parameters
+
+        try:
+            groups = group_parameters(self.network, self.network.group_matcher(coarse=True))
+        except (AttributeError, NotImplementedError, TypeError):
+            return {}
+        classifier = {id(p) for p in _classifier_parameters(self.network)}
+        named = dict(self.network.named_parameters())
+        kept = [[n for n in names if id(named[n]) not in classifier] for names in groups.values()]
+        stages = [[f"network.{name}" for name in names] for names in kept if names]
+        return {f"stage{number}": names for number, names in enumerate(stages)}
+
+
+def _classifier_parameters(network: Any) -> Iterator[nn.Parameter]:
+    """Of the last layer, which no feature passes through."""
+    found = network.get_classifier()
+    for module in found if isinstance(found, tuple) else (found,):
+        if isinstance(module, nn.Module):
+            yield from module.parameters()
 
 
 def build_timm(name: str, state: Mapping[str, Tensor] | None) -> tuple[TimmBackbone, Preprocessing]:

@@ -7,35 +7,38 @@ weights before it, so it fits the averaged ones; the variance does so nearly.
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from showtell.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, save_checkpoint
 from showtell.errors import CheckpointError
-from showtell.models.base import Decoder
+from showtell.models.encoders import trained_fingerprint
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
-class MovingAverage:
-    """Exponential moving average of a decoder's weights (Polyak and Juditsky 1992).
+class MovingAverage(Generic[Model]):
+    """Exponential moving average of a model's weights (Polyak and Juditsky 1992).
 
     Early on the decay is (1 + n) / (10 + n) after n steps, where that is smaller, so that the
     random weights of the start are soon forgotten.
 
     Attributes:
-        decoder: has the averaged weights; in eval mode.
+        model: has the averaged weights; in eval mode.
     """
 
-    def __init__(self, decoder: Decoder, decay: float) -> None:
-        self.decoder = deepcopy(decoder).eval().requires_grad_(False)
+    def __init__(self, model: Model, decay: float) -> None:
+        self.model = deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
 
     @torch.no_grad()
-    def update(self, decoder: Decoder, step: int) -> None:
+    def update(self, model: Model, step: int) -> None:
         """Take in the weights after step ``step``, from 1."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        new = decoder.state_dict()
-        for name, mean in self.decoder.state_dict().items():
+        new = model.state_dict()
+        for name, mean in self.model.state_dict().items():
             if mean.is_floating_point():
                 mean.lerp_(new[name], 1 - decay)
             else:
@@ -64,9 +67,16 @@ def average_checkpoints(folders: Sequence[Path], output: Path) -> None:
             )
     states = [checkpoint.decoder.state_dict() for checkpoint in checkpoints]
     last.decoder.load_state_dict({name: _mean([s[name] for s in states]) for name in states[-1]})
+    encoder = None
+    encoders = [checkpoint.encoder for checkpoint in checkpoints if checkpoint.encoder is not None]
+    if encoders:
+        encoder = {name: _mean([e[name] for e in encoders]) for name in encoders[-1]}
     # The figures are not of these weights; what remains says where the weights come from.
     metrics = {**last.metrics, "metrics": None, "averaged": [str(folder) for folder in folders]}
-    averaged = Checkpoint(last.decoder, last.vocabulary, last.config, metrics)
+    if encoder is not None:
+        base = metrics["base_encoder_fingerprint"]
+        metrics["encoder_fingerprint"] = trained_fingerprint(base, encoder)
+    averaged = Checkpoint(last.decoder, last.vocabulary, last.config, metrics, encoder)
     try:
         save_checkpoint(output, averaged)
     except OSError as error:
@@ -77,10 +87,18 @@ def _difference(one: Checkpoint, other: Checkpoint) -> str | None:
     """Why two checkpoints have no mean; None where they have."""
     if one.vocabulary != other.vocabulary:
         return "their vocabularies differ"
-    if one.metrics.get("encoder_fingerprint") != other.metrics.get("encoder_fingerprint"):
+    if _encoder_of(one) != _encoder_of(other):
         return "their encoders differ"
     shapes = [{n: t.shape for n, t in c.decoder.state_dict().items()} for c in (one, other)]
     return "their decoders differ" if shapes[0] != shapes[1] else None
+
+
+def _encoder_of(checkpoint: Checkpoint) -> tuple[str | None, dict[str, torch.Size] | None]:
+    """The encoder as published, and the shapes of what was trained of it."""
+    if checkpoint.encoder is None:
+        return checkpoint.metrics.get("encoder_fingerprint"), None
+    shapes = {name: weight.shape for name, weight in checkpoint.encoder.items()}
+    return checkpoint.metrics.get("base_encoder_fingerprint"), shapes
 
 
 def _mean(tensors: Sequence[Tensor]) -> Tensor:

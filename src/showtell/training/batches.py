@@ -4,7 +4,9 @@ Everything follows from (seed, step), so a run goes on in the middle of an epoch
 stopped, and several processes see together what one would see. Knows nothing of captions' words.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,6 +22,39 @@ from showtell.runtime import Runtime
 VIEW_STREAM = 1  # keeps the views' random numbers apart from the sampler's
 
 Rows = NDArray[np.int64]
+
+
+class Loader(Protocol):
+    """Where an objective has its pictures' features from."""
+
+    def expect(self, batches: Sequence[Rows], step: int) -> None:
+        """Steps ``step``, ``step`` + 1, ... will ask for these rows; so it may read ahead."""
+
+    def of_pictures(self, rows: Rows, step: int, part: Rows) -> Features:
+        """One view of each picture of a batch's part, on the runtime's device.
+
+        Args:
+            rows: (P,) distinct ones, of the whole batch.
+            part: (P',) places in ``rows``.
+        """
+
+    def of_captions(self, rows: Rows, step: int, part: Rows) -> Features:
+        """The features that the captions of a batch's part are about.
+
+        Args:
+            rows: (B,) each caption's picture, of the whole batch.
+            part: (B',) places in ``rows``, as ``part_of_captions`` gives them.
+        """
+
+    def part_of_captions(self, rows: Rows, processes: Processes) -> Rows:
+        """Which captions of a batch are this process's, as places in ``rows``; perhaps none.
+
+        Args:
+            rows: (B,) each caption's picture.
+        """
+
+    def close(self) -> None:
+        """Let go of what it holds."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +79,14 @@ class ViewLoader:
         """As the settings of a run ask."""
         return cls(store, runtime, config.seed, config.encoder.views, regions)
 
-    def of_pictures(self, rows: Rows, step: int, part: Rows) -> Features:
-        """One view of each picture of a batch's part, on the runtime's device.
+    def expect(self, batches: Sequence[Rows], step: int) -> None:
+        """Rows of a store are there at once."""
 
-        Args:
-            rows: (P,) of the store, of the whole batch.
-            part: (P',) places in ``rows``.
-        """
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def of_pictures(self, rows: Rows, step: int, part: Rows) -> Features:
+        """One view of each picture of a batch's part, on the runtime's device."""
         rng = np.random.default_rng((self.seed, step, VIEW_STREAM))
         views = rng.integers(0, self.num_views + 1, len(rows))
         features = load_features(
@@ -62,10 +98,6 @@ class ViewLoader:
         """A view for each caption of a batch's part; with regions, one view a picture.
 
         Regions are large and looked at anew by each caption: what is computed of them is shared.
-
-        Args:
-            rows: (B,) each caption's picture, of the whole batch.
-            part: (B',) places in ``rows``, as ``part_of_captions`` gives them.
         """
         if not self.regions:
             return self.of_pictures(rows, step, part)
@@ -75,16 +107,15 @@ class ViewLoader:
         return features._replace(picture_of=torch.from_numpy(index).to(self.runtime.device))
 
     def part_of_captions(self, rows: Rows, processes: Processes) -> Rows:
-        """Which captions of a batch are this process's, as places in ``rows``; perhaps none.
-
-        With regions, a picture's captions stay together: what is computed of it is computed once.
-
-        Args:
-            rows: (B,) each caption's picture.
-        """
+        """With regions, a picture's captions stay together: what is computed of it is shared."""
         if not self.regions:
             return np.array(processes.part(len(rows)), np.int64)
-        _, index, counts = np.unique(rows, return_inverse=True, return_counts=True)
-        first = (np.cumsum(counts) - counts)[index]  # captions of the pictures before
-        own = processes.part(len(rows))
-        return np.flatnonzero((first >= own.start) & (first < own.stop))
+        return part_of_pictures(rows, processes)
+
+
+def part_of_pictures(rows: Rows, processes: Processes) -> Rows:
+    """As ``part_of_captions``, all captions of a picture together."""
+    _, index, counts = np.unique(rows, return_inverse=True, return_counts=True)
+    first = (np.cumsum(counts) - counts)[index]  # captions of the pictures before
+    own = processes.part(len(rows))
+    return np.flatnonzero((first >= own.start) & (first < own.stop))

@@ -16,6 +16,8 @@ from showtell.checkpoint import (
 from showtell.config import Config
 from showtell.errors import CheckpointError
 from showtell.models.base import Decoder
+from showtell.models.encoders import Encoder
+from showtell.models.trained_encoder import load_trained
 from showtell.text.vocabulary import Vocabulary
 from showtell.training.state import TrainingState
 
@@ -66,8 +68,12 @@ class Checkpoints:
             resume = replace(packed, data=packed.data | more)
         progress = state.progress
         figures = {"epoch": progress.epoch, "step": progress.step, "metrics": metrics}
+        trained = None
+        if encoder := state.measured_encoder:
+            trained = encoder.changed_weights()
+            figures |= fingerprints(encoder)
         checkpoint = Checkpoint(
-            state.measured, self.vocabulary, self.config, {**self.provenance, **figures}
+            state.measured, self.vocabulary, self.config, {**self.provenance, **figures}, trained
         )
         save_checkpoint(self.folder / name, checkpoint, resume=resume)
 
@@ -82,7 +88,7 @@ class Checkpoints:
             return None
         saved = load_resume_state(last)
         self._check_data(saved)
-        state.unpack(saved, load_checkpoint(last).decoder, self.device)
+        state.unpack(saved, load_checkpoint(last), self.device)
         offsets: dict[str, int] = saved.data["log_offsets"]
         return offsets
 
@@ -100,24 +106,37 @@ class Checkpoints:
             )
 
 
-def load_start(folder: Path, encoder_fingerprint: str) -> Checkpoint:
-    """The checkpoint that ``training.init_from`` names.
+def fingerprints(encoder: Encoder) -> dict[str, Any]:
+    """What a checkpoint's ``metrics.json`` says of its encoder."""
+    entries = {"encoder_fingerprint": encoder.fingerprint}
+    if encoder.changed:
+        entries["base_encoder_fingerprint"] = encoder.base_fingerprint
+    return entries
+
+
+def fit_encoder(encoder: Encoder, start: Checkpoint, source: str) -> None:
+    """Make ``encoder``, as published, the one that ``start`` was trained with.
 
     Args:
-        encoder_fingerprint: of the encoder that its features are from.
+        source: where ``start`` is from, for the error.
 
     Raises:
-        CheckpointError: there is none, or it has another encoder or decoder.
+        CheckpointError: it is another encoder.
     """
-    start = load_checkpoint(folder)
     theirs = start.metrics.get("encoder_fingerprint")
-    if theirs != encoder_fingerprint:
+    base = start.metrics.get("base_encoder_fingerprint", theirs)
+    if base != encoder.base_fingerprint:
         raise CheckpointError(
-            f"training.init_from = {folder} was trained with encoder {theirs}, and this run has "
-            f"{encoder_fingerprint}: set encoder.name = {start.config.encoder.name}, or start "
+            f"{source} was trained with encoder {base}, and this run has "
+            f"{encoder.base_fingerprint}: set encoder.name = {start.config.encoder.name}, or start "
             "from another model"
         )
-    return start
+    if start.encoder is not None:
+        load_trained(encoder, start.encoder)
+    if encoder.fingerprint != theirs:
+        raise CheckpointError(
+            f"{source}: encoder.safetensors is not what metrics.json says; it was changed"
+        )
 
 
 def start_with(decoder: Decoder, start: Checkpoint, config: Config) -> None:

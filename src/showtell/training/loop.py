@@ -1,12 +1,14 @@
 """The story of one run: step, log, save; after each epoch evaluate and keep the best.
 
-The encoder is frozen and its features are read from a store, so what trains is the decoder with
-its image embedding. Everything random follows from the seed and the position in the run, or from
-a generator whose state is saved: a run stopped anywhere goes on to the same weights. Several
-processes go through it together; the first writes.
+Where the encoder is frozen its features are read from a store, and what trains is the decoder with
+its image embedding; else pictures are read, and some of the encoder trains, too. Everything
+random follows from the seed and the position in the run, or from a generator whose state is
+saved: a run stopped anywhere goes on to the same weights. Several processes go through it
+together; the first writes.
 """
 
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +20,15 @@ from showtell.checkpoint import Checkpoint
 from showtell.config import Config
 from showtell.errors import CheckpointError
 from showtell.models.batch_norm import share_batch_norms
-from showtell.models.decoders import build_decoder
+from showtell.models.encoders import Encoder
 from showtell.models.language_model import LanguageModel
-from showtell.models.prefix_lm import PrefixLm
 from showtell.processes import ALONE, Processes
 from showtell.progress import Reporter, StepReport
 from showtell.runtime import Runtime
-from showtell.training.checkpoints import Checkpoints, start_with
+from showtell.training.beginning import build_first_decoder
+from showtell.training.checkpoints import Checkpoints
 from showtell.training.compiling import compile_decoder
+from showtell.training.fresh_features import validation_data
 from showtell.training.losses import perplexity
 from showtell.training.objectives import build_objective
 from showtell.training.objectives.base import Loss
@@ -35,7 +38,7 @@ from showtell.training.setup import TrainingData, check_agreement
 from showtell.training.state import TrainingState
 from showtell.training.step import take_step
 from showtell.training.stop import StopNow, StopRequest
-from showtell.training.validation import validate
+from showtell.training.validation import validate, watch_stop
 
 FEW_STEPS, ENOUGH_STEPS = 300, 1000
 
@@ -65,6 +68,7 @@ class Run:
             must have ``feature_size``, ``encoder_fingerprint`` and ``data_fingerprint``, and
             ``region_size`` where that is another than ``feature_size``.
         start: the checkpoint whose weights it starts with; ``data`` has its vocabulary.
+        encoder: where it trains, or is not as it was published.
         language_model: whose weights the decoder begins with, for ``prefix_lm``.
         resume: go on from ``folder/last`` where there is one.
         processes: that train together, each with a ``Run`` like this.
@@ -83,6 +87,7 @@ class Run:
         provenance: dict[str, Any],
         report: Reporter,
         start: Checkpoint | None = None,
+        encoder: Encoder | None = None,
         language_model: LanguageModel | None = None,
         resume: bool = False,
         processes: Processes = ALONE,
@@ -90,18 +95,15 @@ class Run:
         self.config, self.data, self.folder = config, data, folder
         self.runtime, self.report, self.processes = runtime, report, processes
         torch.manual_seed(config.seed)
-        decoder = build_decoder(
-            config.decoder,
-            vocab_size=len(data.vocabulary),
-            feature_size=provenance["feature_size"],
-            region_size=provenance.get("region_size"),
-        ).to(runtime.device)
-        if language_model is not None:
-            assert isinstance(decoder, PrefixLm)
-            language_model.fill(decoder)
-        if start is not None:
-            start_with(decoder, start, config)
-        self.state = TrainingState.of(decoder, config)
+        decoder = build_first_decoder(
+            config,
+            len(data.vocabulary),
+            provenance,
+            runtime,
+            language_model=language_model,
+            start=start,
+        )
+        self.state = TrainingState.of(decoder, config, encoder and encoder.to(runtime.device))
         self.checkpoints = Checkpoints(
             folder,
             vocabulary=data.vocabulary,
@@ -117,9 +119,12 @@ class Run:
             share_batch_norms(decoder, processes.sum_)
             check_agreement(processes, config, data, runtime, decoder)
         self.captioner = Captioner(self.state.measured, data.vocabulary, config, runtime)
+        report.note(self.state.describe(config))
         if config.training.compile:
             report.note(compile_decoder(decoder))
-        self.objective = build_objective(config, data, runtime, regions=decoder.needs_regions)
+        self.objective = build_objective(
+            config, data, runtime, regions=decoder.needs_regions, encoder=self.state.encoder
+        )
         steps_per_epoch = -(-self.objective.num_items // config.training.batch_size)
         self.num_steps = steps_per_epoch * config.training.num_epochs
         if self.num_steps < FEW_STEPS and config.training.init_from is None:
@@ -144,7 +149,8 @@ class Run:
             next_step=state.progress.step + 1,
             writes=self.processes.is_first,
         )
-        with log_of_run as log, StopRequest(self.processes) as stop:
+        processes = self.processes
+        with closing(self.objective), log_of_run as log, StopRequest(processes) as stop:
             try:
                 while state.progress.epoch < settings.num_epochs and not self._out_of_patience():
                     self._train_epoch(log, stop)
@@ -165,7 +171,8 @@ class Run:
         progress, settings = self.state.progress, self.config.training
         epoch = progress.epoch + 1
         batches = self.objective.batches(epoch)
-        self.state.decoder.train()
+        self.state.train()
+        self.objective.expect(batches[progress.batch :], progress.step)
         started = last_step = last_save = time.monotonic()
         seconds_before = progress.seconds
         for batch in batches[progress.batch :]:
@@ -230,8 +237,10 @@ class Run:
     def _finish_epoch(self, log: RunLog | NoLog, stop: StopRequest) -> None:
         """Validate, log, save."""
         started = time.monotonic()
-        self.state.measured.eval()
-        values = validate(self.captioner, self.data, report=self.report, stop=stop)
+        self.state.eval()
+        watch = watch_stop(stop, self.report, "encoding")
+        with validation_data(self.data, self.state, self.captioner, self.folder, watch) as data:
+            values = validate(self.captioner, data, report=self.report, stop=stop)
         progress = self.state.progress
         progress.seconds += time.monotonic() - started
         progress.epoch, progress.batch = progress.epoch + 1, 0

@@ -24,6 +24,7 @@ from showtell.text.subwords import SubwordVocabulary
 from showtell.text.vocabulary import Vocabulary, WordVocabulary
 from showtell.text.vocabulary_file import load_vocabulary
 from showtell.training.corpus import Corpus, TokenizedCaptions
+from showtell.training.picture_files import PictureFiles
 
 TINY = 500  # pictures; a decoder trained on fewer learns them by heart
 
@@ -33,9 +34,11 @@ class TrainingData:
     """Everything that the loop reads.
 
     Attributes:
-        train, val: captions as ids; ``Corpus.pictures`` are rows of ``store``.
+        train, val: captions as ids; ``Corpus.pictures`` are rows of ``store``, or of ``pictures``.
         val_records: what is captioned and scored after each epoch.
         val_references: their captions, ready to be scored against.
+        store: features; None where pictures are read instead.
+        pictures: None where features are read.
     """
 
     vocabulary: Vocabulary
@@ -43,7 +46,13 @@ class TrainingData:
     val: Corpus
     val_records: Sequence[Record]
     val_references: References
-    store: FeatureStore
+    store: FeatureStore | None
+    pictures: PictureFiles | None = None
+
+    def stored(self) -> FeatureStore:
+        """The features, of a run that has some."""
+        assert self.store is not None, "this run reads pictures"
+        return self.store
 
     def fingerprint(self) -> str:
         """sha256 of all captions' ids and rows of the store, by which batches are cut."""
@@ -57,7 +66,7 @@ class TrainingData:
 def prepare(
     dataset: Dataset,
     config: DataConfig,
-    store: FeatureStore,
+    store: FeatureStore | PictureFiles,
     report: Reporter,
     *,
     vocabulary: Vocabulary | None = None,
@@ -65,6 +74,7 @@ def prepare(
     """Build the vocabulary from the training captions and encode both splits.
 
     Args:
+        store: what pictures become rows of.
         vocabulary: one that is there already, of a model that is trained on.
 
     Raises:
@@ -95,7 +105,9 @@ def prepare(
             f"{train.num_cut:,} training captions are longer than data.max_caption_length = "
             f"{config.max_caption_length} {vocabulary.unit} and are cut"
         )
-    return TrainingData(vocabulary, train, val, val_records, references_of(val_records), store)
+    features, pictures = (None, store) if isinstance(store, PictureFiles) else (store, None)
+    references = references_of(val_records)
+    return TrainingData(vocabulary, train, val, val_records, references, features, pictures)
 
 
 def check_agreement(
@@ -126,7 +138,7 @@ def _vocabulary(config: DataConfig, captions: TokenizedCaptions) -> Vocabulary:
 
 
 def _with_features(
-    records: Sequence[Record], store: FeatureStore, split: str, report: Reporter
+    records: Sequence[Record], store: FeatureStore | PictureFiles, split: str, report: Reporter
 ) -> Sequence[Record]:
     broken = [record for record in records if record.image_id in store.failures]
     if broken:
@@ -147,7 +159,7 @@ def _tokenize(records: Sequence[Record]) -> TokenizedCaptions:
 def _encode(
     captions: TokenizedCaptions,
     records: Sequence[Record],
-    store: FeatureStore,
+    store: FeatureStore | PictureFiles,
     vocabulary: Vocabulary,
     max_length: int,
 ) -> Corpus:

@@ -12,29 +12,30 @@ import torch
 from showtell import __version__
 from showtell.checkpoint import (
     CONFIG,
-    Checkpoint,
     find_checkpoint,
-    load_checkpoint,
-    recover_folder,
 )
-from showtell.config import Config, PrefixLmConfig
+from showtell.config import Config
 from showtell.data.fingerprint import dataset_fingerprint
 from showtell.data.records import Dataset
 from showtell.data.sources import load_dataset
 from showtell.data.splits import usable_splits
 from showtell.errors import CheckpointError, ConfigError, ShowtellError
-from showtell.feature_cache import features_for
 from showtell.features.store import FeatureStore
 from showtell.files import write_json, write_text
 from showtell.metrics import meteor
-from showtell.models.decoders import needs_regions
-from showtell.models.encoders import Encoder, build_encoder
-from showtell.models.language_model import LanguageModel
+from showtell.models.encoders import Encoder
 from showtell.processes import ALONE, Processes
 from showtell.progress import Reporter
 from showtell.runtime import Runtime, choose_runtime
-from showtell.training.checkpoints import load_start
+from showtell.training.beginning import (
+    open_encoder,
+    open_language_model,
+    open_start,
+    open_store,
+)
+from showtell.training.checkpoints import fingerprints
 from showtell.training.loop import Run, TrainingResult
+from showtell.training.picture_files import PictureFiles
 from showtell.training.setup import prepare
 
 RUN_FILE = "run.json"
@@ -114,7 +115,12 @@ def train_on(
     Raises:
         ShowtellError: anything that the user can mend; what was written stays.
     """
-    language_model = _language_model(config, folder, resume)
+    if processes.are_many and config.encoder.train_from is not None:
+        raise ConfigError(
+            f"encoder.train_from with {processes.size} processes: not supported yet; train the "
+            "encoder in one process, or leave encoder.train_from out"
+        )
+    language_model = open_language_model(config, folder, resume)
     if language_model:
         config = config.with_decoder(language_model.sizes())
     runtime = choose_runtime(device, config.training.precision)
@@ -122,20 +128,13 @@ def train_on(
     if processes.are_many:
         report.note(f"{processes.size} processes train together; this is the first of them")
     with processes.in_turn():
-        encoder = build_encoder(config.encoder.name, weights=config.encoder.weights)
-        store = features_for(
-            dataset,
-            encoder,
-            runtime=runtime,
-            folder=store_folder,
-            views=config.encoder.views,
-            flips=config.encoder.flips,
-            grid=needs_regions(config.decoder),
-            report=report,
+        start = open_start(config, folder, resume, report)
+        encoder = open_encoder(config, start, folder)
+        store = open_store(
+            dataset, encoder, config, runtime=runtime, folder=store_folder, report=report
         )
         meteor.prepare_aloud(report.note)
     provenance = _provenance(config, dataset, encoder, runtime) | {"processes": processes.size}
-    start = _start(config, folder, encoder, resume, report)
     vocabulary = start.vocabulary if start else None
     if language_model and not start:
         vocabulary = language_model.vocabulary()
@@ -153,6 +152,7 @@ def train_on(
         provenance=provenance,
         report=report,
         start=start,
+        encoder=encoder if encoder.changed else None,
         language_model=language_model,
         resume=resume,
         processes=processes,
@@ -182,39 +182,6 @@ def refuse_used(folder: Path) -> None:
         )
 
 
-def check_start(config: Config, device: str) -> None:
-    """Raise ShowtellError where a run cannot start, as far as that shows without its data."""
-    choose_runtime(device, config.training.precision)
-    build_encoder(config.encoder.name, weights=config.encoder.weights)
-    if config.training.init_from:
-        find_checkpoint(config.training.init_from)
-    elif isinstance(config.decoder, PrefixLmConfig) and config.decoder.lm:
-        config.with_decoder(LanguageModel.open(config.decoder.lm).sizes())
-
-
-def _language_model(config: Config, folder: Path, resume: bool) -> LanguageModel | None:
-    """What the decoder begins with; a state to go on from has all of it."""
-    if not isinstance(config.decoder, PrefixLmConfig) or config.decoder.lm is None:
-        return None
-    if resume and recover_folder(folder / "last").exists():
-        return None
-    return LanguageModel.open(config.decoder.lm)
-
-
-def _start(
-    config: Config, folder: Path, encoder: Encoder, resume: bool, report: Reporter
-) -> Checkpoint | None:
-    """The checkpoint that a run goes on from: its own, or the one that it is to start with."""
-    last = recover_folder(folder / "last")
-    if resume and last.exists():
-        return load_checkpoint(last)
-    source = config.training.init_from
-    if source is None:
-        return None
-    report.note(f"starting with the weights and the vocabulary of {source}")
-    return load_start(source, encoder.fingerprint)
-
-
 def _has_checkpoint(folder: Path) -> bool:
     try:
         find_checkpoint(folder)
@@ -223,13 +190,15 @@ def _has_checkpoint(folder: Path) -> bool:
     return True
 
 
-def _places(dataset: Dataset, images: Path | None, store: FeatureStore) -> dict[str, Any]:
+def _places(
+    dataset: Dataset, images: Path | None, store: FeatureStore | PictureFiles
+) -> dict[str, Any]:
     """Where things lay on this machine, for ``showtell report``; no checkpoint has it."""
     is_path = dataset.format != "scenes"
     return {
         "data_at": str(Path(dataset.name).resolve()) if is_path else dataset.name,
         "images_at": str(images.resolve()) if images else None,
-        "features_at": str(store.path.resolve()),
+        "features_at": str(store.path.resolve()) if isinstance(store, FeatureStore) else None,
     }
 
 
@@ -238,7 +207,7 @@ def _provenance(
 ) -> dict[str, Any]:
     """What is needed to make a run again, and to refuse what does not belong to it."""
     return {
-        "encoder_fingerprint": encoder.fingerprint,
+        **fingerprints(encoder),
         "feature_size": encoder.pooled_size,
         "region_size": encoder.grid_size[1],
         "data": dataset.name,

@@ -6,13 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from showtell.checkpoint import ResumeState
+from showtell.checkpoint import Checkpoint, ResumeState
 from showtell.config import Config
 from showtell.models.base import Decoder
+from showtell.models.encoders import Encoder
+from showtell.models.trained_encoder import describe_trained, fill_trained
 from showtell.training.averages import MovingAverage
 from showtell.training.optimizer import build_optimizer
 
-LIVE = "decoder."  # before the names of the weights that are trained, where others are measured
+OPTIMIZER = "optimizer."  # before the names of what it remembers of each parameter
+LIVE, LIVE_ENCODER = "decoder.", "encoder."  # of the weights that train, where others are measured
 
 
 @dataclass
@@ -48,49 +51,110 @@ class TrainingState:
     Attributes:
         decoder: what is trained.
         average: of its weights; None where none is kept.
+        encoder: what is trained beside it, or was once; None where it is as it was published.
+        encoder_average: of the encoder's weights; None where none is kept.
     """
 
     decoder: Decoder
     optimizer: torch.optim.Optimizer
-    average: MovingAverage | None
+    average: MovingAverage[Decoder] | None
     progress: Progress
+    encoder: Encoder | None = None
+    encoder_average: MovingAverage[Encoder] | None = None
 
     @classmethod
-    def of(cls, decoder: Decoder, config: Config) -> "TrainingState":
+    def of(
+        cls, decoder: Decoder, config: Config, encoder: Encoder | None = None
+    ) -> "TrainingState":
         """The state before the first step."""
         decay = config.training.ema_decay
-        average = MovingAverage(decoder, decay) if decay else None
-        return cls(decoder, build_optimizer(decoder, config.optimizer), average, Progress())
+        optimizer = build_optimizer(
+            decoder, config.optimizer, encoder=encoder, encoder_lr=config.encoder.lr
+        )
+        return cls(
+            decoder,
+            optimizer,
+            MovingAverage(decoder, decay) if decay else None,
+            Progress(),
+            encoder,
+            MovingAverage(encoder, decay) if decay and encoder else None,
+        )
+
+    def describe(self, config: Config) -> str:
+        """What is trained, in a line for the user."""
+        text = (
+            f"training decoder {config.decoder.kind} ({self.decoder.num_parameters():,} parameters)"
+        )
+        encoder = (
+            describe_trained(self.encoder)
+            if self.encoder
+            else f"encoder {config.encoder.name} is frozen"
+        )
+        return f"{text}; {encoder}"
+
+    def train(self) -> None:
+        """Be ready for steps."""
+        self.decoder.train()
+        if self.encoder:
+            self.encoder.train()
+
+    def eval(self) -> None:
+        """Be ready to be measured."""
+        self.measured.eval()
+        if self.measured_encoder:
+            self.measured_encoder.eval()
+
+    def trained_parameters(self) -> list[Tensor]:
+        """What the optimiser changes."""
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def update_averages(self) -> None:
+        """Take in the weights after the step that ``progress`` counts next."""
+        if self.average:
+            self.average.update(self.decoder, self.progress.step + 1)
+        if self.encoder_average and self.encoder:
+            self.encoder_average.update(self.encoder, self.progress.step + 1)
 
     @property
     def measured(self) -> Decoder:
         """What is validated and kept as the model: the averaged weights where there are any."""
-        return self.average.decoder if self.average else self.decoder
+        return self.average.model if self.average else self.decoder
+
+    @property
+    def measured_encoder(self) -> Encoder | None:
+        """As ``measured``, of the encoder."""
+        return self.encoder_average.model if self.encoder_average else self.encoder
 
     def pack(self, device: str) -> ResumeState:
-        """Everything but the weights of ``measured``, which are the checkpoint's own."""
+        """Everything but the weights that are measured, which are the checkpoint's own."""
         tensors: dict[str, Tensor] = {"rng.cpu": torch.get_rng_state()}
         if device.startswith("cuda"):
             tensors["rng.cuda"] = torch.cuda.get_rng_state(device)
         for index, values in self.optimizer.state_dict()["state"].items():
             for name, value in values.items():
-                tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value).contiguous()
+                tensors[f"{OPTIMIZER}{index}.{name}"] = torch.as_tensor(value).contiguous()
         if self.average:
             for name, value in self.decoder.state_dict().items():
                 tensors[LIVE + name] = value.detach().contiguous()
+        if self.encoder_average and self.encoder:
+            for name, value in self.encoder.changed_weights().items():
+                tensors[LIVE_ENCODER + name] = value.detach().contiguous()
         data = asdict(self.progress)
         data["best"] = list(self.progress.best) if self.progress.best_epoch else None
         return ResumeState(tensors, data)
 
-    def unpack(self, saved: ResumeState, measured: Decoder, device: str) -> None:
-        """Become what was packed; ``measured`` has the checkpoint's weights."""
+    def unpack(self, saved: ResumeState, measured: Checkpoint, device: str) -> None:
+        """Become what was packed; ``measured`` is the checkpoint that it was packed with."""
         torch.set_rng_state(saved.tensors["rng.cpu"])
         if device.startswith("cuda") and "rng.cuda" in saved.tensors:
             torch.cuda.set_rng_state(saved.tensors["rng.cuda"], device)
-        self.measured.load_state_dict(measured.state_dict())
+        self.measured.load_state_dict(measured.decoder.state_dict())
         if self.average:
-            live = {k.removeprefix(LIVE): t for k, t in saved.tensors.items() if k.startswith(LIVE)}
-            self.decoder.load_state_dict(live)
+            self.decoder.load_state_dict(_beginning_with(LIVE, saved.tensors))
+        if self.measured_encoder and measured.encoder:
+            fill_trained(self.measured_encoder, measured.encoder)
+        if self.encoder_average and self.encoder:
+            fill_trained(self.encoder, _beginning_with(LIVE_ENCODER, saved.tensors))
         self._unpack_optimizer(saved.tensors)
         fields = {name: saved.data[name] for name in ("epoch", "batch", "step", "best_epoch")}
         self.progress = Progress(**fields, seconds=saved.data["seconds"])
@@ -99,10 +163,18 @@ class TrainingState:
 
     def _unpack_optimizer(self, tensors: dict[str, Tensor]) -> None:
         per_parameter: dict[int, dict[str, Any]] = {}
-        for key, tensor in tensors.items():
-            kind, _, rest = key.partition(".")
-            if kind == "optimizer":
-                index, _, name = rest.partition(".")
-                per_parameter.setdefault(int(index), {})[name] = tensor
+        parameters = self.trained_parameters()
+        for key, tensor in _beginning_with(OPTIMIZER, tensors).items():
+            index, _, name = key.partition(".")
+            parameter = parameters[int(index)]
+            if tensor.shape == parameter.shape:
+                # In the parameter's own layout, an encoder's being channels last: the fused
+                # optimiser goes through both as they lie in memory.
+                tensor = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
+            per_parameter.setdefault(int(index), {})[name] = tensor
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": per_parameter, "param_groups": groups})
+
+
+def _beginning_with(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}

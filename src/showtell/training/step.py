@@ -20,9 +20,10 @@ from showtell.models.base import Decoder
 from showtell.models.batch_norm import no_rows
 from showtell.processes import Processes
 from showtell.training.objectives.base import Batch, Loss, Objective
+from showtell.training.optimizer import set_learning_rate
 from showtell.training.state import TrainingState
 
-STEP_STREAM = 3  # keeps torch's random numbers apart from those of views and samples
+STEP_STREAM = 4  # keeps torch's random numbers apart from those of views, samples and pictures
 
 
 def take_step(
@@ -38,7 +39,7 @@ def take_step(
 
     Args:
         batch: the whole, of which this process takes its part.
-        rate: the learning rate.
+        rate: the run's learning rate; an encoder that trains has its own multiple of it.
 
     Returns:
         The whole batch's loss.
@@ -46,10 +47,8 @@ def take_step(
     Raises:
         ShowtellError: the loss is no number; the weights are as they were.
     """
-    progress, optimizer = state.progress, state.optimizer
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    trained = [p for p in state.decoder.parameters() if p.requires_grad]
+    progress, optimizer, trained = state.progress, state.optimizer, state.trained_parameters()
+    set_learning_rate(optimizer, rate)
     if processes.are_many:
         seed_torch((config.seed, progress.step, processes.rank, STEP_STREAM), trained[0].device)
     part = objective.part(batch, processes)
@@ -68,8 +67,7 @@ def take_step(
     processes.sum_gradients(trained)
     nn.utils.clip_grad_norm_(trained, config.optimizer.max_grad_norm)
     optimizer.step()
-    if state.average:
-        state.average.update(state.decoder, progress.step + 1)
+    state.update_averages()
     return loss
 
 

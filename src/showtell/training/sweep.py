@@ -18,8 +18,9 @@ from showtell.data.fingerprint import dataset_fingerprint
 from showtell.data.records import Dataset
 from showtell.errors import CheckpointError, ConfigError, ShowtellError
 from showtell.progress import Reporter
+from showtell.training.beginning import check_start
 from showtell.training.loop import TrainingResult
-from showtell.training.start import check_start, open_data, refuse_used, train_on
+from showtell.training.start import open_data, refuse_used, train_on
 from showtell.training.sweep_file import SWEEP_FILE, Sweep, SweepRun
 
 # What another combination of settings may not meet. Of a full disk, the sweep's own file tells.

@@ -1,5 +1,7 @@
 """What is measured after each epoch: loss, perplexity and the metrics on validation pictures."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -27,18 +29,13 @@ def validate(
     Raises:
         StopNow: a stop was requested meanwhile.
     """
-
-    def check(done: int, total: int) -> None:
-        if stop.is_due():
-            raise StopNow
-        report.progress("validating", done, total, "pictures")
-
+    check = watch_stop(stop, report, "validating")
     loss = validation_loss(captioner, data, stop.processes)
     check(0, len(data.val_records))
     evaluation = evaluate_captioner(
         captioner,
         data.val_records,
-        data.store,
+        data.stored(),
         references=data.val_references,
         progress=check,
         processes=stop.processes,
@@ -50,6 +47,17 @@ def validate(
         **scores.metrics,
         "bad_endings": scores.bad_endings,
     }
+
+
+def watch_stop(stop: StopRequest, report: Reporter, task: str) -> Callable[[int, int], None]:
+    """What tells ``report`` of (pictures done, in all), and raises ``StopNow`` once asked to."""
+
+    def watch(done: int, total: int) -> None:
+        if stop.is_due():
+            raise StopNow
+        report.progress(task, done, total, "pictures")
+
+    return watch
 
 
 @torch.inference_mode()
@@ -71,7 +79,7 @@ def validation_loss(
         inputs, targets = corpus.tensors(captions, device)
         pictures, index = np.unique(corpus.pictures[captions], return_inverse=True)
         features = load_features(
-            data.store,
+            data.stored(),
             pictures,
             regions=regions,
             dtype=captioner.runtime.dtype,

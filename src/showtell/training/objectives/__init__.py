@@ -1,23 +1,38 @@
 """What training can minimise, and the one place where its settings meet its classes."""
 
 from showtell.config import Config
+from showtell.models.encoders import Encoder
 from showtell.runtime import Runtime
-from showtell.training.batches import ViewLoader
+from showtell.training.batches import Loader, ViewLoader
 from showtell.training.objectives.base import Objective
 from showtell.training.objectives.cross_entropy import CrossEntropy
 from showtell.training.objectives.scst import SelfCritical
+from showtell.training.picture_batches import PictureLoader
 from showtell.training.setup import TrainingData
 
 
 def build_objective(
-    config: Config, data: TrainingData, runtime: Runtime, *, regions: bool
+    config: Config,
+    data: TrainingData,
+    runtime: Runtime,
+    *,
+    regions: bool,
+    encoder: Encoder | None = None,
 ) -> Objective:
     """Make the objective that ``config`` asks for.
 
     Args:
         regions: whether the decoder needs grid features.
+        encoder: what looks at the pictures, where ``data`` has pictures.
     """
-    load = ViewLoader.from_config(data.store, runtime, config, regions=regions)
+    load: Loader
+    if data.pictures is not None:
+        assert encoder is not None
+        load = PictureLoader(
+            pictures=data.pictures, encoder=encoder, runtime=runtime, config=config, regions=regions
+        )
+    else:
+        load = ViewLoader.from_config(data.stored(), runtime, config, regions=regions)
     if config.objective.kind == "scst":
         return SelfCritical(
             corpus=data.train,

@@ -4,7 +4,7 @@ An objective says what an epoch is made of, cuts it into batches, and turns a ba
 The loop knows nothing more of it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -62,6 +62,12 @@ class Objective(Protocol):
 
     def part(self, batch: Batch, processes: Processes) -> Batch:
         """This process's part of a batch, as places in it; perhaps none."""
+
+    def expect(self, batches: Sequence[Batch], step: int) -> None:
+        """Steps ``step``, ``step`` + 1, ... will be of these batches; so it may read ahead."""
+
+    def close(self) -> None:
+        """Let go of what it reads with."""
 
     def __call__(
         self, decoder: Decoder, batch: Batch, part: Batch, *, epoch: int, step: int

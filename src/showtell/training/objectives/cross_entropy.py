@@ -7,6 +7,8 @@ go on after its own mistakes. It is done in two passes for every decoder, as Mih
 without gradient, from whose predictions the words are drawn, and a second one over the mixture.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -17,7 +19,7 @@ from showtell.models.base import Decoder, Features
 from showtell.processes import Processes
 from showtell.runtime import Runtime
 from showtell.text.vocabulary import END, PAD, START
-from showtell.training.batches import ViewLoader
+from showtell.training.batches import Loader
 from showtell.training.corpus import Corpus
 from showtell.training.losses import cross_entropy
 from showtell.training.objectives.base import Batch, Loss, in_eval_mode
@@ -38,7 +40,7 @@ class CrossEntropy:
         self,
         *,
         corpus: Corpus,
-        load: ViewLoader,
+        load: Loader,
         runtime: Runtime,
         config: Config,
         by_picture: bool,
@@ -64,6 +66,14 @@ class CrossEntropy:
     def part(self, batch: Batch, processes: Processes) -> Batch:
         """Places of captions in the batch."""
         return self.load.part_of_captions(self.corpus.pictures[batch], processes)
+
+    def expect(self, batches: Sequence[Batch], step: int) -> None:
+        """Their pictures."""
+        self.load.expect([self.corpus.pictures[batch] for batch in batches], step)
+
+    def close(self) -> None:
+        """Of the loader."""
+        self.load.close()
 
     def __call__(
         self, decoder: Decoder, batch: Batch, part: Batch, *, epoch: int, step: int

@@ -12,6 +12,7 @@ training pictures rises while the metrics on others fall).
 """
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from showtell.models.base import Decoder, Features
 from showtell.processes import Processes
 from showtell.runtime import Runtime
 from showtell.text.vocabulary import PAD, Vocabulary
-from showtell.training.batches import ViewLoader
+from showtell.training.batches import Loader
 from showtell.training.corpus import Corpus
 from showtell.training.losses import policy_gradient
 from showtell.training.objectives.base import Batch, Loss, in_eval_mode
@@ -48,7 +49,7 @@ class SelfCritical:
         *,
         corpus: Corpus,
         vocabulary: Vocabulary,
-        load: ViewLoader,
+        load: Loader,
         runtime: Runtime,
         config: Config,
     ) -> None:
@@ -75,6 +76,14 @@ class SelfCritical:
     def part(self, batch: Batch, processes: Processes) -> Batch:
         """Places of pictures in the batch, one after the other."""
         return np.array(processes.part(len(batch)), np.int64)
+
+    def expect(self, batches: Sequence[Batch], step: int) -> None:
+        """Their pictures."""
+        self.load.expect([self.reward.pictures[batch] for batch in batches], step)
+
+    def close(self) -> None:
+        """Of the loader."""
+        self.load.close()
 
     def __call__(
         self, decoder: Decoder, batch: Batch, part: Batch, *, epoch: int, step: int
