@@ -199,7 +199,7 @@ def test_what_cannot_be_is_said_at_once(tmp_path: Path, records: tuple[Record, .
         load_trained(staged_encoder(), {"x": torch.zeros(1)})
     for record in records:
         record.path.unlink()
-    with pytest.raises(DataError, match="none can be read .*no such file.*--images"):
+    with pytest.raises(DataError, match=r"none can be read .*no such file.*--images"):
         train(tmp_path / "run", records, "encoder.train_from=1")
 
 
