@@ -1,4 +1,4 @@
-"""What each of the processes of a test does; a module of its own, which new processes can import."""
+"""What each process of a test does; a module of its own, which new processes can import."""
 
 from datetime import timedelta
 
