@@ -16,6 +16,7 @@ from showtell.errors import ConfigError
 
 if TYPE_CHECKING:
     from showtell.processes import Processes
+    from showtell.training.loop import TrainingResult
 
 INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 
@@ -84,8 +85,12 @@ def train(
     with ConsoleReporter(quiet=not processes.is_first) as report:
         result = start_training(data, output, report=report, **asked)
     _end(result.stopped, {"run": str(output), **asdict(result)} if as_json else None, processes)
-    if as_json or not processes.is_first:
-        return
+    if processes.is_first and not as_json:
+        _print_best(result, output)
+
+
+def _print_best(result: "TrainingResult", output: Path) -> None:
+    """The best epoch's figures, and what to do with the model."""
     figures = ", ".join(
         f"{name} {result.metrics[name]:.4f}"
         for name in ("BLEU-4", "METEOR", "ROUGE-L", "CIDEr-D")

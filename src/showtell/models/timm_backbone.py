@@ -53,9 +53,10 @@ class TimmBackbone(Backbone):
         from timm.models import group_parameters
 
         try:
-            groups = group_parameters(self.network, self.network.group_matcher(coarse=True))
-        except (AttributeError, NotImplementedError, TypeError):
+            matcher = self.network.group_matcher(coarse=True)
+        except (AttributeError, NotImplementedError, TypeError):  # it has none, or none so coarse
             return {}
+        groups = group_parameters(self.network, matcher)
         classifier = {id(p) for p in _classifier_parameters(self.network)}
         named = dict(self.network.named_parameters())
         kept = [[n for n in names if id(named[n]) not in classifier] for names in groups.values()]
