@@ -120,7 +120,7 @@ def write_webdataset(records: Iterable[Record], file: IO[bytes]) -> None:
                 content = text.encode()
                 member.size = len(content)
                 archive.addfile(member, BytesIO(content))
-        archive.members.clear()
+            archive.members.clear()  # type: ignore[attr-defined]  # else it keeps every header
 
 
 FORMATS: dict[str, Format] = {

@@ -1,8 +1,8 @@
 """Captions in a picture's own metadata, the pixels left byte for byte as they are.
 
 Written are XMP ``dc:description``, IPTC's ``Iptc4xmpCore:AltTextAccessibility`` (IPTC Photo
-Metadata Standard 2021.1), EXIF ``ImageDescription``, and as their author ``photoshop:CaptionWriter``;
-by Exiv2. Knows nothing of where pictures lie.
+Metadata Standard 2021.1), EXIF ``ImageDescription``, and as their author
+``photoshop:CaptionWriter``; by Exiv2. Knows nothing of where pictures lie.
 """
 
 from typing import Any

@@ -81,9 +81,8 @@ class ShardCaptioner:
         with tempfile.TemporaryDirectory() as folder:
             summary = self._caption_into(shard, Path(folder))
             # The results last: where they are, the shard is done.
-            for file in sorted(
-                Path(folder).iterdir(), key=lambda file: "failures" not in file.name
-            ):
+            files = sorted(Path(folder).iterdir(), key=lambda file: "failures" not in file.name)
+            for file in files:
                 remote.put(str(file), f"{self._job.output.rstrip('/')}/{file.name}")
         return summary
 

@@ -11,7 +11,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 from showtell.bulk import remote
 from showtell.data.pictures import is_picture_name
@@ -98,7 +98,7 @@ def _read_jsonl(file: BinaryIO, name: str) -> Iterator[Picture]:
 
 
 def _read_tar(file: BinaryIO, name: str) -> Iterator[Picture]:
-    with tarfile.open(fileobj=file, mode="r|*") as archive:
+    with tarfile.open(fileobj=file, mode="r|*", tarinfo=_Member) as archive:
         for member in archive:
             base = member.name.rpartition("/")[2]
             if member.isdir() or not is_picture_name(base) or base.startswith("."):
@@ -113,6 +113,20 @@ def _read_tar(file: BinaryIO, name: str) -> Iterator[Picture]:
                 assert content is not None
                 yield Picture(where, partial(_same, content.read()))
             archive.members.clear()  # type: ignore[attr-defined]  # else it keeps every header
+        if not isinstance(getattr(archive, "ended_by", None), tarfile.EOFHeaderError):  # type: ignore[attr-defined]
+            yield broken(name, "has no end mark: it may be cut off")
+
+
+class _Member(tarfile.TarInfo):
+    """A header that tells its archive how it ended: ``tarfile`` takes a cut for the end."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:  # the name is the base class's
+        try:
+            return super().fromtarfile(tarfile)
+        except Exception as error:
+            tarfile.ended_by = error  # type: ignore[attr-defined]
+            raise
 
 
 def _read_parquet(file: BinaryIO, name: str) -> Iterator[Picture]:

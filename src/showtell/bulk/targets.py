@@ -31,7 +31,7 @@ class Target(ABC):
     failures: Path
     journal: Path
 
-    def begin(self, journal: Journal, model: str) -> None:
+    def begin(self, journal: Journal, model: str) -> None:  # noqa: B027 - most have nothing
         """Take up what an earlier run finished."""
 
     @abstractmethod
@@ -46,7 +46,7 @@ class Target(ABC):
             ImageError, OSError: it has none.
         """
 
-    def finish(self, journal: Journal) -> None:
+    def finish(self, journal: Journal) -> None:  # noqa: B027 - likewise
         """All is done."""
 
 

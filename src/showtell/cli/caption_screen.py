@@ -11,7 +11,7 @@ from typing import IO
 import typer
 
 from showtell.bulk.formats import COLUMNS, text_lines
-from showtell.bulk.records import record_of, to_line
+from showtell.bulk.records import Record, record_of, to_line
 from showtell.data.reading import printable
 from showtell.files import atomic_write
 from showtell.streaming import PictureResult
@@ -37,7 +37,8 @@ def write_results(
 
 
 def _write_json(results: Iterable[PictureResult], file: IO[str]) -> set[str]:
-    captions, failures = [], []
+    captions: list[Record] = []
+    failures: list[Record] = []
     for result in results:
         (failures if result.caption is None else captions).append(record_of(result))
     value = {"captions": captions, "failures": failures}
