@@ -5,6 +5,7 @@ A file that is read back is gone on with: what it has by the same model is kept.
 
 import csv
 import json
+import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -110,11 +111,12 @@ def read_parquet(path: Path) -> Iterator[Record]:
 def write_webdataset(records: Iterable[Record], file: IO[bytes]) -> None:
     """A tar archive: ``KEY.txt`` has the caption and ``KEY.json`` the record, a picture each.
 
-    KEY is the picture's path without its suffix, so the archive joins the pictures' own by key.
+    KEY is the picture's path (in an archive: its name there) without the suffix, as WebDataset has
+    it, so that this archive and the pictures' own join by key.
     """
     with tarfile.open(fileobj=file, mode="w") as archive:
         for record in records:
-            key = record["path"].rpartition(".")[0].lstrip("/") or record["path"]
+            key = _within(record["path"]).rpartition(".")[0].lstrip("/") or record["path"]
             for suffix, text in (("txt", record["caption"]), ("json", to_line(record))):
                 member = tarfile.TarInfo(f"{key}.{suffix}")
                 content = text.encode()
@@ -146,6 +148,12 @@ def kept_records(path: Path, kind: str, model: str) -> Iterator[Record]:
                 yield record
     except (ValueError, KeyError, TypeError, OSError, csv.Error):
         return
+
+
+def _within(path: str) -> str:
+    """The name in the archive, where the path is of one."""
+    match = re.search(r"\.(tar|tar\.\w+|tgz)/(.+)", path)
+    return match[2] if match else path
 
 
 class _Encoder:

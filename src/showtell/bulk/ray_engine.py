@@ -6,6 +6,7 @@ its journal where the results lie on a shared disk. Knows nothing of formats or 
 """
 
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from showtell.bulk import remote
-from showtell.bulk.inputs import find_inputs
+from showtell.bulk.inputs import Inputs, find_inputs
 from showtell.bulk.run import Summary, caption_all
 from showtell.bulk.shard_plan import SUFFIXES, Shard, kept_plan, make_plan
 from showtell.bulk.targets import OneFile
@@ -96,7 +97,7 @@ class ShardCaptioner:
         )
         return caption_all(
             self._captioner,
-            find_inputs(shard.names),
+            Inputs(shard.names, shard.names, frozenset(), None),
             target,
             decoding=self._decoding,
             report=SilentReporter(),
@@ -161,11 +162,13 @@ def _connect(address: str | None, workers: int | None) -> Any:
         import ray.data
     except ModuleNotFoundError:
         raise MissingExtraError("ray", "--engine ray") from None
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address is None:
-            ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
+            ray.init(num_cpus=workers, include_dashboard=False, **quiet)
         else:
-            ray.init(address=address, log_to_driver=False)
+            ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
         text = " ".join(str(error).split())
         raise ConfigError(f"--address {address}: {text}") from None
@@ -184,7 +187,7 @@ def _results(ray: Any, left: list[Shard], job: Job, workers: int | None) -> Iter
         ShardCaptioner,
         fn_constructor_kwargs={"job": replace(job, threads=cpus)},
         batch_size=1,
-        concurrency=actors,
+        compute=ray.data.ActorPoolStrategy(size=actors),
         num_cpus=cpus,
         num_gpus=1 if num_gpus else 0,
     )

@@ -41,7 +41,7 @@ def make_plan(inputs: Inputs) -> Iterator[Shard]:
     for path in inputs.paths:
         if shards.is_shard(path):
             stem = path.rstrip("/").rpartition("/")[2].partition(".")[0]
-            yield Shard(f"{number:06d}-{stem}", (path,))
+            yield Shard(f"{number:06d}-{stem}", (_absolute(path),))
             number += 1
             continue
         for picture in Inputs((path,), (path,), frozenset()):

@@ -26,6 +26,8 @@ def caption_on_ray(
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     from showtell.bulk.ray_engine import Job, caption_shards
 
+    if os.path.exists(loading["model"]):  # actors have working folders of their own
+        loading = loading | {"model": os.path.abspath(loading["model"])}
     job = Job(loading, decoding, str(output), kind, dedupe, overwrite)
     with ConsoleReporter() as report:
         return caption_shards(pictures, job, address=address, workers=workers, report=report)
