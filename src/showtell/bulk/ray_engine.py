@@ -163,7 +163,7 @@ def _connect(address: str | None, workers: int | None) -> Any:
     except ModuleNotFoundError:
         raise MissingExtraError("ray", "--engine ray") from None
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address is None:
             ray.init(num_cpus=workers, include_dashboard=False, **quiet)
