@@ -40,6 +40,7 @@ class Transformer(Decoder):
         feature_dropout: on regions as the encoder gives them.
         word_dropout: share of input words replaced by ``<unk>`` in training.
         concepts: words of the encoder's classifier that are looked at beside the regions.
+        pooled_size: D, width of the pooled features that the classifier reads; default: D'.
         blind: share of pictures whose regions are hidden in training, so that the concepts are
             learnt as well.
     """
@@ -63,6 +64,7 @@ class Transformer(Decoder):
         word_dropout: float = 0.0,
         concepts: int = 0,
         blind: float = 0.0,
+        pooled_size: int | None = None,
     ) -> None:
         super().__init__()
         shape = (hidden_size, num_heads, feedforward_size, dropout)
@@ -79,7 +81,9 @@ class Transformer(Decoder):
         self.concepts: ConceptReader | None = None
         if concepts:
             self.concepts = ConceptReader(
-                num_classes=NUM_CLASSES, feature_size=feature_size, num_words=concepts
+                num_classes=NUM_CLASSES,
+                feature_size=pooled_size or feature_size,
+                num_words=concepts,
             )
             self.concept_embedding = nn.Linear(hidden_size, hidden_size)
             self.concept_score = nn.Linear(1, hidden_size)
