@@ -28,6 +28,7 @@ from showtell.features.images import open_image
 from showtell.models.base import Decoder, Features
 from showtell.models.encoders import Encoder, build_encoder
 from showtell.models.trained_encoder import load_trained
+from showtell.pretrained import DEFAULT
 from showtell.runtime import Runtime, choose_runtime
 from showtell.text.vocabulary import Vocabulary
 
@@ -80,16 +81,17 @@ class Captioner:
     @classmethod
     def load(
         cls,
-        model: str | Path,
+        model: str | Path = DEFAULT,
         *,
         ensemble: Sequence[str | Path] = (),
         device: str = "auto",
         precision: str = "auto",
     ) -> Self:
-        """Load a checkpoint folder, or the best checkpoint of a run's folder.
+        """Load a model: by default the one that comes with showtell.
 
         Args:
-            model: gives the settings, too.
+            model: a checkpoint folder, a run's folder (its best checkpoint is taken), or a name
+                that ``showtell models`` lists; it gives the settings, too.
             ensemble: further models, whose probabilities are averaged with the first's.
 
         Raises:

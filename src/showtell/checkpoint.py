@@ -24,6 +24,7 @@ from showtell.errors import CheckpointError, ShowtellError
 from showtell.files import write_json, write_text
 from showtell.models.base import Decoder
 from showtell.models.decoders import build_decoder
+from showtell.pretrained import known_names, shipped_folder
 from showtell.text.vocabulary import Vocabulary
 from showtell.text.vocabulary_file import load_vocabulary
 
@@ -93,13 +94,13 @@ def save_checkpoint(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def load_checkpoint(folder: str | Path) -> Checkpoint:
-    """Read a checkpoint folder, or the best checkpoint of a run's folder.
+def load_checkpoint(model: str | Path) -> Checkpoint:
+    """Read a checkpoint folder, the best checkpoint of a run's folder, or a model by its name.
 
     Raises:
         CheckpointError: not there, incomplete, damaged, or of another make.
     """
-    folder = find_checkpoint(Path(folder))
+    folder = find_checkpoint(model)
     try:
         config = Config.load(folder / CONFIG)
         vocabulary = load_vocabulary(folder / VOCABULARY)
@@ -138,14 +139,25 @@ def load_resume_state(folder: Path) -> ResumeState:
         raise CheckpointError(f"{folder} holds no state to resume from: {error}") from None
 
 
-def find_checkpoint(folder: Path) -> Path:
-    """The folder that holds the weights: ``folder`` itself, or a run's ``best`` or ``last``."""
+def find_checkpoint(model: str | Path) -> Path:
+    """The folder that holds the weights: ``model`` itself, or a run's ``best`` or ``last``.
+
+    A string that names a model that comes with showtell is that model.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    folder = shipped_folder(model) or Path(model)
     for candidate in (folder, folder / "best", folder / "last"):
         whole = recover_folder(candidate)
         if (whole / MODEL).is_file():
             return whole
     if not folder.exists():
-        raise CheckpointError(f"no model {str(folder)!r}: give the folder that `train -o` made")
+        names = ", ".join(known_names())
+        raise CheckpointError(
+            f"no model {str(model)!r}: give the folder that `train -o` made, or one of the names "
+            f"{names}"
+        )
     raise CheckpointError(f"{folder} holds no checkpoint (no {MODEL} in it, nor in best/ or last/)")
 
 

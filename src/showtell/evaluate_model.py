@@ -17,6 +17,7 @@ from showtell.evaluation import evaluate_captioner
 from showtell.feature_cache import features_for
 from showtell.files import write_json
 from showtell.metrics import Scores, meteor
+from showtell.pretrained import shipped_folder
 from showtell.progress import Reporter
 
 
@@ -134,4 +135,6 @@ def _records(
 
 def _default_path(model: str, data: str, split: str) -> Path:
     name = re.sub(r"[^\w.-]+", "-", Path(data).stem or data)
+    if shipped_folder(model):  # which is not for writing into
+        return Path("evaluation") / f"{model}-{name}-{split}.json"
     return Path(model) / "evaluation" / f"{name}-{split}.json"

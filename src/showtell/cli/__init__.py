@@ -16,6 +16,7 @@ from showtell.cli.data import features
 from showtell.cli.demo import demo
 from showtell.cli.errors import exit_code_for
 from showtell.cli.evaluate import evaluate, score
+from showtell.cli.models import models
 from showtell.cli.report import report
 from showtell.cli.train import train
 
@@ -47,7 +48,7 @@ def _main(
 
 app.command()(demo)
 app.add_typer(data_app, name="data")
-for command in (features, train, average, report, evaluate, score, caption):
+for command in (features, train, average, report, evaluate, score, caption, models):
     app.command()(command)
 
 

@@ -14,6 +14,7 @@ import typer
 from showtell.cli import options
 from showtell.cli.decoding import Decoding, with_decoding
 from showtell.errors import ConfigError
+from showtell.pretrained import DEFAULT
 
 if TYPE_CHECKING:
     from showtell.captioner import PictureResult
@@ -32,7 +33,7 @@ def caption(
     pictures: Annotated[
         list[str], typer.Argument(metavar="PICTURE...", help="Files, folders or globs.")
     ],
-    model: options.Model,
+    model: options.Model = DEFAULT,
     format: Annotated[CaptionFormat, typer.Option("--format", help="How to write them.")] = (
         CaptionFormat.text
     ),
