@@ -18,6 +18,7 @@ COMMANDS = (
     ("train",),
     ("report",),
     ("average",),
+    ("pack",),
     ("evaluate",),
     ("score",),
     ("caption",),

@@ -10,6 +10,7 @@ trained (``encoder.safetensors``): its name is in the configuration and its fing
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from showtell.config import Config
 from showtell.errors import CheckpointError, ShowtellError
 from showtell.files import write_json, write_text
 from showtell.models.base import Decoder
+from showtell.models.compact import Storage, pack_weights, unpack_weights
 from showtell.models.decoders import build_decoder
 from showtell.pretrained import known_names, shipped_folder
 from showtell.text.vocabulary import Vocabulary
@@ -67,9 +69,17 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    folder: Path, checkpoint: Checkpoint, *, resume: ResumeState | None = None
+    folder: Path,
+    checkpoint: Checkpoint,
+    *,
+    resume: ResumeState | None = None,
+    storage: Storage = "fp32",
 ) -> None:
     """Write a checkpoint folder; one that is there already is replaced in the end.
+
+    Args:
+        resume: what training needs to go on.
+        storage: how matrices are stored; they are read as fp32 in any case.
 
     Raises:
         OSError: the disk is full or not writable; what was there is untouched.
@@ -78,11 +88,9 @@ def save_checkpoint(
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
-        weights = {k: v.detach().contiguous() for k, v in checkpoint.decoder.state_dict().items()}
-        _save_tensors(temporary / MODEL, weights)
+        _save_tensors(temporary / MODEL, _packed(checkpoint.decoder.state_dict(), storage))
         if checkpoint.encoder is not None:
-            changed = {k: v.detach().contiguous() for k, v in checkpoint.encoder.items()}
-            _save_tensors(temporary / ENCODER, changed)
+            _save_tensors(temporary / ENCODER, _packed(checkpoint.encoder, storage))
         write_text(temporary / CONFIG, checkpoint.config.to_toml())
         checkpoint.vocabulary.save(temporary / VOCABULARY)
         write_json(temporary / METRICS, checkpoint.metrics)
@@ -107,9 +115,9 @@ def load_checkpoint(model: str | Path) -> Checkpoint:
         metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
         feature_size = int(metrics["feature_size"])
         region_size = int(metrics.get("region_size", feature_size))
-        weights = load_file(folder / MODEL)
+        weights = unpack_weights(load_file(folder / MODEL))
         is_trained = "base_encoder_fingerprint" in metrics
-        encoder = load_file(folder / ENCODER) if is_trained else None
+        encoder = unpack_weights(load_file(folder / ENCODER)) if is_trained else None
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, ShowtellError) as error:
         raise CheckpointError(f"the checkpoint {folder} cannot be read: {error}") from None
     decoder = build_decoder(
@@ -165,6 +173,11 @@ def recover_folder(folder: Path) -> Path:
     """Where ``folder``'s content is: a stop between two renames leaves it under the old name."""
     old = folder.with_name(folder.name + OLD_SUFFIX)
     return old if old.is_dir() and not folder.exists() else folder
+
+
+def _packed(weights: Mapping[str, Tensor], storage: Storage) -> dict[str, Tensor]:
+    own = {name: weight.detach().contiguous() for name, weight in weights.items()}
+    return pack_weights(own, storage)
 
 
 def _save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:

@@ -17,6 +17,7 @@ from showtell.cli.demo import demo
 from showtell.cli.errors import exit_code_for
 from showtell.cli.evaluate import evaluate, score
 from showtell.cli.models import models
+from showtell.cli.pack import pack
 from showtell.cli.report import report
 from showtell.cli.train import train
 
@@ -48,7 +49,7 @@ def _main(
 
 app.command()(demo)
 app.add_typer(data_app, name="data")
-for command in (features, train, average, report, evaluate, score, caption, models):
+for command in (features, train, average, pack, report, evaluate, score, caption, models):
     app.command()(command)
 
 
