@@ -19,9 +19,12 @@ COMMANDS = (
     ("report",),
     ("average",),
     ("pack",),
+    ("publish",),
     ("evaluate",),
+    ("reliability",),
     ("score",),
     ("caption",),
+    ("sheet",),
     ("models",),
 )
 ROOT = Path(__file__).resolve().parents[1]

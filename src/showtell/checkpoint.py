@@ -97,7 +97,7 @@ def save_checkpoint(
         if resume is not None:
             _save_tensors(temporary / RESUME_TENSORS, resume.tensors)
             write_json(temporary / RESUME_DATA, resume.data)
-        _replace_folder(temporary, folder)
+        replace_folder(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -188,7 +188,7 @@ def _save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
         os.fsync(file.fileno())
 
 
-def _replace_folder(new: Path, folder: Path) -> None:
+def replace_folder(new: Path, folder: Path) -> None:
     """Give ``new`` the name ``folder``; at every moment one whole folder can be found."""
     old = folder.with_name(folder.name + OLD_SUFFIX)
     if folder.exists():

@@ -1,5 +1,6 @@
 """Making a checkpoint fit to be handed on: small, without training state, without paths."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,13 @@ from showtell.models.compact import Storage, pack_weights, unpack_weights
 from showtell.models.encoders import trained_fingerprint
 
 
-def pack_checkpoint(model: str | Path, output: Path, *, storage: Storage = "fp16") -> int:
+def pack_checkpoint(
+    model: str | Path,
+    output: Path,
+    *,
+    storage: Storage = "fp16",
+    decoding: Mapping[str, Any] | None = None,
+) -> int:
     """Write ``model`` into ``output``; the same model gives the same files to the byte.
 
     What training needed is left out: its state, and where its data and its predecessors lay.
@@ -20,6 +27,7 @@ def pack_checkpoint(model: str | Path, output: Path, *, storage: Storage = "fp16
         model: as ``Captioner.load`` takes it.
         output: a new folder, or one that holds a packed checkpoint, which is replaced.
         storage: how the matrices are stored.
+        decoding: changes to what the model does by default.
 
     Returns:
         Bytes of the folder.
@@ -27,8 +35,12 @@ def pack_checkpoint(model: str | Path, output: Path, *, storage: Storage = "fp16
     Raises:
         CheckpointError: ``model`` cannot be read, needs a file that is not in it, or ``output`` is
             something else.
+        ConfigError: ``decoding`` is wrong.
     """
-    _check_output(output, find_checkpoint(model))
+    source = find_checkpoint(model)
+    if output.exists() and output.resolve() == source.resolve():
+        raise CheckpointError(f"{output} is the model itself: give another -o")
+    check_output(output)
     checkpoint = load_checkpoint(model)
     if weights := checkpoint.config.encoder.weights:
         raise CheckpointError(
@@ -41,7 +53,8 @@ def pack_checkpoint(model: str | Path, output: Path, *, storage: Storage = "fp16
         read_again = unpack_weights(pack_weights(checkpoint.encoder, storage))
         base = metrics["base_encoder_fingerprint"]
         metrics["encoder_fingerprint"] = trained_fingerprint(base, read_again)
-    packed = replace(checkpoint, config=_portable(checkpoint.config), metrics=metrics)
+    config = _portable(checkpoint.config, decoding or {})
+    packed = replace(checkpoint, config=config, metrics=metrics)
     try:
         save_checkpoint(output, packed, storage=storage)
     except OSError as error:
@@ -49,9 +62,8 @@ def pack_checkpoint(model: str | Path, output: Path, *, storage: Storage = "fp16
     return sum(path.stat().st_size for path in output.iterdir() if path.is_file())
 
 
-def _check_output(output: Path, source: Path) -> None:
-    if output.exists() and output.resolve() == source.resolve():
-        raise CheckpointError(f"{output} is the model itself: give another -o")
+def check_output(output: Path) -> None:
+    """Raise CheckpointError where ``output`` is there and is no packed model."""
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
     try:
@@ -74,9 +86,9 @@ def _without_places(metrics: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _portable(config: Config) -> Config:
+def _portable(config: Config, decoding: Mapping[str, Any]) -> Config:
     """The same settings with names in place of paths; captioning reads none of these."""
-    values = config.model_dump()
+    values = config.model_dump() | {"decoding": config.decoding.with_changes(decoding).model_dump()}
     for section, setting in (("training", "init_from"), ("data", "vocab_file"), ("decoder", "lm")):
         if values[section].get(setting) is not None:
             values[section][setting] = Path(values[section][setting]).name

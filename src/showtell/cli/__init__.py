@@ -18,7 +18,10 @@ from showtell.cli.errors import exit_code_for
 from showtell.cli.evaluate import evaluate, score
 from showtell.cli.models import models
 from showtell.cli.pack import pack
+from showtell.cli.publish import publish
+from showtell.cli.reliability import reliability
 from showtell.cli.report import report
+from showtell.cli.sheet import sheet
 from showtell.cli.train import train
 
 app = typer.Typer(
@@ -49,7 +52,9 @@ def _main(
 
 app.command()(demo)
 app.add_typer(data_app, name="data")
-for command in (features, train, average, pack, report, evaluate, score, caption, models):
+for command in (features, train, average, pack, publish, report):
+    app.command()(command)
+for command in (evaluate, reliability, score, caption, sheet, models):
     app.command()(command)
 
 

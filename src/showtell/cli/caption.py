@@ -53,8 +53,10 @@ def caption(
     With --num-captions, text has a line for each caption, the best first, and JSON has
     `alternatives`. JSON has the words with their log-probabilities, and that of the end. With
     --attention it has a row of weights for each word and for the end, over a grid of so many rows
-    and columns, row by row from the top left. A picture that cannot be read is named on standard
-    error and the others are still captioned; the exit code is then 1.
+    and columns, row by row from the top left. With --min-confidence a caption that is less sure is
+    empty; JSON has it as `withheld`, and beside text standard error names its picture. A picture
+    that cannot be read is named on standard error and the others are still captioned; the exit
+    code is then 1.
     """
     from showtell.captioner import Captioner
     from showtell.data.paths import expand_pictures
@@ -90,6 +92,8 @@ def _said(caption: "Caption") -> dict[str, Any]:
         "words": list(caption.words),
         "log_probs": [round(log_prob, 4) for log_prob in caption.log_probs],
     }
+    if caption.withheld is not None:
+        record["withheld"] = caption.withheld
     if caption.attention is not None:
         side = math.isqrt(len(caption.attention[0]))  # every encoder's grid is a square
         weights = [[round(weight, 5) for weight in row] for row in caption.attention]
@@ -121,6 +125,9 @@ def _write_lines(
             file.write(json.dumps(_record(result), ensure_ascii=False) + "\n")
         else:
             for caption in (result.caption, *result.caption.alternatives):
+                if caption.withheld is not None:
+                    sure = f"confidence {caption.confidence:.2f}"
+                    typer.echo(f"withheld: {result.path}: {sure}", err=True)
                 file.write(f"{caption.text}\n" if alone else f"{result.path}: {caption.text}\n")
     return num_failed
 
