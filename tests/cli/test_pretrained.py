@@ -79,6 +79,48 @@ def test_caption_without_a_model(shipped: Path, photo: Path, showtell: Shell) ->
     assert re.fullmatch(rf"error: no model 'flickr8k'.*default, {NAME}\n", lost.stderr)
 
 
+def test_a_caption_that_is_not_sure_is_withheld(
+    shipped: Path, photo: Path, showtell: Shell
+) -> None:
+    said = showtell("caption", photo).stdout.strip()
+    withheld = showtell("caption", photo, "--min-confidence", "1")
+    assert (withheld.returncode, withheld.stdout) == (0, "\n")
+    assert re.fullmatch(rf"withheld: {photo}: confidence 0\.\d\d\n", withheld.stderr)
+    record = json.loads(showtell("caption", photo, "--min-confidence", "1", "--json").stdout)
+    assert (record["captions"][0]["caption"], record["captions"][0]["withheld"]) == ("", said)
+    assert "withheld" not in showtell("caption", photo, "--json").stdout
+
+
+def test_a_sheet_of_pictures(shipped: Path, photo: Path, showtell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(photo.read_bytes()[:200])
+    for name in ("sheet.jpg", "sheet.png"):
+        done = showtell("sheet", photo, tmp_path / "broken.jpg", "-o", tmp_path / name)
+        assert done.returncode == 1
+        assert "broken.jpg" in done.stderr
+        with Image.open(tmp_path / name) as sheet:
+            assert sheet.format == {"jpg": "JPEG", "png": "PNG"}[name[-3:]]
+
+
+def test_reliability_calibrates_a_model_but_not_the_shipped_one(
+    shipped: Path, showtell: Shell, tmp_path: Path
+) -> None:
+    refused = showtell("reliability", "default", "scenes:40", "--calibrate")
+    assert refused.returncode == 1
+    assert "comes with showtell and is not changed" in refused.stderr
+    assert showtell("pack", "default", "-o", tmp_path / "own").returncode == 0
+    figure = tmp_path / "out.png"
+    done = showtell(
+        *("reliability", tmp_path / "own", "scenes:40", "--acceptable", "0", "--json"),
+        *("--figure", figure),
+    )
+    assert done.returncode == 0, done.stderr
+    now = json.loads(done.stdout)["now"]
+    assert (now["num_captions"], now["acceptable"]) == (10, 1.0)
+    assert sum(part["num"] for part in now["bins"]) == 10
+    with Image.open(figure) as drawn:
+        assert drawn.format == "PNG"
+
+
 def test_the_list(shipped: Path, showtell: Shell) -> None:
     table = showtell("models").stdout
     assert re.search(rf"^{NAME} +default +0\.650 +0\.250 +0\.\d +lite0 +flickr8k$", table, re.M)

@@ -1,4 +1,4 @@
-"""A recipe by the command line: the whole way, from pictures to a model with a card, on a set that takes seconds."""
+"""A recipe by the command line: from pictures to a model with a card, on a set of some dozens."""
 
 import json
 import re
