@@ -43,6 +43,11 @@ class Caption:
         """Log-probability of the whole caption in nats."""
         return sum(self.log_probs) if self.log_probs else -math.inf
 
+    @property
+    def mean_log_prob(self) -> float:
+        """The same for each of its words and the end."""
+        return self.log_prob / max(len(self.log_probs), 1)
+
 
 def captions_of(
     found: Hypotheses,
@@ -62,8 +67,7 @@ def captions_of(
         if not caption.log_probs:
             return caption
         if calibration is not None:
-            mean = caption.log_prob / len(caption.log_probs)
-            caption = replace(caption, confidence=calibration(mean))
+            caption = replace(caption, confidence=calibration(caption.mean_log_prob))
         if caption.confidence < min_confidence:
             caption = replace(caption, text="", withheld=caption.text)
         return caption

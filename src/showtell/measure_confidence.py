@@ -63,7 +63,7 @@ def measure_confidence(
     now = measure_reliability(sure, ciders, threshold=threshold)
     if not fit:
         return MeasuredConfidence(now)
-    means = [caption.log_prob / len(caption.log_probs) for caption in said.values()]
+    means = [caption.mean_log_prob for caption in said.values()]
     fitted = fit_calibration(means, ciders, threshold=threshold, data=data)
     crossed = cross_calibrated(means, ciders, threshold=threshold)
     return MeasuredConfidence(

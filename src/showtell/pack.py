@@ -11,6 +11,14 @@ from showtell.errors import CheckpointError
 from showtell.models.compact import Storage, pack_weights, unpack_weights
 from showtell.models.encoders import trained_fingerprint
 
+# Settings that name files; what a packed model does follows from none of them.
+PLACES = (
+    ("training", "init_from"),
+    ("data", "vocab_file"),
+    ("data", "text"),
+    ("decoder", "lm"),
+)
+
 
 def pack_checkpoint(
     model: str | Path,
@@ -89,7 +97,7 @@ def _without_places(metrics: dict[str, Any]) -> dict[str, Any]:
 def _portable(config: Config, decoding: Mapping[str, Any]) -> Config:
     """The same settings with names in place of paths; captioning reads none of these."""
     values = config.model_dump() | {"decoding": config.decoding.with_changes(decoding).model_dump()}
-    for section, setting in (("training", "init_from"), ("data", "vocab_file"), ("decoder", "lm")):
+    for section, setting in PLACES:
         if values[section].get(setting) is not None:
             values[section][setting] = Path(values[section][setting]).name
     return Config.of(values)

@@ -50,7 +50,7 @@ def test_unknown_words_are_those_that_two_people_say() -> None:
         record("2", "a pizza", "one pizza", "cheese"),
         record("3", "a dog", "a dog", "dog"),
     ]
-    known = words_of([record("t", "A dog on a table .", "one with a plate")])
+    known = words_of(["A dog on a table .", "one with a plate"])
     found = unknown_words(pictures, known)
     assert found.words == (("pizza", 2),)
     assert (found.num_pictures, found.num_affected) == (3, 2)

@@ -4,6 +4,7 @@ Nothing here imports torch before a command runs, so that ``--help`` answers at 
 """
 
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -52,9 +53,11 @@ def _main(
 
 app.command()(demo)
 app.add_typer(data_app, name="data")
-for command in (features, train, average, pack, publish, report):
-    app.command()(command)
-for command in (evaluate, reliability, score, caption, sheet, models):
+COMMANDS: tuple[Callable[..., None], ...] = (
+    *(features, train, average, pack, publish, report),
+    *(evaluate, reliability, score, caption, sheet, models),
+)
+for command in COMMANDS:
     app.command()(command)
 
 

@@ -50,7 +50,7 @@ def _uncompiled() -> Callable[[BatchNorm, Tensor, Sum], Tensor]:
 
     Made when it is first needed, as it brings torch's compiler, whose import takes seconds.
     """
-    return torch.compiler.disable(_of_all_parts)  # type: ignore[no-any-return]
+    return torch.compiler.disable(_of_all_parts)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _of_all_parts(norm: BatchNorm, rows: Tensor, sum_: Sum) -> Tensor:

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,9 @@ from showtell.publish.recipe import Recipe, TrainStage
 from showtell.publish.speed import measure_speed
 from showtell.publish.stages import NOTES, Places, make_stages
 from showtell.publish.words import unknown_words, words_of
+from showtell.reliability import Reliability
 from showtell.report.reliability import reliability_figure
+from showtell.training.text_captions import read_captions
 
 EXAMPLES, RELIABILITY = "examples.jpg", "reliability.png"
 PACKED = "packed"  # no stage can have this name: it begins where they end
@@ -77,13 +79,14 @@ def publish(recipe_file: Path, places: Places, output: Path, report: Reporter) -
     found = _measure(recipe, captioner, places, report)
     scores = {title: split.evaluation.scores for title, split in found.items()}
     confidence = _calibrate(folder, found, report)
+    elsewhere = _confidence_elsewhere(found, confidence)
     _note_scores(folder, scores)
     sections = {
         "name": recipe.name,
         "figures": card.figures_section(scores),
         "people": card.people_section(_people(found)),
         "unknown-words": card.words_section(_unknown(recipe, places, found)),
-        "reliability": card.reliability_section(confidence),
+        "reliability": card.reliability_section(confidence, elsewhere),
         "stages": _stages_section(recipe, places),
     }
     (folder / RELIABILITY).write_bytes(reliability_figure(confidence.then or confidence.now).light)
@@ -130,6 +133,22 @@ def _calibrate(
     return measured
 
 
+def _confidence_elsewhere(
+    found: Mapping[str, CaptionedSplit], measured: MeasuredConfidence
+) -> dict[str, Reliability]:
+    """The same confidence on the other measurements, by their titles."""
+    others = {}
+    for title, split in list(found.items())[1:]:
+        captions, scores = split.evaluation.captions, split.evaluation.scores
+        if measured.fitted is not None:
+            captions = {
+                name: replace(caption, confidence=measured.fitted(caption.mean_log_prob))
+                for name, caption in captions.items()
+            }
+        others[title] = measure_confidence(captions, scores).now
+    return others
+
+
 def _note_scores(folder: Path, scores: Mapping[str, Scores]) -> None:
     """The first are the model's own figures; the others stand beside them."""
     (title, own), *others = scores.items()
@@ -151,8 +170,12 @@ def _people(found: Mapping[str, CaptionedSplit]) -> Any:
 def _unknown(recipe: Recipe, places: Places, found: Mapping[str, CaptionedSplit]) -> Any:
     """Of the last measurement, which is of what training was furthest from."""
     known: set[str] = set()
-    for name in {stage.data for stage in recipe.stages if isinstance(stage, TrainStage)}:
-        known |= words_of(load_dataset(places.data_of(name)).split("train"))
+    stages = [stage for stage in recipe.stages if isinstance(stage, TrainStage)]
+    for name in {stage.data for stage in stages}:
+        records = load_dataset(places.data_of(name)).split("train")
+        known |= words_of(caption for record in records for caption in record.captions)
+    for name in {stage.text for stage in stages if stage.text}:
+        known |= words_of(read_captions(Path(places.data_of(name))))
     return unknown_words(list(found.values())[-1].records, known)
 
 

@@ -100,8 +100,10 @@ def words_section(unknown: UnknownWords) -> str:
     )
 
 
-def reliability_section(measured: MeasuredConfidence) -> str:
-    """The bins of confidence, before and after calibration."""
+def reliability_section(
+    measured: MeasuredConfidence, elsewhere: Mapping[str, Reliability] | None = None
+) -> str:
+    """The bins of confidence, before and after calibration; and what it is worth ``elsewhere``."""
     after = measured.then or measured.now
     rows = [
         [
@@ -119,6 +121,13 @@ def reliability_section(measured: MeasuredConfidence) -> str:
             f" Without calibration, by the geometric mean of the words' probabilities, the "
             f"calibration error is {measured.now.error:.3f}. Each caption's figure here is by a "
             "calibration that was fitted without it."
+        )
+    for title, other in (elsewhere or {}).items():
+        said = sum(part.num * part.confidence for part in other.bins) / other.num_captions
+        text += (
+            f"\n\nOn {title} the mean confidence is {said:.2f}, and {other.acceptable:.0%} of "
+            f"{other.num_captions} captions are acceptable; rank correlation "
+            f"{other.rank_correlation:.2f}."
         )
     return text
 

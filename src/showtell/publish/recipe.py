@@ -31,6 +31,9 @@ class TrainStage(Section):
     data: str | None = Field(
         None, description="a name given by --data NAME=PATH; default: the recipe's DATA"
     )
+    text: str | None = Field(
+        None, description="a name given by --data NAME=PATH, whose path becomes data.text"
+    )
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -125,13 +128,17 @@ class Recipe(Section):
             raise ConfigError(describe(error, path)) from None
         for stage in recipe.stages:
             if isinstance(stage, TrainStage):
-                recipe.config_of(stage, Path("."))
+                recipe.config_of(stage)
         if not (recipe.folder / recipe.card).is_file():
             raise ConfigError(f"{path}: no template {recipe.folder / recipe.card}")
         return recipe
 
-    def config_of(self, stage: TrainStage, work: Path) -> Config:
-        """The settings of a stage whose predecessors lie in ``work``.
+    def config_of(self, stage: TrainStage, work: Path = Path(), text: str | None = None) -> Config:
+        """The settings of a stage.
+
+        Args:
+            work: where its predecessors lie.
+            text: path of its captions without pictures; default: the name that the recipe gives.
 
         Raises:
             ConfigError: some are wrong.
@@ -139,6 +146,8 @@ class Recipe(Section):
         settings = list(stage.settings)
         if stage.init_from:
             settings.append(f"training.init_from={work / stage.init_from}")
+        if stage.text:
+            settings.append(f"data.text={text or stage.text}")
         try:
             return Config.load(stage.config and self.folder / stage.config, settings)
         except ConfigError as error:
@@ -152,5 +161,6 @@ class Recipe(Section):
     @property
     def data_names(self) -> set[str]:
         """What ``--data NAME=PATH`` has to give."""
-        named = [s.data for s in self.stages if isinstance(s, TrainStage)]
+        trained = [stage for stage in self.stages if isinstance(stage, TrainStage)]
+        named = [name for stage in trained for name in (stage.data, stage.text)]
         return {name for name in [*named, *(m.data for m in self.measure)] if name}

@@ -86,7 +86,8 @@ def make_stages(recipe: Recipe, places: Places, report: Reporter) -> bool:
 def _train(recipe: Recipe, stage: TrainStage, places: Places, report: Reporter) -> bool:
     """Start a run or go on with it; whether it came to its end."""
     folder = places.work / stage.name
-    config = recipe.config_of(stage, places.work)
+    text = places.data_of(stage.text) if stage.text else None
+    config = recipe.config_of(stage, places.work, text)
     started = (folder / CONFIG).is_file()
     if started and Config.load(folder / CONFIG) != config:
         raise CheckpointError(
@@ -109,7 +110,7 @@ def _key(
     """A hash of all that a stage follows from: its settings and the keys of its sources."""
     settings: Any = stage.model_dump(mode="json")
     if isinstance(stage, TrainStage):
-        settings = recipe.config_of(stage, Path(".")).model_dump(mode="json")
+        settings = recipe.config_of(stage).model_dump(mode="json")  # with names for paths
         settings["data"]["name"] = stage.data
     before = [notes.get(source.split("/")[0], {}).get("key") for source in stage.sources]
     text = json.dumps([stage.kind, settings, list(stage.sources), before], sort_keys=True)

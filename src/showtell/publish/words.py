@@ -45,7 +45,6 @@ def unknown_words(records: Sequence[Record], known: Iterable[str]) -> UnknownWor
     return UnknownWords(len(records), affected, tuple(ordered))
 
 
-def words_of(records: Iterable[Record]) -> set[str]:
-    """Every word of the captions of ``records``."""
-    captions = [caption for record in records for caption in record.captions]
-    return {word for words in tokenize_all(captions) for word in words}
+def words_of(captions: Iterable[str]) -> set[str]:
+    """Every word of ``captions``."""
+    return {word for words in tokenize_all(list(captions)) for word in words}
