@@ -107,11 +107,14 @@ def _key(
     places: Places,
     notes: Mapping[str, Mapping[str, Any]],
 ) -> str:
-    """A hash of all that a stage follows from: its settings and the keys of its sources."""
-    settings: Any = stage.model_dump(mode="json")
+    """A hash of all that a stage follows from: its settings and the keys of its sources.
+
+    Defaults are left out, so that a setting which a later version adds changes no key.
+    """
+    settings: Any = stage.model_dump(mode="json", exclude_defaults=True)
     if isinstance(stage, TrainStage):
-        settings = recipe.config_of(stage).model_dump(mode="json")  # with names for paths
-        settings["data"]["name"] = stage.data
+        config = recipe.config_of(stage)  # with names for paths
+        settings = [stage.data, config.model_dump(mode="json", exclude_defaults=True)]
     before = [notes.get(source.split("/")[0], {}).get("key") for source in stage.sources]
     text = json.dumps([stage.kind, settings, list(stage.sources), before], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
