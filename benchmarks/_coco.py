@@ -1,0 +1,97 @@
+"""COCO for benchmarks: captions from the scorer's jar, empty picture files, random features.
+
+All lies in showtell's cache folder and is made once.
+"""
+
+import json
+import os
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from showtell.data.records import Dataset, Record
+from showtell.features.store import FeatureStore
+from showtell.features.store_files import POOLED_FILE, StoreSpec
+from showtell.features.store_writer import StoreWriter
+from showtell.files import cache_folder, write_json
+
+VOCAB_SIZE, FEATURE_SIZE = 8857, 1280
+FINGERPRINT = "random-1"
+
+
+def benchmark_folder() -> Path:
+    """Where benchmarks keep what they make."""
+    folder = cache_folder() / "benchmarks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def annotations(split: str = "train2014") -> dict[str, Any]:
+    """COCO's own captions file, parsed, from the jar of SPICE that pycocoevalcap brings."""
+    package = Path(next(iter(find_spec("pycocoevalcap").submodule_search_locations)))
+    with zipfile.ZipFile(package / "spice" / "spice-1.0.jar") as archive:
+        return json.loads(archive.read(f"coco/annotations/captions_{split}.json"))
+
+
+def coco_file(num_pictures: int | None = None) -> Path:
+    """A captions file with (empty) picture files beside it, as COCO's archives unpack.
+
+    Args:
+        num_pictures: the first so many; default: all 82,783.
+    """
+    folder = benchmark_folder() / f"coco-{num_pictures or 'all'}"
+    file = folder / "annotations" / "captions_train2014.json"
+    if not file.exists():
+        value = annotations()
+        value["images"] = value["images"][:num_pictures]
+        kept = {picture["id"] for picture in value["images"]}
+        value["annotations"] = [a for a in value["annotations"] if a["image_id"] in kept]
+        (folder / "train2014").mkdir(parents=True, exist_ok=True)
+        for picture in value["images"]:
+            os.close(os.open(folder / "train2014" / picture["file_name"], os.O_CREAT))
+        file.parent.mkdir(exist_ok=True)
+        write_json(file, value, indent=None)
+    return file
+
+
+def coco_dataset(num_pictures: int | None, num_val: int) -> Dataset:
+    """All of train2014 to train on, and some of it again, under other ids, to validate on."""
+    value = annotations()
+    captions: dict[int, list[str]] = {p["id"]: [] for p in value["images"][:num_pictures]}
+    for entry in value["annotations"]:
+        if entry["image_id"] in captions:
+            captions[entry["image_id"]].append(entry["caption"].strip())
+    train = [Record(str(i), Path(f"{i}.jpg"), tuple(c), "train") for i, c in captions.items()]
+    val = [Record(f"v{r.image_id}", r.path, r.captions, "val") for r in train[:num_val]]
+    return Dataset("coco", "coco", (*train, *val))
+
+
+def random_store(
+    name: str, image_ids: list[str], *, width: int = FEATURE_SIZE, sparse: bool = False
+) -> FeatureStore:
+    """A store of pooled features, one view a picture.
+
+    Args:
+        sparse: a file of zeros that takes no room on the disk, instead of random numbers.
+    """
+    folder = benchmark_folder() / f"{name}-{len(image_ids)}-{width}"
+    if not (folder / "done").exists():
+        rng = np.random.default_rng(0)
+        with StoreWriter(
+            folder, StoreSpec("random", FINGERPRINT, 0, 0, width, None)
+        ) as writer:
+            for start in range(0, len(image_ids), 4096):
+                part = image_ids[start : start + 4096]
+                for image_id in part:
+                    writer.add(image_id, 0, 0, 1)
+                rows = rng.standard_normal((len(part), width), dtype=np.float32)
+                writer.append(rows.clip(0).astype(np.float16), None)
+        if sparse:
+            size = (folder / POOLED_FILE).stat().st_size
+            os.truncate(folder / POOLED_FILE, 0)
+            os.truncate(folder / POOLED_FILE, size)
+        (folder / "done").touch()
+    return FeatureStore.open(folder, fingerprint=FINGERPRINT, views=0, grid=False)
