@@ -80,9 +80,7 @@ def random_store(
     folder = benchmark_folder() / f"{name}-{len(image_ids)}-{width}"
     if not (folder / "done").exists():
         rng = np.random.default_rng(0)
-        with StoreWriter(
-            folder, StoreSpec("random", FINGERPRINT, 0, 0, width, None)
-        ) as writer:
+        with StoreWriter(folder, StoreSpec("random", FINGERPRINT, 0, 0, width, None)) as writer:
             for start in range(0, len(image_ids), 4096):
                 part = image_ids[start : start + 4096]
                 for image_id in part:

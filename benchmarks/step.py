@@ -194,9 +194,7 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
     yield from comparisons(steps, rounds, num_steps, runtime)
 
 
-def comparisons(
-    steps: Steps, rounds: int, num_steps: int, runtime: Runtime
-) -> Iterator[Figure]:
+def comparisons(steps: Steps, rounds: int, num_steps: int, runtime: Runtime) -> Iterator[Figure]:
     """Each of the means, left out: the time of a step without it, as a multiple."""
 
     def ratio(work: Callable[[], None], plain: Callable[[], None]) -> float:

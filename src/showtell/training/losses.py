@@ -93,9 +93,9 @@ def policy_gradient(
 class _SmoothedCrossEntropy(Function):
     """Mean of E_q[-log p] for q = (1 - a) one-hot + a / V, and of -log p, over N tokens.
 
-    Some rows at a time, so that numbers in fp32 stay in the processor's cache and (N, V) of them are
-    never held. The gradient, (p - q) / N, is written down, and at once, over the logits: all that
-    going back has to do is to hand it on.
+    Some rows at a time, so that numbers in fp32 stay in the processor's cache and (N, V) of them
+    are never held. The gradient, (p - q) / N, is written down, and at once, over the logits: all
+    that going back has to do is to hand it on.
     """
 
     @staticmethod
