@@ -4,7 +4,6 @@ All lies in showtell's cache folder and is made once.
 """
 
 import json
-import os
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 
 from showtell.data.records import Dataset, Record
 from showtell.features.store import FeatureStore
-from showtell.features.store_files import POOLED_FILE, StoreSpec
+from showtell.features.store_files import StoreSpec
 from showtell.features.store_writer import StoreWriter
 from showtell.files import cache_folder, write_json
 
@@ -51,10 +50,15 @@ def coco_file(num_pictures: int | None = None) -> Path:
         value["annotations"] = [a for a in value["annotations"] if a["image_id"] in kept]
         (folder / "train2014").mkdir(parents=True, exist_ok=True)
         for picture in value["images"]:
-            os.close(os.open(folder / "train2014" / picture["file_name"], os.O_CREAT))
+            (folder / "train2014" / picture["file_name"]).touch()
         file.parent.mkdir(exist_ok=True)
         write_json(file, value, indent=None)
     return file
+
+
+def annotations_ids(file: Path) -> list[str]:
+    """The ids of a captions file's pictures."""
+    return [str(picture["id"]) for picture in json.loads(file.read_text())["images"]]
 
 
 def coco_dataset(num_pictures: int | None, num_val: int) -> Dataset:
@@ -69,14 +73,8 @@ def coco_dataset(num_pictures: int | None, num_val: int) -> Dataset:
     return Dataset("coco", "coco", (*train, *val))
 
 
-def random_store(
-    name: str, image_ids: list[str], *, width: int = FEATURE_SIZE, sparse: bool = False
-) -> FeatureStore:
-    """A store of pooled features, one view a picture.
-
-    Args:
-        sparse: a file of zeros that takes no room on the disk, instead of random numbers.
-    """
+def random_store(name: str, image_ids: list[str], *, width: int = FEATURE_SIZE) -> FeatureStore:
+    """A store of random pooled features, one view a picture."""
     folder = benchmark_folder() / f"{name}-{len(image_ids)}-{width}"
     if not (folder / "done").exists():
         rng = np.random.default_rng(0)
@@ -87,9 +85,5 @@ def random_store(
                     writer.add(image_id, 0, 0, 1)
                 rows = rng.standard_normal((len(part), width), dtype=np.float32)
                 writer.append(rows.clip(0).astype(np.float16), None)
-        if sparse:
-            size = (folder / POOLED_FILE).stat().st_size
-            os.truncate(folder / POOLED_FILE, 0)
-            os.truncate(folder / POOLED_FILE, size)
         (folder / "done").touch()
     return FeatureStore.open(folder, fingerprint=FINGERPRINT, views=0, grid=False)

@@ -6,8 +6,8 @@
 - ends in ``benchmark(measure, __doc__)``, where ``measure(options)`` yields ``Figure`` objects,
   each with a ratio to a reference that was measured in the same run, or to a limit that is named;
 - by way of ``benchmark`` takes ``--quick`` (sizes so tiny that only the script is tried out),
-  ``--json`` (one object on standard output and nothing else there), ``--device``, ``--threads`` and
-  ``--busy``; it may take further options, all with a default;
+  ``--json`` (one object on standard output and nothing else there), ``--device`` and
+  ``--threads``; it may take further options, all with a default;
 - ends within some minutes, and within some seconds with ``--quick``;
 - yields ``Figure.missing(...)`` where this machine lacks what it needs (a GPU, photos).
 
