@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from showtell.data.records import Dataset, Record
+from showtell.data.records import Record
 from showtell.features.store import FeatureStore
 from showtell.features.store_files import StoreSpec
 from showtell.features.store_writer import StoreWriter
@@ -28,26 +28,32 @@ def benchmark_folder() -> Path:
     return folder
 
 
-def annotations(split: str = "train2014") -> dict[str, Any]:
-    """COCO's own captions file, parsed, from the jar of SPICE that pycocoevalcap brings."""
-    package = Path(next(iter(find_spec("pycocoevalcap").submodule_search_locations)))
-    with zipfile.ZipFile(package / "spice" / "spice-1.0.jar") as archive:
-        return json.loads(archive.read(f"coco/annotations/captions_{split}.json"))
-
-
-def coco_file(num_pictures: int | None = None) -> Path:
-    """A captions file with (empty) picture files beside it, as COCO's archives unpack.
+def annotations(num_pictures: int | None = None) -> dict[str, Any]:
+    """COCO's own captions file of 2014, from the jar of SPICE that pycocoevalcap brings.
 
     Args:
-        num_pictures: the first so many; default: all 82,783.
+        num_pictures: of the first so many; default: of all 82,783.
     """
-    folder = benchmark_folder() / f"coco-{num_pictures or 'all'}"
-    file = folder / "annotations" / "captions_train2014.json"
-    if not file.exists():
-        value = annotations()
+    part = benchmark_folder() / f"captions-{num_pictures}.json"
+    if num_pictures and part.exists():
+        return json.loads(part.read_text())
+    package = Path(next(iter(find_spec("pycocoevalcap").submodule_search_locations)))
+    with zipfile.ZipFile(package / "spice" / "spice-1.0.jar") as archive:
+        value = json.loads(archive.read("coco/annotations/captions_train2014.json"))
+    if num_pictures:
         value["images"] = value["images"][:num_pictures]
         kept = {picture["id"] for picture in value["images"]}
         value["annotations"] = [a for a in value["annotations"] if a["image_id"] in kept]
+        write_json(part, value, indent=None)
+    return value
+
+
+def coco_file(num_pictures: int | None = None) -> Path:
+    """A captions file with (empty) picture files beside it, as COCO's archives unpack."""
+    folder = benchmark_folder() / f"coco-{num_pictures or 'all'}"
+    file = folder / "annotations" / "captions_train2014.json"
+    if not file.exists():
+        value = annotations(num_pictures)
         (folder / "train2014").mkdir(parents=True, exist_ok=True)
         for picture in value["images"]:
             (folder / "train2014" / picture["file_name"]).touch()
@@ -56,21 +62,18 @@ def coco_file(num_pictures: int | None = None) -> Path:
     return file
 
 
-def annotations_ids(file: Path) -> list[str]:
+def ids_of(file: Path) -> list[str]:
     """The ids of a captions file's pictures."""
     return [str(picture["id"]) for picture in json.loads(file.read_text())["images"]]
 
 
-def coco_dataset(num_pictures: int | None, num_val: int) -> Dataset:
-    """All of train2014 to train on, and some of it again, under other ids, to validate on."""
-    value = annotations()
-    captions: dict[int, list[str]] = {p["id"]: [] for p in value["images"][:num_pictures]}
+def coco_records(num_pictures: int | None) -> list[Record]:
+    """The pictures of train2014, which are not there, with their captions."""
+    value = annotations(num_pictures)
+    captions: dict[int, list[str]] = {picture["id"]: [] for picture in value["images"]}
     for entry in value["annotations"]:
-        if entry["image_id"] in captions:
-            captions[entry["image_id"]].append(entry["caption"].strip())
-    train = [Record(str(i), Path(f"{i}.jpg"), tuple(c), "train") for i, c in captions.items()]
-    val = [Record(f"v{r.image_id}", r.path, r.captions, "val") for r in train[:num_val]]
-    return Dataset("coco", "coco", (*train, *val))
+        captions[entry["image_id"]].append(entry["caption"].strip())
+    return [Record(str(i), Path(f"{i}.jpg"), tuple(c), "train") for i, c in captions.items()]
 
 
 def random_store(name: str, image_ids: list[str], *, width: int = FEATURE_SIZE) -> FeatureStore:

@@ -138,10 +138,11 @@ def seconds(work: Callable[[], object], device: str = "cpu") -> float:
 
 def wait_for(device: str) -> None:
     """Until the device has done what it was given."""
-    if device.startswith("cuda"):
+    if device != "cpu":
         import torch
 
-        torch.cuda.synchronize()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
 
 
 def peak_bytes() -> int:

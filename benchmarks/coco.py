@@ -1,9 +1,10 @@
 """An epoch of COCO's 414,113 captions and the start of a run, against 12 minutes, 6 s and 80 s.
 
-The text is COCO's own, from the scorer's jar; the pictures' features are random, in a memory-mapped
-store of 82,783 pictures. ``show_tell`` (embed 256, hidden 512) trains at batch 128 with the steps of
-`showtell train`; a share of the epoch's steps is timed, as it comes, and the epoch's time follows from it.
-Resident memory is the peak of that process after all pages of the store have been read.
+The text is COCO's own, from the scorer's jar; the pictures' features are random, in a
+memory-mapped store of 82,783 pictures. ``show_tell`` (embed 256, hidden 512) trains at batch 128
+with the steps of `showtell train`; a share of the epoch's steps is timed, as they come, and the
+epoch's time follows from it. Resident memory is the peak of that process after all pages of the
+store have been read.
 
 The start is what a run does with captions before its first step: reads the annotations, finds the
 pictures, tokenises, builds the vocabulary, encodes. Cold is without showtell's cache, in a fresh
@@ -49,8 +50,9 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
         epoch["seconds"] / 60 / EPOCH_MINUTES,
         1,
         True,
-        f"{epoch['seconds'] / 60:.1f} minutes, {epoch['captions_per_second']:,.0f} captions/s with "
-        f"{epoch['num_words']:,} words on {epoch['device']}; from {epoch['share']:.0%} of the steps",
+        f"{epoch['seconds'] / 60:.1f} minutes, {epoch['captions_per_second']:,.0f} captions/s, "
+        f"{epoch['num_words']:,} words, on {epoch['device']}; "
+        f"from {epoch['share']:.0%} of the steps",
     )
     yield Figure(
         "COCO, resident memory in training",
@@ -69,7 +71,7 @@ def _num_pictures(options: argparse.Namespace) -> int | None:
 
 def start(options: argparse.Namespace) -> dict[str, Any]:
     """Seconds of a start, with a cache folder that may hold what an earlier one left."""
-    from _coco import annotations_ids, coco_file, random_store
+    from _coco import coco_file, ids_of, random_store
 
     from showtell.config import Config
     from showtell.progress import SilentReporter
@@ -77,7 +79,7 @@ def start(options: argparse.Namespace) -> dict[str, Any]:
     from showtell.training.start import open_data
 
     file = coco_file(_num_pictures(options))
-    store = random_store("coco", annotations_ids(file))
+    store = random_store("coco", ids_of(file))
     os.environ["SHOWTELL_CACHE"] = options.cache
     config = Config.load(None, ("data.vocab_threshold=5",))
     begin = time.perf_counter()
@@ -112,7 +114,7 @@ def notebook(options: argparse.Namespace) -> dict[str, Any]:
 def epoch(options: argparse.Namespace) -> dict[str, Any]:
     """Seconds of an epoch, from a share of its steps, and the memory that it takes."""
     import torch
-    from _coco import annotations_ids, coco_file, random_store
+    from _coco import coco_file, ids_of, random_store
 
     from showtell.config import Config
     from showtell.models.decoders import build_decoder
@@ -129,7 +131,7 @@ def epoch(options: argparse.Namespace) -> dict[str, Any]:
     settings = (f"training.batch_size={BATCH}", "encoder.views=0", "data.vocab_threshold=5")
     config = Config.load(None, settings)
     file = coco_file(_num_pictures(options))
-    store = random_store("coco", annotations_ids(file))
+    store = random_store("coco", ids_of(file))
     data = prepare(
         open_data(str(file), report=SilentReporter()), config.data, store, SilentReporter()
     )

@@ -117,8 +117,8 @@ def extraction_share(options: argparse.Namespace, photos: list[Path], runtime: R
         "the bare encoder's rate on ready tensors",
         median(shares),
         LEAST,
-        detail=f"{median(rates):.0f} views/s from files to store, {median(bares):.0f} images/s bare, "
-        f"batch {batch_size}, {runtime.precision}, {options.views} random views, on "
+        detail=f"{median(rates):.0f} views/s from files to store, {median(bares):.0f} images/s "
+        f"bare, batch {batch_size}, {runtime.precision}, {options.views} random views, on "
         f"{runtime.device}; rounds {', '.join(f'{share:.2f}' for share in shares)}",
     )
 

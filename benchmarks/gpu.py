@@ -1,10 +1,10 @@
 """A GPU against its own limit: training of each decoder and each encoder, as shares of its rate.
 
-The limit is the rate that the GPU reaches in bf16 on a product of two square matrices, measured in the
-same run. A step's work is what torch's counter of operations finds in it (for ``show_tell``, whose
-recurrence that does not see, what ``step.py`` counts), forward and back, without padding. Steps are
-those of `showtell train` on COCO's captions at COCO's vocabulary, in bf16, compiled where that pays;
-regions are 81 of 1,280. Beam search and extraction from files are in ``decoding.py`` and
+The limit is the rate that the GPU reaches in bf16 on a product of two square matrices, measured in
+the same run. A step's work is what torch's counter of operations finds in it (for ``show_tell``,
+whose recurrence that does not see, what ``step.py`` counts), forward and back, without padding. Steps are
+those of `showtell train` on COCO's captions at COCO's vocabulary, in bf16, compiled where that
+pays; regions are 81 of 1,280. Beam search and extraction from files are in ``decoding.py`` and
 ``features.py``, which take ``--device cuda``.
 
     python benchmarks/gpu.py [--decoders show_tell transformer] [--batch-size 256]
@@ -23,6 +23,7 @@ from _harness import Figure, benchmark, seconds
 from step import Steps, step_flops
 from torch.utils.flop_counter import FlopCounterMode
 
+from showtell.errors import ShowtellError
 from showtell.models.base import Features
 from showtell.models.encoders import build_encoder
 from showtell.runtime import Runtime, choose_runtime
@@ -34,7 +35,7 @@ LIMIT = "its rate of square matrix products in bf16"
 
 
 class RandomRegions:
-    """In place of a store with a grid, which at COCO's size is 17 GB: the same numbers each step."""
+    """In place of a store with a grid, 17 GB for COCO: the same numbers each step."""
 
     def __init__(self, runtime: Runtime, size: int) -> None:
         self.grid = torch.randn(
@@ -70,7 +71,7 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
     for name in ENCODERS:
         try:
             yield encoding(name, limit, runtime, options)
-        except ImportError as error:
+        except ShowtellError as error:
             yield Figure.missing(f"{name} on a GPU", LIMIT, str(error))
 
 

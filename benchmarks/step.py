@@ -21,7 +21,7 @@ from statistics import median
 
 import numpy as np
 import torch
-from _coco import FEATURE_SIZE, VOCAB_SIZE, coco_dataset, random_store
+from _coco import FEATURE_SIZE, VOCAB_SIZE, coco_records, random_store
 from _harness import Figure, benchmark, seconds
 from torch import Tensor
 from torch.nn import functional as F
@@ -48,12 +48,12 @@ class Steps:
 
     def __init__(self, runtime: Runtime, num_pictures: int | None, *settings: str) -> None:
         self.config = Config.load(None, ("encoder.views=0", *settings))
-        dataset = coco_dataset(num_pictures, 0)
-        captions = TokenizedCaptions.tokenize(c for r in dataset.records for c in r.captions)
+        records = coco_records(num_pictures)
+        captions = TokenizedCaptions.tokenize(c for r in records for c in r.captions)
         words = sorted(captions.counts().items(), key=lambda item: (-item[1], item[0]))
         vocabulary = WordVocabulary(dict(words[: VOCAB_SIZE - 4]), 1)
-        store = random_store("step", [r.image_id for r in dataset.records])
-        pictures = np.repeat(np.arange(len(store)), [len(r.captions) for r in dataset.records])
+        store = random_store("step", [r.image_id for r in records])
+        pictures = np.repeat(np.arange(len(store)), [len(r.captions) for r in records])
         corpus = Corpus.encode(captions, pictures, vocabulary, 40)
         torch.manual_seed(0)
         decoder = build_decoder(

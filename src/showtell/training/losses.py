@@ -12,7 +12,7 @@ from showtell.models.base import Decoder, Features
 from showtell.text.vocabulary import PAD, START, UNK
 
 # Numbers in fp32 that the loss holds at a time: a processor's cache has room for them.
-CPU_CHUNK, GPU_CHUNK = 2**19, 2**26
+CPU_CHUNK, GPU_CHUNK = 2**20, 2**26
 
 NEVER_SAID = (PAD, START, UNK)  # a caption is drawn from the other words alone
 
