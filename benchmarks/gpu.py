@@ -2,9 +2,9 @@
 
 The limit is the rate that the GPU reaches in bf16 on a product of two square matrices, measured in
 the same run. A step's work is what torch's counter of operations finds in it (for ``show_tell``,
-whose recurrence that does not see, what ``step.py`` counts), forward and back, without padding. Steps are
-those of `showtell train` on COCO's captions at COCO's vocabulary, in bf16, compiled where that
-pays; regions are 81 of 1,280. Beam search and extraction from files are in ``decoding.py`` and
+whose recurrence that does not see, what ``step.py`` counts), forward and back, without padding.
+Steps are those of `showtell train` on COCO's captions at COCO's vocabulary, in bf16, compiled where
+that pays; regions are 81 of 1,280. Beam search and extraction from files are in ``decoding.py`` and
 ``features.py``, which take ``--device cuda``.
 
     python benchmarks/gpu.py [--decoders show_tell transformer] [--batch-size 256]

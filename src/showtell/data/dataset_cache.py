@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from importlib.metadata import version
 from itertools import chain, islice
@@ -85,12 +85,26 @@ def _read(file: Path) -> Dataset | None:
             return None
         captions = iter(value["captions"])
         records = tuple(
-            Record(image_id, Path(path), tuple(islice(captions, num)), split)
+            Record(image_id, path, tuple(islice(captions, num)), split)
             for image_id, path, num, split in zip(
-                value["ids"], value["paths"], value["num_captions"], value["splits"], strict=True
+                value["ids"],
+                _paths(value["paths"]),
+                value["num_captions"],
+                value["splits"],
+                strict=True,
             )
         )
         problems = tuple(Problem(*problem) for problem in value["problems"])
         return Dataset(value["name"], value["format"], records, problems, tuple(value["notes"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _paths(texts: Iterable[str]) -> Iterator[Path]:
+    """A path for each text; the parts of each folder are parsed once, as that takes time."""
+    folders: dict[str, Path] = {}
+    for text in texts:
+        folder, _, name = text.rpartition(os.sep)
+        if folder not in folders:
+            folders[folder] = Path(folder)
+        yield folders[folder] / name if folder else Path(text)
