@@ -9,8 +9,8 @@ store have been read.
 The start is what a run does with captions before its first step: reads the annotations, finds the
 pictures, tokenises, builds the vocabulary, encodes. Cold is without showtell's cache, in a fresh
 process, imports not counted; then the same with it. It is work of one thread, timed by that
-thread's processor time, so that a busy machine does not count. The notebook's way (NLTK's tokeniser, once for
-the vocabulary and once for the lengths) is timed on one caption in twenty.
+thread's processor time, so that a busy machine does not count. The notebook's way (NLTK's
+tokeniser, once for the vocabulary and once for the lengths) is timed on one caption in twenty.
 
     python benchmarks/coco.py [--share 0.03]
 """
