@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test setup pretrained lint format clean
+.PHONY: demo test bench setup pretrained lint format clean
 
 demo: setup
 	$(BIN)/showtell demo
@@ -15,6 +15,9 @@ test: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest
+
+bench: setup
+	$(BIN)/python benchmarks/_run_all.py $(BENCH)
 
 setup: $(STAMP)
 
