@@ -4,10 +4,9 @@ The command line, training's validation and everything else that makes captions 
 here; none holds captioning logic of its own.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,24 +22,17 @@ from showtell.decoding.ensemble import Ensemble
 from showtell.decoding.generate import generate
 from showtell.decoding.hypotheses import Steps
 from showtell.decoding.named_words import named_words
-from showtell.errors import CheckpointError, ConfigError, ImageError, VocabularyError
-from showtell.features.extract import encode_images
-from showtell.features.images import open_image
+from showtell.errors import CheckpointError, ConfigError, VocabularyError
+from showtell.features.extract import encode_images, encode_pixels
+from showtell.features.images import Pixels
 from showtell.models.base import Decoder, Features
 from showtell.models.encoders import Encoder, build_encoder
 from showtell.models.trained_encoder import load_trained
+from showtell.models.weights import hash_state
 from showtell.pretrained import DEFAULT
 from showtell.runtime import Runtime, choose_runtime
+from showtell.streaming import Originals, Picture, PictureResult, stream
 from showtell.text.vocabulary import Vocabulary
-
-
-@dataclass(frozen=True, slots=True)
-class PictureResult:
-    """A file with its caption, or with the reason why it has none."""
-
-    path: Path
-    caption: Caption | None
-    error: str | None = None
 
 
 class Captioner:
@@ -72,7 +64,8 @@ class Captioner:
     ) -> None:
         self.decoder = decoder
         self.steps: Steps = Ensemble([decoder, *others]) if others else decoder
-        self.needs_regions = any(part.needs_regions for part in (decoder, *others))
+        self.parts = (decoder, *others)
+        self.needs_regions = any(part.needs_regions for part in self.parts)
         self.vocabulary = vocabulary
         self.config = config
         self.runtime = runtime
@@ -206,39 +199,58 @@ class Captioner:
             min_confidence=settings.min_confidence,
         )
 
-    def caption_files(
+    def caption_stream(
         self,
-        paths: Iterable[Path],
+        pictures: Iterable[Path | str | Picture],
         *,
         decoding: DecodingConfig | None = None,
         attention: bool = False,
-        batch_size: int = 32,
+        batch_size: int | None = None,
+        originals: Originals | None = None,
     ) -> Iterator[PictureResult]:
-        """Caption files, in order; one that cannot be read gives its reason, the others go on.
+        """Caption pictures as they come, in order; one that cannot be read gives its reason.
 
-        A caption that is empty because none meets the decoding settings is such a reason, too.
+        Threads decode while results are taken, and only a few batches are in memory, however many
+        pictures there are. A caption that is empty because none meets the decoding settings is a
+        failure, too.
+
+        Args:
+            pictures: files, or pictures that are read from elsewhere.
+            decoding, attention: as for ``caption``.
+            batch_size: pictures that the network takes at once; default: 64 on a processor, 256
+                on a GPU.
+            originals: if given, a picture that looks like one of these takes its caption, and
+                others join them (extra ``dedupe``).
+
+        Raises:
+            ConfigError, VocabularyError: as ``caption``, with the first result.
         """
-        first = 0
-        remaining = iter(paths)
-        min_side = self.encoder.preprocessing.decode_side
-        while batch := list(islice(remaining, batch_size)):
-            images: list[Image.Image] = []
-            errors: list[str | None] = []
-            for path in batch:
-                try:
-                    images.append(open_image(path, min_side=min_side))
-                    errors.append(None)
-                except ImageError as error:
-                    errors.append(str(error))
-            captions = iter(
-                self.caption(images, decoding=decoding, attention=attention, first=first)
+        settings = decoding or self.config.decoding
+        named_words(settings, self.vocabulary)
+
+        def describe(pixels: Pixels, first: int) -> list[Caption]:
+            features = encode_pixels(pixels, self.encoder, self.runtime, grid=self.needs_regions)
+            return self.caption_features(
+                features, decoding=settings, attention=attention, first=first
             )
-            first += len(images)
-            for path, reason in zip(batch, errors, strict=True):
-                caption = None if reason else next(captions)
-                if caption and not caption.log_probs:
-                    caption, reason = None, f"{path}: no caption meets the decoding settings"
-                yield PictureResult(path, caption, reason)
+
+        return stream(
+            (p if isinstance(p, Picture) else Picture(p) for p in pictures),
+            self.encoder.preprocessing,
+            describe,
+            batch_size=batch_size or (64 if self.runtime.device == "cpu" else 256),
+            is_beside=self.runtime.device != "cpu",
+            originals=originals,
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """12 digits that stand for the weights of decoder and encoder and for the vocabulary."""
+        digest = hashlib.sha256(self.encoder.fingerprint.encode())
+        digest.update(self.vocabulary.to_json().encode())
+        for part in self.parts:
+            digest.update(hash_state(part.state_dict()).encode())
+        return digest.hexdigest()[:12]
 
 
 def _calibration(metrics: Mapping[str, Any]) -> Calibration | None:

@@ -42,6 +42,26 @@ def write_json(path: Path, value: Any, *, indent: int | None = 2) -> None:
     write_text(path, json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
 
 
+def lock(file: IO[bytes]) -> bool:
+    """Take the lock on an open file until it is closed, or the process ends in any way.
+
+    Returns:
+        Whether it was free; False where another process holds it.
+    """
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
 def cache_folder() -> Path:
     """Where showtell keeps what it can make again: ``SHOWTELL_CACHE``, else the user's cache."""
     if chosen := os.environ.get("SHOWTELL_CACHE"):

@@ -34,8 +34,8 @@ class Reporter(Protocol):
     def note(self, text: str) -> None:
         """A sentence for the user."""
 
-    def progress(self, task: str, done: int, total: int, unit: str) -> None:
-        """Something long is on its way."""
+    def progress(self, task: str, done: int, total: int, unit: str, *, num_failed: int = 0) -> None:
+        """Something long is on its way; ``total`` is 0 where nobody knows it."""
 
     def step(self, report: StepReport) -> None:
         """A training step is done."""
@@ -50,7 +50,7 @@ class SilentReporter:
     def note(self, text: str) -> None:
         pass
 
-    def progress(self, task: str, done: int, total: int, unit: str) -> None:
+    def progress(self, task: str, done: int, total: int, unit: str, *, num_failed: int = 0) -> None:
         pass
 
     def step(self, report: StepReport) -> None:

@@ -28,9 +28,10 @@ from showtell.features.images import open_image
 from showtell.features.store import FeatureStore
 from showtell.features.store_files import read_spec
 from showtell.features.store_writer import StoreWriter
-from showtell.features.views import num_workers, view_generator
+from showtell.features.views import view_generator
 from showtell.models.encoders import Encoder, build_encoder
 from showtell.runtime import Runtime
+from showtell.work_ahead import num_workers
 
 FP32 = Runtime("cpu", "fp32", 1, "", "")
 FILES = ("pooled.f16", "grid.f16", "rows.jsonl", "store.json")

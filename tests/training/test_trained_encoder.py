@@ -152,7 +152,7 @@ def test_the_checkpoint_says_what_validation_said(
         assert value == pytest.approx(result.metrics[name], abs=1e-6), name
     said = {e["image_id"]: e["caption"] for e in json.loads(evaluation.predictions.read_text())}
     val = [record for record in records if record.split == "val"]
-    results = list(captioner.caption_files([record.path for record in val]))
+    results = list(captioner.caption_stream([record.path for record in val]))
     assert {r.image_id: found.caption.text for r, found in zip(val, results, strict=True)} == said
 
 

@@ -1,24 +1,24 @@
 """``showtell caption``."""
 
-import json
-import math
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from showtell.cli import options
+from showtell.cli.console import ConsoleReporter
 from showtell.cli.decoding import Decoding, with_decoding
 from showtell.errors import ConfigError
 from showtell.pretrained import DEFAULT
 
 if TYPE_CHECKING:
-    from showtell.captioner import PictureResult
-    from showtell.captions import Caption
+    from showtell.bulk.inputs import Inputs
+    from showtell.bulk.targets import Target
+
+STOPPED = 130  # what a shell reports for a program that SIGINT ended
+MOST_ERRORS_SHOWN = 20
 
 
 class CaptionFormat(StrEnum):
@@ -26,12 +26,32 @@ class CaptionFormat(StrEnum):
 
     text = "text"
     jsonl = "jsonl"
+    csv = "csv"
+    parquet = "parquet"
+    webdataset = "webdataset"
+    sidecar = "sidecar"
+    xmp = "xmp"
+
+
+class Engine(StrEnum):
+    """What does the work."""
+
+    local = "local"
+    ray = "ray"
+
+
+BESIDE = (CaptionFormat.sidecar, CaptionFormat.xmp)
+TO_SCREEN = (CaptionFormat.text, CaptionFormat.jsonl, CaptionFormat.csv)
 
 
 @with_decoding
 def caption(
     pictures: Annotated[
-        list[str], typer.Argument(metavar="PICTURE...", help="Files, folders or globs.")
+        list[str],
+        typer.Argument(
+            metavar="PICTURE...",
+            help="Files, folders, globs, lists (.txt, .jsonl, .parquet), .tar archives, URLs.",
+        ),
     ],
     model: options.Model = DEFAULT,
     format: Annotated[CaptionFormat, typer.Option("--format", help="How to write them.")] = (
@@ -45,6 +65,34 @@ def caption(
         bool, typer.Option("--attention", help="JSON says where each word looked.")
     ] = False,
     as_json: options.Json = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace captions and texts that are there.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be captioned and kept, do nothing.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 if any picture fails.")
+    ] = False,
+    failures: Annotated[
+        Path | None,
+        typer.Option("--failures", help="Where failures are listed; default: failures.jsonl."),
+    ] = None,
+    dedupe: Annotated[
+        bool, typer.Option("--dedupe", help="Pictures that look the same share a caption.")
+    ] = False,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=1, help="Pictures at once.")
+    ] = None,
+    engine: Annotated[Engine, typer.Option("--engine", help="This machine, or Ray.")] = (
+        Engine.local
+    ),
+    address: Annotated[
+        str | None, typer.Option("--address", help="ray: of the cluster; default: a local one.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="ray: models in memory at once.")
+    ] = None,
     *,
     decoding: Decoding,
 ) -> None:
@@ -54,90 +102,155 @@ def caption(
     `alternatives`. JSON has the words with their log-probabilities, and that of the end. With
     --attention it has a row of weights for each word and for the end, over a grid of so many rows
     and columns, row by row from the top left. With --min-confidence a caption that is less sure is
-    empty; JSON has it as `withheld`, and beside text standard error names its picture. A picture
-    that cannot be read is named on standard error and the others are still captioned; the exit
-    code is then 1.
+    empty; JSON has it as `withheld`, and beside text standard error names its picture.
+
+    A picture that cannot be read is named on standard error, and in failures.jsonl where captions
+    go to files; the others are still captioned. The exit code is then 1 if the picture was named
+    on its own, or with --strict.
+
+    With -o, and for `sidecar` (a .txt file beside each picture) and `xmp` (the picture's own
+    metadata), a run that was stopped goes on when it is started again, and does only what is left.
+    A text that a picture has already is kept unless --overwrite.
     """
-    from showtell.captioner import Captioner
-    from showtell.data.paths import expand_pictures
+    from showtell.bulk.inputs import find_inputs
 
     if attention and not as_json and format is not CaptionFormat.jsonl:
         raise ConfigError("--attention has no place in text: add --format jsonl or --json")
-    paths = expand_pictures(pictures)
+    _check_output(format, output, as_json=as_json)
+    if engine is Engine.ray:
+        from showtell.cli.caption_ray import caption_on_ray
+
+        loading = {"model": model, "ensemble": ensemble or [], "device": device}
+        if caption_on_ray(
+            pictures,
+            output,
+            format.value,
+            loading | {"precision": precision},
+            decoding,
+            address=address,
+            workers=workers,
+            dedupe=dedupe,
+            overwrite=overwrite,
+        ):
+            raise typer.Exit(1 if strict else 0)
+        return
+    inputs = find_inputs(pictures)
+    target = None
+    if not as_json and (output is not None or format in BESIDE):
+        failures = failures or _failures_file(pictures, output)
+        target = _target(format, output, failures, overwrite, is_alone=_is_alone(inputs))
+    if dry_run:
+        _print_plan(inputs, target)
+        return
+
+    from showtell.captioner import Captioner
+
     captioner = Captioner.load(model, ensemble=ensemble or (), device=device, precision=precision)
     settings = captioner.config.decoding.with_changes(decoding)
-    results = captioner.caption_files(paths, decoding=settings, attention=attention)
-    with _opened(output) as file:
-        if as_json:
-            failed = _write_json(results, file)
-        else:
-            failed = _write_lines(results, file, format, alone=len(paths) == 1)
-    if failed:
+    if target is None:
+        from showtell.cli.caption_screen import write_results
+        from showtell.streaming import Originals
+
+        results = captioner.caption_stream(
+            inputs,
+            decoding=settings,
+            attention=attention,
+            batch_size=batch_size,
+            originals=Originals() if dedupe else None,
+        )
+        kind = "json" if as_json else format.value
+        failed = write_results(results, kind, output, alone=_is_alone(inputs))
+        has_failed = bool(failed & inputs.single) or (strict and bool(failed))
+    else:
+        from showtell.bulk.run import caption_all
+
+        shown = _Failures()
+        try:
+            with ConsoleReporter() as report:
+                shown.report = report
+                summary = caption_all(
+                    captioner,
+                    inputs,
+                    target,
+                    decoding=settings,
+                    report=report,
+                    attention=attention,
+                    dedupe=dedupe,
+                    overwrite=overwrite,
+                    batch_size=batch_size,
+                    on_failure=shown,
+                )
+                if not _is_alone(inputs):
+                    report.note(summary.describe(target.failures))
+        except KeyboardInterrupt:
+            typer.echo("stopped; the same command goes on where it stopped", err=True)
+            raise typer.Exit(STOPPED) from None
+        has_failed = summary.single_failed or (strict and bool(summary.num_failed))
+    if has_failed:
         raise typer.Exit(1)
 
 
-def _record(result: "PictureResult") -> dict[str, Any]:
-    assert result.caption is not None
-    record = {"path": str(result.path), **_said(result.caption)}
-    if result.caption.alternatives:
-        record["alternatives"] = [_said(caption) for caption in result.caption.alternatives]
-    return record
+class _Failures:
+    """Shows the first failures; a list has them all."""
+
+    def __init__(self) -> None:
+        self.report: ConsoleReporter | None = None
+        self._num = 0
+
+    def __call__(self, reason: str) -> None:
+        from showtell.data.reading import printable
+
+        assert self.report is not None
+        self._num += 1
+        if self._num <= MOST_ERRORS_SHOWN:
+            self.report.note(f"error: {printable(reason)}")
+        elif self._num == MOST_ERRORS_SHOWN + 1:
+            self.report.note("further failures are only listed in the failures file")
 
 
-def _said(caption: "Caption") -> dict[str, Any]:
-    record = {
-        "caption": caption.text,
-        "confidence": round(caption.confidence, 4),
-        "log_prob": round(caption.log_prob, 4),
-        "words": list(caption.words),
-        "log_probs": [round(log_prob, 4) for log_prob in caption.log_probs],
-    }
-    if caption.withheld is not None:
-        record["withheld"] = caption.withheld
-    if caption.attention is not None:
-        side = math.isqrt(len(caption.attention[0]))  # every encoder's grid is a square
-        weights = [[round(weight, 5) for weight in row] for row in caption.attention]
-        record["attention"] = {"grid": [side, side], "weights": weights}
-    return record
+def _is_alone(inputs: "Inputs") -> bool:
+    return len(inputs.paths) == inputs.count == 1
 
 
-def _write_json(results: "Iterator[PictureResult]", file: IO[str]) -> int:
-    captions, failures = [], []
-    for result in results:
-        if result.caption is None:
-            failures.append({"path": str(result.path), "error": result.error})
-        else:
-            captions.append(_record(result))
-    json.dump({"captions": captions, "failures": failures}, file, ensure_ascii=False, indent=2)
-    file.write("\n")
-    return len(failures)
+def _check_output(format: CaptionFormat, output: Path | None, *, as_json: bool) -> None:
+    if as_json and format not in (CaptionFormat.text, CaptionFormat.jsonl):
+        raise ConfigError(f"--json and --format {format.value} are two formats; give one")
+    if output is not None and format in BESIDE:
+        raise ConfigError(f"--format {format.value} writes beside or into the pictures: no -o")
+    if output is None and format not in TO_SCREEN + BESIDE:
+        raise ConfigError(f"--format {format.value} needs a file: add -o FILE")
 
 
-def _write_lines(
-    results: "Iterator[PictureResult]", file: IO[str], format: CaptionFormat, *, alone: bool
-) -> int:
-    num_failed = 0
-    for result in results:
-        if result.caption is None:
-            num_failed += 1
-            typer.echo(f"error: {result.error}", err=True)
-        elif format is CaptionFormat.jsonl:
-            file.write(json.dumps(_record(result), ensure_ascii=False) + "\n")
-        else:
-            for caption in (result.caption, *result.caption.alternatives):
-                if caption.withheld is not None:
-                    sure = f"confidence {caption.confidence:.2f}"
-                    typer.echo(f"withheld: {result.path}: {sure}", err=True)
-                file.write(f"{caption.text}\n" if alone else f"{result.path}: {caption.text}\n")
-    return num_failed
+def _failures_file(names: list[str], output: Path | None) -> Path:
+    """Beside the output; else in the folder that was named first, or in the current one."""
+    if output is not None:
+        return output.with_name("failures.jsonl")
+    first = Path(names[0])
+    return (first if first.is_dir() else Path()) / "failures.jsonl"
 
 
-@contextmanager
-def _opened(path: Path | None) -> Iterator[IO[str]]:
-    from showtell.files import atomic_write
+def _target(
+    format: CaptionFormat, output: Path | None, failures: Path, overwrite: bool, *, is_alone: bool
+) -> "Target":
+    from showtell.bulk.targets import Metadata, OneFile, Sidecars
 
-    if path is None:
-        yield sys.stdout
-    else:
-        with atomic_write(path) as file:
-            yield file
+    if format is CaptionFormat.sidecar:
+        return Sidecars(failures, overwrite=overwrite)
+    if format is CaptionFormat.xmp:
+        return Metadata(failures, overwrite=overwrite)
+    assert output is not None
+    if not output.parent.is_dir():
+        raise FileNotFoundError(2, "no such folder", str(output.parent))
+    return OneFile(output, format.value, failures, overwrite=overwrite, alone=is_alone)
+
+
+def _print_plan(inputs: "Inputs", target: "Target | None") -> None:
+    from showtell.bulk.run import plan
+    from showtell.data.reading import printable
+
+    num_kept = num_left = 0
+    for picture, text in plan(inputs, target):
+        num_kept, num_left = num_kept + (text is not None), num_left + (text is None)
+        path = printable(str(picture.path))
+        print(f"keep {path}: {printable(text)}" if text is not None else f"caption {path}")
+    print(f"{num_left:,} to caption, {num_kept:,} kept; nothing was written", file=sys.stderr)

@@ -56,7 +56,7 @@ class ConsoleReporter:
         """A sentence for the user."""
         self.console.print(text, markup=False)
 
-    def progress(self, task: str, done: int, total: int, unit: str) -> None:
+    def progress(self, task: str, done: int, total: int, unit: str, *, num_failed: int = 0) -> None:
         """Move the bar of ``task``; a new task takes the place of the one before."""
         if task != self._name:
             if self._task is not None:
@@ -65,8 +65,10 @@ class ConsoleReporter:
         assert self._task is not None
         speed = self._progress.tasks[0].speed
         text = f"{speed:,.0f} {unit}/s" if speed else ""
-        self._progress.update(self._task, completed=done, total=total, speed=text)
-        if done >= total:
+        if num_failed:
+            text += f", {num_failed:,} failed"
+        self._progress.update(self._task, completed=done, total=total or None, speed=text)
+        if total and done >= total:
             self._progress.remove_task(self._task)
             self._task, self._name = None, ""
 

@@ -28,15 +28,15 @@ def sheet(
 
     A picture that cannot be read is named on standard error; the exit code is then 1.
     """
+    from showtell.bulk.inputs import find_inputs
     from showtell.captioner import Captioner
     from showtell.contact_sheet import Cell, save_contact_sheet
-    from showtell.data.paths import expand_pictures
 
-    paths = expand_pictures(pictures)
+    inputs = find_inputs(pictures)
     captioner = Captioner.load(model, device=device, precision=precision)
     settings = captioner.config.decoding.with_changes(decoding)
-    results = list(captioner.caption_files(paths, decoding=settings))
-    cells = [Cell(found.path, found.caption.text) for found in results if found.caption]
+    results = list(captioner.caption_stream(inputs, decoding=settings))
+    cells = [Cell(Path(found.path), found.caption.text) for found in results if found.caption]
     for found in results:
         if found.caption is None:
             typer.echo(f"error: {found.error}", err=True)

@@ -27,7 +27,7 @@ from showtell.features.store_files import (
     read_journal,
     read_spec,
 )
-from showtell.files import write_json
+from showtell.files import lock, write_json
 
 LOCK_FILE = "lock"
 
@@ -194,16 +194,7 @@ def _lock(file: IO[bytes], path: Path) -> None:
     Raises:
         StoreError: another process holds it.
     """
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
+    if not lock(file):
         raise StoreError(
             f"another process is writing the feature store {path}; wait for it to end, "
             "or give another folder"

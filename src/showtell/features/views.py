@@ -7,16 +7,16 @@ pictures or on where a run was stopped. Knows nothing of encoders or of the feat
 
 import hashlib
 import os
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from showtell.data.records import Record
 from showtell.errors import ImageError
 from showtell.features.images import Pixels, Preprocessing, open_image
+from showtell.work_ahead import work_ahead
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,33 +81,12 @@ def cut_ahead(
         recipe: The encoder's.
         seed: Of the random views.
         batch_size: Views that the encoder takes at once.
-        is_beside: Whether the encoder works elsewhere, on a GPU. Then the threads always work
-            ahead of it. On a processor they would take its cores from the encoder, whose own
-            threads then wait for each other; so there a batch is decoded on all cores, and then
-            encoded on all cores.
+        is_beside: Whether the encoder works elsewhere, on a GPU (``work_ahead`` says why it asks).
     """
-    most_ahead = (4 if is_beside else 1) * batch_size
-    waiting: deque[tuple[Job, Future[list[Pixels] | str]]] = deque()
-    views_ahead = 0
-    rest = iter(jobs)
-    pool = ThreadPoolExecutor(num_workers(), thread_name_prefix="decode")
-    try:
-        while True:
-            if is_beside or not waiting:
-                while views_ahead < most_ahead and (job := next(rest, None)):
-                    waiting.append((job, pool.submit(cut, job, recipe, seed)))
-                    views_ahead += job.views
-            if not waiting:
-                return
-            job, future = waiting.popleft()
-            views_ahead -= job.views
-            yield job, future.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def num_workers() -> int:
-    """Threads that decode: one for each core that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return work_ahead(
+        jobs,
+        partial(cut, recipe=recipe, seed=seed),
+        batch_size=batch_size,
+        is_beside=is_beside,
+        weigh=lambda job: job.views,
+    )

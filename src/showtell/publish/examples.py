@@ -42,8 +42,8 @@ def draw_examples(model: Path, pictures: Sequence[Path], output: Path) -> None:
     """A sheet of ``pictures`` with what ``model`` says of them, and how sure it is."""
     captioner = Captioner.load(model)
     cells = [
-        Cell(found.path, found.caption.text, (f"confidence {found.caption.confidence:.2f}",))
-        for found in captioner.caption_files(pictures)
+        Cell(Path(found.path), found.caption.text, (f"confidence {found.caption.confidence:.2f}",))
+        for found in captioner.caption_stream(pictures)
         if found.caption is not None
     ]
     save_contact_sheet(output, cells)

@@ -42,7 +42,7 @@ def measure_speed(model: Path, pictures: Sequence[Path]) -> Speed:
     command = [sys.executable, "-m", "showtell", "caption", str(pictures[0]), "-m", str(model)]
     first = min(_seconds(command) for _ in range(REPEATS))
     captioner = Captioner.load(model)
-    list(captioner.caption_files(pictures[:1]))  # torch makes its kernels ready
+    list(captioner.caption_stream(pictures[:1]))  # torch makes its kernels ready
     single = []
     for path in (list(pictures) * NUM_SINGLE)[:NUM_SINGLE]:
         started = time.perf_counter()
@@ -53,7 +53,7 @@ def measure_speed(model: Path, pictures: Sequence[Path]) -> Speed:
     rates = []
     for _ in range(REPEATS):
         started = time.perf_counter()
-        list(captioner.caption_files(batch))
+        list(captioner.caption_stream(batch))
         rates.append(len(batch) / (time.perf_counter() - started))
     return Speed(first, statistics.median(single), max(rates), captioner.runtime.describe())
 

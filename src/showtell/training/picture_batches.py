@@ -18,13 +18,13 @@ from showtell.data.records import Record
 from showtell.errors import ImageError
 from showtell.features.images import Pixels
 from showtell.features.view_workers import ViewWorkers
-from showtell.features.views import num_workers
 from showtell.models.base import Features
 from showtell.models.encoders import Encoder
 from showtell.processes import Processes
 from showtell.runtime import Runtime
 from showtell.training.batches import Rows, part_of_pictures
 from showtell.training.picture_files import PictureFiles
+from showtell.work_ahead import num_workers
 
 PICTURE_STREAM = 3  # keeps the views' random numbers apart from the sampler's and the samples'
 STEPS_AHEAD = 2  # batches that are decoded while one is trained on

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from showtell.data.records import Record
 from showtell.errors import DataError, ImageError
 from showtell.features.images import open_image
-from showtell.features.views import num_workers
 from showtell.progress import Reporter
+from showtell.work_ahead import num_workers
 
 CHECK_SIDE = 64  # pixels; a JPEG is then decoded at a fraction of its size, yet read to its end
 

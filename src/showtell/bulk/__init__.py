@@ -1,0 +1,1 @@
+"""Captioning many pictures: folders, lists, archives and object stores, stopped and resumed."""

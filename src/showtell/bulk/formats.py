@@ -1,0 +1,222 @@
+"""Captions in one file: how each format is written, and read back where it can be.
+
+A file that is read back is gone on with: what it has by the same model is kept.
+"""
+
+import csv
+import json
+import re
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Any
+
+from showtell.bulk.records import Record, to_line
+from showtell.data.reading import is_text, printable
+from showtell.errors import DataError, MissingExtraError
+
+COLUMNS = ("path", "caption", "confidence", "log_prob", "alternatives", "look", "same_as", "model")
+NUMBERS = ("confidence", "log_prob")
+ROWS_A_GROUP = 4096
+
+Write = Callable[[Iterable[Record], IO[bytes]], None]
+Read = Callable[[Path], Iterator[Record]]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One kind of file.
+
+    Attributes:
+        write: puts records into an open binary file.
+        read: gives the records of such a file; None where it cannot tell.
+    """
+
+    write: Write
+    read: Read | None = None
+
+
+def text_lines(record: Record, *, alone: bool) -> str:
+    """A line a caption, the best first; with the path unless it is the only picture."""
+    said = [record, *record.get("alternatives", ())]
+    head = "" if alone else f"{printable(record['path'])}: "
+    return "".join(f"{head}{caption['caption']}\n" for caption in said)
+
+
+def write_text(records: Iterable[Record], file: IO[bytes]) -> None:
+    """One line a caption, with its picture's path."""
+    for record in records:
+        file.write(text_lines(record, alone=False).encode())
+
+
+def write_text_alone(records: Iterable[Record], file: IO[bytes]) -> None:
+    """The captions of the only picture."""
+    for record in records:
+        file.write(text_lines(record, alone=True).encode())
+
+
+def write_jsonl(records: Iterable[Record], file: IO[bytes]) -> None:
+    """One JSON object a line."""
+    for record in records:
+        file.write(to_line(record).encode())
+
+
+def read_jsonl(path: Path) -> Iterator[Record]:
+    """The captions of a JSON lines file."""
+    with open(path, "rb") as file:
+        for line in file:
+            value = json.loads(line)
+            if isinstance(value, dict) and {"path", "caption"} <= value.keys():
+                yield value
+
+
+def write_csv(records: Iterable[Record], file: IO[bytes]) -> None:
+    """A table with a line of names; alternatives as JSON, odd bytes of paths as they are."""
+    lines = csv.writer(_Encoder(file))
+    lines.writerow(COLUMNS)
+    for record in records:
+        lines.writerow(_flat(record).values())
+
+
+def read_csv(path: Path) -> Iterator[Record]:
+    """The captions of a table that ``write_csv`` wrote."""
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        for row in csv.DictReader(file):
+            yield _unflat(row)
+
+
+def write_parquet(records: Iterable[Record], file: IO[bytes]) -> None:
+    """A Parquet table with the columns of the CSV."""
+    pyarrow, parquet = _pyarrow()
+    kinds = [(name, pyarrow.float64() if name in NUMBERS else pyarrow.string()) for name in COLUMNS]
+    schema = pyarrow.schema(kinds)
+    with parquet.ParquetWriter(file, schema) as writer:
+        for group in _groups(records):
+            rows = [_texts_only(_flat(record)) for record in group]
+            writer.write_table(pyarrow.Table.from_pylist(rows, schema))
+
+
+def read_parquet(path: Path) -> Iterator[Record]:
+    """The captions of a table that ``write_parquet`` wrote."""
+    pyarrow, parquet = _pyarrow()
+    try:
+        for batch in parquet.ParquetFile(path).iter_batches(batch_size=ROWS_A_GROUP):
+            yield from map(_unflat, batch.to_pylist())
+    except pyarrow.ArrowException as error:
+        raise ValueError(str(error)) from None
+
+
+def write_webdataset(records: Iterable[Record], file: IO[bytes]) -> None:
+    """A tar archive: ``KEY.txt`` has the caption and ``KEY.json`` the record, a picture each.
+
+    KEY is the picture's path (in an archive: its name there) without the suffix, as WebDataset has
+    it, so that this archive and the pictures' own join by key.
+    """
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for record in records:
+            key = _within(record["path"]).rpartition(".")[0].lstrip("/") or record["path"]
+            for suffix, text in (("txt", record["caption"]), ("json", to_line(record))):
+                member = tarfile.TarInfo(f"{key}.{suffix}")
+                content = text.encode()
+                member.size = len(content)
+                archive.addfile(member, BytesIO(content))
+            archive.members.clear()  # type: ignore[attr-defined]  # else it keeps every header
+
+
+FORMATS: dict[str, Format] = {
+    "text": Format(write_text),
+    "jsonl": Format(write_jsonl, read_jsonl),
+    "csv": Format(write_csv, read_csv),
+    "parquet": Format(write_parquet, read_parquet),
+    "webdataset": Format(write_webdataset),
+}
+
+
+def kept_records(path: Path, kind: str, model: str) -> Iterator[Record]:
+    """What a finished file has by the same model; nothing where there is no such file.
+
+    A damaged file gives what comes before the damage: it is about to be replaced.
+    """
+    read = FORMATS[kind].read
+    if read is None or not path.is_file():
+        return
+    try:
+        for record in read(path):
+            if record.get("model") == model:
+                yield record
+    except (ValueError, KeyError, TypeError, OSError, csv.Error):
+        return
+
+
+def _within(path: str) -> str:
+    """The name in the archive, where the path is of one."""
+    match = re.search(r"\.(tar|tar\.\w+|tgz)/(.+)", path)
+    return match[2] if match else path
+
+
+class _Encoder:
+    """What ``csv`` writes text to, over a binary file."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        return self._file.write(text.encode("utf-8", "surrogateescape"))
+
+
+def _flat(record: Record) -> Record:
+    row = {name: record.get(name) for name in COLUMNS}
+    if row["alternatives"] is not None:
+        row["alternatives"] = json.dumps(row["alternatives"], ensure_ascii=False)
+    return row
+
+
+def _unflat(row: dict[str, Any]) -> Record:
+    record = {name: value for name, value in row.items() if value not in (None, "")}
+    record |= {name: float(record[name]) for name in NUMBERS if name in record}
+    if "alternatives" in record:
+        record["alternatives"] = json.loads(record["alternatives"])
+    return {"path": record["path"], "caption": record.get("caption", ""), **record}
+
+
+def _texts_only(row: Record) -> Record:
+    """Parquet's strings are UTF-8: odd bytes of paths come as escapes."""
+    return {
+        name: value if not isinstance(value, str) or is_text(value) else printable(value)
+        for name, value in row.items()
+    }
+
+
+def _groups(records: Iterable[Record]) -> Iterator[list[Record]]:
+    group: list[Record] = []
+    for record in records:
+        group.append(record)
+        if len(group) == ROWS_A_GROUP:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ModuleNotFoundError:
+        raise MissingExtraError("parquet", "a Parquet table") from None
+    return pyarrow, parquet
+
+
+def check_can_write(kind: str) -> None:
+    """Find out before the work, not after it.
+
+    Raises:
+        MissingExtraError: what writes the format is not installed.
+        DataError: there is no such format.
+    """
+    if kind not in FORMATS:
+        raise DataError(f"no file format {kind!r}; known: {', '.join(FORMATS)}")
+    if kind == "parquet":
+        _pyarrow()

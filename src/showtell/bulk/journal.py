@@ -1,0 +1,147 @@
+"""What a run has done, line by line, so that one that is killed at any moment goes on.
+
+One JSON object a line: first who writes it, then a record a picture. Lines reach the system a
+batch at a time; a line that was cut off is cut away when the journal is opened again. One writer
+at a time, kept by a lock that the system releases when the process ends in any way.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from showtell.bulk.records import Record, to_line
+from showtell.errors import DataError
+from showtell.files import lock
+
+SUFFIX = ".partial"
+SECONDS_BETWEEN_SYNCS = 5.0
+
+
+class Journal:
+    """The journal at ``path``, made where there is none; used in a ``with`` block.
+
+    Args:
+        path: of the file.
+        identity: what the records follow from; a journal with another one is not gone on with.
+        restart: throw away one that has another identity.
+
+    Attributes:
+        done: the pictures in it, and whether each was met again in this run.
+        num_failed: how many of these failed.
+
+    Raises:
+        DataError: another process is writing it, or it was begun with another identity.
+    """
+
+    def __init__(self, path: Path, identity: Record, *, restart: bool = False) -> None:
+        self.path = path
+        self.done: dict[str, bool] = {}
+        self.num_failed = 0
+        self._synced = time.monotonic()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = open(path, "a+b")  # noqa: SIM115 - closed by __exit__
+        try:
+            if not lock(self._file):
+                raise DataError(f"another process is writing {path}; wait for it, or stop it")
+            if not os.path.exists(path):  # it has just ended and taken its journal away
+                raise DataError(f"another process has just finished {path}; start again")
+            self._recover(identity, restart=restart)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Append records, and hand them to the system."""
+        for record in records:
+            self._file.write(to_line(record).encode())
+            self._count(record)
+        self._file.flush()
+        if time.monotonic() - self._synced > SECONDS_BETWEEN_SYNCS:  # against power cuts
+            os.fsync(self._file.fileno())
+            self._synced = time.monotonic()
+
+    def take_over(self, records: Iterable[Record]) -> None:
+        """Append records that were finished before; their pictures are still to be met."""
+        for record in records:
+            self.add([record])
+            self.done[record["path"]] = False
+
+    def meets(self, path: str) -> bool:
+        """Whether a picture is done; it then counts as one of this run's."""
+        if path not in self.done:
+            return False
+        self.done[path] = True
+        return True
+
+    def records(self) -> Iterator[Record]:
+        """Those of the pictures that this run has met or added, in the order of the journal."""
+        with open(self.path, "rb") as file:
+            next(file)
+            for line in file:
+                record = json.loads(line)
+                if self.done.get(record["path"]):
+                    yield record
+
+    def all_records(self) -> Iterator[Record]:
+        """Every record, of whatever pictures."""
+        with open(self.path, "rb") as file:
+            next(file)
+            yield from map(json.loads, file)
+
+    def remove(self) -> None:
+        """Take it away; what it held is elsewhere by now."""
+        self.path.unlink(missing_ok=True)
+
+    def _recover(self, identity: Record, *, restart: bool) -> None:
+        self._file.seek(0)
+        head = self._file.readline()
+        begun = _parse(head)
+        if begun is None or (restart and begun != identity):
+            self._file.truncate(0)
+            self._file.write(json.dumps(identity).encode() + b"\n")
+            self._file.flush()
+            return
+        if begun != identity:
+            raise DataError(
+                f"{self.path} was begun with another model or other settings; go on with those, "
+                "or begin anew with --overwrite"
+            )
+        whole = len(head)
+        for line in self._file:
+            record = _parse(line)
+            if record is None or "path" not in record:
+                break
+            whole += len(line)
+            self._count(record)
+            self.done[record["path"]] = False
+        self._file.truncate(whole)
+
+    def _count(self, record: Record) -> None:
+        self.done[record["path"]] = True
+        self.num_failed += "error" in record
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """A line's object; None where it was cut off."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None

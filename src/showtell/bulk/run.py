@@ -1,0 +1,187 @@
+"""One run over many pictures: what is left is captioned, written, and kept in a journal.
+
+Knows nothing of formats (``formats.py``), places (``targets.py``) or of how captions are made.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from showtell.bulk.formats import write_jsonl
+from showtell.bulk.inputs import Inputs
+from showtell.bulk.journal import Journal
+from showtell.bulk.records import Record, model_id, record_of, result_of
+from showtell.bulk.targets import OneFile, Target
+from showtell.captioner import Captioner
+from showtell.config import DecodingConfig
+from showtell.data.reading import printable
+from showtell.errors import ImageError
+from showtell.files import atomic_write
+from showtell.progress import Reporter
+from showtell.streaming import Originals, Picture, PictureResult
+
+HAS_NO_PLACE = "it lies in an archive or behind a URL, so nothing can be written there"
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a run did.
+
+    Attributes:
+        num_captioned: pictures captioned by this run.
+        num_kept: pictures that had their caption, or a text of their own, before.
+        num_failed: pictures that have none in the end, those of earlier runs too.
+        single_failed: whether one of these was named on its own by the user.
+        seconds: of this run.
+    """
+
+    num_captioned: int = 0
+    num_kept: int = 0
+    num_failed: int = 0
+    single_failed: bool = False
+    seconds: float = 0.0
+
+    def describe(self, failures: Path) -> str:
+        """One line for the user."""
+        rate = self.num_captioned / self.seconds if self.seconds else 0.0
+        kept = f", {self.num_kept:,} had one before" if self.num_kept else ""
+        failed = f", {self.num_failed:,} failed ({failures})" if self.num_failed else ""
+        return (
+            f"{self.num_captioned:,} captioned{kept}{failed}; {rate:.1f} images/s, "
+            f"{self.seconds:.1f} s"
+        )
+
+
+def caption_all(
+    captioner: Captioner,
+    inputs: Inputs,
+    target: Target,
+    *,
+    decoding: DecodingConfig,
+    report: Reporter,
+    attention: bool = False,
+    dedupe: bool = False,
+    overwrite: bool = False,
+    batch_size: int | None = None,
+    on_failure: Callable[[str], None] = lambda reason: None,
+) -> Summary:
+    """Caption every picture that has no caption yet.
+
+    Stopped in any way, it goes on where it stopped when called again.
+
+    Args:
+        target: where captions go.
+        decoding, attention, batch_size: as ``Captioner.caption_stream``.
+        dedupe: let pictures that look the same share a caption.
+        overwrite: a journal of another model is thrown away.
+        on_failure: told the reason of each failure of this run.
+
+    Raises:
+        DataError: another run writes there, or one with another model was stopped there.
+        MissingExtraError: something that the inputs or the target need is not installed.
+    """
+    model = model_id(captioner, decoding)
+    identity = {"model": model, "format": target.kind, "overwrite": overwrite, "dedupe": dedupe}
+    with Journal(target.journal, identity, restart=overwrite) as journal:
+        target.begin(journal, model)
+        run = _Run(target, journal, report, inputs)
+        originals = Originals() if dedupe else None
+        if originals is not None:
+            _remember(originals, journal)
+        for result in captioner.caption_stream(
+            run.left(),
+            decoding=decoding,
+            attention=attention,
+            batch_size=batch_size,
+            originals=originals,
+        ):
+            if (reason := run.settle(result, model)) is not None:
+                on_failure(reason)
+        return run.finish()
+
+
+def plan(inputs: Inputs, target: Target | None) -> Iterator[tuple[Picture, str | None]]:
+    """Each picture with the text that it would keep, or None where it would get a caption."""
+    for picture in inputs:
+        yield picture, target.kept_text(picture) if target is not None else None
+
+
+class _Run:
+    def __init__(self, target: Target, journal: Journal, report: Reporter, inputs: Inputs) -> None:
+        self._target, self._journal, self._report = target, journal, report
+        self._inputs = inputs
+        self._is_beside = not isinstance(target, OneFile)
+        self._started = time.perf_counter()
+        self._num_skipped = 0
+        self._asked: set[str] = set()  # whose results are still to come
+        self._num_failed_before = journal.num_failed
+        self.summary = Summary()
+
+    def left(self) -> Iterator[Picture]:
+        """The pictures that have no caption yet; none comes twice."""
+        for picture in self._inputs:
+            name = str(picture.path)
+            if name in self._asked or self._journal.done.get(name):
+                self._num_skipped += 1
+            elif self._journal.meets(name):
+                self.summary.num_kept += 1
+            elif self._is_beside and picture.read is not None:
+                self._journal.add([{"path": name, "error": f"{name}: {HAS_NO_PLACE}"}])
+            elif self._target.kept_text(picture) is not None:
+                self.summary.num_kept += 1
+            else:
+                self._asked.add(name)
+                yield picture
+
+    def settle(self, result: PictureResult, model: str) -> str | None:
+        """Write a result and note it; the reason where it has failed."""
+        record = record_of(result, model)
+        if result.caption is not None:
+            record = self._written(result, record)
+        self._journal.add([record])
+        self._asked.discard(record["path"])
+        self.summary.num_captioned += "error" not in record
+        new_failed = self._journal.num_failed - self._num_failed_before
+        done = self.summary.num_captioned + new_failed + self.summary.num_kept + self._num_skipped
+        total = self._inputs.count
+        self._report.progress(
+            "captioning", done, total or 0, "images", num_failed=self._journal.num_failed
+        )
+        return record.get("error")
+
+    def finish(self) -> Summary:
+        """Write what is written at the end, and take the journal away."""
+        summary, single = self.summary, self._inputs.single
+        failures = [record for record in self._journal.records() if "error" in record]
+        summary.num_failed = len(failures)
+        old = len(failures) - (self._journal.num_failed - self._num_failed_before)
+        summary.num_kept -= max(old, 0)
+        summary.single_failed = any(record["path"] in single for record in failures)
+        if failures:
+            with atomic_write(self._target.failures, "wb") as file:
+                write_jsonl(failures, file)
+        else:
+            self._target.failures.unlink(missing_ok=True)  # of a run before this one
+        self._target.finish(self._journal)
+        self._journal.remove()
+        summary.seconds = time.perf_counter() - self._started
+        return summary
+
+    def _written(self, result: PictureResult, record: Record) -> Record:
+        try:
+            self._target.write(result.path, result.text)
+        except (ImageError, OSError) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            where = printable(str(result.path))
+            return {"path": record["path"], "error": f"{where}: {reason}"}
+        return record
+
+
+def _remember(originals: Originals, journal: Journal) -> None:
+    for record in journal.all_records():
+        if "look" in record and "error" not in record:
+            try:
+                originals.remember(result_of(record))
+            except (KeyError, TypeError, ValueError):  # a table has no words to take over
+                continue

@@ -1,0 +1,65 @@
+"""Work done by threads ahead of whoever needs the results, in order and in bounded memory.
+
+Knows nothing of the work. It is meant for work that lets go of the interpreter's lock, as Pillow
+does while it decodes and scales.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def work_ahead(
+    items: Iterable[Item],
+    work: Callable[[Item], Result],
+    *,
+    batch_size: int,
+    is_beside: bool,
+    weigh: Callable[[Item], int] = lambda _: 1,
+) -> Iterator[tuple[Item, Result]]:
+    """Each item with what ``work`` makes of it, in order.
+
+    Args:
+        items: Any number; only a few batches of them and of their results are held at a time.
+        work: Called in threads.
+        batch_size: How much (in ``weigh``'s unit) the consumer takes at once.
+        is_beside: Whether the consumer computes elsewhere, on a GPU. Then the threads always work
+            ahead of it. On a processor they would take its cores from a network, whose own
+            threads then wait for each other; so there a batch is prepared on all cores, and then
+            consumed on all cores.
+        weigh: How many results an item has; by default one.
+    """
+    most_ahead = (4 if is_beside else 1) * batch_size
+    waiting: deque[tuple[Item, Future[Result]]] = deque()
+    ahead = 0
+    rest = iter(items)
+    pool = ThreadPoolExecutor(num_workers(), thread_name_prefix="decode")
+    try:
+        while True:
+            if is_beside or not waiting:
+                while ahead < most_ahead:
+                    try:
+                        item = next(rest)
+                    except StopIteration:
+                        break
+                    waiting.append((item, pool.submit(work, item)))
+                    ahead += weigh(item)
+            if not waiting:
+                return
+            item, future = waiting.popleft()
+            ahead -= weigh(item)
+            yield item, future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def num_workers() -> int:
+    """Threads that decode: one for each core that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,151 @@
+"""What names stand for: lists, tables, archives, URLs."""
+
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+from bulk_worker import one_file, read_lines, run, tiny_captioner
+
+from showtell.bulk.inputs import find_inputs
+from showtell.bulk.shards import READERS
+from showtell.errors import DataError
+
+
+def paths(*names: object) -> list[str]:
+    return [str(picture.path) for picture in find_inputs([str(name) for name in names])]
+
+
+def captions(tmp_path: Path, *names: object) -> dict[str, str]:
+    out = tmp_path / "out.jsonl"
+    run(one_file(out, overwrite=True), *map(str, names), overwrite=True)
+    return {r["path"]: r["caption"] for r in read_lines(out)}
+
+
+def test_folders_globs_and_files(photos: Path) -> None:
+    all_five = [
+        str(photos / name) for name in ("a.jpg", "b.png", "c.webp", "d.tif", "within/e.jpg")
+    ]
+    assert paths(photos) == all_five
+    assert find_inputs([str(photos)]).count == 5
+    assert paths(photos / "*.jpg") == all_five[:1]
+    assert paths(photos / "**/*.jpg") == [all_five[0], all_five[4]]
+    odd = photos / "[1].jpg"
+    odd.write_bytes((photos / "a.jpg").read_bytes())
+    assert paths(odd) == [str(odd)]
+    (photos / "empty").mkdir()
+    with pytest.raises(DataError, match="no pictures in it"):
+        paths(photos / "empty")
+    with pytest.raises(DataError, match="no file matches"):
+        paths(photos / "*.bmp")
+
+
+def test_lists(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_text("photos/a.jpg\r\n\n" + str(photos / "b.png"))
+    assert paths(listed) == [str(photos / "a.jpg"), str(photos / "b.png")]
+    assert find_inputs([str(listed)]).count == 2
+    monkeypatch.chdir(tmp_path)
+    assert paths(listed)[0] == "photos/a.jpg"
+    lines = tmp_path / "list.jsonl"
+    lines.write_text('{"path": "photos/a.jpg"}\n{"x": 1}\nnot json\n[]\n')
+    assert set(captions(tmp_path, lines)) == {"photos/a.jpg"}
+    failures = read_lines(tmp_path / "failures.jsonl")
+    assert [f["path"].rpartition(":")[2] for f in failures] == ["2", "3", "4"]
+    with pytest.raises(DataError, match="cannot read"):
+        paths(tmp_path / "gone.txt")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.txt")
+        with pytest.raises(DataError, match="not a regular file"):
+            paths(tmp_path / "pipe.txt")
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+def test_archives_are_streamed(tmp_path: Path, photos: Path, suffix: str) -> None:
+    shard = tmp_path / f"shard{suffix}"
+    with tarfile.open(shard, "w:gz" if suffix.endswith("gz") else "w") as archive:
+        archive.add(photos, "photos")
+        link = tarfile.TarInfo("photos/link.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+        archive.addfile(tarfile.TarInfo("photos/notes.txt"), io.BytesIO())
+    inside, outside = captions(tmp_path, shard), captions(tmp_path, photos)
+    assert {p.removeprefix(f"{shard}/photos/"): c for p, c in inside.items()} == {
+        p.removeprefix(f"{photos}/"): c for p, c in outside.items()
+    }
+    captions(tmp_path, shard)
+    [failure] = read_lines(tmp_path / "failures.jsonl")
+    assert "link.jpg: is not a regular file" in failure["error"]
+    whole = shard.read_bytes()
+    for share in (0.2, 0.35, 0.6):
+        shard.write_bytes(whole[: int(len(whole) * share)])
+        summary = run(one_file(tmp_path / "cut.jsonl"), shard)
+        assert summary.num_failed >= 1
+        reasons = (tmp_path / "failures.jsonl").read_text()
+        assert "cannot be read to its end" in reasons or "may be cut off" in reasons
+
+
+def test_parquet_with_pictures_and_with_paths(tmp_path: Path, photos: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    content = (photos / "a.jpg").read_bytes()
+    wanted = captions(tmp_path, photos / "a.jpg")[str(photos / "a.jpg")]
+    tables = {
+        "hf": [{"image": {"bytes": content, "path": "x.jpg"}}],
+        "bytes": [{"key": "k", "jpg": content}],
+        "paths": [{"path": str(photos / "a.jpg")}],
+        "none": [{"other": 1}],
+    }
+    said = {}
+    for name, rows in tables.items():
+        parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / f"{name}.parquet")
+        said[name] = captions(tmp_path, tmp_path / f"{name}.parquet")
+    assert said == {
+        "hf": {f"{tmp_path}/hf.parquet/x.jpg": wanted},
+        "bytes": {f"{tmp_path}/bytes.parquet/k": wanted},
+        "paths": {str(photos / "a.jpg"): wanted},
+        "none": {},
+    }
+    (tmp_path / "none.parquet").write_bytes(b"PAR1 no table")
+    assert captions(tmp_path, tmp_path / "none.parquet") == {}
+
+
+def test_urls(tmp_path: Path, photos: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    files = fsspec.filesystem("memory")
+    for name in ("a.jpg", "b.png"):
+        files.pipe(f"/lake/{name}", (photos / name).read_bytes())
+    files.pipe("/lake/notes.txt", b"a.jpg\nmemory://lake/gone.jpg\n")
+    wanted = {p.rpartition("/")[2]: c for p, c in captions(tmp_path, photos).items()}
+    for name in ("memory://lake", "memory://lake/*.*g"):
+        said = captions(tmp_path, name)
+        assert said == {f"memory:///lake/{n}": wanted[n] for n in ("a.jpg", "b.png")}
+    assert list(captions(tmp_path, "memory://lake/notes.txt").values()) == [wanted["a.jpg"]]
+    assert "gone.jpg" in (tmp_path / "failures.jsonl").read_text()
+    with pytest.raises(DataError, match="no pictures there"):
+        paths("memory://lake/*.gif")
+    with pytest.raises(DataError, match="nonsense"):
+        paths("nonsense://lake/a.jpg")
+
+
+def test_every_kind_of_shard_is_known() -> None:
+    assert len(READERS) == 8
+
+
+def test_the_stream_takes_paths_and_is_lazy(photos: Path) -> None:
+    taken = []
+
+    def endless():
+        while True:
+            taken.append(1)
+            yield photos / "a.jpg"
+
+    results = tiny_captioner().caption_stream(endless(), batch_size=4)
+    first = [next(results) for _ in range(6)]
+    assert {result.text for result in first} == {first[0].caption.text}
+    assert first[0].path == photos / "a.jpg"
+    assert 0 < first[0].confidence <= 1
+    assert len(taken) <= 16
+    results.close()

@@ -1,0 +1,118 @@
+"""Runs that are stopped, killed and started again."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from bulk.conftest import paint
+from bulk_worker import one_file, read_lines, run, tiny_captioner
+
+from showtell.bulk.formats import read_csv, read_jsonl, read_parquet
+from showtell.bulk.journal import Journal
+from showtell.errors import DataError
+
+TESTS = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "read"), [("jsonl", read_jsonl), ("csv", read_csv), ("parquet", read_parquet)]
+)
+def test_a_finished_run_does_only_what_is_new(tmp_path: Path, photos: Path, kind, read) -> None:
+    out = tmp_path / f"out.{kind}"
+    assert run(one_file(out, kind), photos).num_captioned == 5
+    before = list(read(out))
+    paint(photos / "new.jpg", 9)
+    (photos / "a.jpg").unlink()
+    summary = run(one_file(out, kind), photos)
+    assert (summary.num_captioned, summary.num_kept, summary.num_failed) == (1, 4, 0)
+    after = {r["path"]: r for r in read(out)}
+    assert len(after) == 5
+    assert all(after[r["path"]] == r for r in before if "a.jpg" not in str(r["path"]))
+    assert run(one_file(out, kind, overwrite=True), photos, overwrite=True).num_captioned == 5
+    other = tiny_captioner("decoding.beam_size=1")
+    assert run(one_file(out, kind), photos, captioner=other).num_captioned == 5
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_line_that_was_cut_off_is_done_again(tmp_path: Path, photos: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    run(one_file(out), photos)
+    lines = out.read_bytes().splitlines(keepends=True)
+    model = json.loads(lines[0])["model"]
+    head = {"model": model, "format": "jsonl", "overwrite": False, "dedupe": False}
+    journal = tmp_path / "out.jsonl.partial"
+    out.unlink()
+    for size in (0, 1, len(lines[2]) // 2, len(lines[2]) - 1):
+        whole = json.dumps(head).encode() + b"\n" + b"".join(lines[:2])
+        journal.write_bytes(whole + lines[2][:size])
+        summary = run(one_file(out), photos)
+        assert (summary.num_captioned, summary.num_kept) == (3, 2)
+        assert sorted(out.read_bytes().splitlines(keepends=True)) == sorted(lines)
+        out.unlink()
+
+
+def test_another_model_does_not_go_on(tmp_path: Path, photos: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    head = {"model": "other", "format": "jsonl", "overwrite": False, "dedupe": False}
+    (tmp_path / "out.jsonl.partial").write_text(json.dumps(head) + "\n")
+    with pytest.raises(DataError, match="begun with another model"):
+        run(one_file(out), photos)
+    assert run(one_file(out, overwrite=True), photos, overwrite=True).num_captioned == 5
+
+
+def test_one_writer_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "out.partial"
+    with Journal(path, {"model": "m"}), pytest.raises(DataError, match="another process"):
+        Journal(path, {"model": "m"})
+
+
+def test_the_same_picture_named_twice_has_one_record(tmp_path: Path, photos: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    run(one_file(out), photos, photos / "a.jpg", str(photos / "*.jpg"), photos)
+    paths = [r["path"] for r in read_lines(out)]
+    assert len(paths) == len(set(paths)) == 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "num"), [("jsonl", 10_000), ("sidecar", 400)])
+def test_killed_at_five_random_moments(tmp_path: Path, kind: str, num: int) -> None:
+    folder = tmp_path / "links"
+    folder.mkdir()
+    sources = [paint(tmp_path / f"source-{i}.png", i) for i in range(10)]
+    for i in range(num):
+        (folder / f"{i:05d}.png").symlink_to(sources[i % 10])
+    (folder / "broken.png").write_bytes(b"no picture")
+    out = tmp_path / ("out.jsonl" if kind == "jsonl" else "failures.jsonl")
+    command = [sys.executable, str(TESTS / "bulk_worker.py"), str(out), kind, str(folder)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
+    chance = random.Random(0)
+    journal = out.with_name(f"{out.name}.partial")
+    kills = 0
+    for _ in range(5):
+        started = journal.stat().st_size if journal.exists() else 0
+        process = subprocess.Popen(command, env=environment)
+        while process.poll() is None:  # until it works, and then for a random while
+            if journal.exists() and journal.stat().st_size > started:
+                time.sleep(chance.uniform(0.01, 0.8 if kind == "jsonl" else 0.1))
+                break
+            time.sleep(0.01)
+        kills += process.poll() is None
+        process.kill()
+        process.wait()
+    assert kills == 5
+    assert subprocess.run(command, env=environment).returncode == 0
+    failures = [Path(str(r["path"])).name for r in read_lines(tmp_path / "failures.jsonl")]
+    assert failures == ["broken.png"]
+    wanted = [f"{i:05d}" for i in range(num)]
+    if kind == "jsonl":
+        assert sorted(Path(str(r["path"])).stem for r in read_lines(out)) == wanted
+    else:
+        assert sorted(p.stem for p in folder.glob("*.txt")) == wanted
+        assert all(p.read_text().endswith("\n") for p in folder.glob("*.txt"))
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert not journal.exists()

@@ -1,0 +1,148 @@
+"""``showtell caption`` over many pictures, as a user types it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+from cli_shell import Shell
+from PIL import Image, ImageDraw
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(6):
+        picture = Image.new("RGB", (64, 48), (40 * i, 250 - 40 * i, 90))
+        ImageDraw.Draw(picture).ellipse((8 * i, 5, 8 * i + 20, 30), fill="white")
+        picture.save(folder / f"{i}.jpg")
+    return folder
+
+
+def test_files_of_every_format(showtell: Shell, model: Path, photos: Path, tmp_path: Path) -> None:
+    (photos / "broken.jpg").write_bytes(b"no")
+    for kind in ("text", "jsonl", "csv", "parquet", "webdataset"):
+        out = tmp_path / f"out.{kind}"
+        asked = ("caption", photos, "-m", model, "--format", kind, "-o", out)
+        result = showtell(*asked)
+        assert result.returncode == 0, result.stderr
+        assert "error: " in result.stderr
+        assert "6 captioned, 1 failed" in result.stderr
+        assert out.stat().st_size
+        assert showtell(*asked, "--strict").returncode == 1
+        [failure] = (tmp_path / "failures.jsonl").read_text().splitlines()
+        assert json.loads(failure)["path"] == str(photos / "broken.jpg")
+        assert set(json.loads(failure)) == {"path", "error"}
+    assert len((tmp_path / "out.text").read_text().splitlines()) == 6
+    with tarfile.open(tmp_path / "out.webdataset") as archive:
+        assert len(archive.getnames()) == 12
+    result = showtell("caption", photos / "broken.jpg", "-m", model, "-o", tmp_path / "one")
+    assert result.returncode == 1
+    result = showtell("caption", photos, "-m", model, "--format", "csv")
+    assert result.stdout.splitlines()[0] == "path,caption,confidence,log_prob"
+
+
+def test_dry_run_and_sidecars(showtell: Shell, model: Path, photos: Path) -> None:
+    (photos / "0.txt").write_text("mine")
+    asked = ("caption", photos, "-m", model, "--format", "sidecar")
+    before = sorted(photos.iterdir())
+    result = showtell(*asked, "--dry-run")
+    assert result.stdout.splitlines()[:2] == [
+        f"keep {photos}/0.jpg: mine",
+        f"caption {photos}/1.jpg",
+    ]
+    assert sorted(photos.iterdir()) == before
+    assert showtell(*asked).returncode == 0
+    assert len(list(photos.glob("*.txt"))) == 6
+    assert (photos / "0.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--format", "parquet"), "needs a file: add -o FILE"),
+        (("--format", "xmp", "-o", "x"), "writes beside or into the pictures: no -o"),
+        (("--format", "csv", "--json"), "give one"),
+        (("--engine", "ray"), "add -o FOLDER"),
+        (("-o", "nowhere/at/all.txt"), "no such folder"),
+    ],
+)
+def test_what_cannot_be(
+    showtell: Shell, model: Path, photos: Path, options: tuple[str, ...], message: str
+) -> None:
+    result = showtell("caption", photos, "-m", model, *options)
+    assert result.returncode == 1
+    assert message in result.stderr
+
+
+@pytest.mark.slow
+def test_interrupted(showtell: Shell, model: Path, photos: Path, tmp_path: Path) -> None:
+    for i in range(3000):
+        (photos / f"link-{i}.jpg").symlink_to(photos / f"{i % 6}.jpg")
+    out = tmp_path / "out.jsonl"
+    asked = ("caption", photos, "-m", model, "--format", "jsonl", "-o", out)
+    process = showtell.start(*asked, "--batch-size", "16")
+    journal = tmp_path / "out.jsonl.partial"
+    while process.poll() is None and not (journal.exists() and journal.stat().st_size > 1000):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert errors.splitlines() == ["stopped; the same command goes on where it stopped"]
+    assert not out.exists()
+    done = len(journal.read_text().splitlines()) - 1
+    assert 0 < done < 3006
+
+
+# A busy machine may take long to start Ray's processes.
+PATIENCE = {"RAY_agent_register_timeout_ms": "300000", "RAY_worker_register_timeout_seconds": "300"}
+
+
+@pytest.mark.slow
+def test_ray_on_two_workers(showtell: Shell, model: Path, photos: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+
+    (photos / "6.jpg").write_bytes(b"broken")
+    pictures = sorted(photos.glob("*.jpg"))
+    for shard in range(3):
+        with tarfile.open(tmp_path / f"train-{shard}.tar", "w") as archive:
+            for picture in pictures[shard::3]:
+                archive.add(picture, picture.name)
+    out = tmp_path / "out"
+    asked = ("caption", str(tmp_path / "train-*.tar"), photos, "-m", str(model), "--engine", "ray")
+    command = [sys.executable, "-m", "showtell", *map(str, asked), "-o", str(out), "--workers", "2"]
+    environment = os.environ | showtell.variables | PATIENCE
+
+    def run(kind: str) -> str:
+        result = subprocess.run(
+            [*command, "--format", kind],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=300,
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stderr
+
+    assert "4 shards, 0 done before" in run("jsonl")
+    names = [f"00000{i}-train-{i}.jsonl" for i in range(3)] + ["000003.jsonl"]
+    files = [out / name for name in names]
+    local = tmp_path / "local.jsonl"
+    showtell(*asked[:3], "-m", model, "--format", "jsonl", "-o", local)
+    said = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    wanted = [json.loads(line) for line in local.read_text().splitlines()]
+    key = [(r["path"], r["caption"]) for r in said]
+    assert sorted(key) == sorted((r["path"], r["caption"]) for r in wanted)
+    assert len(key) == 12
+    assert len(list(out.glob("*.failures.jsonl"))) == 2
+    times = {file: file.stat().st_mtime_ns for file in files}
+    files[1].unlink()
+    assert "4 shards, 3 done before" in run("jsonl")
+    changed = [file for file in files if file.stat().st_mtime_ns != times[file]]
+    assert changed == [files[1]]
