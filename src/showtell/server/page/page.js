@@ -1,0 +1,231 @@
+/** The page: pictures come in, are captioned a few at a time, and go out as text. */
+
+import { captionPicture, keepToken, NeedsToken, Refused, TryLater } from "./api.js";
+import { Camera, isPossible } from "./camera.js";
+import { Card } from "./card.js";
+import { copy } from "./clipboard.js";
+import { askToken, confirm } from "./dialogs.js";
+import { asText, FORMATS, save } from "./exports.js";
+import { listen } from "./intake.js";
+import { Models } from "./models.js";
+import { Pictures } from "./pictures.js";
+import { preview } from "./preview.js";
+import { Queue } from "./queue.js";
+import { Status } from "./status.js";
+
+const AT_ONCE = 4; // requests: the server puts those that meet into one batch
+const CHUNK = 50; // cards made between two frames
+
+const get = (id) => document.getElementById(id);
+const status = new Status({
+  tally: get("tally"), progress: get("progress"), said: get("said"), notice: get("notice"),
+});
+const pictures = new Pictures();
+const cards = new Map();
+const models = new Models(get("model"), showAll);
+let isAsking = false; // for a token
+let isSaved = true; // whether every edited caption was copied or downloaded
+
+const queue = new Queue({
+  slots: AT_ONCE,
+  work: caption,
+  onStart: (picture) => pictures.set(picture, { state: "captioning" }),
+  onBack: (picture) => pictures.set(picture, { state: "waiting" }),
+  onHold: (error, seconds) => {
+    const wait = seconds < 1.5 ? "a second" : `${Math.round(seconds)} seconds`;
+    const now = ["Try now", () => queue.resume()];
+    status.notice(`${error.message} Nothing is lost; trying again in ${wait}.`, now);
+  },
+  onFree: () => {
+    status.hideNotice();
+    models.load().then(showAll, () => {}); // another program may have taken its place
+  },
+});
+
+/** Caption one picture, whatever comes of it. */
+async function caption(picture, signal) {
+  try {
+    if (!models.chosen) await models.load();
+    const model = models.chosen;
+    const { alternatives = [], model: by = model.name, ...best } = await captionPicture(picture.file, model, signal);
+    const captions = [best, ...alternatives];
+    pictures.set(picture, { state: "done", captions, chosen: 0, edited: null, model: by });
+  } catch (error) {
+    if (signal.aborted) return;
+    if (error instanceof NeedsToken) {
+      queue.stop();
+      demandToken(error.refused);
+      throw new TryLater(error.message);
+    }
+    if (!(error instanceof Refused)) throw error;
+    pictures.set(picture, { state: "failed", reason: error.message });
+  }
+}
+
+async function demandToken(refused) {
+  if (isAsking) return;
+  isAsking = true;
+  const token = await askToken(get("token"), refused);
+  isAsking = false;
+  if (token) {
+    keepToken(token);
+    status.hideNotice();
+    start();
+  } else {
+    status.notice("This server asks for a token.", ["Enter token", () => demandToken(refused)]);
+  }
+}
+
+/** Learn of the models, also where the server is not there yet. */
+async function start() {
+  try {
+    await models.load();
+    status.hideNotice();
+    queue.resume();
+  } catch (error) {
+    if (error instanceof NeedsToken) {
+      demandToken(error.refused);
+    } else {
+      status.notice(`${error.message} Trying again in 3 seconds.`, null);
+      setTimeout(start, 3000);
+    }
+  }
+  showAll();
+}
+
+async function take(files, skipped) {
+  const before = pictures.counts.all;
+  for (let at = 0; at < files.length; at += CHUNK) {
+    queue.add(pictures.add(files.slice(at, at + CHUNK)));
+    await new Promise(requestAnimationFrame);
+  }
+  const doubles = files.length - (pictures.counts.all - before);
+  const left = [
+    skipped && (skipped === 1 ? "1 file is no picture" : `${skipped} files are no pictures`),
+    doubles > 0 && (doubles === 1 ? "1 picture is here already" : `${doubles} pictures are here already`),
+  ].filter(Boolean);
+  if (left.length) status.notice(`Left out: ${left.join(", ")}.`, ["Close", () => status.hideNotice()]);
+}
+
+const actions = {
+  say: (text) => status.say(text),
+  change: (picture, fields) => {
+    isSaved &&= fields.edited == null;
+    pictures.set(picture, fields);
+  },
+  remove: (picture) => {
+    const next = cards.get(picture.id).element.nextElementSibling?.querySelector(".remove");
+    remove([picture]);
+    (next ?? get("choose")).focus();
+  },
+  retry: (picture) => again([picture]),
+};
+
+function again(some) {
+  for (const picture of some) pictures.set(picture, { state: "waiting" });
+  queue.add(some);
+}
+
+function remove(some) {
+  queue.remove(some);
+  pictures.remove(some);
+}
+
+pictures.addEventListener("added", ({ detail: added }) => {
+  const fragment = document.createDocumentFragment();
+  for (const picture of added) {
+    const card = new Card(picture, actions);
+    cards.set(picture.id, card);
+    card.render();
+    fragment.append(card.element);
+    preview(picture.file).then((found) => {
+      if (pictures.has(picture)) pictures.set(picture, { preview: found });
+      else if (found) URL.revokeObjectURL(found.url);
+    });
+  }
+  get("cards").append(fragment);
+  showAll();
+});
+
+pictures.addEventListener("removed", ({ detail: gone }) => {
+  for (const picture of gone) {
+    cards.get(picture.id).element.remove();
+    cards.delete(picture.id);
+  }
+  showAll();
+});
+
+pictures.addEventListener("change", ({ detail: picture }) => {
+  cards.get(picture.id).render();
+  showAll();
+});
+
+let isDue = false;
+
+/** What is said of all pictures, once a frame at most. */
+function showAll() {
+  if (isDue) return;
+  isDue = true;
+  requestAnimationFrame(() => {
+    isDue = false;
+    const counts = pictures.counts;
+    status.show(counts);
+    document.body.toggleAttribute("data-empty", !counts.all);
+    get("bar").hidden = !counts.all;
+    get("retry-all").hidden = counts.failed < 2;
+    for (const button of document.querySelectorAll("#copy-all, [data-format]")) {
+      button.disabled = !counts.done;
+    }
+    get("hint").hidden = !(counts.done && models.chosen?.attends);
+    const stale = olderCaptions();
+    get("again").hidden = !stale.length;
+    get("again").textContent = `Caption ${stale.length} again with ${models.chosen?.name}`;
+  });
+}
+
+/** Of another model than the chosen one; what a person wrote stays. */
+function olderCaptions() {
+  const name = models.chosen?.name;
+  return withCaption().filter(({ model, edited }) => name && model !== name && edited === null);
+}
+
+function withCaption() {
+  return [...pictures].filter(({ state }) => state === "done");
+}
+
+listen({ input: get("files"), choose: get("choose"), onFiles: take });
+get("again").addEventListener("click", () => again(olderCaptions()));
+get("retry-all").addEventListener("click", () => again([...pictures].filter(({ state }) => state === "failed")));
+get("copy-all").addEventListener("click", async () => {
+  const done = withCaption();
+  const copied = await copy(asText(done));
+  isSaved ||= copied;
+  const what = done.length === 1 ? "1 caption" : `${done.length} captions`;
+  status.say(copied ? `${what} copied.` : "The browser did not allow copying.");
+  get("copy-all").textContent = copied ? "Copied" : "Not allowed";
+  setTimeout(() => (get("copy-all").textContent = "Copy all"), 2000);
+});
+for (const button of document.querySelectorAll("[data-format]")) {
+  button.addEventListener("click", () => {
+    const { name, make } = FORMATS[button.dataset.format];
+    save(make(withCaption()), name);
+    isSaved = true;
+    status.say(`${name} downloaded.`);
+  });
+}
+get("clear").addEventListener("click", async () => {
+  const { all, done } = pictures.counts;
+  const title = all === 1 ? "Remove the picture?" : `Remove all ${all} pictures?`;
+  if (done && !(await confirm(get("confirm"), title, "Their captions go with them."))) return;
+  remove([...pictures]);
+  get("choose").focus();
+});
+addEventListener("beforeunload", (event) => {
+  if (!isSaved && pictures.counts.done) event.preventDefault();
+});
+if (isPossible()) {
+  const camera = new Camera(get("camera"), (file) => take([[file, file.name]], 0));
+  get("use-camera").hidden = false;
+  get("use-camera").addEventListener("click", () => camera.open());
+}
+start();
