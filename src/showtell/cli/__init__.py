@@ -17,6 +17,7 @@ from showtell.cli.demo import demo
 from showtell.cli.errors import exit_code_for
 from showtell.cli.evaluate import evaluate, score
 from showtell.cli.report import report
+from showtell.cli.serve import serve
 from showtell.cli.train import train
 
 app = typer.Typer(
@@ -47,7 +48,7 @@ def _main(
 
 app.command()(demo)
 app.add_typer(data_app, name="data")
-for command in (features, train, average, report, evaluate, score, caption):
+for command in (features, train, average, report, evaluate, score, caption, serve):
     app.command()(command)
 
 

@@ -1,7 +1,6 @@
 """``showtell caption``."""
 
 import json
-import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,6 @@ from showtell.errors import ConfigError
 
 if TYPE_CHECKING:
     from showtell.captioner import PictureResult
-    from showtell.captions import Caption
 
 
 class CaptionFormat(StrEnum):
@@ -74,26 +72,10 @@ def caption(
 
 
 def _record(result: "PictureResult") -> dict[str, Any]:
+    from showtell.captions import caption_record
+
     assert result.caption is not None
-    record = {"path": str(result.path), **_said(result.caption)}
-    if result.caption.alternatives:
-        record["alternatives"] = [_said(caption) for caption in result.caption.alternatives]
-    return record
-
-
-def _said(caption: "Caption") -> dict[str, Any]:
-    record = {
-        "caption": caption.text,
-        "confidence": round(caption.confidence, 4),
-        "log_prob": round(caption.log_prob, 4),
-        "words": list(caption.words),
-        "log_probs": [round(log_prob, 4) for log_prob in caption.log_probs],
-    }
-    if caption.attention is not None:
-        side = math.isqrt(len(caption.attention[0]))  # every encoder's grid is a square
-        weights = [[round(weight, 5) for weight in row] for row in caption.attention]
-        record["attention"] = {"grid": [side, side], "weights": weights}
-    return record
+    return {"path": str(result.path), **caption_record(result.caption)}
 
 
 def _write_json(results: "Iterator[PictureResult]", file: IO[str]) -> int:

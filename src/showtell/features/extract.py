@@ -18,6 +18,7 @@ from torch import Tensor
 
 from showtell.data.records import Record
 from showtell.errors import StoreError
+from showtell.features.images import Pixels
 from showtell.features.store_files import Half, Journal, StoreSpec, read_journal, read_spec
 from showtell.features.store_writer import StoreWriter
 from showtell.features.views import Job, cut_ahead, plan
@@ -156,13 +157,24 @@ def encode_images(
     Returns:
         Features in fp32 on the runtime's device: pooled (B, D), regions (B, R, D') or None.
     """
-    assert images, "nothing to encode"
+    views = [encoder.preprocessing.eval_view(image) for image in images]
+    return encode_views(views, encoder, runtime, grid=grid, batch_size=batch_size)
+
+
+def encode_views(
+    views: Sequence[Pixels],
+    encoder: Encoder,
+    runtime: Runtime,
+    *,
+    grid: bool = False,
+    batch_size: int | None = None,
+) -> Features:
+    """As ``encode_images``, for the B views, (3, S, S) each, that the encoder's recipe cuts."""
+    assert views, "nothing to encode"
     step = batch_size or default_batch_size(runtime)
     parts = []
-    for start in range(0, len(images), step):
-        batch = np.stack(
-            [encoder.preprocessing.eval_view(image) for image in images[start : start + step]]
-        )
+    for start in range(0, len(views), step):
+        batch = np.stack(views[start : start + step])
         parts.append(_look(torch.from_numpy(batch), encoder, runtime, grid))
     regions = [part.regions for part in parts if part.regions is not None]
     return Features(
