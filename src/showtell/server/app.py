@@ -12,6 +12,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from showtell import __version__
+from showtell.features.images import Preprocessing
 from showtell.server.problems import Problem
 from showtell.server.schemas import Captions, Health, Models
 from showtell.server.service import FIELDS, FILES, Service
@@ -85,9 +86,14 @@ def _models(service: Service) -> list[dict[str, Any]]:
             "attends": model.attends,
             "default": index == 0,
             "decoding": model.captioner.config.decoding.model_dump(mode="json"),
+            "crop": _crop(model.captioner.encoder.preprocessing),
         }
         for index, model in enumerate(service.models.values())
     ]
+
+
+def _crop(recipe: Preprocessing) -> float | None:
+    return None if recipe.squash else recipe.crop
 
 
 async def _problem(request: Request, error: Exception) -> Response:

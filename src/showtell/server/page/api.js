@@ -31,7 +31,10 @@ export async function listModels() {
   return answer.models;
 }
 
-/** What `model` says of one picture, a File that is read now: the API's result. */
+/**
+ * What `model` says of one picture, a File that is read now: captions as the API gives them, the
+ * best first: [{caption, confidence, log_prob, words, log_probs, attention}].
+ */
 export async function captionPicture(file, model, signal) {
   let data;
   try {
@@ -40,13 +43,14 @@ export async function captionPicture(file, model, signal) {
     throw new Refused("The file cannot be read any more: was it moved or changed?");
   }
   const form = new FormData();
-  form.append("images", new Blob([data], { type: file.type }), file.name);
+  form.append("images", new Blob([data], { type: file.type }), "picture");
   form.append("model", model.name);
   form.append("decoding", JSON.stringify({ num_captions: captionsOf(model) }));
   if (model.attends) form.append("attention", "true");
+  // Of one picture that failed the whole answer is a refusal, so there is a result here.
   const { results: [result] } = await ask("v1/captions", { method: "POST", body: form, signal });
-  if (result.error) throw new Refused(sentence(result.error));
-  return result;
+  const { alternatives, ...best } = result;
+  return [best, ...(alternatives ?? [])];
 }
 
 /** As many as its search finds anyway, so that the first is what it says when asked for one. */
@@ -94,6 +98,6 @@ function seconds(value) {
 
 /** Problem details (RFC 9457) as a sentence. */
 function sentence({ detail, title }) {
-  const text = detail || title || "";
+  const text = (detail || title || "").replace(/^picture: /, ""); // the page tells the name itself
   return text && text[0].toUpperCase() + text.slice(1) + (/[.!?)]$/.test(text) ? "" : ".");
 }

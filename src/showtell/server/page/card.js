@@ -2,7 +2,7 @@
 
 import { copy } from "./clipboard.js";
 import { Editor } from "./editor.js";
-import { centralSquare, describeLook, drawLook } from "./look.js";
+import { centralSquare, describeLook, drawLook, WHOLE } from "./look.js";
 import { Others } from "./others.js";
 import { percent } from "./percent.js";
 import { Words } from "./words.js";
@@ -42,12 +42,15 @@ export class Card {
     const labels = { remove: "Remove", retry: "Retry", edit: "Edit", copy: "Copy", revert: "Undo edit" };
     const handlers = {
       remove: () => remove(picture),
-      retry: () => retry(picture),
+      retry: () => {
+        retry(picture);
+        this.#parts.remove.focus(); // the button itself is gone
+      },
       edit: () => this.#edit(),
       copy: () => this.#copy(),
       revert: () => {
         change(picture, { edited: null });
-        this.#parts.edit.focus(); // the button itself is gone
+        this.#parts.edit.focus();
       },
     };
     for (const [name, handler] of Object.entries(handlers)) {
@@ -89,7 +92,7 @@ export class Card {
       Object.assign(this.#parts.look, { width: preview.width, height: preview.height });
       image.hidden = false;
     }
-    this.#parts.blank.textContent = preview === null ? "No preview of this format" : "";
+    this.#parts.blank.textContent = preview === null ? "No preview" : "";
   }
 
   #renderCaption() {
@@ -103,7 +106,9 @@ export class Card {
     }
     this.#parts.facts.hidden = this.#editor.isOpen;
     this.#parts.facts.textContent =
-      edited === null ? `${percent(caption.confidence)} a word · ${model}` : "Edited by you";
+      edited === null
+        ? `On average ${percent(caption.confidence)} sure of a word · ${model}`
+        : "Edited by you";
   }
 
   /** The map of a word, or none. */
@@ -112,12 +117,12 @@ export class Card {
       this.#hideLook();
       return;
     }
-    const { captions, chosen, preview } = this.#picture;
+    const { captions, chosen, preview, crop } = this.#picture;
     const { words, log_probs, attention } = captions[chosen];
     const weights = attention.weights[index];
     const { look } = this.#parts;
     if (preview) {
-      const box = centralSquare(look.width, look.height, 0.8904);
+      const box = crop === null ? WHOLE : centralSquare(look.width, look.height, crop);
       drawLook(look, weights, attention.grid, box);
       look.hidden = false;
     }

@@ -1,11 +1,13 @@
 /** Where the model looked: a caption's attention drawn over its picture, and told in words. */
 
-const DARKEST = 0.22; // of the light that is left where it did not look, as in showtell's report
+const DARK = 0.62; // of the light is taken where it did not look
+const GLOW = 0.5, GLOW_FROM = 0.4; // of amber where it looked most; the light values that it begins at
 const FINE = 8; // dots a cell before the browser smooths them
 const DOWN = ["top", "", "bottom"], ACROSS = ["left", "", "right"];
 
 /**
- * Darken `canvas` except where `weights` (R,) are large, relative to the largest.
+ * Dim `canvas` where `weights` (R,) are small, relative to the largest, and warm it where they are
+ * large. The part that the model saw is framed.
  *
  * `grid` is [rows, columns]; `box` the part of the picture that the model saw: left, top, width and
  * height as shares of the picture's.
@@ -15,12 +17,17 @@ export function drawLook(canvas, weights, [rows, columns], box) {
   const [left, top] = [box[0] * canvas.width, box[1] * canvas.height];
   const [width, height] = [box[2] * canvas.width, box[3] * canvas.height];
   context.clearRect(0, 0, canvas.width, canvas.height);
-  context.fillStyle = `rgb(0 0 0 / ${1 - DARKEST})`;
+  context.fillStyle = `rgb(0 0 0 / ${DARK})`;
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.clearRect(left, top, width, height);
   context.imageSmoothingQuality = "high";
   context.drawImage(shade(weights, rows, columns), left, top, width, height);
+  context.strokeStyle = "rgb(255 255 255 / .45)";
+  context.strokeRect(left, top, width, height);
 }
+
+/** A box: all of the picture. */
+export const WHOLE = [0, 0, 1, 1];
 
 /** The picture's central square, by its width and height in px; `share` is of the shorter one. */
 export function centralSquare(width, height, share) {
@@ -39,11 +46,17 @@ function shade(weights, rows, columns) {
   for (let y = 0; y < canvas.height; y += 1) {
     for (let x = 0; x < canvas.width; x += 1) {
       const value = Math.min(1, Math.max(0, light[y * canvas.width + x] / brightest));
-      dots.data[(y * canvas.width + x) * 4 + 3] = 255 * (1 - DARKEST) * (1 - value);
+      dots.data.set(colour(value), (y * canvas.width + x) * 4);
     }
   }
   context.putImageData(dots, 0, 0);
   return canvas;
+}
+
+/** Of a weight from 0 to 1: black that fades away, then amber that comes. */
+function colour(value) {
+  if (value < GLOW_FROM) return [0, 0, 0, 255 * DARK * (1 - value / GLOW_FROM)];
+  return [255, 166, 33, (255 * GLOW * (value - GLOW_FROM)) / (1 - GLOW_FROM)];
 }
 
 /**

@@ -1,6 +1,6 @@
 /** The captions that the model found beside its best, with their probabilities, to pick from. */
 
-import { percent } from "./percent.js";
+import { odds, percent } from "./percent.js";
 
 export class Others {
   #details;
@@ -64,7 +64,7 @@ function row({ caption, confidence, log_prob }, index, group) {
   text.textContent = caption;
   const share = document.createElement("span");
   share.className = "share";
-  share.textContent = `${percent(confidence)} a word, ${percent(Math.exp(log_prob))} in all`;
+  share.textContent = `${percent(confidence)} a word, ${odds(Math.exp(log_prob))} in all`;
   label.append(input, text, share);
   return label;
 }

@@ -47,9 +47,9 @@ async function caption(picture, signal) {
   try {
     if (!models.chosen) await models.load();
     const model = models.chosen;
-    const { alternatives = [], model: by = model.name, ...best } = await captionPicture(picture.file, model, signal);
-    const captions = [best, ...alternatives];
-    pictures.set(picture, { state: "done", captions, chosen: 0, edited: null, model: by });
+    const captions = await captionPicture(picture.file, model, signal);
+    const { name, crop } = model;
+    pictures.set(picture, { state: "done", captions, chosen: 0, edited: null, model: name, crop });
   } catch (error) {
     if (signal.aborted) return;
     if (error instanceof NeedsToken) {

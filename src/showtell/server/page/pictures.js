@@ -12,6 +12,7 @@ export class Picture {
   state = "waiting";
   reason = ""; // why it failed
   model = ""; // that its captions are of
+  crop = null; // the central square that this model sees, as a share of the short side; null: all
   captions = []; // as the API gives them, the best first
   chosen = 0; // of them
   edited = null; // text that takes the place of the chosen one
