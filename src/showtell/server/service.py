@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ from showtell.errors import (
     ShowtellError,
     unknown_name,
 )
-from showtell.features.images import Pixels, open_image
+from showtell.features.images import Pixels, Preprocessing, open_image
 from showtell.features.views import num_workers
 from showtell.server.batching import Batcher, Job, QueueFullError
 from showtell.server.limits import Limits
@@ -43,9 +43,31 @@ class Wish:
 class Service:
     """Captions forms with the loaded models."""
 
-    def __init__(self, models: dict[str, LoadedModel], batcher: Batcher, limits: Limits) -> None:
+    def __init__(
+        self,
+        models: dict[str, LoadedModel],
+        batcher: Batcher,
+        limits: Limits,
+        on_picture: Callable[[str], None] = lambda outcome: None,
+    ) -> None:
         self.models, self.batcher, self.limits = models, batcher, limits
+        self._on_picture = on_picture
         self._threads = ThreadPoolExecutor(num_workers(), thread_name_prefix="decode")
+
+    def describe_models(self) -> list[dict[str, Any]]:
+        """What ``ModelInfo`` says of each."""
+        return [
+            {
+                "name": model.name,
+                "decoder": model.captioner.config.decoder.kind,
+                "encoder": model.captioner.config.encoder.name,
+                "attends": model.attends,
+                "default": index == 0,
+                "decoding": model.captioner.config.decoding.model_dump(mode="json"),
+                "crop": _crop(model.captioner.encoder.preprocessing),
+            }
+            for index, model in enumerate(self.models.values())
+        ]
 
     def stop(self) -> None:
         """Work off what is queued, and end the threads."""
@@ -65,15 +87,14 @@ class Service:
         try:
             with self.batcher.reserve(len(form.pictures)):
                 async with asyncio.timeout(self.limits.answer_seconds):
-                    tasks = [
-                        self._result(wish, form, index) for index in range(len(form.pictures))
-                    ]
-                    results = await asyncio.gather(*tasks)
+                    results = await self._results(wish, form)
         except QueueFullError:
             raise busy("the queue is full; try again in a second") from None
         except TimeoutError:
             seconds = self.limits.answer_seconds
             raise busy(f"no answer within {seconds:g} seconds; try again", retry_after=5) from None
+        for result in results:
+            self._on_picture("failed" if "error" in result else "captioned")
         _raise_if_all_failed(results)
         return {"model": wish.model.name, "results": results}
 
@@ -88,39 +109,74 @@ class Service:
             raise Problem(422, f"attention is {attention!r}: expected true or false")
         if attention == "true" and not model.attends:
             kind = model.captioner.config.decoder.kind
-            raise Problem(422, f"attention: decoder {kind!r} of {name!r} does not attend to regions")
+            raise Problem(
+                422, f"attention: decoder {kind!r} of {name!r} does not attend to regions"
+            )
         settings = self._settings(model, form.fields.get("decoding", "{}"))
         return Wish(model, settings, attention == "true")
 
     def _settings(self, model: LoadedModel, text: str) -> DecodingConfig:
         try:
-            changes = json.loads(text)
+            changes = json.loads(text, parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
             raise Problem(422, f"decoding is no JSON: {error}") from None
         if not isinstance(changes, dict):
             raise Problem(422, 'decoding: expected a JSON object such as {"beam_size": 5}')
         try:
             settings = model.captioner.config.decoding.with_changes(changes)
+            self._check_effort(settings, changes)
             named_words(settings, model.captioner.vocabulary)
         except ShowtellError as error:
             raise Problem(422, f"decoding: {error}") from None
         return settings
 
-    async def _result(self, wish: Wish, form: Form, index: int) -> dict[str, Any]:
+    def _check_effort(self, settings: DecodingConfig, changes: dict[str, Any]) -> None:
+        """Raise where a request asks for more work than a model's own settings or the limits."""
+        limits = self.limits
+        for name, limit in (
+            ("beam_size", limits.beam_size),
+            ("num_captions", limits.beam_size),
+            ("min_length", limits.caption_words),
+            ("max_length", limits.caption_words),
+        ):
+            if name in changes and getattr(settings, name) > limit:
+                raise ConfigError(
+                    f"{name} = {getattr(settings, name)}: this server's limit is {limit}"
+                )
+        for name in ("forbidden_words", "required_words"):
+            if name in changes and len(getattr(settings, name)) > limits.named_words:
+                raise ConfigError(f"{name}: this server's limit is {limits.named_words}")
+
+    async def _results(self, wish: Wish, form: Form) -> list[dict[str, Any]]:
+        # A request has no more pictures among those to be decoded than can be at a time, so that
+        # one with many, or with huge ones, does not make the others wait for all of them.
+        turn = asyncio.Semaphore(num_workers())
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._result(wish, form, index, turn))
+                for index in range(len(form.pictures))
+            ]
+        return [task.result() for task in tasks]
+
+    async def _result(
+        self, wish: Wish, form: Form, index: int, turn: asyncio.Semaphore
+    ) -> dict[str, Any]:
         upload = form.pictures[index]
         place = {"index": index, "name": printable(upload.name)}
         try:
             with self.batcher.expecting():
-                loop = asyncio.get_running_loop()
-                view = await loop.run_in_executor(self._threads, self._view, wish.model, upload)
+                async with turn:
+                    loop = asyncio.get_running_loop()
+                    view = await loop.run_in_executor(self._threads, self._view, wish.model, upload)
                 job = Job(wish.model, view, wish.settings, wish.attention, id(form), index)
                 waiting = self.batcher.submit(job)
             caption = await asyncio.wrap_future(waiting)
+            if not caption.log_probs:
+                raise Problem(422, f"{upload.name}: no caption meets the decoding settings")
         except Problem as problem:
             return place | {"error": problem.details}
-        if not caption.log_probs:
-            problem = Problem(422, f"{upload.name}: no caption meets the decoding settings")
-            return place | {"error": problem.details}
+        except ShowtellError as error:  # settings that cannot be met, by this picture or any
+            return place | {"error": Problem(422, f"{upload.name}: {error}").details}
         return place | caption_record(caption)
 
     def _view(self, model: LoadedModel, upload: Upload) -> Pixels:
@@ -133,6 +189,14 @@ class Service:
             reason = str(error).removeprefix("picture: ")
             raise Problem(_status(error), f"{upload.name}: {reason}") from None
         return recipe.eval_view(image)
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number in JSON")
+
+
+def _crop(recipe: Preprocessing) -> float | None:
+    return None if recipe.squash else recipe.crop
 
 
 def _status(error: ImageError) -> int:
