@@ -6,12 +6,19 @@ const PATIENCE = 120_000; // ms; the server itself gives up earlier
 /** A refusal that stays one however often it is asked: one line for people. */
 export class Refused extends Error {}
 
-/** No answer now, perhaps later: it is busy, starting, or away. */
+/** No answer now, perhaps later: it is busy or starting. */
 export class TryLater extends Error {
   /** `seconds` as the server said, or null where it said nothing. */
   constructor(message, seconds = null) {
     super(message);
     this.seconds = seconds;
+  }
+}
+
+/** Nothing came back: the server is away, or it hung up. */
+export class NoAnswer extends TryLater {
+  constructor() {
+    super("The server does not answer.");
   }
 }
 
@@ -72,7 +79,7 @@ async function ask(path, options) {
     body = await response.text();
   } catch (error) {
     if (options.signal?.aborted) throw error;
-    throw new TryLater("The server does not answer.");
+    throw new NoAnswer();
   }
   if (response.status === 401) throw new NeedsToken(Boolean(token));
   const answer = parsed(body);

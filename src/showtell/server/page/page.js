@@ -1,6 +1,6 @@
 /** The page: pictures come in, are captioned a few at a time, and go out as text. */
 
-import { captionPicture, keepToken, NeedsToken, Refused, TryLater } from "./api.js";
+import { captionPicture, keepToken, NeedsToken, NoAnswer, Refused, TryLater } from "./api.js";
 import { Camera, isPossible } from "./camera.js";
 import { Card } from "./card.js";
 import { copy } from "./clipboard.js";
@@ -14,6 +14,7 @@ import { Queue } from "./queue.js";
 import { Status } from "./status.js";
 
 const AT_ONCE = 4; // requests: the server puts those that meet into one batch
+const CUTS = 3; // requests of one picture that are cut off, before it is given up
 const CHUNK = 50; // cards made between two frames
 
 const get = (id) => document.getElementById(id);
@@ -57,9 +58,21 @@ async function caption(picture, signal) {
       demandToken(error.refused);
       throw new TryLater(error.message);
     }
-    if (!(error instanceof Refused)) throw error;
-    pictures.set(picture, { state: "failed", reason: error.message });
+    const reason = error instanceof Refused ? error.message : await hangingUp(error, picture);
+    if (!reason) throw error;
+    pictures.set(picture, { state: "failed", reason });
   }
+}
+
+/** Why a picture fails whose every request is cut off while the server is there: null if it may yet
+ * get through. A server that refuses a huge file may hang up before a browser hears why. */
+async function hangingUp(error, picture) {
+  if (!(error instanceof NoAnswer)) return null;
+  const isThere = await models.load().then(() => true, () => false);
+  picture.cuts += isThere;
+  if (picture.cuts < CUTS) return null;
+  picture.cuts = 0;
+  return "The server hangs up when this picture is sent: it may be too large.";
 }
 
 async function demandToken(refused) {

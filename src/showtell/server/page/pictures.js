@@ -16,6 +16,7 @@ export class Picture {
   captions = []; // as the API gives them, the best first
   chosen = 0; // of them
   edited = null; // text that takes the place of the chosen one
+  cuts = 0; // how often its request was cut off
   preview; // {url, width, height}; null where the browser cannot show it
 
   constructor(file, name) {
