@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,19 @@ class Visit:
             arg=count,
         )
         self.page.wait_for_function("() => !document.querySelector('[data-busy]')")
+
+    def violations(self) -> list[str]:
+        """What axe-core finds, with every rule that it has on."""
+        if not self.page.evaluate("'axe' in window"):
+            script = files("axe_playwright_python").joinpath("axe.min.js")
+            self.page.evaluate(script.read_text(encoding="utf-8"))
+        found = self.page.evaluate("axe.run()")
+        assert len(found["passes"]) > 15
+        return [
+            f"{rule['id']}: {node['html']}"
+            for rule in found["violations"]
+            for node in rule["nodes"]
+        ]
 
     def download(self, label: str, folder: Path) -> Path:
         with self.page.expect_download() as event:

@@ -217,6 +217,8 @@ def test_the_token_is_asked_for(
     with ServeProcess(shell, models[0], SHOWTELL_TOKEN=token) as closed:
         opened = browser.new_page()
         opened.goto(closed.url)
+        opened.get_by_role("dialog").wait_for()
+        assert Visit(opened).violations() == []
         opened.get_by_label("Token", exact=True).fill("wrong-token-as-long-as-it")
         opened.keyboard.press("Enter")
         opened.get_by_text("The server did not accept that token.").wait_for()
@@ -233,7 +235,9 @@ def test_the_camera(browser: Any, server: ServeProcess) -> None:
     with visit(browser, server.url) as opened:
         page = opened.page
         page.get_by_role("button", name="Use the camera").click()
-        page.locator(".shutter:not([disabled])").click()
+        page.locator(".shutter:not([disabled])").wait_for()
+        assert opened.violations() == []
+        page.locator(".shutter").click()
         page.get_by_text("1 picture taken.").wait_for()
         page.keyboard.press("Escape")
         opened.wait_until_done(1)

@@ -23,15 +23,6 @@ OVER = """() => [...document.querySelectorAll("body *")].filter((e) =>
   && e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.outerHTML.slice(0, 90))"""
 
 
-def violations(page: Any) -> list[str]:
-    """What axe-core finds, with every rule that it has on."""
-    if not page.evaluate("'axe' in window"):
-        script = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
-        page.evaluate(script)
-    found = page.evaluate("axe.run({ resultTypes: ['violations'] })")["violations"]
-    return [f"{rule['id']}: {node['html']}" for rule in found for node in rule["nodes"]]
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_axe_finds_nothing_and_nothing_runs_over(
@@ -45,14 +36,14 @@ def test_axe_finds_nothing_and_nothing_runs_over(
         reduced_motion="reduce",
     ) as opened:
         page = opened.page
-        assert violations(page) == []  # empty
+        assert opened.violations() == []  # empty
         opened.drop(*photos)
         opened.wait_until_done(3)
         page.get_by_text("2 alternatives").first.click()
         opened.card("coffee.png").locator(".word").first.click()
         opened.card("rocket.jpg").get_by_role("button", name="Edit").click()
         page.mouse.move(0, 0)
-        assert violations(page) == []  # done, failed, looking, editing
+        assert opened.violations() == []  # done, failed, looking, editing
         assert page.evaluate(OVER) == []
         assert page.evaluate("document.documentElement.scrollWidth") == width
         shot = Image.open(
@@ -61,7 +52,7 @@ def test_axe_finds_nothing_and_nothing_runs_over(
         brightness = float(np.asarray(shot.convert("L")).mean())
         assert brightness > 200 if scheme == "light" else brightness < 60
         page.get_by_role("button", name="Clear all").click()
-        assert violations(page) == []  # a question
+        assert opened.violations() == []  # a question
 
 
 def test_all_of_it_by_keyboard(browser: Any, server: ServeProcess, photos: list[Path]) -> None:
@@ -150,7 +141,7 @@ def test_crc_32_is_that_of_zip(filled: Visit) -> None:
 def test_the_page_is_in_the_package_and_asks_for_its_own_files_alone() -> None:
     page = files("showtell.server").joinpath("page")
     names = sorted(path.name for path in page.iterdir())
-    assert len(names) == 23 and {"index.html", "page.css", "page.js"} < set(names)
+    assert len(names) == 24 and {"index.html", "page.css", "page.js"} < set(names)
     for name in names:
         text = page.joinpath(name).read_text(encoding="utf-8")
         assert "https://" not in text and "style=" not in text and len(text.splitlines()) <= 250

@@ -1,11 +1,10 @@
 /** The page: pictures come in, are captioned a few at a time, and go out as text. */
 
 import { captionPicture, keepToken, NeedsToken, NoAnswer, Refused, TryLater } from "./api.js";
+import { Bar } from "./bar.js";
 import { Camera, isPossible } from "./camera.js";
 import { Card } from "./card.js";
-import { copy } from "./clipboard.js";
-import { askToken, confirm } from "./dialogs.js";
-import { asText, FORMATS, save } from "./exports.js";
+import { askToken } from "./dialogs.js";
 import { listen } from "./intake.js";
 import { Models } from "./models.js";
 import { Pictures } from "./pictures.js";
@@ -25,7 +24,6 @@ const pictures = new Pictures();
 const cards = new Map();
 const models = new Models(get("model"), showAll);
 let isAsking = false; // for a token
-let isSaved = true; // whether every edited caption was copied or downloaded
 
 const queue = new Queue({
   slots: AT_ONCE,
@@ -123,7 +121,7 @@ async function take(files, skipped) {
 const actions = {
   say: (text) => status.say(text),
   change: (picture, fields) => {
-    isSaved &&= fields.edited == null;
+    if (fields.edited) bar.noteEdit();
     pictures.set(picture, fields);
   },
   remove: (picture) => {
@@ -143,6 +141,8 @@ function remove(some) {
   queue.remove(some);
   pictures.remove(some);
 }
+
+const bar = new Bar({ pictures, models, status, again, remove });
 
 pictures.addEventListener("added", ({ detail: added }) => {
   const fragment = document.createDocumentFragment();
@@ -184,58 +184,11 @@ function showAll() {
     const counts = pictures.counts;
     status.show(counts);
     document.body.toggleAttribute("data-empty", !counts.all);
-    get("bar").hidden = !counts.all;
-    get("retry-all").hidden = counts.failed < 2;
-    for (const button of document.querySelectorAll("#copy-all, [data-format]")) {
-      button.disabled = !counts.done;
-    }
-    get("hint").hidden = !(counts.done && models.chosen?.attends);
-    const stale = olderCaptions();
-    get("again").hidden = !stale.length;
-    get("again").textContent = `Caption ${stale.length} again with ${models.chosen?.name}`;
+    bar.show(counts);
   });
-}
-
-/** Of another model than the chosen one; what a person wrote stays. */
-function olderCaptions() {
-  const name = models.chosen?.name;
-  return withCaption().filter(({ model, edited }) => name && model !== name && edited === null);
-}
-
-function withCaption() {
-  return [...pictures].filter(({ state }) => state === "done");
 }
 
 listen({ input: get("files"), choose: get("choose"), onFiles: take });
-get("again").addEventListener("click", () => again(olderCaptions()));
-get("retry-all").addEventListener("click", () => again([...pictures].filter(({ state }) => state === "failed")));
-get("copy-all").addEventListener("click", async () => {
-  const done = withCaption();
-  const copied = await copy(asText(done));
-  isSaved ||= copied;
-  const what = done.length === 1 ? "1 caption" : `${done.length} captions`;
-  status.say(copied ? `${what} copied.` : "The browser did not allow copying.");
-  get("copy-all").textContent = copied ? "Copied" : "Not allowed";
-  setTimeout(() => (get("copy-all").textContent = "Copy all"), 2000);
-});
-for (const button of document.querySelectorAll("[data-format]")) {
-  button.addEventListener("click", () => {
-    const { name, make } = FORMATS[button.dataset.format];
-    save(make(withCaption()), name);
-    isSaved = true;
-    status.say(`${name} downloaded.`);
-  });
-}
-get("clear").addEventListener("click", async () => {
-  const { all, done } = pictures.counts;
-  const title = all === 1 ? "Remove the picture?" : `Remove all ${all} pictures?`;
-  if (done && !(await confirm(get("confirm"), title, "Their captions go with them."))) return;
-  remove([...pictures]);
-  get("choose").focus();
-});
-addEventListener("beforeunload", (event) => {
-  if (!isSaved && pictures.counts.done) event.preventDefault();
-});
 if (isPossible()) {
   const camera = new Camera(get("camera"), (file) => take([[file, file.name]], 0));
   get("use-camera").hidden = false;
