@@ -4,8 +4,9 @@ import io
 import json
 import socket
 import threading
+import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
@@ -55,7 +56,9 @@ def gated_encoder() -> Encoder:
         torch.manual_seed(3)
         backbone = GatedBackbone()
     recipe = Preprocessing(32, 0.9, "bilinear", (127.0,) * 3, (64.0,) * 3)
-    return Encoder(name="gated", backbone=backbone, preprocessing=recipe, weights_hash="none")
+    encoder = Encoder(name="gated", backbone=backbone, preprocessing=recipe, weights_hash="none")
+    backbone.sizes.clear()  # it has tried itself out
+    return encoder
 
 
 def tiny_captioner(kind: str, encoder: Encoder, *changes: str) -> Captioner:
@@ -110,6 +113,14 @@ def form(
     return body + f"--{boundary}--\r\n".encode(), headers
 
 
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for what another thread is about to do."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
 @dataclass(frozen=True)
 class Answer:
     status: int
@@ -156,7 +167,7 @@ class TinyServer:
         return socket.create_connection(("127.0.0.1", self.port), timeout=30)
 
     def figure(self, name: str) -> float:
-        """The sum of a metric's values over its labels."""
+        """A metric's value, or their sum where ``name`` leaves out the labels."""
         lines = self.ask("/metrics").body.decode().splitlines()
         found = [line for line in lines if line.startswith((f"{name} ", f"{name}{{"))]
         return sum(float(line.rpartition(" ")[2]) for line in found)
@@ -185,9 +196,7 @@ def running(
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     try:
-        while not server.started:
-            assert thread.is_alive()
-            threading.Event().wait(0.01)
+        until(lambda: server.started)
         yield TinyServer(port, models, server, backbone, headers)
     finally:
         backbone.gate.set()

@@ -5,6 +5,7 @@ import os
 import struct
 import tempfile
 import zlib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -147,7 +148,7 @@ def test_nothing_is_kept_on_the_disk(
 async def _parse(body: bytes, headers: dict[str, str], cuts: list[int]) -> Form:
     async def chunks():
         edges = sorted({0, len(body), *(cut % (len(body) + 1) for cut in cuts)})
-        for start, end in zip(edges, edges[1:], strict=False):
+        for start, end in pairwise(edges):
             yield body[start:end]
 
     return await read_form(

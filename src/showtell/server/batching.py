@@ -82,6 +82,11 @@ class Batcher:
         return self._reserved
 
     @property
+    def queued(self) -> int:
+        """Pictures that wait for a batch."""
+        return len(self._queue)
+
+    @property
     def is_alive(self) -> bool:
         """Whether what is submitted will be worked on."""
         return self._thread.is_alive() and not self._is_stopping
