@@ -28,7 +28,7 @@ PAGE = Path(__file__).parent / "page"
 
 def create_app(service: Service, metrics: Metrics, access: Access) -> ASGIApp:
     """Everything that is asked goes through: counting, guarding, routes."""
-    app: ASGIApp = create_api(service, metrics, access)
+    app: ASGIApp = Guard(create_api(service, metrics, access), access)
     if access.origins:
         app = CORSMiddleware(
             app,
@@ -37,13 +37,16 @@ def create_app(service: Service, metrics: Metrics, access: Access) -> ASGIApp:
             allow_headers=["Authorization"],
             expose_headers=["Retry-After"],
         )
-    return Observer(Guard(app, access), metrics)
+    return Observer(app, metrics)
 
 
 def create_api(service: Service, metrics: Metrics, access: Access) -> FastAPI:
     """The routes over a service, which starts and ends with them."""
     limits, batcher = service.limits, service.batcher
     intake = Intake(limits, files=FILES, fields=FIELDS)
+    metrics.gauge(
+        "showtell_pictures_queued", "Pictures that wait for a batch.", lambda: batcher.queued
+    )
     metrics.gauge(
         "showtell_pictures_waiting", "Pictures not answered yet.", lambda: batcher.waiting
     )

@@ -82,6 +82,11 @@ class Batcher:
         return self._reserved
 
     @property
+    def queued(self) -> int:
+        """Pictures that wait for a batch."""
+        return len(self._queue)
+
+    @property
     def is_alive(self) -> bool:
         """Whether what is submitted will be worked on."""
         return self._thread.is_alive() and not self._is_stopping
@@ -199,15 +204,19 @@ def _groups(batch: Sequence[Job]) -> Iterator[list[int]]:
     """
     together: dict[Hashable, list[int]] = defaultdict(list)
     for row, job in enumerate(batch):
-        key: tuple[Hashable, ...] = (job.model, job.settings, job.attention)
-        if job.settings.method == "sample":
-            key += (job.request, job.number - row)
-        together[key].append(row)
+        key = (job.model, job.settings, job.attention)
+        together[key if job.settings.method != "sample" else (*key, job.request)].append(row)
     for rows in together.values():
         settings = batch[rows[0]].settings
-        step = max(1, MAX_ROWS // max(settings.beam_size, settings.num_captions))
-        for start in range(0, len(rows), step):
-            yield rows[start : start + step]
+        most = max(1, MAX_ROWS // max(settings.beam_size, settings.num_captions))
+        group: list[int] = []
+        for row in sorted(rows, key=lambda row: batch[row].number):
+            follows = group and batch[row].number == batch[group[-1]].number + 1
+            if len(group) == most or (group and settings.method == "sample" and not follows):
+                yield group
+                group = []
+            group.append(row)
+        yield group
 
 
 def _take(features: Features, rows: list[int]) -> Features:

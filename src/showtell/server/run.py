@@ -17,6 +17,8 @@ from showtell.server.loaded import LoadedModel, load_models
 from showtell.server.metrics import Metrics
 from showtell.server.service import Service
 
+BACKLOG = 1024
+
 
 def serve(
     models: Sequence[str],
@@ -47,20 +49,22 @@ def serve(
         CheckpointError: a model cannot be loaded.
     """
     limits = limits or Limits()
-    listener = listen(host, port)  # before the models: an address in use shows at once
-    loaded = load_models(models, device=device, precision=precision)
     access = Access(
         token=token,
         hosts=LOOPBACK | {*allow_hosts} if host in LOOPBACK else None,
         origins=tuple(origins),
     )
-    server = build_server(loaded, limits, access)
-    # Uvicorn raises the signal that stopped it once more when it is done; this is not to kill us.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
-    where = f"[{host}]" if ":" in host else host
-    say(f"Serving {', '.join(loaded)} at http://{where}:{listener.getsockname()[1]}")
-    server.run(sockets=[listener])
+    with listen(host, port) as listener:  # before the models: an address in use shows at once
+        loaded = load_models(models, device=device, precision=precision)
+        server = build_server(loaded, limits, access)
+        # Before uvicorn's own handlers are there, and after: it raises the signal that stopped it
+        # once more when it is done, and that is not to kill us.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: setattr(server, "should_exit", True))
+        listener.listen(BACKLOG)  # whoever reads that it serves can connect
+        where = f"[{host}]" if ":" in host else host
+        say(f"Serving {', '.join(loaded)} at http://{where}:{listener.getsockname()[1]}")
+        server.run(sockets=[listener])
 
 
 def build_server(loaded: dict[str, LoadedModel], limits: Limits, access: Access) -> uvicorn.Server:
@@ -74,6 +78,7 @@ def build_server(loaded: dict[str, LoadedModel], limits: Limits, access: Access)
     config = uvicorn.Config(
         create_app(service, metrics, access),
         http=Connection,
+        backlog=BACKLOG,
         ws="none",
         timeout_keep_alive=limits.idle_seconds,  # type: ignore[arg-type]
         # Long enough for whatever the limits allow to be answered.
