@@ -22,7 +22,8 @@ export class Others {
   }
 
   render() {
-    const count = this.#picture.captions.length - 1;
+    const { captions, edited } = this.#picture;
+    const count = captions.length - (edited === null); // beside what a person wrote, all of them
     this.#details.hidden = count < 1;
     this.#details.querySelector("summary").textContent =
       count === 1 ? "1 alternative" : `${count} alternatives`;
