@@ -36,10 +36,6 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
 @pytest.fixture(scope="session")
 def models(shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """One that attends and one that does not."""
-    import os  # DEV
-
-    if os.environ.get("PM"):
-        return [Path("/tmp/pagemodels/looks"), Path("/tmp/pagemodels/tells")]  # DEV
     folder = tmp_path_factory.mktemp("runs")
     settings = {"looks": (*SMALL[:6], *ATTENDING, *SMALL[10:]), "tells": SMALL}
     for name, changes in settings.items():

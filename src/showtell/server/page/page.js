@@ -56,10 +56,16 @@ async function caption(picture, signal) {
       demandToken(error.refused);
       throw new TryLater(error.message);
     }
-    const reason = error instanceof Refused ? error.message : await hangingUp(error, picture);
+    const reason = error instanceof TryLater ? await hangingUp(error, picture) : told(error);
     if (!reason) throw error;
     pictures.set(picture, { state: "failed", reason });
   }
+}
+
+function told(error) {
+  if (error instanceof Refused) return error.message;
+  console.error(error); // an answer that is not of this API, or a fault of this page
+  return "The answer could not be understood.";
 }
 
 /** Why a picture fails whose every request is cut off while the server is there: null if it may yet
