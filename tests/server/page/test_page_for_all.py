@@ -142,7 +142,7 @@ def test_crc_32_is_that_of_zip(filled: Visit) -> None:
 def test_the_page_is_in_the_package_and_asks_for_its_own_files_alone() -> None:
     page = files("showtell.server").joinpath("page")
     names = sorted(path.name for path in page.iterdir())
-    assert len(names) == 24 and {"index.html", "page.css", "page.js"} < set(names)
+    assert len(names) == 25 and {"index.html", "page.css", "page.js"} < set(names)
     for name in names:
         text = page.joinpath(name).read_text(encoding="utf-8")
         assert "https://" not in text and "style=" not in text and len(text.splitlines()) <= 250
