@@ -21,6 +21,7 @@ COMMANDS = (
     ("evaluate",),
     ("score",),
     ("caption",),
+    ("serve",),
 )
 ROOT = Path(__file__).resolve().parents[1]
 HELP, README = ROOT / "docs" / "help.md", ROOT / "README.md"
