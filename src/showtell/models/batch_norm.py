@@ -5,7 +5,6 @@ nothing of processes but a function that adds up what they have.
 """
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import torch
@@ -37,6 +36,7 @@ class BatchNorm(nn.BatchNorm1d):
             normed = super().forward(rows)
         return normed
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _of_all_parts(self, rows: Tensor, sum_: Sum) -> Tensor:
         """Mean first, then variance: rows are far from zero, for the sum of their squares."""
         assert self.running_mean is not None and self.running_var is not None
@@ -67,19 +67,8 @@ class BatchNorm(nn.BatchNorm1d):
 
 def share_batch_norms(model: nn.Module, sum_: Sum) -> None:
     """Let a model's batch norms be of the rows of all processes."""
-    _keep_from_compiler()
     for norm in _norms(model):
         norm.sum_over_parts = sum_
-
-
-@cache
-def _keep_from_compiler() -> None:
-    """Have what processes do together left out of compiled code.
-
-    Not by a decorator: that would import torch's compiler, a second of every start, for all.
-    """
-    original = BatchNorm._of_all_parts
-    BatchNorm._of_all_parts = torch.compiler.disable(original)  # type: ignore
 
 
 def no_rows(model: nn.Module) -> Tensor:
