@@ -4,8 +4,10 @@ import torch
 
 from showtell.config import Config
 from showtell.models.base import Decoder, Features
+from showtell.models.concepts import Classes
 from showtell.models.decoders import build_decoder
-from showtell.text.vocabulary import START
+from showtell.models.transformer import NUM_CLASSES
+from showtell.text.vocabulary import START, WordVocabulary
 
 VOCAB, WIDTH, REGIONS, REGION_WIDTH = 30, 24, 6, 20
 
@@ -21,6 +23,7 @@ SMALL: dict[str, list[dict]] = {
     "transformer": [
         {"hidden_size": 32, "num_heads": 4, "num_layers": 2, "feedforward_size": 64},
         {"hidden_size": 24, "num_heads": 2, "num_layers": 1, "num_encoder_layers": 0},
+        {"hidden_size": 24, "num_heads": 2, "num_layers": 1, "feedforward_size": 32, "concepts": 3},
     ],
     "prefix_lm": [
         {"hidden_size": 32, "num_heads": 4, "num_layers": 2, "prefix_length": 3},
@@ -39,9 +42,24 @@ def settings(kind: str, options: dict) -> list[str]:
 def make(kind: str, options: dict, *, dropout: float = 0.0) -> Decoder:
     torch.manual_seed(0)
     config = Config.load(None, [*settings(kind, options), f"decoder.dropout={dropout}"])
-    return build_decoder(
+    decoder = build_decoder(
         config.decoder, vocab_size=VOCAB, feature_size=WIDTH, region_size=REGION_WIDTH
     ).eval()
+    if options.get("concepts"):
+        decoder.concepts.fill(classes(), vocabulary())
+    return decoder
+
+
+def vocabulary() -> WordVocabulary:
+    return WordVocabulary({f"word{number}": 9 for number in range(VOCAB - 4)}, 1)
+
+
+def classes(num_words: int = 20) -> Classes:
+    """A thousand classes, of which every other has a word."""
+    generator = torch.Generator().manual_seed(3)
+    names = tuple(f"word{i % num_words}" if i % 2 else "" for i in range(NUM_CLASSES))
+    weight = torch.randn(NUM_CLASSES, WIDTH, generator=generator)
+    return Classes(weight, torch.zeros(NUM_CLASSES), names)
 
 
 def features(num: int, seed: int = 0) -> Features:

@@ -18,6 +18,7 @@ from showtell.checkpoint import load_checkpoint
 from showtell.config import Config
 from showtell.data.records import Dataset
 from showtell.features.store import FeatureStore
+from showtell.models.concepts import Classes
 from showtell.processes import ALONE, Processes
 from showtell.progress import SilentReporter, StepReport
 from showtell.runtime import choose_runtime
@@ -58,6 +59,7 @@ def make_run(
     fingerprint: str = "data-1",
     region_size: int = WIDTH,
     processes: Processes = ALONE,
+    classes: Classes | None = None,
 ) -> Run:
     report = report or SilentReporter()
     folder.mkdir(exist_ok=True)
@@ -66,7 +68,15 @@ def make_run(
     vocabulary = start.vocabulary if start else None
     return Run(
         config=config,
-        data=prepare(dataset, config.data, store, report, vocabulary=vocabulary),
+        data=prepare(
+            dataset,
+            config.data,
+            store,
+            report,
+            vocabulary=vocabulary,
+            classes=classes,
+            feature_size=WIDTH,
+        ),
         folder=folder,
         runtime=choose_runtime("cpu", "fp32"),
         provenance={

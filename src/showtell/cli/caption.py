@@ -13,6 +13,7 @@ import typer
 from showtell.cli import options
 from showtell.cli.decoding import Decoding, with_decoding
 from showtell.errors import ConfigError
+from showtell.pretrained import DEFAULT
 
 if TYPE_CHECKING:
     from showtell.captioner import PictureResult
@@ -30,7 +31,7 @@ def caption(
     pictures: Annotated[
         list[str], typer.Argument(metavar="PICTURE...", help="Files, folders or globs.")
     ],
-    model: options.Model,
+    model: options.Model = DEFAULT,
     format: Annotated[CaptionFormat, typer.Option("--format", help="How to write them.")] = (
         CaptionFormat.text
     ),
@@ -50,8 +51,10 @@ def caption(
     With --num-captions, text has a line for each caption, the best first, and JSON has
     `alternatives`. JSON has the words with their log-probabilities, and that of the end. With
     --attention it has a row of weights for each word and for the end, over a grid of so many rows
-    and columns, row by row from the top left. A picture that cannot be read is named on standard
-    error and the others are still captioned; the exit code is then 1.
+    and columns, row by row from the top left. With --min-confidence a caption that is less sure is
+    empty; JSON has it as `withheld`, and beside text standard error names its picture. A picture
+    that cannot be read is named on standard error and the others are still captioned; the exit
+    code is then 1.
     """
     from showtell.captioner import Captioner
     from showtell.data.paths import expand_pictures
@@ -102,6 +105,9 @@ def _write_lines(
             file.write(json.dumps(_record(result), ensure_ascii=False) + "\n")
         else:
             for caption in (result.caption, *result.caption.alternatives):
+                if caption.withheld is not None:
+                    sure = f"confidence {caption.confidence:.2f}"
+                    typer.echo(f"withheld: {result.path}: {sure}", err=True)
                 file.write(f"{caption.text}\n" if alone else f"{result.path}: {caption.text}\n")
     return num_failed
 

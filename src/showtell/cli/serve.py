@@ -8,6 +8,7 @@ import typer
 
 from showtell.cli import options
 from showtell.errors import ConfigError, MissingExtraError
+from showtell.pretrained import DEFAULT
 
 TOKEN_VARIABLE = "SHOWTELL_TOKEN"
 EXTRA = ("fastapi", "starlette", "uvicorn", "python_multipart", "prometheus_client")
@@ -20,9 +21,10 @@ def serve(
         typer.Option(
             "--model",
             "-m",
-            help="A run's folder or a checkpoint's; may be repeated, the first is the default.",
+            help="A run's folder or a checkpoint's, or a name of `showtell models`; may be "
+            "repeated, the first is the default.",
         ),
-    ],
+    ] = [DEFAULT],  # noqa: B006
     host: Annotated[str, typer.Option("--host", help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, help="0: any that is free.")

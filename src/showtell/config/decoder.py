@@ -77,6 +77,12 @@ class TransformerConfig(Section):
     dropout: float = Field(0.3, ge=0, lt=1)
     feature_dropout: float = FEATURE_DROPOUT
     word_dropout: float = WORD_DROPOUT
+    concepts: int = Field(
+        0, ge=0, le=100, description="words of the encoder's classifier to look at, too"
+    )
+    blind: float = Field(
+        0.0, ge=0, lt=1, description="share of pictures seen by their concepts alone in training"
+    )
 
     @field_validator("num_heads")
     @classmethod

@@ -34,6 +34,14 @@ class DataConfig(Section):
         description="pieces of words to learn from the captions by byte-pair encoding, beside the "
         "256 bytes; default: none, the vocabulary is of whole words",
     )
+    text: Path | None = Field(
+        None,
+        description="captions without pictures to learn to speak from: a COCO annotations JSON, or "
+        "a text file with one a line; for decoders with concepts",
+    )
+    text_threshold: int = Field(
+        100, ge=1, description="a word that data.text has less often than this is not taken from it"
+    )
     max_caption_length: int = Field(
         40,
         ge=1,
@@ -93,10 +101,14 @@ class OptimizerConfig(Section):
 class TrainingConfig(Section):
     """The course of a run."""
 
-    init_from: Path | None = Field(
-        None, description="start with the weights and the vocabulary of this run or checkpoint"
+    init_from: str | None = Field(
+        None,
+        description="start with the weights and the vocabulary of this run, checkpoint, or model "
+        "that comes with showtell",
     )
     batch_size: int = Field(64, ge=1, description="captions a step; pictures with scst")
+    text_batch_size: int = Field(100, ge=1, description="captions of data.text a step")
+    text_weight: float = Field(0.5, gt=0, description="of their loss")
     batch_by: Literal["auto", "length", "picture"] = Field(
         "auto",
         description="what a batch's captions share, so that least is computed twice: their length, "
@@ -177,6 +189,17 @@ class Config(Section):
     @classmethod
     def _default_kind(cls, value: Any) -> Any:
         return {"kind": "show_tell", **value} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _can_use_text(self) -> Self:
+        if self.data.text and not getattr(self.decoder, "concepts", 0):
+            raise ValueError(
+                "data.text has captions without pictures, whose words take a picture's place: set "
+                "decoder.kind = transformer and decoder.concepts = 5 or so"
+            )
+        if self.data.text and self.objective.kind != "cross_entropy":
+            raise ValueError("data.text is for objective.kind = cross_entropy; leave it out")
+        return self
 
     @model_validator(mode="after")
     def _has_a_start(self) -> Self:

@@ -5,6 +5,8 @@ from collections.abc import Collection, Sequence
 
 from torch import Tensor, nn
 
+from showtell.models.concepts import Classes
+
 
 class Backbone(nn.Module):
     """A picture network as ``Encoder`` needs it: one map, and what is read from it."""
@@ -24,6 +26,10 @@ class Backbone(nn.Module):
     @abstractmethod
     def logits(self, last_map: Tensor) -> Tensor:
         """The last map -> the classes that the network was trained to tell apart, (B, classes)."""
+
+    def classes(self) -> Classes | None:
+        """The classifier behind ``logits``, where it is one layer and captions know its words."""
+        return None
 
     def stages(self) -> dict[str, list[str]]:
         """The names of each stage's parameters, in the order of computing; {}: it has no stages."""

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from showtell.models.concepts import Concepts
+
 State = dict[str, Tensor]  # the batch is dim 0 of every entry: one reorder serves every decoder
 
 
@@ -24,12 +26,15 @@ class Features(NamedTuple):
         picture_of: (B,) the picture of each caption, so that what is computed of a picture alone is
             computed once for all its captions; None where there is one caption a picture, in
             the pictures' order (B = P).
+        concepts: words that the pictures may show; None: a decoder that wants some reads them
+            from ``pooled``. With them, and without regions, it is of no picture.
     """
 
     pooled: Tensor
     regions: Tensor | None = None
     mask: Tensor | None = None
     picture_of: Tensor | None = None
+    concepts: Concepts | None = None
 
     def to(self, device: torch.device | str) -> "Features":
         """The same features on another device."""
@@ -38,6 +43,7 @@ class Features(NamedTuple):
             None if self.regions is None else self.regions.to(device),
             None if self.mask is None else self.mask.to(device),
             None if self.picture_of is None else self.picture_of.to(device),
+            None if self.concepts is None else self.concepts.to(device),
         )
 
     def by_caption(self, values: Tensor) -> Tensor:

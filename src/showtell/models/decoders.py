@@ -39,4 +39,6 @@ def build_decoder(
     """
     width = feature_size if region_size is None or not needs_regions(config) else region_size
     settings = config.model_dump(exclude={"kind", "lm"})
+    if settings.get("concepts"):
+        settings["pooled_size"] = feature_size
     return DECODERS[config.kind](vocab_size=vocab_size, feature_size=width, **settings)

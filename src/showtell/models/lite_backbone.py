@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from showtell.models.backbone import Backbone
+from showtell.models.concepts import Classes, imagenet_words
 from showtell.models.efficientnet_lite import EfficientNetLite, SameConv2d
 from showtell.models.weights import read_weights
 
@@ -40,6 +41,11 @@ class LiteBackbone(Backbone):
         """The 1,000 ImageNet classes, (B, 1000)."""
         logits: Tensor = self.network.classifier(self.pooled(last_map))
         return logits
+
+    def classes(self) -> Classes:
+        """ImageNet's."""
+        layer = self.network.classifier
+        return Classes(layer.weight.detach(), layer.bias.detach(), imagenet_words())
 
     def stages(self) -> dict[str, list[str]]:
         """stem, stage1 to stage7 (the paper's table 1, less one), head."""

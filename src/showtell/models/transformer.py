@@ -15,11 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from showtell.models.base import Decoder, Features, HiddenStates, State
+from showtell.models.concepts import ConceptReader, Concepts
 from showtell.models.dropout import Dropout
 from showtell.models.embedding import FeatureEmbedding
 from showtell.models.transformer_blocks import DecoderBlock, EncoderBlock
 from showtell.models.words import drop_words
 from showtell.text.vocabulary import PAD
+
+NUM_CLASSES = 1000  # of ImageNet's classifiers
 
 
 class Transformer(Decoder):
@@ -36,6 +39,10 @@ class Transformer(Decoder):
         dropout: on words, on regions and on what each sublayer adds.
         feature_dropout: on regions as the encoder gives them.
         word_dropout: share of input words replaced by ``<unk>`` in training.
+        concepts: words of the encoder's classifier that are looked at beside the regions.
+        pooled_size: D, width of the pooled features that the classifier reads; default: D'.
+        blind: share of pictures whose regions are hidden in training, so that the concepts are
+            learnt as well.
     """
 
     output: nn.Linear
@@ -55,6 +62,9 @@ class Transformer(Decoder):
         dropout: float = 0.3,
         feature_dropout: float = 0.0,
         word_dropout: float = 0.0,
+        concepts: int = 0,
+        blind: float = 0.0,
+        pooled_size: int | None = None,
     ) -> None:
         super().__init__()
         shape = (hidden_size, num_heads, feedforward_size, dropout)
@@ -67,7 +77,16 @@ class Transformer(Decoder):
         self.decoder_norm = nn.LayerNorm(hidden_size)
         self.output = nn.Linear(hidden_size, vocab_size)  # its weight embeds the words as well
         self.dropout = Dropout(dropout)
-        self.hidden_size, self.word_dropout = hidden_size, word_dropout
+        self.hidden_size, self.word_dropout, self.blind = hidden_size, word_dropout, blind
+        self.concepts: ConceptReader | None = None
+        if concepts:
+            self.concepts = ConceptReader(
+                num_classes=NUM_CLASSES,
+                feature_size=pooled_size or feature_size,
+                num_words=concepts,
+            )
+            self.concept_embedding = nn.Linear(hidden_size, hidden_size)
+            self.concept_score = nn.Linear(1, hidden_size)
         nn.init.normal_(self.output.weight, std=hidden_size**-0.5)
         nn.init.zeros_(self.output.bias)
 
@@ -82,8 +101,9 @@ class Transformer(Decoder):
     def init_state(self, features: Features) -> State:
         """What is looked at, each (P, layers, heads, R, H / heads), and no words yet."""
         memory = self._look(features)
-        num_pictures, _, num_heads, num_regions, size = memory["region_keys"].shape
+        num_pictures, _, num_heads, _, size = memory["region_keys"].shape
         none = memory["region_keys"].new_empty(num_pictures, num_heads, 0, size)
+        num_regions = 0 if features.regions is None else features.regions.shape[1]
         blank = none.new_zeros(num_pictures, num_regions, dtype=torch.float32)
         words = {name: none for layer in range(len(self.decoder)) for name in _entries(layer)}
         return {**memory, **words, "attention": blank}
@@ -97,14 +117,13 @@ class Transformer(Decoder):
         for layer, (block, pair, words) in enumerate(layers):
             hidden, present = block(hidden, *pair, state.get("mask"), past=words)
             grown.update(zip(_entries(layer), (present.keys, present.values), strict=True))
-        state = {**state, **grown, "attention": present.attention()}
+        looked = present.attention()[:, : state["attention"].shape[1]]  # not at concepts
+        state = {**state, **grown, "attention": looked}
         return self.dropout(self.decoder_norm(hidden[:, 0])), state
 
     def _look(self, features: Features) -> State:
-        """Keys and values of the regions for every layer over the words, and any mask."""
-        assert features.regions is not None, "this decoder needs grid features"
-        mask = features.mask
-        regions = self.dropout(self.project(features.regions, mask))
+        """Keys and values of what is looked at, for every layer over the words; any mask."""
+        regions, mask = self._memory(features)
         for block in self.encoder:
             regions = block(regions, mask)
         regions = self.encoder_norm(regions)
@@ -116,6 +135,33 @@ class Transformer(Decoder):
             values.append(layer_values)
         memory = {"region_keys": torch.stack(keys, 1), "region_values": torch.stack(values, 1)}
         return memory if mask is None else {**memory, "mask": mask}
+
+    def _memory(self, features: Features) -> tuple[Tensor, Tensor | None]:
+        """What is looked at, (P, R, H), and where it is real, (P, R): regions, then concepts."""
+        regions, mask = features.regions, features.mask
+        if self.concepts is None:
+            assert regions is not None, "this decoder needs grid features"
+            return self.dropout(self.project(regions, mask)), mask
+        concepts = features.concepts or self.concepts(features.pooled)
+        said = self.dropout(self._embed_concepts(concepts))
+        is_said = concepts.words != PAD
+        if regions is None:
+            is_said[:, 0] = True  # nothing at all cannot be looked at; <pad> says as much
+            return said, is_said
+        seen = self.dropout(self.project(regions, mask))
+        if mask is None:
+            mask = torch.ones(seen.shape[:2], dtype=torch.bool, device=seen.device)
+        if self.training and self.blind:
+            sees = torch.rand(len(seen), 1, device=seen.device) >= self.blind
+            mask = mask & (sees | ~is_said.any(dim=1, keepdim=True))
+        return torch.cat([seen, said.to(seen.dtype)], dim=1), torch.cat([mask, is_said], dim=1)
+
+    def _embed_concepts(self, concepts: Concepts) -> Tensor:
+        """(P, K) -> (P, K, H): the word, and how sure the classifier is of it."""
+        words = F.embedding(concepts.words, self.output.weight) * math.sqrt(self.hidden_size)
+        embedded: Tensor = self.concept_embedding(words)
+        certainty: Tensor = self.concept_score(concepts.scores[..., None])
+        return embedded + certainty
 
     def _embed(self, tokens: Tensor, first: int, memory: State) -> Tensor:
         """(B, T) tokens, the first at position ``first`` -> (B, T, H)."""

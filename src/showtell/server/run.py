@@ -51,7 +51,7 @@ def serve(
     limits = limits or Limits()
     access = Access(
         token=token,
-        hosts=LOOPBACK | {*allow_hosts} if host in LOOPBACK else None,
+        hosts=LOOPBACK | {name.lower() for name in allow_hosts} if host in LOOPBACK else None,
         origins=tuple(origins),
     )
     with listen(host, port) as listener:  # before the models: an address in use shows at once

@@ -44,11 +44,17 @@ class Said(BaseModel):
 
     caption: str
     confidence: float = Field(
-        ge=0, le=1, description="Geometric mean of the words' probabilities and the end's."
+        ge=0,
+        le=1,
+        description="Of a calibrated model the share of such captions that are acceptable, else "
+        "the geometric mean of the words' probabilities and the end's.",
     )
     log_prob: float = Field(description="Of the whole caption, in nats.")
     words: list[str]
     log_probs: list[float] = Field(description="Of each word and of the end, in nats.")
+    withheld: str | None = Field(
+        None, description="What the caption would be; it is empty, being below `min_confidence`."
+    )
     attention: Attention | None = None
 
 

@@ -6,9 +6,11 @@ from typing import Any
 from showtell.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, recover_folder
 from showtell.config import Config, EncoderConfig, PrefixLmConfig
 from showtell.data.records import Dataset
+from showtell.errors import ConfigError
 from showtell.feature_cache import features_for
 from showtell.features.store import FeatureStore
 from showtell.models.base import Decoder
+from showtell.models.concepts import Classes, ConceptReader
 from showtell.models.decoders import build_decoder, needs_regions
 from showtell.models.encoders import Encoder, build_encoder
 from showtell.models.language_model import LanguageModel
@@ -16,6 +18,7 @@ from showtell.models.prefix_lm import PrefixLm
 from showtell.models.trained_encoder import train_from
 from showtell.progress import Reporter
 from showtell.runtime import Runtime, choose_runtime
+from showtell.text.vocabulary import Vocabulary
 from showtell.training.checkpoints import fit_encoder, start_with
 from showtell.training.picture_files import PictureFiles
 
@@ -102,10 +105,11 @@ def open_store(
 
 def build_first_decoder(
     config: Config,
-    vocab_size: int,
+    vocabulary: Vocabulary,
     provenance: dict[str, Any],
     runtime: Runtime,
     *,
+    classes: Classes | None,
     language_model: LanguageModel | None,
     start: Checkpoint | None,
 ) -> Decoder:
@@ -113,16 +117,26 @@ def build_first_decoder(
 
     Args:
         provenance: has the sizes of what the encoder sees.
+        classes: of the encoder's classifier, for a decoder that wants its words.
 
     Raises:
+        ConfigError: it wants them, and there are none.
         CheckpointError: ``start`` is of another shape.
     """
     decoder = build_decoder(
         config.decoder,
-        vocab_size=vocab_size,
+        vocab_size=len(vocabulary),
         feature_size=provenance["feature_size"],
         region_size=provenance.get("region_size"),
     ).to(runtime.device)
+    concepts = getattr(decoder, "concepts", None)
+    if isinstance(concepts, ConceptReader) and start is None:
+        if classes is None:
+            raise ConfigError(
+                f"decoder.concepts: encoder {config.encoder.name!r} has no classifier whose words "
+                "are known; lite0 and lite2 have"
+            )
+        concepts.fill(classes, vocabulary)
     if language_model is not None:
         assert isinstance(decoder, PrefixLm)
         language_model.fill(decoder)

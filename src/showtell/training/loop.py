@@ -97,9 +97,10 @@ class Run:
         torch.manual_seed(config.seed)
         decoder = build_first_decoder(
             config,
-            len(data.vocabulary),
+            data.vocabulary,
             provenance,
             runtime,
+            classes=data.classes,
             language_model=language_model,
             start=start,
         )

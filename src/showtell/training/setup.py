@@ -16,6 +16,7 @@ from showtell.evaluation import references_of
 from showtell.features.store import FeatureStore
 from showtell.metrics import References
 from showtell.models.base import Decoder
+from showtell.models.concepts import Classes, class_ids
 from showtell.models.weights import hash_state
 from showtell.processes import Processes
 from showtell.progress import Reporter
@@ -23,8 +24,10 @@ from showtell.runtime import Runtime
 from showtell.text.subwords import SubwordVocabulary
 from showtell.text.vocabulary import Vocabulary, WordVocabulary
 from showtell.text.vocabulary_file import load_vocabulary
+from showtell.training.caption_cache import tokenize_cached
 from showtell.training.corpus import Corpus, TokenizedCaptions
 from showtell.training.picture_files import PictureFiles
+from showtell.training.text_captions import TextCaptions, merged_counts, read_captions
 
 TINY = 500  # pictures; a decoder trained on fewer learns them by heart
 
@@ -39,6 +42,8 @@ class TrainingData:
         val_references: their captions, ready to be scored against.
         store: features; None where pictures are read instead.
         pictures: None where features are read.
+        classes: of the encoder's classifier, where it has some.
+        text: captions without pictures, where there are some.
     """
 
     vocabulary: Vocabulary
@@ -48,6 +53,8 @@ class TrainingData:
     val_references: References
     store: FeatureStore | None
     pictures: PictureFiles | None = None
+    classes: Classes | None = None
+    text: TextCaptions | None = None
 
     def stored(self) -> FeatureStore:
         """The features, of a run that has some."""
@@ -57,7 +64,7 @@ class TrainingData:
     def fingerprint(self) -> str:
         """sha256 of all captions' ids and rows of the store, by which batches are cut."""
         digest = hashlib.sha256()
-        for corpus in (self.train, self.val):
+        for corpus in (self.train, self.val, *([self.text.corpus] if self.text else [])):
             for array in (corpus.ids, corpus.offsets, corpus.pictures):
                 digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
@@ -70,14 +77,19 @@ def prepare(
     report: Reporter,
     *,
     vocabulary: Vocabulary | None = None,
+    classes: Classes | None = None,
+    feature_size: int = 0,
 ) -> TrainingData:
     """Build the vocabulary from the training captions and encode both splits.
 
     Args:
         store: what pictures become rows of.
         vocabulary: one that is there already, of a model that is trained on.
+        classes: of the encoder's classifier.
+        feature_size: D, of its pooled features; for ``config.text`` alone.
 
     Raises:
+        ConfigError: there are captions without pictures and the encoder knows no words.
         MissingExtraError: ``tokenizers`` is not installed, and the vocabulary is of pieces.
         DataError: a split has no usable picture.
         VocabularyError: ``vocab_file`` is no vocabulary, or no word reaches the threshold.
@@ -90,8 +102,9 @@ def prepare(
             f"them by heart; do not expect sense on others below some thousands."
         )
     tokenized = _tokenize(train_records)
+    text = TokenizedCaptions.tokenize(read_captions(config.text)) if config.text else None
     if vocabulary is None:
-        vocabulary = _vocabulary(config, tokenized)
+        vocabulary = _vocabulary(config, tokenized, text)
     train = _encode(tokenized, train_records, store, vocabulary, config.max_caption_length)
     val = _encode(_tokenize(val_records), val_records, store, vocabulary, config.max_caption_length)
     if not len(train) or not len(val):
@@ -107,7 +120,23 @@ def prepare(
         )
     features, pictures = (None, store) if isinstance(store, PictureFiles) else (store, None)
     references = references_of(val_records)
-    return TrainingData(vocabulary, train, val, val_records, references, features, pictures)
+    spoken = None
+    if text is not None:
+        ids = {i for ids in class_ids(classes, vocabulary) for i in ids} if classes else set()
+        spoken = TextCaptions.of(
+            text,
+            vocabulary,
+            sorted(ids),
+            feature_size=feature_size,
+            max_length=config.max_caption_length,
+        )
+        report.note(
+            f"{len(spoken.corpus):,} of {len(text.lengths):,} captions without pictures to learn "
+            f"to speak from; {len(ids)} words of the classifier"
+        )
+    return TrainingData(
+        vocabulary, train, val, val_records, references, features, pictures, classes, spoken
+    )
 
 
 def check_agreement(
@@ -129,12 +158,22 @@ def check_agreement(
     )
 
 
-def _vocabulary(config: DataConfig, captions: TokenizedCaptions) -> Vocabulary:
+def _vocabulary(
+    config: DataConfig, captions: TokenizedCaptions, text: TokenizedCaptions | None
+) -> Vocabulary:
     if config.vocab_file:
         return load_vocabulary(config.vocab_file)
+    counts = captions.counts()
+    if text is not None:
+        counts = merged_counts(
+            counts,
+            text.counts(),
+            threshold=config.vocab_threshold,
+            text_threshold=config.text_threshold,
+        )
     if config.subwords:
-        return SubwordVocabulary.build(captions.counts(), config.subwords)
-    return WordVocabulary.build(captions.counts(), config.vocab_threshold)
+        return SubwordVocabulary.build(counts, config.subwords)
+    return WordVocabulary.build(counts, config.vocab_threshold)
 
 
 def _with_features(
@@ -153,7 +192,7 @@ def _with_features(
 
 
 def _tokenize(records: Sequence[Record]) -> TokenizedCaptions:
-    return TokenizedCaptions.tokenize(chain.from_iterable(r.captions for r in records))
+    return tokenize_cached(list(chain.from_iterable(r.captions for r in records)))
 
 
 def _encode(

@@ -138,7 +138,15 @@ def train_on(
     vocabulary = start.vocabulary if start else None
     if language_model and not start:
         vocabulary = language_model.vocabulary()
-    prepared = prepare(dataset, config.data, store, report, vocabulary=vocabulary)
+    prepared = prepare(
+        dataset,
+        config.data,
+        store,
+        report,
+        vocabulary=vocabulary,
+        classes=encoder.backbone.classes(),
+        feature_size=encoder.pooled_size,
+    )
     if processes.is_first:
         folder.mkdir(parents=True, exist_ok=True)
     if processes.is_first and not resume:

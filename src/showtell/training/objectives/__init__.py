@@ -48,4 +48,5 @@ def build_objective(
         runtime=runtime,
         config=config,
         by_picture=asked == "picture" or (asked == "auto" and regions),
+        text=data.text,
     )

@@ -1,0 +1,133 @@
+"""The words of a classifier, and a decoder that looks at them."""
+
+import pytest
+import torch
+from decoder_cases import VOCAB, WIDTH, classes, features, make, tokens, vocabulary
+from torch import Tensor
+
+from showtell.models.base import Features
+from showtell.models.concepts import (
+    SMALLEST,
+    Classes,
+    ConceptReader,
+    Concepts,
+    class_ids,
+    imagenet_words,
+)
+from showtell.models.encoders import build_encoder
+from showtell.text.vocabulary import PAD, WordVocabulary
+
+OPTIONS = {"hidden_size": 24, "num_heads": 2, "num_layers": 1, "concepts": 3}
+
+
+def reader(weight: Tensor, names: tuple[str, ...], words: tuple[str, ...], num: int = 2):
+    made = ConceptReader(num_classes=len(names), feature_size=weight.shape[1], num_words=num)
+    made.fill(
+        Classes(weight, torch.zeros(len(names)), names), WordVocabulary(dict.fromkeys(words, 1), 1)
+    )
+    return made
+
+
+def test_imagenet_has_a_word_or_two_for_most_classes() -> None:
+    words = imagenet_words()
+    assert len(words) == 1000
+    assert sum(bool(word) for word in words) == 895
+    # By the indices of ImageNet's published class list.
+    known = {
+        151: "dog",
+        281: "cat",
+        340: "zebra",
+        504: "coffee mug",
+        779: "school bus",
+        963: "pizza",
+    }
+    assert {index: words[index] for index in known} == known
+
+
+@pytest.mark.parametrize("name", ["lite0", "lite2"])
+def test_an_encoders_classes_are_its_classifiers(name: str) -> None:
+    encoder = build_encoder(name)
+    found = encoder.backbone.classes()
+    images = torch.randint(0, 256, (2, 3, *[encoder.preprocessing.size] * 2), dtype=torch.uint8)
+    logits = encoder(images, regions=False).pooled @ found.weight.T + found.bias
+    torch.testing.assert_close(logits, encoder.classify(images), atol=1e-3, rtol=1e-3)
+
+
+def test_classes_of_one_word_add_up_and_small_ones_are_left_out() -> None:
+    chances = torch.tensor([0.3, 0.3, 0.36, 0.04])
+    read = reader(chances.log()[:, None], ("dog", "dog", "cat", "bus"), ("bus", "cat", "dog"), 3)
+    words, scores = read(torch.ones(1, 1))
+    assert words.tolist() == [[6, 5, PAD]]  # dog, cat; the bus is below SMALLEST
+    torch.testing.assert_close(scores, torch.tensor([[0.6, 0.36, 0.04]]))
+    assert SMALLEST > 0.04
+
+
+def test_words_that_the_vocabulary_lacks_are_left_out() -> None:
+    names = ("coffee mug", "espresso", "")
+    known = WordVocabulary({"mug": 3}, 1)
+    made = Classes(torch.zeros(3, 1), torch.zeros(3), names)
+    assert class_ids(made, known) == [[4], [], []]
+
+
+def test_a_reader_keeps_what_it_was_filled_with() -> None:
+    state = make("transformer", OPTIONS).state_dict()
+    assert torch.equal(state["concepts.weight"], classes().weight)
+    assert int(state["concepts.class_words"].max()) < VOCAB
+    assert not any(p.shape == (1000, WIDTH) for p in make("transformer", OPTIONS).parameters())
+
+
+def test_concepts_are_read_from_pooled_features_where_none_are_given() -> None:
+    decoder, seen = make("transformer", OPTIONS), features(4)
+    given = seen._replace(concepts=decoder.concepts(seen.pooled))
+    blank = given._replace(pooled=torch.zeros_like(seen.pooled))
+    assert torch.equal(decoder(seen, tokens(4, 5)), decoder(blank, tokens(4, 5)))
+
+
+def test_what_is_said_depends_on_the_concepts() -> None:
+    decoder, seen = make("transformer", OPTIONS), features(4)
+    ids = torch.tensor([[5, 6, PAD]] * 4)
+    scores = torch.tensor([[0.6, 0.2, 0.0]] * 4)
+    first = decoder(seen._replace(concepts=Concepts(ids, scores)), tokens(4, 5))
+    other = decoder(seen._replace(concepts=Concepts(ids + (ids != PAD), scores)), tokens(4, 5))
+    assert (first - other).abs().max() > 1e-3
+    padded = Concepts(ids, scores + (ids == PAD) * 0.7)  # <pad> is not looked at, whatever it says
+    assert torch.equal(first, decoder(seen._replace(concepts=padded), tokens(4, 5)))
+
+
+def test_captions_without_pictures_have_concepts_alone() -> None:
+    decoder = make("transformer", OPTIONS)
+    concepts = Concepts(torch.tensor([[7, 8], [PAD, PAD]]), torch.tensor([[0.5, 0.1], [0.0, 0.0]]))
+    spoken = Features(torch.zeros(2, WIDTH), concepts=concepts)
+    logits = decoder(spoken, tokens(2, 6))
+    assert logits.isfinite().all()
+    state = decoder.init_state(spoken)
+    log_probs, _ = decoder.step(tokens(2, 6)[:, 0], state)
+    torch.testing.assert_close(log_probs, logits[:, 0].log_softmax(-1))
+
+
+def test_blind_training_hides_regions_of_pictures_that_have_concepts() -> None:
+    decoder = make("transformer", {**OPTIONS, "blind": 0.999}).train()
+    seen = features(6)
+    other = seen._replace(
+        regions=torch.randn_like(seen.regions), concepts=decoder.concepts(seen.pooled)
+    )
+    torch.manual_seed(0)
+    first = decoder(seen, tokens(6, 4))
+    torch.manual_seed(0)
+    torch.testing.assert_close(decoder(other, tokens(6, 4)), first)
+    nothing = Concepts(torch.zeros(6, 3, dtype=torch.int64), torch.zeros(6, 3))
+    torch.manual_seed(0)
+    first = decoder(seen._replace(concepts=nothing), tokens(6, 4))
+    torch.manual_seed(0)
+    assert not torch.allclose(decoder(other._replace(concepts=nothing), tokens(6, 4)), first)
+
+
+def test_attention_is_over_regions_alone() -> None:
+    decoder, seen = make("transformer", OPTIONS), features(2)
+    _, state = decoder.step(torch.tensor([1, 1]), decoder.init_state(seen))
+    assert state["attention"].shape == (2, seen.regions.shape[1])
+    assert bool((state["attention"].sum(dim=1) < 1).all())
+
+
+def test_a_vocabulary_of_the_contract_fits() -> None:
+    assert len(vocabulary()) == VOCAB

@@ -1,0 +1,147 @@
+"""Captions without pictures: what is read and shown of them, and a run that learns from them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_run import make_run
+from tiny_world import WIDTH, attending_config, tiny_records, tiny_store
+
+from showtell.checkpoint import load_checkpoint
+from showtell.config import Config
+from showtell.data.records import Dataset
+from showtell.errors import ConfigError, DataError
+from showtell.models.base import Features
+from showtell.models.concepts import Classes, Concepts
+from showtell.models.transformer import NUM_CLASSES
+from showtell.text.vocabulary import PAD, START, WordVocabulary
+from showtell.training.corpus import TokenizedCaptions
+from showtell.training.text_captions import TextCaptions, merged_counts, read_captions
+
+VOCABULARY = WordVocabulary(dict.fromkeys(("a", "dog", "dogs", "and", "bus", "red", "buses"), 2), 1)
+DOG, BUS = VOCABULARY.encode_each(["dog", "bus"])
+
+
+def spoken(*captions: str, concepts: tuple[int, ...] = (DOG[0], BUS[0])) -> TextCaptions:
+    return TextCaptions.of(
+        TokenizedCaptions.tokenize(captions), VOCABULARY, concepts, feature_size=4, max_length=9
+    )
+
+
+def test_captions_are_read_from_coco_and_from_lines(tmp_path: Path) -> None:
+    coco, lines = tmp_path / "captions.json", tmp_path / "captions.txt"
+    coco.write_text(json.dumps({"annotations": [{"caption": "A dog."}, {"caption": "A bus."}]}))
+    lines.write_text("A dog.\n\nA bus.\n")
+    assert read_captions(coco) == read_captions(lines) == ["A dog.", "A bus."]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.json", "{"), ("a.json", '{"images": []}'), ("a.txt", "\n")]
+)
+def test_what_is_no_captions_is_said(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=r"data\.text = "):
+        read_captions(tmp_path / name)
+    with pytest.raises(DataError, match="No such file"):
+        read_captions(tmp_path / "none.txt")
+
+
+def test_words_that_are_frequent_without_pictures_join_the_vocabulary() -> None:
+    counts = merged_counts(
+        {"dog": 7, "cat": 1},
+        {"pizza": 100, "dog": 300, "kazoo": 9},
+        threshold=4,
+        text_threshold=100,
+    )
+    assert counts == {"dog": 7, "pizza": 4, "cat": 1}
+    assert WordVocabulary.build(counts, 4).words[4:] == ("dog", "pizza")
+
+
+def test_captions_with_unknown_words_are_left_out() -> None:
+    text = spoken("a red dog", "a purple dog", "a bus")
+    assert text.corpus.lengths.tolist() == [3, 2]
+    assert VOCABULARY.words[text.corpus.ids[-1]] == "bus"
+    with pytest.raises(DataError, match="all words of none"):
+        spoken("a purple cat")
+    with pytest.raises(ConfigError, match="classifier has no word"):
+        spoken("a dog", concepts=())
+
+
+def test_concepts_are_a_captions_own_with_some_missing_and_some_wrong() -> None:
+    text = spoken("a dog and red buses", "dogs and a red dog")
+    shown = []
+    for step in range(60):
+        features, inputs, targets = text.batch(5, 0, step, "cpu")
+        assert features.regions is None
+        assert torch.equal(inputs[:, 1:], targets[:, :-1])
+        for row, words, scores in zip(
+            inputs.tolist(), features.concepts.words, features.concepts.scores, strict=True
+        ):
+            real = words[words != PAD].tolist()
+            assert set(real) <= {DOG[0], BUS[0]}
+            assert bool((scores[words == PAD] == 0).all())
+            assert float(scores.sum()) <= 1 + 1e-6
+            assert bool((scores.diff() <= 0).all())
+            has_bus = VOCABULARY.encode_each(["buses"])[0][0] in row
+            shown.append((has_bus, BUS[0] in real))
+    with_bus = np.mean([seen for has, seen in shown if has])
+    without = np.mean([seen for has, seen in shown if not has])
+    assert with_bus > 0.75  # 0.7 of its own, and some of the wrong ones
+    assert 0.2 < without < 0.7
+
+
+def test_a_batch_follows_from_seed_and_step() -> None:
+    text = spoken("a dog", "a bus", "a red dog", "dogs and buses")
+    first, again, other = (text.batch(4, 1, step, "cpu") for step in (7, 7, 8))
+    assert torch.equal(first[1], again[1])
+    assert torch.equal(first[0].concepts.scores, again[0].concepts.scores)
+    assert not (first[1].shape == other[1].shape and torch.equal(first[1], other[1]))
+
+
+CONCEPTS = ("decoder.concepts=2", "decoder.num_layers=1", "decoder.dropout=0.0")
+
+
+def test_a_run_learns_to_speak_of_what_no_picture_shows(tmp_path: Path) -> None:
+    """No picture has a kite; captions without pictures and the classifier's word do."""
+    records = tiny_records()
+    store = tiny_store(tmp_path / "store", records, grid_size=(4, WIDTH))
+    text = tmp_path / "text.txt"
+    text.write_text("a red kite\na blue kite\na green dog\na white ball\nthe kite is red\n" * 20)
+    names = ("kite", "dog", "ball", *[""] * (NUM_CLASSES - 3))
+    classes = Classes(torch.zeros(NUM_CLASSES, WIDTH), torch.zeros(NUM_CLASSES), names)
+    config = attending_config(
+        "transformer",
+        *CONCEPTS,
+        f"data.text={text}",
+        "data.text_threshold=5",
+        "training.text_batch_size=8",
+        "training.num_epochs=6",
+    )
+    dataset = Dataset("tiny", "folder", records)
+    make_run(tmp_path / "run", dataset, store, config, classes=classes).run()
+    checkpoint = load_checkpoint(tmp_path / "run" / "last")
+    red, kite, a = (ids[0] for ids in checkpoint.vocabulary.encode_each(["red", "kite", "a"]))
+    sees_kite = Concepts(torch.tensor([[kite, PAD]]), torch.tensor([[0.9, 0.0]]))
+    features = Features(torch.zeros(1, WIDTH), concepts=sees_kite)
+    with torch.inference_mode():
+        logits = checkpoint.decoder(features, torch.tensor([[START, a, red]]))
+    assert float(logits[0, -1].softmax(-1)[kite]) > 0.5
+
+
+def test_an_encoder_without_words_is_refused(tmp_path: Path) -> None:
+    records = tiny_records()
+    store = tiny_store(tmp_path / "store", records, grid_size=(4, WIDTH))
+    with pytest.raises(ConfigError, match="no classifier whose words"):
+        config = attending_config("transformer", *CONCEPTS)
+        make_run(tmp_path / "run", Dataset("tiny", "folder", records), store, config)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [("data.text=a.txt",), ("data.text=a.txt", "decoder.kind=transformer")],
+)
+def test_text_needs_a_decoder_with_concepts(changes: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"decoder\.concepts"):
+        Config.load(None, changes)
