@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PROGRAMS := $(VENV)/.programs
 
 .PHONY: demo test bench setup pretrained lint format clean
 
 demo: setup
 	$(BIN)/showtell demo
 
-test: setup
+test: setup $(PROGRAMS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -39,6 +40,23 @@ pretrained: setup
 	cp $(SHIPPED)/reliability.png docs/images/reliability.png
 	photos=$(PHOTOS) && $(BIN)/showtell sheet $$photos/chelsea.png $$photos/coffee.png \
 	    $$photos/rocket.jpg $$photos/motorcycle_left.png -o docs/images/photos.jpg
+
+# Programs that tests run, and are skipped without. Debian's packages of those that are missing are
+# asked for once, where there is an apt-get that may install them; if that fails, so be it.
+$(PROGRAMS): | $(STAMP)
+	@missing=; \
+	command -v chromium >/dev/null || missing="$$missing chromium"; \
+	command -v java >/dev/null || missing="$$missing default-jre-headless"; \
+	command -v exiftool >/dev/null || missing="$$missing libimage-exiftool-perl"; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "For the tests: apt-get install$$missing"; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		options="-qq -o Acquire::Retries=1 -o Acquire::http::Timeout=20"; \
+		{ timeout 300 apt-get update $$options; \
+		timeout 900 apt-get install $$options --yes --no-install-recommends $$missing; } \
+			>$(VENV)/programs.log 2>&1 || echo "did not work: see $(VENV)/programs.log"; \
+	fi
+	@touch $@
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -24,6 +24,7 @@ COMMANDS = (
     ("reliability",),
     ("score",),
     ("caption",),
+    ("serve",),
     ("sheet",),
     ("models",),
 )

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
+from typing import Any
 
 from showtell.confidence import Calibration, geometric_mean
 from showtell.decoding.hypotheses import Hypotheses
@@ -86,6 +87,26 @@ def captions_of(
         )
         captions.append(replace(best, alternatives=tuple(others)))
     return captions
+
+
+def caption_record(caption: Caption) -> dict[str, Any]:
+    """A caption as JSON has it, everywhere; with ``alternatives`` where there are some."""
+    record: dict[str, Any] = {
+        "caption": caption.text,
+        "confidence": round(caption.confidence, 4),
+        "log_prob": round(caption.log_prob, 4),
+        "words": list(caption.words),
+        "log_probs": [round(log_prob, 4) for log_prob in caption.log_probs],
+    }
+    if caption.withheld is not None:
+        record["withheld"] = caption.withheld
+    if caption.attention is not None:
+        side = math.isqrt(len(caption.attention[0]))  # every encoder's grid is a square
+        weights = [[round(weight, 5) for weight in row] for row in caption.attention]
+        record["attention"] = {"grid": [side, side], "weights": weights}
+    if caption.alternatives:
+        record["alternatives"] = [caption_record(other) for other in caption.alternatives]
+    return record
 
 
 def _caption(

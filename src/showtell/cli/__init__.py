@@ -22,6 +22,7 @@ from showtell.cli.pack import pack
 from showtell.cli.publish import publish
 from showtell.cli.reliability import reliability
 from showtell.cli.report import report
+from showtell.cli.serve import serve
 from showtell.cli.sheet import sheet
 from showtell.cli.train import train
 
@@ -55,7 +56,7 @@ app.command()(demo)
 app.add_typer(data_app, name="data")
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(features, train, average, pack, publish, report),
-    *(evaluate, reliability, score, caption, sheet, models),
+    *(evaluate, reliability, score, caption, sheet, serve, models),
 )
 for command in COMMANDS:
     app.command()(command)
