@@ -1,6 +1,7 @@
 """What all benchmarks share: their options, their figures, and how these are told.
 
-`make bench` runs every script of this folder whose name does not begin with "_". Such a script
+`make bench` runs every script of this folder that imports this module and whose name does not begin
+with "_". Such a script
 
 - has a docstring whose first line says what is measured against what;
 - ends in ``benchmark(measure, __doc__)``, where ``measure(options)`` yields ``Figure`` objects,
@@ -27,6 +28,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+FOLDER = Path(__file__).resolve().parent
 Measure = Callable[[argparse.Namespace], Iterable["Figure"]]
 
 
@@ -77,6 +79,15 @@ class Figure:
         shown = f"{self.ratio:.3g} of {self.reference}"
         aim = f" (target {self.aim}: {self.verdict})" if self.target is not None else ""
         return f"{self.name}: {shown}{aim}; {self.detail}"
+
+
+def scripts() -> list[Path]:
+    """Those that `make bench` runs."""
+    return [
+        path
+        for path in sorted(FOLDER.glob("[!_]*.py"))
+        if "from _harness import" in path.read_text()
+    ]
 
 
 def benchmark(
@@ -161,5 +172,4 @@ def test_data() -> Path:
     """Where the photos and captions for tests lie, there or not."""
     import os
 
-    root = Path(__file__).resolve().parents[1]
-    return Path(os.environ.get("SHOWTELL_TEST_DATA", root.parent / "shared" / "data"))
+    return Path(os.environ.get("SHOWTELL_TEST_DATA", FOLDER.parent.parent / "shared" / "data"))

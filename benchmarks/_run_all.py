@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from _harness import Figure
+from _harness import Figure, scripts
 
 ROOT = Path(__file__).resolve().parents[1]
 START, END = "<!-- figures: made by make bench -->", "<!-- end of figures -->"
@@ -40,21 +40,19 @@ def main() -> int:
     parser.add_argument("--fresh", action="store_true", help="use no result of a stopped run")
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
-    scripts = sorted(Path(__file__).parent.glob("[!_]*.py"))
-    if options.only:
-        scripts = [script for script in scripts if script.stem in options.only]
+    chosen = [s for s in scripts() if not options.only or s.stem in options.only]
     results: dict[str, Any] = {}
-    for script in scripts:
+    for script in chosen:
         found = run(script, options)
         if found is not None:
             results[script.stem] = found
-    failed = [script.stem for script in scripts if script.stem not in results]
+    failed = [script.stem for script in chosen if script.stem not in results]
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     if not options.quick:
         write_page(options.page, results)
         if not failed:
-            for script in scripts:
+            for script in chosen:
                 (options.results / f"{script.stem}.json").unlink(missing_ok=True)
     return 1 if failed else 0
 
@@ -112,7 +110,8 @@ def write_page(page: Path, results: dict[str, Any]) -> None:
     for script, found in sorted(results.items()):
         for values in found["figures"]:
             figure = Figure(**values)
-            rows[figure.name] = cells = row(figure, script, found, before.get(figure.name))
+            name = cell(figure.name)
+            rows[name] = cells = row(figure, script, found, before.get(name))
             if "worse" in cells[3]:
                 worse.append(f"{figure.name}: {cells[2]}, before {cells[3]}")
     lines = [machine(), "", HEAD, "|" + "---|" * HEAD.count(" |")]
@@ -128,7 +127,12 @@ def row(figure: Figure, script: str, found: dict[str, Any], old: list[str] | Non
     ratio = "-" if figure.ratio is None else f"{figure.ratio:.3g}"
     cells = [figure.name, figure.reference, ratio, change(figure, old), figure.aim]
     cells += [figure.verdict, f"{figure.detail or '-'} ({found['date']})"]
-    return [cell.replace("|", "/") for cell in (*cells, f"`python benchmarks/{script}.py`")]
+    return [cell(text) for text in (*cells, f"`python benchmarks/{script}.py`")]
+
+
+def cell(text: str) -> str:
+    """A text without what would part cells."""
+    return text.replace("|", "/").replace("\n", " ")
 
 
 def change(figure: Figure, old: list[str] | None) -> str:

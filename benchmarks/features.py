@@ -44,7 +44,7 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
         yield allocator(options)
 
 
-def find_photos(folder: Path, num_made: int | None) -> Path:
+def find_photos(folder: Path, num_made: int | None = None) -> Path:
     """Flickr8k's photos; or so many pictures of their size, made here, where a number is given."""
     photos = test_data() / "flickr8k" / "images"
     if num_made is None and photos.is_dir():

@@ -10,7 +10,9 @@ from types import ModuleType
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
-SCRIPTS = sorted(path.name for path in FOLDER.glob("[!_]*.py"))
+SCRIPTS = sorted(
+    path.name for path in FOLDER.glob("[!_]*.py") if "from _harness import" in path.read_text()
+)
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +30,10 @@ def run_all(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_there_are_scripts() -> None:
     assert {"coco.py", "features.py", "gpu.py", "growth.py", "step.py", "training.py"} <= {*SCRIPTS}
+
+
+def test_make_bench_runs_them(run_all: ModuleType) -> None:
+    assert [path.name for path in run_all.scripts()] == SCRIPTS
 
 
 @pytest.mark.slow
