@@ -14,7 +14,7 @@ from showtell.server import connection
 from showtell.server.limits import Limits
 
 PNG = picture(0)
-IMPATIENT = Limits(upload_seconds=0.5, idle_seconds=0.5, request_bytes=2_000_000)
+IMPATIENT = Limits(upload_seconds=1.0, idle_seconds=1.0, request_bytes=2_000_000)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_a_slow_upload_is_408(impatient: TinyServer) -> None:
     started = time.monotonic()
     with impatient.connect() as client:
         client.sendall(head + body[:50])
-        for n in range(40):  # it is the whole that has its time, not each piece
+        for n in range(80):  # it is the whole that has its time, not each piece
             try:
                 client.sendall(body[50 + n : 51 + n])
             except (BrokenPipeError, ConnectionResetError):
@@ -69,7 +69,7 @@ def test_what_never_becomes_a_request_is_hung_up_on(impatient: TinyServer, start
         started = time.monotonic()
         client.sendall(start)
         assert everything(client) == b""
-        assert 0.3 < time.monotonic() - started < 10
+        assert 0.7 < time.monotonic() - started < 10
 
 
 def test_a_refused_body_is_not_waited_for(impatient: TinyServer) -> None:
@@ -92,7 +92,7 @@ def test_a_connection_serves_many_requests(impatient: TinyServer) -> None:
     for _ in range(3):
         connection.request("GET", "/healthz")
         assert connection.getresponse().read() == b'{"status":"ok"}'
-        time.sleep(0.3)  # together longer than its patience
+        time.sleep(0.4)  # together longer than its patience
     connection.close()
     with impatient.connect() as client:
         client.sendall(head + body + head + body)  # not waiting for the answer

@@ -82,6 +82,9 @@ class ModelInfo(BaseModel):
     attends: bool = Field(description="Whether `attention` can be asked for.")
     default: bool = Field(description="Whether it answers where no model is named.")
     decoding: dict[str, Any] = Field(description="Its own decoding settings.")
+    calibrated: bool = Field(
+        description="Whether `confidence` is the share of such captions that are acceptable."
+    )
     crop: float | None = Field(
         description="What it sees: the centre square of this share of the picture's short side; "
         "null: the whole picture."

@@ -64,6 +64,7 @@ class Service:
                 "attends": model.attends,
                 "default": index == 0,
                 "decoding": model.captioner.config.decoding.model_dump(mode="json"),
+                "calibrated": model.captioner.calibration is not None,
                 "crop": _crop(model.captioner.encoder.preprocessing),
             }
             for index, model in enumerate(self.models.values())

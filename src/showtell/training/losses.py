@@ -63,7 +63,12 @@ def cross_entropy(
 
 
 def policy_gradient(
-    decoder: Decoder, features: Features, samples: Tensor, advantages: Tensor
+    decoder: Decoder,
+    features: Features,
+    samples: Tensor,
+    advantages: Tensor,
+    *,
+    temperature: float = 1.0,
 ) -> Tensor:
     """REINFORCE with a baseline (Rennie et al. 2017, arXiv 1612.00563, equations 5-7).
 
@@ -75,6 +80,7 @@ def policy_gradient(
         samples: (N, T) ids without ``<start>``, drawn from the words that are not ``NEVER_SAID``;
             ``<pad>`` after ``<end>``.
         advantages: (N,) reward less baseline of each sample.
+        temperature: that they were drawn at; it is that policy's gradient.
 
     Returns:
         Scalar: -(advantage) log p(token), averaged over all tokens.
@@ -84,7 +90,7 @@ def policy_gradient(
     inputs = torch.cat([start, samples[:, :-1]], dim=1).masked_fill(~real, PAD)
     hidden = decoder.hidden_states(features, inputs).states[real]
     never = torch.tensor(NEVER_SAID, device=samples.device)
-    logits = decoder.output(hidden).float().index_fill(1, never, float("-inf"))
+    logits = decoder.output(hidden).float().index_fill(1, never, float("-inf")) / temperature
     nll = F.cross_entropy(logits, samples[real], reduction="none")
     weights = advantages[:, None].expand_as(samples)[real]
     return (weights * nll).mean()

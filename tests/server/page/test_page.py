@@ -264,3 +264,27 @@ def test_hundreds_of_pictures_leave_nothing_behind(
         opened.page.wait_for_selector("[data-empty]")
         assert opened.page.evaluate("live.size") == 0
         assert opened.page.locator(".card").count() == 0
+
+
+def test_what_the_model_is_not_sure_of_waits_for_a_person(
+    browser: Any, shell: Shell, models: list[Path], photos: list[Path], tmp_path: Path
+) -> None:
+    shy = Path(shutil.copytree(models[0] / "best", tmp_path / "shy"))
+    settings, metrics = shy / "config.toml", shy / "metrics.json"
+    settings.write_text(
+        settings.read_text().replace("min_confidence = 0.0", "min_confidence = 0.99")
+    )
+    curve = {"slope": 1.0, "offset": 0.0, "cider": 0.25}
+    metrics.write_text(json.dumps(json.loads(metrics.read_text()) | {"calibration": curve}))
+    with ServeProcess(shell, shy) as started, visit(browser, started.url) as opened:
+        opened.drop(photos[0])
+        opened.wait_until_done(1)
+        card = opened.card("coffee.png")
+        assert opened.caption("coffee.png") == "The model is not sure enough of any caption."
+        assert card.get_by_text("likely acceptable · shy").is_visible()
+        assert not card.get_by_role("button", name="Copy").is_visible()
+        assert opened.download("Download CSV", tmp_path).read_text().count("\n") == 1
+        card.get_by_text("3 alternatives").click()
+        card.get_by_role("radio").first.check()
+        picked = card.get_by_role("radio").first.locator("xpath=following-sibling::span[1]")
+        assert opened.caption("coffee.png") == picked.inner_text() != ""

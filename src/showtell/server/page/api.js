@@ -40,7 +40,8 @@ export async function listModels() {
 
 /**
  * What `model` says of one picture, a File that is read now: captions as the API gives them, the
- * best first: [{caption, confidence, log_prob, words, log_probs, attention}].
+ * best first: [{caption, confidence, log_prob, words, log_probs, attention}], with `isWithheld` where
+ * the model is less sure than its settings want.
  */
 export async function captionPicture(file, model, signal) {
   let data;
@@ -57,7 +58,9 @@ export async function captionPicture(file, model, signal) {
   // Of one picture that failed the whole answer is a refusal, so there is a result here.
   const { results: [result] } = await ask("v1/captions", { method: "POST", body: form, signal });
   const { alternatives, ...best } = result;
-  return [best, ...(alternatives ?? [])];
+  return [best, ...(alternatives ?? [])].map(({ caption, withheld, ...figures }) => {
+    return { ...figures, caption: withheld ?? caption, isWithheld: withheld !== undefined };
+  });
 }
 
 /** As many as its search finds anyway, so that the first is what it says when asked for one. */

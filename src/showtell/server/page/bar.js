@@ -51,6 +51,10 @@ export class Bar {
     }
   }
 
+  #withText() {
+    return this.#of("done").filter(({ text }) => text !== null);
+  }
+
   #of(wanted) {
     return [...this.#pictures].filter(({ state }) => state === wanted);
   }
@@ -58,11 +62,11 @@ export class Bar {
   /** Captioned by another model than the chosen one; what a person wrote stays. */
   #older() {
     const name = this.#models.chosen?.name;
-    return this.#of("done").filter(({ model, edited }) => name && model !== name && edited === null);
+    return this.#of("done").filter(({ model, edited }) => name && model.name !== name && edited === null);
   }
 
   async #copy() {
-    const done = this.#of("done");
+    const done = this.#withText();
     const copied = await copy(asText(done));
     this.#isSaved ||= copied;
     const what = done.length === 1 ? "1 caption" : `${done.length} captions`;
@@ -72,7 +76,7 @@ export class Bar {
   }
 
   #download({ name, make }) {
-    save(make(this.#of("done")), name);
+    save(make(this.#withText()), name);
     this.#isSaved = true;
     this.#status.say(`${name} downloaded.`);
   }

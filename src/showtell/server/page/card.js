@@ -8,6 +8,7 @@ import { percent } from "./percent.js";
 import { Words } from "./words.js";
 
 const template = document.getElementById("card").content.firstElementChild;
+const NOTHING = "The model is not sure enough of any caption.";
 const STATES = { waiting: "Waiting", captioning: "Captioning…", done: "", failed: "" };
 
 export class Card {
@@ -69,11 +70,12 @@ export class Card {
     parts.state.hidden = isDone;
     parts.caption.hidden = !isDone || this.#editor.isOpen;
     parts.actions.hidden = this.#editor.isOpen || !(isDone || state === "failed");
-    for (const name of ["edit", "copy"]) parts[name].hidden = !isDone;
+    parts.edit.hidden = !isDone;
+    parts.copy.hidden = !isDone || text === null;
     parts.retry.hidden = state !== "failed";
     parts.revert.hidden = !isDone || edited === null;
     this.#renderPreview();
-    parts.preview.alt = isDone ? `Picture captioned: ${text}` : `Picture: ${this.#picture.name}`;
+    parts.preview.alt = isDone && text ? `Picture captioned: ${text}` : `Picture: ${this.#picture.name}`;
     if (!isDone) {
       this.#hideLook();
       parts.facts.hidden = parts.others.hidden = true;
@@ -97,18 +99,18 @@ export class Card {
 
   #renderCaption() {
     const { captions, chosen, edited, model, text } = this.#picture;
-    const caption = captions[chosen];
     if (this.#shown.captions !== captions || this.#shown.text !== text) {
+      const caption = edited === null ? captions[chosen] : undefined;
       this.#hideLook();
-      if (edited === null && caption.attention) this.#words.showWords(caption.words);
-      else this.#words.showText(text);
+      if (caption?.attention) this.#words.showWords(caption.words);
+      else this.#words.showText(text ?? NOTHING);
       this.#shown = { captions, text };
     }
+    this.#parts.caption.toggleAttribute("data-none", text === null);
     this.#parts.facts.hidden = this.#editor.isOpen;
+    const best = captions[chosen ?? 0];
     this.#parts.facts.textContent =
-      edited === null
-        ? `On average ${percent(caption.confidence)} sure of a word · ${model}`
-        : "Edited by you";
+      edited === null ? `${sureness(best, model)} · ${model.name}` : "Edited by you";
   }
 
   /** The map of a word, or none. */
@@ -117,7 +119,7 @@ export class Card {
       this.#hideLook();
       return;
     }
-    const { captions, chosen, preview, crop } = this.#picture;
+    const { captions, chosen, preview, model: { crop } } = this.#picture;
     const { words, log_probs, attention } = captions[chosen];
     const weights = attention.weights[index];
     const { look } = this.#parts;
@@ -139,7 +141,7 @@ export class Card {
   }
 
   #edit() {
-    this.#editor.open(this.#picture.text);
+    this.#editor.open(this.#picture.text ?? this.#picture.captions[0].caption);
     this.#hideLook();
     this.#shown = {};
     this.render();
@@ -148,7 +150,7 @@ export class Card {
   #edited(text) {
     const { captions, chosen, text: before } = this.#picture;
     if (text !== null && text !== before) {
-      const same = text === captions[chosen].caption;
+      const same = text === captions[chosen]?.caption;
       this.#actions.change(this.#picture, { edited: same ? null : text });
     } else {
       this.render();
@@ -167,4 +169,10 @@ export class Card {
     this.#actions.say(copied ? "Copied." : "The browser did not allow copying.");
     setTimeout(() => (button.textContent = "Copy"), 2000);
   }
+}
+
+/** What the API's confidence is of this model, in words. */
+function sureness({ confidence }, { calibrated }) {
+  const share = percent(confidence);
+  return calibrated ? `${share} likely acceptable` : `On average ${share} sure of a word`;
 }

@@ -50,7 +50,8 @@ function jsonl(pictures) {
 
 /** What the model thinks of a caption does not hold for words that a person wrote. */
 function recordOf(picture) {
-  const { model, name: path, text: caption } = picture;
+  const { name: path, text: caption } = picture;
+  const model = picture.model.name;
   const edited = isEdited(picture);
   const figures = edited
     ? { confidence: null, log_prob: null }

@@ -22,8 +22,9 @@ export class Others {
   }
 
   render() {
-    const { captions, edited } = this.#picture;
-    const count = captions.length - (edited === null); // beside what a person wrote, all of them
+    const { captions, chosen, edited } = this.#picture;
+    const isOne = edited === null && chosen !== null; // of them, the caption that counts
+    const count = captions.length - isOne;
     this.#details.hidden = count < 1;
     this.#details.querySelector("summary").textContent =
       count === 1 ? "1 alternative" : `${count} alternatives`;
@@ -57,15 +58,16 @@ export class Others {
   }
 }
 
-function row({ caption, confidence, log_prob }, index, group) {
+function row({ caption, log_prob, log_probs }, index, group) {
   const label = document.createElement("label");
   const input = document.createElement("input");
   Object.assign(input, { type: "radio", name: group, value: String(index) });
   const text = document.createElement("span");
   text.textContent = caption;
+  const mean = Math.exp(log_prob / log_probs.length); // geometric, over words and end
   const share = document.createElement("span");
   share.className = "share";
-  share.textContent = `${percent(confidence)} a word, ${odds(Math.exp(log_prob))} in all`;
+  share.textContent = `${percent(mean)} a word, ${odds(Math.exp(log_prob))} in all`;
   label.append(input, text, share);
   return label;
 }

@@ -47,8 +47,8 @@ async function caption(picture, signal) {
     if (!models.chosen) await models.load();
     const model = models.chosen;
     const captions = await captionPicture(picture.file, model, signal);
-    const { name, crop } = model;
-    pictures.set(picture, { state: "done", captions, chosen: 0, edited: null, model: name, crop });
+    const chosen = captions[0].isWithheld ? null : 0;
+    pictures.set(picture, { state: "done", captions, chosen, edited: null, model });
   } catch (error) {
     if (signal.aborted) return;
     if (error instanceof NeedsToken) {

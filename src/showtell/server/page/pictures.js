@@ -11,10 +11,9 @@ export class Picture {
   id = ++number;
   state = "waiting";
   reason = ""; // why it failed
-  model = ""; // that its captions are of
-  crop = null; // the central square that this model sees, as a share of the short side; null: all
+  model = null; // that its captions are of, as the API describes it
   captions = []; // as the API gives them, the best first
-  chosen = 0; // of them
+  chosen = null; // of them; null where the model withholds its best
   edited = null; // text that takes the place of the chosen one
   cuts = 0; // how often its request was cut off
   preview; // {url, width, height}; null where the browser cannot show it
