@@ -80,8 +80,6 @@ def run(script: Path, options: argparse.Namespace) -> dict[str, Any] | None:
         "seconds": time.time() - begin,
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
     }
-    for figure in found["figures"]:
-        print(Figure(**figure).line(), flush=True)
     if not options.quick:
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps(found))
