@@ -30,7 +30,7 @@ from showtell.models.encoders import Encoder, build_encoder
 from showtell.models.trained_encoder import load_trained
 from showtell.models.weights import hash_state
 from showtell.pretrained import DEFAULT
-from showtell.runtime import Runtime, choose_runtime
+from showtell.runtime import Runtime, bound_kernel_cache, choose_runtime
 from showtell.streaming import Originals, Picture, PictureResult, stream
 from showtell.text.vocabulary import Vocabulary
 
@@ -96,6 +96,7 @@ class Captioner:
                 encoder.
             VocabularyError: one of the ensemble has another vocabulary.
         """
+        bound_kernel_cache()
         checkpoint = load_checkpoint(model)
         runtime = choose_runtime(device, precision)
         others = []

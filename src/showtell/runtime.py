@@ -23,6 +23,8 @@ M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
 LARGEST = 2**31 - 1
 
+KERNELS_KEPT = 128
+
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
@@ -126,6 +128,17 @@ def tune_allocator() -> bool:
     # Up to glibc 2.34 a threshold above 32 MiB is refused; then 32 MiB is better than nothing.
     is_set = mallopt(M_MMAP_THRESHOLD, LARGEST) or mallopt(M_MMAP_THRESHOLD, 32 * 2**20)
     return bool(is_set and mallopt(M_TRIM_THRESHOLD, LARGEST))
+
+
+def bound_kernel_cache() -> None:
+    """Have oneDNN keep 128 compiled kernels instead of 1,024.
+
+    It compiles one for each shape. An encoder has about 70, which stay; a search has ever new ones,
+    as captions end and grow, which are hardly met again and take 100 kB each: captioning thousands
+    of pictures in bf16 would go on growing by 100 MB. Compiling them again costs nothing that shows.
+    Holds if it comes before torch's first convolution, and unless the user has said otherwise.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS_KEPT))
 
 
 def _choose_device(asked: str) -> tuple[str, str]:
