@@ -135,7 +135,7 @@ def bound_kernel_cache() -> None:
 
     It compiles one for each shape. An encoder has about 70, which stay; a search has ever new ones,
     as captions end and grow, which are hardly met again and take 100 kB each: captioning thousands
-    of pictures in bf16 would go on growing by 100 MB. Compiling them again costs nothing that shows.
+    of pictures in bf16 would go on growing by 100 MB. Compiling them again costs next to nothing.
     Holds if it comes before torch's first convolution, and unless the user has said otherwise.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS_KEPT))
