@@ -3,18 +3,22 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PROGRAMS := $(VENV)/.programs
 
-.PHONY: demo test setup lint format clean
+.PHONY: demo test bench setup pretrained lint format clean
 
 demo: setup
 	$(BIN)/showtell demo
 
-test: setup
+test: setup $(PROGRAMS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest
+
+bench: setup
+	$(BIN)/python benchmarks/_run_all.py $(BENCH)
 
 setup: $(STAMP)
 
@@ -22,6 +26,47 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
+
+# The model that comes with showtell, from its photos to its card: hours on a processor; a second call
+# goes on where the first was stopped. DATA is Flickr8k's folder, OTHER a COCO annotations file.
+DATA ?= ../flickr8k
+# TEXT, COCO's captions without their pictures, is in the archive of pycocoevalcap's SPICE.
+OTHER ?= ../coco/captions_val2017.json
+TEXT := runs/captions_train2014.json
+SHIPPED := src/showtell/pretrained/flickr8k-lite2
+PHOTOS = $$($(BIN)/python -c 'import skimage, pathlib; print(pathlib.Path(skimage.__file__).parent / "data")')
+
+$(TEXT): | $(STAMP)
+	mkdir -p runs
+	$(BIN)/python -c 'import pathlib, sys, zipfile, pycocoevalcap; \
+	    jar = pathlib.Path(list(pycocoevalcap.__path__)[0]) / "spice" / "spice-1.0.jar"; \
+	    data = zipfile.ZipFile(jar).read("coco/annotations/captions_train2014.json"); \
+	    pathlib.Path(sys.argv[1]).write_bytes(data)' $(TEXT)
+
+pretrained: setup $(TEXT)
+	$(BIN)/showtell publish configs/pretrained/flickr8k-lite2.toml $(DATA) \
+	    --data other=$(OTHER) --data text=$(TEXT) \
+	    --work runs/flickr8k-lite2 -o $(SHIPPED)
+	cp $(SHIPPED)/reliability.png docs/images/reliability.png
+	photos=$(PHOTOS) && $(BIN)/showtell sheet $$photos/chelsea.png $$photos/coffee.png \
+	    $$photos/rocket.jpg $$photos/motorcycle_left.png -o docs/images/photos.jpg
+
+# Programs that tests run, and are skipped without. Debian's packages of those that are missing are
+# asked for once, where there is an apt-get that may install them; if that fails, so be it.
+$(PROGRAMS): | $(STAMP)
+	@missing=; \
+	command -v chromium >/dev/null || missing="$$missing chromium"; \
+	command -v java >/dev/null || missing="$$missing default-jre-headless"; \
+	command -v exiftool >/dev/null || missing="$$missing libimage-exiftool-perl"; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "For the tests: apt-get install$$missing"; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		options="-qq -o Acquire::Retries=1 -o Acquire::http::Timeout=20"; \
+		{ timeout 300 apt-get update $$options; \
+		timeout 900 apt-get install $$options --yes --no-install-recommends $$missing; } \
+			>$(VENV)/programs.log 2>&1 || echo "did not work: see $(VENV)/programs.log"; \
+	fi
+	@touch $@
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -6,16 +6,16 @@ search written here, which takes one picture at a time. All three run in turn, s
 each ratio is the median over the rounds of times taken side by side. Random weights hardly ever
 end a caption of their own, so all run for the same number of words.
 
-    python benchmarks/decoding.py [--rounds 5] [--vocab 3000 8857] [--decoder show_tell]
+    python benchmarks/decoding.py [--rounds 3] [--vocab 3000 8857] [--decoder show_tell]
 """
 
 import argparse
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from statistics import median
 from typing import get_args
 
 import torch
+from _harness import Figure, benchmark, seconds
 
 from showtell.config import DecoderConfig
 from showtell.decoding.search import beam_search
@@ -28,29 +28,23 @@ BATCH, BEAM, FEATURE_SIZE, REGIONS = 64, 5, 1408, 81
 MOST_TIMES_GREEDY, LEAST_TIMES_FASTER = 6.0, 3.0
 
 
-def main() -> None:
-    """Print a line for each decoder and vocabulary."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--vocab", type=int, nargs="+", default=[3000, 8857])
-    parser.add_argument("--decoder", nargs="+", default=sorted(DECODERS))
-    parser.add_argument("--length", type=int, default=12, help="words a caption")
-    parser.add_argument("--loop-pictures", type=int, default=8, help="that (b) captions a round")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, default=None)
-    options = parser.parse_args()
+def measure(options: argparse.Namespace) -> Iterator[Figure]:
+    """Two figures for each decoder and vocabulary."""
+    if options.quick:
+        options.rounds, options.vocab, options.length = 1, [50], 2
+        options.loop_pictures = 1
     runtime = choose_runtime(options.device, "fp32", threads=options.threads)
     print(runtime.describe())
     device = torch.device(runtime.device)
-    print("decoder        V      beam-5 captions/s  times greedy's cost (<= 6)  times (b) (>= 3)")
     for kind in options.decoder:
         for vocab_size in options.vocab:
             decoder = random_decoder(kind, vocab_size).to(device)
-            features = Features(torch.randn(BATCH, FEATURE_SIZE)).to(device)
+            num_pictures = 4 if options.quick else BATCH
+            features = Features(torch.randn(num_pictures, FEATURE_SIZE)).to(device)
             if decoder.needs_regions:
-                regions = torch.randn(BATCH, REGIONS, FEATURE_SIZE, device=device)
+                regions = torch.randn(num_pictures, REGIONS, FEATURE_SIZE, device=device)
                 features = features._replace(regions=regions)
-            measure(kind, vocab_size, decoder, features, options)
+            yield from compare(kind, vocab_size, decoder, features, options)
 
 
 def random_decoder(kind: str, vocab_size: int) -> Decoder:
@@ -64,10 +58,11 @@ def random_decoder(kind: str, vocab_size: int) -> Decoder:
     return build_decoder(config, vocab_size=vocab_size, feature_size=FEATURE_SIZE).eval()
 
 
-def measure(
+def compare(
     kind: str, vocab_size: int, decoder: Decoder, features: Features, options: argparse.Namespace
-) -> None:
-    """Time the three side by side and print their ratios."""
+) -> Iterator[Figure]:
+    """Time the three side by side."""
+    num_pictures = len(features.pooled)
     length = options.length
     part = of_pictures(features, slice(options.loop_pictures))
 
@@ -84,17 +79,17 @@ def measure(
     check(batched(BEAM)(), loop())
     greedy, beam, one_by_one = [], [], []
     for _ in range(options.rounds):
-        greedy.append(seconds(batched(1)) / BATCH)
-        beam.append(seconds(batched(BEAM)) / BATCH)
-        one_by_one.append(seconds(loop) / len(part.pooled))
+        greedy.append(seconds(batched(1), options.device) / num_pictures)
+        beam.append(seconds(batched(BEAM), options.device) / num_pictures)
+        one_by_one.append(seconds(loop, options.device) / len(part.pooled))
     cost = median(b / g for b, g in zip(beam, greedy, strict=True))
     faster = median(o / b for o, b in zip(one_by_one, beam, strict=True))
-    verdict = cost <= MOST_TIMES_GREEDY and faster >= LEAST_TIMES_FASTER
-    print(
-        f"{kind:12} {vocab_size:6} {1 / median(beam):14.0f} {cost:20.2f} {faster:22.2f}"
-        f"      {'ok' if verdict else 'MISSED'}",
-        flush=True,
+    what = f"beam search of {BEAM}, {kind}, {vocab_size:,} words"
+    detail = (
+        f"{1 / median(beam):,.0f} captions/s, batch {num_pictures}, on {features.pooled.device}"
     )
+    yield Figure(f"{what}: cost", "greedy search", cost, MOST_TIMES_GREEDY, True, detail)
+    yield Figure(f"{what}: speed", "one picture at a time", faster, LEAST_TIMES_FASTER)
 
 
 def of_pictures(features: Features, pictures: slice) -> Features:
@@ -103,15 +98,6 @@ def of_pictures(features: Features, pictures: slice) -> Features:
     return Features(
         features.pooled[pictures].contiguous(), None if regions is None else regions[pictures]
     )
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """How long it takes."""
-    start = time.perf_counter()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def check(batched: object, looped: object) -> None:
@@ -168,5 +154,13 @@ def beam_search_of_one(
     return score, words
 
 
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--vocab", type=int, nargs="+", default=[3000, 8857])
+    parser.add_argument("--decoder", nargs="+", default=sorted(DECODERS))
+    parser.add_argument("--length", type=int, default=12, help="words a caption")
+    parser.add_argument("--loop-pictures", type=int, default=8, help="that (b) captions a round")
+
+
 if __name__ == "__main__":
-    main()
+    benchmark(measure, __doc__, options=_options)

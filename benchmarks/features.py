@@ -4,69 +4,56 @@ The reference is the same encoder, precision and batch size on tensors that are 
 measured right before and right after each extraction, so that a busy machine costs both alike.
 Also measured, each as a ratio: what the allocator setting, bf16 and the batch size give.
 
-    python benchmarks/features.py [--photos FOLDER] [--encoder lite2] [--rounds 5]
+    python benchmarks/features.py [--photos FOLDER] [--encoder lite2] [--rounds 3]
 
 Without ``--photos`` it uses Flickr8k's from the test data, or else makes some.
 """
 
 import argparse
-import os
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
+
+from _harness import Figure, benchmark, part, test_data
 
 from showtell.runtime import Runtime, choose_runtime, tune_allocator
 
 if TYPE_CHECKING:  # torch is imported after the allocator is tuned, or is left alone
     from showtell.models.encoders import Encoder
 
-ROOT = Path(__file__).resolve().parents[1]
+LEAST = 0.85
 BARE_PASSES = 6
 PHOTOS_A_ROUND = 256
 
-Clock = Callable[[], float]
 
-
-def main() -> None:
-    """Run every measurement and print its line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--photos", type=Path, default=None)
-    parser.add_argument("--encoder", default="lite2")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--views", type=int, default=0)
-    parser.add_argument("--batch-size", type=int, default=None)
-    parser.add_argument("--one-rate", choices=["tuned", "plain"], help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.one_rate:
-        print(one_rate(options.encoder, is_tuned=options.one_rate == "tuned"))
-        return
+def measure(options: argparse.Namespace) -> Iterator[Figure]:
+    """The share of extraction, then what each setting gives."""
     tune_allocator()
+    if options.quick:
+        options.encoder, options.rounds = "lite0", 1
     with tempfile.TemporaryDirectory() as folder:
-        photos = sorted((options.photos or find_photos(Path(folder))).glob("*.jpg"))
-        extraction_share(options, photos, choose_runtime(), time.perf_counter)
-        # The same by processor time on one thread: that holds on a busy machine, too.
-        threads = choose_runtime().threads
-        extraction_share(options, photos, choose_runtime("cpu", threads=1), time.process_time)
-        choose_runtime(threads=threads)
-    precision_and_batch(options.encoder, options.rounds)
-    allocator(options.encoder)
+        photos = options.photos or find_photos(Path(folder), 8 if options.quick else None)
+        files = sorted(photos.glob("*.jpg"))[: 8 if options.quick else None]
+        runtime = choose_runtime(options.device, threads=options.threads)
+        yield extraction_share(options, files, runtime)
+    if runtime.device == "cpu":
+        yield from precision_and_batch(options)
+        yield allocator(options)
 
 
-def find_photos(folder: Path) -> Path:
-    """Flickr8k's photos, or pictures of their size made here."""
-    data = Path(os.environ.get("SHOWTELL_TEST_DATA", ROOT.parent / "shared" / "data"))
-    if (data / "flickr8k" / "images").is_dir():
-        return data / "flickr8k" / "images"
+def find_photos(folder: Path, num_made: int | None = None) -> Path:
+    """Flickr8k's photos; or so many pictures of their size, made here, where a number is given."""
+    photos = test_data() / "flickr8k" / "images"
+    if num_made is None and photos.is_dir():
+        return photos
     import numpy as np
     from PIL import Image
 
     rng = np.random.default_rng(0)
-    for n in range(256):
+    for n in range(num_made or PHOTOS_A_ROUND):
         small = Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8))
         small.resize((500, 375), Image.Resampling.BICUBIC).save(folder / f"{n}.jpg", quality=87)
     return folder
@@ -78,7 +65,6 @@ def bare_rate(
     batch_size: int,
     *,
     passes: int = BARE_PASSES,
-    clock: Clock = time.perf_counter,
 ) -> float:
     """Images/s of the encoder alone, pooled features, on a ready batch."""
     import torch
@@ -88,15 +74,13 @@ def bare_rate(
     images = images.permute(0, 3, 1, 2).to(runtime.device)
     with runtime.autocast():
         encoder(images, regions=False)
-        start = clock()
+        start = time.perf_counter()
         for _ in range(passes):
             encoder(images, regions=False).pooled.cpu()
-        return batch_size * passes / (clock() - start)
+        return batch_size * passes / (time.perf_counter() - start)
 
 
-def extraction_share(
-    options: argparse.Namespace, photos: list[Path], runtime: Runtime, clock: Clock
-) -> None:
+def extraction_share(options: argparse.Namespace, photos: list[Path], runtime: Runtime) -> Figure:
     """Files to store against the encoder alone."""
     from showtell.data.records import Record
     from showtell.features.extract import default_batch_size, extract_features
@@ -111,9 +95,9 @@ def extraction_share(
         start = n * num % (len(photos) - num + 1)
         split = "train" if options.views else "val"
         records = [Record(str(path), path, (), split) for path in photos[start : start + num]]
-        before = bare_rate(encoder, runtime, batch_size, clock=clock)
+        before = bare_rate(encoder, runtime, batch_size)
         with tempfile.TemporaryDirectory() as folder:
-            begin = clock()
+            begin = time.perf_counter()
             report = extract_features(
                 records,
                 encoder,
@@ -124,62 +108,83 @@ def extraction_share(
                 runtime=runtime,
                 batch_size=batch_size,
             )
-            rates.append(report.num_views / (clock() - begin))
+            rates.append(report.num_views / (time.perf_counter() - begin))
         assert not report.failures
-        bares.append((before + bare_rate(encoder, runtime, batch_size, clock=clock)) / 2)
+        bares.append((before + bare_rate(encoder, runtime, batch_size)) / 2)
         shares.append(rates[-1] / bares[-1])
-    what = "processor time" if clock is time.process_time else "time"
-    print(
-        f"extraction, {options.encoder}, batch {batch_size}, {options.views} random views, by "
-        f"{what}: {median(rates):.0f} views/s from files to store, bare encoder "
-        f"{median(bares):.0f} images/s; share {median(shares):.2f} "
-        f"(rounds: {', '.join(f'{share:.2f}' for share in shares)})"
+    return Figure(
+        f"extraction from JPEG files, {options.encoder}",
+        "the bare encoder's rate on ready tensors",
+        median(shares),
+        LEAST,
+        detail=f"{median(rates):.0f} views/s from files to store, {median(bares):.0f} images/s "
+        f"bare, batch {batch_size}, {runtime.precision}, {options.views} random views, on "
+        f"{runtime.device}; rounds {', '.join(f'{share:.2f}' for share in shares)}",
     )
 
 
-def precision_and_batch(name: str, rounds: int) -> None:
+def precision_and_batch(options: argparse.Namespace) -> Iterator[Figure]:
     """The bare encoder by precision and batch size, interleaved, against fp32 at batch 32."""
     from showtell.models.encoders import build_encoder
 
-    encoder = build_encoder(name)
-    settings = [(precision, size) for precision in ("fp32", "bf16") for size in (8, 16, 32, 64)]
+    encoder = build_encoder(options.encoder)
+    sizes = (1, 2) if options.quick else (8, 16, 32, 64)
+    settings = [(precision, size) for precision in ("fp32", "bf16") for size in sizes]
     rates: dict[tuple[str, int], list[float]] = {setting: [] for setting in settings}
-    for _ in range(rounds):
+    for _ in range(options.rounds):
         for precision, size in settings:
-            runtime = choose_runtime("cpu", precision)
-            rates[precision, size].append(bare_rate(encoder, runtime, size, passes=64 // size))
-    reference = median(rates["fp32", 32])
+            runtime = choose_runtime("cpu", precision, threads=options.threads)
+            rates[precision, size].append(
+                bare_rate(encoder, runtime, size, passes=max(sizes) // size)
+            )
+    reference = sizes[-2]
     for (precision, size), values in rates.items():
-        print(
-            f"bare {name} on cpu, {precision}, batch {size}: {median(values):.0f} images/s, "
-            f"{median(values) / reference:.2f} of fp32 at batch 32"
-        )
+        if (precision, size) != ("fp32", reference):
+            yield Figure(
+                f"bare {options.encoder}, {precision}, batch {size}",
+                f"fp32 at batch {reference}",
+                median(values) / median(rates["fp32", reference]),
+                detail=f"{median(values):.0f} images/s",
+            )
 
 
-def one_rate(name: str, *, is_tuned: bool) -> float:
+def one_rate(options: argparse.Namespace) -> dict[str, float]:
     """The bare encoder's images/s in this process, with glibc's allocator tuned or as it is."""
     from showtell import runtime
     from showtell.models.encoders import build_encoder
 
-    if not is_tuned:
+    if options.is_tuned:
+        tune_allocator()
+    else:
         runtime.tune_allocator = lambda: False
-    chosen = runtime.choose_runtime("cpu")
-    return bare_rate(build_encoder(name), chosen, 32)
+    chosen = runtime.choose_runtime("cpu", threads=options.threads)
+    size, passes = (1, 1) if options.quick else (32, BARE_PASSES)
+    return {"rate": bare_rate(build_encoder(options.encoder), chosen, size, passes=passes)}
 
 
-def allocator(name: str) -> None:
+def allocator(options: argparse.Namespace) -> Figure:
     """Fresh processes with and without ``tune_allocator``, in turn."""
-    rates: dict[str, list[float]] = {"tuned": [], "plain": []}
-    for _ in range(3):
-        for kind, values in rates.items():
-            command = [sys.executable, __file__, "--encoder", name, "--one-rate", kind]
-            shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            values.append(float(shown))
-    tuned, plain = (median(values) for values in rates.values())
-    print(f"allocator tuned: {tuned:.0f} images/s, not: {plain:.0f}; {tuned / plain:.2f} times")
+    rates: dict[bool, list[float]] = {True: [], False: []}
+    for _ in range(1 if options.quick else 3):
+        for is_tuned, values in rates.items():
+            found = part(options, "one_rate", is_tuned=is_tuned, encoder=options.encoder)
+            values.append(found["rate"])
+    tuned, plain = median(rates[True]), median(rates[False])
+    return Figure(
+        f"bare {options.encoder}, the allocator tuned",
+        "glibc's allocator as it is",
+        tuned / plain,
+        detail=f"{tuned:.0f} and {plain:.0f} images/s",
+    )
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--photos", type=Path, default=None)
+    parser.add_argument("--encoder", default="lite2")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--views", type=int, default=0)
+    parser.add_argument("--batch-size", type=int, default=None)
 
 
 if __name__ == "__main__":
-    if "--one-rate" in sys.argv and "tuned" in sys.argv:
-        tune_allocator()
-    main()
+    benchmark(measure, __doc__, options=_options, parts={"one_rate": one_rate})

@@ -9,11 +9,11 @@ step at the shortest length in the same round.
 """
 
 import argparse
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from statistics import median
 
 import torch
+from _harness import Figure, benchmark, seconds
 
 from showtell.config import Config
 from showtell.models.base import Features
@@ -24,26 +24,27 @@ PICTURES, BEAM, REGIONS, FEATURE_SIZE, VOCAB = 64, 5, 81, 1280, 3000
 MOST_GROWTH = 2.0
 
 
-def main() -> None:
-    """Print a line for each length."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--lengths", type=int, nargs="+", default=[2, 10, 20, 40, 80])
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, default=None)
-    options = parser.parse_args()
+def measure(options: argparse.Namespace) -> Iterator[Figure]:
+    """How a step grows from the shortest to the longest."""
     runtime = choose_runtime(options.device, "fp32", threads=options.threads)
     print(runtime.describe())
-    cached, recomputed = measure(options.lengths, options.rounds, runtime.device)
-    print("words so far   step with cache   step without   (1 = the first step with cache)")
-    for length in options.lengths:
-        print(f"{length:12} {cached[length]:17.2f} {recomputed[length]:14.2f}")
-    growth = cached[options.lengths[-1]]
-    print(f"from the first to the last: {growth:.2f} {'ok' if growth <= MOST_GROWTH else 'MISSED'}")
+    lengths, rounds = ([2, 4], 1) if options.quick else (options.lengths, options.rounds)
+    cached, recomputed = steps(lengths, rounds, runtime.device)
+    longest = lengths[-1]
+    yield Figure(
+        f"transformer, a step of search after {longest} words",
+        f"a step after {lengths[0]} words",
+        cached[longest],
+        MOST_GROWTH,
+        True,
+        f"at {', '.join(map(str, lengths))} words: "
+        f"{', '.join(f'{cached[length]:.2f}' for length in lengths)}; without the cache "
+        f"{', '.join(f'{recomputed[length]:.2f}' for length in lengths)}",
+    )
 
 
 @torch.inference_mode()
-def measure(
+def steps(
     lengths: list[int], rounds: int, device: str
 ) -> tuple[dict[int, float], dict[int, float]]:
     """Relative time of a step at each length, with the cache and without."""
@@ -79,11 +80,11 @@ def measure(
     for _ in range(rounds):
         unit = None
         for length in lengths:
-            step = seconds(lambda at=length: decoder.step(tokens[:, at], states[at]))
+            step = seconds(lambda at=length: decoder.step(tokens[:, at], states[at]), device)
             unit = unit or step
             times[True].setdefault(length, []).append(step / unit)
             times[False].setdefault(length, []).append(
-                seconds(lambda at=length: without(at)) / unit
+                seconds(lambda at=length: without(at), device) / unit
             )
     cached, recomputed = (
         {length: median(values) for length, values in times[kind].items()} for kind in (True, False)
@@ -91,14 +92,10 @@ def measure(
     return cached, recomputed
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """How long it takes."""
-    start = time.perf_counter()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--lengths", type=int, nargs="+", default=[2, 10, 20, 40, 80])
 
 
 if __name__ == "__main__":
-    main()
+    benchmark(measure, __doc__, options=_options)

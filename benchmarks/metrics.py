@@ -1,6 +1,6 @@
 """The whole table of COCO metrics, against pycocoevalcap, in one run.
 
-    python benchmarks/metrics.py RESULTS.json REFERENCES.json
+    python benchmarks/metrics.py [RESULTS.json REFERENCES.json]
 
 Each side runs in a process of its own, from captions in memory to scores of every image, with
 tokenising; loading programs and tables counts, reading the two JSON files and showtell's one-time
@@ -11,74 +11,84 @@ import argparse
 import json
 import os
 import resource
-import subprocess
-import sys
+import shutil
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from _harness import Figure, benchmark, part, test_data
+
+FEW = 20  # captions, with --quick; then METEOR is left out of pycocoevalcap's table
+
 NO_METEOR = ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D"]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("results", type=Path)
-    parser.add_argument("references", type=Path)
-    parser.add_argument("--repeat", type=int, default=1, help="runs of each side; the best counts")
-    parser.add_argument("--side", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.side:
-        captions, references = read(options.results, options.references)
-        print(json.dumps(SIDES[options.side](captions, references)))
+def measure(options: argparse.Namespace) -> Iterator[Figure]:
+    """Times as fast, with and without METEOR; differences; the tokeniser."""
+    reference = "pycocoevalcap, which needs Java"
+    if not options.results.is_file() or not options.references.is_file():
+        yield Figure.missing("the table of metrics", reference, f"there is no {options.results}")
+        return
+    if not shutil.which("java"):
+        yield Figure.missing("the table of metrics", reference, "there is no java")
         return
     from showtell.metrics import meteor_tables
 
     meteor_tables.load()
-    found = {side: best(side, options) for side in ("pycocoevalcap", "showtell")}
-    for side, values in found.items():
-        seconds = "  ".join(f"{name} {value:.2f} s" for name, value in values["seconds"].items())
-        print(f"{side:<15}{seconds}  peak {values['megabytes']:.0f} MB")
-    theirs, ours = found["pycocoevalcap"]["seconds"], found["showtell"]["seconds"]
-    print(f"with METEOR     {theirs['table'] / ours['table']:.1f} times faster")
-    print(f"without METEOR  {theirs['no METEOR'] / ours['no METEOR']:.1f} times faster")
-    print(
-        f"CIDEr-D of {found['showtell']['num_images']} hypotheses, references cached: "
-        f"{ours['CIDEr-D']:.3f} s"
-    )
-    worst = max(
-        abs(found["showtell"]["metrics"][name] - value)
-        for name, value in found["pycocoevalcap"]["metrics"].items()
-    )
-    print(f"largest difference of a corpus score: {worst:.1e}")
+    theirs, ours = (best(side, options) for side in ("pycocoevalcap", "showtell"))
+    num_images = ours["num_images"]
+    for name, column in (("table", "with METEOR"), ("no METEOR", "without METEOR")):
+        yield Figure(
+            f"the table of metrics, {column}",
+            reference,
+            theirs["seconds"][name] / ours["seconds"][name],
+            detail=f"{ours['seconds'][name]:.2f} s and {theirs['seconds'][name]:.2f} s for "
+            f"{num_images:,} captions; {ours['megabytes']:.0f} and {theirs['megabytes']:.0f} MB; "
+            f"CIDEr-D alone, references cached, {ours['seconds']['CIDEr-D']:.3f} s",
+        )
+    worst = max(abs(ours["metrics"][name] - value) for name, value in theirs["metrics"].items())
+    yield Figure("the table of metrics, largest difference", "a score of 1", worst, 1e-6, True)
     corpus = best("tokenizer", options)
-    print(
-        f"{corpus['num_captions']} COCO captions tokenised and counted: "
-        f"{corpus['seconds']['table']:.2f} s"
-    )
+    rate = corpus["num_captions"] / corpus["seconds"]["table"]
+    yield Figure(
+        "the tokeniser", "100,000 captions/s", rate / 1e5,
+        detail=f"{corpus['num_captions']:,} COCO captions in {corpus['seconds']['table']:.2f} s",
+    )  # fmt: skip
 
 
-def read(results: Path, references: Path) -> tuple[dict[str, str], dict[str, list[str]]]:
-    captions = {
-        str(entry["image_id"]): entry["caption"] for entry in json.loads(results.read_text())
-    }
+def read(
+    results: Path, references: Path, num_images: int | None
+) -> tuple[dict[str, str], dict[str, list[str]]]:
+    entries = json.loads(results.read_text())[:num_images]
+    captions = {str(entry["image_id"]): entry["caption"] for entry in entries}
     people: dict[str, list[str]] = {image_id: [] for image_id in captions}
     for entry in json.loads(references.read_text())["annotations"]:
-        people[str(entry["image_id"])].append(entry["caption"])
+        if str(entry["image_id"]) in people:
+            people[str(entry["image_id"])].append(entry["caption"])
     return captions, people
 
 
-def best(side: str, options: argparse.Namespace) -> dict[str, Any]:
-    runs = []
-    for _ in range(options.repeat):
-        command = [sys.executable, __file__, str(options.results), str(options.references)]
-        done = subprocess.run([*command, "--side", side], stdout=subprocess.PIPE, check=True)
-        runs.append(json.loads(done.stdout.splitlines()[-1]))
+def best(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    files = {"results": str(options.results), "references": str(options.references)}
+    runs = [part(options, name, **files) for _ in range(options.repeat)]
     return min(runs, key=lambda run: run["seconds"]["table"])
+
+
+def side(
+    score: Callable[[dict[str, str], dict[str, list[str]]], dict[str, Any]],
+) -> Callable[[argparse.Namespace], dict[str, Any]]:
+    """What ``part`` runs for one of the two sides."""
+
+    def run(options: argparse.Namespace) -> dict[str, Any]:
+        num_images = FEW if options.quick else None
+        return score(*read(Path(options.results), Path(options.references), num_images))
+
+    return run
 
 
 def showtell(captions: dict[str, str], references: dict[str, list[str]]) -> dict[str, Any]:
@@ -106,7 +116,6 @@ def pycocoevalcap(captions: dict[str, str], references: dict[str, list[str]]) ->
     start = time.perf_counter()
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.cider.cider import Cider
-    from pycocoevalcap.meteor.meteor import Meteor
     from pycocoevalcap.rouge.rouge import Rouge
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
@@ -118,10 +127,13 @@ def pycocoevalcap(captions: dict[str, str], references: dict[str, list[str]]) ->
     metrics["ROUGE-L"], _ = Rouge().compute_score(gts, res)
     metrics["CIDEr-D"], _ = Cider().compute_score(gts, res)
     no_meteor = time.perf_counter() - start
-    meteor = Meteor()
-    metrics["METEOR"], _ = meteor.compute_score(gts, res)
+    if len(res) > FEW:
+        from pycocoevalcap.meteor.meteor import Meteor
+
+        meteor = Meteor()
+        metrics["METEOR"], _ = meteor.compute_score(gts, res)
+        del meteor  # ends its Java process, so that its memory is known
     table = time.perf_counter() - start
-    del meteor  # ends its Java process, so that its memory is known
     os.dup2(standard_output, 1)
     return {
         "seconds": {"table": table, "no METEOR": no_meteor},
@@ -139,6 +151,7 @@ def tokenizer(captions: dict[str, str], references: dict[str, list[str]]) -> dic
     with zipfile.ZipFile(package / "spice" / "spice-1.0.jar") as archive:
         value = json.loads(archive.read("coco/annotations/captions_train2014.json"))
     texts = [entry["caption"] for entry in value["annotations"]]
+    texts = texts[:100] if len(captions) <= FEW else texts
     counts, seconds = timed(lambda: Counter(chain.from_iterable(map(tokenize, texts))))
     return {"seconds": {"table": seconds}, "num_captions": len(texts), "num_words": len(counts)}
 
@@ -155,7 +168,15 @@ def peak_megabytes() -> float:
     return max(resource.getrusage(who).ru_maxrss for who in whom) / 1024
 
 
-SIDES = {"pycocoevalcap": pycocoevalcap, "showtell": showtell, "tokenizer": tokenizer}
+def _options(parser: argparse.ArgumentParser) -> None:
+    coco = test_data() / "coco"
+    parser.add_argument("results", type=Path, nargs="?", default=coco / "results" / "hdetach.json")
+    parser.add_argument(
+        "references", type=Path, nargs="?", default=coco / "captions_karpathy_test.json"
+    )
+    parser.add_argument("--repeat", type=int, default=1, help="runs of each side; the best counts")
+
 
 if __name__ == "__main__":
-    main()
+    sides = {one.__name__: side(one) for one in (pycocoevalcap, showtell, tokenizer)}
+    benchmark(measure, __doc__, options=_options, parts=sides)

@@ -12,11 +12,13 @@ to the optimiser; the share is the median over the steps of times taken within o
 import argparse
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
+from _harness import Figure, benchmark
 
 from showtell.config import Config
 from showtell.features.store import FeatureStore
@@ -34,16 +36,9 @@ PICTURES, REFERENCES, VOCAB, WORDS, FEATURE_SIZE = 6000, 5, 3000, 11, 1408
 MOST = 0.15
 
 
-def main() -> None:
-    """Print the share and the time of a step."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--batch-size", type=int, default=64, help="pictures a step")
-    parser.add_argument("--baseline", default="mean_of_others")
-    parser.add_argument("--bleu-weight", type=float, default=0.0)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, default=None)
-    options = parser.parse_args()
+def measure(options: argparse.Namespace) -> Iterator[Figure]:
+    """The share, and the time of a step."""
+    num_steps = 1 if options.quick else options.steps
     settings = (
         "objective.kind=scst",
         "training.init_from=none",
@@ -79,7 +74,7 @@ def main() -> None:
         )
         shares, steps, tokens = [], [], 0
         batches = objective.batches(1)
-        for step in range(options.steps + 2):
+        for step in range(num_steps + 2):
             started = time.perf_counter()
             batch = batches[step % len(batches)]
             loss = objective(decoder, batch, np.arange(len(batch)), epoch=1, step=step)
@@ -93,10 +88,14 @@ def main() -> None:
             tokens += loss.num_tokens
     share, seconds = median(shares[2:]), median(steps[2:])
     captions = options.batch_size * config.objective.num_samples
-    verdict = "ok" if share <= MOST else "TOO MUCH"
-    print(
+    yield Figure(
+        "self-critical training, the reward",
+        "a whole step",
+        share,
+        MOST,
+        True,
         f"{seconds:.3f} s a step of {captions} samples of {tokens / len(steps) / captions:.1f} "
-        f"tokens; reward {share:.1%} of it (<= {MOST:.0%}): {verdict}"
+        f"tokens, on {runtime.device}",
     )
 
 
@@ -119,5 +118,12 @@ def random_store(folder: Path, rng: np.random.Generator) -> FeatureStore:
     return FeatureStore.open(folder, fingerprint="random-1", views=0, grid=False)
 
 
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--batch-size", type=int, default=64, help="pictures a step")
+    parser.add_argument("--baseline", default="mean_of_others")
+    parser.add_argument("--bleu-weight", type=float, default=0.0)
+
+
 if __name__ == "__main__":
-    main()
+    benchmark(measure, __doc__, options=_options)

@@ -18,9 +18,15 @@ COMMANDS = (
     ("train",),
     ("report",),
     ("average",),
+    ("pack",),
+    ("publish",),
     ("evaluate",),
+    ("reliability",),
     ("score",),
     ("caption",),
+    ("serve",),
+    ("sheet",),
+    ("models",),
 )
 ROOT = Path(__file__).resolve().parents[1]
 HELP, README = ROOT / "docs" / "help.md", ROOT / "README.md"

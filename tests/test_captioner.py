@@ -103,3 +103,41 @@ def test_an_ensemble_of_checkpoints(tmp_path: Path) -> None:
         Captioner.load(one, ensemble=[other_words], **load)
     with pytest.raises(CheckpointError, match="different encoders"):
         Captioner.load(one, ensemble=[checkpoint(tmp_path / "4", 1, encoder="f")], **load)
+
+
+def test_a_calibration_gives_the_confidence_and_keeps_the_order() -> None:
+    raw = captioner().caption_features(features(3))
+    decoder = TableDecoder(0)
+    decoder.needs_regions = False
+    metrics = {"calibration": {"slope": 2.0, "offset": 0.5, "cider": 0.25}}
+    config = Config.load(None, ["decoding.max_length=4"])
+    runtime = choose_runtime("cpu", "fp32")
+    calibrated = Captioner(decoder, WORDS, config, runtime, metrics)  # type: ignore[arg-type]
+    found = calibrated.caption_features(features(3))
+    assert [c.text for c in found] == [c.text for c in raw]
+    for before, after in zip(raw, found, strict=True):
+        expected = 1 / (1 + 1 / (before.confidence**2 * torch.tensor(0.5).exp().item()))
+        assert after.confidence == pytest.approx(expected, rel=1e-5)
+    ensemble = Captioner(decoder, WORDS, config, runtime, metrics, [decoder])  # type: ignore
+    assert ensemble.caption_features(features(3))[0].confidence == pytest.approx(raw[0].confidence)
+    with pytest.raises(CheckpointError, match=r"metrics\.json is damaged: calibration: slope = -1"):
+        wrong = {"calibration": metrics["calibration"] | {"slope": -1}}
+        Captioner(decoder, WORDS, config, runtime, wrong)  # type: ignore[arg-type]
+
+
+def test_what_is_less_sure_is_withheld_and_marked() -> None:
+    config = DecodingConfig(beam_size=5, num_captions=3, max_length=4)
+    every = captioner().caption_features(features(3), decoding=config)
+    said = [c for caption in every for c in (caption, *caption.alternatives)]
+    limit = sorted(c.confidence for c in said)[len(said) // 2]
+    strict = config.with_changes({"min_confidence": limit})
+    kept = captioner().caption_features(features(3), decoding=strict)
+    shown = [c for caption in kept for c in (caption, *caption.alternatives)]
+    assert {c.withheld is None for c in shown} == {True, False}
+    for before, after in zip(said, shown, strict=True):
+        assert after.confidence == before.confidence
+        assert after.words == before.words
+        if before.confidence >= limit:
+            assert (after.text, after.withheld) == (before.text, None)
+        else:
+            assert (after.text, after.withheld) == ("", before.text)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from showtell.captions import Caption, captions_of
 from showtell.checkpoint import load_checkpoint
+from showtell.confidence import Calibration
 from showtell.config import Config, DecodingConfig
 from showtell.decoding.ensemble import Ensemble
 from showtell.decoding.generate import generate
@@ -28,6 +29,7 @@ from showtell.models.base import Decoder, Features
 from showtell.models.encoders import Encoder, build_encoder
 from showtell.models.trained_encoder import load_trained
 from showtell.models.weights import hash_state
+from showtell.pretrained import DEFAULT
 from showtell.runtime import Runtime, bound_kernel_cache, choose_runtime
 from showtell.streaming import Originals, Picture, PictureResult, stream
 from showtell.text.vocabulary import Vocabulary
@@ -46,6 +48,7 @@ class Captioner:
         encoder_weights: those of the encoder that were trained; None: it is as published.
 
     Raises:
+        CheckpointError: ``metrics`` has a calibration that is none.
         ConfigError, VocabularyError: ``config.decoding`` does not fit the vocabulary.
     """
 
@@ -67,22 +70,25 @@ class Captioner:
         self.config = config
         self.runtime = runtime
         self.metrics = metrics or {}
+        # Probabilities of an ensemble are others than those that it was fitted on.
+        self.calibration = None if others else _calibration(self.metrics)
         self._encoder_weights = encoder_weights
         named_words(config.decoding, vocabulary)  # wrong words show now, not after an epoch
 
     @classmethod
     def load(
         cls,
-        model: str | Path,
+        model: str | Path = DEFAULT,
         *,
         ensemble: Sequence[str | Path] = (),
         device: str = "auto",
         precision: str = "auto",
     ) -> Self:
-        """Load a checkpoint folder, or the best checkpoint of a run's folder.
+        """Load a model: by default the one that comes with showtell.
 
         Args:
-            model: gives the settings, too.
+            model: a checkpoint folder, a run's folder (its best checkpoint is taken), or a name
+                that ``showtell models`` lists; it gives the settings, too.
             ensemble: further models, whose probabilities are averaged with the first's.
 
         Raises:
@@ -187,7 +193,12 @@ class Captioner:
             raise ConfigError(
                 f"attention: decoder {self.config.decoder.kind!r} does not attend to regions"
             )
-        return captions_of(found, self.vocabulary)
+        return captions_of(
+            found,
+            self.vocabulary,
+            calibration=self.calibration,
+            min_confidence=settings.min_confidence,
+        )
 
     def caption_stream(
         self,
@@ -241,3 +252,10 @@ class Captioner:
         for part in self.parts:
             digest.update(hash_state(part.state_dict()).encode())
         return digest.hexdigest()[:12]
+
+
+def _calibration(metrics: Mapping[str, Any]) -> Calibration | None:
+    try:
+        return Calibration.of(metrics)
+    except ValueError as error:
+        raise CheckpointError(f"the model's metrics.json is damaged: {error}") from None

@@ -10,6 +10,7 @@ trained (``encoder.safetensors``): its name is in the configuration and its fing
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ from showtell.config import Config
 from showtell.errors import CheckpointError, ShowtellError
 from showtell.files import write_json, write_text
 from showtell.models.base import Decoder
+from showtell.models.compact import Storage, pack_weights, unpack_weights
 from showtell.models.decoders import build_decoder
+from showtell.pretrained import known_names, shipped_folder
 from showtell.text.vocabulary import Vocabulary
 from showtell.text.vocabulary_file import load_vocabulary
 
@@ -66,9 +69,17 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    folder: Path, checkpoint: Checkpoint, *, resume: ResumeState | None = None
+    folder: Path,
+    checkpoint: Checkpoint,
+    *,
+    resume: ResumeState | None = None,
+    storage: Storage = "fp32",
 ) -> None:
     """Write a checkpoint folder; one that is there already is replaced in the end.
+
+    Args:
+        resume: what training needs to go on.
+        storage: how matrices are stored; they are read as fp32 in any case.
 
     Raises:
         OSError: the disk is full or not writable; what was there is untouched.
@@ -77,38 +88,36 @@ def save_checkpoint(
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
-        weights = {k: v.detach().contiguous() for k, v in checkpoint.decoder.state_dict().items()}
-        _save_tensors(temporary / MODEL, weights)
+        _save_tensors(temporary / MODEL, _packed(checkpoint.decoder.state_dict(), storage))
         if checkpoint.encoder is not None:
-            changed = {k: v.detach().contiguous() for k, v in checkpoint.encoder.items()}
-            _save_tensors(temporary / ENCODER, changed)
+            _save_tensors(temporary / ENCODER, _packed(checkpoint.encoder, storage))
         write_text(temporary / CONFIG, checkpoint.config.to_toml())
         checkpoint.vocabulary.save(temporary / VOCABULARY)
         write_json(temporary / METRICS, checkpoint.metrics)
         if resume is not None:
             _save_tensors(temporary / RESUME_TENSORS, resume.tensors)
             write_json(temporary / RESUME_DATA, resume.data)
-        _replace_folder(temporary, folder)
+        replace_folder(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def load_checkpoint(folder: str | Path) -> Checkpoint:
-    """Read a checkpoint folder, or the best checkpoint of a run's folder.
+def load_checkpoint(model: str | Path) -> Checkpoint:
+    """Read a checkpoint folder, the best checkpoint of a run's folder, or a model by its name.
 
     Raises:
         CheckpointError: not there, incomplete, damaged, or of another make.
     """
-    folder = find_checkpoint(Path(folder))
+    folder = find_checkpoint(model)
     try:
         config = Config.load(folder / CONFIG)
         vocabulary = load_vocabulary(folder / VOCABULARY)
         metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
         feature_size = int(metrics["feature_size"])
         region_size = int(metrics.get("region_size", feature_size))
-        weights = load_file(folder / MODEL)
+        weights = unpack_weights(load_file(folder / MODEL))
         is_trained = "base_encoder_fingerprint" in metrics
-        encoder = load_file(folder / ENCODER) if is_trained else None
+        encoder = unpack_weights(load_file(folder / ENCODER)) if is_trained else None
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, ShowtellError) as error:
         raise CheckpointError(f"the checkpoint {folder} cannot be read: {error}") from None
     decoder = build_decoder(
@@ -138,14 +147,25 @@ def load_resume_state(folder: Path) -> ResumeState:
         raise CheckpointError(f"{folder} holds no state to resume from: {error}") from None
 
 
-def find_checkpoint(folder: Path) -> Path:
-    """The folder that holds the weights: ``folder`` itself, or a run's ``best`` or ``last``."""
+def find_checkpoint(model: str | Path) -> Path:
+    """The folder that holds the weights: ``model`` itself, or a run's ``best`` or ``last``.
+
+    A string that names a model that comes with showtell is that model.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    folder = shipped_folder(model) or Path(model)
     for candidate in (folder, folder / "best", folder / "last"):
         whole = recover_folder(candidate)
         if (whole / MODEL).is_file():
             return whole
     if not folder.exists():
-        raise CheckpointError(f"no model {str(folder)!r}: give the folder that `train -o` made")
+        names = ", ".join(known_names())
+        raise CheckpointError(
+            f"no model {str(model)!r}: give the folder that `train -o` made, or one of the names "
+            f"{names}"
+        )
     raise CheckpointError(f"{folder} holds no checkpoint (no {MODEL} in it, nor in best/ or last/)")
 
 
@@ -153,6 +173,11 @@ def recover_folder(folder: Path) -> Path:
     """Where ``folder``'s content is: a stop between two renames leaves it under the old name."""
     old = folder.with_name(folder.name + OLD_SUFFIX)
     return old if old.is_dir() and not folder.exists() else folder
+
+
+def _packed(weights: Mapping[str, Tensor], storage: Storage) -> dict[str, Tensor]:
+    own = {name: weight.detach().contiguous() for name, weight in weights.items()}
+    return pack_weights(own, storage)
 
 
 def _save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -163,7 +188,7 @@ def _save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
         os.fsync(file.fileno())
 
 
-def _replace_folder(new: Path, folder: Path) -> None:
+def replace_folder(new: Path, folder: Path) -> None:
     """Give ``new`` the name ``folder``; at every moment one whole folder can be found."""
     old = folder.with_name(folder.name + OLD_SUFFIX)
     if folder.exists():

@@ -1,4 +1,4 @@
-"""Pictures with their captions on one sheet, as a PNG.
+"""Pictures with their captions on one sheet, as a PNG or a JPEG.
 
 Knows nothing of models: it draws what it is given.
 """
@@ -36,7 +36,7 @@ class Cell:
 def save_contact_sheet(
     path: Path, cells: Sequence[Cell], *, columns: int = 4, heading: str = ""
 ) -> None:
-    """Draw ``cells`` row by row and write ``path`` as a PNG."""
+    """Draw ``cells`` row by row and write ``path``: a JPEG where it ends so, else a PNG."""
     columns = max(1, min(columns, len(cells)))
     rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
     heights = [max(_cell_height(cell) for cell in row) for row in rows]
@@ -51,7 +51,10 @@ def save_contact_sheet(
             _draw_cell(sheet, draw, MARGIN + column * (CELL_WIDTH + MARGIN), top, cell)
         top += height + MARGIN
     with atomic_write(path, "wb") as file:
-        sheet.save(file, "PNG")
+        if path.suffix.lower() in (".jpg", ".jpeg"):
+            sheet.save(file, "JPEG", quality=88)
+        else:
+            sheet.save(file, "PNG")
 
 
 def _draw_cell(

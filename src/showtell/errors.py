@@ -25,6 +25,14 @@ class ImageError(ShowtellError):
     """One picture cannot be decoded."""
 
 
+class NotAPictureError(ImageError):
+    """The bytes are of no kind of picture that can be read."""
+
+
+class LargePictureError(ImageError):
+    """A picture has more pixels than are allowed."""
+
+
 class VocabularyError(ShowtellError):
     """A vocabulary file cannot be read, or does not fit the model."""
 

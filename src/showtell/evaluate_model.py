@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from showtell.captioner import Captioner
+from showtell.config import DecodingConfig
 from showtell.data.fingerprint import dataset_fingerprint
 from showtell.data.records import Dataset, Record
 from showtell.data.sources import load_dataset
 from showtell.data.splits import usable_splits
 from showtell.decoding.named_words import named_words
 from showtell.errors import DataError
-from showtell.evaluation import evaluate_captioner
+from showtell.evaluation import Evaluation, evaluate_captioner
 from showtell.feature_cache import features_for
 from showtell.files import write_json
 from showtell.metrics import Scores, meteor
+from showtell.pretrained import shipped_folder
 from showtell.progress import Reporter
 
 
@@ -41,6 +43,20 @@ class ModelEvaluation:
             "predictions": str(self.predictions),
             **self.scores.to_dict(),
         }
+
+
+@dataclass(frozen=True)
+class CaptionedSplit:
+    """What a model says of the pictures of a split, and how good it is.
+
+    Attributes:
+        records: those that could be read.
+        skipped: the others' image ids, with the reasons.
+    """
+
+    records: tuple[Record, ...]
+    evaluation: Evaluation
+    skipped: dict[str, str]
 
 
 def evaluate_model(
@@ -69,7 +85,41 @@ def evaluate_model(
     """
     captioner = Captioner.load(model, ensemble=ensemble, device=device, precision=precision)
     decoding = captioner.config.decoding.with_changes(decoding_changes)
-    named_words(decoding, captioner.vocabulary)  # before the pictures are encoded
+    found = caption_split(
+        captioner,
+        data,
+        split=split,
+        decoding=decoding,
+        report=report,
+        format=format,
+        images=images,
+        store_folder=store_folder,
+    )
+    path = predictions or _default_path(model, data, split)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, found.evaluation.coco_results())
+    result = ModelEvaluation(model, data, split, found.evaluation.scores, path, found.skipped)
+    write_json(path.with_suffix(".scores.json"), result.to_dict())
+    return result
+
+
+def caption_split(
+    captioner: Captioner,
+    data: str,
+    *,
+    split: str,
+    report: Reporter,
+    decoding: DecodingConfig | None = None,
+    format: str | None = None,
+    images: Path | None = None,
+    store_folder: Path | None = None,
+) -> CaptionedSplit:
+    """Caption ``split`` of ``data`` and score it; nothing but features is written.
+
+    Raises:
+        ShowtellError: the data cannot be read, or the split is empty.
+    """
+    named_words(decoding or captioner.config.decoding, captioner.vocabulary)  # before the pictures
     report.note(captioner.runtime.describe())
     dataset = load_dataset(data, format=format, images=images)
     records = _records(dataset, split, captioner.metrics.get("data_fingerprint"), report)
@@ -94,7 +144,7 @@ def evaluate_model(
     }
     if skipped:
         report.note(f"{len(skipped)} pictures could not be read and are not scored")
-    usable = [record for record in records if record.image_id not in skipped]
+    usable = tuple(record for record in records if record.image_id not in skipped)
     if not usable:
         raise DataError(f"none of the {len(records)} pictures of {dataset.name} could be read")
     evaluation = evaluate_captioner(
@@ -104,12 +154,7 @@ def evaluate_model(
         decoding=decoding,
         progress=lambda done, total: report.progress("captioning", done, total, "pictures"),
     )
-    path = predictions or _default_path(model, data, split)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, evaluation.coco_results())
-    result = ModelEvaluation(model, data, split, evaluation.scores, path, skipped)
-    write_json(path.with_suffix(".scores.json"), result.to_dict())
-    return result
+    return CaptionedSplit(usable, evaluation, skipped)
 
 
 def _records(
@@ -134,4 +179,6 @@ def _records(
 
 def _default_path(model: str, data: str, split: str) -> Path:
     name = re.sub(r"[^\w.-]+", "-", Path(data).stem or data)
+    if shipped_folder(model):  # which is not for writing into
+        return Path("evaluation") / f"{model}-{name}-{split}.json"
     return Path(model) / "evaluation" / f"{name}-{split}.json"

@@ -20,11 +20,17 @@ from showtell.text.vocabulary import PAD, WordVocabulary
 OPTIONS = {"hidden_size": 24, "num_heads": 2, "num_layers": 1, "concepts": 3}
 
 
-def reader(weight: Tensor, names: tuple[str, ...], words: tuple[str, ...], num: int = 2):
-    made = ConceptReader(num_classes=len(names), feature_size=weight.shape[1], num_words=num)
-    made.fill(
-        Classes(weight, torch.zeros(len(names)), names), WordVocabulary(dict.fromkeys(words, 1), 1)
+def reader(
+    weight: Tensor, names: tuple[str, ...], words: tuple[str, ...], num: int = 2
+) -> ConceptReader:
+    known = WordVocabulary(dict.fromkeys(words, 1), 1)
+    made = ConceptReader(
+        num_classes=len(names),
+        feature_size=weight.shape[1],
+        num_words=num,
+        vocab_size=len(known),
     )
+    made.fill(Classes(weight, torch.zeros(len(names)), names), known)
     return made
 
 

@@ -74,7 +74,8 @@ def test_every_encoder_is_visited() -> None:
 def test_shapes(encoder: Encoder) -> None:
     pooled_size, (num_regions, width) = SHAPES[encoder.name]
     assert (encoder.pooled_size, encoder.grid_size) == (pooled_size, (num_regions, width))
-    pooled, regions, mask, _ = encoder(noise(encoder, 3))
+    pooled, regions, mask, *rest = encoder(noise(encoder, 3))
+    assert rest == [None, None]
     assert (pooled.shape, pooled.dtype) == ((3, pooled_size), torch.float32)
     assert regions is not None
     assert (regions.shape, regions.dtype) == ((3, num_regions, width), torch.float32)

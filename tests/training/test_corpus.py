@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,3 +59,15 @@ def test_long_captions_are_cut() -> None:
 def test_punctuation_alone_is_no_caption() -> None:
     _, corpus = encode(["...", "a dog", " "])
     assert corpus.pictures.tolist() == [1]
+
+
+@given(captions_strategy, st.integers(1, 6))
+def test_cutting_keeps_the_first_words(captions: list[str], max_length: int) -> None:
+    vocabulary, corpus = encode(captions, max_length=max_length)
+    expected = [tokenize(caption)[:max_length] for caption in captions if tokenize(caption)]
+    found = [
+        vocabulary.decode_words(corpus.ids[start:end].tolist())
+        for start, end in pairwise(corpus.offsets)
+    ]
+    assert found == expected
+    assert corpus.num_cut == sum(len(tokenize(caption)) > max_length for caption in captions)

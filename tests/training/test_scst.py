@@ -32,12 +32,13 @@ def samples() -> torch.Tensor:
     return drawn
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_the_gradient_is_that_of_reinforce(case: tuple[str, dict]) -> None:
+def test_the_gradient_is_that_of_reinforce(case: tuple[str, dict], temperature: float) -> None:
     """Token by token, with the step that search takes: -A log p(w_t | w_<t), over all tokens."""
     decoder, drawn = make(*case), samples()
     advantages = torch.tensor([0.5, -1.0, 2.0, 0.0, -0.3])
-    loss = policy_gradient(decoder, features(5), drawn, advantages)
+    loss = policy_gradient(decoder, features(5), drawn, advantages, temperature=temperature)
     loss.backward()
     found = {name: p.grad.clone() for name, p in decoder.named_parameters() if p.grad is not None}
     decoder.zero_grad()
@@ -45,7 +46,7 @@ def test_the_gradient_is_that_of_reinforce(case: tuple[str, dict]) -> None:
     total, count = torch.zeros(()), 0
     for position in range(drawn.shape[1]):
         log_probs, state = decoder.step(last, state)
-        allowed = log_probs.clone()
+        allowed = log_probs / temperature
         allowed[:, [PAD, START, UNK]] = -torch.inf  # as when they were drawn
         allowed = allowed - allowed.logsumexp(dim=1, keepdim=True)
         for row in range(5):
@@ -203,6 +204,20 @@ def test_a_step(tmp_path: Path, dataset: Dataset, store, start, baseline: str) -
     assert again.objective != loss.objective  # but what is learnt from them
     other = one.objective(decoder, batch, np.arange(len(batch)), epoch=1, step=1)
     assert other.figures["reward"] != loss.figures["reward"]
+
+
+def test_near_temperature_zero_samples_are_greedy(
+    tmp_path: Path, dataset: Dataset, store, start
+) -> None:
+    settings = ("objective.baseline=greedy", "objective.num_samples=3")
+    apart = {}
+    for temperature in (0.001, 1.0):
+        config = scst_config(start, *settings, f"objective.temperature={temperature}")
+        one = make_run(tmp_path / f"run-{temperature}", dataset, store, config)
+        batch = one.objective.batches(1)[0]
+        loss = one.objective(one.state.decoder, batch, np.arange(len(batch)), epoch=1, step=0)
+        apart[temperature] = abs(loss.figures["reward"] - loss.figures["baseline"])
+    assert apart[0.001] < 1e-6 < apart[1.0]
 
 
 def test_it_raises_the_reward(tmp_path: Path, dataset: Dataset, store, start) -> None:

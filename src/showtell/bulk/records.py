@@ -5,11 +5,10 @@ A caption has ``path``, ``caption``, ``confidence`` and more; a failure ``path``
 
 import hashlib
 import json
-import math
 from typing import Any
 
 from showtell.captioner import Captioner
-from showtell.captions import Caption
+from showtell.captions import Caption, caption_record
 from showtell.config import DecodingConfig
 from showtell.data.reading import is_text
 from showtell.duplicates import Look
@@ -26,9 +25,7 @@ def record_of(result: PictureResult, model: str | None = None) -> Record:
     """
     if result.caption is None:
         return {"path": str(result.path), "error": result.error}
-    record: Record = {"path": str(result.path), **_said(result.caption)}
-    if result.caption.alternatives:
-        record["alternatives"] = [_said(caption) for caption in result.caption.alternatives]
+    record: Record = {"path": str(result.path), **caption_record(result.caption)}
     if result.look is not None:
         record["look"] = result.look.to_text()
     if result.same_as is not None:
@@ -61,21 +58,6 @@ def model_id(captioner: Captioner, decoding: DecodingConfig) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _said(caption: Caption) -> Record:
-    record: Record = {
-        "caption": caption.text,
-        "confidence": round(caption.confidence, 4),
-        "log_prob": round(caption.log_prob, 4),
-        "words": list(caption.words),
-        "log_probs": [round(log_prob, 4) for log_prob in caption.log_probs],
-    }
-    if caption.attention is not None:
-        side = math.isqrt(len(caption.attention[0]))  # every encoder's grid is a square
-        weights = [[round(weight, 5) for weight in row] for row in caption.attention]
-        record["attention"] = {"grid": [side, side], "weights": weights}
-    return record
-
-
 def _heard(record: Record, alternatives: tuple[Caption, ...] = ()) -> Caption:
     return Caption(
         text=str(record["caption"]),
@@ -83,4 +65,5 @@ def _heard(record: Record, alternatives: tuple[Caption, ...] = ()) -> Caption:
         log_probs=tuple(record["log_probs"]),
         confidence=float(record["confidence"]),
         alternatives=alternatives,
+        withheld=record.get("withheld"),
     )

@@ -4,6 +4,7 @@ Nothing here imports torch before a command runs, so that ``--help`` answers at 
 """
 
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -16,7 +17,13 @@ from showtell.cli.data import features
 from showtell.cli.demo import demo
 from showtell.cli.errors import exit_code_for
 from showtell.cli.evaluate import evaluate, score
+from showtell.cli.models import models
+from showtell.cli.pack import pack
+from showtell.cli.publish import publish
+from showtell.cli.reliability import reliability
 from showtell.cli.report import report
+from showtell.cli.serve import serve
+from showtell.cli.sheet import sheet
 from showtell.cli.train import train
 
 app = typer.Typer(
@@ -47,7 +54,11 @@ def _main(
 
 app.command()(demo)
 app.add_typer(data_app, name="data")
-for command in (features, train, average, report, evaluate, score, caption):
+COMMANDS: tuple[Callable[..., None], ...] = (
+    *(features, train, average, pack, publish, report),
+    *(evaluate, reliability, score, caption, sheet, serve, models),
+)
+for command in COMMANDS:
     app.command()(command)
 
 

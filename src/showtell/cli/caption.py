@@ -11,6 +11,7 @@ from showtell.cli import options
 from showtell.cli.console import ConsoleReporter
 from showtell.cli.decoding import Decoding, with_decoding
 from showtell.errors import ConfigError
+from showtell.pretrained import DEFAULT
 
 if TYPE_CHECKING:
     from showtell.bulk.inputs import Inputs
@@ -52,7 +53,7 @@ def caption(
             help="Files, folders, globs, lists (.txt, .jsonl, .parquet), .tar archives, URLs.",
         ),
     ],
-    model: options.Model,
+    model: options.Model = DEFAULT,
     format: Annotated[CaptionFormat, typer.Option("--format", help="How to write them.")] = (
         CaptionFormat.text
     ),
@@ -100,7 +101,8 @@ def caption(
     With --num-captions, text has a line for each caption, the best first, and JSON has
     `alternatives`. JSON has the words with their log-probabilities, and that of the end. With
     --attention it has a row of weights for each word and for the end, over a grid of so many rows
-    and columns, row by row from the top left.
+    and columns, row by row from the top left. With --min-confidence a caption that is less sure is
+    empty; JSON has it as `withheld`, and beside text standard error names its picture.
 
     A picture that cannot be read is named on standard error, and in failures.jsonl where captions
     go to files; the others are still captioned. The exit code is then 1 if the picture was named

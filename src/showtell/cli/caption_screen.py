@@ -66,8 +66,17 @@ def _write_lines(
         elif kind == "csv":
             table.writerow(record | {"path": printable(record["path"])})
         else:
+            _tell_withheld(result)
             file.write(text_lines(record, alone=alone))
     return failed
+
+
+def _tell_withheld(result: PictureResult) -> None:
+    assert result.caption is not None
+    for caption in (result.caption, *result.caption.alternatives):
+        if caption.withheld is not None:
+            path = printable(str(result.path))
+            typer.echo(f"withheld: {path}: confidence {caption.confidence:.2f}", err=True)
 
 
 @contextmanager

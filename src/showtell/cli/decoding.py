@@ -50,6 +50,9 @@ OPTIONS: dict[str, Any] = {
     ),
     "groups": _option(int, "--groups", "diverse: groups of the beam; default: of one each."),
     "diversity": _option(float, "--diversity", "diverse: how much groups shun each other's words."),
+    "min_confidence": _option(
+        float, "--min-confidence", "Captions that are less sure, 0 to 1, are left empty and marked."
+    ),
     "temperature": _option(float, "--temperature", "sample: below 1 prefers likely words."),
     "top_k": _option(int, "--top-k", "sample: only the k likeliest words."),
     "top_p": _option(float, "--top-p", "sample: only the likeliest words with this probability."),

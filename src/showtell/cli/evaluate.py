@@ -12,10 +12,12 @@ from showtell.cli.decoding import Decoding, with_decoding
 if TYPE_CHECKING:
     from showtell.metrics import Scores
 
+MODEL_HELP = "A run's folder or a checkpoint's, or a name of `showtell models`."
+
 
 @with_decoding
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run's folder.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     data: options.Data,
     split: Annotated[options.SplitChoice, typer.Option("--split", help="Which pictures.")] = (
         options.SplitChoice.test
@@ -38,7 +40,8 @@ def evaluate(
     """Caption the pictures of DATA with MODEL and score the captions.
 
     The captions are written in COCO's results format, by default into evaluation/ in the model's
-    folder, with the scores beside them.
+    folder, with the scores beside them; of a model that comes with showtell, into evaluation/ in
+    the working directory.
     """
     from showtell.cli.console import ConsoleReporter
     from showtell.evaluate_model import evaluate_model

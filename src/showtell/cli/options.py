@@ -32,7 +32,12 @@ Json = Annotated[
 Output = Annotated[
     Path | None, typer.Option("-o", "--output", help="Write there instead of standard output.")
 ]
-Model = Annotated[str, typer.Option("--model", "-m", help="A run's folder or a checkpoint's.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model", "-m", help="A run's folder or a checkpoint's, or a name of `showtell models`."
+    ),
+]
 Ensemble = Annotated[
     list[str] | None,
     typer.Option(

@@ -39,6 +39,9 @@ class DecodingConfig(Section):
     diversity: float = Field(
         0.5, ge=0, description="of diverse: nats a word loses for each earlier group that says it"
     )
+    min_confidence: float = Field(
+        0.0, ge=0, le=1, description="captions that are less sure are withheld: empty and marked"
+    )
     temperature: float = Field(
         1.0, gt=0, description="of sample: below 1 prefers likely words, above 1 evens out"
     )

@@ -35,6 +35,12 @@ class ObjectiveConfig(Section):
         "of the picture's other samples (Luo 2020)",
     )
     num_samples: int = Field(5, ge=1, description="of scst: captions drawn of each picture")
+    temperature: float = Field(
+        1.0,
+        gt=0,
+        description="of scst: log-probabilities are divided by it, in drawing and in the gradient; "
+        "below 1 what is compared are captions that the decoder might really say",
+    )
     cider_weight: float = Field(1.0, ge=0, description="of scst: of CIDEr-D (0 to 10) as reward")
     bleu_weight: float = Field(0.0, ge=0, description="of scst: of BLEU-4 (0 to 1) as reward")
 

@@ -101,8 +101,10 @@ class OptimizerConfig(Section):
 class TrainingConfig(Section):
     """The course of a run."""
 
-    init_from: Path | None = Field(
-        None, description="start with the weights and the vocabulary of this run or checkpoint"
+    init_from: str | None = Field(
+        None,
+        description="start with the weights and the vocabulary of this run, checkpoint, or model "
+        "that comes with showtell",
     )
     batch_size: int = Field(64, ge=1, description="captions a step; pictures with scst")
     text_batch_size: int = Field(100, ge=1, description="captions of data.text a step")

@@ -10,6 +10,8 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
+from showtell.data.inputs import note_input
+
 PICTURE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif"}
 )
@@ -138,6 +140,7 @@ class PictureFinder:
     def _listing(self, folder: str) -> frozenset[str]:
         listing = self._listings.get(folder)
         if listing is None:
+            note_input(folder)
             try:
                 with os.scandir(folder) as entries:
                     listing = frozenset(entry.name for entry in entries if is_plain_file(entry))

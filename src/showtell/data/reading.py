@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from showtell.data.inputs import note_input
 from showtell.errors import DataError
 
 
@@ -37,6 +38,7 @@ def read_text(path: Path) -> str:
     Raises:
         DataError: the file is missing, is a folder, cannot be read, or is not UTF-8.
     """
+    note_input(path)
     try:
         raw = path.read_bytes()
     except FileNotFoundError:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from showtell.errors import ImageError
+from showtell.errors import ImageError, LargePictureError, NotAPictureError
 
 MAX_PIXELS = 150_000_000
 """A picture with more pixels is refused: decoded, it would take more than 450 MB."""
@@ -51,7 +51,10 @@ Pixels = NDArray[np.uint8]
 
 
 def open_image(
-    source: Path | str | bytes | BinaryIO, *, min_side: int | None = None
+    source: Path | str | bytes | BinaryIO,
+    *,
+    min_side: int | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Image.Image:
     """Decode a picture into RGB, the right way up.
 
@@ -62,16 +65,22 @@ def open_image(
         source: A file, its bytes, or an open binary file.
         min_side: Let a large JPEG be decoded at 1/2, 1/4 or 1/8 of its size as long as its
             short side keeps this many pixels: several times faster, and nearly the same.
+        max_pixels: A picture with more is refused before any is decoded.
 
     Raises:
-        ImageError: it is no picture, is truncated, or has more than ``MAX_PIXELS``.
+        NotAPictureError: it is of no kind that can be read.
+        LargePictureError: it has more than ``max_pixels``.
+        ImageError: it is truncated, or damaged, or not there.
     """
     name = str(source) if isinstance(source, Path | str) else "picture"
     try:
         with _quiet_pillow(), _open_binary(source) as file:
-            return _decode(file, min_side)
+            return _decode(file, min_side, max_pixels)
     except ImageError as error:
-        raise ImageError(f"{name}: {error}") from None
+        raise type(error)(f"{name}: {error}") from None
+    except UnidentifiedImageError:
+        known = ", ".join(_known_formats())
+        raise NotAPictureError(f"{name}: is not a picture that can be read ({known})") from None
     except Exception as error:
         # Hostile bytes make decoders raise nearly anything; all of it is about this picture.
         raise ImageError(f"{name}: {_reason(error)}") from None
@@ -97,11 +106,14 @@ def _open_binary(source: Path | str | bytes | BinaryIO) -> Iterator[BinaryIO]:
         yield source
 
 
-def _decode(file: BinaryIO, min_side: int | None) -> Image.Image:
-    image: Image.Image = Image.open(file, formats=_known_formats())
+def _decode(file: BinaryIO, min_side: int | None, max_pixels: int) -> Image.Image:
+    try:
+        image: Image.Image = Image.open(file, formats=_known_formats())
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise LargePictureError(f"has more pixels than the limit of {max_pixels:,}") from None
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"has {width} x {height} pixels; the limit is {MAX_PIXELS:,}")
+    if width * height > max_pixels:
+        raise LargePictureError(f"has {width} x {height} pixels; the limit is {max_pixels:,}")
     if min_side is not None:
         image.draft(image.mode, (min_side, min_side))
     image.load()
@@ -151,10 +163,6 @@ def _to_eight_bits(values: NDArray[Any]) -> Pixels:
 def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file"
-    if isinstance(error, UnidentifiedImageError):
-        return f"is not a picture that can be read ({', '.join(_known_formats())})"
-    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return f"has more pixels than the limit of {MAX_PIXELS:,}"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     text = " ".join(str(error).split())

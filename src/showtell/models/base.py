@@ -106,7 +106,8 @@ class Decoder(nn.Module, ABC):
     def step_hidden(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Feed one token a row: (B,) ids -> (B, H), and the state after it.
 
-        A decoder that attends gives in the state, as ``attention`` (B, R), what it looked at.
+        A decoder that attends gives in the state, as ``attention`` (B, R), what it looked at; it
+        sums to one, or to less where concepts were looked at as well.
         """
 
     def forward(self, features: Features, tokens: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ nothing of processes but a function that adds up what they have.
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -29,40 +30,50 @@ class BatchNorm(nn.BatchNorm1d):
     def forward(self, rows: Tensor) -> Tensor:
         """(N, E) -> (N, E)."""
         if self.training and self.sum_over_parts is not None:
-            normed: Tensor = self._of_all_parts(rows, self.sum_over_parts)
+            normed: Tensor = _uncompiled()(self, rows, self.sum_over_parts)
         elif self.training and len(rows) == 1:
-            normed = self._by_averages(rows)
+            normed = self.by_averages(rows)
         else:
             normed = super().forward(rows)
         return normed
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _of_all_parts(self, rows: Tensor, sum_: Sum) -> Tensor:
-        """Mean first, then variance: rows are far from zero, for the sum of their squares."""
-        assert self.running_mean is not None and self.running_var is not None
-        assert self.num_batches_tracked is not None and self.momentum is not None
-        values = rows.float()
-        own = torch.cat([values.sum(dim=0), values.new_full((1,), len(values))])
-        sums: Tensor = _Sum.apply(own, sum_)  # type: ignore[no-untyped-call]
-        count = sums[-1].detach()
-        centred = values - sums[:-1] / count
-        squares: Tensor = _Sum.apply(centred.square().sum(dim=0), sum_)  # type: ignore[no-untyped-call]
-        variance = squares / count
-        if count == 1:
-            normed = self._by_averages(values)
-            # Going back is by the same way in every process, so that they meet.
-            return (normed + 0 * (centred + variance)).to(rows.dtype)
-        with torch.no_grad():
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(sums[:-1] / count, self.momentum)
-            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
-        normed = centred * (variance + self.eps).rsqrt() * self.weight + self.bias
-        return normed.to(rows.dtype)
-
-    def _by_averages(self, rows: Tensor) -> Tensor:
+    def by_averages(self, rows: Tensor) -> Tensor:
+        """(N, E) -> (N, E), by the running mean and variance."""
         return F.batch_norm(
             rows, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
         )
+
+
+@cache
+def _uncompiled() -> Callable[[BatchNorm, Tensor, Sum], Tensor]:
+    """``_of_all_parts``, which torch.compile leaves alone.
+
+    Made when it is first needed, as it brings torch's compiler, whose import takes seconds.
+    """
+    return torch.compiler.disable(_of_all_parts)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _of_all_parts(norm: BatchNorm, rows: Tensor, sum_: Sum) -> Tensor:
+    """Mean first, then variance: rows are far from zero, for the sum of their squares."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    assert norm.num_batches_tracked is not None and norm.momentum is not None
+    values = rows.float()
+    own = torch.cat([values.sum(dim=0), values.new_full((1,), len(values))])
+    sums: Tensor = _Sum.apply(own, sum_)  # type: ignore[no-untyped-call]
+    count = sums[-1].detach()
+    centred = values - sums[:-1] / count
+    squares: Tensor = _Sum.apply(centred.square().sum(dim=0), sum_)  # type: ignore[no-untyped-call]
+    variance = squares / count
+    if count == 1:
+        normed = norm.by_averages(values)
+        # Going back is by the same way in every process, so that they meet.
+        return (normed + 0 * (centred + variance)).to(rows.dtype)
+    with torch.no_grad():
+        norm.num_batches_tracked += 1
+        norm.running_mean.lerp_(sums[:-1] / count, norm.momentum)
+        norm.running_var.lerp_(variance * count / (count - 1), norm.momentum)
+    normed = centred * (variance + norm.eps).rsqrt() * norm.weight + norm.bias
+    return normed.to(rows.dtype)
 
 
 def share_batch_norms(model: nn.Module, sum_: Sum) -> None:

@@ -80,11 +80,14 @@ class ConceptReader(nn.Module):
         num_classes: C.
         feature_size: D.
         num_words: K words a picture.
+        vocab_size: V.
     """
 
-    def __init__(self, *, num_classes: int, feature_size: int, num_words: int) -> None:
+    def __init__(
+        self, *, num_classes: int, feature_size: int, num_words: int, vocab_size: int
+    ) -> None:
         super().__init__()
-        self.num_words = num_words
+        self.num_words, self.vocab_size = num_words, vocab_size
         self.weight: Tensor
         self.bias: Tensor
         self.class_words: Tensor
@@ -105,11 +108,9 @@ class ConceptReader(nn.Module):
         with torch.autocast(pooled.device.type, enabled=False):
             logits = torch.addmm(self.bias, pooled.float(), self.weight.T)
             chances = logits.softmax(dim=1)
-            totals = chances.new_zeros(len(pooled), int(self.class_words.max()) + 1)
+            totals = chances.new_zeros(len(pooled), self.vocab_size)
             for words in self.class_words.unbind(dim=1):
-                totals.index_add_(1, words, chances)
+                totals = totals.scatter_add(1, words.expand_as(chances), chances)
         totals[:, PAD] = 0
-        if totals.shape[1] < self.num_words:
-            totals = nn.functional.pad(totals, (0, self.num_words - totals.shape[1]))
         scores, words = totals.topk(self.num_words, dim=1)
         return Concepts(words.masked_fill(scores < SMALLEST, PAD), scores)

@@ -84,6 +84,7 @@ class Transformer(Decoder):
                 num_classes=NUM_CLASSES,
                 feature_size=pooled_size or feature_size,
                 num_words=concepts,
+                vocab_size=vocab_size,
             )
             self.concept_embedding = nn.Linear(hidden_size, hidden_size)
             self.concept_score = nn.Linear(1, hidden_size)

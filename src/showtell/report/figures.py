@@ -132,7 +132,8 @@ def line_figure(
             axes.yaxis.set_minor_formatter(FuncFormatter(_only(digits)))
         else:
             axes.yaxis.set_major_formatter(FuncFormatter(_percent if percent else _plain))
-        axes.xaxis.set_major_locator(MaxNLocator(6, steps=STEPS_OF_TICKS, integer=True))
+        is_share = max(line.x.max() for line in lines) <= 1  # steps and epochs come whole
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=STEPS_OF_TICKS, integer=not is_share))
         axes.xaxis.set_major_formatter(FuncFormatter(_plain))
         if whole_x:
             ends = min(line.x.min() for line in lines), max(line.x.max() for line in lines)

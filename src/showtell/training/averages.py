@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from showtell.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, save_checkpoint
+from showtell.confidence import CALIBRATION
 from showtell.errors import CheckpointError
 from showtell.models.encoders import trained_fingerprint
 
@@ -73,6 +74,7 @@ def average_checkpoints(folders: Sequence[Path], output: Path) -> None:
         encoder = {name: _mean([e[name] for e in encoders]) for name in encoders[-1]}
     # The figures are not of these weights; what remains says where the weights come from.
     metrics = {**last.metrics, "metrics": None, "averaged": [str(folder) for folder in folders]}
+    metrics.pop(CALIBRATION, None)
     if encoder is not None:
         base = metrics["base_encoder_fingerprint"]
         metrics["encoder_fingerprint"] = trained_fingerprint(base, encoder)

@@ -85,13 +85,18 @@ class Corpus:
     ) -> "Corpus":
         """Map words to ids; captions are cut to ``max_length`` tokens, empty ones are left out."""
         ids, lengths = _expand(captions, vocabulary)
-        starts = np.cumsum(lengths) - lengths
-        position = np.arange(len(ids)) - np.repeat(starts, lengths)
         kept = np.minimum(lengths, max_length)
         filled = kept > 0
         offsets = np.concatenate([[0], np.cumsum(kept[filled])])
         num_cut = int((lengths > kept).sum())
-        return cls(ids[position < max_length], offsets, pictures[filled], num_cut)
+        if num_cut:
+            ends = np.cumsum(lengths)
+            is_kept = np.ones(len(ids), np.bool_)
+            is_long = lengths > kept
+            for end, excess in zip(ends[is_long], (lengths - kept)[is_long], strict=True):
+                is_kept[end - excess : end] = False
+            ids = ids[is_kept]
+        return cls(ids, offsets, pictures[filled], num_cut)
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -153,6 +158,8 @@ def _expand(
     pieces = vocabulary.encode_each(captions.words)
     sizes = np.array([len(ids) for ids in pieces], np.int64)
     flat = np.array(list(chain.from_iterable(pieces)), np.int32)
+    if np.all(sizes == 1):
+        return flat[captions.numbers], captions.lengths.astype(np.int64)
     counts = sizes[captions.numbers]
     ends = np.cumsum(counts)
     # Where each word's ids begin in ``flat``, less where they begin in the result.

@@ -24,6 +24,7 @@ from showtell.runtime import Runtime
 from showtell.text.subwords import SubwordVocabulary
 from showtell.text.vocabulary import Vocabulary, WordVocabulary
 from showtell.text.vocabulary_file import load_vocabulary
+from showtell.training.caption_cache import tokenize_cached
 from showtell.training.corpus import Corpus, TokenizedCaptions
 from showtell.training.picture_files import PictureFiles
 from showtell.training.text_captions import TextCaptions, merged_counts, read_captions
@@ -191,7 +192,7 @@ def _with_features(
 
 
 def _tokenize(records: Sequence[Record]) -> TokenizedCaptions:
-    return TokenizedCaptions.tokenize(chain.from_iterable(r.captions for r in records))
+    return tokenize_cached(list(chain.from_iterable(r.captions for r in records)))
 
 
 def _encode(

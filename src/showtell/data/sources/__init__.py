@@ -10,8 +10,10 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 
+from showtell.data.dataset_cache import load_cached
 from showtell.data.reading import parse_json, printable, read_text
 from showtell.data.records import Dataset
 from showtell.data.sources import coco, flickr8k, folder, jsonl, karpathy, scenes, table
@@ -62,8 +64,11 @@ def load_dataset(
         source = recognise(Path(text))
     if source is not scenes.SOURCE and not os.path.exists(text):
         raise DataError(_nothing_there(Path(text)))
+    load = source.load
+    if source.notes_inputs:
+        load = partial(load_cached, source.load, source.name)
     with _without_collection():
-        return source.load(Path(text), Path(images) if images is not None else None)
+        return load(Path(text), Path(images) if images is not None else None)
 
 
 @contextmanager

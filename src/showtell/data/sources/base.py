@@ -24,6 +24,8 @@ class Source:
         looks_for: What ``matches`` goes by, to follow "looked for".
         matches: Whether a path looks like this format; reads at most a little of it.
         load: Reads it; the second argument is where the user says that the pictures are.
+        notes_inputs: Whether ``load`` notes all that it looks at (``data/inputs.py``), so that a
+            large data set may be kept in the cache as it was read.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Source:
     looks_for: str
     matches: Callable[[Path], bool]
     load: Callable[[Path, Path | None], Dataset]
+    notes_inputs: bool = False
 
 
 def peek(path: Path) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from showtell.data.collect import Collector
+from showtell.data.inputs import note_input
 from showtell.data.pictures import PictureFinder
 from showtell.data.reading import json_list, printable, read_json_object
 from showtell.data.records import Dataset, Split
@@ -88,6 +89,7 @@ def note_renamed(collector: Collector) -> None:
 
 def _annotation_files(folder: Path) -> list[Path]:
     for place in (folder / "annotations", folder):
+        note_input(place)
         files = sorted(place.glob("captions_*.json"))
         if files:
             return files
@@ -112,6 +114,8 @@ def _choose(folder: Path) -> tuple[list[Path], str]:
     if len(years) == 1:
         return next(iter(years.values())), ""
     roots = {folder, files[0].parent.parent}
+    for root in roots:
+        note_input(root)
     with_pictures = [
         year
         for year in years
@@ -190,4 +194,5 @@ SOURCE = Source(
     looks_for="annotations/captions_*.json, or a JSON with images and annotations",
     matches=matches,
     load=load,
+    notes_inputs=True,
 )

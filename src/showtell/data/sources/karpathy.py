@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from showtell.data.collect import Collector
+from showtell.data.inputs import note_input
 from showtell.data.reading import json_list, read_json_object
 from showtell.data.records import Dataset
 from showtell.data.sources import coco
@@ -54,6 +55,7 @@ def _split_files(folder: Path) -> list[Path]:
 
 
 def _only_file(folder: Path) -> Path:
+    note_input(folder)
     files = _split_files(folder)
     if len(files) != 1:
         names = ", ".join(file.name for file in files) or "none"
@@ -94,4 +96,5 @@ SOURCE = Source(
     looks_for="a JSON whose images hold their sentences (dataset_*.json)",
     matches=matches,
     load=load,
+    notes_inputs=True,
 )

@@ -9,6 +9,10 @@ be measured. Then one teacher-forced pass over them, in training mode, gives the
 with a gradient. So dropout acts on what is learnt from a sample and not on which samples are
 drawn; without it in the second pass, a decoder learns the samples' rewards by heart (reward on
 training pictures rises while the metrics on others fall).
+
+A decoder that was trained with label smoothing and dropout says little that is sensible at
+temperature 1. Below it, the samples are near what search would find, and what is learnt is which
+of them is better, instead of how to be less random.
 """
 
 import time
@@ -111,6 +115,7 @@ class SelfCritical:
                 # Tensors of inference mode cannot be saved for the gradient.
                 samples.flatten(0, 1).clone(),
                 advantages.to(self.runtime.device),
+                temperature=self.config.objective.temperature,
             )
         figures: dict[str, float | Tensor] = {
             "loss": loss.detach(),
@@ -146,6 +151,7 @@ class SelfCritical:
             features,
             num_captions=num,
             max_length=longest,
+            temperature=self.config.objective.temperature,
             top_k=top_k,
             seed=int(seed[0]),
             first=first,

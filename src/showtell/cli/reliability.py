@@ -1,0 +1,85 @@
+"""``showtell reliability``."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from showtell.cli import options
+from showtell.cli.decoding import Decoding, with_decoding
+from showtell.cli.evaluate import MODEL_HELP
+
+
+@with_decoding
+def reliability(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
+    data: options.Data,
+    split: Annotated[options.SplitChoice, typer.Option("--split", help="Which pictures.")] = (
+        options.SplitChoice.val
+    ),
+    threshold: Annotated[
+        float,
+        typer.Option("--acceptable", min=0, max=10, help="CIDEr-D of a caption that is."),
+    ] = 0.25,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate",
+            help="Write into the model what makes its confidence the share of acceptable captions.",
+        ),
+    ] = False,
+    figure: Annotated[
+        Path | None, typer.Option("--figure", help="Draw it there, as PNG (extra train).")
+    ] = None,
+    format: options.Format = None,
+    images: options.Images = None,
+    store: options.Store = None,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    as_json: options.Json = False,
+    *,
+    decoding: Decoding,
+) -> None:
+    """Measure whether captions that MODEL is sure of are better, on pictures of DATA.
+
+    Captions are put into ten groups by their confidence; a table says how good each is. With
+    --calibrate a logistic curve is fitted, after which confidence is the share of captions like
+    this one that are acceptable. Do it on pictures that the model was not trained on.
+    """
+    from showtell.cli.console import ConsoleReporter
+    from showtell.measure_confidence import measure_model
+
+    with ConsoleReporter() as report:
+        measured = measure_model(
+            model,
+            data,
+            split=split.value,
+            report=report,
+            threshold=threshold,
+            calibrate=calibrate,
+            decoding_changes=decoding,
+            format=format,
+            images=images,
+            store_folder=store,
+            device=device,
+            precision=precision,
+        )
+    if figure:
+        from showtell.files import atomic_write
+        from showtell.report.reliability import reliability_figure
+
+        with atomic_write(figure, "wb") as file:
+            file.write(reliability_figure(measured.then or measured.now).light)
+    if as_json:
+        values = {
+            "now": measured.now.to_dict(),
+            "calibration": measured.fitted.to_dict() if measured.fitted else None,
+            "calibrated": measured.then.to_dict() if measured.then else None,
+        }
+        typer.echo(json.dumps(values, indent=2))
+        return
+    typer.echo(measured.now.table())
+    if measured.then:
+        typer.echo("\nafter calibration, each caption by a fit to the others:\n")
+        typer.echo(measured.then.table())

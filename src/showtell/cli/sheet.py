@@ -1,0 +1,47 @@
+"""``showtell sheet``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from showtell.cli import options
+from showtell.cli.decoding import Decoding, with_decoding
+from showtell.pretrained import DEFAULT
+
+
+@with_decoding
+def sheet(
+    pictures: Annotated[
+        list[str], typer.Argument(metavar="PICTURE...", help="Files, folders or globs.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The sheet, .jpg or .png.")],
+    model: options.Model = DEFAULT,
+    columns: Annotated[int, typer.Option("--columns", min=1, help="Pictures in a row.")] = 4,
+    heading: Annotated[str, typer.Option("--heading", help="A line above them.")] = "",
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    *,
+    decoding: Decoding,
+) -> None:
+    """Draw pictures with their captions below them on one sheet.
+
+    A picture that cannot be read is named on standard error; the exit code is then 1.
+    """
+    from showtell.bulk.inputs import find_inputs
+    from showtell.captioner import Captioner
+    from showtell.contact_sheet import Cell, save_contact_sheet
+
+    inputs = find_inputs(pictures)
+    captioner = Captioner.load(model, device=device, precision=precision)
+    settings = captioner.config.decoding.with_changes(decoding)
+    results = list(captioner.caption_stream(inputs, decoding=settings))
+    cells = [Cell(Path(found.path), found.caption.text) for found in results if found.caption]
+    for found in results:
+        if found.caption is None:
+            typer.echo(f"error: {found.error}", err=True)
+    if cells:
+        save_contact_sheet(output, cells, columns=columns, heading=heading)
+        typer.echo(f"the sheet is {output}")
+    if len(cells) < len(results):
+        raise typer.Exit(1)

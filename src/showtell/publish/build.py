@@ -1,0 +1,209 @@
+"""The story of a publication: stages, packing, figures, card, and at last the folder.
+
+All is made in a folder of work; what is there under the final name is replaced in the end.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from showtell.captioner import Captioner
+from showtell.checkpoint import METRICS, replace_folder
+from showtell.data.sources import load_dataset
+from showtell.errors import ScoringError
+from showtell.evaluate_model import CaptionedSplit, caption_split
+from showtell.files import write_json, write_text
+from showtell.measure_confidence import MeasuredConfidence, measure_confidence, write_calibration
+from showtell.metrics import Scores
+from showtell.pack import check_output, pack_checkpoint
+from showtell.pretrained import CARD
+from showtell.progress import Reporter
+from showtell.publish import card
+from showtell.publish.examples import draw_examples, find_examples
+from showtell.publish.people import count_people
+from showtell.publish.recipe import Recipe, TrainStage
+from showtell.publish.speed import measure_speed
+from showtell.publish.stages import NOTES, Places, make_stages
+from showtell.publish.words import unknown_words, words_of
+from showtell.reliability import Reliability
+from showtell.report.reliability import reliability_figure
+from showtell.training.text_captions import read_captions
+
+EXAMPLES, RELIABILITY = "examples.jpg", "reliability.png"
+PACKED = "packed"  # no stage can have this name: it begins where they end
+
+
+@dataclass(frozen=True)
+class Published:
+    """What was made.
+
+    Attributes:
+        scores: by the title of what they are of.
+        num_bytes: of the folder.
+    """
+
+    folder: Path
+    scores: dict[str, Scores]
+    num_bytes: int
+
+
+def publish(recipe_file: Path, places: Places, output: Path, report: Reporter) -> Published | None:
+    """Make the model of a recipe with its card, into ``output``.
+
+    Each stage is made once; a second call goes on where the first was stopped, and packs and
+    measures again.
+
+    Returns:
+        None where Ctrl-C stopped a stage.
+
+    Raises:
+        ShowtellError: anything that the user can mend; what was made stays.
+    """
+    recipe = Recipe.load(recipe_file)
+    for name in ("", *sorted(recipe.data_names)):
+        places.data_of(name)  # what is missing shows now, not after a night of training
+    pictures = find_examples(recipe.examples, recipe.folder)
+    check_output(output)
+    if not make_stages(recipe, places, report):
+        return None
+    folder = places.work / f".{PACKED}"
+    shutil.rmtree(folder, ignore_errors=True)
+    report.note(f"packing {recipe.shipped} as {recipe.weights}")
+    shipped = places.work / recipe.shipped
+    pack_checkpoint(shipped, folder, storage=recipe.weights, decoding=recipe.decoding)
+    captioner = Captioner.load(folder, device=places.device)
+    found = _measure(recipe, captioner, places, report)
+    scores = {title: split.evaluation.scores for title, split in found.items()}
+    confidence = _calibrate(folder, found, report)
+    elsewhere = _confidence_elsewhere(found, confidence)
+    _note_scores(folder, scores)
+    sections = {
+        "name": recipe.name,
+        "figures": card.figures_section(scores),
+        "people": card.people_section(_people(found)),
+        "unknown-words": card.words_section(_unknown(recipe, places, found)),
+        "reliability": card.reliability_section(confidence, elsewhere),
+        "stages": _stages_section(recipe, places),
+    }
+    (folder / RELIABILITY).write_bytes(reliability_figure(confidence.then or confidence.now).light)
+    if pictures:
+        draw_examples(folder, pictures, folder / EXAMPLES)
+    timed = pictures or [record.path for record in next(iter(found.values())).records[:32]]
+    report.note("measuring its speed")
+    size = card.Size(
+        num_parameters=sum(p.numel() for p in captioner.decoder.parameters()),
+        num_bytes=_num_bytes(folder),
+        weights=recipe.weights,
+        vocabulary=len(captioner.vocabulary),
+    )
+    sections["speed"] = card.speed_section(measure_speed(folder, timed), size)
+    template = (recipe.folder / recipe.card).read_text(encoding="utf-8")
+    write_text(folder / CARD, card.render_card(template, sections))
+    return Published(_move(folder, output), scores, _num_bytes(output))
+
+
+def _measure(
+    recipe: Recipe, captioner: Captioner, places: Places, report: Reporter
+) -> dict[str, CaptionedSplit]:
+    found = {}
+    for one in recipe.measure:
+        report.note(f"captioning {one.title}")
+        data = places.data_of(one.data)
+        found[one.title] = caption_split(captioner, data, split=one.split, report=report)
+    return found
+
+
+def _calibrate(
+    folder: Path, found: Mapping[str, CaptionedSplit], report: Reporter
+) -> MeasuredConfidence:
+    """Fit the confidence to the first measurement, and note it in the checkpoint."""
+    title, first = next(iter(found.items()))
+    captions, scores = first.evaluation.captions, first.evaluation.scores
+    try:
+        measured = measure_confidence(captions, scores, fit=True, data=title)
+    except ScoringError as error:  # of a model that is good for nothing yet
+        report.note(f"confidence is not calibrated: {error}")
+        return measure_confidence(captions, scores)
+    assert measured.fitted is not None
+    write_calibration(folder, measured.fitted)
+    return measured
+
+
+def _confidence_elsewhere(
+    found: Mapping[str, CaptionedSplit], measured: MeasuredConfidence
+) -> dict[str, Reliability]:
+    """The same confidence on the other measurements, by their titles."""
+    others = {}
+    for title, split in list(found.items())[1:]:
+        captions, scores = split.evaluation.captions, split.evaluation.scores
+        if measured.fitted is not None:
+            captions = {
+                name: replace(caption, confidence=measured.fitted(caption.mean_log_prob))
+                for name, caption in captions.items()
+            }
+        others[title] = measure_confidence(captions, scores).now
+    return others
+
+
+def _note_scores(folder: Path, scores: Mapping[str, Scores]) -> None:
+    """The first are the model's own figures; the others stand beside them."""
+    (title, own), *others = scores.items()
+    path = folder / METRICS
+    metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    metrics |= {"metrics": own.metrics, "measured_on": title, "signature": own.signature}
+    metrics["others"] = {
+        name: {"metrics": s.metrics, "signature": s.signature} for name, s in others
+    }
+    write_json(path, metrics)
+
+
+def _people(found: Mapping[str, CaptionedSplit]) -> Any:
+    first = next(iter(found.values()))
+    said = {name: caption.text for name, caption in first.evaluation.captions.items()}
+    return count_people(first.records, said)
+
+
+def _unknown(recipe: Recipe, places: Places, found: Mapping[str, CaptionedSplit]) -> Any:
+    """Of the last measurement, which is of what training was furthest from."""
+    known: set[str] = set()
+    stages = [stage for stage in recipe.stages if isinstance(stage, TrainStage)]
+    for name in {stage.data for stage in stages}:
+        records = load_dataset(places.data_of(name)).split("train")
+        known |= words_of(caption for record in records for caption in record.captions)
+    for name in {stage.text for stage in stages if stage.text}:
+        known |= words_of(read_captions(Path(places.data_of(name))))
+    return unknown_words(list(found.values())[-1].records, known)
+
+
+def _stages_section(recipe: Recipe, places: Places) -> str:
+    notes = json.loads((places.work / NOTES).read_text(encoding="utf-8"))
+    rows = []
+    for stage in recipe.stages:
+        if isinstance(stage, TrainStage):
+            parts = [str(stage.config)] if stage.config else []
+            parts += [f"from {stage.init_from}"] if stage.init_from else []
+            what = ", ".join([*parts, *(f"`{setting}`" for setting in stage.settings)])
+        else:
+            what = f"mean of {', '.join(stage.members)}"
+        rows.append([stage.name, what, f"{notes[stage.name]['seconds'] / 60:.0f}"])
+    return card.table(["stage", "settings", "minutes"], rows)
+
+
+def _move(folder: Path, output: Path) -> Path:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    beside = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    try:
+        shutil.copytree(folder, beside)
+        replace_folder(beside, output)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    shutil.rmtree(folder)
+    return output
+
+
+def _num_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())

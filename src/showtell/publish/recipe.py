@@ -1,0 +1,166 @@
+"""A recipe: the stages that make a model, and what its card is made of, as TOML.
+
+Knows nothing of how a stage is run.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from showtell.config import Config
+from showtell.config.messages import describe
+from showtell.config.section import Section
+from showtell.config.toml import read_toml
+from showtell.errors import ConfigError
+from showtell.models.compact import Storage
+
+Name = Annotated[str, Field(pattern=r"^[\w.-]+$")]
+
+
+class TrainStage(Section):
+    """One ``showtell train``."""
+
+    kind: Literal["train"] = "train"
+    name: Name = Field(description="of the stage, and of its folder")
+    config: Path | None = Field(None, description="settings in TOML, beside the recipe")
+    settings: tuple[str, ...] = Field((), description="section.key=value, over those of the file")
+    init_from: str | None = Field(
+        None, description="an earlier stage (its best), or one of its checkpoints: NAME/epoch-003"
+    )
+    data: str | None = Field(
+        None, description="a name given by --data NAME=PATH; default: the recipe's DATA"
+    )
+    text: str | None = Field(
+        None, description="a name given by --data NAME=PATH, whose path becomes data.text"
+    )
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The stages that it begins with."""
+        return (self.init_from,) if self.init_from else ()
+
+
+class AverageStage(Section):
+    """One ``showtell average``."""
+
+    kind: Literal["average"]
+    name: Name
+    members: tuple[str, ...] = Field(
+        min_length=1, description="checkpoints: STAGE (its best) or STAGE/epoch-003"
+    )
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The stages that it averages."""
+        return self.members
+
+
+Stage = Annotated[TrainStage | AverageStage, Field(discriminator="kind")]
+
+
+class Measurement(Section):
+    """Pictures that the card has figures of."""
+
+    title: str = Field(description="for people: Flickr8k dev")
+    data: str | None = Field(None, description="as in a stage")
+    split: Literal["train", "val", "test", "all"] = "val"
+
+
+class Recipe(Section):
+    """How a model is made, from pictures to its card.
+
+    Attributes:
+        folder: where the recipe lies; paths in it start there.
+    """
+
+    name: Name
+    stages: tuple[Stage, ...] = Field(min_length=1, description="in the order of their making")
+    model: str | None = Field(None, description="which stage is handed on; default: the last")
+    weights: Storage = Field("fp16", description="how they are stored: fp32, fp16 or int8")
+    decoding: dict[str, Any] = Field({}, description="what the model does by default")
+    measure: tuple[Measurement, ...] = Field(
+        min_length=1, description="the first gives the model's own figures and its calibration"
+    )
+    examples: tuple[str, ...] = Field(
+        (),
+        description="pictures for the card: paths beside the recipe, skimage/NAME for those that "
+        "scikit-image brings, scenes/NAME for built-in ones",
+    )
+    card: Path = Field(description="template of the card, in Markdown")
+    folder: Path = Path()
+
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _train_is_the_usual_kind(cls, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        return [{"kind": "train", **one} if isinstance(one, dict) else one for one in value]
+
+    @model_validator(mode="after")
+    def _stages_follow_from_earlier_ones(self) -> Self:
+        made: list[str] = []
+        for stage in self.stages:
+            if stage.name in made:
+                raise ValueError(f"two stages are named {stage.name!r}")
+            for source in stage.sources:
+                if source.split("/")[0] not in made:
+                    earlier = ", ".join(made) or "none"
+                    raise ValueError(
+                        f"stage {stage.name!r} needs {source!r}, which no earlier stage makes "
+                        f"(earlier: {earlier})"
+                    )
+            made.append(stage.name)
+        if self.model is not None and self.model.split("/")[0] not in made:
+            raise ValueError(f"model = {self.model!r} is no stage; there are {', '.join(made)}")
+        return self
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a recipe, and every file of settings that it names.
+
+        Raises:
+            ConfigError: something in it or in them is wrong, named in one line.
+        """
+        try:
+            recipe = cls.model_validate({**read_toml(path), "folder": path.parent})
+        except ValidationError as error:
+            raise ConfigError(describe(error, path)) from None
+        for stage in recipe.stages:
+            if isinstance(stage, TrainStage):
+                recipe.config_of(stage)
+        if not (recipe.folder / recipe.card).is_file():
+            raise ConfigError(f"{path}: no template {recipe.folder / recipe.card}")
+        return recipe
+
+    def config_of(self, stage: TrainStage, work: Path = Path(), text: str | None = None) -> Config:
+        """The settings of a stage.
+
+        Args:
+            work: where its predecessors lie.
+            text: path of its captions without pictures; default: the name that the recipe gives.
+
+        Raises:
+            ConfigError: some are wrong.
+        """
+        settings = list(stage.settings)
+        if stage.init_from:
+            settings.append(f"training.init_from={work / stage.init_from}")
+        if stage.text:
+            settings.append(f"data.text={text or stage.text}")
+        try:
+            return Config.load(stage.config and self.folder / stage.config, settings)
+        except ConfigError as error:
+            raise ConfigError(f"stage {stage.name}: {error}") from None
+
+    @property
+    def shipped(self) -> str:
+        """The stage, or the checkpoint of one, that is handed on."""
+        return self.model or self.stages[-1].name
+
+    @property
+    def data_names(self) -> set[str]:
+        """What ``--data NAME=PATH`` has to give."""
+        trained = [stage for stage in self.stages if isinstance(stage, TrainStage)]
+        named = [name for stage in trained for name in (stage.data, stage.text)]
+        return {name for name in [*named, *(m.data for m in self.measure)] if name}

@@ -1,0 +1,1 @@
+"""The web app: an HTTP API over a captioner, and a page that uses it."""

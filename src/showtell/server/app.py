@@ -1,0 +1,140 @@
+"""The routes: what can be asked of the server."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp
+
+from showtell import __version__
+from showtell.server.description import Description, captions_body, problems
+from showtell.server.guard import Access, Guard
+from showtell.server.intake import ClientGoneError, Intake, unless_gone
+from showtell.server.metrics import GONE, Metrics, Observer
+from showtell.server.problems import Problem, busy
+from showtell.server.schemas import Captions, Health, Models
+from showtell.server.service import FIELDS, FILES, Service
+
+PAGE = Path(__file__).parent / "page"
+
+
+def create_app(service: Service, metrics: Metrics, access: Access) -> ASGIApp:
+    """Everything that is asked goes through: counting, guarding, routes."""
+    app: ASGIApp = Guard(create_api(service, metrics, access), access)
+    if access.origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=access.origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization"],
+            expose_headers=["Retry-After"],
+        )
+    return Observer(app, metrics)
+
+
+def create_api(service: Service, metrics: Metrics, access: Access) -> FastAPI:
+    """The routes over a service, which starts and ends with them."""
+    limits, batcher = service.limits, service.batcher
+    intake = Intake(limits, files=FILES, fields=FIELDS)
+    metrics.gauge(
+        "showtell_pictures_queued", "Pictures that wait for a batch.", lambda: batcher.queued
+    )
+    metrics.gauge(
+        "showtell_pictures_waiting", "Pictures not answered yet.", lambda: batcher.waiting
+    )
+    metrics.gauge("showtell_upload_bytes", "Bytes of uploads in memory.", lambda: intake.held)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        batcher.start()
+        yield
+        await asyncio.to_thread(service.stop)
+
+    app = FastAPI(
+        title="showtell",
+        summary="Captions of pictures.",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,  # their pages load scripts from elsewhere
+        redoc_url=None,
+    )
+    description = Description(app, needs_token=access.token is not None)
+    app.openapi = description  # type: ignore[method-assign]
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(HTTPException, _http_problem)
+    app.add_exception_handler(Exception, _bug)
+
+    @app.post(
+        "/v1/captions",
+        response_model=Captions,
+        responses=problems(400, 403, 408, 413, 415, 422, 500, 503),
+        openapi_extra=captions_body(limits),
+    )
+    async def captions(request: Request) -> Response:
+        """Caption pictures.
+
+        A picture of several that cannot be captioned has an `error` in its place; where none can,
+        that is the answer's status.
+        """
+        if batcher.waiting >= batcher.max_waiting:
+            raise busy("the queue is full; try again in a second")
+        try:
+            async with intake.form(request) as form:
+                return JSONResponse(await unless_gone(request, service.caption(form)))
+        except (ClientDisconnect, ClientGoneError):
+            return Response(status_code=GONE)  # which nobody reads
+
+    @app.get("/v1/models", response_model=Models, responses=problems())
+    async def models() -> Response:
+        """The loaded models, the default first."""
+        return JSONResponse({"models": service.describe_models()})
+
+    @app.get("/healthz", response_model=Health, responses=problems())
+    async def health() -> Response:
+        """Whether the server is there."""
+        return JSONResponse({"status": "ok"})
+
+    @app.get("/readyz", response_model=Health, responses=problems(503))
+    async def ready() -> Response:
+        """Whether captions can be asked for."""
+        if not batcher.is_alive:
+            raise busy("the server is stopping", retry_after=5)
+        return JSONResponse({"status": "ok"})
+
+    @app.get(
+        "/metrics",
+        response_class=Response,
+        responses=problems() | {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )
+    async def exposition() -> Response:
+        """Figures for Prometheus."""
+        return Response(metrics.exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
+    async def page() -> Response:
+        return FileResponse(PAGE / "index.html")
+
+    app.mount("/page", StaticFiles(directory=PAGE))
+    return app
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return error.response()
+
+
+async def _http_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return Problem(error.status_code, error.detail, headers=error.headers).response()
+
+
+async def _bug(request: Request, error: Exception) -> Response:
+    return Problem(500, "an unexpected error, which the server's log tells").response()

@@ -1,0 +1,231 @@
+"""Dynamic batching: pictures of many requests through the encoder together.
+
+One thread computes, since torch uses every core for one batch; while it works the next batch
+gathers. Knows nothing of HTTP.
+"""
+
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from showtell.captions import Caption
+from showtell.config import DecodingConfig
+from showtell.features.extract import encode_pixels
+from showtell.features.images import Pixels
+from showtell.models.base import Features
+from showtell.server.loaded import LoadedModel
+
+MAX_ROWS = 512
+"""Hypotheses that are searched at once: pictures times the beam."""
+
+
+class QueueFullError(Exception):
+    """As many pictures as may wait do."""
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """One picture to caption.
+
+    Attributes:
+        view: (3, S, S), what the model's encoder is to see of it.
+        request: Whatever is the same for the pictures of one request.
+        number: The picture's in its request; samples follow from it, and from no other picture.
+        caption: What comes of it; cancelled by whoever no longer waits.
+    """
+
+    model: LoadedModel
+    view: Pixels
+    settings: DecodingConfig
+    attention: bool
+    request: Hashable
+    number: int
+    caption: Future[Caption] = field(default_factory=Future)
+
+
+class Batcher:
+    """A bounded queue, and a thread that empties it batch by batch.
+
+    Args:
+        max_waiting: Pictures that may be reserved for at a time.
+        max_batch: Pictures a pass of the encoder.
+        max_delay: Seconds that a first picture waits for others that are being decoded.
+        on_batch: Told of each pass: its pictures and its seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_waiting: int,
+        max_batch: int = 32,
+        max_delay: float = 0.02,
+        on_batch: Callable[[int, float], None] = lambda size, seconds: None,
+    ) -> None:
+        self.max_waiting, self.max_batch, self.max_delay = max_waiting, max_batch, max_delay
+        self._on_batch = on_batch
+        self._queue: deque[Job] = deque()
+        self._changed = threading.Condition()
+        self._reserved = 0
+        self._expected = 0
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._run, name="caption", daemon=True)
+
+    @property
+    def waiting(self) -> int:
+        """Pictures that are reserved for: being decoded, queued, or worked on."""
+        return self._reserved
+
+    @property
+    def queued(self) -> int:
+        """Pictures that wait for a batch."""
+        return len(self._queue)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether what is submitted will be worked on."""
+        return self._thread.is_alive() and not self._is_stopping
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Work off what is queued, and end."""
+        with self._changed:
+            self._is_stopping = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    @contextmanager
+    def reserve(self, count: int) -> Iterator[None]:
+        """Places for ``count`` pictures, held until they are answered.
+
+        Raises:
+            QueueFullError: there are not so many.
+        """
+        with self._changed:
+            if self._reserved + count > self.max_waiting:
+                raise QueueFullError
+            self._reserved += count
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._reserved -= count
+
+    @contextmanager
+    def expecting(self) -> Iterator[None]:
+        """Within it a picture is on its way: a batch that is not full waits a moment for it."""
+        with self._changed:
+            self._expected += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._expected -= 1
+                self._changed.notify_all()
+
+    def submit(self, job: Job) -> Future[Caption]:
+        """Queue a picture, for which a place must be reserved."""
+        with self._changed:
+            self._queue.append(job)
+            self._changed.notify_all()
+        return job.caption
+
+    def _run(self) -> None:
+        while batch := self._next_batch():
+            started = time.perf_counter()
+            self._work(batch)
+            self._on_batch(len(batch), time.perf_counter() - started)
+
+    def _next_batch(self) -> list[Job]:
+        """The oldest picture with those after it that the same encoder takes; none: it is over."""
+        with self._changed:
+            while True:
+                while not self._queue and not self._is_stopping:
+                    self._changed.wait()
+                if not self._queue:
+                    return []
+                self._gather()
+                batch: list[Job] = []
+                rest: deque[Job] = deque()
+                encoder = self._queue[0].model.captioner.encoder
+                for job in self._queue:
+                    fits = job.model.captioner.encoder is encoder and len(batch) < self.max_batch
+                    (batch if fits else rest).append(job)
+                self._queue = rest
+                if batch := [job for job in batch if job.caption.set_running_or_notify_cancel()]:
+                    return batch
+
+    def _gather(self) -> None:
+        until = time.perf_counter() + self.max_delay
+        while self._expected and len(self._queue) < self.max_batch:
+            remaining = until - time.perf_counter()
+            if remaining <= 0:
+                break
+            self._changed.wait(remaining)
+
+    def _work(self, batch: list[Job]) -> None:
+        captioner = batch[0].model.captioner
+        grid = any(job.model.captioner.needs_regions for job in batch)
+        try:
+            views = np.stack([job.view for job in batch])
+            features = encode_pixels(views, captioner.encoder, captioner.runtime, grid=grid)
+        except Exception as error:
+            _fail(batch, error)
+            return
+        for rows in _groups(batch):
+            jobs = [batch[row] for row in rows]
+            try:
+                self._decode(jobs, _take(features, rows))
+            except Exception as error:
+                _fail(jobs, error)
+
+    def _decode(self, jobs: list[Job], features: Features) -> None:
+        first = jobs[0]
+        captions = first.model.captioner.caption_features(
+            features, decoding=first.settings, attention=first.attention, first=first.number
+        )
+        for job, caption in zip(jobs, captions, strict=True):
+            job.caption.set_result(caption)
+
+
+def _groups(batch: Sequence[Job]) -> Iterator[list[int]]:
+    """Rows that can be decoded together: the same settings of the same model.
+
+    Samples follow from their pictures' numbers, which count up from the first of a group.
+    """
+    together: dict[Hashable, list[int]] = defaultdict(list)
+    for row, job in enumerate(batch):
+        key = (job.model, job.settings, job.attention)
+        together[key if job.settings.method != "sample" else (*key, job.request)].append(row)
+    for rows in together.values():
+        settings = batch[rows[0]].settings
+        most = max(1, MAX_ROWS // max(settings.beam_size, settings.num_captions))
+        group: list[int] = []
+        for row in sorted(rows, key=lambda row: batch[row].number):
+            follows = group and batch[row].number == batch[group[-1]].number + 1
+            if len(group) == most or (group and settings.method == "sample" and not follows):
+                yield group
+                group = []
+            group.append(row)
+        yield group
+
+
+def _take(features: Features, rows: list[int]) -> Features:
+    index = torch.tensor(rows, device=features.pooled.device)
+    regions = None if features.regions is None else features.regions.index_select(0, index)
+    return Features(features.pooled.index_select(0, index), regions)
+
+
+def _fail(jobs: Sequence[Job], error: Exception) -> None:
+    for job in jobs:
+        if not job.caption.done():
+            job.caption.set_exception(error)

@@ -1,0 +1,123 @@
+"""The OpenAPI description: the form of a request for captions, and every status that can come."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from showtell.config import DecodingConfig
+from showtell.server.limits import Limits
+from showtell.server.problems import MEDIA_TYPE
+from showtell.server.schemas import PicturesProblem, ProblemDetails
+
+MEANINGS = {
+    400: "The body is not what its headers say.",
+    401: "A bearer token is needed.",
+    403: "The request comes from a page of another origin.",
+    408: "The body did not arrive in time.",
+    413: "Too many bytes, pixels or pictures.",
+    415: "The body is no multipart form, or a picture is of no kind that can be read.",
+    421: "The server does not go by the name that it was asked under.",
+    422: "A field or a setting is wrong, or a picture is damaged.",
+    500: "A bug.",
+    503: "The queue is full, or the server is stopping.",
+}
+OF_PICTURES = (413, 415, 422)
+RETRY_AFTER = {"schema": {"type": "integer"}, "description": "Seconds.", "required": True}
+AUTHENTICATE = {"schema": {"type": "string"}, "required": True}
+
+Responses = dict[int | str, dict[str, Any]]
+
+
+def problems(*statuses: int) -> Responses:
+    """What FastAPI is to say of these statuses, and of those that any request may get."""
+    answers: Responses = {}
+    for status in sorted({*statuses, 401, 421}):
+        model = PicturesProblem if status in OF_PICTURES else ProblemDetails
+        answers[status] = {"description": MEANINGS[status], "model": model}
+    answers.get(503, {})["headers"] = {"Retry-After": RETRY_AFTER}
+    answers[401]["headers"] = {"WWW-Authenticate": AUTHENTICATE}
+    return answers
+
+
+def captions_body(limits: Limits) -> dict[str, Any]:
+    """The form of ``POST /v1/captions``; not FastAPI's, which would write files to the disk."""
+    properties = {
+        "images": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": limits.pictures,
+            "items": {"type": "string", "format": "binary"},
+            "description": f"Pictures, up to {limits.picture_bytes:,} bytes and "
+            f"{limits.pixels:,} pixels each.",
+        },
+        "decoding": _decoding_schema(limits),
+        "attention": {
+            "type": "string",
+            "enum": ["true", "false"],
+            "description": "Whether to tell where the model looked, if it attends.",
+        },
+        "model": {"type": "string", "description": "One of `/v1/models`; default: the first."},
+    }
+    schema = {
+        "type": "object",
+        "required": ["images"],
+        "properties": properties,
+        "additionalProperties": False,
+    }
+    form = {
+        "schema": schema,
+        "encoding": {
+            "images": {"contentType": "image/*"},
+            "decoding": {"contentType": "application/json"},
+        },
+    }
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": form}}}
+
+
+def _decoding_schema(limits: Limits) -> dict[str, Any]:
+    """Changes of ``DecodingConfig``, within the server's limits."""
+    schema = DecodingConfig.model_json_schema()
+    for setting in schema["properties"].values():
+        setting.pop("default", None)  # it is the model's
+        setting.pop("title", None)
+    for name in ("beam_size", "num_captions"):
+        schema["properties"][name]["maximum"] = limits.beam_size
+    for name in ("min_length", "max_length"):
+        schema["properties"][name]["maximum"] = limits.caption_words
+    schema["properties"]["forbidden_words"]["maxItems"] = limits.named_words
+    schema["description"] = "Changes of the model's own decoding settings."
+    return schema
+
+
+class Description:
+    """Makes the description when it is first asked for, in place of FastAPI's ``openapi``."""
+
+    def __init__(self, app: FastAPI, *, needs_token: bool) -> None:
+        self._app, self._needs_token = app, needs_token
+
+    def __call__(self) -> dict[str, Any]:
+        app = self._app
+        if app.openapi_schema is None:
+            spec = get_openapi(
+                title=app.title, version=app.version, summary=app.summary, routes=app.routes
+            )
+            for path in spec["paths"].values():
+                for operation in path.values():
+                    _say_problems(operation)
+            if self._needs_token:
+                schemes = {"bearer": {"type": "http", "scheme": "bearer"}}
+                spec["components"]["securitySchemes"] = schemes
+                for name in ("/v1/captions", "/v1/models", "/metrics"):
+                    for operation in spec["paths"][name].values():
+                        operation["security"] = [{"bearer": []}]
+            app.openapi_schema = spec
+        return app.openapi_schema
+
+
+def _say_problems(operation: dict[str, Any]) -> None:
+    """FastAPI puts every model under the media type of the route's good answer."""
+    for status, answer in operation["responses"].items():
+        if int(status) >= 400:
+            [schema] = answer["content"].values()
+            answer["content"] = {MEDIA_TYPE: schema}

@@ -1,0 +1,113 @@
+/** Talking to the server: what it is asked, and what its refusals mean. Knows nothing of the page. */
+
+const TOKEN = "showtell-token";
+const PATIENCE = 120_000; // ms; the server itself gives up earlier
+
+/** A refusal that stays one however often it is asked: one line for people. */
+export class Refused extends Error {}
+
+/** No answer now, perhaps later: it is busy or starting. */
+export class TryLater extends Error {
+  /** `seconds` as the server said, or null where it said nothing. */
+  constructor(message, seconds = null) {
+    super(message);
+    this.seconds = seconds;
+  }
+}
+
+/** Nothing came back: the server is away, or it hung up. */
+export class NoAnswer extends TryLater {
+  constructor() {
+    super("The server does not answer.");
+  }
+}
+
+/** A token is asked for; `refused` where one was sent. */
+export class NeedsToken extends Error {
+  constructor(refused) {
+    super("the server asks for a token");
+    this.refused = refused;
+  }
+}
+
+const LATER = new Set([408, 425, 429, 502, 503, 504]);
+
+/** The models that there are: [{name, decoder, encoder, attends, default, decoding}]. */
+export async function listModels() {
+  const answer = await ask("v1/models", {});
+  return answer.models;
+}
+
+/**
+ * What `model` says of one picture, a File that is read now: captions as the API gives them, the
+ * best first: [{caption, confidence, log_prob, words, log_probs, attention}], with `isWithheld` where
+ * the model is less sure than its settings want.
+ */
+export async function captionPicture(file, model, signal) {
+  let data;
+  try {
+    data = await file.arrayBuffer(); // apart from fetch, whose failures would look the same
+  } catch {
+    throw new Refused("The file cannot be read any more: was it moved or changed?");
+  }
+  const form = new FormData();
+  form.append("images", new Blob([data], { type: file.type }), "picture");
+  form.append("model", model.name);
+  form.append("decoding", JSON.stringify({ num_captions: captionsOf(model) }));
+  if (model.attends) form.append("attention", "true");
+  // Of one picture that failed the whole answer is a refusal, so there is a result here.
+  const { results: [result] } = await ask("v1/captions", { method: "POST", body: form, signal });
+  const { alternatives, ...best } = result;
+  return [best, ...(alternatives ?? [])].map(({ caption, withheld, ...figures }) => {
+    return { ...figures, caption: withheld ?? caption, isWithheld: withheld !== undefined };
+  });
+}
+
+/** As many as its search finds anyway, so that the first is what it says when asked for one. */
+function captionsOf({ decoding }) {
+  return decoding.method === "greedy" ? 1 : decoding.method === "sample" ? 4 : Math.min(5, decoding.beam_size);
+}
+
+export function keepToken(token) {
+  sessionStorage.setItem(TOKEN, token);
+}
+
+async function ask(path, options) {
+  const token = sessionStorage.getItem(TOKEN);
+  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  const signals = [AbortSignal.timeout(PATIENCE), options.signal].filter(Boolean);
+  let response, body;
+  try {
+    response = await fetch(path, { ...options, headers, signal: AbortSignal.any(signals) });
+    body = await response.text();
+  } catch (error) {
+    if (options.signal?.aborted) throw error;
+    throw new NoAnswer();
+  }
+  if (response.status === 401) throw new NeedsToken(Boolean(token));
+  const answer = parsed(body);
+  if (response.ok && answer) return answer;
+  if (LATER.has(response.status)) {
+    throw new TryLater("The server is busy.", seconds(response.headers.get("Retry-After")));
+  }
+  throw new Refused(sentence(answer ?? {}) || `The server answered ${response.status}.`);
+}
+
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+/** Of a Retry-After in seconds; a date is seldom, and then the page's own pace does. */
+function seconds(value) {
+  return /^\d+$/.test(value ?? "") ? Number(value) : null;
+}
+
+/** Problem details (RFC 9457) as a sentence. */
+function sentence({ detail, title }) {
+  const text = (detail || title || "").replace(/^picture: /, ""); // the page tells the name itself
+  return text && text[0].toUpperCase() + text.slice(1) + (/[.!?)]$/.test(text) ? "" : ".");
+}

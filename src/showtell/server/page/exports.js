@@ -1,0 +1,81 @@
+/** Captions as files: CSV, JSON lines, text files in a zip. All that can be read by `showtell`. */
+
+import { sidecarNames } from "./names.js";
+import { zip } from "./zip.js";
+
+const COLUMNS = ["path", "caption", "confidence", "log_prob", "model", "edited"];
+
+/** Of pictures with a caption: how each format is written, and as which file. */
+export const FORMATS = {
+  csv: {
+    name: "captions.csv",
+    make: (pictures) => new Blob([csv(pictures)], { type: "text/csv;charset=utf-8" }),
+  },
+  jsonl: {
+    name: "captions.jsonl",
+    make: (pictures) => new Blob([jsonl(pictures)], { type: "application/jsonl" }),
+  },
+  zip: {
+    name: "captions.zip",
+    make: (pictures) => {
+      const names = sidecarNames(pictures.map((picture) => picture.name));
+      return zip(pictures.map((picture, index) => [names[index], `${picture.text}\n`]));
+    },
+  },
+};
+
+/** A row a picture as RFC 4180 has them. */
+function csv(pictures) {
+  const rows = pictures.map((picture) => {
+    const record = recordOf(picture);
+    return COLUMNS.map((column) => cell(record[column]));
+  });
+  return [COLUMNS, ...rows].map((row) => `${row.join(",")}\r\n`).join("");
+}
+
+function cell(value) {
+  const text = value === null ? "" : String(value);
+  return /[",\r\n]/.test(text) || text !== text.trim() ? `"${text.replaceAll('"', '""')}"` : text;
+}
+
+function jsonl(pictures) {
+  return pictures
+    .map((picture) => {
+      const others = picture.captions.filter((_, index) => isEdited(picture) || index !== picture.chosen);
+      return { ...recordOf(picture), alternatives: others.map(withoutAttention) };
+    })
+    .map((record) => `${JSON.stringify(record)}\n`)
+    .join("");
+}
+
+/** What the model thinks of a caption does not hold for words that a person wrote. */
+function recordOf(picture) {
+  const { name: path, text: caption } = picture;
+  const model = picture.model.name;
+  const edited = isEdited(picture);
+  const figures = edited
+    ? { confidence: null, log_prob: null }
+    : withoutAttention(picture.captions[picture.chosen]);
+  return { path, ...figures, caption, model, edited };
+}
+
+function isEdited(picture) {
+  return picture.edited !== null;
+}
+
+function withoutAttention({ caption, confidence, log_prob, words, log_probs }) {
+  return { caption, confidence, log_prob, words, log_probs };
+}
+
+/** Captions with their pictures' names, to be pasted into a text or a table. */
+export function asText(pictures) {
+  return pictures.map((picture) => `${picture.name}\t${picture.text}`).join("\n");
+}
+
+/** Hand a Blob to the browser as a file. */
+export function save(blob, name) {
+  const url = URL.createObjectURL(blob);
+  const link = Object.assign(document.createElement("a"), { href: url, download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000); // the browser has read it by then
+}

@@ -1,0 +1,85 @@
+/** How pictures come in: chosen, dropped (folders too), or pasted. Gives [file, name] pairs. */
+
+const SUFFIX = /\.(jpe?g|jpe|jfif|png|webp|gif|tiff?|bmp|p[bgpn]m|avif)$/i;
+
+let pasted = 0;
+
+/** `onFiles(pairs, skipped)`: `skipped` counts files that are no pictures. */
+export function listen({ input, choose, onFiles }) {
+  const deliver = (pairs) => {
+    const pictures = pairs.filter(([file]) => isPicture(file));
+    onFiles(pictures, pairs.length - pictures.length);
+  };
+  choose.addEventListener("click", () => input.click());
+  input.addEventListener("change", () => {
+    deliver([...input.files].map((file) => [file, file.name]));
+    input.value = ""; // so that the same file can be chosen again
+  });
+  document.addEventListener("paste", (event) => {
+    const files = [...event.clipboardData.files];
+    if (!files.length) return;
+    event.preventDefault();
+    deliver(files.map((file) => [file, pastedName(file)]));
+  });
+  listenToDrops(deliver);
+}
+
+function isPicture(file) {
+  return file.type.startsWith("image/") || SUFFIX.test(file.name);
+}
+
+/** Browsers call every pasted picture image.png. */
+function pastedName(file) {
+  return /^image\.\w+$/.test(file.name) ? file.name.replace("image", `pasted-${++pasted}`) : file.name;
+}
+
+function listenToDrops(deliver) {
+  let depth = 0; // of elements entered and not left
+  const mark = () => document.body.toggleAttribute("data-dragging", depth > 0);
+  const isFiles = (event) => event.dataTransfer.types.includes("Files");
+  addEventListener("dragenter", (event) => {
+    if (isFiles(event)) depth += 1;
+    mark();
+  });
+  addEventListener("dragleave", (event) => {
+    if (isFiles(event)) depth = Math.max(0, depth - 1);
+    mark();
+  });
+  addEventListener("dragover", (event) => {
+    if (isFiles(event)) event.preventDefault(); // this is what makes the page a place to drop on
+  });
+  addEventListener("drop", async (event) => {
+    if (!isFiles(event)) return;
+    event.preventDefault();
+    depth = 0;
+    mark();
+    // Entries must be taken before the first await: the list is emptied then.
+    const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.());
+    const files = [...event.dataTransfer.files].map((file) => [file, file.name]);
+    deliver(entries.some((entry) => entry?.isDirectory) ? await walk(entries) : files);
+  });
+}
+
+/** All files of entries and of folders in them; names are paths from what was dropped. */
+async function walk(entries) {
+  const found = [];
+  for (const entry of entries.filter(Boolean)) {
+    if (entry.isFile) {
+      const file = await new Promise((done) => entry.file(done, () => done(null)));
+      if (file) found.push([file, entry.fullPath.replace(/^\//, "")]);
+    } else {
+      found.push(...(await walk(await list(entry.createReader()))));
+    }
+  }
+  return found;
+}
+
+/** A folder's entries, which are given a hundred at a time. */
+async function list(reader) {
+  const entries = [];
+  for (;;) {
+    const some = await new Promise((done) => reader.readEntries(done, () => done([])));
+    if (!some.length) return entries;
+    entries.push(...some);
+  }
+}

@@ -1,0 +1,58 @@
+"""What went wrong with a request, as RFC 9457 ("Problem Details for HTTP APIs") writes it."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi.responses import JSONResponse
+
+from showtell.data.reading import printable
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(Exception):
+    """A request, or one picture of it, that cannot be served.
+
+    Args:
+        status: The HTTP status.
+        detail: One line: what was given, what was expected.
+        headers: To send with it.
+        more: Further members of the answer (RFC 9457, section 3.2).
+    """
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.status = HTTPStatus(status)
+        self.detail = printable(detail)
+        self.headers = dict(headers or {})
+        self.more = dict(more or {})
+        super().__init__(self.detail)
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """The members of the answer. The type says no more than the status does, so it is blank."""
+        return {
+            "type": "about:blank",
+            "title": self.status.phrase,
+            "status": int(self.status),
+            "detail": self.detail,
+            **self.more,
+        }
+
+    def response(self) -> JSONResponse:
+        """The whole answer."""
+        return JSONResponse(
+            self.details, int(self.status), headers=self.headers, media_type=MEDIA_TYPE
+        )
+
+
+def busy(detail: str, *, retry_after: int = 1) -> Problem:
+    """503: come back in ``retry_after`` seconds."""
+    return Problem(503, detail, headers={"Retry-After": str(retry_after)})

@@ -1,0 +1,113 @@
+"""Starting the server, and stopping it so that what was accepted is answered."""
+
+import logging
+import signal
+import socket
+from collections.abc import Callable, Sequence
+
+import uvicorn
+
+from showtell.errors import ConfigError
+from showtell.server.app import create_app
+from showtell.server.batching import Batcher
+from showtell.server.connection import Connection
+from showtell.server.guard import LOOPBACK, Access
+from showtell.server.limits import Limits
+from showtell.server.loaded import LoadedModel, load_models
+from showtell.server.metrics import Metrics
+from showtell.server.service import Service
+
+BACKLOG = 1024
+
+
+def serve(
+    models: Sequence[str],
+    *,
+    host: str,
+    port: int,
+    device: str = "auto",
+    precision: str = "auto",
+    token: str | None = None,
+    allow_hosts: Sequence[str] = (),
+    origins: Sequence[str] = (),
+    limits: Limits | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> None:
+    """Serve until a SIGINT or SIGTERM; then answer what was accepted, and return.
+
+    Args:
+        models: Folders or registered names; the first is the default.
+        host: The address to listen at.
+        port: 0: any that is free.
+        token: What requests must carry, if anything.
+        allow_hosts: Names, besides its own, that a server at a loopback address goes by.
+        origins: Pages of other origins that may ask.
+        say: Told, in a line, what is served and where.
+
+    Raises:
+        ConfigError: the address cannot be had.
+        CheckpointError: a model cannot be loaded.
+    """
+    limits = limits or Limits()
+    access = Access(
+        token=token,
+        hosts=LOOPBACK | {name.lower() for name in allow_hosts} if host in LOOPBACK else None,
+        origins=tuple(origins),
+    )
+    with listen(host, port) as listener:  # before the models: an address in use shows at once
+        loaded = load_models(models, device=device, precision=precision)
+        server = build_server(loaded, limits, access)
+        # Before uvicorn's own handlers are there, and after: it raises the signal that stopped it
+        # once more when it is done, and that is not to kill us.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: setattr(server, "should_exit", True))
+        listener.listen(BACKLOG)  # whoever reads that it serves can connect
+        where = f"[{host}]" if ":" in host else host
+        say(f"Serving {', '.join(loaded)} at http://{where}:{listener.getsockname()[1]}")
+        server.run(sockets=[listener])
+
+
+def build_server(loaded: dict[str, LoadedModel], limits: Limits, access: Access) -> uvicorn.Server:
+    """All parts of a server put together; its ``run`` takes what ``listen`` gives."""
+    metrics = Metrics()
+    batcher = Batcher(max_waiting=limits.queue, on_batch=metrics.batch)
+    service = Service(
+        loaded, batcher, limits, on_picture=lambda outcome: metrics.pictures.labels(outcome).inc()
+    )
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # clients' faults are no news
+    config = uvicorn.Config(
+        create_app(service, metrics, access),
+        http=Connection,
+        backlog=BACKLOG,
+        ws="none",
+        timeout_keep_alive=limits.idle_seconds,  # type: ignore[arg-type]
+        # Long enough for whatever the limits allow to be answered.
+        timeout_graceful_shutdown=round(limits.upload_seconds + limits.answer_seconds) + 5,
+        server_header=False,
+        log_level="error",
+        access_log=False,
+    )
+    return uvicorn.Server(config)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket at an address; connections are taken when the server runs.
+
+    Raises:
+        ConfigError: the address cannot be had.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"cannot serve at {host} port {port}: {reason.lower()}") from None
+    return listener

@@ -1,0 +1,57 @@
+"""A recipe by the command line: from pictures to a model with a card, on a set of some dozens."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from cli_shell import Shell
+from small_recipe import write_recipe
+
+from showtell.captioner import Captioner
+from showtell.pretrained import read_card
+
+
+@pytest.mark.slow
+def test_a_recipe_becomes_a_model_with_a_card(showtell: Shell, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "recipe")
+    work, output = tmp_path / "work", tmp_path / "small"
+    command = ["publish", recipe, "scenes:40", "--work", work, "-o", output]
+    lacking = showtell(*command)
+    assert lacking.returncode == 1
+    assert "error: this recipe needs --data other=PATH" in lacking.stderr
+    assert not work.exists()
+    command += ["--data", "other=scenes:48"]
+    done = showtell(*command)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in output.iterdir()} == {
+        *("model.safetensors", "config.toml", "vocabulary.json", "metrics.json"),
+        *("MODEL_CARD.md", "examples.jpg", "reliability.png"),
+    }
+    metrics = json.loads((output / "metrics.json").read_text())
+    assert metrics["measured_on"] == "scenes, dev"
+    assert "images:40" in metrics["signature"]
+    assert set(metrics["others"]) == {"other scenes"}
+    captioner = Captioner.load(output, device="cpu")
+    assert captioner.calibration is None  # it is no good yet, and the notes say so
+    assert "confidence is not calibrated: of 40 captions none" in done.stderr
+    assert captioner.config.decoding.beam_size == 2
+    card = read_card(str(output))
+    assert card.startswith("# small\n")
+    assert "{{" not in card
+    assert f"| scenes, dev | 40 | {metrics['metrics']['CIDEr-D']:.3f} |" in card
+    assert re.search(r"first caption from the shell, one photo \| \d+\.\d\d s", card)
+    assert str(tmp_path) not in card
+    # A second call makes no stage again, and the same weights.
+    before = (output / "model.safetensors").read_bytes()
+    again = showtell(*command, "--json")
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("made before") == 3
+    assert set(json.loads(again.stdout)["scores"]) == {"scenes, dev", "other scenes"}
+    assert (output / "model.safetensors").read_bytes() == before
+    # A stage with other settings is not taken for the one that was made.
+    text = recipe.read_text(encoding="utf-8").replace("optimizer.lr=1e-5", "optimizer.lr=2e-5")
+    recipe.write_text(text, encoding="utf-8")
+    other = showtell(*command)
+    assert other.returncode == 1
+    assert "made with other settings" in other.stderr

@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import pytest
+from small_recipe import write_recipe
+
+from showtell.errors import ConfigError
+from showtell.publish.recipe import AverageStage, Recipe, TrainStage
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    return write_recipe(tmp_path / "recipe")
+
+
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted(
+    path
+    for path in (ROOT / "configs" / "pretrained").glob("*.toml")
+    if "[[stages]]" in path.read_text(encoding="utf-8")
+)
+
+
+def test_every_recipe_is_valid() -> None:
+    assert [path.stem for path in RECIPES] == ["flickr8k-lite2"]
+    for path in RECIPES:
+        recipe = Recipe.load(path)
+        assert recipe.name == path.stem
+        used = {stage.config for stage in recipe.stages if isinstance(stage, TrainStage)}
+        assert {p.name for p in path.parent.glob("*.toml")} == {path.name, *map(str, used)}
+
+
+def test_what_a_recipe_says(recipe: Path) -> None:
+    found = Recipe.load(recipe)
+    assert [type(stage) for stage in found.stages] == [TrainStage, AverageStage, TrainStage]
+    assert found.shipped == "rewards"
+    assert found.data_names == {"other"}
+    last = found.stages[-1]
+    assert isinstance(last, TrainStage)
+    assert found.config_of(last, Path("work")).training.init_from == "work/mean"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('name = "mean"', 'name = "words"', "two stages are named 'words'"),
+        ('init_from = "mean"', 'init_from = "meen"', "needs 'meen', which no earlier stage makes"),
+        ("words/epoch-001", "rewards", "needs 'rewards', which no earlier stage"),
+        ('name = "small"', 'name = "small"\nmodel = "best"', "model = 'best' is no stage"),
+        ("decoder.hidden_size=64", "decoder.hiden_size=64", "stage words: .*hiden_size"),
+        ('"card.md"', '"gone.md"', "no template"),
+        ('kind = "average"', 'kind = "mean"', "stages"),
+        ('weights = "int8"', 'weights = "int4"', "weights"),
+    ],
+)
+def test_a_mistake_is_one_line(recipe: Path, old: str, new: str, message: str) -> None:
+    text = recipe.read_text(encoding="utf-8")
+    assert old in text
+    recipe.write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(ConfigError, match=message) as error:
+        Recipe.load(recipe)
+    assert "\n" not in str(error.value)

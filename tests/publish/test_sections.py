@@ -1,0 +1,67 @@
+"""What a card says, computed from small sets whose answers are plain."""
+
+from pathlib import Path
+
+import pytest
+
+from showtell.data.records import Record
+from showtell.errors import ConfigError
+from showtell.publish.card import people_section, render_card, table, words_section
+from showtell.publish.people import count_people
+from showtell.publish.words import unknown_words, words_of
+
+
+def record(name: str, *captions: str) -> Record:
+    return Record(name, Path(name), captions, "val")
+
+
+PICTURES = [
+    record("1", "A woman runs .", "two women run", "someone runs"),
+    record("2", "A lady sits .", "a woman sits", "a person sits"),
+    record("3", "A man rides .", "a guy rides", "he rides"),
+    record("4", "a boy and a girl", "a boy jumps", "a boy"),
+    record("5", "a man", "a person", "nobody"),
+]
+
+
+def test_people_are_counted_by_what_two_references_say() -> None:
+    said = {"1": "a man runs", "2": "A woman sits.", "3": "a man and a dog", "4": "a boy", "5": "x"}
+    named = count_people(PICTURES, said)
+    assert named.num_of(["woman"]) == 2
+    assert named.num_of(["man"]) == 1  # one reference of picture 5 is not enough
+    assert named.num_of(["boy", "girl"]) == 0  # people see both in picture 4
+    assert named.counts["woman"]["man"] == named.counts["woman"]["woman"] == 1
+    assert named.wrong_sex(["woman", "girl"]) == (1, 2)
+    assert named.wrong_sex(["man", "boy"]) == (0, 1)
+    text = people_section(named)
+    assert "Of 2 captions" in text and "1 (50%) say a man or boy" in text
+
+
+def test_a_caption_may_name_several_or_none() -> None:
+    said = {"1": "a woman and a boy", "2": "a dog", "3": "men", "4": "", "5": ""}
+    named = count_people(PICTURES, said)
+    assert named.counts["woman"]["several"] == named.counts["woman"]["none"] == 1
+    assert named.counts["man"]["man"] == 1
+
+
+def test_unknown_words_are_those_that_two_people_say() -> None:
+    pictures = [
+        record("1", "A pizza on a table", "pizza with cheese", "a plate"),
+        record("2", "a pizza", "one pizza", "cheese"),
+        record("3", "a dog", "a dog", "dog"),
+    ]
+    known = words_of(["A dog on a table .", "one with a plate"])
+    found = unknown_words(pictures, known)
+    assert found.words == (("pizza", 2),)
+    assert (found.num_pictures, found.num_affected) == (3, 2)
+    assert "Of 2 of 3 pictures" in words_section(found)
+    assert "None of the words" in words_section(unknown_words(pictures[2:], known))
+
+
+def test_a_template_gets_its_sections_or_an_error() -> None:
+    assert render_card("# {{name}}\n\n{{ figures }}\n\n", {"name": "x", "figures": "y"}) == (
+        "# x\n\ny\n"
+    )
+    with pytest.raises(ConfigError, match=r"unknown section .figure.\. Did you mean .figures."):
+        render_card("{{figure}}", {"figures": ""})
+    assert table(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"

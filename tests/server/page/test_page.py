@@ -1,0 +1,290 @@
+"""The page in a real browser, Debian's Chromium, before a real server: the whole path."""
+
+import csv
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cli_shell import Shell
+from page_visit import Visit, visit
+from PIL import Image
+from serve_process import ServeProcess
+
+from showtell import load_dataset
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not shutil.which("chromium"), reason="no chromium here: apt-get install chromium"
+    ),
+]
+LIVE_URLS = """
+  window.live = new Set();
+  const { createObjectURL: make, revokeObjectURL: revoke } = URL;
+  URL.createObjectURL = (blob) => { const url = make(blob); live.add(url); return url; };
+  URL.revokeObjectURL = (url) => { live.delete(url); revoke(url); };
+"""
+# At the middle of each cell of a map over [left, top, width, height]: amber as what it covers, 0 to
+# 255, and black as less than nothing.
+HEAT = """(canvas, [left, top, width, height, rows, columns]) => {
+  const context = canvas.getContext("2d");
+  return Array.from({ length: rows * columns }, (_, cell) => {
+    const x = left + width * (cell % columns + 0.5) / columns;
+    const y = top + height * (Math.floor(cell / columns) + 0.5) / rows;
+    const [red, , , alpha] = context.getImageData(x, y, 1, 1).data;
+    return red > 128 ? alpha : -alpha;
+  });
+}"""
+
+
+def ask_api(server: ServeProcess, page: Any, path: Path) -> dict[str, Any]:
+    """What the API says of a picture, asked as the page does."""
+    response = page.request.post(
+        f"{server.url}v1/captions",
+        multipart={
+            "images": {"name": path.name, "mimeType": "image/png", "buffer": path.read_bytes()},
+            "decoding": '{"num_captions": 3}',
+            "attention": "true",
+        },
+    )
+    result: dict[str, Any] = response.json()["results"][0]
+    return result
+
+
+def test_the_whole_path(
+    filled: Visit, server: ServeProcess, photos: list[Path], tmp_path: Path
+) -> None:
+    page, coffee, broken = filled.page, photos[0], filled.card("broken.jpg")
+    said = ask_api(server, page, coffee)
+    assert page.locator("#tally").inner_text() == "2 of 3 pictures captioned, 1 failed"
+    assert filled.caption("coffee.png") == said["caption"] != ""
+    assert "not a picture" in broken.locator(".state").inner_text()
+    assert broken.get_by_role("button", name="Retry: broken.jpg").is_visible()
+
+    card = filled.card("coffee.png")
+    card.get_by_text("2 alternatives").click()
+    card.get_by_role("radio").nth(1).check()
+    second = said["alternatives"][0]
+    assert filled.caption("coffee.png") == second["caption"]
+    rocket = filled.card("rocket.jpg")
+    rocket.get_by_role("button", name="Edit: rocket.jpg").click()
+    rocket.get_by_role("textbox").fill('a "rocket",\nat dusk – früh')
+    rocket.get_by_role("textbox").press("Enter")
+    edited = 'a "rocket", at dusk – früh'
+    assert filled.caption("rocket.jpg") == edited
+
+    _check_downloads(filled, coffee.parent, tmp_path, second, edited)
+    rocket.get_by_role("button", name="Undo edit").click()
+    assert filled.caption("rocket.jpg") != edited
+
+
+def _check_downloads(
+    filled: Visit, folder: Path, to: Path, second: dict[str, Any], edited: str
+) -> None:
+    """Each format holds the captions as they are on the page, and showtell reads it."""
+    expected = {"coffee.png": second["caption"], "rocket.jpg": edited}
+    table = filled.download("Download CSV", to)
+    rows = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
+    assert {row["path"]: row["caption"] for row in rows} == expected
+    assert [row["edited"] for row in rows] == ["false", "true"]
+    assert float(rows[0]["confidence"]) == second["confidence"] and rows[1]["confidence"] == ""
+
+    lines = filled.download("Download JSONL", to)
+    first, other = (json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines())
+    assert (first["path"], first["words"]) == ("coffee.png", second["words"])
+    assert len(first["alternatives"]) == 2 and len(other["alternatives"]) == 3
+    assert (other["caption"], other["confidence"], other["edited"]) == (edited, None, True)
+
+    with zipfile.ZipFile(filled.download("Download text files", to)) as archive:
+        assert archive.testzip() is None
+        archive.extractall(folder)
+    for source in (table, lines, folder):
+        records = load_dataset(str(source), images=folder).records
+        assert {record.path.name: record.captions[0] for record in records} == expected
+    for name in ("coffee.txt", "rocket.txt"):
+        (folder / name).unlink()
+
+
+def test_a_restart_in_the_middle_loses_nothing(
+    browser: Any, server: ServeProcess, photos: list[Path], tmp_path: Path
+) -> None:
+    pictures = [tmp_path / f"{number}.png" for number in range(12)]
+    for number, path in enumerate(pictures):
+        Image.new("RGB", (900, 700), (20 * number, 90, 90)).save(path)
+    with visit(browser, server.url) as opened:
+        opened.drop(*pictures)
+        opened.page.wait_for_selector('.card[data-state="captioning"]', state="attached")
+        server.kill()
+        try:
+            notice = opened.page.get_by_role("group", name="Notice")
+            notice.get_by_text("The server does not answer. Nothing is lost").wait_for()
+        finally:
+            server.start()
+        opened.wait_until_done(12)
+        assert opened.page.locator("#tally").inner_text() == "12 pictures captioned"
+        notice.wait_for(state="hidden")
+
+
+def test_a_word_shows_where_the_model_looked(
+    filled: Visit, server: ServeProcess, photos: list[Path]
+) -> None:
+    attention = ask_api(server, filled.page, photos[0])["attention"]
+    card = filled.card("coffee.png")
+    look = card.locator(".look")
+    with Image.open(photos[0]) as photo:
+        width, height = photo.size
+    side = 224 / 256 * min(width, height)  # what lite0 sees
+    box = [(width - side) / 2, (height - side) / 2, side, side]
+    for index in range(3):
+        word = card.locator(".word").nth(index)
+        word.click()
+        assert look.is_visible() and word.get_attribute("aria-pressed") == "true"
+        assert "looked" in card.locator(".look-note").inner_text()
+        light = np.array(attention["weights"][index])
+        light /= light.max()
+        expected = np.where(light < 0.4, 158 * (light / 0.4 - 1), 127 * (light - 0.4) / 0.6)
+        assert look.evaluate(HEAT, box + attention["grid"]) == pytest.approx(expected, abs=14)
+    word.click()
+    assert not look.is_visible()
+
+
+def test_another_model_captions_again_and_leaves_what_was_edited(filled: Visit) -> None:
+    page, rocket = filled.page, filled.card("rocket.jpg")
+    rocket.get_by_role("button", name="Edit: rocket.jpg").click()
+    rocket.get_by_role("textbox").fill("a rocket")
+    rocket.get_by_role("button", name="Save").click()
+    page.get_by_label("Model").select_option("tells")
+    page.get_by_role("button", name="Caption 1 again with tells").click()
+    filled.card("coffee.png").get_by_text("· tells").wait_for()
+    filled.wait_until_done(3)
+    assert filled.card("coffee.png").locator(".word").count() == 0  # it does not attend
+    assert filled.caption("rocket.jpg") == "a rocket"
+
+
+def test_pasting_and_what_is_left_out(filled: Visit, photos: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "image.png").write_bytes(photos[0].read_bytes())
+    Image.new("RGB", (60, 40), "red").save(tmp_path / "scan.tif")
+    filled.drop(tmp_path / "image.png", paste=True)
+    filled.drop(tmp_path / "scan.tif", tmp_path / "notes.txt", photos[0])
+    filled.wait_until_done(5)
+    filled.page.get_by_text("Left out: 1 file is no picture, 1 picture is here already.").wait_for()
+    assert filled.caption("pasted-1.png") == filled.caption("coffee.png")
+    scan = filled.card("scan.tif")  # which Chromium cannot show
+    assert "No preview" in scan.inner_text() and filled.caption("scan.tif")
+    scan.locator(".word").first.click()
+    assert not scan.locator(".look").is_visible() and scan.locator(".look-note").is_visible()
+
+
+def test_a_full_queue_is_waited_for(
+    browser: Any, shell: Shell, models: list[Path], tmp_path: Path
+) -> None:
+    pictures = [tmp_path / f"{number}.png" for number in range(8)]
+    for number, path in enumerate(pictures):
+        Image.new("RGB", (64, 64), (30 * number, 0, 0)).save(path)
+    with (
+        ServeProcess(shell, models[0], options=("--max-queue", "1")) as narrow,
+        visit(browser, narrow.url) as opened,
+    ):
+        opened.drop(*pictures)
+        opened.wait_until_done(8)
+        assert opened.page.locator("#tally").inner_text() == "8 pictures captioned"
+
+
+def test_what_is_too_large_fails_and_the_others_go_on(
+    browser: Any, shell: Shell, models: list[Path], photos: list[Path], tmp_path: Path
+) -> None:
+    huge = tmp_path / "huge.png"
+    huge.write_bytes(photos[0].read_bytes() + bytes(6 * 2**20))
+    with (
+        ServeProcess(shell, models[0], options=("--max-megabytes", "1")) as strict,
+        visit(browser, strict.url) as opened,
+    ):
+        opened.drop(huge, *photos[:2])
+        opened.wait_until_done(3)
+        assert opened.card("huge.png").get_attribute("data-state") == "failed"
+        assert opened.caption("rocket.jpg") and opened.caption("coffee.png")
+
+
+def test_the_token_is_asked_for(
+    browser: Any, shell: Shell, models: list[Path], photos: list[Path]
+) -> None:
+    token = "a-token-of-some-length"
+    with ServeProcess(shell, models[0], SHOWTELL_TOKEN=token) as closed:
+        opened = browser.new_page()
+        opened.goto(closed.url)
+        opened.get_by_role("dialog").wait_for()
+        assert Visit(opened).violations() == []
+        opened.get_by_label("Token", exact=True).fill("wrong-token-as-long-as-it")
+        opened.keyboard.press("Enter")
+        opened.get_by_text("The server did not accept that token.").wait_for()
+        opened.get_by_label("Token", exact=True).fill(token)
+        opened.get_by_role("button", name="Continue").click()
+        opened.wait_for_selector("#model option[value]", state="attached")
+        Visit(opened).drop(photos[0])
+        Visit(opened).wait_until_done(1)
+        assert opened.evaluate("localStorage.length") == 0
+        opened.close()
+
+
+def test_the_camera(browser: Any, server: ServeProcess) -> None:
+    with visit(browser, server.url) as opened:
+        page = opened.page
+        page.get_by_role("button", name="Use the camera").click()
+        page.locator(".shutter:not([disabled])").wait_for()
+        assert opened.violations() == []
+        page.locator(".shutter").click()
+        page.get_by_text("1 picture taken.").wait_for()
+        page.keyboard.press("Escape")
+        opened.wait_until_done(1)
+        assert page.locator(".card .name").inner_text().startswith("camera-")
+        assert page.locator(".caption").inner_text()
+        assert page.evaluate("document.querySelector('video').srcObject") is None
+    no_camera = "delete Navigator.prototype.mediaDevices"
+    with visit(browser, server.url, script=no_camera) as opened:
+        assert not opened.page.get_by_role("button", name="Use the camera").is_visible()
+
+
+def test_hundreds_of_pictures_leave_nothing_behind(
+    browser: Any, server: ServeProcess, tmp_path: Path
+) -> None:
+    pictures = [tmp_path / f"{number}.png" for number in range(200)]
+    for number, path in enumerate(pictures):
+        Image.new("RGB", (40, 30), (number, number // 2, 90)).save(path)
+    with visit(browser, server.url, script=LIVE_URLS) as opened:
+        opened.drop(*pictures)
+        opened.wait_until_done(200)
+        assert opened.page.evaluate("live.size") == 200
+        opened.page.get_by_role("button", name="Clear all").click()
+        opened.page.get_by_role("button", name="Remove", exact=True).click()
+        opened.page.wait_for_selector("[data-empty]")
+        assert opened.page.evaluate("live.size") == 0
+        assert opened.page.locator(".card").count() == 0
+
+
+def test_what_the_model_is_not_sure_of_waits_for_a_person(
+    browser: Any, shell: Shell, models: list[Path], photos: list[Path], tmp_path: Path
+) -> None:
+    shy = Path(shutil.copytree(models[0] / "best", tmp_path / "shy"))
+    settings, metrics = shy / "config.toml", shy / "metrics.json"
+    settings.write_text(
+        settings.read_text().replace("min_confidence = 0.0", "min_confidence = 0.99")
+    )
+    curve = {"slope": 1.0, "offset": 0.0, "cider": 0.25}
+    metrics.write_text(json.dumps(json.loads(metrics.read_text()) | {"calibration": curve}))
+    with ServeProcess(shell, shy) as started, visit(browser, started.url) as opened:
+        opened.drop(photos[0])
+        opened.wait_until_done(1)
+        card = opened.card("coffee.png")
+        assert opened.caption("coffee.png") == "The model is not sure enough of any caption."
+        assert card.get_by_text("likely acceptable · shy").is_visible()
+        assert not card.get_by_role("button", name="Copy").is_visible()
+        assert opened.download("Download CSV", tmp_path).read_text().count("\n") == 1
+        card.get_by_text("3 alternatives").click()
+        card.get_by_role("radio").first.check()
+        picked = card.get_by_role("radio").first.locator("xpath=following-sibling::span[1]")
+        assert opened.caption("coffee.png") == picked.inner_text() != ""

@@ -1,0 +1,137 @@
+"""The command itself, as a process: it starts, answers, and stops when all is answered."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from cli_shell import Shell
+from tiny_server import Answer, TinyServer, picture, until
+
+from showtell.checkpoint import Checkpoint, save_checkpoint
+from showtell.config import Config
+from showtell.models.decoders import build_decoder
+from showtell.models.encoders import build_encoder
+from showtell.text.vocabulary import WordVocabulary
+
+TOKEN = "0123456789abcdef"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that knows nothing, with a real encoder."""
+    folder = tmp_path_factory.mktemp("models") / "novice"
+    sizes = ["decoder.embed_size=8", "decoder.hidden_size=8", "decoding.max_length=6"]
+    config = Config.load(None, ["encoder.name=lite0", *sizes])
+    encoder = build_encoder("lite0")
+    words = WordVocabulary({"a": 2, "dog": 1}, 1)
+    torch.manual_seed(0)
+    decoder = build_decoder(config.decoder, vocab_size=len(words), feature_size=encoder.pooled_size)
+    metrics = {"feature_size": encoder.pooled_size, "encoder_fingerprint": encoder.fingerprint}
+    save_checkpoint(folder, Checkpoint(decoder.eval(), words, config, metrics))
+    return folder
+
+
+@contextmanager
+def serving(model: Path, *options: str, **variables: str) -> Iterator[Any]:
+    """The process and a client of it; killed in the end if it still runs."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "showtell", "serve", "-m", str(model), "--port", "0", *options],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | variables,
+    )
+    try:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        found = re.fullmatch(r"Serving novice at http://127\.0\.0\.1:(\d+)\n", line)
+        assert found, line + process.stderr.read()
+        server = TinyServer(int(found[1]), {}, None, None)  # type: ignore[arg-type]
+        until(lambda: _is_ready(server))
+        yield process, server
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+def _is_ready(server: TinyServer) -> bool:
+    try:
+        return server.ask("/readyz").status == 200
+    except ConnectionRefusedError:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_was_accepted_is_answered_when_it_stops(model: Path, number: signal.Signals) -> None:
+    answers: list[Answer] = []
+    with serving(model) as (process, server):
+        pictures = [picture(n) for n in range(16)]
+        threads = [
+            threading.Thread(target=lambda: answers.append(server.caption(*pictures)))
+            for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        until(lambda: server.figure("showtell_pictures_waiting") > 32)
+        process.send_signal(number)
+        for thread in threads:
+            thread.join(60)
+        assert [answer.status for answer in answers] == [200] * 4
+        assert all(len(answer.json["results"]) == 16 for answer in answers)
+        assert process.wait(30) == 0
+        assert process.stderr.read() == ""
+        with pytest.raises(ConnectionRefusedError):
+            server.ask("/healthz")
+
+
+def test_token_from_the_environment_or_a_file(model: Path, tmp_path: Path) -> None:
+    with serving(model, SHOWTELL_TOKEN=TOKEN) as (_, server):
+        assert server.ask("/v1/models").status == 401
+        answer = server.ask("/v1/models", headers={"Authorization": f"Bearer {TOKEN}"})
+        assert [found["name"] for found in answer.json["models"]] == ["novice"]
+
+
+def refused(showtell: Shell, *options: str | Path) -> str:
+    result = showtell("serve", *options)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert len(result.stderr.splitlines()) == 1
+    return result.stderr
+
+
+def test_what_cannot_be_served_is_said_in_one_line(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    showtell = Shell(tmp_path)
+    assert "no model 'nothing'" in refused(showtell, "-m", "nothing", "--port", "0")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        assert f"cannot serve at 127.0.0.1 port {port}: address already in use" in refused(
+            showtell, "-m", model, "--port", port
+        )
+    assert "cannot serve at nowhere.invalid" in refused(
+        showtell, "-m", model, "--host", "nowhere.invalid"
+    )
+    token = tmp_path / "token"
+    assert "no such file" in refused(showtell, "-m", model, "--token-file", token).lower()
+    for text in ("short", "with spaces in the middle of it", "\xe9" * 20, ""):
+        token.write_text(text)
+        assert "expected a token of 16 or more" in refused(
+            showtell, "-m", model, "--token-file", token
+        )
+    monkeypatch.setenv("SHOWTELL_TOKEN", "")
+    assert "SHOWTELL_TOKEN: expected a token" in refused(showtell, "-m", model)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "showtell.server.run", raising=False)
+    monkeypatch.setenv("SHOWTELL_TOKEN", TOKEN)
+    assert "pip install 'showtell[serve]'" in refused(showtell, "-m", model)
