@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from showtell.cli import options
-from showtell.cli.console import ConsoleReporter
 from showtell.cli.decoding import Decoding, with_decoding
 from showtell.errors import ConfigError
 from showtell.pretrained import DEFAULT
@@ -16,9 +15,6 @@ from showtell.pretrained import DEFAULT
 if TYPE_CHECKING:
     from showtell.bulk.inputs import Inputs
     from showtell.bulk.targets import Target
-
-STOPPED = 130  # what a shell reports for a program that SIGINT ended
-MOST_ERRORS_SHOWN = 20
 
 
 class CaptionFormat(StrEnum):
@@ -113,6 +109,7 @@ def caption(
     A text that a picture has already is kept unless --overwrite.
     """
     from showtell.bulk.inputs import find_inputs
+    from showtell.cli.caption_files import caption_into, failures_file, make_target
 
     if attention and not as_json and format is not CaptionFormat.jsonl:
         raise ConfigError("--attention has no place in text: add --format jsonl or --json")
@@ -137,8 +134,9 @@ def caption(
     inputs = find_inputs(pictures)
     target = None
     if not as_json and (output is not None or format in BESIDE):
-        failures = failures or _failures_file(pictures, output)
-        target = _target(format, output, failures, overwrite, is_alone=_is_alone(inputs))
+        failures = failures or failures_file(pictures, output)
+        alone = _is_alone(inputs)
+        target = make_target(format.value, output, failures, overwrite=overwrite, alone=alone)
     if dry_run:
         _print_plan(inputs, target)
         return
@@ -162,50 +160,20 @@ def caption(
         failed = write_results(results, kind, output, alone=_is_alone(inputs))
         has_failed = bool(failed & inputs.single) or (strict and bool(failed))
     else:
-        from showtell.bulk.run import caption_all
-
-        shown = _Failures()
-        try:
-            with ConsoleReporter() as report:
-                shown.report = report
-                summary = caption_all(
-                    captioner,
-                    inputs,
-                    target,
-                    decoding=settings,
-                    report=report,
-                    attention=attention,
-                    dedupe=dedupe,
-                    overwrite=overwrite,
-                    batch_size=batch_size,
-                    on_failure=shown,
-                )
-                if not _is_alone(inputs):
-                    report.note(summary.describe(target.failures))
-        except KeyboardInterrupt:
-            typer.echo("stopped; the same command goes on where it stopped", err=True)
-            raise typer.Exit(STOPPED) from None
-        has_failed = summary.single_failed or (strict and bool(summary.num_failed))
+        has_failed = caption_into(
+            target,
+            captioner,
+            inputs,
+            strict=strict,
+            alone=_is_alone(inputs),
+            decoding=settings,
+            attention=attention,
+            dedupe=dedupe,
+            overwrite=overwrite,
+            batch_size=batch_size,
+        )
     if has_failed:
         raise typer.Exit(1)
-
-
-class _Failures:
-    """Shows the first failures; a list has them all."""
-
-    def __init__(self) -> None:
-        self.report: ConsoleReporter | None = None
-        self._num = 0
-
-    def __call__(self, reason: str) -> None:
-        from showtell.data.reading import printable
-
-        assert self.report is not None
-        self._num += 1
-        if self._num <= MOST_ERRORS_SHOWN:
-            self.report.note(f"error: {printable(reason)}")
-        elif self._num == MOST_ERRORS_SHOWN + 1:
-            self.report.note("further failures are only listed in the failures file")
 
 
 def _is_alone(inputs: "Inputs") -> bool:
@@ -219,29 +187,6 @@ def _check_output(format: CaptionFormat, output: Path | None, *, as_json: bool) 
         raise ConfigError(f"--format {format.value} writes beside or into the pictures: no -o")
     if output is None and format not in TO_SCREEN + BESIDE:
         raise ConfigError(f"--format {format.value} needs a file: add -o FILE")
-
-
-def _failures_file(names: list[str], output: Path | None) -> Path:
-    """Beside the output; else in the folder that was named first, or in the current one."""
-    if output is not None:
-        return output.with_name("failures.jsonl")
-    first = Path(names[0])
-    return (first if first.is_dir() else Path()) / "failures.jsonl"
-
-
-def _target(
-    format: CaptionFormat, output: Path | None, failures: Path, overwrite: bool, *, is_alone: bool
-) -> "Target":
-    from showtell.bulk.targets import Metadata, OneFile, Sidecars
-
-    if format is CaptionFormat.sidecar:
-        return Sidecars(failures, overwrite=overwrite)
-    if format is CaptionFormat.xmp:
-        return Metadata(failures, overwrite=overwrite)
-    assert output is not None
-    if not output.parent.is_dir():
-        raise FileNotFoundError(2, "no such folder", str(output.parent))
-    return OneFile(output, format.value, failures, overwrite=overwrite, alone=is_alone)
 
 
 def _print_plan(inputs: "Inputs", target: "Target | None") -> None:

@@ -1,0 +1,91 @@
+"""``showtell caption`` into files, beside pictures or into them: what is shown, how it ends."""
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from showtell.bulk.inputs import Inputs
+from showtell.bulk.run import caption_all
+from showtell.bulk.targets import Metadata, OneFile, Sidecars, Target
+from showtell.captioner import Captioner
+from showtell.cli.console import ConsoleReporter
+from showtell.data.reading import printable
+
+STOPPED = 130  # what a shell reports for a program that SIGINT ended
+MOST_ERRORS_SHOWN = 20
+
+
+def caption_into(
+    target: Target,
+    captioner: Captioner,
+    inputs: Inputs,
+    *,
+    strict: bool,
+    alone: bool,
+    **options: Any,
+) -> bool:
+    """Run ``caption_all`` before the user's eyes.
+
+    Args:
+        strict: whether any failure is one.
+        alone: whether there is but one picture, which needs no summary.
+        options: for ``caption_all``.
+
+    Returns:
+        Whether the exit code has to tell of a failure.
+    """
+    try:
+        with ConsoleReporter() as report:
+            shown = _Failures(report)
+            summary = caption_all(
+                captioner, inputs, target, report=report, on_failure=shown, **options
+            )
+            if not alone:
+                report.note(summary.describe(target.failures))
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command goes on where it stopped", err=True)
+        raise typer.Exit(STOPPED) from None
+    return summary.single_failed or (strict and bool(summary.num_failed))
+
+
+def failures_file(names: list[str], output: Path | None) -> Path:
+    """Beside the output; else in the folder that was named first, or in the current one."""
+    if output is not None:
+        return output.with_name("failures.jsonl")
+    first = Path(names[0])
+    return (first if first.is_dir() else Path()) / "failures.jsonl"
+
+
+def make_target(
+    kind: str, output: Path | None, failures: Path, *, overwrite: bool, alone: bool
+) -> Target:
+    """Where captions of a format go.
+
+    Raises:
+        MissingExtraError: what writes the format is not installed.
+        OSError: the output's folder is not there.
+    """
+    if kind == "sidecar":
+        return Sidecars(failures, overwrite=overwrite)
+    if kind == "xmp":
+        return Metadata(failures, overwrite=overwrite)
+    assert output is not None
+    if not output.parent.is_dir():
+        raise FileNotFoundError(2, "no such folder", str(output.parent))
+    return OneFile(output, kind, failures, overwrite=overwrite, alone=alone)
+
+
+class _Failures:
+    """Shows the first failures; a list has them all."""
+
+    def __init__(self, report: ConsoleReporter) -> None:
+        self.report = report
+        self._num = 0
+
+    def __call__(self, reason: str) -> None:
+        self._num += 1
+        if self._num <= MOST_ERRORS_SHOWN:
+            self.report.note(f"error: {printable(reason)}")
+        elif self._num == MOST_ERRORS_SHOWN + 1:
+            self.report.note("further failures are only listed in the failures file")
