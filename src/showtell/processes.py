@@ -6,6 +6,7 @@ everywhere: each call with "all" in its first line waits for the others. Imports
 it is needed. Knows nothing of models or data.
 """
 
+import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -108,6 +109,9 @@ class Processes:
                 torch.cuda.set_device(device)
                 backend = "cpu:gloo,cuda:nccl"  # small numbers go by gloo, and no GPU waits
             with _heeding_others():
+                # torch's compiler, which batch norms of several processes bring: imported after the
+                # group's threads have begun it leaves a process that aborts at its end.
+                importlib.import_module("torch._dynamo")
                 dist.init_process_group(
                     backend, store=store, rank=self.rank, world_size=self.size, timeout=PATIENCE
                 )
