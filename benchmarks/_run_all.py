@@ -140,8 +140,11 @@ def change(figure: Figure, old: list[str] | None) -> str:
     before = float(old[2])
     if figure.ratio is None or not before:
         return old[2]
-    better = before / figure.ratio if figure.lower_is_better else figure.ratio / before
-    return f"{old[2]} **(worse)**" if better < 1 - MUCH else old[2]
+    kept = 1 - MUCH
+    is_worse = (
+        before < figure.ratio * kept if figure.lower_is_better else figure.ratio < before * kept
+    )
+    return f"{old[2]} **(worse)**" if is_worse else old[2]
 
 
 def read_table(text: str) -> dict[str, list[str]]:

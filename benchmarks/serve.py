@@ -1,233 +1,197 @@
-"""``showtell serve`` against captioning the same files offline: pictures/s as a share, in one run.
+"""``showtell serve`` against captioning the same files offline, and among hostile requests.
 
-The reference is ``Captioner.caption_files`` with its batches of 32, measured in this process right
-before and right after each round of the server, which is another process on the same processor;
-its clients, 16 threads with one picture a request, run here. Every answer is compared with the
-caption that the file got offline. Then 1,000 hostile requests among good ones: each must get the
-status it deserves, and each good one its caption. ``--soak`` goes on with both for some minutes and
-watches the server's memory.
+The offline reference is ``Captioner.caption_stream`` with its own batches, measured in this process
+right before and right after each round of the server, which is another process on the same
+processor; its clients, 16 threads with one picture a request, run here. Every answer is compared
+with the caption that the file got offline; a wrong one makes this script fail. Then 1,000 hostile
+requests among good ones: each must get the status it deserves, and each good one its caption.
+``--soak`` goes on with both for some minutes and watches the server's memory.
 
-    python benchmarks/serve.py --model RUN [--photos FOLDER] [--rounds 3] [--soak 10]
+    python benchmarks/serve.py [--model RUN] [--photos FOLDER] [--rounds 3] [--soak 10]
+
+Without ``--photos`` it uses Flickr8k's from the test data, or else makes some.
 """
 
 import argparse
 import itertools
-import json
-import re
-import subprocess
-import sys
 import tempfile
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median, quantiles
+from typing import TYPE_CHECKING
 
-import hostile
+from _harness import Figure, benchmark
+from _server import DESERVED, Checked, batch_size, metric, serving
 from features import find_photos
 
-from showtell.runtime import choose_runtime, tune_allocator
+from showtell.runtime import choose_runtime
 
+if TYPE_CHECKING:  # torch is imported after the allocator is tuned
+    from showtell.captioner import Captioner
+
+MOST_SECONDS = 3.0
 LEAST_SHARE = 0.7
-NUM_HOSTILE = 1000
-MOST_GROWTH = 0.05  # of resident memory, over the second half of a soak
+MOST_GROWTH = 1.05  # of resident memory, over the second half of a soak
+SETTLING = 10.0  # seconds within which the server gives up what was asked by clients that have gone
 
 
-class Checked:
-    """Asks for captions of files and holds them against those that they got offline."""
+def measure(options: argparse.Namespace) -> Iterator[Figure]:
+    """The start, the throughput, hostile requests among good ones, and the soak."""
+    if options.quick:
+        options.num, options.rounds, options.clients, options.hostile = 8, 1, 4, 30
+    with tempfile.TemporaryDirectory() as folder:
+        photos = options.photos or find_photos(Path(folder), options.num if options.quick else None)
+        paths = sorted(photos.glob("*.jpg"))[: options.num]
+        with serving(options) as (process, port, seconds):
+            yield Figure(
+                "serve, from its start until it is ready",
+                f"the {MOST_SECONDS:g} s that are allowed",
+                seconds / MOST_SECONDS,
+                1.0,
+                True,
+                f"{seconds:.1f} s, {options.model}",
+            )
+            captioner = load(options)
+            checked = Checked(port, offline(captioner, paths)[1])
+            with ThreadPoolExecutor(options.clients) as threads:
+                yield throughput(checked, threads, captioner, options)
+                checked.insist()
+                yield from hostility(checked, threads, options.hostile)
+                checked.insist()
+                yield soak(checked, threads, options.soak * 60)
+                checked.insist()
+            process.terminate()
+            code = process.wait(60)
+            assert code == 0, f"exit code {code} after SIGTERM"
 
-    def __init__(self, port: int, captions: dict[Path, str]) -> None:
-        self.port, self.captions = port, captions
-        self.files = {path: path.read_bytes() for path in captions}
-        self.seconds: list[float] = []
-        self.wrong: list[tuple[Path, object]] = []
-        self._local = threading.local()
 
-    def ask(self, path: Path) -> None:
-        """One request, on this thread's own connection."""
-        if not hasattr(self._local, "connection"):
-            self._local.connection = HTTPConnection("127.0.0.1", self.port, timeout=120)
-        body, kind = hostile.multipart([(path.name, self.files[path])])
+def load(options: argparse.Namespace) -> "Captioner":
+    """The same model in this process."""
+    print(choose_runtime(options.device, threads=options.threads).describe())
+    from showtell.captioner import Captioner
+
+    return Captioner.load(options.model, device=options.device)
+
+
+def offline(captioner: "Captioner", paths: list[Path]) -> tuple[float, dict[Path, str]]:
+    """Pictures/s, and the captions."""
+    started = time.perf_counter()
+    results = list(captioner.caption_stream(paths))
+    rate = len(paths) / (time.perf_counter() - started)
+    assert all(result.caption for result in results)
+    return rate, {path: result.text for path, result in zip(paths, results, strict=True)}
+
+
+def throughput(
+    checked: Checked,
+    threads: ThreadPoolExecutor,
+    captioner: "Captioner",
+    options: argparse.Namespace,
+) -> Figure:
+    """Rounds of offline, server, offline."""
+    paths = list(checked.captions)
+    list(threads.map(checked.ask, paths[: 2 * options.clients]))
+    checked.seconds.clear()
+    before, _ = offline(captioner, paths)
+    shares, rates, offlines = [], [], []
+    for _ in range(options.rounds):
         started = time.perf_counter()
-        for attempt in (1, 2):  # an idle connection may have been closed
-            try:
-                self._local.connection.request("POST", "/v1/captions", body, {"Content-Type": kind})
-                answer = self._local.connection.getresponse()
-                found = json.loads(answer.read())
-                break
-            except OSError:
-                self._local.connection.close()
-                if attempt == 2:
-                    raise
-        self.seconds.append(time.perf_counter() - started)
-        caption = found["results"][0].get("caption") if answer.status == 200 else found
-        if caption != self.captions[path]:
-            self.wrong.append((path, caption))
+        list(threads.map(checked.ask, paths))
+        rates.append(len(paths) / (time.perf_counter() - started))
+        after, _ = offline(captioner, paths)
+        offlines.append((before + after) / 2)
+        shares.append(rates[-1] / offlines[-1])
+        before = after
+    cuts = quantiles(checked.seconds, n=100, method="inclusive")
+    runtime = captioner.runtime
+    return Figure(
+        "serve, pictures/s, one picture a request",
+        "captioning the same files offline",
+        median(shares),
+        LEAST_SHARE,
+        detail=f"{median(rates):.0f} pictures/s served, {median(offlines):.0f} offline; latency "
+        f"p50 {cuts[49] * 1e3:.0f} ms, p99 {cuts[98] * 1e3:.0f} ms; {options.clients} clients, "
+        f"{batch_size(checked.port):.1f} pictures a batch, {len(paths)} files, {options.model}, "
+        f"{runtime.precision} on {runtime.device}; {len(checked.wrong)} of {len(checked.seconds)} "
+        f"captions differ from offline; rounds {', '.join(f'{share:.2f}' for share in shares)}",
+    )
 
 
-def main() -> None:
-    """Run every measurement and print its line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def hostility(checked: Checked, threads: ThreadPoolExecutor, num: int) -> Iterator[Figure]:
+    """As many good requests as hostile ones, all mixed; nothing of them may be left behind."""
+    statuses = Counter[str]()
+    checked.seconds.clear()
+    tasks = itertools.islice(checked.among_hostile(statuses), 2 * num)
+    list(threads.map(lambda task: task(), tasks))
+    num_good = len(checked.seconds)
+    yield Figure(
+        "serve, good requests among hostile ones, answered rightly",
+        "all good ones",
+        (num_good - len(checked.wrong)) / num_good,
+        1.0,
+        detail=f"{num_good} requests",
+    )
+    yield Figure(
+        "serve, hostile requests, answered as they deserve",
+        "all hostile ones",
+        statuses[DESERVED] / statuses.total(),
+        1.0,
+        detail=told(statuses),
+    )
+    deadline = time.monotonic() + SETTLING
+    while left := [
+        name
+        for name in ("showtell_pictures_waiting", "showtell_upload_bytes")
+        if metric(checked.port, name)
+    ]:
+        assert time.monotonic() < deadline, f"left behind: {left}"
+        time.sleep(0.1)
+
+
+def told(statuses: Counter[str]) -> str:
+    """How often what came of hostile requests."""
+    return ", ".join(f"{what}: {num}" for what, num in statuses.items())
+
+
+def soak(checked: Checked, threads: ThreadPoolExecutor, seconds: float) -> Figure:
+    """Good and hostile requests for some time; resident memory at each tenth of it."""
+    name, reference = "serve, memory at the end of a soak", "memory at its middle"
+    if not seconds:
+        return Figure.missing(name, reference, "only `--soak MINUTES` does it")
+    statuses = Counter[str]()
+    checked.seconds.clear()
+    tasks = checked.among_hostile(statuses)
+    started = time.perf_counter()
+    memory: list[float] = []
+    while (elapsed := time.perf_counter() - started) < seconds:
+        if elapsed >= len(memory) * seconds / 10:
+            memory.append(metric(checked.port, "process_resident_memory_bytes") / 1e6)
+        list(threads.map(lambda task: task(), itertools.islice(tasks, 160)))
+    memory.append(metric(checked.port, "process_resident_memory_bytes") / 1e6)
+    return Figure(
+        name,
+        reference,
+        memory[-1] / memory[(len(memory) - 1) // 2],
+        MOST_GROWTH,
+        True,
+        f"{seconds / 60:g} min; resident MB {', '.join(f'{value:.0f}' for value in memory)}; "
+        f"{len(checked.seconds)} good requests, {len(checked.wrong)} answered wrongly; hostile "
+        f"ones {told(statuses)}; open files {metric(checked.port, 'process_open_fds'):.0f}",
+    )
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="default")
     parser.add_argument("--photos", type=Path, default=None)
     parser.add_argument("--num", type=int, default=256, help="pictures a round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--hostile", type=int, default=1000, help="hostile requests")
     parser.add_argument("--soak", type=float, default=0.0, metavar="MINUTES")
-    options = parser.parse_args()
-    tune_allocator()
-    with tempfile.TemporaryDirectory() as folder:
-        photos = sorted((options.photos or find_photos(Path(folder))).glob("*.jpg"))
-        paths = photos[: options.num]
-        with serving(options.model) as (process, port, seconds):
-            print(f"{choose_runtime().describe()}; {options.clients} clients, {len(paths)} files")
-            print(f"started in {seconds:.1f} s (target < 3)")
-            checked = throughput(port, paths, options)
-            with ThreadPoolExecutor(options.clients) as threads:
-                hostility(checked, threads, port)
-                if options.soak:
-                    soak(checked, threads, port, options.soak * 60)
-            process.terminate()
-            print(f"exit code after SIGTERM: {process.wait(60)}")
-
-
-@contextmanager
-def serving(model: str) -> Iterator[tuple[subprocess.Popen[str], int, float]]:
-    """The server's process, its port, and the seconds until it was ready."""
-    started = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "showtell", "serve", "--model", model, "--port", "0"],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stderr is not None
-        line = process.stderr.readline()
-        found = re.search(r":(\d+)$", line.strip())
-        assert found, line + process.stderr.read()
-        port = int(found[1])
-        read(port, "/readyz")
-        yield process, port, time.perf_counter() - started
-    finally:
-        process.kill()
-
-
-def read(port: int, path: str) -> str:
-    """What a GET gives."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.request("GET", path)
-    text = connection.getresponse().read().decode()
-    connection.close()
-    return text
-
-
-def throughput(port: int, paths: list[Path], options: argparse.Namespace) -> Checked:
-    """Rounds of offline, server, offline."""
-    from showtell.captioner import Captioner
-
-    captioner = Captioner.load(options.model)
-
-    def offline() -> tuple[float, dict[Path, str]]:
-        started = time.perf_counter()
-        results = list(captioner.caption_files(paths))
-        captions = {result.path: result.caption.text for result in results if result.caption}
-        return len(paths) / (time.perf_counter() - started), captions
-
-    list(captioner.caption_files(paths[:32]))
-    before, captions = offline()
-    checked = Checked(port, captions)
-    shares, rates, offlines = [], [], []
-    with ThreadPoolExecutor(options.clients) as threads:
-        list(threads.map(checked.ask, paths[: 2 * options.clients]))
-        checked.seconds.clear()
-        for _ in range(options.rounds):
-            started = time.perf_counter()
-            list(threads.map(checked.ask, paths))
-            rates.append(len(paths) / (time.perf_counter() - started))
-            after, _ = offline()
-            offlines.append((before + after) / 2)
-            shares.append(rates[-1] / offlines[-1])
-            before = after
-    cuts = quantiles(checked.seconds, n=100)
-    print(
-        f"served {median(rates):.0f} pictures/s, offline {median(offlines):.0f}; share "
-        f"{median(shares):.2f} (target >= {LEAST_SHARE}; rounds: "
-        f"{', '.join(f'{share:.2f}' for share in shares)}); latency p50 {cuts[49] * 1e3:.0f} ms, "
-        f"p99 {cuts[98] * 1e3:.0f} ms; {batch_size(port):.1f} pictures a batch; "
-        f"{len(checked.wrong)} of {len(checked.seconds)} captions differ from offline"
-    )
-    assert not checked.wrong, checked.wrong[:3]
-    return checked
-
-
-def batch_size(port: int) -> float:
-    """Mean pictures a batch since the server started."""
-    return figure(port, "showtell_batch_pictures_sum") / figure(
-        port, "showtell_batch_pictures_count"
-    )
-
-
-def figure(port: int, name: str) -> float:
-    """A metric of the server."""
-    [line] = [line for line in read(port, "/metrics").splitlines() if line.startswith(f"{name} ")]
-    return float(line.split()[1])
-
-
-def mixed(checked: Checked, port: int, statuses: Counter[str]) -> Iterator[Callable[[], None]]:
-    """Endless tasks: a good request, a hostile one, a good one, ..."""
-    kinds = hostile.kinds(next(iter(checked.files.values())))
-    rounds = zip(itertools.cycle(checked.files), itertools.cycle(kinds.items()), strict=False)
-
-    def attack(name: str, what: hostile.Body | bytes, wanted: int) -> None:
-        got = hostile.send(port, what, wanted)
-        statuses["as deserved" if got == wanted else f"{name}: {got}, not {wanted}"] += 1
-
-    for path, (name, (what, wanted)) in rounds:
-        yield lambda path=path: checked.ask(path)
-        yield lambda name=name, what=what, wanted=wanted: attack(name, what, wanted)
-
-
-def hostility(checked: Checked, threads: ThreadPoolExecutor, port: int) -> None:
-    """As many good requests as hostile ones, all mixed."""
-    statuses = Counter[str]()
-    checked.seconds.clear()
-    tasks = itertools.islice(mixed(checked, port, statuses), 2 * NUM_HOSTILE)
-    list(threads.map(lambda task: task(), tasks))
-    print(
-        f"{NUM_HOSTILE} hostile requests: {dict(statuses)}; {len(checked.seconds)} good ones among "
-        f"them, {len(checked.wrong)} answered wrongly"
-    )
-    left = {n: figure(port, f"showtell_{n}") for n in ("pictures_waiting", "upload_bytes")}
-    print(f"left behind: {left}")
-    assert not checked.wrong, checked.wrong[:3]
-    assert not any(left.values())
-
-
-def soak(checked: Checked, threads: ThreadPoolExecutor, port: int, seconds: float) -> None:
-    """Good and hostile requests for some time; resident memory at each tenth of it."""
-    statuses = Counter[str]()
-    checked.seconds.clear()
-    endless = mixed(checked, port, statuses)
-    started = time.perf_counter()
-    memory: list[float] = []
-    while (elapsed := time.perf_counter() - started) < seconds:
-        if elapsed >= len(memory) * seconds / 10:
-            memory.append(figure(port, "process_resident_memory_bytes") / 1e6)
-        list(threads.map(lambda task: task(), itertools.islice(endless, 160)))
-    memory.append(figure(port, "process_resident_memory_bytes") / 1e6)
-    growth = memory[-1] / memory[len(memory) // 2] - 1
-    print(
-        f"soak of {seconds / 60:.0f} min: {len(checked.seconds)} good requests, "
-        f"{len(checked.wrong)} answered wrongly, hostile: {dict(statuses)}; resident MB "
-        f"{', '.join(f'{value:.0f}' for value in memory)}; {growth:+.1%} over the second half "
-        f"(target <= {MOST_GROWTH:+.0%}); open files {figure(port, 'process_open_fds'):.0f}"
-    )
-    assert not checked.wrong, checked.wrong[:3]
 
 
 if __name__ == "__main__":
-    main()
+    benchmark(measure, __doc__, options=_options)
