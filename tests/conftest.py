@@ -1,6 +1,7 @@
 """Fixtures for every test: real data where it is at hand, and timm made importable."""
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from showtell.runtime import tune_allocator
 # One thread, here and in the processes that tests start: the models are tiny, and threads that
 # wait for each other on a busy machine make such steps a hundred times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What a script starts in the background ignores Ctrl-C, and so does all that it starts in turn.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("showtell", deadline=None)  # speed is measured in benchmarks/
 settings.load_profile("showtell")
 tune_allocator()  # as every run of the program does; the tests take less time with it

@@ -13,7 +13,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 SCRIPTS = sorted(
     path.name for path in FOLDER.glob("[!_]*.py") if "from _harness import" in path.read_text()
 )
-NEEDS = {"bulk.py": (), "serve.py": ("fastapi", "uvicorn", "prometheus_client")}
+NEEDS = {"bulk.py": (), "start.py": (), "serve.py": ("fastapi", "uvicorn", "prometheus_client")}
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +30,7 @@ def run_all(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_there_are_scripts() -> None:
-    expected = "bulk coco features gpu growth serve step training"
+    expected = "bulk coco features gpu growth serve start step training"
     assert {f"{name}.py" for name in expected.split()} <= {*SCRIPTS}
 
 

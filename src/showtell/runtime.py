@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from showtell.collector import resume_collector
 from showtell.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def choose_runtime(
     tune_allocator()
     import torch
 
+    resume_collector()
     if threads is not None:
         if threads < 1:
             raise ConfigError(f"threads = {threads}: expected 1 or more")

@@ -25,6 +25,7 @@ from showtell.cli.report import report
 from showtell.cli.serve import serve
 from showtell.cli.sheet import sheet
 from showtell.cli.train import train
+from showtell.collector import leave_all, pause_collector
 
 app = typer.Typer(
     name="showtell",
@@ -67,9 +68,12 @@ def main() -> None:
     debug = "--debug" in sys.argv
     if debug:  # wherever it stands, it is meant for all
         sys.argv.remove("--debug")
+    pause_collector()  # a command's imports come first; choose_runtime resumes it
     try:
         app()
     except Exception as error:
         if debug:
             raise
         sys.exit(exit_code_for(error))
+    finally:
+        leave_all()

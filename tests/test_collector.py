@@ -1,0 +1,28 @@
+"""The garbage collector rests while a command starts, and works again before the command does."""
+
+import subprocess
+import sys
+
+CODE = """
+import gc
+{before}
+from showtell.collector import pause_collector
+from showtell.runtime import choose_runtime
+pause_collector()
+resting = not gc.isenabled()
+choose_runtime("cpu")
+print(resting, gc.isenabled(), gc.get_freeze_count() > 1000)
+"""
+
+
+def told(before: str) -> str:
+    command = [sys.executable, "-c", CODE.format(before=before)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_it_rests_until_a_runtime_is_chosen() -> None:
+    assert told("") == "True True True"
+
+
+def test_who_turned_it_off_finds_it_off() -> None:
+    assert told("gc.disable()") == "True False False"
