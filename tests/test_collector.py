@@ -1,7 +1,10 @@
 """The garbage collector rests while a command starts, and works again before the command does."""
 
+import gc
 import subprocess
 import sys
+
+from showtell.collector import paused_collector
 
 CODE = """
 import gc
@@ -26,3 +29,12 @@ def test_it_rests_until_a_runtime_is_chosen() -> None:
 
 def test_who_turned_it_off_finds_it_off() -> None:
     assert told("gc.disable()") == "True False False"
+
+
+def test_it_rests_for_a_while() -> None:
+    assert gc.isenabled()
+    with paused_collector():
+        with paused_collector():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+    assert gc.isenabled()

@@ -1,29 +1,44 @@
-"""Python's garbage collector, kept from looking for garbage among what was just imported.
+"""Python's garbage collector, kept from looking for garbage where much is made and all of it stays.
 
-Importing torch makes half a million objects that stay to the end. Looking through them, while they
-are made and once more when the process ends, is a third of the time of captioning one photo.
+Importing torch makes half a million objects, and so does reading a large data set. Looking through
+them as they are made, and once more when the process ends, is a third of the time of captioning
+one photo, a fifth of that of opening COCO.
 """
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-_is_paused = False
+_awaits_runtime = False
+
+
+@contextmanager
+def paused_collector() -> Iterator[None]:
+    """No garbage is looked for within it; for work that makes none, and is soon done."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def pause_collector() -> None:
-    """Stop looking for garbage until ``resume_collector``; for a program's own start."""
-    global _is_paused
+    """Look for no garbage until ``resume_collector``; for a program's own start."""
+    global _awaits_runtime
     if gc.isenabled():
         gc.disable()
-        _is_paused = True
+        _awaits_runtime = True
 
 
 def resume_collector() -> None:
     """Look again, but not at what is there already; nothing where it was not paused by us."""
-    global _is_paused
-    if _is_paused:
+    global _awaits_runtime
+    if _awaits_runtime:
         gc.freeze()
         gc.enable()
-        _is_paused = False
+        _awaits_runtime = False
 
 
 def leave_all() -> None:
