@@ -76,17 +76,22 @@ def coco_records(num_pictures: int | None) -> list[Record]:
     return [Record(str(i), Path(f"{i}.jpg"), tuple(c), "train") for i, c in captions.items()]
 
 
-def random_store(name: str, image_ids: list[str], *, width: int = FEATURE_SIZE) -> FeatureStore:
-    """A store of random pooled features, one view a picture."""
-    folder = benchmark_folder() / f"{name}-{len(image_ids)}-{width}"
+def random_store(
+    name: str, image_ids: list[str], *, width: int = FEATURE_SIZE, regions: int = 0
+) -> FeatureStore:
+    """A store of random features, one view a picture, with a grid of so many regions."""
+    folder = benchmark_folder() / "-".join(map(str, (name, len(image_ids), width, regions)))
     if not (folder / "done").exists():
         rng = np.random.default_rng(0)
-        with StoreWriter(folder, StoreSpec("random", FINGERPRINT, 0, 0, width, None)) as writer:
-            for start in range(0, len(image_ids), 4096):
-                part = image_ids[start : start + 4096]
+        spec = StoreSpec("random", FINGERPRINT, 0, 0, width, (regions, width) if regions else None)
+        size = 256 if regions else 4096
+        with StoreWriter(folder, spec) as writer:
+            for start in range(0, len(image_ids), size):
+                part = image_ids[start : start + size]
                 for image_id in part:
                     writer.add(image_id, 0, 0, 1)
-                rows = rng.standard_normal((len(part), width), dtype=np.float32)
-                writer.append(rows.clip(0).astype(np.float16), None)
+                shape = (len(part), regions + 1, width)
+                rows = rng.standard_normal(shape, dtype=np.float32).clip(0).astype(np.float16)
+                writer.append(rows[:, 0], rows[:, 1:] if regions else None)
         (folder / "done").touch()
-    return FeatureStore.open(folder, fingerprint=FINGERPRINT, views=0, grid=False)
+    return FeatureStore.open(folder, fingerprint=FINGERPRINT, views=0, grid=bool(regions))

@@ -30,7 +30,7 @@ def run_all(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_there_are_scripts() -> None:
-    expected = "bulk coco features gpu growth serve start step training"
+    expected = "bulk coco features gpu growth serve start step training up_down"
     assert {f"{name}.py" for name in expected.split()} <= {*SCRIPTS}
 
 

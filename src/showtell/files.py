@@ -4,6 +4,7 @@ A file is written beside its target under a temporary name, flushed to the disk 
 Knows nothing of what is in the files.
 """
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -19,6 +20,10 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     Raises:
         OSError: the folder is missing or not writable, or the disk is full; ``path`` is as it was.
     """
+    if path.is_dir():
+        raise IsADirectoryError(
+            errno.EISDIR, "is a folder, and a file was to be written", str(path)
+        )
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     encoding = None if "b" in mode else "utf-8"
     try:

@@ -71,6 +71,8 @@ def test_dry_run_and_sidecars(showtell: Shell, model: Path, photos: Path) -> Non
         (("--format", "csv", "--json"), "give one"),
         (("--engine", "ray"), "add -o FOLDER"),
         (("-o", "nowhere/at/all.txt"), "no such folder"),
+        (("-o", "."), "is a folder; give the name of a file"),
+        (("--json", "-o", "."), "is a folder"),
     ],
 )
 def test_what_cannot_be(

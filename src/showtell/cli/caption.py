@@ -131,6 +131,8 @@ def caption(
         ):
             raise typer.Exit(1 if strict else 0)
         return
+    if output is not None and output.is_dir():
+        raise ConfigError(f"-o {output} is a folder; give the name of a file")
     inputs = find_inputs(pictures)
     target = None
     if not as_json and (output is not None or format in BESIDE):

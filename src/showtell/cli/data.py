@@ -24,7 +24,7 @@ def inspect(
     pictures: Annotated[
         bool, typer.Option("--pictures/--no-pictures", help="Decode every picture to check it.")
     ] = True,
-    output: options.Output = None,
+    output: options.OutputFile = None,
     as_json: options.Json = False,
 ) -> None:
     """Counts, lengths, vocabulary, and everything that is wrong with DATA."""

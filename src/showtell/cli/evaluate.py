@@ -26,7 +26,7 @@ def evaluate(
         Path | None,
         typer.Option("--predictions", help="Where the captions go, in COCO's results format."),
     ] = None,
-    output: options.Output = None,
+    output: options.OutputFile = None,
     ensemble: options.Ensemble = None,
     format: options.Format = None,
     images: options.Images = None,
@@ -80,7 +80,7 @@ def score(
     subset: Annotated[
         bool, typer.Option("--subset", help="Score the captioned images alone.")
     ] = False,
-    output: options.Output = None,
+    output: options.OutputFile = None,
     as_json: options.Json = False,
 ) -> None:
     """Score captions that any program made, by COCO's metrics, without Java.

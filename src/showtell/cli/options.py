@@ -32,6 +32,10 @@ Json = Annotated[
 Output = Annotated[
     Path | None, typer.Option("-o", "--output", help="Write there instead of standard output.")
 ]
+OutputFile = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", dir_okay=False, help="Write there instead of standard output."),
+]
 Model = Annotated[
     str,
     typer.Option(

@@ -17,8 +17,8 @@ def report(
         typer.Option(
             "-o",
             "--output",
-            help="The page; default: report.html in RUN, or comparison.html in the first of "
-            "several.",
+            help="The page, or a folder for it; default: report.html in RUN, or comparison.html "
+            "in the first of several.",
         ),
     ] = None,
     data: Annotated[

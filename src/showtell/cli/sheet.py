@@ -15,7 +15,9 @@ def sheet(
     pictures: Annotated[
         list[str], typer.Argument(metavar="PICTURE...", help="Files, folders or globs.")
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The sheet, .jpg or .png.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", dir_okay=False, help="The sheet, .jpg or .png.")
+    ],
     model: options.Model = DEFAULT,
     columns: Annotated[int, typer.Option("--columns", min=1, help="Pictures in a row.")] = 4,
     heading: Annotated[str, typer.Option("--heading", help="A line above them.")] = "",

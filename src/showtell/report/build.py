@@ -46,8 +46,8 @@ def make_report(
     out, and the page says so.
 
     Args:
-        output: the page; by default ``report.html`` in the run's folder, or ``comparison.html``
-            in that of the first of several.
+        output: the page, or a folder for it, in which it is ``report.html``, of several runs
+            ``comparison.html``; by default the folder of the first.
         place: where the validation pictures are, if not where training had them.
 
     Raises:
@@ -57,7 +57,9 @@ def make_report(
     place = place or DataPlace()
     runs = read_runs(list(folders))
     name = "report.html" if len(runs) == 1 else "comparison.html"
-    target = output or runs[0].folder / name
+    target = output or runs[0].folder
+    if target.is_dir():
+        target /= name
     pictures = target.with_name(f"{target.stem}-figures")
     pictures.mkdir(parents=True, exist_ok=True)
     drawings = curve_figures(runs)
