@@ -38,7 +38,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 
 
 def test_every_preset_is_valid() -> None:
-    assert len(CONFIGS) == 6
+    assert len(CONFIGS) == 7
     for path in CONFIGS:
         is_second = path.stem.endswith("-scst")
         config = Config.load(path, ["training.init_from=run"] if is_second else [])
