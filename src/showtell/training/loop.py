@@ -129,7 +129,8 @@ class Run:
         )
         steps_per_epoch = -(-self.objective.num_items // config.training.batch_size)
         self.num_steps = steps_per_epoch * config.training.num_epochs
-        if self.num_steps < FEW_STEPS and config.training.init_from is None:
+        is_first = config.training.init_from is None and not resume
+        if is_first and self.num_steps < FEW_STEPS:
             report.note(
                 f"{counted(self.num_steps, 'step')} in "
                 f"{counted(config.training.num_epochs, 'epoch')}: too few to learn much; "
