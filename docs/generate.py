@@ -1,6 +1,7 @@
-"""Write what the docs take from the program: docs/help.md and README.md's file map.
+"""Write what the docs take from the program.
 
-python docs/generate.py; a test checks that they are up to date.
+That is docs/help.md, docs/settings.md, README.md's file map and the import diagram of
+docs/architecture.md. python docs/generate.py; a test checks that they are up to date.
 """
 
 import ast
@@ -8,7 +9,15 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from showtell.config import Config
+from showtell.config.messages import sections_in
 
 COMMANDS = (
     (),
@@ -30,8 +39,11 @@ COMMANDS = (
 )
 ROOT = Path(__file__).resolve().parents[1]
 HELP, README = ROOT / "docs" / "help.md", ROOT / "README.md"
+SETTINGS, ARCHITECTURE = ROOT / "docs" / "settings.md", ROOT / "docs" / "architecture.md"
 SOURCES = ROOT / "src" / "showtell"
 MAP_START, MAP_END = "<!-- file map: made by docs/generate.py -->\n", "<!-- end of file map -->"
+LAYERS_START = "<!-- import layers: made by docs/generate.py -->\n"
+LAYERS_END = "<!-- end of import layers -->"
 
 
 def help_page() -> str:
@@ -65,10 +77,112 @@ def file_map() -> str:
 
 def readme() -> str:
     """README.md with the file map of now."""
-    text = README.read_text(encoding="utf-8")
-    head, _, rest = text.partition(MAP_START)
-    _, _, tail = rest.partition(MAP_END)
-    return f"{head}{MAP_START}{file_map()}{MAP_END}{tail}"
+    return _between(README, MAP_START, file_map(), MAP_END)
+
+
+def architecture() -> str:
+    """docs/architecture.md with the layers of pyproject.toml."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    [contract] = project["tool"]["importlinter"]["contracts"]
+    layers = "\n".join(contract["layers"]).replace("showtell.", "")
+    return _between(ARCHITECTURE, LAYERS_START, f"```\n{layers}\n```\n", LAYERS_END)
+
+
+def settings_page() -> str:
+    """Every setting of a run, section by section, as Markdown."""
+    parts = [SETTINGS_LEAD]
+    for name, field in Config.model_fields.items():
+        sections = list(sections_in(field.annotation))
+        if not sections:
+            parts.append(f"## {name}\n\n{_table('', {name: field})}")
+        elif len(sections) == 1:
+            parts.append(f"## {name}\n\n{_section(name, sections[0])}")
+        else:
+            usual = field.default.kind
+            parts.append(f"## {name}\n\nEach kind has its own settings; the default is {usual}.\n")
+            for section in sections:
+                kind = section.model_fields["kind"].default
+                parts.append(f"### {name}.kind = {kind}\n\n{_section(name, section)}")
+    return "\n".join(parts)
+
+
+SETTINGS_LEAD = """# Settings
+
+Made by `python docs/generate.py` from `src/showtell/config`; a test checks it.
+
+A run's settings come from a TOML file (`showtell train -c FILE`, a section a `[table]`) and from
+`-s section.name=value`, which wins. `configs/` has presets; a run's folder keeps its own as
+`config.toml`. Those of `decoding` are also options of every command that makes captions.
+"""
+
+
+def _section(name: str, section: type[BaseModel]) -> str:
+    lead = " ".join((section.__doc__ or "").split())
+    return f"{_plain(lead)}\n\n{_table(f'{name}.', section.model_fields)}"
+
+
+def _table(prefix: str, fields: dict[str, FieldInfo]) -> str:
+    rows = ["| setting | default | values | what it is |", "|---|---|---|---|"]
+    for name, field in fields.items():
+        assert field.description, f"{prefix}{name} has no description"
+        default = f"`{_shown(field.default)}`" if field.default is not None else "none"
+        cells = (f"`{prefix}{name}`", default, _values(field), _plain(field.description))
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _values(field: FieldInfo) -> str:
+    """What may be given: ``whole number, at least 1``."""
+    annotation = field.annotation
+    options = [one for one in get_args(annotation) if one is not type(None)]
+    if get_origin(annotation) is Literal:
+        return ", ".join(f"`{one}`" for one in options)
+    is_list = get_origin(annotation) is tuple
+    kinds = options[:1] if is_list else options or [annotation]
+    text = " or ".join(KINDS[kind.__name__] for kind in kinds)
+    bounds = [
+        f"{sign} {_shown(getattr(rule, name))}"
+        for rule in field.metadata
+        for name, sign in SIGNS.items()
+        if getattr(rule, name, None) is not None
+    ]
+    return _plain(", ".join(["list of texts" if is_list else text, *bounds]))
+
+
+KINDS = {
+    "bool": "`true`, `false`",
+    "int": "whole number",
+    "float": "number",
+    "str": "text",
+    "Path": "path",
+}
+SIGNS = {
+    "ge": "at least",
+    "gt": "above",
+    "le": "at most",
+    "lt": "below",
+    "multiple_of": "a multiple of",
+    "max_length": "at most",
+}
+
+
+def _shown(value: Any) -> str:
+    """As TOML has it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(list(value)) if isinstance(value, tuple) else str(value)
+
+
+def _plain(text: str) -> str:
+    """Text that is no Markdown."""
+    return re.sub(r"([<*|])", r"\\\1", text.replace("``", "`"))
+
+
+def _between(path: Path, start: str, text: str, end: str) -> str:
+    """The file with what stands between two marks replaced."""
+    head, _, rest = path.read_text(encoding="utf-8").partition(start)
+    _, _, tail = rest.partition(end)
+    return f"{head}{start}{text}{end}{tail}"
 
 
 def _name(path: Path) -> str:
@@ -80,10 +194,12 @@ def _first_sentence(path: Path) -> str:
     """Up to the first full stop or blank line; empty where there is no docstring."""
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     sentence = " ".join(docstring.split("\n\n")[0].split()).replace("``", "")
-    # Not after "et al." or an ellipsis.
-    return re.split(r"(?<! al)(?<!\.)\. ", sentence)[0].rstrip(".")
+    # Not after "et al.", an ellipsis or an initial.
+    return re.split(r"(?<! al)(?<!\.)(?<!\b[A-Z])\. ", sentence)[0].rstrip(".")
 
 
 if __name__ == "__main__":
     HELP.write_text(help_page(), encoding="utf-8")
+    SETTINGS.write_text(settings_page(), encoding="utf-8")
     README.write_text(readme(), encoding="utf-8")
+    ARCHITECTURE.write_text(architecture(), encoding="utf-8")

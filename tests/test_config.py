@@ -40,6 +40,37 @@ def test_every_error_at_once() -> None:
         assert part in message
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("optimizer.lrr=3", "did you mean optimizer.lr?"),
+        ("decoder.hiden_size=3", "did you mean decoder.hidden_size?"),
+        ("decoding.beem_size=3", "did you mean decoding.beam_size?"),
+        ("lr=3", "did you mean encoder.lr or optimizer.lr?"),
+        ("training.lr=3", "did you mean encoder.lr or optimizer.lr?"),
+        ("num_epoch=3", "did you mean training.num_epochs?"),
+        ("concepts=3", "did you mean decoder.concepts?"),
+        ("traning.num_epochs=3", "did you mean training?"),
+        ("sed=3", "did you mean seed?"),
+    ],
+)
+def test_a_misspelled_setting_is_told_the_right_one(given: str, meant: str) -> None:
+    name = given.partition("=")[0].removesuffix(".num_epochs")
+    with pytest.raises(ConfigError) as error:
+        Config.load(None, [given])
+    assert str(error.value) == (
+        f"wrong settings: {name}: no such setting, {meant} (docs/settings.md lists all)"
+    )
+
+
+def test_a_setting_like_none_has_no_hint() -> None:
+    with pytest.raises(ConfigError) as error:
+        Config.load(None, ["decoder.kind=up_down", "decoder.cell=gru", "data.zzz=3"])
+    assert "did you mean" not in str(error.value)
+    with pytest.raises(ConfigError, match=r"beam_sise: no such setting, did you mean beam_size\?"):
+        DecodingConfig().with_changes({"beam_sise": 3})
+
+
 @pytest.mark.parametrize("override", ["", "x", "=3", "seed.deeper=1"])
 def test_overrides_that_are_none(override: str) -> None:
     with pytest.raises(ConfigError):

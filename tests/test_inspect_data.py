@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from showtell.cli.inspection import inspection_text
 from showtell.data.sources import load_dataset
 from showtell.inspect_data import Inspection, inspect_dataset
 
@@ -65,7 +66,10 @@ def test_everything_at_once(flawed: Path) -> None:
     assert inspection.widths == {"min": 10, "median": 58.5, "max": 109}
     assert inspection.num_leaks == 1
     found = examples(inspection)
-    assert found["missing picture"] == [("gone.jpg", "gone.jpg")]
+    [(gone, where)] = found["missing picture"]
+    assert gone == "gone.jpg"
+    assert where.startswith("no gone.jpg in ")
+    assert str(flawed.parent) in where
     assert found["same picture in two splits"] == [
         ("90.png", "val; the same file as 3.png (train)")
     ]
@@ -84,6 +88,16 @@ def test_it_goes_through_json(flawed: Path) -> None:
     assert value["caption_lengths"] == {"2": 3, "3": 100, "4": 1}
     assert value["splits"]["val"] == {"num_pictures": 23, "num_captions": 23}
     assert value["problems"][0]["count"] == 3
+
+
+def test_one_of_a_thing_is_singular(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    path = tmp_path / "set.csv"
+    path.write_text("path,caption,split\na.png,Cat,train\n")
+    lines = inspection_text(inspect_dataset(load_dataset(path))).splitlines()
+    assert " train:         1 picture            1 caption" in lines
+    assert "1 word in all (train captions)" in lines
+    assert "  vocab_threshold 1:       1 word, 100.00% of all" in lines
 
 
 def test_pictures_may_be_left_out(flawed: Path) -> None:

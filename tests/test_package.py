@@ -7,7 +7,7 @@ from runpy import run_path
 import pytest
 
 import showtell
-from showtell.config import Config
+from showtell.config import DECODER_KINDS, Config
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.toml"))
@@ -46,8 +46,28 @@ def test_every_preset_is_valid() -> None:
         assert tomllib.loads(config.to_toml())["decoder"]["kind"] in path.stem.replace("-", "_")
 
 
+def test_the_settings_page_has_every_setting() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert "| `seed` | `0` | whole number, at least 0, below 4294967296 |" in page
+    assert "| `optimizer.lr` | `0.001` | number, above 0 | learning rate" in page
+    assert "| `decoding.method` | `beam` | `greedy`, `beam`, `diverse`, `sample` |" in page
+    assert "| `decoding.required_words` | `[]` | list of texts, at most 10 |" in page
+    for kind in DECODER_KINDS:
+        for name in tomllib.loads(Config.load(None, [f"decoder.kind={kind}"]).to_toml())["decoder"]:
+            section = page.partition(f"### decoder.kind = {kind}\n")[2].partition("\n#")[0]
+            assert f"| `decoder.{name}` |" in section
+
+
+def test_a_first_sentence_does_not_end_at_an_initial() -> None:
+    assert "M. F. Porter 2001), which METEOR uses\n" in (ROOT / "README.md").read_text(
+        encoding="utf-8"
+    )
+
+
 def test_generated_docs_are_up_to_date() -> None:
     page = run_path(str(ROOT / "docs" / "generate.py"))
     advice = "run: python docs/generate.py"
     assert page["HELP"].read_text(encoding="utf-8") == page["help_page"](), advice
+    assert page["SETTINGS"].read_text(encoding="utf-8") == page["settings_page"](), advice
+    assert page["ARCHITECTURE"].read_text(encoding="utf-8") == page["architecture"](), advice
     assert page["README"].read_text(encoding="utf-8") == page["readme"](), advice

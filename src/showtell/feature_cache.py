@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from showtell.counts import counted
 from showtell.data.records import Dataset, Record
 from showtell.features.extract import Progress, extract_features
 from showtell.features.store import FeatureStore
@@ -63,7 +64,7 @@ def features_for(
     )
     if result.num_encoded:
         report.note(
-            f"encoded {result.num_encoded:,} pictures in {result.seconds:.0f} s "
+            f"encoded {counted(result.num_encoded, 'picture')} in {result.seconds:.0f} s "
             f"({result.views_per_second:.0f} views/s) into {path}"
         )
     else:
@@ -80,7 +81,7 @@ def _watch(report: Reporter, path: Path) -> Callable[[Progress], None]:
         if progress.total == 0:
             return
         if not told:
-            report.note(f"encoding {progress.total:,} pictures into {path}")
+            report.note(f"encoding {counted(progress.total, 'picture')} into {path}")
             told = True
         report.progress("encoding", progress.done, progress.total, "pictures")
 

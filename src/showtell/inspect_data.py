@@ -46,7 +46,8 @@ class VocabularySize:
     Attributes:
         threshold: Words seen less often are left out.
         num_words: How many words are kept.
-        coverage: The kept words' share of all running words, 0 to 1.
+        coverage: The kept words' share of all words of the captions, each counted as
+            often as it is said, 0 to 1.
     """
 
     threshold: int
@@ -74,7 +75,7 @@ class Inspection:
         captions_per_picture: Their min, mean and max.
         caption_lengths: Number of captions of each length in words.
         words_from: The split whose captions the words below are counted in.
-        num_running_words: Of those captions.
+        num_running_words: Words in all of those captions, each counted as often as it is said.
         vocabulary: Its size at each of ``THRESHOLDS``.
         frequent_words: The most frequent words with their counts.
         num_repeated_captions: Captions that say word for word what another one says.

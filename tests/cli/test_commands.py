@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 PHOTO_SIZE = (64, 48)
+TEXT = ("-s", "decoder.kind=transformer", "-s", "decoder.concepts=5")
 
 
 @pytest.fixture
@@ -50,6 +51,21 @@ def test_wrong_usage_exits_with_2(showtell: Shell, arguments: tuple[str, ...]) -
     result = showtell(*arguments)
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("caption", "x.jpg", "--format", "jason"),
+        ("evaluate", "default", "scenes", "--split", "jason"),
+    ],
+)
+def test_a_wrong_choice_is_said_without_the_kind_of_error(
+    showtell: Shell, arguments: tuple[str, ...]
+) -> None:
+    result = showtell(*arguments)
+    assert result.returncode == 2
+    assert f"Invalid value for '{arguments[-2]}': 'jason' is not one of " in result.stderr
 
 
 def test_training_leaves_what_the_readme_says(model: Path) -> None:
@@ -209,6 +225,7 @@ def test_data_inspect(showtell: Shell) -> None:
     result = showtell("data", "inspect", "scenes:40")
     assert "train:" in result.stdout
     assert "no problems" in result.stdout
+    assert re.search(r"^[\d,]+ words in all \(train captions\)$", result.stdout, re.MULTILINE)
     value = json.loads(showtell("data", "inspect", "scenes:40", "--json").stdout)
     assert value["splits"]["train"] == {"num_pictures": 40, "num_captions": 200}
 
@@ -222,6 +239,12 @@ def test_a_run_is_not_overwritten_and_a_resumed_one_keeps_its_settings(
     result = showtell("train", "scenes:40", "-o", model, "--resume", *SMALL)
     assert result.returncode == 1
     assert "keeps its own settings" in result.stderr
+    result = showtell("train", "scenes:40", "-o", model, "--resume")
+    assert result.returncode == 0
+    assert (
+        "the run is finished (2 of 2 epochs); to train further start a new one with "
+        f"-s training.init_from={model}\n"
+    ) in result.stderr
     result = showtell("train", "scenes:48", "-o", model, "--resume")
     assert result.returncode == 1
     assert "the data is not what" in result.stderr
@@ -236,6 +259,16 @@ def test_a_run_is_not_overwritten_and_a_resumed_one_keeps_its_settings(
         (("train", "scenes:40", "-o", "RUN", "-s", "novalue"), "key=value"),
         (("train", "scenes:40", "-o", "RUN", "-c", "none.toml"), "no configuration file"),
         (("train", "scenes:40", "-o", "RUN", "-s", "encoder.name=lite3"), "Did you mean"),
+        (("train", "scenes:40", "-o", "RUN", "-s", "training.init_from=gone"), "no model 'gone'"),
+        (
+            ("train", "scenes:40", "-o", "RUN", *TEXT, "-s", "data.text=gone.txt"),
+            "data.text = gone.txt: No such file",
+        ),
+        (
+            ("train", "scenes:40", "-o", "RUN", "-s", "data.vocab_threshold=9999"),
+            "lower it: -s data.vocab_threshold=",
+        ),
+        (("data", "inspect", "scenes", "--format", "cocoa"), "jsonl, karpathy, scenes."),
         (("train", "scenes:40", "-o", "RUN", "--resume"), "no run to resume"),
         (("caption", "x.jpg", "--model", "nowhere"), "no model 'nowhere'"),
         (("evaluate", "nowhere", "scenes:40"), "no model 'nowhere'"),
@@ -251,7 +284,8 @@ def test_a_mistake_is_one_line(
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert message in errors[0]
-    assert "Traceback" not in result.stderr
+    for early in ("Traceback", "starting with", "encod"):
+        assert early not in result.stderr.replace("encoder", "")
     assert not (tmp_path / "run" / "config.toml").exists()
 
 

@@ -134,6 +134,7 @@ def test_a_card_is_shown_and_an_unknown_name_is_one_line(shipped: Path, showtell
     shown = showtell("models", "default").stdout
     assert "The card" in shown
     assert "**" not in shown  # rendered
+    assert shown.endswith(f"\nFolder: {shipped}\n")
     values = json.loads(showtell("models", NAME, "--json").stdout)
     assert values["card"] == read_card(NAME) == read_card(str(shipped))
     lost = showtell("models", "flickr8k-lite")

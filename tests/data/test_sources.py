@@ -103,7 +103,7 @@ def test_karpathy_finds_coco_pictures_under_their_2017_names(
     dataset = load_dataset(path)
     assert [record.image_id for record in dataset.records] == ["42", "7"]
     assert [record.path.parent.name for record in dataset.records] == ["train2017", "val2014"]
-    assert "1 pictures of the 2014 release were found under their 2017 names" in dataset.notes[0]
+    assert "1 picture of the 2014 release found under their 2017 names" in dataset.notes[0]
 
 
 def test_flickr8k_folder_with_karpathys_file_in_it_is_flickr8k(

@@ -59,3 +59,16 @@ def test_a_mistake_is_one_line(recipe: Path, old: str, new: str, message: str) -
     with pytest.raises(ConfigError, match=message) as error:
         Recipe.load(recipe)
     assert "\n" not in str(error.value)
+
+
+def test_what_is_missing_is_named_alone(tmp_path: Path) -> None:
+    path = tmp_path / "typo.toml"
+    path.write_text('nam = "x"\n[[stages]]\nnam = "one"\n[[stages]]\nkind = "mean"\n')
+    with pytest.raises(ConfigError) as error:
+        Recipe.load(path)
+    assert str(error.value) == (
+        f"wrong settings in {path}: name: is missing; stages.0.name: is missing; stages.0.nam: no "
+        "such setting, did you mean stages.0.name?; stages.1.kind: unknown kind 'mean'. Known: "
+        "average, train; measure: is missing; card: is missing; nam: no such setting, did you mean "
+        "name?"
+    )

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from showtell.errors import CheckpointError
 from showtell.report.curves import MAX_POINTS, mean_speed, smooth, speed
 from showtell.report.reading import Log, read_run
 
@@ -35,6 +36,17 @@ def test_steps_and_epochs_are_read(tmp_path: Path) -> None:
     assert log.validation("CIDEr-D")[1].tolist() == [0.5, 0.5]
     assert (log.last_step, log.num_unreadable) == (4, 0)
     assert [len(part) for part in log.series("reward")] == [0, 0]
+
+
+@pytest.mark.parametrize("log", [None, ""])
+def test_a_run_without_a_step_and_without_a_checkpoint_is_refused(
+    tmp_path: Path, log: str | None
+) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    if log is not None:
+        (tmp_path / "metrics.jsonl").write_text(log)
+    with pytest.raises(CheckpointError, match=f"{tmp_path} has nothing to report: no step in"):
+        read_run(tmp_path)
 
 
 @pytest.mark.parametrize("cut", range(1, len(step(3)), 7))

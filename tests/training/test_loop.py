@@ -134,4 +134,4 @@ def test_a_tiny_set_is_called_tiny(tmp_path: Path, dataset: Dataset, store) -> N
     run(tmp_path / "run", dataset, store, tiny_config("training.num_epochs=1"), report=report)
     notes = report.notes
     assert any("tiny: 40 training pictures" in note for note in notes)
-    assert any("only 15 steps" in note and "num_epochs=67" in note for note in notes)
+    assert any("15 steps in 1 epoch: too few" in note and "num_epochs=67" in note for note in notes)

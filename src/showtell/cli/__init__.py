@@ -25,6 +25,7 @@ from showtell.cli.report import report
 from showtell.cli.serve import serve
 from showtell.cli.sheet import sheet
 from showtell.cli.train import train
+from showtell.cli.usage import Command
 from showtell.collector import leave_all, pause_collector
 
 app = typer.Typer(
@@ -53,14 +54,14 @@ def _main(
     """Show it pictures, it tells what it sees."""
 
 
-app.command()(demo)
+app.command(cls=Command)(demo)
 app.add_typer(data_app, name="data")
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(features, train, average, pack, publish, report),
     *(evaluate, reliability, score, caption, sheet, serve, models),
 )
 for command in COMMANDS:
-    app.command()(command)
+    app.command(cls=Command)(command)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from showtell.counts import counted
 from showtell.inspect_data import Inspection
 
 BAR_WIDTH = 40
@@ -18,7 +19,9 @@ def _lines(found: Inspection) -> Iterator[str]:
     yield from (f"note: {note}" for note in found.notes)
     yield ""
     for name, split in found.splits.items():
-        yield f"{name:>6}: {split.num_pictures:>9,} pictures {split.num_captions:>11,} captions"
+        pictures = counted(split.num_pictures, "picture", 9)
+        captions = counted(split.num_captions, "caption", 11)
+        yield f"{name:>6}: {pictures:<18} {captions}"
     per_picture = found.captions_per_picture
     yield (
         f"captions a picture: {per_picture['min']:.0f} to {per_picture['max']:.0f}, "
@@ -34,11 +37,11 @@ def _lines(found: Inspection) -> Iterator[str]:
     yield "words a caption"
     yield from _histogram(found.caption_lengths)
     yield ""
-    yield f"{found.num_running_words:,} running words ({found.words_from} captions)"
+    yield f"{counted(found.num_running_words, 'word')} in all ({found.words_from} captions)"
     for size in found.vocabulary:
         yield (
-            f"  vocab_threshold {size.threshold}: {size.num_words:>7,} words, "
-            f"{size.coverage:.2%} of running words"
+            f"  vocab_threshold {size.threshold}: "
+            f"{counted(size.num_words, 'word', 7)}, {size.coverage:.2%} of all"
         )
     yield "  most frequent: " + ", ".join(f"{word} {n:,}" for word, n in found.frequent_words[:10])
     yield f"  captions that repeat another: {found.num_repeated_captions:,}"

@@ -37,6 +37,7 @@ def models(
         from rich.markdown import Markdown
 
         Console().print(Markdown(read_card(name)))
+        typer.echo(f"\nFolder: {describe_shipped(name).folder}")
 
 
 def _print_table(found: "list[ShippedModel]") -> None:

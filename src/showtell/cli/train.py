@@ -52,6 +52,8 @@ def train(
     A setting with several values, as in -s optimizer.lr=1e-3,5e-4, makes a sweep: a run for each,
     and for each combination where several settings have several, one after the other, in folders
     of the output folder. A table ends it.
+
+    docs/settings.md lists all settings.
     """
     from showtell.cli.console import ConsoleReporter
     from showtell.processes import Processes

@@ -28,12 +28,16 @@ def divisor(num_heads: int, info: ValidationInfo) -> int:
 class ShowTellConfig(Section):
     """Show and Tell (Vinyals et al. 2015)."""
 
-    kind: Literal["show_tell"] = "show_tell"
-    embed_size: int = Field(256, ge=1)
-    hidden_size: int = Field(512, ge=1)
-    num_layers: int = Field(1, ge=1)
-    cell: Literal["lstm", "gru", "rnn"] = "lstm"
-    dropout: float = Field(0.5, ge=0, lt=1)
+    kind: Literal["show_tell"] = Field(
+        "show_tell", description="which decoder; brings its own settings"
+    )
+    embed_size: int = Field(256, ge=1, description="width of a word's embedding")
+    hidden_size: int = Field(512, ge=1, description="width of the recurrent state")
+    num_layers: int = Field(1, ge=1, description="recurrent layers, one above the other")
+    cell: Literal["lstm", "gru", "rnn"] = Field("lstm", description="kind of the recurrent cells")
+    dropout: float = Field(
+        0.5, ge=0, lt=1, description="share of activations set to zero in training"
+    )
     feature_dropout: float = FEATURE_DROPOUT
     word_dropout: float = WORD_DROPOUT
 
@@ -41,11 +45,17 @@ class ShowTellConfig(Section):
 class AttentionConfig(Section):
     """Show, Attend and Tell (Xu et al. 2015)."""
 
-    kind: Literal["attention"] = "attention"
-    embed_size: int = Field(300, ge=1)
-    hidden_size: int = Field(512, ge=1)
-    attention_size: int = Field(256, ge=1)
-    dropout: float = Field(0.5, ge=0, lt=1)
+    kind: Literal["attention"] = Field(
+        "attention", description="which decoder; brings its own settings"
+    )
+    embed_size: int = Field(300, ge=1, description="width of a word's embedding")
+    hidden_size: int = Field(512, ge=1, description="width of the recurrent state")
+    attention_size: int = Field(
+        256, ge=1, description="width in which regions and state are compared"
+    )
+    dropout: float = Field(
+        0.5, ge=0, lt=1, description="share of activations set to zero in training"
+    )
     feature_dropout: float = FEATURE_DROPOUT
     word_dropout: float = WORD_DROPOUT
     doubly_stochastic: float = Field(
@@ -56,11 +66,17 @@ class AttentionConfig(Section):
 class UpDownConfig(Section):
     """Bottom-Up and Top-Down Attention (Anderson et al. 2018), on grid features."""
 
-    kind: Literal["up_down"] = "up_down"
-    embed_size: int = Field(300, ge=1)
-    hidden_size: int = Field(512, ge=1)
-    attention_size: int = Field(256, ge=1)
-    dropout: float = Field(0.5, ge=0, lt=1)
+    kind: Literal["up_down"] = Field(
+        "up_down", description="which decoder; brings its own settings"
+    )
+    embed_size: int = Field(300, ge=1, description="width of a word's embedding")
+    hidden_size: int = Field(512, ge=1, description="width of the recurrent state")
+    attention_size: int = Field(
+        256, ge=1, description="width in which regions and state are compared"
+    )
+    dropout: float = Field(
+        0.5, ge=0, lt=1, description="share of activations set to zero in training"
+    )
     feature_dropout: float = FEATURE_DROPOUT
     word_dropout: float = WORD_DROPOUT
 
@@ -68,13 +84,19 @@ class UpDownConfig(Section):
 class TransformerConfig(Section):
     """An encoder-decoder transformer (Vaswani et al. 2017) over regions."""
 
-    kind: Literal["transformer"] = "transformer"
-    hidden_size: int = Field(384, ge=2, multiple_of=2, description="a multiple of num_heads")
-    num_heads: int = Field(6, ge=1)
-    num_layers: int = Field(3, ge=1, description="over the words")
-    num_encoder_layers: int = Field(1, ge=0, description="over the regions")
-    feedforward_size: int = Field(1024, ge=1)
-    dropout: float = Field(0.3, ge=0, lt=1)
+    kind: Literal["transformer"] = Field(
+        "transformer", description="which decoder; brings its own settings"
+    )
+    hidden_size: int = Field(
+        384, ge=2, multiple_of=2, description="width of the layers; a multiple of num_heads"
+    )
+    num_heads: int = Field(6, ge=1, description="heads of the attention")
+    num_layers: int = Field(3, ge=1, description="layers over the words")
+    num_encoder_layers: int = Field(1, ge=0, description="layers over the regions")
+    feedforward_size: int = Field(1024, ge=1, description="width within a feed-forward layer")
+    dropout: float = Field(
+        0.3, ge=0, lt=1, description="share of activations set to zero in training"
+    )
     feature_dropout: float = FEATURE_DROPOUT
     word_dropout: float = WORD_DROPOUT
     concepts: int = Field(
@@ -93,7 +115,9 @@ class TransformerConfig(Section):
 class PrefixLmConfig(Section):
     """A language model behind a prefix that says what is in the picture (Mokady et al. 2021)."""
 
-    kind: Literal["prefix_lm"] = "prefix_lm"
+    kind: Literal["prefix_lm"] = Field(
+        "prefix_lm", description="which decoder; brings its own settings"
+    )
     lm: str | None = Field(
         None,
         min_length=1,
@@ -104,13 +128,15 @@ class PrefixLmConfig(Section):
         True, description="train the language model, too, and not its prefix alone"
     )
     prefix_length: int = Field(10, ge=1, description="vectors that a picture becomes")
-    num_layers: int = Field(4, ge=1)
-    hidden_size: int = Field(384, ge=2, description="a multiple of num_heads")
-    num_heads: int = Field(6, ge=1)
+    num_layers: int = Field(4, ge=1, description="of the language model")
+    hidden_size: int = Field(384, ge=2, description="width of the layers; a multiple of num_heads")
+    num_heads: int = Field(6, ge=1, description="heads of the attention")
     num_positions: int = Field(
         256, ge=2, description="tokens at most, those of the prefix and <start> counted"
     )
-    dropout: float = Field(0.1, ge=0, lt=1)
+    dropout: float = Field(
+        0.1, ge=0, lt=1, description="share of activations set to zero in training"
+    )
     word_dropout: float = WORD_DROPOUT
 
     @field_validator("num_heads")

@@ -105,7 +105,7 @@ class DecodingConfig(Section):
         try:
             return type(self).model_validate(values | dict(changes))
         except ValidationError as error:
-            raise ConfigError(describe(error, None)) from None
+            raise ConfigError(describe(error, None, type(self))) from None
 
 
 _SETTINGS_OF: dict[str, tuple[DecodingMethod, ...]] = {

@@ -90,10 +90,16 @@ class EncoderConfig(Section):
 class OptimizerConfig(Section):
     """The optimiser and its learning-rate schedule."""
 
-    name: Literal["adamw", "adam"] = "adamw"
-    lr: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.01, ge=0)
-    schedule: Literal["cosine", "constant"] = "cosine"
+    name: Literal["adamw", "adam"] = Field(
+        "adamw", description="adamw: weight decay apart from the gradient; adam: within it"
+    )
+    lr: float = Field(
+        1e-3, gt=0, description="learning rate, the highest that the schedule reaches"
+    )
+    weight_decay: float = Field(0.01, ge=0, description="pull of the weights towards zero")
+    schedule: Literal["cosine", "constant"] = Field(
+        "cosine", description="of the learning rate after the warm-up: cosine falls to zero"
+    )
     warmup_steps: int = Field(100, ge=0, description="steps of linear warm-up from zero")
     max_grad_norm: float = Field(5.0, gt=0, description="gradients are clipped to this norm")
 
@@ -108,14 +114,18 @@ class TrainingConfig(Section):
     )
     batch_size: int = Field(64, ge=1, description="captions a step; pictures with scst")
     text_batch_size: int = Field(100, ge=1, description="captions of data.text a step")
-    text_weight: float = Field(0.5, gt=0, description="of their loss")
+    text_weight: float = Field(0.5, gt=0, description="weight of the loss of data.text's captions")
     batch_by: Literal["auto", "length", "picture"] = Field(
         "auto",
         description="what a batch's captions share, so that least is computed twice: their length, "
         "or their pictures; auto: pictures where the decoder attends to regions",
     )
-    num_epochs: int = Field(10, ge=1)
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="of cross_entropy")
+    num_epochs: int = Field(
+        10, ge=1, description="times through all training captions; of scst: pictures"
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="of cross_entropy: share of the target given to all words"
+    )
     ema_decay: float | None = Field(
         None,
         gt=0,
@@ -135,7 +145,9 @@ class TrainingConfig(Section):
     patience: int | None = Field(
         None, ge=1, description="stop after so many epochs without a better CIDEr-D"
     )
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="of the computation; auto: bf16 where the hardware has it"
+    )
     compile: bool = Field(
         False, description="compile the decoder (torch.compile); pays on a GPU in long runs"
     )
@@ -144,7 +156,9 @@ class TrainingConfig(Section):
 class Config(Section):
     """All settings of a run."""
 
-    seed: int = Field(0, ge=0, lt=2**32)
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="first weights, batches and views follow from it"
+    )
     data: DataConfig = DataConfig()
     encoder: EncoderConfig = EncoderConfig()
     decoder: DecoderConfig = ShowTellConfig()
@@ -236,7 +250,7 @@ class Config(Section):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise ConfigError(describe(error, path)) from None
+            raise ConfigError(describe(error, path, cls)) from None
 
     def with_decoder(self, changes: Mapping[str, Any]) -> Self:
         """The same settings with some of the decoder's changed.

@@ -7,6 +7,7 @@ is skipped, counted and listed here, by the same rules for all of them.
 from collections import Counter
 from pathlib import Path
 
+from showtell.counts import counted
 from showtell.data.pictures import PictureFinder, leaves_folder
 from showtell.data.reading import is_text, printable
 from showtell.data.records import Dataset, Problem, Record, Split
@@ -51,6 +52,7 @@ class Collector:
         self._id_of_path: dict[str, str] = {}
         self._num_outside = 0
         self._missing_example = ""
+        self._looked_in = ""
 
     def problem(self, kind: str, where: str, detail: str = "") -> None:
         """List one thing that was skipped."""
@@ -103,7 +105,10 @@ class Collector:
         if path is None:
             self._missing_example = self._missing_example or file_name
             web = file_name.startswith(("http://", "https://"))
-            detail = f"{file_name} is a web address; download it first" if web else file_name
+            detail = f"{file_name} is a web address; download it first"
+            if not web:
+                self._looked_in = self._looked_in or self.finder.describe()
+                detail = f"no {file_name} in {self._looked_in}"
             self.problem("missing picture", image_id, detail)
         return path
 
@@ -146,8 +151,8 @@ class Collector:
             )
         if self.finder.num_loose:
             self.notes.append(
-                f"{self.finder.num_loose:,} pictures were found under names that differ from the "
-                "annotations' in upper and lower case or in Unicode form"
+                f"{counted(self.finder.num_loose, 'picture')} found under names that differ "
+                "from the annotations' in upper and lower case or in Unicode form"
             )
         return Dataset(
             self.name, self.source, tuple(records), tuple(self.problems), tuple(self.notes)
@@ -177,13 +182,14 @@ class Collector:
         counts = Counter(problem.kind for problem in self.problems)
         num_missing = counts["missing picture"]
         if num_missing and num_missing >= len(self._drafts) // 2:
+            listed = counted(len(self._drafts), "picture")
             return (
-                f"{self.name}: none of its {len(self._drafts):,} pictures is there; looked for "
+                f"{self.name}: of its {listed} none is there; looked for "
                 f"{printable(self._missing_example)!r} in {self.finder.describe()}; "
                 "say where the pictures are with --images DIR"
             )
         found = ", ".join(f"{kind} {count:,}" for kind, count in counts.most_common())
         return (
             f"{self.name} ({self.source}) holds no captioned picture: "
-            f"{len(self._drafts):,} pictures listed; {found or 'nothing else found'}"
+            f"{counted(len(self._drafts), 'picture')} listed; {found or 'nothing else found'}"
         )

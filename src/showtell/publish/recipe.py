@@ -125,7 +125,7 @@ class Recipe(Section):
         try:
             recipe = cls.model_validate({**read_toml(path), "folder": path.parent})
         except ValidationError as error:
-            raise ConfigError(describe(error, path)) from None
+            raise ConfigError(describe(error, path, cls, reference="")) from None
         for stage in recipe.stages:
             if isinstance(stage, TrainStage):
                 recipe.config_of(stage)

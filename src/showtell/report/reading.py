@@ -133,6 +133,11 @@ def read_run(folder: Path, name: str | None = None) -> RunFolder:
     provenance = _read_mapping(folder / PROVENANCE, notes)
     found = next((n for n in ("best", "last") if (folder / n / FIGURES).is_file()), "")
     checkpoint = _read_mapping(folder / found / FIGURES, notes) if found else {}
+    if not found and not log.steps and not log.epochs and not log.num_unreadable:
+        raise CheckpointError(
+            f"{folder} has nothing to report: no step in {LOG}, and neither best/ nor last/; the "
+            "run has made no step yet, or its files are elsewhere"
+        )
     if not found:
         notes.append("there is no checkpoint yet: neither best/ nor last/ is there")
     return RunFolder(

@@ -13,6 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
+from showtell.counts import counted
 from showtell.errors import VocabularyError
 from showtell.files import write_text
 from showtell.text.spelling import Spelling
@@ -130,10 +131,7 @@ class WordVocabulary(Vocabulary):
             key=lambda item: (-item[1], item[0]),
         )
         if not kept:
-            most = f" (the most frequent is seen {max(counts.values())} times)" if counts else ""
-            raise VocabularyError(
-                f"no word is seen data.vocab_threshold = {threshold} times{most}; lower it"
-            )
+            raise VocabularyError(_no_word(counts, threshold))
         return cls(dict(kept), threshold)
 
     def __contains__(self, word: str) -> bool:
@@ -181,3 +179,14 @@ class WordVocabulary(Vocabulary):
         if not all(isinstance(count, int) for count in counts.values()):
             raise TypeError("a count is not a number")
         return cls(counts, threshold)
+
+
+def _no_word(counts: Mapping[str, int], threshold: int) -> str:
+    problem = f"no word is seen data.vocab_threshold = {threshold} times"
+    if not counts:
+        return f"{problem}: there is none at all"
+    most = max(counts.values())
+    return (
+        f"{problem} (the most frequent is seen {counted(most, 'time')}); lower it: "
+        f"-s data.vocab_threshold={most}, or give more captions"
+    )

@@ -19,18 +19,31 @@ from showtell.models.trained_encoder import train_from
 from showtell.progress import Reporter
 from showtell.runtime import Runtime, choose_runtime
 from showtell.text.vocabulary import Vocabulary
+from showtell.text.vocabulary_file import load_vocabulary
 from showtell.training.checkpoints import fit_encoder, start_with
 from showtell.training.picture_files import PictureFiles
+from showtell.training.text_captions import check_readable
 
 
 def check_start(config: Config, device: str) -> None:
     """Raise ShowtellError where a run cannot start, as far as that shows without its data."""
+    check_files(config)
     choose_runtime(device, config.training.precision)
     _let_train(build_encoder(config.encoder.name, weights=config.encoder.weights), config.encoder)
-    if config.training.init_from:
-        find_checkpoint(config.training.init_from)
-    elif isinstance(config.decoder, PrefixLmConfig) and config.decoder.lm:
+    if config.training.init_from is not None:
+        return
+    if isinstance(config.decoder, PrefixLmConfig) and config.decoder.lm:
         config.with_decoder(LanguageModel.open(config.decoder.lm).sizes())
+
+
+def check_files(config: Config) -> None:
+    """Raise ShowtellError where a model or a file that the settings name is not there."""
+    if config.training.init_from is not None:
+        find_checkpoint(config.training.init_from)
+    if config.data.vocab_file:
+        load_vocabulary(config.data.vocab_file)
+    if config.data.text:
+        check_readable(config.data.text)
 
 
 def open_language_model(config: Config, folder: Path, resume: bool) -> LanguageModel | None:
@@ -50,8 +63,9 @@ def open_start(config: Config, folder: Path, resume: bool, report: Reporter) -> 
     source = config.training.init_from
     if source is None:
         return None
+    start = load_checkpoint(source)
     report.note(f"starting with the weights and the vocabulary of {source}")
-    return load_checkpoint(source)
+    return start
 
 
 def open_encoder(config: Config, start: Checkpoint | None, folder: Path) -> Encoder:

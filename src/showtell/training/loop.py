@@ -18,6 +18,7 @@ import torch
 from showtell.captioner import Captioner
 from showtell.checkpoint import Checkpoint
 from showtell.config import Config
+from showtell.counts import counted
 from showtell.errors import CheckpointError
 from showtell.models.batch_norm import share_batch_norms
 from showtell.models.encoders import Encoder
@@ -128,10 +129,12 @@ class Run:
         )
         steps_per_epoch = -(-self.objective.num_items // config.training.batch_size)
         self.num_steps = steps_per_epoch * config.training.num_epochs
-        if self.num_steps < FEW_STEPS and config.training.init_from is None:
+        is_first = config.training.init_from is None and not resume
+        if is_first and self.num_steps < FEW_STEPS:
             report.note(
-                f"{config.training.num_epochs} epochs are only {self.num_steps} steps, too few to "
-                f"learn much; -s training.num_epochs={-(-ENOUGH_STEPS // steps_per_epoch)} makes "
+                f"{counted(self.num_steps, 'step')} in "
+                f"{counted(config.training.num_epochs, 'epoch')}: too few to learn much; "
+                f"-s training.num_epochs={-(-ENOUGH_STEPS // steps_per_epoch)} makes "
                 f"about {ENOUGH_STEPS:,}"
             )
 
@@ -263,6 +266,13 @@ class Run:
             self.report.note(f"{self.folder} holds no state yet; starting from the beginning")
             return
         progress = self.state.progress
+        num_epochs = self.config.training.num_epochs
+        if progress.epoch >= num_epochs:
+            self.report.note(
+                f"the run is finished ({progress.epoch} of {num_epochs} epochs); to train further "
+                f"start a new one with -s training.init_from={self.folder}"
+            )
+            return
         self.report.note(
             f"going on after epoch {progress.epoch}, step {progress.batch} of the next"
         )

@@ -1,6 +1,7 @@
 """What a run trains on: records with features, a vocabulary, captions as ids."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -10,6 +11,7 @@ import torch
 
 from showtell import __version__
 from showtell.config import Config, DataConfig
+from showtell.counts import counted
 from showtell.data.records import Dataset, Record
 from showtell.errors import DataError
 from showtell.evaluation import references_of
@@ -22,6 +24,7 @@ from showtell.processes import Processes
 from showtell.progress import Reporter
 from showtell.runtime import Runtime
 from showtell.text.subwords import SubwordVocabulary
+from showtell.text.tokenizer import tokenize
 from showtell.text.vocabulary import Vocabulary, WordVocabulary
 from showtell.text.vocabulary_file import load_vocabulary
 from showtell.training.caption_cache import tokenize_cached
@@ -97,8 +100,9 @@ def prepare(
     train_records = _with_features(dataset.split("train"), store, "train", report)
     val_records = _with_features(dataset.split("val"), store, "val", report)
     if len(train_records) < TINY:
+        size = counted(len(train_records), "training picture")
         report.note(
-            f"{dataset.name} is tiny: {len(train_records)} training pictures. The model can learn "
+            f"{dataset.name} is tiny: {size}. The model can learn "
             f"them by heart; do not expect sense on others below some thousands."
         )
     tokenized = _tokenize(train_records)
@@ -110,8 +114,9 @@ def prepare(
     if not len(train) or not len(val):
         raise DataError(f"{dataset.name}: no caption has a word in it")
     report.note(
-        f"{len(train):,} captions of {len(train_records):,} pictures to train on, "
-        f"{len(val):,} of {len(val_records):,} to validate; {len(vocabulary):,} {vocabulary.unit}"
+        f"{counted(len(train), 'caption')} of {counted(len(train_records), 'picture')} to train "
+        f"on, {len(val):,} of {len(val_records):,} to validate; "
+        f"{len(vocabulary):,} {vocabulary.unit}"
     )
     if train.num_cut:
         report.note(
@@ -137,6 +142,23 @@ def prepare(
     return TrainingData(
         vocabulary, train, val, val_records, references, features, pictures, classes, spoken
     )
+
+
+def check_words(dataset: Dataset, config: DataConfig) -> None:
+    """Raise VocabularyError where the captions are too few to build a vocabulary of words.
+
+    Said before any picture is encoded. Reads captions until a word is seen often enough.
+    """
+    if config.vocab_file or config.subwords or config.text:
+        return
+    counts: Counter[str] = Counter()
+    for record in dataset.split("train"):
+        for caption in record.captions:
+            words = tokenize(caption)
+            counts.update(words)
+            if any(counts[word] >= config.vocab_threshold for word in words):
+                return
+    WordVocabulary.build(counts, config.vocab_threshold)
 
 
 def check_agreement(

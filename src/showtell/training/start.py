@@ -28,6 +28,7 @@ from showtell.processes import ALONE, Processes
 from showtell.progress import Reporter
 from showtell.runtime import Runtime, choose_runtime
 from showtell.training.beginning import (
+    check_files,
     open_encoder,
     open_language_model,
     open_start,
@@ -36,7 +37,7 @@ from showtell.training.beginning import (
 from showtell.training.checkpoints import fingerprints
 from showtell.training.loop import Run, TrainingResult
 from showtell.training.picture_files import PictureFiles
-from showtell.training.setup import prepare
+from showtell.training.setup import check_words, prepare
 
 RUN_FILE = "run.json"
 
@@ -69,6 +70,8 @@ def start_training(
     processes = Processes.from_environment()
     with processes.joined(own_device := processes.device(device)):
         config = _settings(folder, config_file, overrides, resume)
+        if not resume:
+            check_files(config)
         return train_on(
             open_data(data, format=format, images=images, report=report),
             folder,
@@ -129,6 +132,8 @@ def train_on(
         report.note(f"{processes.size} processes train together; this is the first of them")
     with processes.in_turn():
         start = open_start(config, folder, resume, report)
+        if not start and not language_model:
+            check_words(dataset, config.data)
         encoder = open_encoder(config, start, folder)
         store = open_store(
             dataset, encoder, config, runtime=runtime, folder=store_folder, report=report

@@ -151,7 +151,8 @@ def _checked(sweep: Sweep, folder: Path, device: str) -> dict[str, Config]:
             if twin := next((name for name, other in configs.items() if other == config), None):
                 raise ConfigError(f"the same settings as {twin}")
             lm = config.decoder if isinstance(config.decoder, PrefixLmConfig) else None
-            start = (config.encoder, config.training.precision, config.training.init_from, lm)
+            files = (config.training.init_from, config.data.vocab_file, config.data.text)
+            start = (config.encoder, config.training.precision, files, lm)
             if start not in fine and not (folder / run.name / CONFIG).is_file():
                 check_start(config, device)
                 fine.append(start)

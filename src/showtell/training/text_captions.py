@@ -39,15 +39,29 @@ def read_captions(path: Path) -> list[str]:
             captions = [str(entry["caption"]) for entry in json.loads(text)["annotations"]]
         else:
             captions = [line for line in text.splitlines() if line.strip()]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"no {error}"
-        raise DataError(
-            f"data.text = {path}: {reason}; give a COCO annotations JSON, or a text file with a "
-            "caption a line"
-        ) from None
+    except OSError as error:
+        raise _unreadable(path, error.strerror) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise _unreadable(path, f"no {error}") from None
     if not captions:
         raise DataError(f"data.text = {path} holds no caption")
     return captions
+
+
+def check_readable(path: Path) -> None:
+    """Raise DataError where there is no such file; what is in it is left unread."""
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise _unreadable(path, error.strerror) from None
+
+
+def _unreadable(path: Path, reason: str | None) -> DataError:
+    return DataError(
+        f"data.text = {path}: {reason}; give a COCO annotations JSON, or a text file with a "
+        "caption a line"
+    )
 
 
 def merged_counts(

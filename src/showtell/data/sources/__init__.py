@@ -56,7 +56,7 @@ def load_dataset(
     if format is not None:
         name = ALIASES.get(format, format)
         if name not in SOURCES:
-            raise DataError(unknown_name("format", format, [*SOURCES, *ALIASES]))
+            raise DataError(unknown_name("format", format, SOURCES))
         source = SOURCES[name]
     elif scenes.is_scenes(text):
         source = scenes.SOURCE

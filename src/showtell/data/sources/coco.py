@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from showtell.counts import counted
 from showtell.data.collect import Collector
 from showtell.data.inputs import note_input
 from showtell.data.pictures import PictureFinder
@@ -82,7 +83,7 @@ def note_renamed(collector: Collector) -> None:
     """Say where pictures were found under the names of the other release."""
     if collector.finder.num_renamed:
         collector.notes.append(
-            f"{collector.finder.num_renamed:,} pictures of the 2014 release were found under "
+            f"{counted(collector.finder.num_renamed, 'picture')} of the 2014 release found under "
             "their 2017 names (COCO renamed the same pictures)"
         )
 
