@@ -24,9 +24,7 @@ def caption_on_ray(
     if output is None:
         raise ConfigError("--engine ray writes a file a shard: add -o FOLDER")
     if output.is_file():
-        raise ConfigError(
-            f"-o {output} is a file; --engine ray writes into a folder"
-        )
+        raise ConfigError(f"-o {output} is a file; --engine ray writes into a folder")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     from showtell.bulk.ray_engine import Job, caption_shards
 
