@@ -22,7 +22,7 @@ from torch import Tensor
 
 from showtell.config import Config
 from showtell.errors import CheckpointError, ShowtellError
-from showtell.files import write_json, write_text
+from showtell.files import errors_about, write_json, write_text
 from showtell.models.base import Decoder
 from showtell.models.compact import Storage, pack_weights, unpack_weights
 from showtell.models.decoders import build_decoder
@@ -87,7 +87,8 @@ def save_checkpoint(
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        temporary.mkdir(parents=True)
+        with errors_about(folder, temporary):
+            temporary.mkdir(parents=True)
         _save_tensors(temporary / MODEL, _packed(checkpoint.decoder.state_dict(), storage))
         if checkpoint.encoder is not None:
             _save_tensors(temporary / ENCODER, _packed(checkpoint.encoder, storage))
@@ -171,8 +172,10 @@ def find_checkpoint(model: str | Path) -> Path:
 
 def recover_folder(folder: Path) -> Path:
     """Where ``folder``'s content is: a stop between two renames leaves it under the old name."""
+    if folder.exists():  # "." has no name to put a suffix to
+        return folder
     old = folder.with_name(folder.name + OLD_SUFFIX)
-    return old if old.is_dir() and not folder.exists() else folder
+    return old if old.is_dir() else folder
 
 
 def _packed(weights: Mapping[str, Tensor], storage: Storage) -> dict[str, Tensor]:

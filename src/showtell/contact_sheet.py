@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps
 
+from showtell.errors import ImageError
 from showtell.features.images import open_image
 from showtell.files import atomic_write
 
 CELL_WIDTH, PICTURE_HEIGHT, MARGIN = 300, 220, 16
 CAPTION_SIZE, REFERENCE_SIZE, HEADING_SIZE = 17, 13, 22
+MARK = "showtell sheet"  # in EXIF's Software: such a picture may be replaced by another sheet
 INK, GREY, PAPER = "#1a1a1a", "#6b6b6b", "#ffffff"
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -50,11 +52,26 @@ def save_contact_sheet(
         for column, cell in enumerate(row):
             _draw_cell(sheet, draw, MARGIN + column * (CELL_WIDTH + MARGIN), top, cell)
         top += height + MARGIN
+    mark = Image.Exif()
+    mark[ExifTags.Base.Software] = MARK
     with atomic_write(path, "wb") as file:
         if path.suffix.lower() in (".jpg", ".jpeg"):
-            sheet.save(file, "JPEG", quality=88)
+            sheet.save(file, "JPEG", quality=88, exif=mark)
         else:
-            sheet.save(file, "PNG")
+            sheet.save(file, "PNG", exif=mark)
+
+
+def refuse_others(path: Path) -> None:
+    """Raise ImageError where ``path`` is there and is no contact sheet: it may be a photo."""
+    if not path.is_file() or not path.stat().st_size:
+        return
+    try:
+        with Image.open(path) as image:
+            is_sheet = image.getexif().get(ExifTags.Base.Software) == MARK
+    except Exception:  # whatever it is, it is no sheet
+        is_sheet = False
+    if not is_sheet:
+        raise ImageError(f"{path} is there and is no sheet of showtell: give another name")
 
 
 def _draw_cell(

@@ -9,12 +9,14 @@ from showtell.contact_sheet import Cell, save_contact_sheet
 from showtell.data.records import Record
 from showtell.data.scenes import is_held_out, render_scenes
 from showtell.data.sources import load_dataset
+from showtell.errors import CheckpointError
 from showtell.evaluation import Evaluation, evaluate_captioner
 from showtell.feature_cache import features_for
 from showtell.progress import Reporter
-from showtell.training.start import start_training
+from showtell.training.start import holds_run, names_in, start_training
 
 NUM_EXAMPLES = 12
+RUN, SHEET = "run", "captions.png"
 SETTINGS = (
     "encoder.views=0",
     "encoder.flips=false",  # left and right are facts in these pictures
@@ -46,9 +48,14 @@ class DemoResult:
 
 
 def run_demo(folder: Path, *, report: Reporter) -> DemoResult:
-    """Run it all into ``folder``; a second call trains anew on the features of the first."""
+    """Run it all into ``folder``; a second call trains anew on the features of the first.
+
+    Raises:
+        CheckpointError: ``folder`` is a file, or holds something else than a demo's results.
+    """
+    _refuse_other(folder)
     render_scenes(progress=lambda done, total: report.progress("painting", done, total, "pictures"))
-    run = folder / "run"
+    run = folder / RUN
     shutil.rmtree(run, ignore_errors=True)
     start_training("scenes", run, overrides=SETTINGS, report=report)
     captioner = Captioner.load(run)
@@ -69,7 +76,7 @@ def run_demo(folder: Path, *, report: Reporter) -> DemoResult:
     examples = [*ordinary[: NUM_EXAMPLES - 4], *held_out[:4]]
     captions = {**on_ordinary.captions, **on_held_out.captions}
     cells = [_cell(record, captions[record.image_id].text) for record in examples]
-    sheet = folder / "captions.png"
+    sheet = folder / SHEET
     save_contact_sheet(sheet, cells, heading="What the demo's model says of pictures it never saw")
     return DemoResult(
         model=run,
@@ -78,6 +85,13 @@ def run_demo(folder: Path, *, report: Reporter) -> DemoResult:
         examples=tuple((cell.path, cell.caption) for cell in cells),
         contact_sheet=sheet,
     )
+
+
+def _refuse_other(folder: Path) -> None:
+    run = folder / RUN
+    is_ours = names_in(folder) <= {RUN, SHEET} and (not names_in(run) or holds_run(run))
+    if not is_ours:
+        raise CheckpointError(f"{folder} is there and holds no demo: give another -o, a new folder")
 
 
 def _cell(record: Record, caption: str) -> Cell:

@@ -13,12 +13,35 @@ from pathlib import Path
 from typing import IO, Any
 
 
+class CannotWriteError(OSError):
+    """A file or folder cannot be written; ``filename`` is the one that was asked for."""
+
+
+@contextmanager
+def errors_about(path: Path, temporary: Path) -> Iterator[None]:
+    """Let errors of the block that are about ``temporary`` speak of ``path``.
+
+    Raises:
+        FileNotFoundError: there is no folder for it.
+        CannotWriteError: it cannot be written for another reason.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not str(error.filename).startswith(str(temporary)) or error.errno == errno.ENOSPC:
+            raise
+        if error.errno == errno.ENOENT and not path.parent.exists():
+            folder = str(path.parent)
+            raise FileNotFoundError(errno.ENOENT, "no such folder", folder) from None
+        raise CannotWriteError(error.errno, error.strerror, str(path)) from None
+
+
 @contextmanager
 def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a temporary file that takes the name ``path`` when the block ends without an error.
 
     Raises:
-        OSError: the folder is missing or not writable, or the disk is full; ``path`` is as it was.
+        OSError: as ``errors_about``, or the disk is full; ``path`` is as it was.
     """
     if path.is_dir():
         raise IsADirectoryError(
@@ -26,14 +49,15 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         )
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     encoding = None if "b" in mode else "utf-8"
-    try:
-        with open(temporary, mode, encoding=encoding) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with errors_about(path, temporary):
+        try:
+            with open(temporary, mode, encoding=encoding) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 from bulk_worker import one_file, read_lines, run, tiny_captioner
 
 from showtell.bulk.inputs import find_inputs
+from showtell.bulk.remote import name_of
 from showtell.bulk.shards import READERS
 from showtell.errors import DataError
 
@@ -128,6 +129,11 @@ def test_urls(tmp_path: Path, photos: Path) -> None:
         paths("memory://lake/*.gif")
     with pytest.raises(DataError, match="nonsense"):
         paths("nonsense://lake/a.jpg")
+
+
+@pytest.mark.parametrize("name", ["s3://lake/out", "gs://a", "memory://lake", "out/here", "/out"])
+def test_a_path_does_not_spoil_a_url(name: str) -> None:
+    assert name_of(Path(name)) == name
 
 
 def test_every_kind_of_shard_is_known() -> None:

@@ -6,8 +6,8 @@ Files, folders with all below them, globs, lists, archives (``shards.py``) and U
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from showtell.bulk import remote, shards
@@ -25,16 +25,35 @@ class Inputs:
         paths: the files, folders, shards and URLs that they stand for.
         single: those of ``paths`` that the user named one by one.
         count: how many pictures there are; None where only reading all would tell.
+        num_texts: names that were left out: texts beside pictures, which are no lists.
     """
 
     names: tuple[str, ...]
     paths: tuple[str, ...]
     single: frozenset[str]
-    count: int | None = field(default=None)
+    count: int | None = None
+    num_texts: int = 0
 
     def __iter__(self) -> Iterator[Picture]:
         for path in self.paths:
             yield from _pictures(path)
+
+    def has_failed(self, failures: Container[str]) -> bool:
+        """Whether something that was named on its own gave no caption: a picture, or a whole list.
+
+        Args:
+            failures: the paths that have none.
+        """
+        return any(
+            all(str(picture.path) in failures for picture in _pictures(path))
+            for path in self.single
+        )
+
+    def describe_skipped(self) -> str:
+        """A sentence about what was left out; empty where nothing was."""
+        if not self.num_texts:
+            return ""
+        return f"left out: {self.num_texts:,} .txt beside pictures of the same name, no lists"
 
 
 def find_inputs(names: Sequence[str]) -> Inputs:
@@ -42,7 +61,7 @@ def find_inputs(names: Sequence[str]) -> Inputs:
 
     Raises:
         DataError: a folder has no picture in it, a glob matches nothing, a list or a URL cannot
-            be read.
+            be read, or all are texts beside pictures.
     """
     paths: list[str] = []
     single = set()
@@ -56,9 +75,27 @@ def find_inputs(names: Sequence[str]) -> Inputs:
             paths += [match for match in matches if not os.path.isdir(match)] or matches
         else:
             paths.append(str(Path(name)))
-            if not os.path.isdir(name) and not shards.is_shard(name):
+            if not os.path.isdir(name):
                 single.add(paths[-1])
-    return Inputs(tuple(names), tuple(paths), frozenset(single), _count(paths))
+    texts = _texts_of_pictures(paths)
+    left = [path for path in paths if path not in texts]
+    if texts and not left:
+        raise DataError(f"{paths[0]} is the text of the picture beside it, no list: name pictures")
+    return Inputs(tuple(names), tuple(left), frozenset(single - texts), _count(left), len(texts))
+
+
+def _texts_of_pictures(paths: Sequence[str]) -> set[str]:
+    """``cat.txt`` and ``cat.png.txt`` where there are ``cat.jpg`` and ``cat.png``."""
+    texts = [path for path in paths if path.lower().endswith(".txt") and not remote.is_url(path)]
+    described: set[str] = set()
+    for folder in {os.path.dirname(path) for path in texts}:
+        try:
+            pictures = [name for name in os.listdir(folder or ".") if is_picture_name(name)]
+        except OSError:  # whoever reads the list says what is wrong
+            continue
+        for name in pictures:
+            described |= {os.path.join(folder, stem) for stem in (name, os.path.splitext(name)[0])}
+    return {path for path in texts if os.path.splitext(path)[0] in described}
 
 
 def _count(paths: Sequence[str]) -> int | None:

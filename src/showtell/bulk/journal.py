@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from showtell.bulk.records import Record, to_line
 from showtell.errors import DataError
-from showtell.files import lock
+from showtell.files import errors_about, lock
 
 SUFFIX = ".partial"
 SECONDS_BETWEEN_SYNCS = 5.0
@@ -43,7 +43,8 @@ class Journal:
         self.num_failed = 0
         self._synced = time.monotonic()
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(path, "a+b")  # noqa: SIM115 - closed by __exit__
+        with errors_about(path.with_name(path.name.removesuffix(SUFFIX)), path):
+            self._file = open(path, "a+b")  # noqa: SIM115 - closed by __exit__
         try:
             if not lock(self._file):
                 raise DataError(f"another process is writing {path}; wait for it, or stop it")

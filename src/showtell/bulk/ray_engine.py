@@ -126,6 +126,8 @@ def caption_shards(
     if job.kind not in SUFFIXES:
         raise ConfigError(f"--engine ray writes {', '.join(SUFFIXES)}; not {job.kind}")
     inputs = find_inputs(pictures)
+    if skipped := inputs.describe_skipped():
+        report.note(skipped)
     is_remote = remote.is_url(job.output)
     output = job.output if is_remote else os.path.abspath(job.output)
     plan = list(make_plan(inputs)) if is_remote else _plan_on_disk(output, inputs.names, inputs)

@@ -2,6 +2,7 @@
 
 import re
 from functools import partial
+from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from showtell.data.pictures import is_picture_name
@@ -15,6 +16,11 @@ MOST_BYTES = 2**28
 def is_url(name: str) -> bool:
     """Whether a name has a scheme, ``s3://``; not a drive of Windows."""
     return re.match(r"[a-z][a-z0-9+.-]+://", name, re.IGNORECASE) is not None
+
+
+def name_of(path: Path) -> str:
+    """What the user named: of ``s3://lake`` a ``Path`` has made ``s3:/lake``."""
+    return re.sub(r"^([a-z][a-z0-9+.-]+):/(?!/)", r"\1://", str(path), flags=re.IGNORECASE)
 
 
 def expand(url: str) -> list[str]:

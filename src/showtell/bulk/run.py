@@ -3,6 +3,7 @@
 Knows nothing of formats (``formats.py``), places (``targets.py``) or of how captions are made.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ class Summary:
         num_captioned: pictures captioned by this run.
         num_kept: pictures that had their caption, or a text of their own, before.
         num_failed: pictures that have none in the end, those of earlier runs too.
-        single_failed: whether one of these was named on its own by the user.
+        single_failed: whether something that the user named on its own gave no caption.
         seconds: of this run.
     """
 
@@ -101,10 +102,32 @@ def caption_all(
         return run.finish()
 
 
-def plan(inputs: Inputs, target: Target | None) -> Iterator[tuple[Picture, str | None]]:
-    """Each picture with the text that it would keep, or None where it would get a caption."""
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a run would do with a picture.
+
+    Attributes:
+        kept: the text that it would keep; None where it would get a caption.
+        error: why it would fail, where that shows without decoding.
+    """
+
+    path: str
+    kept: str | None = None
+    error: str | None = None
+
+
+def plan(inputs: Inputs, target: Target | None) -> Iterator[Planned]:
+    """What a run would do with each picture; nothing is decoded."""
     for picture in inputs:
-        yield picture, target.kept_text(picture) if target is not None else None
+        path = str(picture.path)
+        try:
+            if picture.read is None:
+                os.stat(path)
+        except (OSError, ValueError) as error:  # a name with a NUL in it, from a list
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            yield Planned(path, error=f"{path}: {reason}")
+            continue
+        yield Planned(path, target.kept_text(picture) if target is not None else None)
 
 
 class _Run:
@@ -152,12 +175,12 @@ class _Run:
 
     def finish(self) -> Summary:
         """Write what is written at the end, and take the journal away."""
-        summary, single = self.summary, self._inputs.single
+        summary = self.summary
         failures = [record for record in self._journal.records() if "error" in record]
         summary.num_failed = len(failures)
         old = len(failures) - (self._journal.num_failed - self._num_failed_before)
         summary.num_kept -= max(old, 0)
-        summary.single_failed = any(record["path"] in single for record in failures)
+        summary.single_failed = self._inputs.has_failed({record["path"] for record in failures})
         if failures:
             with atomic_write(self._target.failures, "wb") as file:
                 write_jsonl(failures, file)

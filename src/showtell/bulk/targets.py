@@ -4,14 +4,18 @@ import hashlib
 import os
 import shutil
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from io import BytesIO
 from pathlib import Path
 
 from showtell import __version__
 from showtell.bulk import metadata
-from showtell.bulk.formats import FORMATS, Format, check_can_write, kept_records, write_text_alone
+from showtell.bulk.formats import FORMATS, check_can_write, kept_records, write_text_alone
 from showtell.bulk.journal import SUFFIX, Journal
+from showtell.bulk.own_files import refuse_others
+from showtell.bulk.records import Record
 from showtell.data.pictures import is_picture_name
-from showtell.errors import ImageError
+from showtell.errors import DataError, ImageError
 from showtell.files import atomic_write
 from showtell.streaming import Picture
 
@@ -30,6 +34,10 @@ class Target(ABC):
     kind: str
     failures: Path
     journal: Path
+
+    def check(self) -> None:
+        """Raise DataError where what is to be written is there and a person's; before the work."""
+        refuse_others(self.failures, "failures")
 
     def begin(self, journal: Journal, model: str) -> None:  # noqa: B027 - most have nothing
         """Take up what an earlier run finished."""
@@ -65,6 +73,12 @@ class OneFile(Target):
         self.journal = path.with_name(path.name + SUFFIX)
         self._overwrite, self._alone = overwrite, alone
 
+    def check(self) -> None:
+        if not self._overwrite:
+            if not (self.kind == "text" and self._alone):
+                refuse_others(self.path, self.kind)
+            refuse_others(self.failures, "failures")
+
     def begin(self, journal: Journal, model: str) -> None:
         if not self._overwrite:
             kept = kept_records(self.path, self.kind, model)
@@ -77,11 +91,25 @@ class OneFile(Target):
         pass
 
     def finish(self, journal: Journal) -> None:
-        chosen = FORMATS[self.kind]
+        captions = (record for record in journal.records() if "error" not in record)
         if self.kind == "text" and self._alone:
-            chosen = Format(write_text_alone)
+            self._finish_alone(captions)
+            return
         with atomic_write(self.path, "wb") as file:
-            chosen.write((record for record in journal.records() if "error" not in record), file)
+            FORMATS[self.kind].write(captions, file)
+
+    def _finish_alone(self, captions: Iterable[Record]) -> None:
+        """Write the text of the only picture; it does not show who wrote what was there before."""
+        text = BytesIO()
+        write_text_alone(captions, text)
+        before = self.path.read_bytes() if self.path.is_file() else b""
+        if before and before != text.getvalue() and not self._overwrite:
+            raise DataError(
+                f"{self.path} is there and holds another text than this caption: give another "
+                "name, or --overwrite to replace it"
+            )
+        with atomic_write(self.path, "wb") as file:
+            file.write(text.getvalue())
 
 
 class Sidecars(Target):

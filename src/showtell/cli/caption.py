@@ -1,6 +1,5 @@
 """``showtell caption``."""
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +13,6 @@ from showtell.pretrained import DEFAULT
 
 if TYPE_CHECKING:
     from showtell.bulk.inputs import Inputs
-    from showtell.bulk.targets import Target
 
 
 class CaptionFormat(StrEnum):
@@ -37,6 +35,12 @@ class Engine(StrEnum):
 
 
 BESIDE = (CaptionFormat.sidecar, CaptionFormat.xmp)
+BY_SUFFIX = {
+    ".jsonl": CaptionFormat.jsonl,
+    ".csv": CaptionFormat.csv,
+    ".parquet": CaptionFormat.parquet,
+    ".tar": CaptionFormat.webdataset,
+}
 TO_SCREEN = (CaptionFormat.text, CaptionFormat.jsonl, CaptionFormat.csv)
 
 
@@ -50,9 +54,10 @@ def caption(
         ),
     ],
     model: options.Model = DEFAULT,
-    format: Annotated[CaptionFormat, typer.Option("--format", help="How to write them.")] = (
-        CaptionFormat.text
-    ),
+    format: Annotated[
+        CaptionFormat | None,
+        typer.Option("--format", help="How to write them; default: as -o ends, else text."),
+    ] = None,
     output: options.Output = None,
     ensemble: options.Ensemble = None,
     device: options.Device = "auto",
@@ -102,19 +107,29 @@ def caption(
 
     A picture that cannot be read is named on standard error, and in failures.jsonl where captions
     go to files; the others are still captioned. The exit code is then 1 if the picture was named
-    on its own, or with --strict.
+    on its own, if a list that was gives no other, or with --strict.
 
     With -o, and for `sidecar` (a .txt file beside each picture) and `xmp` (the picture's own
     metadata), a run that was stopped goes on when it is started again, and does only what is left.
-    A text that a picture has already is kept unless --overwrite.
+    A text that a picture has already is kept unless --overwrite, and so is a file that showtell
+    did not write.
     """
     from showtell.bulk.inputs import find_inputs
-    from showtell.cli.caption_files import caption_into, failures_file, make_target
+    from showtell.bulk.own_files import refuse_others
+    from showtell.cli.caption_files import (
+        caption_into,
+        failures_file,
+        make_target,
+        print_plan,
+    )
+    from showtell.cli.outputs import check_file
 
+    is_ray = engine is Engine.ray
+    format = _check_format(format, None if is_ray else output, as_json=as_json)
     if attention and not as_json and format is not CaptionFormat.jsonl:
         raise ConfigError("--attention has no place in text: add --format jsonl or --json")
     _check_output(format, output, as_json=as_json)
-    if engine is Engine.ray:
+    if is_ray:
         from showtell.cli.caption_ray import caption_on_ray
 
         loading = {"model": model, "ensemble": ensemble or [], "device": device}
@@ -131,16 +146,26 @@ def caption(
         ):
             raise typer.Exit(1 if strict else 0)
         return
-    if output is not None and output.is_dir():
-        raise ConfigError(f"-o {output} is a folder; give the name of a file")
+    for name, value in (("--workers", workers), ("--address", address)):
+        if value is not None:
+            raise ConfigError(f"{name} is for --engine ray, and the engine is {engine.value}")
     inputs = find_inputs(pictures)
+    if skipped := inputs.describe_skipped():
+        typer.echo(skipped, err=True)
+    check_file(output, inputs.paths)
+    check_file(failures, inputs.paths, option="--failures", makes_folder=True)
     target = None
     if not as_json and (output is not None or format in BESIDE):
         failures = failures or failures_file(pictures, output)
         alone = _is_alone(inputs)
         target = make_target(format.value, output, failures, overwrite=overwrite, alone=alone)
+        target.check()
+    elif output is not None and not overwrite:
+        refuse_others(output, "json")
     if dry_run:
-        _print_plan(inputs, target)
+        failed = print_plan(inputs, target)
+        if inputs.has_failed(failed) or (strict and failed):
+            raise typer.Exit(1)
         return
 
     from showtell.captioner import Captioner
@@ -160,7 +185,7 @@ def caption(
         )
         kind = "json" if as_json else format.value
         failed = write_results(results, kind, output, alone=_is_alone(inputs))
-        has_failed = bool(failed & inputs.single) or (strict and bool(failed))
+        has_failed = inputs.has_failed(failed) or (strict and bool(failed))
     else:
         has_failed = caption_into(
             target,
@@ -182,6 +207,19 @@ def _is_alone(inputs: "Inputs") -> bool:
     return len(inputs.paths) == inputs.count == 1
 
 
+def _check_format(
+    format: CaptionFormat | None, output: Path | None, *, as_json: bool
+) -> CaptionFormat:
+    """The format that was asked for, or that the output's name tells."""
+    suffix = output.suffix.lower() if output is not None and not as_json else ""
+    if format is None and suffix == ".json":
+        raise ConfigError(
+            f"-o {output}: add --json for one JSON object, or end the name in .jsonl for an object "
+            "a line"
+        )
+    return format or BY_SUFFIX.get(suffix, CaptionFormat.text)
+
+
 def _check_output(format: CaptionFormat, output: Path | None, *, as_json: bool) -> None:
     if as_json and format not in (CaptionFormat.text, CaptionFormat.jsonl):
         raise ConfigError(f"--json and --format {format.value} are two formats; give one")
@@ -189,15 +227,3 @@ def _check_output(format: CaptionFormat, output: Path | None, *, as_json: bool) 
         raise ConfigError(f"--format {format.value} writes beside or into the pictures: no -o")
     if output is None and format not in TO_SCREEN + BESIDE:
         raise ConfigError(f"--format {format.value} needs a file: add -o FILE")
-
-
-def _print_plan(inputs: "Inputs", target: "Target | None") -> None:
-    from showtell.bulk.run import plan
-    from showtell.data.reading import printable
-
-    num_kept = num_left = 0
-    for picture, text in plan(inputs, target):
-        num_kept, num_left = num_kept + (text is not None), num_left + (text is None)
-        path = printable(str(picture.path))
-        print(f"keep {path}: {printable(text)}" if text is not None else f"caption {path}")
-    print(f"{num_left:,} to caption, {num_kept:,} kept; nothing was written", file=sys.stderr)

@@ -6,7 +6,7 @@ from typing import Any
 import typer
 
 from showtell.bulk.inputs import Inputs
-from showtell.bulk.run import caption_all
+from showtell.bulk.run import caption_all, plan
 from showtell.bulk.targets import Metadata, OneFile, Sidecars, Target
 from showtell.captioner import Captioner
 from showtell.cli.console import ConsoleReporter
@@ -64,16 +64,35 @@ def make_target(
 
     Raises:
         MissingExtraError: what writes the format is not installed.
-        OSError: the output's folder is not there.
     """
     if kind == "sidecar":
         return Sidecars(failures, overwrite=overwrite)
     if kind == "xmp":
         return Metadata(failures, overwrite=overwrite)
     assert output is not None
-    if not output.parent.is_dir():
-        raise FileNotFoundError(2, "no such folder", str(output.parent))
     return OneFile(output, kind, failures, overwrite=overwrite, alone=alone)
+
+
+def print_plan(inputs: Inputs, target: Target | None) -> set[str]:
+    """Show what would be done with each picture; the paths that would fail."""
+    failed: set[str] = set()
+    num_kept = num_left = 0
+    for planned in plan(inputs, target):
+        path = printable(planned.path)
+        if planned.error is not None:
+            failed.add(planned.path)
+            typer.echo(f"error: {printable(planned.error)}", err=True)
+        elif planned.kept is not None:
+            num_kept += 1
+            typer.echo(f"keep {path}: {printable(planned.kept)}")
+        else:
+            num_left += 1
+            typer.echo(f"caption {path}")
+    failing = f", {len(failed):,} would fail" if failed else ""
+    typer.echo(
+        f"{num_left:,} to caption, {num_kept:,} kept{failing}; nothing was written", err=True
+    )
+    return failed
 
 
 class _Failures:

@@ -30,10 +30,12 @@ def inspect(
     """Counts, lengths, vocabulary, and everything that is wrong with DATA."""
     from showtell.cli.console import ConsoleReporter
     from showtell.cli.inspection import inspection_text
+    from showtell.cli.outputs import check_file
     from showtell.data.sources import load_dataset
     from showtell.files import write_text
     from showtell.inspect_data import inspect_dataset
 
+    check_file(output, [data])
     dataset = load_dataset(data, format=format, images=images)
     with ConsoleReporter() as report:
         inspection = inspect_dataset(

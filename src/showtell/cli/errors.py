@@ -4,6 +4,7 @@ import errno
 import sys
 
 from showtell.errors import SaidElsewhereError, ShowtellError
+from showtell.files import CannotWriteError
 
 FAILED = 1
 BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
@@ -38,4 +39,6 @@ def _describe_os_error(error: OSError) -> str:
     reason = error.strerror or str(error)
     if error.errno == errno.ENOSPC:
         return f"the disk is full{where}; free some space and run the same command again"
+    if isinstance(error, CannotWriteError):
+        return f"cannot write {error.filename}: {reason}"
     return f"{reason}{where}"

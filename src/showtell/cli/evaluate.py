@@ -44,8 +44,11 @@ def evaluate(
     the working directory.
     """
     from showtell.cli.console import ConsoleReporter
+    from showtell.cli.outputs import check_file
     from showtell.evaluate_model import evaluate_model
 
+    check_file(output, [data])
+    check_file(predictions, [data], option="--predictions", makes_folder=True)
     with ConsoleReporter() as report:
         result = evaluate_model(
             model,
@@ -87,9 +90,11 @@ def score(
 
     The references' tokens are kept in the cache folder, so that a second scoring starts at once.
     """
+    from showtell.cli.outputs import check_file
     from showtell.metrics import meteor
     from showtell.metrics.coco_io import score_files
 
+    check_file(output, [results, references])
     if not metrics or "METEOR" in metrics:
         meteor.prepare_aloud(lambda text: typer.echo(text, err=True))
     scores = score_files(results, references, metrics=metrics or None, subset=subset)

@@ -48,8 +48,10 @@ def reliability(
     this one that are acceptable. Do it on pictures that the model was not trained on.
     """
     from showtell.cli.console import ConsoleReporter
+    from showtell.cli.outputs import check_file
     from showtell.measure_confidence import measure_model
 
+    check_file(figure, [data], option="--figure", is_picture=True)
     with ConsoleReporter() as report:
         measured = measure_model(
             model,

@@ -46,9 +46,12 @@ def report(
     PNG in a folder beside it, too. A run that is still going on can be reported on.
     """
     from showtell.cli.console import ConsoleReporter
+    from showtell.cli.outputs import check_file
     from showtell.report.build import make_report
     from showtell.report.captions import DataPlace
 
+    if output is not None and not output.is_dir():
+        check_file(output, makes_folder=True)
     with ConsoleReporter() as console:
         result = make_report(
             runs,

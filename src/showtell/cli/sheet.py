@@ -7,7 +7,10 @@ import typer
 
 from showtell.cli import options
 from showtell.cli.decoding import Decoding, with_decoding
+from showtell.errors import ConfigError
 from showtell.pretrained import DEFAULT
+
+SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 @with_decoding
@@ -32,9 +35,16 @@ def sheet(
     """
     from showtell.bulk.inputs import find_inputs
     from showtell.captioner import Captioner
-    from showtell.contact_sheet import Cell, save_contact_sheet
+    from showtell.cli.outputs import check_file
+    from showtell.contact_sheet import Cell, refuse_others, save_contact_sheet
 
+    if output.suffix.lower() not in SUFFIXES:
+        raise ConfigError(f"-o {output}: a sheet's name ends in {', '.join(SUFFIXES)}")
     inputs = find_inputs(pictures)
+    if skipped := inputs.describe_skipped():
+        typer.echo(skipped, err=True)
+    check_file(output, inputs.paths, is_picture=True)
+    refuse_others(output)
     captioner = Captioner.load(model, device=device, precision=precision)
     settings = captioner.config.decoding.with_changes(decoding)
     results = list(captioner.caption_stream(inputs, decoding=settings))

@@ -40,6 +40,7 @@ from showtell.training.picture_files import PictureFiles
 from showtell.training.setup import check_words, prepare
 
 RUN_FILE = "run.json"
+LEFT_BY_FAILED_START = {CONFIG, RUN_FILE}
 
 
 def start_training(
@@ -188,18 +189,39 @@ def _settings(
 
 
 def refuse_used(folder: Path) -> None:
-    """Raise CheckpointError where there is a run already."""
-    if (folder / CONFIG).exists() or _has_checkpoint(folder):
+    """Raise CheckpointError where there is a run already, a file, or a folder of something else.
+
+    What a run left that failed before its first step, its settings and ``run.json``, is no run.
+    """
+    names = names_in(folder)
+    if not names or names == LEFT_BY_FAILED_START:
+        return
+    if holds_run(folder):
         raise CheckpointError(
             f"{folder} already holds a run: add --resume to go on with it, or give another -o"
         )
+    raise CheckpointError(f"{folder} is there and holds no run: give another -o, a new folder")
 
 
-def _has_checkpoint(folder: Path) -> bool:
+def names_in(folder: Path) -> set[str]:
+    """What is in a folder that results are to go to, hidden files aside; none where it is new.
+
+    Raises:
+        CheckpointError: it is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(f"{folder} is a file: give the name of a folder")
+    if not folder.exists():
+        return set()
+    return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a folder is a run's, or a checkpoint's."""
     try:
         find_checkpoint(folder)
     except ShowtellError:
-        return False
+        return (folder / CONFIG).exists()
     return True
 
 

@@ -1,0 +1,188 @@
+"""What a command is told to write to: nothing of a person's is written over, and it shows early."""
+
+import json
+from pathlib import Path
+
+import pytest
+from cli_shell import SMALL, Shell
+from PIL import Image
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, colour in (("a.jpg", "red"), ("b.jpg", "blue"), ("c.jpg", "green")):
+        Image.new("RGB", (64, 48), colour).save(folder / name)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("caption a.jpg -o a.jpg", "-o a.jpg is one of the inputs"),
+        ("caption *.jpg -o ../photos/a.jpg", "-o ../photos/a.jpg is one of the inputs"),
+        ("caption -o a.jpg b.jpg c.jpg", "-o a.jpg is named like a picture"),
+        ("caption --json -o a.jpg b.jpg c.jpg", "-o a.jpg is named like a picture"),
+        ("caption a.jpg --failures b.jpg -o x.txt", "--failures b.jpg is named like a picture"),
+        ("caption list.txt -o list.txt", "-o list.txt is one of the inputs"),
+        ("caption a.jpg b.jpg -o notes.txt", "notes.txt is there and is no text that showtell"),
+        ("caption . -o mine.jsonl", "mine.jsonl is there and is no jsonl that showtell wrote"),
+        ("caption . -o notes.csv", "notes.csv is there and is no csv that showtell wrote"),
+        ("caption . -o notes.parquet", "notes.parquet is there and is no parquet that"),
+        ("caption . -o notes.tar", "notes.tar is there and is no webdataset that showtell"),
+        ("caption . --json -o data.json", "data.json is there and is no json that showtell"),
+        ("caption . -o new/x.txt", "no such folder: new"),
+        ("caption . -o x.json", "-o x.json: add --json"),
+        ("caption . --engine ray -o notes.txt", "-o notes.txt is a file; --engine ray"),
+        ("caption a.jpg --workers 2", "--workers is for --engine ray, and the engine is local"),
+        ("caption a.jpg --address x", "--address is for --engine ray"),
+        ("sheet a.jpg -o a.jpg", "-o a.jpg is one of the inputs"),
+        ("sheet -o a.jpg b.jpg c.jpg", "a.jpg is there and is no sheet of showtell"),
+        ("sheet . -o s.gif", "-o s.gif: a sheet's name ends in .jpg, .jpeg, .png"),
+        ("sheet . -o s", "-o s: a sheet's name ends in .jpg, .jpeg, .png"),
+        ("sheet . -o new/s.png", "no such folder: new"),
+        ("evaluate x scenes:40 --predictions a.jpg", "--predictions a.jpg is named like"),
+        ("evaluate x data.json --predictions data.json", "--predictions data.json is one of"),
+        ("score data.json mine.jsonl -o mine.jsonl", "-o mine.jsonl is one of the inputs"),
+        ("score data.json mine.jsonl -o missing/x.json", "no such folder: missing"),
+        ("data inspect data.json -o data.json", "-o data.json is one of the inputs"),
+        ("report x -o a.jpg", "-o a.jpg is named like a picture"),
+        ("train scenes:40 -o a.jpg", "a.jpg is a file: give the name of a folder"),
+        ("train . -o .", ". is there and holds no run: give another -o"),
+        ("train . -o . -s optimizer.lr=1e-3,1e-4", ". is there and holds no run"),
+        ("demo -o a.jpg", "a.jpg is a file: give the name of a folder"),
+        ("demo -o .", ". is there and holds no demo: give another -o"),
+        ("demo -o ..", ".. is there and holds no demo"),
+    ],
+)
+def test_what_is_a_persons_stays(
+    showtell: Shell, photos: Path, command: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos)
+    (photos / "list.txt").write_text("a.jpg\nb.jpg\n")
+    (photos / "data.json").write_text('{"annotations": []}')
+    (photos / "mine.jsonl").write_text('{"path": "a.jpg", "caption": "Ida at the lake"}\n')
+    for name in ("txt", "csv", "parquet", "tar"):
+        (photos / f"notes.{name}").write_text("milk\neggs\n")
+    before = contents(photos)
+    result = showtell(*command.split())
+    assert result.returncode == 1, result.stdout
+    assert result.stderr.startswith(f"error: {message}")
+    assert len(result.stderr.splitlines()) == 1
+    assert contents(photos) == before
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x.jsonl", "x.csv", "x.parquet", "x.tar", "x.json"])
+def test_a_name_tells_the_format_and_own_files_are_written_again(
+    showtell: Shell, model: Path, photos: Path, tmp_path: Path, name: str
+) -> None:
+    from showtell.bulk.own_files import refuse_others
+
+    if name == "x.parquet":
+        pytest.importorskip("pyarrow")
+    out = tmp_path / name
+    kinds = {"txt": "text", "tar": "webdataset"}
+    more = ("--json",) if name == "x.json" else ()
+    for _ in range(2):
+        result = showtell("caption", photos, "-m", model, "-o", out, *more)
+        assert result.returncode == 0, result.stderr
+        refuse_others(out, kinds.get(name[2:], name[2:]))
+    out.write_text("milk\n")
+    assert showtell("caption", photos, "-m", model, "-o", out, *more).returncode == 1
+    assert out.read_text() == "milk\n"
+    result = showtell("caption", photos, "-m", model, "-o", out, *more, "--overwrite")
+    assert result.returncode == 0, result.stderr
+    refuse_others(out, kinds.get(name[2:], name[2:]))
+
+
+def test_the_text_of_one_picture(
+    showtell: Shell, model: Path, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "one.txt"
+    asked = ("caption", photos / "a.jpg", "-m", model, "-o", out)
+    assert [showtell(*asked).returncode for _ in range(2)] == [0, 0]
+    said = out.read_text()
+    out.write_text("milk\n")
+    result = showtell(*asked)
+    assert (result.returncode, out.read_text()) == (1, "milk\n")
+    assert "holds another text than this caption" in result.stderr
+    assert showtell(*asked, "--overwrite").returncode == 0
+    assert out.read_text() == said
+
+
+@pytest.mark.parametrize("name", ["s.jpg", "s.PNG"])
+def test_a_sheet_is_drawn_again(
+    showtell: Shell, model: Path, photos: Path, tmp_path: Path, name: str
+) -> None:
+    asked = ("sheet", photos, "-m", model, "-o", tmp_path / name)
+    for _ in range(2):
+        result = showtell(*asked)
+        assert result.returncode == 0, result.stderr
+
+
+def test_failures_of_a_person_stay(showtell: Shell, model: Path, photos: Path) -> None:
+    mine = photos / "failures.jsonl"
+    mine.write_text('{"exam": "maths"}\n')
+    asked = ("caption", photos, "-m", model, "--format", "sidecar")
+    assert "is no failures that showtell wrote" in showtell(*asked).stderr
+    assert mine.read_text() == '{"exam": "maths"}\n'
+    assert showtell(*asked, "--failures", photos / "new.jsonl").returncode == 0
+
+
+def test_a_text_beside_a_picture_is_no_list(showtell: Shell, model: Path, photos: Path) -> None:
+    asked = ("caption", "-m", model, "--format", "sidecar")
+    assert showtell(*asked, *sorted(photos.iterdir())).returncode == 0
+    result = showtell("caption", "-m", model, *sorted(photos.iterdir()))
+    assert result.returncode == 0
+    assert len(result.stdout.splitlines()) == 3
+    assert result.stderr == "left out: 3 .txt beside pictures of the same name, no lists\n"
+    result = showtell("caption", "-m", model, photos / "a.txt")
+    assert result.returncode == 1
+    assert "a.txt is the text of the picture beside it, no list" in result.stderr
+
+
+def test_a_list_that_gives_no_picture_is_a_failure(
+    showtell: Shell, model: Path, photos: Path, tmp_path: Path
+) -> None:
+    listed = tmp_path / "list.txt"
+    for text, code in (("gone.jpg\n", 1), ("", 1), ("gone.jpg\nphotos/a.jpg\n", 0)):
+        listed.write_text(text)
+        for more in ((), ("-o", tmp_path / "x.jsonl")):
+            result = showtell("caption", "-m", model, listed, photos / "b.jpg", *more)
+            assert result.returncode == code, result.stderr
+
+
+def test_a_dry_run_names_what_is_missing(showtell: Shell, photos: Path, tmp_path: Path) -> None:
+    gone = photos / "gone.jpg"
+    result = showtell("caption", gone, photos / "a.jpg", "--dry-run")
+    assert result.returncode == 1
+    assert result.stdout == f"caption {photos / 'a.jpg'}\n"
+    assert result.stderr.splitlines() == [
+        f"error: {gone}: No such file or directory",
+        "1 to caption, 0 kept, 1 would fail; nothing was written",
+    ]
+    (tmp_path / "list.txt").write_text("photos/a.jpg\ngone.jpg\n")
+    asked = ("caption", tmp_path / "list.txt", "--dry-run")
+    assert showtell(*asked).returncode == 0
+    assert showtell(*asked, "--strict").returncode == 1
+
+
+def test_a_start_that_failed_leaves_room_for_the_next(
+    showtell: Shell, model: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    asked = ("train", "scenes:40", "-o", run, *SMALL, "-s", "training.num_epochs=1")
+    wider = ("-s", "decoder.hidden_size=96")
+    failed = showtell(*asked, *wider, "-s", f"training.init_from={model}")
+    assert failed.returncode == 1
+    assert "decoder" in failed.stderr
+    assert {path.name for path in run.iterdir()} == {"config.toml", "run.json"}
+    done = showtell(*asked, "-s", f"training.init_from={model}", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["best_epoch"] == 1
+    assert "already holds a run" in showtell(*asked).stderr
