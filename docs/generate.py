@@ -1,6 +1,6 @@
 """Write what the docs take from the program.
 
-That is docs/help.md, docs/settings.md, README.md's file map and the import diagram of
+That is docs/help.md, docs/settings.md, and the import diagram and file map of
 docs/architecture.md. python docs/generate.py; a test checks that they are up to date.
 """
 
@@ -38,8 +38,8 @@ COMMANDS = (
     ("models",),
 )
 ROOT = Path(__file__).resolve().parents[1]
-HELP, README = ROOT / "docs" / "help.md", ROOT / "README.md"
-SETTINGS, ARCHITECTURE = ROOT / "docs" / "settings.md", ROOT / "docs" / "architecture.md"
+HELP, SETTINGS = ROOT / "docs" / "help.md", ROOT / "docs" / "settings.md"
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
 SOURCES = ROOT / "src" / "showtell"
 MAP_START, MAP_END = "<!-- file map: made by docs/generate.py -->\n", "<!-- end of file map -->"
 LAYERS_START = "<!-- import layers: made by docs/generate.py -->\n"
@@ -75,17 +75,14 @@ def file_map() -> str:
     return "\n".join([*lines, "```"]) + "\n"
 
 
-def readme() -> str:
-    """README.md with the file map of now."""
-    return _between(README, MAP_START, file_map(), MAP_END)
-
-
 def architecture() -> str:
-    """docs/architecture.md with the layers of pyproject.toml."""
+    """docs/architecture.md with the layers of pyproject.toml and the file map of now."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     [contract] = project["tool"]["importlinter"]["contracts"]
     layers = "\n".join(contract["layers"]).replace("showtell.", "")
-    return _between(ARCHITECTURE, LAYERS_START, f"```\n{layers}\n```\n", LAYERS_END)
+    page = ARCHITECTURE.read_text(encoding="utf-8")
+    page = _between(page, LAYERS_START, f"```\n{layers}\n```\n", LAYERS_END)
+    return _between(page, MAP_START, file_map(), MAP_END)
 
 
 def settings_page() -> str:
@@ -178,9 +175,9 @@ def _plain(text: str) -> str:
     return re.sub(r"([<*|])", r"\\\1", text.replace("``", "`"))
 
 
-def _between(path: Path, start: str, text: str, end: str) -> str:
-    """The file with what stands between two marks replaced."""
-    head, _, rest = path.read_text(encoding="utf-8").partition(start)
+def _between(page: str, start: str, text: str, end: str) -> str:
+    """The page with what stands between two marks replaced."""
+    head, _, rest = page.partition(start)
     _, _, tail = rest.partition(end)
     return f"{head}{start}{text}{end}{tail}"
 
@@ -201,5 +198,4 @@ def _first_sentence(path: Path) -> str:
 if __name__ == "__main__":
     HELP.write_text(help_page(), encoding="utf-8")
     SETTINGS.write_text(settings_page(), encoding="utf-8")
-    README.write_text(readme(), encoding="utf-8")
     ARCHITECTURE.write_text(architecture(), encoding="utf-8")
