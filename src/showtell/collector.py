@@ -2,7 +2,7 @@
 
 Importing torch makes half a million objects, and so does reading a large data set. Looking through
 them as they are made, and once more when the process ends, is a third of the time of captioning
-one photo, a fifth of that of opening COCO.
+one photo.
 """
 
 import gc

@@ -16,7 +16,6 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from showtell.collector import paused_collector
 from showtell.data.inputs import Inputs, stamp, watch_inputs
 from showtell.data.records import Dataset, Problem, Record
 from showtell.files import cache_folder, write_json
@@ -39,12 +38,11 @@ def load_cached(
         DataError: as ``load``.
     """
     file = _cache_file(name, path, images)
-    with paused_collector():
-        kept = _read(file)
-        if kept is not None:
-            return kept
-        with watch_inputs() as inputs:
-            dataset = load(path, images)
+    kept = _read(file)
+    if kept is not None:
+        return kept
+    with watch_inputs() as inputs:
+        dataset = load(path, images)
     if len(dataset.records) >= WORTH_IT and _are_settled(inputs):
         with suppress(OSError):
             file.parent.mkdir(parents=True, exist_ok=True)

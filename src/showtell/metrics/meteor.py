@@ -6,14 +6,14 @@ that of its best reference, the corpus's comes from the summed statistics of tho
 Written from the paper and from the original program's answers, not from its source.
 """
 
-import gc
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
+from showtell.collector import paused_collector
 from showtell.errors import ScoringError
 from showtell.metrics import meteor_tables
 from showtell.metrics.meteor_align import WEIGHTS, Match, Sentence, align, find_matches
@@ -123,23 +123,12 @@ def best_statistics(
         is_function = [word in tables.function_words for word in words]
         return Sentence(words, lexicon.phrases[side][place], is_function)
 
-    with _no_garbage_collection():
+    # Matches and paths are millions of small tuples without cycles; walking them takes a fifth.
+    with paused_collector():
         return [
             _best(sentence(text, 0), [sentence(reference, 1) for reference in each], lexicon)
             for text, each in zip(texts, reference_texts, strict=True)
         ]
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Matches and paths are millions of small tuples without cycles; walking them takes a fifth."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _best(hypothesis: Sentence, references: list[Sentence], lexicon: Lexicon) -> Statistics:

@@ -4,15 +4,13 @@ A new format is a module with a ``SOURCE`` and a line in ``SOURCES``; the contra
 run over it.
 """
 
-import gc
 import os
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
+from showtell.collector import paused_collector
 from showtell.data.dataset_cache import load_cached
 from showtell.data.reading import parse_json, printable, read_text
 from showtell.data.records import Dataset
@@ -67,20 +65,9 @@ def load_dataset(
     load = source.load
     if source.notes_inputs:
         load = partial(load_cached, source.load, source.name)
-    with _without_collection():
+    # Half a million annotations hold no cycle; looking for one took a third of the time.
+    with paused_collector():
         return load(Path(text), Path(images) if images is not None else None)
-
-
-@contextmanager
-def _without_collection() -> Iterator[None]:
-    """Half a million annotations hold no cycle; looking for one took a third of the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def recognise(path: Path) -> Source:
