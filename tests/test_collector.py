@@ -38,3 +38,12 @@ def test_it_rests_for_a_while() -> None:
             assert not gc.isenabled()
         assert not gc.isenabled()
     assert gc.isenabled()
+
+
+def test_what_stays_is_not_looked_through_again() -> None:
+    before = gc.get_freeze_count()
+    with paused_collector(all_stays=True):
+        kept = [[number] for number in range(1000)]
+    assert gc.get_freeze_count() >= before + len(kept)
+    assert gc.isenabled()
+    gc.unfreeze()

@@ -13,12 +13,19 @@ _awaits_runtime = False
 
 
 @contextmanager
-def paused_collector() -> Iterator[None]:
-    """No garbage is looked for within it; for work that makes none, and is soon done."""
+def paused_collector(*, all_stays: bool = False) -> Iterator[None]:
+    """No garbage is looked for within it; for work that makes none, and is soon done.
+
+    Args:
+        all_stays: what is there in the end stays as long as the program runs, as a run's data do,
+            and is not looked through later, either.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
+        if all_stays:
+            gc.freeze()
     finally:
         if was_enabled:
             gc.enable()

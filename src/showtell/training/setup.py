@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from showtell import __version__
+from showtell.collector import paused_collector
 from showtell.config import Config, DataConfig
 from showtell.counts import counted
 from showtell.data.records import Dataset, Record
@@ -73,6 +74,7 @@ class TrainingData:
         return digest.hexdigest()
 
 
+@paused_collector(all_stays=True)
 def prepare(
     dataset: Dataset,
     config: DataConfig,

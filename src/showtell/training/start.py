@@ -14,6 +14,7 @@ from showtell.checkpoint import (
     CONFIG,
     find_checkpoint,
 )
+from showtell.collector import paused_collector
 from showtell.config import Config
 from showtell.data.fingerprint import dataset_fingerprint
 from showtell.data.records import Dataset
@@ -94,7 +95,8 @@ def open_data(
     Raises:
         DataError: there is nothing to train on.
     """
-    dataset = usable_splits(load_dataset(data, format=format, images=images))
+    with paused_collector(all_stays=True):
+        dataset = usable_splits(load_dataset(data, format=format, images=images))
     for note in dataset.notes:
         report.note(note)
     for kind, count in dataset.problem_counts().items():
