@@ -85,5 +85,27 @@ def test_the_allocator_is_left_alone_elsewhere(monkeypatch: pytest.MonkeyPatch) 
     assert tune_allocator() is False
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_freed_memory_is_given_back() -> None:
+    code = """
+import showtell.runtime as r
+from pathlib import Path
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+tuned = r.tune_allocator()
+pieces = [bytes(50_000) for _ in range(2000)]
+last = bytes(50_000)
+del pieces
+before = resident()
+r.give_back_memory()
+print(tuned, before - resident())
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    tuned, given_back = done.stdout.split()
+    assert tuned == "False" or int(given_back) > 50e6
+
+
 def test_runtimes_are_values() -> None:
     assert Runtime("cpu", "fp32", 1, "", "") == Runtime("cpu", "fp32", 1, "", "")

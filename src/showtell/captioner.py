@@ -218,8 +218,8 @@ class Captioner:
         Args:
             pictures: files, or pictures that are read from elsewhere.
             decoding, attention: as for ``caption``.
-            batch_size: pictures that are searched for at once; default: 64 on a processor (twice
-                that gains nothing, and memory grows by its larger arrays), 256 on a GPU.
+            batch_size: pictures that are searched for at once; default: 64 on a processor, where
+                more gain nothing, 256 on a GPU.
             originals: if given, a picture that looks like one of these takes its caption, and
                 others join them (extra ``dedupe``).
 

@@ -22,6 +22,7 @@ Precision = Literal["fp32", "bf16"]
 # Names of glibc's malloc.h for mallopt's first argument.
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
+M_ARENA_MAX = -8
 LARGEST = 2**31 - 1
 
 KERNELS_KEPT = 128
@@ -119,17 +120,38 @@ def tune_allocator() -> bool:
     Returns:
         Whether it was done; False on systems without glibc, where nothing is changed.
     """
-    if sys.platform != "linux":
+    libc = _glibc()
+    if libc is None:
         return False
-    try:
-        if not os.confstr("CS_GNU_LIBC_VERSION"):
-            return False
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, ValueError):  # another libc: musl has no mallopt
-        return False
+    mallopt = libc.mallopt
+    # Otherwise each thread that decodes pictures keeps what it freed for itself.
+    mallopt(M_ARENA_MAX, 1)
     # Up to glibc 2.34 a threshold above 32 MiB is refused; then 32 MiB is better than nothing.
     is_set = mallopt(M_MMAP_THRESHOLD, LARGEST) or mallopt(M_MMAP_THRESHOLD, 32 * 2**20)
     return bool(is_set and mallopt(M_TRIM_THRESHOLD, LARGEST))
+
+
+def give_back_memory() -> None:
+    """Hand what was freed back to the system; it is asked for anew when it is needed.
+
+    ``tune_allocator`` has it kept, and the pieces in which it is kept grow for as long as batches
+    differ from those before. Meant for once in some hundreds of pictures.
+    """
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """The system's C library where it is glibc; musl, say, has no such settings."""
+    if sys.platform != "linux":
+        return None
+    try:
+        if not os.confstr("CS_GNU_LIBC_VERSION"):
+            return None
+    except (OSError, ValueError):
+        return None
+    return ctypes.CDLL(None)
 
 
 def bound_kernel_cache() -> None:

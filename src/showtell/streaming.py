@@ -17,7 +17,10 @@ from showtell.captions import Caption
 from showtell.duplicates import Look, NearDuplicates, look_of
 from showtell.errors import ImageError
 from showtell.features.images import Pixels, Preprocessing, open_image
+from showtell.runtime import give_back_memory
 from showtell.work_ahead import work_ahead
+
+MOST_BETWEEN = 1000  # pictures, until freed memory is given back
 
 Describe = Callable[[Pixels, int], list[Caption]]
 """Captions for pixels (B, 3, S, S), whose first picture has this number in the stream."""
@@ -132,8 +135,11 @@ def stream(
             return str(error)
 
     prepared = work_ahead(pictures, prepare, batch_size=batch_size, is_beside=is_beside)
-    num_described = 0
+    num_described = num_since = 0
     while batch := list(islice(prepared, batch_size)):
+        if (num_since := num_since + len(batch)) > MOST_BETWEEN:
+            give_back_memory()
+            num_since = 0
         batch_run = _Batch(batch, originals)
         fresh = batch_run.fresh
         captions = describe(np.stack(fresh), num_described) if fresh else []
