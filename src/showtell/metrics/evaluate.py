@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from showtell.collector import paused_collector
 from showtell.errors import ScoringError, unknown_name
 from showtell.metrics import bleu, cider, meteor, rouge, spice
 from showtell.metrics.messages import some
@@ -22,6 +23,7 @@ _BLEU = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4")
 _Columns = dict[str, tuple[float, Sequence[float]]]  # metric -> the corpus's, each image's
 
 
+@paused_collector()  # words and counts by the million, and no cycle among them
 def evaluate(
     candidates: Mapping[str, str],
     references: Mapping[str, Sequence[str]] | References,

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
+from showtell.collector import paused_collector
 from showtell.errors import ScoringError
 from showtell.files import write_text
 from showtell.metrics.cider import CiderD
@@ -21,6 +22,7 @@ class References:
         captions: for each image, for each reference, its words.
     """
 
+    @paused_collector()
     def __init__(
         self, references: Mapping[str, Sequence[str]], *, cache: Path | None = None
     ) -> None:
