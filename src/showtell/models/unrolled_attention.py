@@ -2,7 +2,8 @@
 
 The same numbers as the module gives step by step. Left to autograd, each step makes gradients as
 large as all regions and keys and adds them to the sum; here the regions' gradient is one product
-over the steps, the keys' is summed in place, and the weights' are products over all steps.
+over the steps, the keys' is summed in place, and the weights' are products over all steps. The
+captions of a picture read its regions together, once a step.
 """
 
 from typing import Any
@@ -35,21 +36,48 @@ class UnrolledAttention:
         score_weight: Tensor,
         pictures: Tensor,
     ) -> None:
-        self.pictures, self.num_pictures = pictures, len(keys)
+        self.groups = Groups(pictures, len(keys))
         self.keys = keys.detach().index_select(0, pictures)
-        self.regions = regions.detach().index_select(0, pictures)
+        self.regions = regions.detach()
         self.mask = None if mask is None else mask.index_select(0, pictures)
         self.query_weight = query_weight.detach().to(keys.dtype)
-        self.score_weight = score_weight.detach().to(keys.dtype)[0]
+        self.score_weight = score_weight.detach().to(keys.dtype)
         self.steps: list[tuple[Tensor, ...]] = []  # what backward leaves, the last step first
         self.keys_gradient: Tensor | None = None
-        self.score_gradient = score_weight.new_zeros(len(self.score_weight), dtype=torch.float32)
+        self.score_gradient = torch.zeros_like(score_weight, dtype=torch.float32)
         self.root: Tensor = _Root.apply(self, keys, regions, query_weight, score_weight)  # type: ignore[no-untyped-call]
 
     def __call__(self, query: Tensor) -> tuple[Tensor, Tensor]:
         """(n, H) -> (n, C), (n, R)."""
         context, weights = _Look.apply(self, query.to(self.keys.dtype), self.root)  # type: ignore[no-untyped-call]
         return context, weights
+
+
+class Groups:
+    """Rows of captions, brought together by picture: (P, K, ...), K the most captions of one.
+
+    Args:
+        pictures: (B,) of each caption.
+        num_pictures: P.
+    """
+
+    def __init__(self, pictures: Tensor, num_pictures: int) -> None:
+        counts = torch.bincount(pictures, minlength=num_pictures)
+        order = pictures.argsort(stable=True)
+        rank = torch.empty_like(order)
+        first = counts.cumsum(0) - counts
+        rank[order] = torch.arange(len(order), device=order.device) - first[pictures[order]]
+        self.shape = (num_pictures, int(counts.max()))
+        self.places = pictures * self.shape[1] + rank
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """(n, ...) of the first n captions -> (P, K, ...), zero where there is none."""
+        placed = rows.new_zeros(self.shape[0] * self.shape[1], *rows.shape[1:])
+        return placed.index_copy_(0, self.places[: len(rows)], rows).unflatten(0, self.shape)
+
+    def scatter(self, groups: Tensor, num_rows: int) -> Tensor:
+        """(P, K, ...) -> (n, ...) of the first n captions."""
+        return groups.flatten(0, 1).index_select(0, self.places[:num_rows])
 
 
 class _Root(Function):
@@ -68,16 +96,18 @@ class _Root(Function):
         queries, query_gradients, weights, context_gradients = zip(*attention.steps, strict=True)
         attention.steps = []
         query_weight = torch.cat(query_gradients).T @ torch.cat(queries)
-        regions = torch.bmm(
-            _stack(weights).transpose(1, 2).to(attention.regions.dtype), _stack(context_gradients)
-        )
+        # (P, T K, ...): a picture's captions at each of the steps.
+        weights_by_picture = torch.cat([attention.groups.gather(part) for part in weights], dim=1)
+        gradients = torch.cat([attention.groups.gather(part) for part in context_gradients], dim=1)
+        regions = torch.bmm(weights_by_picture.transpose(1, 2), gradients)
         assert attention.keys_gradient is not None
+        by_picture = attention.groups.gather(attention.keys_gradient).sum(dim=1)
         return (
             None,
-            _by_picture(attention.keys_gradient, attention),
-            _by_picture(regions, attention),
+            by_picture * attention.score_weight,
+            regions,
             query_weight,
-            attention.score_gradient[None],
+            attention.score_gradient,
         )
 
 
@@ -92,14 +122,16 @@ class _Look(Function):
         size = len(query)
         asked = F.linear(query, attention.query_weight)
         met = (attention.keys[:size] + asked[:, None]).sigmoid_()
-        scores = (met @ attention.score_weight).float()
+        scores = (met @ attention.score_weight.T)[..., 0].float()
         if attention.mask is not None:
             scores = scores.masked_fill(~attention.mask[:size], float("-inf"))
         weights = scores.softmax(dim=-1)
-        context = torch.bmm(weights[:, None].to(met.dtype), attention.regions[:size])[:, 0]
+        rounded = weights.to(met.dtype)
+        groups = attention.groups
+        contexts = torch.bmm(groups.gather(rounded), attention.regions)
         ctx.attention = attention
-        ctx.save_for_backward(query, met, weights)
-        return context, weights
+        ctx.save_for_backward(query, met, weights, rounded)
+        return groups.scatter(contexts, size), weights
 
     @staticmethod
     def backward(
@@ -107,33 +139,18 @@ class _Look(Function):
     ) -> tuple[None, Tensor, Tensor]:
         """Of the query; the rest is left with ``attention``."""
         attention: UnrolledAttention = ctx.attention
-        query, met, weights = ctx.saved_tensors
-        size = len(query)
-        seen = torch.bmm(attention.regions[:size], context_gradient[:, :, None])[:, :, 0]
-        seen = seen.float() + weights_gradient
+        query, met, weights, rounded = ctx.saved_tensors
+        size, groups = len(query), attention.groups
+        by_picture = torch.bmm(groups.gather(context_gradient), attention.regions.transpose(1, 2))
+        seen = groups.scatter(by_picture, size).float() + weights_gradient
         score = (weights * (seen - (weights * seen).sum(dim=1, keepdim=True))).to(met.dtype)
-        attention.score_gradient += met.flatten(0, 1).T @ score.flatten()
-        # sigmoid' = s (1 - s)
-        met_gradient = torch.addcmul(met, met, met, value=-1)
-        met_gradient.mul_(score[:, :, None] * attention.score_weight)
+        attention.score_gradient += torch.bmm(score[:, None], met).sum(dim=0)
+        # sigmoid' = s (1 - s); the score's weight, the same for all, is left for the sums.
+        slope = torch.addcmul(met, met, met, value=-1)
         if attention.keys_gradient is None:
             attention.keys_gradient = torch.zeros_like(attention.keys)
-        attention.keys_gradient[:size] += met_gradient
-        asked_gradient = met_gradient.sum(dim=1)
-        attention.steps.append((query, asked_gradient, weights, context_gradient))
+        attention.keys_gradient[:size].addcmul_(slope, score[:, :, None])
+        asked_gradient = torch.bmm(score[:, None], slope)[:, 0] * attention.score_weight
+        attention.steps.append((query, asked_gradient, rounded, context_gradient))
         root_gradient = weights.new_zeros(())
         return None, asked_gradient @ attention.query_weight, root_gradient
-
-
-def _stack(steps: tuple[Tensor, ...]) -> Tensor:
-    """T tensors (n, ...), the last the longest -> (B, T, ...), zero where there is none."""
-    stacked = steps[-1].new_zeros(len(steps[-1]), len(steps), *steps[-1].shape[1:])
-    for position, step in enumerate(steps):
-        stacked[: len(step), position] = step
-    return stacked
-
-
-def _by_picture(values: Tensor, attention: UnrolledAttention) -> Tensor:
-    """(B, ...) of the captions -> (P, ...), summed."""
-    summed = values.new_zeros(attention.num_pictures, *values.shape[1:])
-    return summed.index_add_(0, attention.pictures, values)
