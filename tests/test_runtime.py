@@ -40,6 +40,18 @@ def test_autocast_is_on_for_bf16_alone() -> None:
             assert (left @ right).dtype == dtype
 
 
+def test_inference_converts_a_weight_once() -> None:
+    """Torch's inference_mode would convert it at every use."""
+    runtime = Runtime("cpu", "bf16", 1, "", "")
+    layer, inputs = torch.nn.Linear(7, 5), torch.randn(2, 7, requires_grad=True)
+    with torch.profiler.profile(record_shapes=True) as profile, runtime.inference():
+        results = [layer(inputs) for _ in range(3)]
+    copies = [e.input_shapes[0] for e in profile.events() if e.name == "aten::copy_"]
+    assert copies.count([5, 7]) == 1
+    assert not any(result.requires_grad for result in results)
+    assert layer(inputs).dtype == torch.float32
+
+
 @pytest.mark.parametrize(
     ("capabilities", "precision"),
     [({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({"avx2": True}, "fp32")],

@@ -43,7 +43,8 @@ class TableDecoder:
 
     def init_state(self, features: Features) -> State:
         pictures = features.pooled[:, 0].long()
-        return {"picture": pictures, "code": torch.zeros_like(pictures)}
+        state = {"picture": pictures, "code": torch.zeros_like(pictures)}
+        return state | {"attention": torch.zeros(len(pictures), REGIONS)} if self.attends else state
 
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         code = state["code"] * (self.num_words + 1) + (tokens - UNK).clamp(min=0)
@@ -52,7 +53,7 @@ class TableDecoder:
         if len(pictures):
             pictures = pictures.repeat_interleave(len(code) // len(pictures))
         state = state | {"code": code}
-        if self.attends:
+        if "attention" in state:
             state["attention"] = self.attention(pictures, code)
         return self.table[pictures, code], state
 

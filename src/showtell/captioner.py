@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -180,7 +179,7 @@ class Captioner:
         """As ``caption``, for the features of ``B`` pictures."""
         settings = decoding or self.config.decoding
         words = named_words(settings, self.vocabulary)
-        with torch.inference_mode(), self.runtime.autocast():
+        with self.runtime.inference():
             found = generate(
                 self.steps,
                 features.to(self.runtime.device),

@@ -7,7 +7,8 @@ answers ``--help`` at once. Knows nothing of models or data.
 import ctypes
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -67,6 +68,18 @@ class Runtime:
         import torch
 
         return torch.autocast(self.device.split(":")[0], dtype=torch.bfloat16)
+
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        """``autocast`` without gradients.
+
+        By ``no_grad``: within torch's ``inference_mode`` autocast does not keep the weights that
+        it has converted, and converts them again at every step of a search.
+        """
+        import torch
+
+        with torch.no_grad(), self.autocast():
+            yield
 
 
 def choose_runtime(

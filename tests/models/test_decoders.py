@@ -148,6 +148,18 @@ def test_attention_is_given_for_each_word(kind: str, options: dict) -> None:
 
 
 @pytest.mark.parametrize(("kind", "options"), ATTENDING)
+def test_a_state_without_attention_asks_for_none(kind: str, options: dict) -> None:
+    decoder, inputs = make(kind, options), tokens(4, 3)
+    state = decoder.init_state(features(4))
+    without = {name: part for name, part in state.items() if name != "attention"}
+    for position in range(3):
+        expected, state = decoder.step(inputs[:, position], state)
+        found, without = decoder.step(inputs[:, position], without)
+        assert torch.equal(found, expected)
+        without.pop("attention", None)
+
+
+@pytest.mark.parametrize(("kind", "options"), ATTENDING)
 def test_regions_have_no_order(kind: str, options: dict) -> None:
     decoder, inputs, given = make(kind, options), tokens(3, 7), features(3)
     order = torch.tensor([3, 0, 5, 1, 4, 2])

@@ -35,12 +35,15 @@ class Ensemble:
         self.max_tokens = min((limit for limit in limits if limit is not None), default=None)
 
     def init_state(self, features: Features) -> State:
-        """Every decoder's, each under its number."""
-        return {
+        """Every decoder's, each under its number; one attention for those that attend."""
+        states = [decoder.init_state(features) for decoder in self.decoders]
+        entries = {
             f"{number}.{name}": part
-            for number, decoder in enumerate(self.decoders)
-            for name, part in decoder.init_state(features).items()
+            for number, state in enumerate(states)
+            for name, part in state.items()
         }
+        attention = [state[ATTENTION] for state in states if ATTENTION in state]
+        return {**entries, ATTENTION: attention[0]} if attention else entries
 
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """(N,) ids -> (N, V) log of the mean probability; attention is averaged likewise.
@@ -54,8 +57,10 @@ class Ensemble:
         for number, decoder in enumerate(self.decoders):
             start = f"{number}."
             own = {k.removeprefix(start): v for k, v in state.items() if k.startswith(start)}
+            if ATTENTION not in state:
+                own.pop(ATTENTION, None)
             log_probs, own = decoder.step(tokens, own)
-            if ATTENTION in own:
+            if ATTENTION in state and ATTENTION in own:
                 attention.append(own[ATTENTION])
             new_state.update({start + name: part for name, part in own.items()})
             if total is None:

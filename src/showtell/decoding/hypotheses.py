@@ -48,6 +48,8 @@ class Steps(Protocol):
     ``step`` must not write into a tensor of its state. The log-probabilities are the caller's:
     constraints write into them. A decoder that has no positions for longer captions may say, as
     ``max_tokens``, how many tokens one may have without ``<end>``; captions then keep to it.
+    One that attends has ``ATTENTION`` in its first state, and gives it where it gets it: a search
+    that does not want it takes it out.
     """
 
     def init_state(self, features: Features) -> State:

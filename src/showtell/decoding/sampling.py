@@ -34,7 +34,7 @@ _GOLDEN = 0x9E3779B97F4A7C15 - 2**64
 _FIRST_NUCLEUS = 64  # tokens that a nucleus is looked for among, at first
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: see Runtime.inference
 def sample(
     decoder: Steps,
     features: Features,
@@ -78,6 +78,8 @@ def sample(
     numbers = first * num_captions + active  # first picture's samples, second picture's ...
     keys = _mix(_mix(torch.full_like(numbers, seed)) + numbers * _GOLDEN)
     state = decoder.init_state(features)
+    if not with_attention:
+        state.pop(ATTENTION, None)
     state = reorder(state, active // num_captions)
     for position in range(max_length + 1):
         if not len(active):

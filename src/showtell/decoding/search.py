@@ -30,7 +30,7 @@ from showtell.models.base import Features, State
 from showtell.text.vocabulary import END
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: see Runtime.inference
 def beam_search(
     decoder: Steps,
     features: Features,
@@ -109,6 +109,8 @@ class _Search:
         self.live = Live.start(num, slots, self.banks, length, device)
         self.finished = Finished(self.live, self.groups, self.size, penalty)
         state = self.decoder.init_state(features)
+        if not with_attention:
+            state.pop(ATTENTION, None)
         if slots > 1:
             rows = self.active.repeat_interleave(slots)
             state = {n: p if n in self.picture_state else p[rows] for n, p in state.items()}

@@ -187,9 +187,8 @@ def default_batch_size(runtime: Runtime) -> int:
     return BATCH_SIZE if runtime.device == "cpu" else 256
 
 
-@torch.no_grad()
 def _look(images: Tensor, encoder: Encoder, runtime: Runtime, grid: bool) -> Features:
-    with runtime.autocast():
+    with runtime.inference():
         features: Features = encoder(images.to(runtime.device), regions=grid)
     return features
 

@@ -107,7 +107,8 @@ class Decoder(nn.Module, ABC):
         """Feed one token a row: (B,) ids -> (B, H), and the state after it.
 
         A decoder that attends gives in the state, as ``attention`` (B, R), what it looked at; it
-        sums to one, or to less where concepts were looked at as well.
+        sums to one, or to less where concepts were looked at as well. The first state has it, too;
+        one that comes without asks for none.
         """
 
     def forward(self, features: Features, tokens: Tensor) -> Tensor:

@@ -118,9 +118,10 @@ class Transformer(Decoder):
         for layer, (block, pair, words) in enumerate(layers):
             hidden, present = block(hidden, *pair, state.get("mask"), past=words)
             grown.update(zip(_entries(layer), (present.keys, present.values), strict=True))
-        looked = present.attention()[:, : state["attention"].shape[1]]  # not at concepts
-        state = {**state, **grown, "attention": looked}
-        return self.dropout(self.decoder_norm(hidden[:, 0])), state
+        if "attention" in state:
+            looked = present.attention()[:, : state["attention"].shape[1]]  # not at concepts
+            grown["attention"] = looked
+        return self.dropout(self.decoder_norm(hidden[:, 0])), {**state, **grown}
 
     def _look(self, features: Features) -> State:
         """Keys and values of what is looked at, for every layer over the words; any mask."""

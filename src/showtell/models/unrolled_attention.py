@@ -73,7 +73,8 @@ class Groups:
     def gather(self, rows: Tensor) -> Tensor:
         """(n, ...) of the first n captions -> (P, K, ...), zero where there is none."""
         placed = rows.new_zeros(self.shape[0] * self.shape[1], *rows.shape[1:])
-        return placed.index_copy_(0, self.places[: len(rows)], rows).unflatten(0, self.shape)
+        placed.index_copy_(0, self.places[: len(rows)], rows)
+        return placed.view(*self.shape, *rows.shape[1:])
 
     def scatter(self, groups: Tensor, num_rows: int) -> Tensor:
         """(P, K, ...) -> (n, ...) of the first n captions."""

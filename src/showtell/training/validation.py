@@ -60,7 +60,7 @@ def watch_stop(stop: StopRequest, report: Reporter, task: str) -> Callable[[int,
     return watch
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def validation_loss(
     captioner: Captioner, data: TrainingData, processes: Processes = ALONE
 ) -> float:
@@ -84,7 +84,7 @@ def validation_loss(
             regions=regions,
             dtype=captioner.runtime.dtype,
         )._replace(picture_of=torch.from_numpy(index))
-        with captioner.runtime.autocast():
+        with captioner.runtime.inference():
             loss = cross_entropy(captioner.decoder, features.to(device), inputs, targets)
         total += loss.nll.item() * loss.num_tokens
         count += loss.num_tokens
