@@ -8,7 +8,6 @@ the keys and values of the words before, so that a step costs the same at any le
 """
 
 import math
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +46,6 @@ class Transformer(Decoder):
 
     output: nn.Linear
     needs_regions = True
-    picture_state = frozenset({"region_keys", "region_values", "mask"})
 
     def __init__(
         self,
@@ -78,6 +76,8 @@ class Transformer(Decoder):
         self.output = nn.Linear(hidden_size, vocab_size)  # its weight embeds the words as well
         self.dropout = Dropout(dropout)
         self.hidden_size, self.word_dropout, self.blind = hidden_size, word_dropout, blind
+        seen = (name for layer in range(num_layers) for name in _seen(layer))
+        self.picture_state = frozenset({"mask", *seen})
         self.concepts: ConceptReader | None = None
         if concepts:
             self.concepts = ConceptReader(
@@ -95,29 +95,29 @@ class Transformer(Decoder):
         """(B, T) tokens -> (B, T, H)."""
         memory = {name: features.by_caption(part) for name, part in self._look(features).items()}
         hidden = self._embed(drop_words(tokens, self.word_dropout * self.training), 0, memory)
-        for block, pair in zip(self.decoder, _by_layer(memory), strict=True):
-            hidden, _ = block(hidden, *pair, memory.get("mask"))
+        for layer, block in enumerate(self.decoder):
+            regions = (memory[name] for name in _seen(layer))
+            hidden, _ = block(hidden, *regions, memory.get("mask"))
         return HiddenStates(self.dropout(self.decoder_norm(hidden)))
 
     def init_state(self, features: Features) -> State:
-        """What is looked at, each (P, layers, heads, R, H / heads), and no words yet."""
+        """What each layer looks at, (P, heads, R, H / heads), and no words yet."""
         memory = self._look(features)
-        num_pictures, _, num_heads, _, size = memory["region_keys"].shape
-        none = memory["region_keys"].new_empty(num_pictures, num_heads, 0, size)
+        none = memory[_seen(0)[0]][:, :, :0]
         num_regions = 0 if features.regions is None else features.regions.shape[1]
-        blank = none.new_zeros(num_pictures, num_regions, dtype=torch.float32)
-        words = {name: none for layer in range(len(self.decoder)) for name in _entries(layer)}
+        blank = none.new_zeros(len(none), num_regions, dtype=torch.float32)
+        words = {name: none for layer in range(len(self.decoder)) for name in _said(layer)}
         return {**memory, **words, "attention": blank}
 
     def step_hidden(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """(B,) tokens -> (B, H); each layer's keys and values (B, heads, t, H / heads) grow."""
-        past = [tuple(state[name] for name in _entries(i)) for i in range(len(self.decoder))]
-        hidden = self._embed(tokens[:, None], past[0][0].shape[2], state)
+        hidden = self._embed(tokens[:, None], state[_said(0)[0]].shape[2], state)
         grown: State = {}
-        layers = zip(self.decoder, _by_layer(state), past, strict=True)
-        for layer, (block, pair, words) in enumerate(layers):
-            hidden, present = block(hidden, *pair, state.get("mask"), past=words)
-            grown.update(zip(_entries(layer), (present.keys, present.values), strict=True))
+        for layer, block in enumerate(self.decoder):
+            regions = (state[name] for name in _seen(layer))
+            words = tuple(state[name] for name in _said(layer))
+            hidden, present = block(hidden, *regions, state.get("mask"), past=words)
+            grown.update(zip(_said(layer), (present.keys, present.values), strict=True))
         if "attention" in state:
             looked = present.attention()[:, : state["attention"].shape[1]]  # not at concepts
             grown["attention"] = looked
@@ -129,14 +129,13 @@ class Transformer(Decoder):
         for block in self.encoder:
             regions = block(regions, mask)
         regions = self.encoder_norm(regions)
-        keys, values = [], []
-        for block in self.decoder:
+        memory: State = {} if mask is None else {"mask": mask}
+        for layer, block in enumerate(self.decoder):
             assert isinstance(block, DecoderBlock)
-            layer_keys, layer_values = block.cross_attention.project_memory(regions)
-            keys.append(layer_keys)
-            values.append(layer_values)
-        memory = {"region_keys": torch.stack(keys, 1), "region_values": torch.stack(values, 1)}
-        return memory if mask is None else {**memory, "mask": mask}
+            pair = block.cross_attention.project_memory(regions)
+            # In one piece, as every step reads them.
+            memory.update(zip(_seen(layer), (part.contiguous() for part in pair), strict=True))
+        return memory
 
     def _memory(self, features: Features) -> tuple[Tensor, Tensor | None]:
         """What is looked at, (P, R, H), and where it is real, (P, R): regions, then concepts."""
@@ -170,7 +169,7 @@ class Transformer(Decoder):
         words = F.embedding(tokens, self.output.weight, padding_idx=PAD)
         words = words * math.sqrt(self.hidden_size)
         words = words + positions(first, tokens.shape[1], self.hidden_size, tokens.device)
-        embedded: Tensor = self.dropout(words.to(memory["region_keys"].dtype))
+        embedded: Tensor = self.dropout(words.to(memory[_seen(0)[0]].dtype))
         return embedded
 
 
@@ -181,14 +180,12 @@ def positions(first: int, count: int, size: int, device: torch.device) -> Tensor
     return torch.stack([(place * rate).sin(), (place * rate).cos()], dim=-1).flatten(1)
 
 
-def _entries(layer: int) -> tuple[str, str]:
+def _said(layer: int) -> tuple[str, str]:
     """Where the state has a layer's keys and values of the words; apart, so that none is copied
     to grow another's."""
     return f"keys.{layer}", f"values.{layer}"
 
 
-def _by_layer(memory: State) -> Iterator[tuple[Tensor, Tensor]]:
-    """Keys and values of the regions for each layer; unbound, whose gradient is one stack."""
-    return zip(
-        memory["region_keys"].unbind(dim=1), memory["region_values"].unbind(dim=1), strict=True
-    )
+def _seen(layer: int) -> tuple[str, str]:
+    """Where the state has a layer's keys and values of what is looked at."""
+    return f"region_keys.{layer}", f"region_values.{layer}"
