@@ -295,6 +295,31 @@ def test_attention_follows_its_hypothesis(options: dict) -> None:
     assert search(TableDecoder(7), 3, Rules(), beam_size=2, with_attention=True).attention is None
 
 
+@pytest.mark.parametrize("least", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("options", [{}, {"groups": 2, "diversity": 1.0}, {"beam_size": 1}])
+def test_pictures_that_are_done_may_wait_for_others(
+    options: dict, least: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever they leave the batch, each picture's captions are those that it has alone."""
+    monkeypatch.setattr("showtell.decoding.search.LEAST_GONE", least)
+    decoder = TableDecoder(3, num_pictures=8)
+    for rules in (Rules(), Rules(required=(5,)), Rules(no_repeat_ngram=1)):
+        found = search(decoder, 8, rules, **{"beam_size": 4, **options})
+        for picture in range(8):
+            given_one = features(8)._replace(pooled=features(8).pooled[picture : picture + 1])
+            alone = beam_search(
+                decoder,
+                given_one,
+                max_length=rules.max_length,
+                constraints=rules.constraints(),
+                **{"beam_size": 4, **options},
+            )
+            longest = alone.tokens.shape[2]
+            assert torch.equal(found.tokens[picture, :, :longest], alone.tokens[0])
+            assert (found.tokens[picture, :, longest:] == PAD).all()
+            torch.testing.assert_close(found.log_probs[picture], alone.log_probs[0])
+
+
 class Undeclared(TableDecoder):
     """The same, but does not say what of its state is the picture's alone."""
 

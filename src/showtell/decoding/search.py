@@ -29,6 +29,8 @@ from showtell.decoding.word_rules import WordRules
 from showtell.models.base import Features, State
 from showtell.text.vocabulary import END
 
+LEAST_GONE = 1 / 8  # of the pictures: only then is all that is kept of the others copied
+
 
 @torch.no_grad()  # not inference_mode: see Runtime.inference
 def beam_search(
@@ -228,14 +230,18 @@ class _Search:
         return first.without(~ends[..., : self.size]), top.without(ends).best(self.size)
 
     def _leave(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Drop the pictures that are done, and their (A, S, K) rows."""
+        """Drop the pictures that are done, once they are many, and their (A, S, K) rows."""
         lives = self.live.log_probs.view(len(self.active), self.groups, self.banks, self.size)
         is_done = self.finished.num[self.active] >= self.size
         if self.groups > 1:  # a group that is done must not say any more
             lives = lives.masked_fill(is_done[:, :, None, None], NEVER)
             self.live = self.live._replace(log_probs=lives.flatten(1, 2))
         stays = (~is_done & (lives.amax(dim=(2, 3)) > NEVER)).any(dim=1)
-        if bool(stays.all()):
+        num_gone = int((~stays).sum())
+        if num_gone < max(LEAST_GONE * len(stays), 1):
+            if num_gone:  # they must not say any more
+                silent = self.live.log_probs.masked_fill(~stays[:, None, None], NEVER)
+                self.live = self.live._replace(log_probs=silent)
             return rows.flatten(), None
         self.active, self.live = self.active[stays], self.live.of_pictures(stays)
         return rows[stays].flatten(), stays

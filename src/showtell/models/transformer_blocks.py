@@ -12,8 +12,6 @@ from torch.nn import functional as F
 
 from showtell.models.dropout import Dropout
 
-FEW = 8  # queries at once, for which a processor has no use of fused attention
-
 
 class Present(NamedTuple):
     """What a layer over the words leaves behind.
@@ -167,9 +165,8 @@ def attend(
 ) -> Tensor:
     """Scaled dot-product attention (section 3.2.1, equation 1).
 
-    On a processor it is written out for training, where the gradient of torch's fused attention
-    takes three times (16 words over 81 regions) to seven times (over 16 words) as long as the
-    products, and for the few queries of a step of search, where that attention itself does.
+    Training on a processor it is written out: there the gradient of torch's fused attention takes
+    three times (16 words over 81 regions) to seven times (over 16 words) as long as the products.
 
     Args:
         query: (B, heads, T, d).
@@ -177,8 +174,7 @@ def attend(
         mask: (B, 1, 1, R) True where there is something to see.
         causal: whether a word sees those before it and itself alone; then R = T.
     """
-    is_many = query.shape[2] > FEW and not torch.is_grad_enabled()
-    if query.device.type != "cpu" or is_many:
+    if query.device.type != "cpu" or not torch.is_grad_enabled():
         return F.scaled_dot_product_attention(query, keys, values, mask, is_causal=causal)
     scores = (query / math.sqrt(query.shape[-1])) @ keys.transpose(-1, -2)
     if causal:
