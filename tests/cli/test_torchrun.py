@@ -32,7 +32,7 @@ def test_stopped_and_gone_on(showtell: Shell, tmp_path: Path) -> None:
     """The features are made once; SIGTERM to torchrun ends all after the same step."""
     folder = tmp_path / "run"
     base = ("train", "scenes:40", "-o", folder, "--device", "cpu")
-    process = start(showtell, *base, *SMALL, "-s", "training.num_epochs=40")
+    process = start(showtell, *base, *SMALL, "-s", "training.num_epochs=4000")
     log = folder / "training_log.txt"
     while process.poll() is None and not (log.exists() and log.stat().st_size > 500):
         time.sleep(0.01)
@@ -49,7 +49,7 @@ def test_stopped_and_gone_on(showtell: Shell, tmp_path: Path) -> None:
     assert (last["step"], last["processes"]) == (steps, 2)
     text = (folder / "config.toml").read_text()
     epochs = last["epoch"] + 2
-    (folder / "config.toml").write_text(text.replace("num_epochs = 40", f"num_epochs = {epochs}"))
+    (folder / "config.toml").write_text(text.replace("num_epochs = 4000", f"num_epochs = {epochs}"))
     process = start(showtell, *base, "--resume")
     out, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
