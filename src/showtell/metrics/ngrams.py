@@ -10,12 +10,12 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from showtell.metrics.distinct import Ints, count_distinct, number_distinct
 
 ORDERS = 4
 """N-grams of 1 to this many words are counted, as in BLEU-4 and CIDEr."""
 
-Ints = NDArray[np.int64]
 Sentence = Sequence[Hashable]
 
 
@@ -89,7 +89,7 @@ class ReferenceNgrams:
                 known = self._find(order, known[prefixes], last)
             else:
                 known = known[keys]
-            pairs, counts = np.unique(sentences * max(len(keys), 1) + grams, return_counts=True)
+            pairs, counts = count_distinct(sentences * max(len(keys), 1) + grams, sentences)
             hypothesis, gram = np.divmod(pairs, max(len(keys), 1))
             levels.append(HypothesisLevel(hypothesis, known[gram], counts))
         return levels, lengths
@@ -135,12 +135,12 @@ def _ngrams(tokens: Ints, lengths: Ints, num_words: int) -> list[tuple[Ints, Int
     sentences = np.repeat(np.arange(len(lengths)), lengths)
     remaining = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(tokens))
     places = np.arange(len(tokens))
-    keys, grams = np.unique(tokens, return_inverse=True)
+    keys, grams = number_distinct(tokens)
     levels = [(keys, sentences, grams)]
     for order in range(2, ORDERS + 1):
         inside = remaining[places] >= order
         places, grams = places[inside], grams[inside]
-        keys, grams = np.unique(grams * num_words + tokens[places + order - 1], return_inverse=True)
+        keys, grams = number_distinct(grams * num_words + tokens[places + order - 1])
         levels.append((keys, sentences[places], grams))
     return levels
 
@@ -153,7 +153,7 @@ def _reference_level(
     most = max(int(np.diff(first).max(initial=0)), 1)
     image = images[sentences]
     packed = (image * size + grams) * most + sentences - first[image]
-    pairs, counts = np.unique(packed, return_counts=True)
+    pairs, counts = count_distinct(packed, image)
     image_keys, reference = np.divmod(pairs, most)
     is_new = np.ones(len(image_keys), bool)
     is_new[1:] = image_keys[1:] != image_keys[:-1]
