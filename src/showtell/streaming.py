@@ -20,7 +20,7 @@ from showtell.features.images import Pixels, Preprocessing, open_image
 from showtell.runtime import give_back_memory
 from showtell.work_ahead import work_ahead
 
-MOST_BETWEEN = 250  # pictures, until freed memory is given back
+MOST_BETWEEN = 125  # pictures, until freed memory is given back
 
 Describe = Callable[[Pixels, int], list[Caption]]
 """Captions for pixels (B, 3, S, S), whose first picture has this number in the stream."""

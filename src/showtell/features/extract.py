@@ -26,7 +26,7 @@ from showtell.models.base import Features
 from showtell.models.encoders import Encoder
 from showtell.runtime import Runtime
 
-BATCH_SIZE = 32
+BATCH_SIZE = 16
 SECONDS_BETWEEN_FLUSHES = 2.0
 HALF_MAX = 65504.0
 
@@ -102,7 +102,7 @@ def extract_features(
         runtime: Where and how precisely to compute.
         flips: Whether half of the random views are mirrored; not where captions tell left
             from right.
-        batch_size: Views a pass of the encoder; default: 32 on a processor, 256 on a GPU.
+        batch_size: Views a pass of the encoder; default: 16 on a processor, 256 on a GPU.
         progress: Called after each batch.
 
     Raises:
@@ -183,7 +183,7 @@ def encode_pixels(
 
 
 def default_batch_size(runtime: Runtime) -> int:
-    """Views a pass of the encoder; on a processor more than 32 gains nothing."""
+    """Views a pass of the encoder; on a processor more than 16 gains only memory."""
     return BATCH_SIZE if runtime.device == "cpu" else 256
 
 
