@@ -111,23 +111,41 @@ def test_a_run_learns_to_speak_of_what_no_picture_shows(tmp_path: Path) -> None:
     text.write_text("a red kite\na blue kite\na green dog\na white ball\nthe kite is red\n" * 20)
     names = ("kite", "dog", "ball", *[""] * (NUM_CLASSES - 3))
     classes = Classes(torch.zeros(NUM_CLASSES, WIDTH), torch.zeros(NUM_CLASSES), names)
+    spoken_of = (f"data.text={text}", "data.text_threshold=5", "training.text_batch_size=8")
+    config = attending_config("transformer", *CONCEPTS, *spoken_of, "training.num_epochs=6")
+    dataset = Dataset("tiny", "folder", records)
+    make_run(tmp_path / "run", dataset, store, config, classes=classes).run()
+    assert chance_of_kite(tmp_path / "run") > 0.5
+
     config = attending_config(
         "transformer",
         *CONCEPTS,
-        f"data.text={text}",
-        "data.text_threshold=5",
-        "training.text_batch_size=8",
-        "training.num_epochs=6",
+        *spoken_of,
+        "objective.kind=scst",
+        "objective.num_samples=2",
+        f"training.init_from={tmp_path / 'run'}",
+        "training.num_epochs=2",
     )
-    dataset = Dataset("tiny", "folder", records)
-    make_run(tmp_path / "run", dataset, store, config, classes=classes).run()
-    checkpoint = load_checkpoint(tmp_path / "run" / "last")
+    make_run(tmp_path / "rewards", dataset, store, config, classes=classes).run()
+    assert chance_of_kite(tmp_path / "rewards") > 0.5
+    lines = (tmp_path / "rewards" / "metrics.jsonl").read_text().splitlines()
+    losses = [entry["text_loss"] for entry in map(json.loads, lines) if "text_loss" in entry]
+    assert losses
+    assert max(losses) < 2.0
+
+
+def chance_of_kite(run: Path) -> float:
+    """Of "kite" after "a red", where the classifier sees one and there are no regions."""
+    checkpoint = load_checkpoint(run / "last")
     red, kite, a = (ids[0] for ids in checkpoint.vocabulary.encode_each(["red", "kite", "a"]))
+    counts = checkpoint.decoder.concepts.counts
+    assert int(counts[kite]) == 0  # no picture's caption has it
+    assert int(counts[a]) > 0
     sees_kite = Concepts(torch.tensor([[kite, PAD]]), torch.tensor([[0.9, 0.0]]))
     features = Features(torch.zeros(1, WIDTH), concepts=sees_kite)
     with torch.inference_mode():
         logits = checkpoint.decoder(features, torch.tensor([[START, a, red]]))
-    assert float(logits[0, -1].softmax(-1)[kite]) > 0.5
+    return float(logits[0, -1].softmax(-1)[kite])
 
 
 def test_an_encoder_without_words_is_refused(tmp_path: Path) -> None:

@@ -211,8 +211,6 @@ class Config(Section):
                 "data.text has captions without pictures, whose words take a picture's place: set "
                 "decoder.kind = transformer and decoder.concepts = 5 or so"
             )
-        if self.data.text and self.objective.kind != "cross_entropy":
-            raise ValueError("data.text is for objective.kind = cross_entropy; leave it out")
         return self
 
     @model_validator(mode="after")

@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from showtell.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, recover_folder
 from showtell.config import Config, EncoderConfig, PrefixLmConfig
 from showtell.data.records import Dataset
@@ -10,7 +13,7 @@ from showtell.errors import ConfigError
 from showtell.feature_cache import features_for
 from showtell.features.store import FeatureStore
 from showtell.models.base import Decoder
-from showtell.models.concepts import Classes, ConceptReader
+from showtell.models.concepts import ConceptReader
 from showtell.models.decoders import build_decoder, needs_regions
 from showtell.models.encoders import Encoder, build_encoder
 from showtell.models.language_model import LanguageModel
@@ -18,10 +21,10 @@ from showtell.models.prefix_lm import PrefixLm
 from showtell.models.trained_encoder import train_from
 from showtell.progress import Reporter
 from showtell.runtime import Runtime, choose_runtime
-from showtell.text.vocabulary import Vocabulary
 from showtell.text.vocabulary_file import load_vocabulary
 from showtell.training.checkpoints import fit_encoder, start_with
 from showtell.training.picture_files import PictureFiles
+from showtell.training.setup import TrainingData
 from showtell.training.text_captions import check_readable
 
 
@@ -119,19 +122,18 @@ def open_store(
 
 def build_first_decoder(
     config: Config,
-    vocabulary: Vocabulary,
+    data: TrainingData,
     provenance: dict[str, Any],
     runtime: Runtime,
     *,
-    classes: Classes | None,
     language_model: LanguageModel | None,
     start: Checkpoint | None,
 ) -> Decoder:
     """The decoder of a run, with the weights that it begins with.
 
     Args:
+        data: has the vocabulary, and the encoder's classifier for a decoder that wants its words.
         provenance: has the sizes of what the encoder sees.
-        classes: of the encoder's classifier, for a decoder that wants its words.
 
     Raises:
         ConfigError: it wants them, and there are none.
@@ -139,18 +141,19 @@ def build_first_decoder(
     """
     decoder = build_decoder(
         config.decoder,
-        vocab_size=len(vocabulary),
+        vocab_size=len(data.vocabulary),
         feature_size=provenance["feature_size"],
         region_size=provenance.get("region_size"),
     ).to(runtime.device)
     concepts = getattr(decoder, "concepts", None)
     if isinstance(concepts, ConceptReader) and start is None:
-        if classes is None:
+        if data.classes is None:
             raise ConfigError(
                 f"decoder.concepts: encoder {config.encoder.name!r} has no classifier whose words "
                 "are known; lite0 and lite2 have"
             )
-        concepts.fill(classes, vocabulary)
+        counts = np.bincount(data.train.ids, minlength=len(data.vocabulary))
+        concepts.fill(data.classes, data.vocabulary, torch.from_numpy(counts))
     if language_model is not None:
         assert isinstance(decoder, PrefixLm)
         language_model.fill(decoder)

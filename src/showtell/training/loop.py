@@ -98,10 +98,9 @@ class Run:
         torch.manual_seed(config.seed)
         decoder = build_first_decoder(
             config,
-            data.vocabulary,
+            data,
             provenance,
             runtime,
-            classes=data.classes,
             language_model=language_model,
             start=start,
         )

@@ -31,6 +31,7 @@ from showtell.text.vocabulary_file import load_vocabulary
 from showtell.training.caption_cache import tokenize_cached
 from showtell.training.corpus import Corpus, TokenizedCaptions
 from showtell.training.picture_files import PictureFiles
+from showtell.training.rare_words import captions_with_rare_words, words_like
 from showtell.training.text_captions import TextCaptions, merged_counts, read_captions
 
 TINY = 500  # pictures; a decoder trained on fewer learns them by heart
@@ -108,7 +109,7 @@ def prepare(
             f"them by heart; do not expect sense on others below some thousands."
         )
     tokenized = _tokenize(train_records)
-    text = TokenizedCaptions.tokenize(read_captions(config.text)) if config.text else None
+    text = _spoken(config, classes) if config.text else None
     if vocabulary is None:
         vocabulary = _vocabulary(config, tokenized, text)
     train = _encode(tokenized, train_records, store, vocabulary, config.max_caption_length)
@@ -198,6 +199,17 @@ def _vocabulary(
     if config.subwords:
         return SubwordVocabulary.build(counts, config.subwords)
     return WordVocabulary.build(counts, config.vocab_threshold)
+
+
+def _spoken(config: DataConfig, classes: Classes | None) -> TokenizedCaptions:
+    """The captions of ``config.text``, and some for the classifier's words that they lack."""
+    assert config.text is not None
+    captions = read_captions(config.text)
+    counts = TokenizedCaptions.tokenize(captions).counts()
+    named = {word for name in (classes.words if classes else ()) for word in name.split()}
+    alike = {word: common for word, common in words_like().items() if word in named}
+    captions += captions_with_rare_words(captions, counts, alike, config.text_threshold)
+    return TokenizedCaptions.tokenize(captions)
 
 
 def _with_features(

@@ -7,6 +7,7 @@ from showtell.training.batches import Loader, ViewLoader
 from showtell.training.objectives.base import Objective
 from showtell.training.objectives.cross_entropy import CrossEntropy
 from showtell.training.objectives.scst import SelfCritical
+from showtell.training.objectives.with_text import WithText
 from showtell.training.picture_batches import PictureLoader
 from showtell.training.setup import TrainingData
 
@@ -33,6 +34,15 @@ def build_objective(
         )
     else:
         load = ViewLoader.from_config(data.stored(), runtime, config, regions=regions)
+    objective = _without_text(config, data, runtime, load, regions=regions)
+    if data.text is None:
+        return objective
+    return WithText(objective, text=data.text, runtime=runtime, config=config)
+
+
+def _without_text(
+    config: Config, data: TrainingData, runtime: Runtime, load: Loader, *, regions: bool
+) -> Objective:
     if config.objective.kind == "scst":
         return SelfCritical(
             corpus=data.train,
@@ -48,5 +58,4 @@ def build_objective(
         runtime=runtime,
         config=config,
         by_picture=asked == "picture" or (asked == "auto" and regions),
-        text=data.text,
     )

@@ -23,7 +23,6 @@ from showtell.training.batches import Loader
 from showtell.training.corpus import Corpus
 from showtell.training.losses import cross_entropy
 from showtell.training.objectives.base import Batch, Loss, in_eval_mode
-from showtell.training.text_captions import TextCaptions
 
 
 class CrossEntropy:
@@ -31,7 +30,6 @@ class CrossEntropy:
 
     Args:
         by_picture: whether a batch holds whole pictures rather than captions of one length.
-        text: captions without pictures, some of which every step learns from besides.
     """
 
     unit = "captions"
@@ -46,9 +44,7 @@ class CrossEntropy:
         runtime: Runtime,
         config: Config,
         by_picture: bool,
-        text: TextCaptions | None = None,
     ) -> None:
-        self.text = text
         self.corpus, self.load, self.runtime = corpus, load, runtime
         self.config, self.by_picture = config, by_picture
 
@@ -97,23 +93,8 @@ class CrossEntropy:
                 targets,
                 label_smoothing=self.config.training.label_smoothing,
             )
-        objective = loss.objective
-        if self.text is not None:
-            objective = objective + self.config.training.text_weight * self._of_text(decoder, step)
-        figures = {"loss": loss.nll, "objective": objective.detach()}
-        return Loss(objective, loss.num_tokens, figures)
-
-    def _of_text(self, decoder: Decoder, step: int) -> Tensor:
-        """The objective of some captions without pictures; of many processes each takes all."""
-        assert self.text is not None
-        settings = self.config.training
-        features, inputs, targets = self.text.batch(
-            settings.text_batch_size, self.config.seed, step, self.runtime.device
-        )
-        with self.runtime.autocast():
-            return cross_entropy(
-                decoder, features, inputs, targets, label_smoothing=settings.label_smoothing
-            ).objective
+        figures = {"loss": loss.nll, "objective": loss.objective.detach()}
+        return Loss(loss.objective, loss.num_tokens, figures)
 
 
 def sampled_share(epoch: int, config: ObjectiveConfig) -> float:
