@@ -46,7 +46,7 @@ def make(kind: str, options: dict, *, dropout: float = 0.0) -> Decoder:
         config.decoder, vocab_size=VOCAB, feature_size=WIDTH, region_size=REGION_WIDTH
     ).eval()
     if options.get("concepts"):
-        decoder.concepts.fill(classes(), vocabulary())
+        decoder.concepts.fill(classes(), vocabulary(), torch.full((VOCAB,), 99))
     return decoder
 
 

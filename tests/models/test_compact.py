@@ -14,6 +14,7 @@ def weights(seed: int) -> dict[str, torch.Tensor]:
         "matrix": torch.randn(7, 33, generator=generator) * rows,
         "kernel": torch.randn(4, 3, 2, 2, generator=generator),
         "zeros": torch.zeros(2, 3),
+        "output.weight": torch.randn(9, 4, generator=generator),
         "bias": torch.randn(7, generator=generator),
         "count": torch.tensor(5),
     }
@@ -29,6 +30,7 @@ def test_int8_is_off_by_half_a_step_at_most(seed: int) -> None:
         assert packed[name].dtype == torch.int8
         step = packed[f"{name}.scale"].float().view(-1, *[1] * (state[name].dim() - 1))
         assert ((restored[name] - state[name]).abs() <= step * 0.5001 * (1 + 2**-7)).all()
+    assert packed["output.weight"].dtype == torch.float16
     assert torch.equal(restored["bias"], state["bias"])
     assert torch.equal(restored["count"], state["count"])
 

@@ -4,13 +4,17 @@ import pytest
 import torch
 from decoder_cases import VOCAB, WIDTH, classes, features, make, tokens, vocabulary
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from showtell.models.base import Features
 from showtell.models.concepts import (
+    RARE,
     SMALLEST,
+    UNCOMMON,
     Classes,
     ConceptReader,
     Concepts,
+    _windows,
     class_ids,
     imagenet_words,
 )
@@ -30,20 +34,20 @@ def reader(
         num_words=num,
         vocab_size=len(known),
     )
-    made.fill(Classes(weight, torch.zeros(len(names)), names), known)
+    made.fill(Classes(weight, torch.zeros(len(names)), names), known, torch.zeros(len(known)))
     return made
 
 
 def test_imagenet_has_a_word_or_two_for_most_classes() -> None:
     words = imagenet_words()
     assert len(words) == 1000
-    assert sum(bool(word) for word in words) == 895
+    assert sum(bool(word) for word in words) == 909
     # By the indices of ImageNet's published class list.
     known = {
         151: "dog",
         281: "cat",
         340: "zebra",
-        504: "coffee mug",
+        504: "coffee cup",
         779: "school bus",
         963: "pizza",
     }
@@ -87,6 +91,38 @@ def test_concepts_are_read_from_pooled_features_where_none_are_given() -> None:
     given = seen._replace(concepts=decoder.concepts(seen.pooled))
     blank = given._replace(pooled=torch.zeros_like(seen.pooled))
     assert torch.equal(decoder(seen, tokens(4, 5)), decoder(blank, tokens(4, 5)))
+
+
+def test_a_closer_look_finds_what_a_part_of_the_picture_shows() -> None:
+    made = reader(torch.eye(3), ("dog", "rocket", "bus"), ("dog", "rocket", "bus"))
+    ids = dict(zip(("dog", "rocket", "bus"), made.class_words[:, 0].tolist(), strict=True))
+    made.counts.fill_(UNCOMMON)
+    made.counts[[ids["rocket"], ids["bus"]]] = torch.tensor([RARE - 1, UNCOMMON - 1])
+    grid = torch.zeros(3, 9, 9, 3)
+    grid[0, 2:, :7, 1] = 30.0  # one of the windows sees nothing else
+    grid[1, :, :, 0] = 30.0
+    grid[2, :, :, 2] = 30.0
+    closer = made.look_closer(grid.mean(dim=(1, 2)), grid.flatten(1, 2))
+    assert closer.rare_word[0] == ids["rocket"]
+    assert float(closer.rare_score[0]) == pytest.approx(1.0)
+    assert float(closer.rare_score[1]) == 0
+    assert closer.rare_word.tolist()[1:] == [PAD, PAD]  # neither a dog nor a bus is rare
+    torch.testing.assert_close(closer.uncommon_score[1:], torch.tensor([0.0, 1.0]))
+    assert closer.concepts.words[:, 0].tolist() == [ids["rocket"], ids["dog"], ids["bus"]]
+
+
+def test_windows_are_means_of_squares() -> None:
+    grid = torch.rand(1, 5, 5, 5)  # 4 of 5 cells a side
+    expected = avg_pool2d(grid.permute(0, 3, 1, 2), 4, 1).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(_windows(5) @ grid.flatten(1, 2), expected)
+    assert _windows(1).tolist() == [[1.0]]
+
+
+def test_a_closer_look_needs_a_square_grid_of_the_pooled_width() -> None:
+    made = reader(torch.eye(3), ("dog", "", ""), ("dog",), num=1)
+    assert made.look_closer(torch.zeros(1, 3), torch.zeros(1, 6, 3)) is None
+    assert made.look_closer(torch.zeros(1, 3), torch.zeros(1, 4, 5)) is None
+    assert made.look_closer(torch.zeros(1, 3), torch.zeros(1, 4, 3)) is not None
 
 
 def test_what_is_said_depends_on_the_concepts() -> None:

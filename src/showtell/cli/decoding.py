@@ -48,6 +48,9 @@ OPTIONS: dict[str, Any] = {
     "no_bad_endings": _option(
         bool, "--no-bad-endings/--bad-endings", 'No caption ends in "with a" and the like.'
     ),
+    "naming": _option(
+        float, "--naming", "What captions hardly had, the classifier names by so many nats; 0: off."
+    ),
     "groups": _option(int, "--groups", "diverse: groups of the beam; default: of one each."),
     "diversity": _option(float, "--diversity", "diverse: how much groups shun each other's words."),
     "min_confidence": _option(

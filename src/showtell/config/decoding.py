@@ -33,6 +33,13 @@ class DecodingConfig(Section):
         (), max_length=10, description="words and phrases that every caption has (beam and diverse)"
     )
     no_bad_endings: bool = Field(False, description='no caption ends in "with a" and the like')
+    naming: float = Field(
+        0.0,
+        ge=0,
+        le=20,
+        description="nats that a word gains until it is said, where the encoder's classifier is "
+        "sure of it and captions of training pictures hardly have it (0: off)",
+    )
     groups: int | None = Field(
         None, ge=1, description="of diverse; default: as many as beam_size, of one hypothesis each"
     )

@@ -4,6 +4,7 @@ from showtell.config import DecodingConfig
 from showtell.decoding.constraints import build_constraints
 from showtell.decoding.hypotheses import Hypotheses, Steps
 from showtell.decoding.named_words import NamedWords
+from showtell.decoding.naming import naming
 from showtell.decoding.sampling import sample
 from showtell.decoding.search import beam_search
 from showtell.models.base import Features
@@ -31,8 +32,13 @@ def generate(
     Returns:
         ``config.num_captions`` captions a picture. Where not so many meet the settings, the
         last places are empty and their log-probabilities -inf.
+
+    Raises:
+        ConfigError: ``config.naming`` is set and the decoder reads no classifier.
     """
     words = words or NamedWords()
+    if config.naming:
+        decoder = naming(decoder, config.naming)
     max_tokens = most_tokens(decoder, words.max_tokens(config.max_length))
     constraints = build_constraints(
         words.spelling,

@@ -2,7 +2,8 @@
 
 Matrices take the room; vectors (biases, gains, statistics of batch norms) stay in fp32. ``int8`` is
 symmetric, with a scale for each row: w ~ q * scale, q from -127 to 127 (Jacob et al. 2018,
-arXiv 1712.05877, section 2.1, without zero point). Knows nothing of files.
+arXiv 1712.05877, section 2.1, without zero point); a decoder's last layer is in fp16 then, for its
+errors are those of every word. Knows nothing of files.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from torch import Tensor
 Storage = Literal["fp32", "fp16", "int8"]
 SCALE = ".scale"  # added to a matrix's name
 LEVELS = 127
+LAST_LAYER = "output.weight"
 
 
 def pack_weights(state: Mapping[str, Tensor], storage: Storage) -> dict[str, Tensor]:
@@ -23,7 +25,7 @@ def pack_weights(state: Mapping[str, Tensor], storage: Storage) -> dict[str, Ten
         is_matrix = weight.is_floating_point() and weight.dim() >= 2
         if storage == "fp32" or not is_matrix:
             packed[name] = weight
-        elif storage == "fp16":
+        elif storage == "fp16" or name == LAST_LAYER:
             half = weight.half()
             packed[name] = half if half.isfinite().all() else weight
         else:

@@ -1,0 +1,106 @@
+"""Naming what no training picture showed.
+
+Where the encoder's classifier is sure of a thing that captions of the training pictures hardly ever
+named, the decoder has the word from captions without pictures at best, and what it sees misleads
+it: a rocket is a building. So the word gains in probability until it is said (a soft form of the
+tags that must come in Anderson et al. 2017, arXiv 1612.00576, section 3.3). Where the classifier is
+surer still, or all of the picture is a thing that they seldom named, the caption is told from the
+classifier's words alone.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from showtell.decoding.ensemble import Ensemble
+from showtell.decoding.hypotheses import Steps
+from showtell.errors import ConfigError
+from showtell.models.base import Features, State
+from showtell.models.concepts import Closer, ConceptReader, Concepts
+from showtell.text.vocabulary import PAD
+
+SURE, VERY_SURE = 0.45, 0.9  # of a rare word, in a window of the picture
+SURE_OF_ALL = 0.8  # of an uncommon word, by the whole picture
+UNSAID = "unsaid"
+
+
+def naming(decoder: Steps, gain: float) -> Steps:
+    """The decoder, or those of an ensemble that read a classifier, with ``gain`` for such words.
+
+    Raises:
+        ConfigError: none reads a classifier.
+    """
+    members = decoder.decoders if isinstance(decoder, Ensemble) else (decoder,)
+    readers = [getattr(member, "concepts", None) for member in members]
+    if not any(isinstance(reader, ConceptReader) for reader in readers):
+        raise ConfigError(
+            f"decoding.naming = {gain:g}: this model does not read its encoder's classifier "
+            "(decoder.concepts), so there is nothing to name; leave it at 0"
+        )
+    named = [
+        Naming(member, reader, gain) if isinstance(reader, ConceptReader) else member
+        for member, reader in zip(members, readers, strict=True)
+    ]
+    return Ensemble(named) if isinstance(decoder, Ensemble) else named[0]
+
+
+class Naming:
+    """The steps of a decoder, whose probabilities favour one word a picture until it is said.
+
+    Args:
+        decoder: in eval mode.
+        reader: the decoder's.
+        gain: nats that the word's logit gains.
+    """
+
+    def __init__(self, decoder: Steps, reader: ConceptReader, gain: float) -> None:
+        self.decoder, self.reader, self.gain = decoder, reader, gain
+        self.picture_state: frozenset[str] = getattr(decoder, "picture_state", frozenset())
+        self.max_tokens: int | None = getattr(decoder, "max_tokens", None)
+
+    def init_state(self, features: Features) -> State:
+        """The decoder's, and the word that each picture lacks, ``<pad>`` for none."""
+        closer = None
+        if features.regions is not None and features.concepts is None:
+            closer = self.reader.look_closer(features.pooled, features.regions)
+        if closer is None:
+            return self.decoder.init_state(features)
+        is_told = (closer.rare_score >= VERY_SURE) | (closer.uncommon_score >= SURE_OF_ALL)
+        unsaid = closer.rare_word.masked_fill((closer.rare_score < SURE) | is_told, PAD)
+        if is_told.any():
+            features = self._from_words(features, closer, is_told)
+        return {**self.decoder.init_state(features), UNSAID: unsaid}
+
+    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """(N,) ids -> (N, V) log-probabilities, and the new state."""
+        own = dict(state)
+        unsaid = own.pop(UNSAID, None)
+        log_probs, own = self.decoder.step(tokens, own)
+        if unsaid is None:
+            return log_probs, own
+        unsaid = unsaid.masked_fill(unsaid == tokens, PAD)
+        rows = (unsaid != PAD).nonzero().squeeze(1)
+        if len(rows):
+            log_probs[rows] = self._favour(log_probs[rows], unsaid[rows, None])
+        return log_probs, {**own, UNSAID: unsaid}
+
+    def _favour(self, log_probs: Tensor, words: Tensor) -> Tensor:
+        """(M, V) -> the same with a logit more for (M, 1) words, still log-probabilities."""
+        total = (log_probs.gather(1, words).exp() * math.expm1(self.gain)).log1p()
+        gained = torch.zeros_like(log_probs).scatter_(1, words, self.gain)
+        return log_probs + gained - total
+
+    def _from_words(self, features: Features, closer: Closer, is_told: Tensor) -> Features:
+        """Where ``is_told`` (P,), no regions, and the words that windows show."""
+        assert features.regions is not None
+        usual = self.reader(features.pooled)
+        told = is_told[:, None]
+        concepts = Concepts(
+            torch.where(told, closer.concepts.words, usual.words),
+            torch.where(told, closer.concepts.scores, usual.scores),
+        )
+        mask = (~told).expand(features.regions.shape[:2])
+        if features.mask is not None:
+            mask = mask & features.mask
+        return features._replace(mask=mask, concepts=concepts)
