@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from showtell.metrics.ngrams import ORDERS, HypothesisLevel, Ints, ReferenceLevel, ReferenceNgrams
+from showtell.metrics.distinct import Ints
+from showtell.metrics.ngrams import ORDERS, HypothesisLevel, ReferenceLevel, ReferenceNgrams
 
 VERSION = "1"
 

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from showtell.errors import ScoringError
+from showtell.metrics.distinct import Ints
 from showtell.metrics.messages import some
 from showtell.metrics.ngrams import (
     ORDERS,
     HypothesisLevel,
-    Ints,
     ReferenceLevel,
     ReferenceNgrams,
     Sentence,

@@ -1,8 +1,8 @@
 """Distinct values of long integer arrays, in time that grows as the arrays do.
 
-A sort of a whole array, and of its places even more, misses the caches as soon as the array is longer
-than they are, and costs ever more a value. So the values are first parted into ranges that fit.
-Knows nothing of what the numbers mean.
+A sort of a whole array, and of its places even more, misses the caches as soon as the array is
+longer than they are, and costs ever more a value. So the values are first parted into ranges that
+fit. Knows nothing of what the numbers mean.
 """
 
 import numpy as np
@@ -49,7 +49,5 @@ def count_distinct(values: Ints, groups: Ints) -> tuple[Ints, Ints]:
         keys, counts = np.unique(values, return_counts=True)
         return keys, counts
     starts = np.unique(np.searchsorted(groups, groups[PART::PART]))
-    parts = [
-        np.unique(part, return_counts=True) for part in np.split(values, starts) if len(part)
-    ]
+    parts = [np.unique(part, return_counts=True) for part in np.split(values, starts) if len(part)]
     return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
