@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from showtell.core.files import cache_folder, write_json
 from showtell.data.records import Record
-from showtell.features.store import FeatureStore
-from showtell.features.store_files import StoreSpec
-from showtell.features.store_writer import StoreWriter
-from showtell.files import cache_folder, write_json
+from showtell.encoders.store import FeatureStore, StoreSpec
+from showtell.encoders.store_writer import StoreWriter
 
 VOCAB_SIZE, FEATURE_SIZE = 8857, 1280
 FINGERPRINT = "random-1"

@@ -164,7 +164,7 @@ def machine() -> str:
     import torch
 
     from showtell import __version__
-    from showtell.runtime import choose_runtime
+    from showtell.core.device import choose_runtime
 
     try:
         info = Path("/proc/cpuinfo").read_text()

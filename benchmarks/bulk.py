@@ -25,11 +25,11 @@ from typing import TYPE_CHECKING, Any
 from _harness import Figure, benchmark, part
 from features import find_photos
 
-from showtell.progress import SilentReporter
-from showtell.runtime import choose_runtime
+from showtell.core.device import choose_runtime
+from showtell.core.progress import SilentReporter
 
 if TYPE_CHECKING:  # torch is imported after the allocator is tuned
-    from showtell.captioner import Captioner
+    from showtell.inference.captioner import Captioner
 
 LEAST_SHARE = 0.5
 MOST_GROWTH_MB = 50
@@ -129,7 +129,7 @@ def share(options: argparse.Namespace) -> dict[str, Any]:
 def load(options: argparse.Namespace) -> tuple["Captioner", list[Path]]:
     """The model, as many threads as were asked for, and the photos."""
     choose_runtime(options.device, threads=options.threads)
-    from showtell.captioner import Captioner
+    from showtell.inference.captioner import Captioner
 
     captioner = Captioner.load(options.model, device=options.device)
     print(captioner.runtime.describe())

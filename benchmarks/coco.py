@@ -75,9 +75,9 @@ def start(options: argparse.Namespace) -> dict[str, Any]:
     from _coco import coco_file, ids_of, random_store
 
     from showtell.config import Config
-    from showtell.progress import SilentReporter
-    from showtell.training.setup import prepare
-    from showtell.training.start import open_data
+    from showtell.core.progress import SilentReporter
+    from showtell.training.prepare import prepare
+    from showtell.training.request import open_data
 
     file = coco_file(_num_pictures(options))
     store = random_store("coco", ids_of(file))
@@ -118,13 +118,13 @@ def epoch(options: argparse.Namespace) -> dict[str, Any]:
     from _coco import coco_file, ids_of, random_store
 
     from showtell.config import Config
-    from showtell.models.decoders import build_decoder
-    from showtell.processes import ALONE
-    from showtell.progress import SilentReporter
-    from showtell.runtime import choose_runtime
+    from showtell.core.device import choose_runtime
+    from showtell.core.distributed import ALONE
+    from showtell.core.progress import SilentReporter
+    from showtell.decoders.registry import build_decoder
     from showtell.training.objectives import build_objective
-    from showtell.training.setup import prepare
-    from showtell.training.start import open_data
+    from showtell.training.prepare import prepare
+    from showtell.training.request import open_data
     from showtell.training.state import TrainingState
     from showtell.training.step import take_step
 

@@ -18,10 +18,11 @@ import torch
 from _harness import Figure, benchmark, seconds
 
 from showtell.config import DecoderConfig
-from showtell.decoding.search import beam_search
-from showtell.models.base import Decoder, Features
-from showtell.models.decoders import DECODERS, build_decoder
-from showtell.runtime import choose_runtime
+from showtell.core.device import choose_runtime
+from showtell.decoders.base import Decoder
+from showtell.decoders.registry import DECODERS, build_decoder
+from showtell.decoding.beam import beam_search
+from showtell.encoders.features import Features
 from showtell.text.vocabulary import END, PAD, START, UNK
 
 BATCH, BEAM, FEATURE_SIZE, REGIONS = 64, 5, 1408, 81

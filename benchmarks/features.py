@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 
 from _harness import Figure, benchmark, part, test_data
 
-from showtell.runtime import Runtime, choose_runtime, tune_allocator
+from showtell.core.device import Runtime, choose_runtime
+from showtell.core.memory import tune_allocator
 
 if TYPE_CHECKING:  # torch is imported after the allocator is tuned, or is left alone
-    from showtell.models.encoders import Encoder
+    from showtell.encoders.encoder import Encoder
 
 LEAST = 0.85
 BARE_PASSES = 6
@@ -83,8 +84,8 @@ def bare_rate(
 def extraction_share(options: argparse.Namespace, photos: list[Path], runtime: Runtime) -> Figure:
     """Files to store against the encoder alone."""
     from showtell.data.records import Record
-    from showtell.features.extract import default_batch_size, extract_features
-    from showtell.models.encoders import build_encoder
+    from showtell.encoders.encoder import build_encoder
+    from showtell.encoders.extract import default_batch_size, extract_features
 
     print(runtime.describe())
     encoder = build_encoder(options.encoder).to(runtime.device)
@@ -125,7 +126,7 @@ def extraction_share(options: argparse.Namespace, photos: list[Path], runtime: R
 
 def precision_and_batch(options: argparse.Namespace) -> Iterator[Figure]:
     """The bare encoder by precision and batch size, interleaved, against fp32 at batch 32."""
-    from showtell.models.encoders import build_encoder
+    from showtell.encoders.encoder import build_encoder
 
     encoder = build_encoder(options.encoder)
     sizes = (1, 2) if options.quick else (8, 16, 32, 64)
@@ -150,8 +151,8 @@ def precision_and_batch(options: argparse.Namespace) -> Iterator[Figure]:
 
 def one_rate(options: argparse.Namespace) -> dict[str, float]:
     """The bare encoder's images/s in this process, with glibc's allocator tuned or as it is."""
-    from showtell import runtime
-    from showtell.models.encoders import build_encoder
+    from showtell.core import device as runtime
+    from showtell.encoders.encoder import build_encoder
 
     if options.is_tuned:
         tune_allocator()

@@ -23,11 +23,11 @@ from _harness import Figure, benchmark, seconds
 from step import Steps, step_flops
 from torch.utils.flop_counter import FlopCounterMode
 
+from showtell.core.device import Runtime, choose_runtime
+from showtell.encoders.encoder import build_encoder
+from showtell.encoders.features import Features
 from showtell.errors import ShowtellError
-from showtell.models.base import Features
-from showtell.models.encoders import build_encoder
-from showtell.runtime import Runtime, choose_runtime
-from showtell.training.compiling import compile_decoder
+from showtell.training.step import compile_decoder
 
 REGIONS = 81
 ENCODERS = ("lite2", "timm:resnet50")

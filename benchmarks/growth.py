@@ -68,9 +68,9 @@ def start(options: argparse.Namespace) -> Point:
     from _coco import random_store
 
     from showtell.config import Config
-    from showtell.progress import SilentReporter
-    from showtell.training.setup import prepare
-    from showtell.training.start import open_data
+    from showtell.core.progress import SilentReporter
+    from showtell.training.prepare import prepare
+    from showtell.training.request import open_data
 
     num_pictures = options.size // 5
     with tempfile.TemporaryDirectory() as name:
@@ -105,9 +105,9 @@ def epoch(options: argparse.Namespace) -> Point:
     from _coco import random_store
 
     from showtell.config import Config
-    from showtell.models.decoders import build_decoder
-    from showtell.processes import ALONE
-    from showtell.runtime import choose_runtime
+    from showtell.core.device import choose_runtime
+    from showtell.core.distributed import ALONE
+    from showtell.decoders.registry import build_decoder
     from showtell.training.batches import ViewLoader
     from showtell.training.corpus import Corpus
     from showtell.training.objectives.cross_entropy import CrossEntropy

@@ -16,9 +16,9 @@ import torch
 from _harness import Figure, benchmark, seconds
 
 from showtell.config import Config
-from showtell.models.base import Features
-from showtell.models.decoders import build_decoder
-from showtell.runtime import choose_runtime
+from showtell.core.device import choose_runtime
+from showtell.decoders.registry import build_decoder
+from showtell.encoders.features import Features
 
 PICTURES, BEAM, REGIONS, FEATURE_SIZE, VOCAB = 64, 5, 81, 1280, 3000
 MOST_GROWTH = 2.0

@@ -37,7 +37,7 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
     if not shutil.which("java"):
         yield Figure.missing("the table of metrics", reference, "there is no java")
         return
-    from showtell.metrics import meteor_tables
+    from showtell.metrics.meteor import tables as meteor_tables
 
     meteor_tables.load()
     theirs, ours = (best(side, options) for side in ("pycocoevalcap", "showtell"))

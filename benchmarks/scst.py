@@ -21,16 +21,15 @@ import torch
 from _harness import Figure, benchmark
 
 from showtell.config import Config
-from showtell.features.store import FeatureStore
-from showtell.features.store_files import StoreSpec
-from showtell.features.store_writer import StoreWriter
-from showtell.models.decoders import build_decoder
-from showtell.runtime import choose_runtime
+from showtell.core.device import choose_runtime
+from showtell.decoders.registry import build_decoder
+from showtell.encoders.store import FeatureStore, StoreSpec
+from showtell.encoders.store_writer import StoreWriter
 from showtell.text.vocabulary import END, SPECIAL_WORDS, WordVocabulary
 from showtell.training.batches import ViewLoader
 from showtell.training.corpus import Corpus
 from showtell.training.objectives.scst import SelfCritical
-from showtell.training.optimizer import build_optimizer
+from showtell.training.state import build_optimizer
 
 PICTURES, REFERENCES, VOCAB, WORDS, FEATURE_SIZE = 6000, 5, 3000, 11, 1408
 MOST = 0.15

@@ -27,10 +27,10 @@ from _harness import Figure, benchmark
 from _server import DESERVED, Checked, batch_size, metric, serving
 from features import find_photos
 
-from showtell.runtime import choose_runtime
+from showtell.core.device import choose_runtime
 
 if TYPE_CHECKING:  # torch is imported after the allocator is tuned
-    from showtell.captioner import Captioner
+    from showtell.inference.captioner import Captioner
 
 MOST_SECONDS = 3.0
 LEAST_SHARE = 0.7
@@ -71,7 +71,7 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
 def load(options: argparse.Namespace) -> "Captioner":
     """The same model in this process."""
     print(choose_runtime(options.device, threads=options.threads).describe())
-    from showtell.captioner import Captioner
+    from showtell.inference.captioner import Captioner
 
     return Captioner.load(options.model, device=options.device)
 

@@ -27,15 +27,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from showtell.config import Config
-from showtell.models.base import Decoder, Features
-from showtell.models.decoders import build_decoder
-from showtell.processes import ALONE
-from showtell.runtime import Runtime, choose_runtime
+from showtell.core.device import Runtime, choose_runtime
+from showtell.core.distributed import ALONE
+from showtell.decoders.base import Decoder
+from showtell.decoders.registry import build_decoder
+from showtell.encoders.features import Features
 from showtell.text.vocabulary import PAD, WordVocabulary
-from showtell.training import losses
 from showtell.training.batches import ViewLoader
 from showtell.training.corpus import Corpus, TokenizedCaptions
 from showtell.training.objectives import cross_entropy as objective_module
+from showtell.training.objectives import losses
 from showtell.training.objectives.cross_entropy import CrossEntropy
 from showtell.training.state import TrainingState
 from showtell.training.step import take_step

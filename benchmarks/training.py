@@ -73,7 +73,7 @@ def notebook(options: argparse.Namespace) -> dict[str, Any]:
     from torch import nn
     from torch.utils.data import BatchSampler, DataLoader, Dataset, SubsetRandomSampler
 
-    from showtell.models.encoders import build_encoder
+    from showtell.encoders.encoder import build_encoder
 
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -143,14 +143,14 @@ def showtell(options: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
 
     from showtell.config import Config
+    from showtell.core.device import choose_runtime
+    from showtell.core.progress import SilentReporter, StepReport
     from showtell.data.records import Dataset
-    from showtell.feature_cache import features_for
-    from showtell.models.encoders import build_encoder
-    from showtell.progress import SilentReporter, StepReport
-    from showtell.runtime import choose_runtime
+    from showtell.encoders.encoder import build_encoder
+    from showtell.encoders.extract import features_for
     from showtell.text.vocabulary import WordVocabulary
     from showtell.training.corpus import TokenizedCaptions
-    from showtell.training.start import train_on
+    from showtell.training.request import train_on
 
     class Clock(SilentReporter):
         """Notes when each step was done."""

@@ -20,14 +20,14 @@ from _coco import FEATURE_SIZE, coco_records, random_store
 from _harness import Figure, benchmark, test_data
 
 from showtell.config import Config
+from showtell.core.device import Runtime, choose_runtime
+from showtell.core.distributed import ALONE
+from showtell.core.progress import SilentReporter
 from showtell.data.records import Dataset, Record
 from showtell.data.sources import load_dataset
-from showtell.models.decoders import build_decoder
-from showtell.processes import ALONE
-from showtell.progress import SilentReporter
-from showtell.runtime import Runtime, choose_runtime
+from showtell.decoders.registry import build_decoder
 from showtell.training.objectives import build_objective
-from showtell.training.setup import prepare
+from showtell.training.prepare import prepare
 from showtell.training.state import TrainingState
 from showtell.training.step import take_step
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from showtell.config import Config
-from showtell.config.messages import sections_in
+from showtell.config.section import sections_in
 
 COMMANDS = (
     (),

@@ -14,11 +14,11 @@ from tiny_encoder import tiny_encoder
 from showtell.bulk.inputs import find_inputs
 from showtell.bulk.run import Summary, caption_all
 from showtell.bulk.targets import OneFile, Sidecars, Target
-from showtell.captioner import Captioner
 from showtell.config import Config
-from showtell.models.decoders import build_decoder
-from showtell.progress import SilentReporter
-from showtell.runtime import choose_runtime
+from showtell.core.device import choose_runtime
+from showtell.core.progress import SilentReporter
+from showtell.decoders.registry import build_decoder
+from showtell.inference.captioner import Captioner
 from showtell.text.vocabulary import WordVocabulary
 
 WORDS = WordVocabulary({"a": 5, "red": 4, "dog": 3, "ball": 2, "on": 1}, 1)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from showtell.runtime import tune_allocator
+from showtell.core.memory import tune_allocator
 
 # One thread, here and in the processes that tests start: the models are tiny, and threads that
 # wait for each other on a busy machine make such steps a hundred times slower.

@@ -3,10 +3,11 @@
 import torch
 
 from showtell.config import Config
-from showtell.models.base import Decoder, Features
-from showtell.models.concepts import Classes
-from showtell.models.decoders import build_decoder
-from showtell.models.transformer import NUM_CLASSES
+from showtell.decoders.base import Decoder
+from showtell.decoders.registry import build_decoder
+from showtell.decoders.transformer import NUM_CLASSES
+from showtell.encoders.concepts import Classes
+from showtell.encoders.features import Features
 from showtell.text.vocabulary import START, WordVocabulary
 
 VOCAB, WIDTH, REGIONS, REGION_WIDTH = 30, 24, 6, 20

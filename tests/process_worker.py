@@ -7,9 +7,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from showtell.core.distributed import Processes
+from showtell.decoders.layers import BatchNorm, no_rows, share_batch_norms
 from showtell.errors import ConfigError
-from showtell.models.batch_norm import BatchNorm, no_rows, share_batch_norms
-from showtell.processes import Processes
 
 
 def check_together(rank: int, size: int, port: int) -> None:

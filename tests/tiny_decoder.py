@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from showtell.decoders.base import State
 from showtell.decoding.constraints import Constraint, build_constraints
 from showtell.decoding.hypotheses import Hypotheses
-from showtell.models.base import Features, State
-from showtell.text.spelling import Spelling
-from showtell.text.vocabulary import END, PAD, UNK
+from showtell.encoders.features import Features
+from showtell.text.vocabulary import END, PAD, UNK, Spelling
 
 NUM_WORDS, LENGTH = 4, 4
 WORDS = tuple(range(4, 4 + NUM_WORDS))

@@ -3,10 +3,9 @@
 import torch
 from torch import Tensor
 
-from showtell.features.images import Preprocessing
-from showtell.models.backbone import Backbone
-from showtell.models.encoders import Encoder
-from showtell.models.weights import hash_state
+from showtell.encoders.backbone import Backbone, hash_state
+from showtell.encoders.encoder import Encoder
+from showtell.images.preprocess import Preprocessing
 
 
 class TinyBackbone(Backbone):

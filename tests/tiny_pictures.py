@@ -14,11 +14,11 @@ from PIL import Image, ImageDraw
 from tiny_encoder import staged_encoder
 from tiny_world import SETTINGS, THINGS, tiny_records
 
+from showtell.core.progress import SilentReporter
 from showtell.data.records import Dataset, Record
-from showtell.models.encoders import Encoder
-from showtell.progress import SilentReporter
+from showtell.encoders.encoder import Encoder
 from showtell.training.loop import TrainingResult
-from showtell.training.start import start_training
+from showtell.training.request import start_training
 
 SIDE = 48
 PAINT = {"red": (200, 30, 30), "green": (30, 180, 40), "blue": (30, 50, 210), "white": (170,) * 3}
@@ -59,8 +59,8 @@ def train(
     dataset = Dataset("tiny", "folder", records)
     overrides = () if resume else (*settings, *TRAINED, *changes)
     with (
-        mock.patch("showtell.training.start.load_dataset", lambda *_, **__: dataset),
-        mock.patch("showtell.training.beginning.build_encoder", build_staged),
+        mock.patch("showtell.training.request.load_dataset", lambda *_, **__: dataset),
+        mock.patch("showtell.training.prepare.build_encoder", build_staged),
     ):
         return start_training(
             "tiny",

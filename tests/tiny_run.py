@@ -14,16 +14,16 @@ from pathlib import Path
 import torch
 from tiny_world import VIEWS, WIDTH, tiny_config, tiny_records
 
-from showtell.checkpoint import load_checkpoint
 from showtell.config import Config
+from showtell.core.device import choose_runtime
+from showtell.core.distributed import ALONE, Processes
+from showtell.core.progress import SilentReporter, StepReport
 from showtell.data.records import Dataset
-from showtell.features.store import FeatureStore
-from showtell.models.concepts import Classes
-from showtell.processes import ALONE, Processes
-from showtell.progress import SilentReporter, StepReport
-from showtell.runtime import choose_runtime
+from showtell.encoders.concepts import Classes
+from showtell.encoders.store import FeatureStore
+from showtell.inference.checkpoint import load_checkpoint
 from showtell.training.loop import Run, TrainingResult
-from showtell.training.setup import prepare
+from showtell.training.prepare import prepare
 
 
 class Notes(SilentReporter):

@@ -17,15 +17,15 @@ import uvicorn
 from PIL import Image
 from tiny_encoder import TinyBackbone
 
-from showtell.captioner import Captioner
 from showtell.config import Config
-from showtell.features.images import Preprocessing
-from showtell.models.decoders import build_decoder
-from showtell.models.encoders import Encoder
-from showtell.runtime import choose_runtime
-from showtell.server.guard import LOOPBACK, Access
+from showtell.core.device import choose_runtime
+from showtell.decoders.registry import build_decoder
+from showtell.encoders.encoder import Encoder
+from showtell.images.preprocess import Preprocessing
+from showtell.inference.captioner import Captioner
+from showtell.server.batching import LoadedModel
+from showtell.server.connections import LOOPBACK, Access
 from showtell.server.limits import Limits
-from showtell.server.loaded import LoadedModel
 from showtell.server.run import build_server, listen
 from showtell.text.vocabulary import WordVocabulary
 

@@ -10,9 +10,8 @@ import numpy as np
 
 from showtell.config import Config
 from showtell.data.records import Record, Split
-from showtell.features.store import FeatureStore
-from showtell.features.store_files import StoreSpec
-from showtell.features.store_writer import StoreWriter
+from showtell.encoders.store import FeatureStore, StoreSpec
+from showtell.encoders.store_writer import StoreWriter
 
 COLOURS = ("red", "green", "blue", "white")
 THINGS = ("dog", "ball", "house", "boat", "bird")

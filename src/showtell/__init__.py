@@ -8,12 +8,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from showtell.captioner import Captioner
-    from showtell.captions import Caption
     from showtell.config import Config, DecodingConfig
     from showtell.data.sources import load_dataset
     from showtell.errors import ShowtellError
-    from showtell.features.images import open_image
+    from showtell.images.open import open_image
+    from showtell.inference.caption import Caption
+    from showtell.inference.captioner import Captioner
 
 __version__ = "0.1.0"
 __all__ = [
@@ -28,13 +28,13 @@ __all__ = [
 ]
 
 _HOME = {
-    "Caption": "showtell.captions",
-    "Captioner": "showtell.captioner",
+    "Caption": "showtell.inference.caption",
+    "Captioner": "showtell.inference.captioner",
     "Config": "showtell.config",
     "DecodingConfig": "showtell.config",
     "ShowtellError": "showtell.errors",
     "load_dataset": "showtell.data.sources",
-    "open_image": "showtell.features.images",
+    "open_image": "showtell.images.open",
 }
 
 

@@ -7,8 +7,8 @@ from bulk.conftest import paint
 from bulk_worker import one_file, read_lines, run, tiny_captioner
 from PIL import Image
 
-from showtell.duplicates import Look, NearDuplicates, look_of
-from showtell.streaming import Originals
+from showtell.data.duplicates import Look, NearDuplicates, look_of
+from showtell.inference.stream import Originals
 
 pytest.importorskip("imagehash")
 

@@ -9,7 +9,7 @@ from cli_shell import Shell
 from PIL import Image
 from pretrained_lm import save_language_model
 
-from showtell.checkpoint import load_checkpoint
+from showtell.inference.checkpoint import load_checkpoint
 from showtell.text.subwords import SubwordVocabulary
 
 QUICK = (

@@ -81,7 +81,7 @@ def test_what_is_a_persons_stays(
 def test_a_name_tells_the_format_and_own_files_are_written_again(
     showtell: Shell, model: Path, photos: Path, tmp_path: Path, name: str
 ) -> None:
-    from showtell.bulk.own_files import refuse_others
+    from showtell.bulk.targets import refuse_others
 
     if name == "x.parquet":
         pytest.importorskip("pyarrow")

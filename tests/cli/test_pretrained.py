@@ -10,13 +10,24 @@ from cli_shell import Shell
 from PIL import Image
 
 from showtell import Captioner, pretrained
-from showtell.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, save_checkpoint
 from showtell.config import Config
+from showtell.decoders.registry import build_decoder
+from showtell.encoders.encoder import build_encoder
 from showtell.errors import CheckpointError
-from showtell.models.decoders import build_decoder
-from showtell.models.encoders import build_encoder
-from showtell.pretrained import CARD, model_names, read_card, shipped_folder
-from showtell.pretrained.listing import describe_shipped, shipped_models
+from showtell.inference.checkpoint import (
+    Checkpoint,
+    find_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from showtell.pretrained import (
+    CARD,
+    describe_shipped,
+    model_names,
+    read_card,
+    shipped_folder,
+    shipped_models,
+)
 from showtell.text.vocabulary import WordVocabulary
 
 NAME = "flickr8k-lite2"

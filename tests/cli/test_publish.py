@@ -8,7 +8,7 @@ import pytest
 from cli_shell import Shell
 from small_recipe import write_recipe
 
-from showtell.captioner import Captioner
+from showtell.inference.captioner import Captioner
 from showtell.pretrained import read_card
 
 

@@ -12,9 +12,9 @@ from cli_shell import SMALL, Shell
 from safetensors.numpy import load_file
 
 from showtell.cli.console import ConsoleReporter
-from showtell.cli.sweep import print_table
-from showtell.progress import StepReport
-from showtell.training.sweep_file import Sweep
+from showtell.cli.train import print_table
+from showtell.core.progress import StepReport
+from showtell.training.sweep import Sweep
 
 DATA = ("train", "scenes:40")
 GRID = (*SMALL, "-s", "optimizer.lr=1e-2,.005")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from showtell.data import dataset_cache
+from showtell.data import cache as dataset_cache
 from showtell.data.records import Dataset
 from showtell.data.sources import SOURCES, coco, karpathy, load_dataset
 

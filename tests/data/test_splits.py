@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from showtell.data import splits
-from showtell.data.fingerprint import dataset_fingerprint
-from showtell.data.records import Dataset, Record, Split
+from showtell.data.records import Dataset, Record, Split, dataset_fingerprint
 from showtell.data.splits import hash_order, hash_split, split_of, usable_splits
 from showtell.errors import DataError
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from tiny_decoder import EVERYTHING, LENGTH, WORDS, TableDecoder, caption, features
 
+from showtell.decoding.beam import beam_search
 from showtell.decoding.ensemble import Ensemble
 from showtell.decoding.sampling import sample
-from showtell.decoding.search import beam_search
 from showtell.errors import CheckpointError
 from showtell.text.vocabulary import END
 

@@ -5,15 +5,14 @@ import torch
 from tiny_decoder import LENGTH, WORDS, TableDecoder, caption, features
 
 from showtell.config import DecodingConfig
+from showtell.decoding.beam import beam_search
+from showtell.decoding.constraints.named_words import NamedWords, named_words
 from showtell.decoding.ensemble import Ensemble
 from showtell.decoding.generate import generate
-from showtell.decoding.named_words import NamedWords, named_words
+from showtell.decoding.hypotheses import top_entries
 from showtell.decoding.sampling import sample
-from showtell.decoding.search import beam_search
-from showtell.decoding.top import top_entries
 from showtell.errors import ShowtellError
-from showtell.text.spelling import Spelling
-from showtell.text.vocabulary import WordVocabulary
+from showtell.text.vocabulary import Spelling, WordVocabulary
 
 BYTES = tuple(chr(i) for i in range(256))
 PIECES = Spelling(

@@ -7,22 +7,15 @@ from tiny_decoder import TableDecoder
 from torch import Tensor
 
 from showtell.config import Config, DecodingConfig
+from showtell.decoders.registry import build_decoder
+from showtell.decoders.transformer import Transformer
+from showtell.decoding.beam import beam_search
 from showtell.decoding.ensemble import Ensemble
 from showtell.decoding.generate import generate
-from showtell.decoding.naming import (
-    SURE,
-    SURE_OF_ALL,
-    UNSAID,
-    VERY_SURE,
-    Naming,
-    naming,
-)
-from showtell.decoding.search import beam_search
+from showtell.decoding.naming import SURE, SURE_OF_ALL, UNSAID, VERY_SURE, Naming, naming
+from showtell.encoders.concepts import Closer, Concepts
+from showtell.encoders.features import Features
 from showtell.errors import ConfigError
-from showtell.models.base import Features
-from showtell.models.concepts import Closer, Concepts
-from showtell.models.decoders import build_decoder
-from showtell.models.transformer import Transformer
 from showtell.text.vocabulary import PAD, START
 
 SIDE = 4

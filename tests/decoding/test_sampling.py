@@ -6,7 +6,7 @@ from tiny_decoder import LENGTH, WORDS, Rules, TableDecoder, caption, enumerate_
 
 from showtell.decoding.hypotheses import NEVER, Hypotheses
 from showtell.decoding.sampling import draw, sample
-from showtell.models.base import Features
+from showtell.encoders.features import Features
 from showtell.text.vocabulary import END
 
 

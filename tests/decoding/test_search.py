@@ -15,8 +15,8 @@ from tiny_decoder import (
     features,
 )
 
+from showtell.decoding.beam import beam_search
 from showtell.decoding.hypotheses import NEVER, Hypotheses
-from showtell.decoding.search import beam_search
 from showtell.text.vocabulary import END, PAD, START, UNK
 
 
@@ -305,7 +305,7 @@ def test_pictures_that_are_done_may_wait_for_others(
     options: dict, least: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whenever they leave the batch, each picture's captions are those that it has alone."""
-    monkeypatch.setattr("showtell.decoding.search.LEAST_GONE", least)
+    monkeypatch.setattr("showtell.decoding.beam.LEAST_GONE", least)
     decoder = TableDecoder(3, num_pictures=8)
     for rules in (Rules(), Rules(required=(5,)), Rules(no_repeat_ngram=1)):
         found = search(decoder, 8, rules, **{"beam_size": 4, **options})

@@ -13,12 +13,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tiny_decoder import LENGTH, TableDecoder, caption, features
 
+from showtell.decoding.beam import beam_search
 from showtell.decoding.constraints import Constraint, build_constraints
 from showtell.decoding.hypotheses import NEVER, Hypotheses
 from showtell.decoding.sampling import sample
-from showtell.decoding.search import beam_search
-from showtell.text.spelling import Spelling
-from showtell.text.vocabulary import END
+from showtell.text.vocabulary import END, Spelling
 
 NUM_PIECES = 5
 PIECES = tuple(range(4, 4 + NUM_PIECES))

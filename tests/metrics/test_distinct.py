@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from showtell.metrics import distinct
-from showtell.metrics.distinct import count_distinct, number_distinct
+from showtell.metrics import ngrams as distinct
+from showtell.metrics.ngrams import count_distinct, number_distinct
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from showtell.errors import MissingExtraError, ScoringError
-from showtell.metrics import METRICS, CiderD, References, evaluate, meteor, meteor_tables, spice
+from showtell.metrics import METRICS, CiderD, References, evaluate, meteor, spice
+from showtell.metrics.meteor import tables as meteor_tables
 
 CANDIDATES = {"1": "a dog runs on the grass", "2": "two men with a"}
 REFERENCES = {

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from showtell.metrics import meteor, meteor_tables
-from showtell.metrics.meteor_text import normalize
-from showtell.metrics.snowball import stem
+from showtell.metrics import meteor
+from showtell.metrics.meteor import tables as meteor_tables
+from showtell.metrics.meteor.text import normalize
+from showtell.metrics.meteor.words import stem
 
 # By METEOR 1.5 (-l en -norm), `SCORE ||| reference ||| hypothesis`: words, matched, chunks; score.
 GOLDEN = [

@@ -7,8 +7,7 @@ import pytest
 from showtell.data.records import Record
 from showtell.errors import ConfigError
 from showtell.publish.card import people_section, render_card, table, words_section
-from showtell.publish.people import count_people
-from showtell.publish.words import unknown_words, words_of
+from showtell.publish.measure import count_people, unknown_words, words_of
 
 
 def record(name: str, *captions: str) -> Record:

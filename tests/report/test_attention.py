@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from showtell.captions import Caption
-from showtell.features.images import Preprocessing
-from showtell.report.attention import TILE, attention_tiles, save_attention_sheet
+from showtell.images.preprocess import Preprocessing
+from showtell.inference.caption import Caption
+from showtell.report.showing import TILE, attention_tiles, save_attention_sheet
 
 SQUARE = Preprocessing(64, 1.0, "bilinear", (0, 0, 0), (1, 1, 1))
 

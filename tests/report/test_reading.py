@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from showtell.errors import CheckpointError
-from showtell.report.curves import MAX_POINTS, mean_speed, smooth, speed
-from showtell.report.reading import Log, read_run
+from showtell.report.reading import MAX_POINTS, Log, mean_speed, read_run, smooth, speed
 
 
 def step(number: int, epoch: int = 1, **more: float) -> str:

@@ -8,10 +8,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 from tiny_server import Answer, TinyServer, gated_encoder, picture, running, tiny_models, until
 
-from showtell.captions import Caption
 from showtell.config import DecodingConfig
 from showtell.errors import ConfigError
-from showtell.features.images import open_image
+from showtell.images.open import open_image
+from showtell.inference.caption import Caption
 from showtell.server.batching import Batcher, Job, QueueFullError
 from showtell.server.limits import Limits
 

@@ -6,7 +6,7 @@ import pytest
 from tiny_server import Answer, TinyServer, picture
 
 from showtell.config import DecodingConfig
-from showtell.features.images import open_image
+from showtell.images.open import open_image
 
 PNG, JPEG = picture(0), picture(1, "JPEG")
 HALF = PNG[: len(PNG) // 2]

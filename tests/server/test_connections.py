@@ -10,7 +10,7 @@ from http.client import HTTPConnection
 import pytest
 from tiny_server import TinyServer, form, picture, running, until
 
-from showtell.server import connection
+from showtell.server import connections as connection
 from showtell.server.limits import Limits
 
 PNG = picture(0)

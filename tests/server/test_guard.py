@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from tiny_server import TinyServer, picture, running
 
-from showtell.server.guard import LOOPBACK, Access
+from showtell.server.connections import LOOPBACK, Access
 
 PNG = picture(0)
 TOKEN = "correct-horse-battery"

@@ -17,10 +17,10 @@ import torch
 from cli_shell import Shell
 from tiny_server import Answer, TinyServer, picture, until
 
-from showtell.checkpoint import Checkpoint, save_checkpoint
 from showtell.config import Config
-from showtell.models.decoders import build_decoder
-from showtell.models.encoders import build_encoder
+from showtell.decoders.registry import build_decoder
+from showtell.encoders.encoder import build_encoder
+from showtell.inference.checkpoint import Checkpoint, save_checkpoint
 from showtell.text.vocabulary import WordVocabulary
 
 TOKEN = "0123456789abcdef"

@@ -15,7 +15,7 @@ from tiny_server import TinyServer, form, picture, running
 
 from showtell.server.limits import Limits
 from showtell.server.problems import Problem
-from showtell.server.upload import Form, read_form
+from showtell.server.uploads import Form, read_form
 
 PNG = picture(0)
 SMALL = Limits(

@@ -14,8 +14,15 @@ from tokenizers.models import BPE
 from showtell.errors import MissingExtraError, VocabularyError
 from showtell.text.subwords import BYTE_OF, SubwordVocabulary
 from showtell.text.tokenizer import tokenize
-from showtell.text.vocabulary import END, PAD, START, UNK, Vocabulary, WordVocabulary
-from showtell.text.vocabulary_file import load_vocabulary
+from showtell.text.vocabulary import (
+    END,
+    PAD,
+    START,
+    UNK,
+    Vocabulary,
+    WordVocabulary,
+    load_vocabulary,
+)
 
 COUNTS = {"a": 40, "dog": 9, "dogs": 5, "running": 6, "runs": 4, "café": 3, "n't": 2, "once": 1}
 PIECES = SubwordVocabulary.build(COUNTS, 30)

@@ -4,8 +4,7 @@ from pathlib import Path
 import pytest
 
 from showtell.errors import VocabularyError
-from showtell.text.vocabulary import END, PAD, START, UNK, WordVocabulary
-from showtell.text.vocabulary_file import load_vocabulary
+from showtell.text.vocabulary import END, PAD, START, UNK, WordVocabulary, load_vocabulary
 
 COUNTS = {"dog": 3, "a": 5, "cat": 3, "rare": 1}
 

@@ -4,7 +4,7 @@ import pytest
 from tiny_world import tiny_records, tiny_store
 
 from showtell.data.records import Dataset
-from showtell.features.store import FeatureStore
+from showtell.encoders.store import FeatureStore
 
 
 @pytest.fixture

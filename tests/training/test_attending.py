@@ -7,18 +7,18 @@ import pytest
 import torch
 from tiny_world import ATTENDING, WIDTH, attending_config, tiny_records, tiny_store
 
-from showtell.captioner import Captioner
-from showtell.checkpoint import load_checkpoint
+from showtell.core.device import choose_runtime
+from showtell.core.progress import SilentReporter
 from showtell.data.records import Dataset
-from showtell.evaluation import evaluate_captioner, load_features
-from showtell.features.store import FeatureStore
-from showtell.models.base import Features
-from showtell.models.decoders import DECODERS
-from showtell.progress import SilentReporter
-from showtell.runtime import choose_runtime
+from showtell.decoders.registry import DECODERS
+from showtell.encoders.features import Features, load_features
+from showtell.encoders.store import FeatureStore
+from showtell.evaluation.evaluate import evaluate_captioner
+from showtell.inference.captioner import Captioner
+from showtell.inference.checkpoint import load_checkpoint
 from showtell.training.loop import Run
-from showtell.training.losses import cross_entropy
-from showtell.training.setup import prepare
+from showtell.training.objectives.losses import cross_entropy
+from showtell.training.prepare import prepare
 from showtell.training.validation import validation_loss
 
 GRID = (5, WIDTH + 4)

@@ -7,10 +7,10 @@ import torch
 from tiny_run import make_run, run, same_weights
 from tiny_world import tiny_config
 
-from showtell.captioner import Captioner
-from showtell.checkpoint import load_checkpoint
 from showtell.data.records import Dataset
 from showtell.errors import CheckpointError
+from showtell.inference.captioner import Captioner
+from showtell.inference.checkpoint import load_checkpoint
 from showtell.training.averages import average_checkpoints
 
 

@@ -4,9 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from showtell.training import caption_cache
-from showtell.training.caption_cache import tokenize_cached
-from showtell.training.corpus import TokenizedCaptions
+from showtell.training import corpus as caption_cache
+from showtell.training.corpus import TokenizedCaptions, tokenize_cached
 
 CAPTIONS = ["A dog, running.", "", "a cat é \0 sits"]
 

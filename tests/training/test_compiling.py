@@ -4,10 +4,10 @@ import pytest
 import torch
 from decoder_cases import CASES, features, make, tokens
 
-from showtell.models.base import Decoder
+from showtell.decoders.base import Decoder
 from showtell.text.vocabulary import PAD
-from showtell.training.compiling import compile_decoder
-from showtell.training.losses import cross_entropy
+from showtell.training.objectives.losses import cross_entropy
+from showtell.training.step import compile_decoder
 
 
 def losses(decoder: Decoder) -> list[torch.Tensor]:

@@ -9,10 +9,10 @@ import pytest
 from tiny_run import Notes, StopAt, log_of, run, same_weights
 from tiny_world import tiny_config
 
-import showtell.checkpoint as checkpoint_module
-from showtell.checkpoint import load_checkpoint
+import showtell.inference.checkpoint as checkpoint_module
 from showtell.data.records import Dataset
 from showtell.errors import CheckpointError, ShowtellError
+from showtell.inference.checkpoint import load_checkpoint
 
 STEPS_PER_EPOCH = 15  # 40 training pictures, 3 captions each, 8 a batch
 LINE = re.compile(

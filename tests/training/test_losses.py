@@ -6,7 +6,7 @@ from decoder_cases import CASES, features, make, tokens
 from torch.nn import functional as F
 
 from showtell.text.vocabulary import PAD
-from showtell.training.losses import cross_entropy
+from showtell.training.objectives.losses import cross_entropy
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

@@ -14,19 +14,20 @@ from tiny_world import (
     tiny_store,
 )
 
-from showtell.captioner import Captioner
-from showtell.checkpoint import load_checkpoint
 from showtell.config import Config
+from showtell.core.device import choose_runtime
+from showtell.core.progress import SilentReporter, StepReport
 from showtell.data.records import Dataset
+from showtell.decoders.registry import DECODERS
+from showtell.encoders.features import load_features
+from showtell.encoders.store import FeatureStore
 from showtell.errors import VocabularyError
-from showtell.evaluation import evaluate_captioner, load_features
-from showtell.features.store import FeatureStore
-from showtell.models.decoders import DECODERS
-from showtell.progress import SilentReporter, StepReport
-from showtell.runtime import choose_runtime
+from showtell.evaluation.evaluate import evaluate_captioner
+from showtell.inference.captioner import Captioner
+from showtell.inference.checkpoint import load_checkpoint
 from showtell.text.subwords import SubwordVocabulary
 from showtell.training.loop import Run
-from showtell.training.setup import prepare
+from showtell.training.prepare import prepare
 
 GRID = (5, WIDTH + 4)
 RECORDS = tiny_records()

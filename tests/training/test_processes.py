@@ -18,14 +18,14 @@ from process_worker import check_together
 from tiny_run import log_of, run, same_weights, scst_config, steps_of
 from tiny_world import WIDTH, attending_config, tiny_config, tiny_records, tiny_store
 
-from showtell.checkpoint import load_checkpoint
 from showtell.config import Config
+from showtell.core.device import choose_runtime
+from showtell.core.distributed import Processes
 from showtell.data.records import Dataset
+from showtell.decoders.layers import BatchNorm, share_batch_norms
+from showtell.encoders.store import FeatureStore
 from showtell.errors import ConfigError
-from showtell.features.store import FeatureStore
-from showtell.models.batch_norm import BatchNorm, share_batch_norms
-from showtell.processes import Processes
-from showtell.runtime import choose_runtime
+from showtell.inference.checkpoint import load_checkpoint
 from showtell.training.batches import ViewLoader
 
 SCRIPT = Path(__file__).parents[1] / "tiny_run.py"

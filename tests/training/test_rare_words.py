@@ -1,8 +1,8 @@
 """Captions for words that captions hardly ever use."""
 
-from showtell.models.concepts import imagenet_words
+from showtell.encoders.concepts import imagenet_words
 from showtell.text.tokenizer import tokenize
-from showtell.training.rare_words import MOST_CAPTIONS, captions_with_rare_words, words_like
+from showtell.training.text_captions import MOST_CAPTIONS, captions_with_rare_words, words_like
 
 
 def test_a_rare_word_stands_where_one_like_it_stood() -> None:

@@ -11,9 +11,9 @@ import pytest
 from tiny_run import StopAt, log_of, run, same_weights, scst_config
 from tiny_world import SETTINGS, tiny_config
 
-from showtell.checkpoint import load_checkpoint
 from showtell.config import Config
 from showtell.data.records import Dataset
+from showtell.inference.checkpoint import load_checkpoint
 
 WAYS = {
     "moving average": ("training.ema_decay=0.9",),

@@ -18,9 +18,8 @@ from showtell.metrics.cider import CiderD
 from showtell.text.subwords import SubwordVocabulary
 from showtell.text.vocabulary import END, PAD, START, UNK, WordVocabulary
 from showtell.training.corpus import Corpus
-from showtell.training.losses import policy_gradient
-from showtell.training.objectives.reward import CaptionReward
-from showtell.training.objectives.scst import SelfCritical, mean_of_others
+from showtell.training.objectives.losses import policy_gradient
+from showtell.training.objectives.scst import CaptionReward, SelfCritical, mean_of_others
 
 
 def samples() -> torch.Tensor:

@@ -9,13 +9,13 @@ import torch
 from tiny_run import make_run
 from tiny_world import WIDTH, attending_config, tiny_records, tiny_store
 
-from showtell.checkpoint import load_checkpoint
 from showtell.config import Config
 from showtell.data.records import Dataset
+from showtell.decoders.transformer import NUM_CLASSES
+from showtell.encoders.concepts import Classes, Concepts
+from showtell.encoders.features import Features
 from showtell.errors import ConfigError, DataError
-from showtell.models.base import Features
-from showtell.models.concepts import Classes, Concepts
-from showtell.models.transformer import NUM_CLASSES
+from showtell.inference.checkpoint import load_checkpoint
 from showtell.text.vocabulary import PAD, START, WordVocabulary
 from showtell.training.corpus import TokenizedCaptions
 from showtell.training.text_captions import TextCaptions, merged_counts, read_captions

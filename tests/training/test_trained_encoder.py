@@ -17,18 +17,24 @@ from tiny_pictures import build_staged, paint, train
 from tiny_run import Notes, StopAt, log_of, same_weights, steps_of
 from tiny_world import ATTENDING, SETTINGS
 
-from showtell.captioner import Captioner
-from showtell.checkpoint import load_checkpoint
 from showtell.config import Config
+from showtell.core.distributed import Processes
+from showtell.core.progress import SilentReporter
 from showtell.data.records import Dataset, Record
-from showtell.errors import CheckpointError, ConfigError, DataError, ImageError, StoreError
-from showtell.evaluate_model import evaluate_model
-from showtell.models.encoders import build_encoder
-from showtell.models.trained_encoder import load_trained, train_from
-from showtell.processes import Processes
-from showtell.progress import SilentReporter
+from showtell.encoders.encoder import build_encoder
+from showtell.encoders.finetune import load_trained, train_from
+from showtell.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    ImageError,
+    StoreError,
+)
+from showtell.evaluation.evaluate import evaluate_model
+from showtell.inference.captioner import Captioner
+from showtell.inference.checkpoint import load_checkpoint
 from showtell.training.averages import average_checkpoints
-from showtell.training.start import train_on
+from showtell.training.request import train_on
 
 
 @pytest.fixture
@@ -38,7 +44,7 @@ def records(tmp_path: Path) -> tuple[Record, ...]:
 
 def load(folder: Path) -> Captioner:
     captioner = Captioner.load(folder, device="cpu", precision="fp32")
-    with mock.patch("showtell.captioner.build_encoder", build_staged):
+    with mock.patch("showtell.inference.captioner.build_encoder", build_staged):
         assert captioner.encoder
     return captioner
 
@@ -135,8 +141,8 @@ def test_the_checkpoint_says_what_validation_said(
     captioner = load(run)
     assert captioner.metrics["encoder_fingerprint"] == captioner.encoder.fingerprint
     with (
-        mock.patch("showtell.evaluate_model.load_dataset", lambda *_, **__: dataset),
-        mock.patch("showtell.captioner.build_encoder", build_staged),
+        mock.patch("showtell.evaluation.evaluate.load_dataset", lambda *_, **__: dataset),
+        mock.patch("showtell.inference.captioner.build_encoder", build_staged),
     ):
         evaluation = evaluate_model(
             str(run),

@@ -13,7 +13,7 @@ from pathlib import Path
 from showtell.bulk import remote, shards
 from showtell.data.pictures import is_picture_name
 from showtell.errors import DataError
-from showtell.streaming import Picture
+from showtell.inference.stream import Picture
 
 
 @dataclass(frozen=True)

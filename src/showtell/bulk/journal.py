@@ -13,9 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from showtell.bulk.records import Record, to_line
+from showtell.bulk.formats import Record, to_line
+from showtell.core.files import errors_about, lock
 from showtell.errors import DataError
-from showtell.files import errors_about, lock
 
 SUFFIX = ".partial"
 SECONDS_BETWEEN_SYNCS = 5.0

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, cast
 
 from showtell.data.pictures import is_picture_name
 from showtell.errors import DataError, ImageError, MissingExtraError
-from showtell.streaming import Picture
+from showtell.inference.stream import Picture
 
 MOST_BYTES = 2**28
 """A picture of more bytes than this is refused."""

@@ -9,18 +9,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from showtell.bulk.formats import write_jsonl
+from showtell.bulk.formats import Record, model_id, record_of, result_of, write_jsonl
 from showtell.bulk.inputs import Inputs
 from showtell.bulk.journal import Journal
-from showtell.bulk.records import Record, model_id, record_of, result_of
 from showtell.bulk.targets import OneFile, Target
-from showtell.captioner import Captioner
 from showtell.config import DecodingConfig
+from showtell.core.files import atomic_write
+from showtell.core.progress import Reporter
 from showtell.data.reading import printable
 from showtell.errors import ImageError
-from showtell.files import atomic_write
-from showtell.progress import Reporter
-from showtell.streaming import Originals, Picture, PictureResult
+from showtell.inference.captioner import Captioner
+from showtell.inference.stream import Originals, Picture, PictureResult
 
 HAS_NO_PLACE = "it lies in an archive or behind a URL, so nothing can be written there"
 

@@ -17,7 +17,7 @@ from showtell.bulk import remote
 from showtell.data.pictures import is_picture_name
 from showtell.data.reading import printable
 from showtell.errors import DataError, ImageError, MissingExtraError
-from showtell.streaming import Picture
+from showtell.inference.stream import Picture
 
 ROWS_A_READ = 16
 NAME_KEYS = ("path", "file_name", "url", "key", "__key__", "image")

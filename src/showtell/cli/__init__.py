@@ -10,23 +10,19 @@ from typing import Annotated
 import typer
 
 from showtell import __version__
-from showtell.cli.average import average
 from showtell.cli.caption import caption
+from showtell.cli.console import Command, exit_code_for
 from showtell.cli.data import app as data_app
 from showtell.cli.data import features
 from showtell.cli.demo import demo
-from showtell.cli.errors import exit_code_for
 from showtell.cli.evaluate import evaluate, score
-from showtell.cli.models import models
-from showtell.cli.pack import pack
-from showtell.cli.publish import publish
+from showtell.cli.models import average, models, pack, publish
 from showtell.cli.reliability import reliability
 from showtell.cli.report import report
 from showtell.cli.serve import serve
 from showtell.cli.sheet import sheet
 from showtell.cli.train import train
-from showtell.cli.usage import Command
-from showtell.collector import leave_all, pause_collector
+from showtell.core.memory import leave_all, pause_collector
 
 app = typer.Typer(
     name="showtell",

@@ -115,14 +115,9 @@ def caption(
     did not write.
     """
     from showtell.bulk.inputs import find_inputs
-    from showtell.bulk.own_files import refuse_others
-    from showtell.cli.caption_files import (
-        caption_into,
-        failures_file,
-        make_target,
-        print_plan,
-    )
-    from showtell.cli.outputs import check_file
+    from showtell.bulk.targets import refuse_others
+    from showtell.cli.caption_files import caption_into, failures_file, make_target, print_plan
+    from showtell.cli.options import check_file
 
     is_ray = engine is Engine.ray
     format = _check_format(format, None if is_ray else output, as_json=as_json)
@@ -130,7 +125,7 @@ def caption(
         raise ConfigError("--attention has no place in text: add --format jsonl or --json")
     _check_output(format, output, as_json=as_json)
     if is_ray:
-        from showtell.cli.caption_ray import caption_on_ray
+        from showtell.cli.caption_files import caption_on_ray
 
         loading = {"model": model, "ensemble": ensemble or [], "device": device}
         if caption_on_ray(
@@ -168,13 +163,13 @@ def caption(
             raise typer.Exit(1)
         return
 
-    from showtell.captioner import Captioner
+    from showtell.inference.captioner import Captioner
 
     captioner = Captioner.load(model, ensemble=ensemble or (), device=device, precision=precision)
     settings = captioner.config.decoding.with_changes(decoding)
     if target is None:
         from showtell.cli.caption_screen import write_results
-        from showtell.streaming import Originals
+        from showtell.inference.stream import Originals
 
         results = captioner.caption_stream(
             inputs,

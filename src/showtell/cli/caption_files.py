@@ -1,5 +1,9 @@
-"""``showtell caption`` into files, beside pictures or into them: what is shown, how it ends."""
+"""``showtell caption`` into files, beside pictures or into them: what is shown, how it ends.
 
+MERGED: ``showtell caption --engine ray``.
+"""
+
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +12,10 @@ import typer
 from showtell.bulk.inputs import Inputs
 from showtell.bulk.run import caption_all, plan
 from showtell.bulk.targets import Metadata, OneFile, Sidecars, Target
-from showtell.captioner import Captioner
 from showtell.cli.console import ConsoleReporter
 from showtell.data.reading import printable
+from showtell.errors import ConfigError
+from showtell.inference.captioner import Captioner
 
 STOPPED = 130  # what a shell reports for a program that SIGINT ended
 MOST_ERRORS_SHOWN = 20
@@ -108,3 +113,31 @@ class _Failures:
             self.report.note(f"error: {printable(reason)}")
         elif self._num == MOST_ERRORS_SHOWN + 1:
             self.report.note("further failures are only listed in the failures file")
+
+
+def caption_on_ray(
+    pictures: list[str],
+    output: Path | None,
+    kind: str,
+    loading: dict[str, Any],
+    decoding: dict[str, Any],
+    *,
+    address: str | None,
+    workers: int | None,
+    dedupe: bool,
+    overwrite: bool,
+) -> int:
+    """Run the job on Ray; how many pictures and shards failed."""
+    if output is None:
+        raise ConfigError("--engine ray writes a file a shard: add -o FOLDER")
+    if output.is_file():
+        raise ConfigError(f"-o {output} is a file; --engine ray writes into a folder")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    from showtell.bulk.ray import Job, caption_shards
+    from showtell.bulk.remote import name_of
+
+    if os.path.exists(loading["model"]):  # actors have working folders of their own
+        loading = loading | {"model": os.path.abspath(loading["model"])}
+    job = Job(loading, decoding, name_of(output), kind, dedupe, overwrite)
+    with ConsoleReporter() as report:
+        return caption_shards(pictures, job, address=address, workers=workers, report=report)

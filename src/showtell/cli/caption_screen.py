@@ -10,11 +10,10 @@ from typing import IO
 
 import typer
 
-from showtell.bulk.formats import COLUMNS, text_lines
-from showtell.bulk.records import Record, record_of, to_line
+from showtell.bulk.formats import COLUMNS, Record, record_of, text_lines, to_line
+from showtell.core.files import atomic_write
 from showtell.data.reading import printable
-from showtell.files import atomic_write
-from showtell.streaming import PictureResult
+from showtell.inference.stream import PictureResult
 
 
 def write_results(

@@ -1,10 +1,17 @@
-"""Progress on standard error, for people; results go to standard output."""
+"""Progress on standard error, for people; results go to standard output.
 
+MERGED: From an exception to one line on standard error and an exit code.
+
+MERGED: Commands whose usage errors read as written, without the library's name for their kind.
+"""
+
+import errno
 import sys
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -14,8 +21,11 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from typer.core import TyperCommand
 
-from showtell.progress import StepReport
+from showtell.core.files import CannotWriteError
+from showtell.core.progress import StepReport
+from showtell.errors import SaidElsewhereError, ShowtellError
 
 
 class ConsoleReporter:
@@ -88,3 +98,56 @@ class ConsoleReporter:
         shown = ("val_loss", "val_perplexity", "BLEU-4", "CIDEr-D", "bad_endings")
         figures = ", ".join(f"{name} {values[name]:.4f}" for name in shown if name in values)
         self.note(f"Epoch {epoch} validation: {figures}")
+
+
+FAILED = 1
+BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
+
+
+def exit_code_for(error: Exception) -> int:
+    """Print what went wrong in one line; give the code to exit with."""
+    if isinstance(error, BrokenPipeError):
+        sys.stderr.close()  # else Python complains once more while it ends
+        return BROKEN_PIPE
+    if isinstance(error, SaidElsewhereError):
+        return FAILED
+    if isinstance(error, ShowtellError):
+        say(str(error))
+    elif isinstance(error, OSError):
+        say(_describe_os_error(error))
+    else:
+        say(
+            f"unexpected {type(error).__name__}: {' '.join(str(error).split())} "
+            "(a bug in showtell; --debug shows where)"
+        )
+    return FAILED
+
+
+def say(text: str) -> None:
+    """One line on standard error."""
+    print(f"error: {text}", file=sys.stderr)
+
+
+def _describe_os_error(error: OSError) -> str:
+    where = f": {error.filename}" if error.filename else ""
+    reason = error.strerror or str(error)
+    if error.errno == errno.ENOSPC:
+        return f"the disk is full{where}; free some space and run the same command again"
+    if isinstance(error, CannotWriteError):
+        return f"cannot write {error.filename}: {reason}"
+    return f"{reason}{where}"
+
+
+PREFIX = "Value error, "  # pydantic's, by which typer checks a choice
+
+
+class Command(TyperCommand):
+    """A command of ``showtell``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take the arguments apart; what is wrong with one of them is said without ``PREFIX``."""
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix(PREFIX)
+            raise

@@ -13,7 +13,7 @@ def demo(
 ) -> None:
     """Train a captioner on built-in pictures, offline, and show what it says of unseen ones."""
     from showtell.cli.console import ConsoleReporter
-    from showtell.demo import run_demo
+    from showtell.training.demo import run_demo
 
     with ConsoleReporter() as report:
         result = run_demo(output, report=report)

@@ -44,8 +44,8 @@ def evaluate(
     the working directory.
     """
     from showtell.cli.console import ConsoleReporter
-    from showtell.cli.outputs import check_file
-    from showtell.evaluate_model import evaluate_model
+    from showtell.cli.options import check_file
+    from showtell.evaluation.evaluate import evaluate_model
 
     check_file(output, [data])
     check_file(predictions, [data], option="--predictions", makes_folder=True)
@@ -90,7 +90,7 @@ def score(
 
     The references' tokens are kept in the cache folder, so that a second scoring starts at once.
     """
-    from showtell.cli.outputs import check_file
+    from showtell.cli.options import check_file
     from showtell.metrics import meteor
     from showtell.metrics.coco_io import score_files
 
@@ -105,7 +105,7 @@ def score(
 def _print(
     scores: "Scores", table: str, values: dict[str, Any], output: Path | None, as_json: bool
 ) -> None:
-    from showtell.files import write_text
+    from showtell.core.files import write_text
 
     text = json.dumps(values, ensure_ascii=False, indent=2) if as_json else table
     if not as_json:

@@ -1,14 +1,24 @@
-"""``showtell models``."""
+"""``showtell models``.
+
+MERGED: ``showtell pack``.
+
+MERGED: ``showtell average``.
+
+MERGED: ``showtell publish``.
+"""
 
 import json
+from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from showtell.cli import options
+from showtell.errors import ConfigError
 
 if TYPE_CHECKING:
-    from showtell.pretrained.listing import ShippedModel
+    from showtell.pretrained import ShippedModel
 
 
 def models(
@@ -22,8 +32,7 @@ def models(
     Each name can be given wherever a model's folder can: caption --model NAME, evaluate NAME DATA,
     train -s training.init_from=NAME.
     """
-    from showtell.pretrained import read_card
-    from showtell.pretrained.listing import describe_shipped, shipped_models
+    from showtell.pretrained import describe_shipped, read_card, shipped_models
 
     if name is None and as_json:
         typer.echo(json.dumps({"models": [m.to_dict() for m in shipped_models()]}, indent=2))
@@ -58,3 +67,98 @@ def _print_table(found: "list[ShippedModel]") -> None:
         line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
         typer.echo(line.rstrip())
     typer.echo("\nshowtell models NAME shows a model's card")
+
+
+class Storage(StrEnum):
+    """How a packed model's matrices are stored."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"
+
+
+def pack(
+    model: Annotated[
+        str,
+        typer.Argument(help="A run's folder or a checkpoint's, or a name of `showtell models`."),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the packed model.")],
+    weights: Annotated[
+        Storage,
+        typer.Option("--weights", help="How they are stored; int8 takes a quarter of fp32."),
+    ] = Storage.fp16,
+) -> None:
+    """Make a model fit to be handed on: small, without training state, without paths.
+
+    The folder is a checkpoint like any other. The same model gives the same files to the byte.
+    """
+    from showtell.publish.pack import pack_checkpoint
+
+    size = pack_checkpoint(model, output, storage=weights.value)
+    typer.echo(f"the packed model is {output}, {size / 1e6:.1f} MB")
+
+
+def average(
+    checkpoints: Annotated[
+        list[Path],
+        typer.Argument(help="Checkpoint folders of one run, as RUN/epoch-007 RUN/epoch-008."),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the new checkpoint.")],
+) -> None:
+    """Average the weights of CHECKPOINTS into a new one.
+
+    The mean of a run's last few epochs often captions better than any of them; showtell evaluate
+    tells.
+    """
+    from showtell.training.averages import average_checkpoints
+
+    average_checkpoints(checkpoints, output)
+    typer.echo(f"the mean of {len(checkpoints)} checkpoints is {output}")
+
+
+INTERRUPTED = 130
+
+
+def publish(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="Stages and card, in TOML.")],
+    data: options.Data,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the model.")],
+    work: Annotated[
+        Path, typer.Option("--work", help="Gets a folder for each stage; is gone on with.")
+    ] = Path("runs/publish"),
+    others: Annotated[
+        list[str] | None,
+        typer.Option("--data", help="NAME=PATH of other data in the recipe; may be repeated."),
+    ] = None,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
+) -> None:
+    """Make a model as RECIPE says: train, average, pack, measure, and write its card.
+
+    A stage that is made stays; the same command goes on after Ctrl-C. configs/pretrained/ has the
+    recipe of the model that comes with showtell.
+    """
+    from showtell.cli.console import ConsoleReporter
+    from showtell.publish.build import publish as build
+    from showtell.publish.stages import Places
+
+    paths = {"": data}
+    for other in others or []:
+        name, equals, path = other.partition("=")
+        if not equals or not name or not path:
+            raise ConfigError(f"--data {other!r} is not NAME=PATH")
+        paths[name] = path
+    with ConsoleReporter() as report:
+        made = build(recipe, Places(paths, work, device), output, report)
+    if made is None:
+        typer.echo("stopped; the same command goes on", err=True)
+        raise typer.Exit(INTERRUPTED)
+    if as_json:
+        scores = {title: found.to_dict() for title, found in made.scores.items()}
+        values = {"folder": str(made.folder), "num_bytes": made.num_bytes, "scores": scores}
+        typer.echo(json.dumps(values, ensure_ascii=False, indent=2))
+        return
+    for title, found in made.scores.items():
+        figures = ", ".join(f"{k} {found.metrics[k]:.3f}" for k in ("CIDEr-D", "BLEU-4"))
+        typer.echo(f"{title}: {figures}")
+    typer.echo(f"the model is {made.folder}, {made.num_bytes / 1e6:.1f} MB, with its card")

@@ -48,8 +48,8 @@ def reliability(
     this one that are acceptable. Do it on pictures that the model was not trained on.
     """
     from showtell.cli.console import ConsoleReporter
-    from showtell.cli.outputs import check_file
-    from showtell.measure_confidence import measure_model
+    from showtell.cli.options import check_file
+    from showtell.evaluation.calibration import measure_model
 
     check_file(figure, [data], option="--figure", is_picture=True)
     with ConsoleReporter() as report:
@@ -68,8 +68,8 @@ def reliability(
             precision=precision,
         )
     if figure:
-        from showtell.files import atomic_write
-        from showtell.report.reliability import reliability_figure
+        from showtell.core.files import atomic_write
+        from showtell.report.charts import reliability_figure
 
         with atomic_write(figure, "wb") as file:
             file.write(reliability_figure(measured.then or measured.now).light)

@@ -46,7 +46,7 @@ def report(
     PNG in a folder beside it, too. A run that is still going on can be reported on.
     """
     from showtell.cli.console import ConsoleReporter
-    from showtell.cli.outputs import check_file
+    from showtell.cli.options import check_file
     from showtell.report.build import make_report
     from showtell.report.captions import DataPlace
 

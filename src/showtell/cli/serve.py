@@ -63,7 +63,7 @@ def serve(
 
     It stops at Ctrl-C or SIGTERM, when what it has accepted is answered.
     """
-    from showtell.runtime import tune_allocator
+    from showtell.core.memory import tune_allocator
 
     tune_allocator()
     try:

@@ -34,9 +34,9 @@ def sheet(
     A picture that cannot be read is named on standard error; the exit code is then 1.
     """
     from showtell.bulk.inputs import find_inputs
-    from showtell.captioner import Captioner
-    from showtell.cli.outputs import check_file
-    from showtell.contact_sheet import Cell, refuse_others, save_contact_sheet
+    from showtell.cli.options import check_file
+    from showtell.images.sheet import Cell, refuse_others, save_contact_sheet
+    from showtell.inference.captioner import Captioner
 
     if output.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"-o {output}: a sheet's name ends in {', '.join(SUFFIXES)}")

@@ -5,8 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from showtell.config.messages import describe
-from showtell.config.section import Section
+from showtell.config.section import Section, describe
 from showtell.errors import ConfigError
 
 DecodingMethod = Literal["greedy", "beam", "diverse", "sample"]

@@ -13,9 +13,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from showtell.config.decoder import DecoderConfig, PrefixLmConfig, ShowTellConfig
 from showtell.config.decoding import DecodingConfig
-from showtell.config.messages import describe
 from showtell.config.objective import ObjectiveConfig
-from showtell.config.section import Section
+from showtell.config.section import Section, describe
 from showtell.config.toml import apply_override, read_toml
 from showtell.errors import ConfigError
 

@@ -1,6 +1,115 @@
-"""What every group of settings is."""
+"""What is said when settings are wrong: all of them, by their names in the file.
 
-from pydantic import BaseModel, ConfigDict
+MERGED: What every group of settings is.
+"""
+
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from showtell.errors import unknown_name
+
+REFERENCE = "docs/settings.md"
+
+
+def describe(
+    error: ValidationError,
+    path: Path | None,
+    model: type[BaseModel],
+    *,
+    reference: str = REFERENCE,
+) -> str:
+    """One line for all that is wrong.
+
+    Args:
+        path: the file that the settings are from, if any.
+        model: whose settings they are; a misspelled one is looked for in it.
+        reference: what lists them all, for whoever misspells one.
+    """
+    items = error.errors()
+    # Of a list with a wrong entry pydantic also says that it is too short.
+    within = {item["loc"][:end] for item in items for end in range(len(item["loc"]))}
+    listed = f" ({reference} lists all)" if reference else ""
+    parts = [_problem(item, model, listed) for item in items if item["loc"] not in within]
+    where = f" in {path}" if path else ""
+    return f"wrong settings{where}: " + "; ".join(parts)
+
+
+def _problem(item: Any, model: type[BaseModel], listed: str) -> str:
+    place, sections = _walk(item["loc"], model)
+    name = ".".join(place)
+    if item["type"] == "extra_forbidden":
+        return f"{name}: no such setting{_hint(place, sections, model)}{listed}"
+    if item["type"] == "missing":
+        return f"{name}: is missing"
+    if item["type"] == "value_error" and isinstance(item["input"], dict):
+        message = str(item["ctx"]["error"])  # of several settings together; it names them
+        return f"{name}: {message}" if name else message
+    if item["type"] == "value_error":
+        return f"{name} = {item['input']!r}: {item['ctx']['error']}"
+    if item["type"] == "union_tag_invalid":
+        tags = [tag.strip(" '") for tag in item["ctx"]["expected_tags"].split(",")]
+        what = "decoder" if name == "decoder" else "kind"
+        return f"{name}.kind: {unknown_name(what, item['ctx']['tag'], tags)[:-1]}"
+    return f"{name} = {item['input']!r}: {item['msg'].lower()}"
+
+
+def _walk(
+    loc: Sequence[int | str], model: type[BaseModel]
+) -> tuple[list[str], list[type[BaseModel]]]:
+    """A place's name in the file, and the sections, one or another of a union, that it is in.
+
+    Where a section is of a kind, pydantic names the kind after it; there is none such in the file.
+    """
+    place: list[str] = []
+    inside, sections = [model], [model]
+    for part in loc:
+        if of_kind := [section for section in inside if part in _kinds(section)]:
+            inside = of_kind
+            continue
+        place.append(str(part))
+        if isinstance(part, str):
+            sections = inside
+            found = [s.model_fields[part].annotation for s in inside if part in s.model_fields]
+            inside = [section for annotation in found for section in sections_in(annotation)]
+    return place, sections
+
+
+def _kinds(section: type[BaseModel]) -> tuple[Any, ...]:
+    kind = section.model_fields.get("kind")
+    return get_args(kind.annotation) if kind else ()
+
+
+def _hint(place: Sequence[str], sections: Sequence[type[BaseModel]], model: type[BaseModel]) -> str:
+    """The setting that was meant: the nearest of its own section, else of any section."""
+    *outer, given = place
+    own = {name: [".".join((*outer, name))] for one in sections for name in one.model_fields}
+    for names in (own, _names_in_sections(model)):
+        for near in get_close_matches(given, names, n=1, cutoff=0.7):
+            if meant := [name for name in names[near] if name != ".".join(place)]:
+                return f", did you mean {' or '.join(meant)}?"
+    return ""
+
+
+def _names_in_sections(model: type[BaseModel]) -> dict[str, list[str]]:
+    """Each setting of a section by its bare name, with the full names that end in it."""
+    names: dict[str, list[str]] = {}
+    for field, info in model.model_fields.items():
+        inner = [name for one in sections_in(info.annotation) for name in one.model_fields]
+        for name in dict.fromkeys(inner):
+            names.setdefault(name, []).append(f"{field}.{name}")
+    return names
+
+
+def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The groups of settings that a field's type names, as in a union or a tuple of them."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from sections_in(argument)
 
 
 class Section(BaseModel):

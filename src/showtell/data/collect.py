@@ -7,7 +7,7 @@ is skipped, counted and listed here, by the same rules for all of them.
 from collections import Counter
 from pathlib import Path
 
-from showtell.counts import counted
+from showtell.core.messages import counted
 from showtell.data.pictures import PictureFinder, leaves_folder
 from showtell.data.reading import is_text, printable
 from showtell.data.records import Dataset, Problem, Record, Split

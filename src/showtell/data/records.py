@@ -1,8 +1,13 @@
 """What a data set is to the rest of showtell: records, and a list of what was wrong with it.
 
 Knows nothing of file formats (``sources/``) or of pictures' contents (``features/images.py``).
+
+MERGED: What a run was trained on, as one hash.
 """
 
+import hashlib
+import json
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,3 +96,20 @@ class Dataset:
                 "--split all takes every one"
             )
         return records
+
+
+def dataset_fingerprint(dataset: Dataset) -> str:
+    """sha256 of every record's id, split, captions and picture's size in bytes, ordered by id.
+
+    Not of paths, so that a data set may be moved, and not of the pictures' contents, so that
+    COCO takes a second. A picture that is no longer there counts as of size -1.
+    """
+    digest = hashlib.sha256()
+    for record in sorted(dataset.records, key=lambda record: record.image_id):
+        try:
+            num_bytes = os.stat(record.path).st_size
+        except OSError:
+            num_bytes = -1
+        line = json.dumps([record.image_id, record.split, num_bytes, *record.captions])
+        digest.update(line.encode("ascii") + b"\n")
+    return digest.hexdigest()

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from showtell.decoders.base import State
 from showtell.decoding.hypotheses import ATTENTION, Steps
+from showtell.encoders.features import Features
 from showtell.errors import CheckpointError
-from showtell.models.base import Features, State
 
 
 class Ensemble:

@@ -1,13 +1,13 @@
 """The one front door of decoding: the place where its settings meet its functions."""
 
 from showtell.config import DecodingConfig
+from showtell.decoding.beam import beam_search
 from showtell.decoding.constraints import build_constraints
+from showtell.decoding.constraints.named_words import NamedWords
 from showtell.decoding.hypotheses import Hypotheses, Steps
-from showtell.decoding.named_words import NamedWords
 from showtell.decoding.naming import naming
 from showtell.decoding.sampling import sample
-from showtell.decoding.search import beam_search
-from showtell.models.base import Features
+from showtell.encoders.features import Features
 
 
 def generate(

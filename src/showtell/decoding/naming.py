@@ -13,11 +13,12 @@ import math
 import torch
 from torch import Tensor
 
+from showtell.decoders.base import State
 from showtell.decoding.ensemble import Ensemble
 from showtell.decoding.hypotheses import Steps
+from showtell.encoders.concepts import Closer, ConceptReader, Concepts
+from showtell.encoders.features import Features
 from showtell.errors import ConfigError
-from showtell.models.base import Features, State
-from showtell.models.concepts import Closer, ConceptReader, Concepts
 from showtell.text.vocabulary import PAD
 
 SURE, VERY_SURE = 0.45, 0.9  # of a rare word, in a window of the picture

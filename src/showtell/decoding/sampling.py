@@ -22,9 +22,9 @@ from showtell.decoding.hypotheses import (
     Steps,
     cut_to_longest,
     reorder,
+    top_entries,
 )
-from showtell.decoding.top import top_entries
-from showtell.models.base import Features
+from showtell.encoders.features import Features
 from showtell.text.vocabulary import END, PAD, START
 
 # SplitMix64's multipliers (Steele et al. 2014, "Fast Splittable Pseudorandom Number Generators",

@@ -1,8 +1,7 @@
 """COCO's caption metrics, equal to the official scorer's, without Java."""
 
 from showtell.metrics.cider import CiderD
-from showtell.metrics.evaluate import evaluate
+from showtell.metrics.evaluate import METRICS, Scores, evaluate
 from showtell.metrics.references import References
-from showtell.metrics.scores import METRICS, Scores
 
 __all__ = ["METRICS", "CiderD", "References", "Scores", "evaluate"]

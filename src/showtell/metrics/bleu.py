@@ -10,8 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from showtell.metrics.distinct import Ints
-from showtell.metrics.ngrams import ORDERS, HypothesisLevel, ReferenceLevel, ReferenceNgrams
+from showtell.metrics.ngrams import ORDERS, HypothesisLevel, Ints, ReferenceLevel, ReferenceNgrams
 
 VERSION = "1"
 

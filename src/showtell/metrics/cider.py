@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from showtell.core.messages import some
 from showtell.errors import ScoringError
-from showtell.metrics.distinct import Ints
-from showtell.metrics.messages import some
 from showtell.metrics.ngrams import (
     ORDERS,
     HypothesisLevel,
+    Ints,
     ReferenceLevel,
     ReferenceNgrams,
     Sentence,

@@ -8,12 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from showtell.core.files import cache_folder
+from showtell.core.messages import some
 from showtell.data.reading import printable, read_json
 from showtell.errors import DataError, ScoringError
-from showtell.files import cache_folder
-from showtell.metrics.evaluate import evaluate
-from showtell.metrics.messages import some
-from showtell.metrics.scores import Scores
+from showtell.metrics.evaluate import Scores, evaluate
 
 
 def score_files(

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from showtell.collector import paused_collector
+from showtell.core.files import write_text
+from showtell.core.memory import paused_collector
+from showtell.core.messages import some
 from showtell.errors import ScoringError
-from showtell.files import write_text
 from showtell.metrics.cider import CiderD
-from showtell.metrics.messages import some
 from showtell.metrics.ngrams import ReferenceNgrams
 from showtell.text.tokenizer import TOKENIZER, tokenize_all
 

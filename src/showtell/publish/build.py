@@ -11,26 +11,34 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from showtell.captioner import Captioner
-from showtell.checkpoint import METRICS, replace_folder
+from showtell.core.files import write_json, write_text
+from showtell.core.progress import Reporter
 from showtell.data.sources import load_dataset
 from showtell.errors import ScoringError
-from showtell.evaluate_model import CaptionedSplit, caption_split
-from showtell.files import write_json, write_text
-from showtell.measure_confidence import MeasuredConfidence, measure_confidence, write_calibration
+from showtell.evaluation.calibration import (
+    MeasuredConfidence,
+    Reliability,
+    measure_confidence,
+    write_calibration,
+)
+from showtell.evaluation.evaluate import CaptionedSplit, caption_split
+from showtell.inference.captioner import Captioner
+from showtell.inference.checkpoint import METRICS, replace_folder
 from showtell.metrics import Scores
-from showtell.pack import check_output, pack_checkpoint
 from showtell.pretrained import CARD
-from showtell.progress import Reporter
 from showtell.publish import card
-from showtell.publish.examples import draw_examples, find_examples
-from showtell.publish.people import count_people
+from showtell.publish.measure import (
+    count_people,
+    draw_examples,
+    find_examples,
+    measure_speed,
+    unknown_words,
+    words_of,
+)
+from showtell.publish.pack import check_output, pack_checkpoint
 from showtell.publish.recipe import Recipe, TrainStage
-from showtell.publish.speed import measure_speed
 from showtell.publish.stages import NOTES, Places, make_stages
-from showtell.publish.words import unknown_words, words_of
-from showtell.reliability import Reliability
-from showtell.report.reliability import reliability_figure
+from showtell.report.charts import reliability_figure
 from showtell.training.text_captions import read_captions
 
 EXAMPLES, RELIABILITY = "examples.jpg", "reliability.png"

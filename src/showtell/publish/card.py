@@ -8,12 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from showtell.errors import ConfigError, unknown_name
-from showtell.measure_confidence import MeasuredConfidence
+from showtell.evaluation.calibration import MeasuredConfidence, Reliability
 from showtell.metrics import Scores
-from showtell.publish.people import SAID, PeopleNamed
-from showtell.publish.speed import Speed
-from showtell.publish.words import UnknownWords
-from showtell.reliability import Reliability
+from showtell.publish.measure import SAID, PeopleNamed, Speed, UnknownWords
 
 COLUMNS = ("CIDEr-D", "BLEU-1", "BLEU-4", "METEOR", "ROUGE-L")
 NUM_WORDS = 40

@@ -9,11 +9,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from showtell.config import Config
-from showtell.config.messages import describe
-from showtell.config.section import Section
+from showtell.config.section import Section, describe
 from showtell.config.toml import read_toml
 from showtell.errors import ConfigError
-from showtell.models.compact import Storage
+from showtell.inference.checkpoint import Storage
 
 Name = Annotated[str, Field(pattern=r"^[\w.-]+$")]
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from showtell.checkpoint import CONFIG
 from showtell.config import Config
+from showtell.core.files import write_json
+from showtell.core.progress import Reporter
 from showtell.errors import CheckpointError, ConfigError
-from showtell.files import write_json
-from showtell.progress import Reporter
+from showtell.inference.checkpoint import CONFIG
 from showtell.publish.recipe import AverageStage, Recipe, TrainStage
 from showtell.training.averages import average_checkpoints
-from showtell.training.start import open_data, train_on
+from showtell.training.request import open_data, train_on
 
 NOTES = "stages.json"
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from showtell import __version__
+from showtell.core.files import atomic_write, write_text
+from showtell.core.progress import Reporter
 from showtell.errors import ShowtellError
-from showtell.files import atomic_write, write_text
-from showtell.progress import Reporter
 from showtell.report import sections, showing
 from showtell.report.captions import CaptionedRun, DataPlace, caption_validation
 from showtell.report.charts import curve_figures

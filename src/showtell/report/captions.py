@@ -4,21 +4,21 @@ Knows nothing of HTML or of drawing.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from showtell.captioner import Captioner
-from showtell.captions import Caption
-from showtell.data.fingerprint import dataset_fingerprint
-from showtell.data.records import Dataset, Record
+from showtell.core.progress import Reporter
+from showtell.data.records import Dataset, Record, dataset_fingerprint
 from showtell.data.sources import load_dataset
 from showtell.data.splits import usable_splits
+from showtell.encoders.extract import features_for
+from showtell.encoders.features import load_features
+from showtell.encoders.store import FeatureStore
 from showtell.errors import DataError, ShowtellError
-from showtell.evaluation import evaluate_captioner, load_features
-from showtell.feature_cache import features_for
-from showtell.features.store import FeatureStore
+from showtell.evaluation.evaluate import evaluate_captioner
+from showtell.inference.caption import Caption
+from showtell.inference.captioner import Captioner
 from showtell.metrics import Scores, meteor
-from showtell.progress import Reporter
 from showtell.report.reading import RunFolder
 
 RANKED_BY = "CIDEr-D"
@@ -117,7 +117,8 @@ def caption_validation(
     store = features_for(
         dataset,
         captioner.encoder,
-        records=[replace(record, split="val") for record in chosen],
+        records=chosen,
+        augmented=(),
         views=settings.encoder.views,
         any_views=True,
         flips=settings.encoder.flips,

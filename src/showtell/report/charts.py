@@ -1,6 +1,8 @@
 """Which figures a report has, and what each says in words.
 
 One run's figures show it from several sides; with several runs each is a line with its name.
+
+MERGED: The figure of a confidence's reliability: how many captions are acceptable where it says so.
 """
 
 import re
@@ -9,10 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from showtell.metrics.scores import METRICS
-from showtell.report.curves import smooth, speed
+from showtell.evaluation.calibration import Reliability
+from showtell.metrics.evaluate import METRICS
 from showtell.report.figures import NEUTRAL, Figure, Line, bar_figure, line_figure
-from showtell.report.reading import RunFolder, Values
+from showtell.report.reading import RunFolder, Values, smooth, speed
 from showtell.report.words import WordUse
 
 NUM_WORDS = 16
@@ -226,4 +228,34 @@ def _in_words(lines: Sequence[Line], unit: str) -> str:
         f"{line.label}: from {line.y[0]:.4g} at {unit} {line.x[0]:,.0f} to {line.y[-1]:.4g} at "
         f"{unit} {line.x[-1]:,.0f}; lowest {line.y.min():.4g}, highest {line.y.max():.4g}."
         for line in lines
+    )
+
+
+def reliability_figure(found: Reliability) -> Figure:
+    """Share of acceptable captions and their CIDEr-D over the confidence; the diagonal is ideal."""
+    sure = np.array([part.confidence for part in found.bins])
+    fine = np.array([part.acceptable for part in found.bins])
+    cider = np.array([part.cider for part in found.bins])
+    ideal = np.array([0.0, 1.0])
+    alt = (
+        f"{found.num_captions:,} captions in {len(found.bins)} groups: of the least sure "
+        f"{fine[0]:.0%} are acceptable (CIDEr-D {cider[0]:.2f}), of the surest {fine[-1]:.0%} "
+        f"(CIDEr-D {cider[-1]:.2f}). Rank correlation {found.rank_correlation:.2f}, calibration "
+        f"error {found.error:.3f}."
+    )
+    lines = [
+        Line(
+            f"acceptable (CIDEr-D of {found.threshold:g} or more)", sure, fine, dots=True, colour=0
+        ),
+        Line("mean CIDEr-D", sure, cider, dots=True, colour=1),
+        Line("ideal: share = confidence", ideal, ideal, colour=NEUTRAL),
+    ]
+    return line_figure(
+        "reliability",
+        "Confidence and quality",
+        alt,
+        lines,
+        x_label="confidence",
+        y_label="share of captions; CIDEr-D",
+        from_zero=True,
     )

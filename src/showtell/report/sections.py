@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from showtell.metrics.scores import METRICS
-from showtell.report.curves import mean_speed
+from showtell.metrics.evaluate import METRICS
 from showtell.report.figures import Figure
 from showtell.report.page import (
     Section,
@@ -17,7 +16,7 @@ from showtell.report.page import (
     side_by_side,
     table,
 )
-from showtell.report.reading import RunFolder
+from showtell.report.reading import RunFolder, mean_speed
 
 MISSING = "–"
 LOWER_IS_BETTER = ("val_loss", "val_perplexity", "bad_endings")

@@ -5,8 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from showtell.text.endings import BAD_ENDINGS
-from showtell.text.tokenizer import tokenize_all
+from showtell.text.tokenizer import BAD_ENDINGS, tokenize_all
 
 
 @dataclass(frozen=True)

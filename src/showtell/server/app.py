@@ -15,13 +15,19 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from showtell import __version__
-from showtell.server.description import Description, captions_body, problems
-from showtell.server.guard import Access, Guard
-from showtell.server.intake import ClientGoneError, Intake, unless_gone
+from showtell.server.connections import Access, Guard
+from showtell.server.description import (
+    Captions,
+    Description,
+    Health,
+    Models,
+    captions_body,
+    problems,
+)
 from showtell.server.metrics import GONE, Metrics, Observer
 from showtell.server.problems import Problem, busy
-from showtell.server.schemas import Captions, Health, Models
 from showtell.server.service import FIELDS, FILES, Service
+from showtell.server.uploads import ClientGoneError, Intake, unless_gone
 
 PAGE = Path(__file__).parent / "page"
 

@@ -2,6 +2,8 @@
 
 One thread computes, since torch uses every core for one batch; while it works the next batch
 gathers. Knows nothing of HTTP.
+
+MERGED: The models that a server answers with, by their names.
 """
 
 import threading
@@ -11,16 +13,85 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
-from showtell.captions import Caption
 from showtell.config import DecodingConfig
-from showtell.features.extract import encode_pixels
-from showtell.features.images import Pixels
-from showtell.models.base import Features
-from showtell.server.loaded import LoadedModel
+from showtell.encoders.extract import encode_pixels
+from showtell.encoders.features import Features
+from showtell.errors import ConfigError
+from showtell.images.open import Pixels
+from showtell.inference.caption import Caption
+from showtell.inference.captioner import Captioner
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A captioner under the name that requests ask for it by.
+
+    Attributes:
+        attends: Whether its captions can say where it looked.
+    """
+
+    name: str
+    captioner: Captioner
+    attends: bool
+
+
+def load_models(
+    models: Sequence[str], *, device: str = "auto", precision: str = "auto"
+) -> dict[str, LoadedModel]:
+    """Load models and have each caption a grey square, so that the first request is no slower.
+
+    Those that were trained with the same encoder share it.
+
+    Args:
+        models: Folders or registered names; the first is the default.
+
+    Raises:
+        CheckpointError: one is not there, or damaged.
+    """
+    loaded: dict[str, LoadedModel] = {}
+    for given in models:
+        captioner = Captioner.load(given, device=device, precision=precision)
+        trained_with = captioner.metrics.get("encoder_fingerprint")
+        for other in loaded.values():
+            if trained_with and other.captioner.encoder.fingerprint == trained_with:
+                captioner.encoder = other.captioner.encoder
+        name = _unique(_name(given), loaded)
+        loaded[name] = LoadedModel(name, captioner, _attends(captioner))
+    return loaded
+
+
+def _attends(captioner: Captioner) -> bool:
+    """Whether it does, found by trying; which also warms it up."""
+    grey = Image.new("RGB", (64, 64), "grey")
+    try:
+        [caption] = captioner.caption([grey], attention=True)
+    except ConfigError:
+        return False
+    return caption.attention is not None
+
+
+def _name(given: str) -> str:
+    """The folder's name; a run's, where a checkpoint of it is given."""
+    path = Path(given)
+    if not path.is_dir():
+        return given
+    path = path.resolve()
+    return path.parent.name if path.name in ("best", "last") else path.name
+
+
+def _unique(name: str, taken: dict[str, LoadedModel]) -> str:
+    number, unique = 1, name
+    while unique in taken:
+        number += 1
+        unique = f"{name}-{number}"
+    return unique
+
 
 MAX_ROWS = 512
 """Hypotheses that are searched at once: pictures times the beam."""

@@ -9,11 +9,9 @@ import uvicorn
 
 from showtell.errors import ConfigError
 from showtell.server.app import create_app
-from showtell.server.batching import Batcher
-from showtell.server.connection import Connection
-from showtell.server.guard import LOOPBACK, Access
+from showtell.server.batching import Batcher, LoadedModel, load_models
+from showtell.server.connections import LOOPBACK, Access, Connection
 from showtell.server.limits import Limits
-from showtell.server.loaded import LoadedModel, load_models
 from showtell.server.metrics import Metrics
 from showtell.server.service import Service
 

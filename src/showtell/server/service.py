@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from showtell.captions import caption_record
 from showtell.config import DecodingConfig
+from showtell.core.prefetch import num_workers
 from showtell.data.reading import printable
-from showtell.decoding.named_words import named_words
+from showtell.decoding.constraints.named_words import named_words
 from showtell.errors import (
     ConfigError,
     ImageError,
@@ -19,13 +19,13 @@ from showtell.errors import (
     ShowtellError,
     unknown_name,
 )
-from showtell.features.images import Pixels, Preprocessing, open_image
-from showtell.server.batching import Batcher, Job, QueueFullError
+from showtell.images.open import Pixels, open_image
+from showtell.images.preprocess import Preprocessing
+from showtell.inference.caption import caption_record
+from showtell.server.batching import Batcher, Job, LoadedModel, QueueFullError
 from showtell.server.limits import Limits
-from showtell.server.loaded import LoadedModel
 from showtell.server.problems import Problem, busy
-from showtell.server.upload import Form, Upload
-from showtell.work_ahead import num_workers
+from showtell.server.uploads import Form, Upload
 
 FILES = "images"
 FIELDS = frozenset({"attention", "decoding", "model"})

@@ -12,9 +12,8 @@ from functools import cached_property
 from typing import Any, Self
 
 from showtell.errors import MissingExtraError, VocabularyError
-from showtell.text.spelling import Spelling
 from showtell.text.tokenizer import TOKENIZER
-from showtell.text.vocabulary import SPECIAL_WORDS, UNK, Vocabulary, said
+from showtell.text.vocabulary import SPECIAL_WORDS, UNK, Spelling, Vocabulary, said
 
 KIND = "subwords"
 NUM_SPECIAL = len(SPECIAL_WORDS)

@@ -8,13 +8,17 @@ has the quirks), not from its source, and knows nothing of vocabularies or files
 Most captions are words between single spaces. So a caption is cut at white space, and each plain
 piece is looked up in a memory of pieces seen before; a caption with a piece that could reach
 over a space (``5 1/2``, ``no. 5``, ``<a b>``) goes through the lexer as a whole.
+
+MERGED: Words that end a caption only where it was cut short.
+
+Metrics count the captions that end so; decoding can forbid it. The list is that of Luo's
+self-critical.pytorch (``bad_endings``).
 """
 
 import re
 from collections.abc import Sequence
 
-from showtell.text.abbreviations import CAPITALISED
-from showtell.text.lexer import ASSIMILATIONS, is_abbreviation, lex
+from showtell.text.ptb import ASSIMILATIONS, CAPITALISED, is_abbreviation, lex
 
 TOKENIZER = "ptb-corenlp3.4.1-coco-v1"
 """Name and version of these rules, for signatures of scores and of vocabularies."""
@@ -133,3 +137,8 @@ def _after(captions: Sequence[str], index: int) -> str:
             return after
     # The last line of the scorer's file has no line break.
     return after[:-1]
+
+
+_BAD_ENDINGS = "a an the in for at of with before after on upon near to is are am"
+BAD_ENDINGS = frozenset(_BAD_ENDINGS.split())
+"""Articles, prepositions and forms of "to be"."""

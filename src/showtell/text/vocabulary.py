@@ -3,21 +3,49 @@
 Ids: ``<pad>`` 0, ``<start>`` 1, ``<end>`` 2, ``<unk>`` 3, then the tokens. In a vocabulary of words
 these are the words, the most frequent first (ties in alphabetical order, so that the same
 captions always give the same ids). Pieces of words are in ``subwords.py``.
+
+MERGED: How the tokens of a vocabulary spell words: what each id is in a text.
+
+Decoding looks here for what tokens a word can be said with. Knows nothing of how the tokens came
+about.
+
+MERGED: Reading ``vocabulary.json``, whichever kind of vocabulary is in it.
 """
 
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
-from showtell.counts import counted
+from showtell.core.files import write_text
+from showtell.core.messages import counted
 from showtell.errors import VocabularyError
-from showtell.files import write_text
-from showtell.text.spelling import Spelling
 from showtell.text.tokenizer import TOKENIZER, tokenize
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """The text of each id.
+
+    Attributes:
+        texts: by id, without any marker; "" for the special ones.
+        starts: by id, whether it begins a new word.
+        in_bytes: whether ``texts`` are bytes of UTF-8, each as the latin-1 character of its value,
+            as a piece of a word may end within a character.
+    """
+
+    texts: tuple[str, ...]
+    starts: tuple[bool, ...]
+    in_bytes: bool = False
+
+    def spell(self, word: str) -> str:
+        """What the texts of a word's tokens, one after the other, are equal to."""
+        return word.encode().decode("latin-1") if self.in_bytes else word
+
 
 PAD, START, END, UNK = 0, 1, 2, 3
 SPECIAL_WORDS = ("<pad>", "<start>", "<end>", "<unk>")
@@ -190,3 +218,27 @@ def _no_word(counts: Mapping[str, int], threshold: int) -> str:
         f"{problem} (the most frequent is seen {counted(most, 'time')}); lower it: "
         f"-s data.vocab_threshold={most}, or give more captions"
     )
+
+
+def load_vocabulary(path: Path) -> Vocabulary:
+    """Read what ``Vocabulary.save`` wrote.
+
+    Raises:
+        VocabularyError: missing, not JSON, not a vocabulary, or for another tokeniser.
+    """
+    from showtell.text.subwords import KIND, SubwordVocabulary  # which is built on this module
+
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        is_subwords = data.get("kind") == KIND
+        kind = SubwordVocabulary if is_subwords else WordVocabulary
+        vocabulary: Vocabulary = kind.from_json(data)
+        tokenizer = data["tokenizer"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, VocabularyError) as error:
+        raise VocabularyError(f"{path} is not a showtell vocabulary: {error}") from None
+    if tokenizer != TOKENIZER:
+        raise VocabularyError(
+            f"{path} was made with tokeniser {tokenizer!r}, this version has {TOKENIZER!r}; "
+            "build the vocabulary again"
+        )
+    return vocabulary

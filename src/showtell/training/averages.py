@@ -12,10 +12,15 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from showtell.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, save_checkpoint
-from showtell.confidence import CALIBRATION
+from showtell.encoders.encoder import trained_fingerprint
 from showtell.errors import CheckpointError
-from showtell.models.encoders import trained_fingerprint
+from showtell.inference.caption import CALIBRATION
+from showtell.inference.checkpoint import (
+    Checkpoint,
+    find_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 Model = TypeVar("Model", bound=nn.Module)
 

@@ -13,11 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from showtell.config import Config
-from showtell.evaluation import load_features
-from showtell.features.store import FeatureStore
-from showtell.models.base import Features
-from showtell.processes import Processes
-from showtell.runtime import Runtime
+from showtell.core.device import Runtime
+from showtell.core.distributed import Processes
+from showtell.encoders.features import Features, load_features
+from showtell.encoders.store import FeatureStore
 
 VIEW_STREAM = 1  # keeps the views' random numbers apart from the sampler's
 

@@ -5,7 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from showtell.checkpoint import (
+from showtell.config import Config
+from showtell.decoders.base import Decoder
+from showtell.encoders.encoder import Encoder
+from showtell.encoders.finetune import load_trained
+from showtell.errors import CheckpointError
+from showtell.inference.checkpoint import (
     Checkpoint,
     ResumeState,
     load_checkpoint,
@@ -13,11 +18,6 @@ from showtell.checkpoint import (
     recover_folder,
     save_checkpoint,
 )
-from showtell.config import Config
-from showtell.errors import CheckpointError
-from showtell.models.base import Decoder
-from showtell.models.encoders import Encoder
-from showtell.models.trained_encoder import load_trained
 from showtell.text.vocabulary import Vocabulary
 from showtell.training.state import TrainingState
 

@@ -15,31 +15,27 @@ from typing import Any
 
 import torch
 
-from showtell.captioner import Captioner
-from showtell.checkpoint import Checkpoint
 from showtell.config import Config
-from showtell.counts import counted
+from showtell.core.device import Runtime
+from showtell.core.distributed import ALONE, Processes
+from showtell.core.messages import counted
+from showtell.core.progress import Reporter, StepReport
+from showtell.decoders.language_model import LanguageModel
+from showtell.decoders.layers import share_batch_norms
+from showtell.encoders.encoder import Encoder
 from showtell.errors import CheckpointError
-from showtell.models.batch_norm import share_batch_norms
-from showtell.models.encoders import Encoder
-from showtell.models.language_model import LanguageModel
-from showtell.processes import ALONE, Processes
-from showtell.progress import Reporter, StepReport
-from showtell.runtime import Runtime
-from showtell.training.beginning import build_first_decoder
+from showtell.inference.captioner import Captioner
+from showtell.inference.checkpoint import Checkpoint
 from showtell.training.checkpoints import Checkpoints
-from showtell.training.compiling import compile_decoder
-from showtell.training.fresh_features import validation_data
-from showtell.training.losses import perplexity
 from showtell.training.objectives import build_objective
 from showtell.training.objectives.base import Loss
-from showtell.training.optimizer import learning_rate
+from showtell.training.objectives.losses import perplexity
+from showtell.training.prepare import TrainingData, build_first_decoder, check_agreement
 from showtell.training.run_log import NoLog, RunLog, open_log, step_line
-from showtell.training.setup import TrainingData, check_agreement
-from showtell.training.state import TrainingState
-from showtell.training.step import take_step
+from showtell.training.state import TrainingState, learning_rate
+from showtell.training.step import compile_decoder, take_step
 from showtell.training.stop import StopNow, StopRequest
-from showtell.training.validation import validate, watch_stop
+from showtell.training.validation import validate, validation_data, watch_stop
 
 FEW_STEPS, ENOUGH_STEPS = 300, 1000
 

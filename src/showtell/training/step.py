@@ -4,6 +4,8 @@ Several processes share out a batch and come to the same weights as one would: l
 over tokens, so each process's counts by its tokens; a process that has nothing of a batch takes
 part with zeros. Their random numbers for dropout, and for words that are sampled or dropped, follow
 from the seed, the step and the process, so that no generator's state has to be kept of each.
+
+MERGED: torch.compile for teacher forcing, which is what training spends its time in.
 """
 
 import math
@@ -12,16 +14,18 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from showtell.config import Config
+from showtell.core.distributed import Processes
+from showtell.decoders.base import Decoder, HiddenStates
+from showtell.decoders.layers import no_rows
+from showtell.encoders.features import Features
 from showtell.errors import ShowtellError
-from showtell.models.base import Decoder
-from showtell.models.batch_norm import no_rows
-from showtell.processes import Processes
+from showtell.text.vocabulary import PAD
 from showtell.training.objectives.base import Batch, Loss, Objective
-from showtell.training.optimizer import set_learning_rate
-from showtell.training.state import TrainingState
+from showtell.training.state import TrainingState, set_learning_rate
 
 STEP_STREAM = 4  # keeps torch's random numbers apart from those of views, samples and pictures
 
@@ -108,3 +112,30 @@ def seed_torch(key: Sequence[int], device: torch.device) -> None:
 def _nothing(decoder: Decoder) -> Loss:
     """Of a part without captions."""
     return Loss(no_rows(decoder), 0, {})
+
+
+BUCKET = 8  # captions are padded to a multiple of so many tokens
+
+
+def compile_decoder(decoder: Decoder, *, backend: str = "inductor") -> str:
+    """Compile ``decoder.hidden_states``, in place, for batches of any size.
+
+    A recurrence is compiled for each number of steps; padding leaves only a few numbers. The names
+    of the decoder's weights stay as they are.
+
+    Returns:
+        A sentence for the user.
+    """
+    kind = type(decoder).__name__
+    if not decoder.gains_by_compiling:
+        return f"training.compile: {kind} runs on torch's own kernels; there is nothing to compile"
+    compiled = torch.compile(decoder.hidden_states, dynamic=True, backend=backend)
+
+    def hidden_states(features: Features, tokens: Tensor) -> HiddenStates:
+        num_tokens = tokens.shape[1]
+        padded = F.pad(tokens, (0, -num_tokens % BUCKET), value=PAD)
+        states, penalty = compiled(features, padded)
+        return HiddenStates(states[:, :num_tokens], penalty)
+
+    decoder.hidden_states = hidden_states  # type: ignore[method-assign]
+    return f"training.compile: {kind} is compiled; the first steps take longer"

@@ -5,7 +5,7 @@ import threading
 from types import FrameType
 from typing import Any, Self
 
-from showtell.processes import ALONE, Processes
+from showtell.core.distributed import ALONE, Processes
 
 
 class StopRequest:

@@ -1,17 +1,28 @@
-"""What is measured after each epoch: loss, perplexity and the metrics on validation pictures."""
+"""What is measured after each epoch: loss, perplexity and the metrics on validation pictures.
 
-from collections.abc import Callable
+MERGED: Validation features of an encoder that trains: made anew after each epoch, and not kept.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from showtell.captioner import Captioner
+from showtell.core.distributed import ALONE, Processes
+from showtell.core.progress import Reporter
 from showtell.data.sampler import picture_keys
-from showtell.evaluation import evaluate_captioner, load_features
-from showtell.processes import ALONE, Processes
-from showtell.progress import Reporter
-from showtell.training.losses import cross_entropy, perplexity
-from showtell.training.setup import TrainingData
+from showtell.encoders.extract import extract_features
+from showtell.encoders.features import load_features
+from showtell.encoders.store import FeatureStore
+from showtell.evaluation.evaluate import evaluate_captioner
+from showtell.inference.captioner import Captioner
+from showtell.training.objectives.losses import cross_entropy, perplexity
+from showtell.training.prepare import TrainingData
+from showtell.training.state import TrainingState
 from showtell.training.stop import StopNow, StopRequest
 
 BATCH_SIZE = 256  # captions; memory is no matter without gradients
@@ -90,3 +101,49 @@ def validation_loss(
         count += loss.num_tokens
     total, all_tokens = processes.sums((total, count))
     return total / all_tokens
+
+
+@contextmanager
+def validation_data(
+    data: TrainingData,
+    state: TrainingState,
+    captioner: Captioner,
+    folder: Path,
+    watch: Callable[[int, int], None],
+) -> Iterator[TrainingData]:
+    """``data`` with features of its validation pictures, as the measured encoder sees them now.
+
+    Args:
+        captioner: the one that is to be measured.
+        folder: the run's, on whose disk the store lies meanwhile.
+        watch: called with (pictures done, pictures in all).
+
+    Raises:
+        StoreError: a picture can no longer be read, or the disk is full.
+    """
+    if data.pictures is None:
+        yield data
+        return
+    encoder, grid = state.measured_encoder, captioner.needs_regions
+    assert encoder is not None
+    path = folder / ".validation.tmp"
+    shutil.rmtree(path, ignore_errors=True)
+    try:
+        extract_features(
+            data.val_records,
+            encoder,
+            path,
+            views=0,
+            grid=grid,
+            seed=0,
+            runtime=captioner.runtime,
+            progress=lambda progress: watch(progress.done, progress.total),
+        )
+        store = FeatureStore.open(path, fingerprint=encoder.fingerprint, grid=grid)
+        image_ids = [record.image_id for record in data.val_records]
+        row_in_store = np.full(len(data.pictures.records), -1)
+        row_in_store[data.pictures.rows(image_ids)] = store.rows(image_ids)
+        val = replace(data.val, pictures=row_in_store[data.val.pictures])
+        yield replace(data, store=store, val=val)
+    finally:
+        shutil.rmtree(path, ignore_errors=True)

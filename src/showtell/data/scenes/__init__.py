@@ -15,11 +15,11 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 
+from showtell.core.files import cache_folder
 from showtell.data.records import Record, Split
 from showtell.data.scenes.draw import paint
 from showtell.data.scenes.words import describe
 from showtell.data.scenes.world import KINDS, Scene, draw_scene
-from showtell.files import cache_folder
 
 VERSION = 2  # raise it with any change to what is drawn or said: it names the cache folder
 SEED = 2015

@@ -10,8 +10,8 @@ from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
-from showtell.collector import paused_collector
-from showtell.data.dataset_cache import load_cached
+from showtell.core.memory import paused_collector
+from showtell.data.cache import load_cached
 from showtell.data.reading import parse_json, printable, read_text
 from showtell.data.records import Dataset
 from showtell.data.sources import coco, flickr8k, folder, jsonl, karpathy, scenes, table

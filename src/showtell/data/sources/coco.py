@@ -8,11 +8,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from showtell.counts import counted
+from showtell.core.messages import counted
 from showtell.data.collect import Collector
-from showtell.data.inputs import note_input
 from showtell.data.pictures import PictureFinder
-from showtell.data.reading import json_list, printable, read_json_object
+from showtell.data.reading import json_list, note_input, printable, read_json_object
 from showtell.data.records import Dataset, Split
 from showtell.data.sources.base import Source, peek, picture_finder
 from showtell.data.splits import split_of

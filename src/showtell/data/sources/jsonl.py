@@ -9,15 +9,16 @@ from typing import Any
 
 from showtell.data.reading import parse_json, printable, read_text
 from showtell.data.records import Dataset
-from showtell.data.sources.base import Source, peek
-from showtell.data.sources.rows import (
+from showtell.data.sources.base import (
     CAPTION_NAMES,
     ID_NAMES,
     PICTURE_NAMES,
     SPLIT_NAMES,
     Row,
+    Source,
     collect_rows,
     find_name,
+    peek,
 )
 from showtell.errors import DataError
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from showtell.data.collect import Collector
-from showtell.data.inputs import note_input
-from showtell.data.reading import json_list, read_json_object
+from showtell.data.reading import json_list, note_input, read_json_object
 from showtell.data.records import Dataset
 from showtell.data.sources import coco
 from showtell.data.sources.base import Source, peek, picture_finder

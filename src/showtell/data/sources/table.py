@@ -12,16 +12,17 @@ from pathlib import Path
 
 from showtell.data.reading import printable, read_text
 from showtell.data.records import Dataset
-from showtell.data.sources.base import Source, peek
-from showtell.data.sources.rows import (
+from showtell.data.sources.base import (
     CAPTION_NAMES,
     ID_NAMES,
     PICTURE_NAMES,
     SPLIT_NAMES,
     Row,
+    Source,
     collect_rows,
     find_name,
     normalised,
+    peek,
 )
 from showtell.errors import DataError
 

@@ -1,15 +1,15 @@
 """What training can minimise, and the one place where its settings meet its classes."""
 
 from showtell.config import Config
-from showtell.models.encoders import Encoder
-from showtell.runtime import Runtime
+from showtell.core.device import Runtime
+from showtell.encoders.encoder import Encoder
 from showtell.training.batches import Loader, ViewLoader
 from showtell.training.objectives.base import Objective
 from showtell.training.objectives.cross_entropy import CrossEntropy
 from showtell.training.objectives.scst import SelfCritical
 from showtell.training.objectives.with_text import WithText
-from showtell.training.picture_batches import PictureLoader
-from showtell.training.setup import TrainingData
+from showtell.training.pictures import PictureLoader
+from showtell.training.prepare import TrainingData
 
 
 def build_objective(

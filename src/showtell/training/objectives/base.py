@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from showtell.models.base import Decoder
-from showtell.processes import Processes
+from showtell.core.distributed import Processes
+from showtell.decoders.base import Decoder
 
 Batch = NDArray[np.int64]
 

@@ -13,16 +13,17 @@ import torch
 from torch import Tensor
 
 from showtell.config import Config, ObjectiveConfig
+from showtell.core.device import Runtime
+from showtell.core.distributed import Processes
 from showtell.data.sampler import epoch_batches
+from showtell.decoders.base import Decoder
 from showtell.decoding.sampling import draw
-from showtell.models.base import Decoder, Features
-from showtell.processes import Processes
-from showtell.runtime import Runtime
+from showtell.encoders.features import Features
 from showtell.text.vocabulary import END, PAD, START
 from showtell.training.batches import Loader
 from showtell.training.corpus import Corpus
-from showtell.training.losses import cross_entropy
 from showtell.training.objectives.base import Batch, Loss, in_eval_mode
+from showtell.training.objectives.losses import cross_entropy
 
 
 class CrossEntropy:

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from showtell.config import Config
-from showtell.models.base import Decoder
-from showtell.processes import Processes
-from showtell.runtime import Runtime
-from showtell.training.losses import cross_entropy
+from showtell.core.device import Runtime
+from showtell.core.distributed import Processes
+from showtell.decoders.base import Decoder
 from showtell.training.objectives.base import Batch, Loss, Objective
+from showtell.training.objectives.losses import cross_entropy
 from showtell.training.text_captions import TextCaptions
 
 

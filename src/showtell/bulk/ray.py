@@ -1,0 +1,271 @@
+"""The same job on Ray Data: one model an actor, one shard at a time, one file of results a shard.
+
+Each actor does with its shard what the local engine does with a folder, by the same code. A shard
+is done when its file of results is there; one that was lost with its machine is done again, from
+its journal where the results lie on a shared disk. Knows nothing of formats or of decoding.
+
+MERGED: A big job cut into shards: each is captioned by itself, into a file of its own.
+
+An archive, a list or a table that the user names is a shard; pictures of folders and globs are put
+together by the thousand, as they come. The plan is kept beside the results, so that a job that
+goes on has the same shards, whatever has come into the folders since.
+"""
+
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from showtell.bulk import remote, shards
+from showtell.bulk.inputs import Inputs, find_inputs
+from showtell.bulk.run import Summary, caption_all
+from showtell.bulk.targets import OneFile
+from showtell.core.files import atomic_write
+from showtell.core.progress import Reporter, SilentReporter
+from showtell.errors import ConfigError, DataError, MissingExtraError, ShowtellError
+from showtell.inference.captioner import Captioner
+
+PICTURES_A_SHARD = 1000
+PLAN_FILE = "plan.jsonl"
+SUFFIXES = {"jsonl": ".jsonl", "parquet": ".parquet", "webdataset": ".tar"}
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Pictures that are captioned together.
+
+    Attributes:
+        name: of its results, without a suffix.
+        names: what ``find_inputs`` finds its pictures by.
+    """
+
+    name: str
+    names: tuple[str, ...]
+
+
+def make_plan(inputs: Inputs) -> Iterator[Shard]:
+    """Cut a job into shards, in the order of the inputs."""
+    number = 0
+    loose: list[str] = []
+    for path in inputs.paths:
+        if shards.is_shard(path):
+            stem = path.rstrip("/").rpartition("/")[2].partition(".")[0]
+            yield Shard(f"{number:06d}-{stem}", (_absolute(path),))
+            number += 1
+            continue
+        for picture in Inputs((path,), (path,), frozenset()):
+            loose.append(_absolute(str(picture.path)))
+            if len(loose) == PICTURES_A_SHARD:
+                yield Shard(f"{number:06d}", tuple(loose))
+                number, loose = number + 1, []
+    if loose:
+        yield Shard(f"{number:06d}", tuple(loose))
+
+
+def kept_plan(folder: Path, asked: tuple[str, ...], make: Iterator[Shard]) -> list[Shard]:
+    """The plan in ``folder``, made and kept there if there is none.
+
+    Args:
+        folder: of the results, on this machine or a shared disk.
+        asked: the user's names; another job must not go on with this one's plan.
+        make: the plan, where there is none.
+
+    Raises:
+        DataError: the plan there is of other inputs.
+    """
+    file = folder / PLAN_FILE
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_write(file) as lines:
+            lines.write(json.dumps({"inputs": asked}) + "\n")
+            for shard in make:
+                lines.write(json.dumps({"shard": shard.name, "names": shard.names}) + "\n")
+    with open(file, encoding="utf-8") as lines:
+        head = json.loads(next(lines))
+        if tuple(head["inputs"]) != asked:
+            raise DataError(
+                f"{folder} has the results of other inputs ({', '.join(head['inputs'])}); "
+                "give another folder"
+            )
+        values = map(json.loads, lines)
+        return [Shard(value["shard"], tuple(value["names"])) for value in values]
+
+
+def _absolute(path: str) -> str:
+    return path if remote.is_url(path) else os.path.abspath(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What every actor has to know.
+
+    Attributes:
+        loading: the arguments of ``Captioner.load``.
+        decoding: changes of the model's own decoding settings.
+        output: a folder that every machine sees, or a URL.
+        kind: jsonl, parquet or webdataset.
+        dedupe, overwrite: as ``caption_all``; duplicates are found within a shard.
+        threads: that each actor computes with.
+    """
+
+    loading: dict[str, Any]
+    decoding: dict[str, Any]
+    output: str
+    kind: str
+    dedupe: bool
+    overwrite: bool
+    threads: int = 1
+
+
+class ShardCaptioner:
+    """An actor: it holds one model, and is called with a shard at a time."""
+
+    def __init__(self, job: Job) -> None:
+        from showtell.core.memory import tune_allocator
+
+        tune_allocator()
+        import torch
+
+        torch.set_num_threads(job.threads)
+        self._job = job
+        self._captioner = Captioner.load(**job.loading)
+        self._decoding = self._captioner.config.decoding.with_changes(job.decoding)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        [line] = batch["shard"]
+        value = json.loads(str(line))
+        shard = Shard(value["name"], tuple(value["names"]))
+        try:
+            summary, error = self._caption(shard), ""
+        except (ShowtellError, OSError) as failure:  # a shard that cannot be read is no one else's
+            summary, error = Summary(), " ".join(str(failure).split())
+        return {
+            "shard": [shard.name],
+            "captioned": [summary.num_captioned + summary.num_kept],
+            "failed": [summary.num_failed],
+            "seconds": [summary.seconds],
+            "error": [error],
+        }
+
+    def _caption(self, shard: Shard) -> Summary:
+        if not remote.is_url(self._job.output):
+            return self._caption_into(shard, Path(self._job.output))
+        with tempfile.TemporaryDirectory() as folder:
+            summary = self._caption_into(shard, Path(folder))
+            # The results last: where they are, the shard is done.
+            files = sorted(Path(folder).iterdir(), key=lambda file: "failures" not in file.name)
+            for file in files:
+                remote.put(str(file), f"{self._job.output.rstrip('/')}/{file.name}")
+        return summary
+
+    def _caption_into(self, shard: Shard, folder: Path) -> Summary:
+        job = self._job
+        target = OneFile(
+            folder / f"{shard.name}{SUFFIXES[job.kind]}",
+            job.kind,
+            folder / f"{shard.name}.failures.jsonl",
+            overwrite=job.overwrite,
+        )
+        return caption_all(
+            self._captioner,
+            Inputs(shard.names, shard.names, frozenset(), None),
+            target,
+            decoding=self._decoding,
+            report=SilentReporter(),
+            dedupe=job.dedupe,
+            overwrite=job.overwrite,
+        )
+
+
+def caption_shards(
+    pictures: list[str], job: Job, *, address: str | None, workers: int | None, report: Reporter
+) -> int:
+    """Caption every shard that has no results yet.
+
+    Args:
+        pictures: as the user names them; every machine must see them under these names.
+        address: of a running cluster; None starts one on this machine.
+        workers: actors; default: one a GPU, else one for every two processors.
+
+    Returns:
+        How many pictures and shards failed.
+
+    Raises:
+        ConfigError: no shard format, or the cluster cannot be reached.
+        MissingExtraError: Ray is not installed.
+    """
+    if job.kind not in SUFFIXES:
+        raise ConfigError(f"--engine ray writes {', '.join(SUFFIXES)}; not {job.kind}")
+    inputs = find_inputs(pictures)
+    if skipped := inputs.describe_skipped():
+        report.note(skipped)
+    is_remote = remote.is_url(job.output)
+    output = job.output if is_remote else os.path.abspath(job.output)
+    plan = list(make_plan(inputs)) if is_remote else _plan_on_disk(output, inputs.names, inputs)
+    left = [shard for shard in plan if job.overwrite or not _is_done(shard, output, job.kind)]
+    report.note(f"{len(plan):,} shards, {len(plan) - len(left):,} done before")
+    if not left:
+        return 0
+    ray = _connect(address, workers)
+    num_failed = 0
+    try:
+        rows = _results(ray, left, replace(job, output=output), workers)
+        for number, row in enumerate(rows, 1):
+            num_failed += int(row["failed"]) + bool(row["error"])
+            if row["error"]:
+                report.note(f"error: shard {row['shard']}: {row['error']}")
+            report.progress("captioning", number, len(left), "shards", num_failed=num_failed)
+    finally:
+        ray.shutdown()
+    return num_failed
+
+
+def _plan_on_disk(output: str, asked: tuple[str, ...], inputs: Any) -> list[Shard]:
+    return kept_plan(Path(output), asked, make_plan(inputs))
+
+
+def _is_done(shard: Shard, output: str, kind: str) -> bool:
+    file = f"{output.rstrip('/')}/{shard.name}{SUFFIXES[kind]}"
+    return remote.exists(file) if remote.is_url(file) else os.path.exists(file)
+
+
+def _connect(address: str | None, workers: int | None) -> Any:
+    try:
+        import ray
+        import ray.data
+    except ModuleNotFoundError:
+        raise MissingExtraError("ray", "--engine ray") from None
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        if address is None:
+            ray.init("local", num_cpus=workers, include_dashboard=False, **quiet)
+        else:
+            ray.init(address=address, **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        text = " ".join(str(error).split())
+        raise ConfigError(f"--address {address}: {text}") from None
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    return ray
+
+
+def _results(ray: Any, left: list[Shard], job: Job, workers: int | None) -> Iterator[Any]:
+    resources = ray.cluster_resources()
+    num_gpus, num_cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
+    actors = min(workers or num_gpus or max(1, num_cpus // 2), len(left))
+    cpus = max(1, num_cpus // actors)
+    items = [{"shard": json.dumps({"name": s.name, "names": s.names})} for s in left]
+    done = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+        ShardCaptioner,
+        fn_constructor_kwargs={"job": replace(job, threads=cpus)},
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=actors),
+        num_cpus=cpus,
+        num_gpus=1 if num_gpus else 0,
+    )
+    yield from done.iter_rows()

@@ -1,0 +1,1 @@
+"""What every part of showtell stands on: devices, memory, processes, files, progress."""

@@ -1,0 +1,110 @@
+"""Large data sets as they were read, kept so that the next run starts at once.
+
+A file in the cache folder holds the records in columns, beside a stamp of each file and folder that
+was looked at: where one of them has changed, the data is read again. The cache is a convenience: if
+it cannot be written or read, nothing is said and the data is read as if there were none.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from importlib.metadata import version
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from showtell.core.files import cache_folder, write_json
+from showtell.data.reading import Inputs, stamp, watch_inputs
+from showtell.data.records import Dataset, Problem, Record
+
+FORMAT = 1  # to be raised when a source comes to read the same files otherwise
+WORTH_IT = 10_000  # pictures; fewer are read in less than half a second
+SETTLED = 1.0  # seconds; what changed less long ago may change again under the same time stamp
+
+
+def load_cached(
+    load: Callable[[Path, Path | None], Dataset], name: str, path: Path, images: Path | None
+) -> Dataset:
+    """As ``load(path, images)``, from the cache where all that it looked at is as it was.
+
+    Args:
+        load: notes all its inputs.
+        name: the source's.
+
+    Raises:
+        DataError: as ``load``.
+    """
+    file = _cache_file(name, path, images)
+    kept = _read(file)
+    if kept is not None:
+        return kept
+    with watch_inputs() as inputs:
+        dataset = load(path, images)
+    if len(dataset.records) >= WORTH_IT and _are_settled(inputs):
+        with suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(file, _to_json(dataset, inputs), indent=None)
+    return dataset
+
+
+def _cache_file(name: str, path: Path, images: Path | None) -> Path:
+    asked = [FORMAT, version("showtell"), name, os.getcwd(), str(path), str(images)]
+    key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+    return cache_folder() / "datasets" / f"{key}.json"
+
+
+def _are_settled(inputs: Inputs) -> bool:
+    newest = max((found[1] for found in inputs.values() if found), default=0)
+    return newest < time.time_ns() - SETTLED * 1e9
+
+
+def _to_json(dataset: Dataset, inputs: Inputs) -> dict[str, Any]:
+    records = dataset.records
+    return {
+        "inputs": inputs,
+        "name": dataset.name,
+        "format": dataset.format,
+        "ids": [record.image_id for record in records],
+        "paths": [str(record.path) for record in records],
+        "splits": [record.split for record in records],
+        "num_captions": [len(record.captions) for record in records],
+        "captions": list(chain.from_iterable(record.captions for record in records)),
+        "problems": [[p.kind, p.where, p.detail] for p in dataset.problems],
+        "notes": list(dataset.notes),
+    }
+
+
+def _read(file: Path) -> Dataset | None:
+    """The data set in ``file``; None where there is none, or where it may be another by now."""
+    try:
+        value = json.loads(file.read_bytes())
+        if any(stamp(path) != found for path, found in value["inputs"].items()):
+            return None
+        captions = iter(value["captions"])
+        records = tuple(
+            Record(image_id, path, tuple(islice(captions, num)), split)
+            for image_id, path, num, split in zip(
+                value["ids"],
+                _paths(value["paths"]),
+                value["num_captions"],
+                value["splits"],
+                strict=True,
+            )
+        )
+        problems = tuple(Problem(*problem) for problem in value["problems"])
+        return Dataset(value["name"], value["format"], records, problems, tuple(value["notes"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _paths(texts: Iterable[str]) -> Iterator[Path]:
+    """A path for each text; the parts of each folder are parsed once, as that takes time."""
+    folders: dict[str, Path] = {}
+    for text in texts:
+        folder, _, name = text.rpartition(os.sep)
+        if folder not in folders:
+            folders[folder] = Path(folder)
+        yield folders[folder] / name if folder else Path(text)

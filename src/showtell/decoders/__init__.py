@@ -1,0 +1,1 @@
+"""Language models over captions: one file a paper, behind one interface."""

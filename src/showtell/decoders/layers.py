@@ -1,0 +1,207 @@
+"""Batch norm (Ioffe and Szegedy 2015, arXiv 1502.03167), also of a batch that is in several parts.
+
+torch's ``SyncBatchNorm`` does the latter on GPUs alone, and takes no part that is empty. Knows
+nothing of processes but a function that adds up what they have.
+
+MERGED: Dropout whose random numbers cost little on a processor.
+
+MERGED: From an encoder's features to a decoder's width.
+
+MERGED: Input words as every decoder treats them in training.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.nn import functional as F
+
+from showtell.text.vocabulary import PAD, START, UNK
+
+Sum = Callable[[Tensor], None]  # adds up a tensor over all processes, in place
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Of (N, E) rows; a single row, which has no variance, is normed by the running averages.
+
+    Attributes:
+        sum_over_parts: set where other processes have further rows of each training batch; then
+            mean and variance are of all rows. Each process has to call the module as often as
+            the others, with (0, E) where it has none, and to go back through it as often.
+    """
+
+    sum_over_parts: Sum | None = None
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(N, E) -> (N, E)."""
+        if self.training and self.sum_over_parts is not None:
+            normed: Tensor = _uncompiled()(self, rows, self.sum_over_parts)
+        elif self.training and len(rows) == 1:
+            normed = self.by_averages(rows)
+        else:
+            normed = super().forward(rows)
+        return normed
+
+    def by_averages(self, rows: Tensor) -> Tensor:
+        """(N, E) -> (N, E), by the running mean and variance."""
+        return F.batch_norm(
+            rows, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )
+
+
+@cache
+def _uncompiled() -> Callable[[BatchNorm, Tensor, Sum], Tensor]:
+    """``_of_all_parts``, which torch.compile leaves alone.
+
+    Made when it is first needed, as it brings torch's compiler, whose import takes seconds.
+    """
+    return torch.compiler.disable(_of_all_parts)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _of_all_parts(norm: BatchNorm, rows: Tensor, sum_: Sum) -> Tensor:
+    """Mean first, then variance: rows are far from zero, for the sum of their squares."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    assert norm.num_batches_tracked is not None and norm.momentum is not None
+    values = rows.float()
+    own = torch.cat([values.sum(dim=0), values.new_full((1,), len(values))])
+    sums: Tensor = _Sum.apply(own, sum_)  # type: ignore[no-untyped-call]
+    count = sums[-1].detach()
+    centred = values - sums[:-1] / count
+    squares: Tensor = _Sum.apply(centred.square().sum(dim=0), sum_)  # type: ignore[no-untyped-call]
+    variance = squares / count
+    if count == 1:
+        normed = norm.by_averages(values)
+        # Going back is by the same way in every process, so that they meet.
+        return (normed + 0 * (centred + variance)).to(rows.dtype)
+    with torch.no_grad():
+        norm.num_batches_tracked += 1
+        norm.running_mean.lerp_(sums[:-1] / count, norm.momentum)
+        norm.running_var.lerp_(variance * count / (count - 1), norm.momentum)
+    normed = centred * (variance + norm.eps).rsqrt() * norm.weight + norm.bias
+    return normed.to(rows.dtype)
+
+
+def share_batch_norms(model: nn.Module, sum_: Sum) -> None:
+    """Let a model's batch norms be of the rows of all processes."""
+    for norm in _norms(model):
+        norm.sum_over_parts = sum_
+
+
+def no_rows(model: nn.Module) -> Tensor:
+    """What a process does that has no rows of a batch: its part in each of the batch norms.
+
+    Returns:
+        A scalar, 0, to go back from.
+    """
+    total = torch.zeros(())
+    for norm in _norms(model):
+        nothing = norm.weight.new_zeros((0, norm.num_features), requires_grad=True)
+        total = total.to(norm.weight.device) + norm(nothing).sum()
+    return total
+
+
+def _norms(model: nn.Module) -> list[BatchNorm]:
+    return [module for module in model.modules() if isinstance(module, BatchNorm)]
+
+
+class _Sum(Function):
+    """The sum over all processes; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, sum_: Sum) -> Tensor:
+        """A tensor of any shape, the same everywhere."""
+        ctx.sum_ = sum_
+        total = tensor.clone()
+        sum_(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Of the objectives of all processes together."""
+        total = gradient.clone()
+        ctx.sum_(total)
+        return total, None
+
+
+LEVELS = 256
+
+
+class Dropout(nn.Module):
+    """Dropout (Srivastava et al. 2014, section 4), in training alone.
+
+    torch draws a number of 53 bits for every element, one after the other: on a processor 6 % of
+    a decoder's step. Here one draw of 64 bits decides on eight, so the share is a multiple of 1/256
+    (0.1 is 26/256); what is kept is scaled by just that share, and the mean stays.
+
+    Args:
+        p: share of elements that become zero, 0 <= p < 1.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Values of any shape."""
+        if not self.training or self.p == 0:
+            return values
+        if values.device.type != "cpu" or torch.compiler.is_compiling():
+            return F.dropout(values, self.p)
+        num_dropped = min(max(round(LEVELS * self.p), 1), LEVELS - 1)
+        draws = torch.empty(-(-values.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        kept = draws.view(torch.uint8)[: values.numel()].view(values.shape) >= num_dropped
+        return values * kept.to(values.dtype).mul_(LEVELS / (LEVELS - num_dropped))
+
+    def extra_repr(self) -> str:
+        """As torch shows its own."""
+        return f"p={self.p}"
+
+
+class FeatureEmbedding(nn.Module):
+    """Features (..., D) to (..., E), on one scale in every dimension.
+
+    What the features of all pictures share is much larger than what tells them apart; a batch
+    norm (Ioffe and Szegedy 2015, arXiv 1502.03167) takes the first away, and a decoder learns to
+    look several times sooner.
+
+    Args:
+        feature_size: D.
+        embed_size: E.
+        dropout: on the features, before the linear layer.
+    """
+
+    def __init__(self, *, feature_size: int, embed_size: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dropout = Dropout(dropout)
+        self.linear = nn.Linear(feature_size, embed_size)
+        self.norm = BatchNorm(embed_size)
+
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(..., D) -> (..., E); zero where a mask (...) is False, which counts for nothing."""
+        embedded: Tensor = self.linear(self.dropout(features))
+        if mask is None:
+            normed: Tensor = self.norm(embedded.flatten(0, -2))
+            return normed.view_as(embedded)
+        real = self.norm(embedded[mask])
+        return embedded.new_zeros(embedded.shape, dtype=real.dtype).masked_scatter(
+            mask[..., None], real
+        )
+
+
+def drop_words(tokens: Tensor, share: float) -> Tensor:
+    """Replace a random share of the words by ``<unk>``.
+
+    The decoder then has to look at the picture rather than at the words before (Bowman et al.
+    2016, arXiv 1511.06349, section 3.1). ``<start>`` and padding stay.
+
+    Args:
+        tokens: ids of any shape.
+        share: 0 to 1.
+    """
+    if share == 0:
+        return tokens
+    drop = torch.rand(tokens.shape, device=tokens.device) < share
+    return tokens.masked_fill(drop & (tokens != START) & (tokens != PAD), UNK)

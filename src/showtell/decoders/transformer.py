@@ -1,0 +1,366 @@
+"""An encoder-decoder transformer over regions (Vaswani et al. 2017, arXiv 1706.03762).
+
+Section 3.1 with the norms before each sublayer and one after the last (Xiong et al. 2020, arXiv
+2002.04745, figure 1b); attention as in section 3.2, positions as in 3.5, and one matrix for input
+and output words as in 3.4. Regions have no positions: they are a set, as in Cornia et al. 2020
+(arXiv 1912.08226, section 3.1). The regions go through their layers once a picture; search keeps
+the keys and values of the words before, so that a step costs the same at any length.
+
+MERGED: The layers of ``transformer.py``: pre-norm blocks around scaled dot-product attention.
+
+Knows nothing of words and pictures but their vectors.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from showtell.decoders.base import Decoder, HiddenStates, State
+from showtell.decoders.layers import Dropout, FeatureEmbedding, drop_words
+from showtell.encoders.concepts import ConceptReader, Concepts
+from showtell.encoders.features import Features
+from showtell.text.vocabulary import PAD
+
+
+class Present(NamedTuple):
+    """What a layer over the words leaves behind.
+
+    Attributes:
+        keys, values: (B, heads, t, H / heads) of the words so far.
+        query: (B, heads, T, H / heads) what was asked of the regions.
+        region_keys: (P, heads, R, H / heads) what it was compared with.
+        mask: (P, R).
+    """
+
+    keys: Tensor
+    values: Tensor
+    query: Tensor
+    region_keys: Tensor
+    mask: Tensor | None
+
+    def attention(self) -> Tensor:
+        """(B, R) how the last word weighed the regions, the mean over the heads, in fp32."""
+        query = by_picture(self.query[:, :, -1:], len(self.region_keys))
+        scores = (query @ self.region_keys.transpose(-1, -2)).float() / math.sqrt(query.shape[-1])
+        if self.mask is not None:
+            scores = scores.masked_fill(~self.mask[:, None, None], float("-inf"))
+        return scores.softmax(dim=-1).mean(dim=1).flatten(0, 1)
+
+
+class Attention(nn.Module):
+    """Multi-head attention (Vaswani et al. 2017, section 3.2.2)."""
+
+    def __init__(self, size: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = nn.Linear(size, size)
+        self.memory = nn.Linear(size, 2 * size)
+        self.out = nn.Linear(size, size)
+
+    def project_query(self, inputs: Tensor) -> Tensor:
+        """(B, T, H) -> (B, heads, T, H / heads)."""
+        return self._split(self.query(inputs))
+
+    def project_memory(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, R, H) -> keys and values, each (B, heads, R, H / heads)."""
+        keys, values = self.memory(inputs).chunk(2, dim=-1)
+        return self._split(keys), self._split(values)
+
+    def forward(
+        self,
+        query: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        mask: Tensor | None = None,
+        *,
+        causal: bool = False,
+    ) -> Tensor:
+        """(B, heads, T, d) over (P, heads, R, d), B a multiple of P -> (B, T, H)."""
+        num_rows, _, num_steps, _ = query.shape
+        # K rows of one picture ask of its regions together.
+        rows = None if mask is None else mask[:, None, None]
+        seen = attend(by_picture(query, len(keys)), keys, values, rows, causal=causal)
+        merged = seen.transpose(1, 2).reshape(num_rows, num_steps, -1)
+        out: Tensor = self.out(merged)
+        return out
+
+    def _split(self, values: Tensor) -> Tensor:
+        return values.view(*values.shape[:2], self.num_heads, -1).transpose(1, 2)
+
+
+class FeedForward(nn.Sequential):
+    """Two layers, position by position (section 3.3)."""
+
+    def __init__(self, size: int, inner_size: int) -> None:
+        super().__init__(nn.Linear(size, inner_size), nn.ReLU(), nn.Linear(inner_size, size))
+
+
+class EncoderBlock(nn.Module):
+    """Regions look at each other."""
+
+    def __init__(self, size: int, num_heads: int, inner_size: int, dropout: float) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(size) for _ in range(2))
+        self.attention = Attention(size, num_heads)
+        self.feedforward = FeedForward(size, inner_size)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, regions: Tensor, mask: Tensor | None) -> Tensor:
+        """(P, R, H) -> (P, R, H)."""
+        normed = self.norms[0](regions)
+        memory = self.attention.project_memory(normed)
+        seen = self.attention(self.attention.project_query(normed), *memory, mask)
+        regions = regions + self.dropout(seen)
+        added: Tensor = self.dropout(self.feedforward(self.norms[1](regions)))
+        return regions + added
+
+
+class DecoderBlock(nn.Module):
+    """Words look at the words before them, then at the regions."""
+
+    def __init__(self, size: int, num_heads: int, inner_size: int, dropout: float) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(size) for _ in range(3))
+        self.self_attention = Attention(size, num_heads)
+        self.cross_attention = Attention(size, num_heads)
+        self.feedforward = FeedForward(size, inner_size)
+        self.dropout = Dropout(dropout)
+
+    def forward(
+        self,
+        words: Tensor,
+        region_keys: Tensor,
+        region_values: Tensor,
+        mask: Tensor | None,
+        *,
+        past: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, Present]:
+        """A layer over the words.
+
+        Args:
+            words: (B, T, H); T is 1 where there is a past.
+            region_keys, region_values: (P, heads, R, H / heads).
+            mask: (P, R).
+            past: keys and values (B, heads, t, H / heads) of the words before.
+
+        Returns:
+            (B, T, H), and what the next word needs of these.
+        """
+        normed = self.norms[0](words)
+        keys, values = self.self_attention.project_memory(normed)
+        if past is not None:
+            keys, values = torch.cat([past[0], keys], dim=2), torch.cat([past[1], values], dim=2)
+        query = self.self_attention.project_query(normed)
+        seen = self.self_attention(query, keys, values, causal=past is None)
+        words = words + self.dropout(seen)
+        query = self.cross_attention.project_query(self.norms[1](words))
+        seen = self.cross_attention(query, region_keys, region_values, mask)
+        words = words + self.dropout(seen)
+        words = words + self.dropout(self.feedforward(self.norms[2](words)))
+        return words, Present(keys, values, query, region_keys, mask)
+
+
+def by_picture(query: Tensor, num_pictures: int) -> Tensor:
+    """(P K, heads, T, d), K rows a picture -> (P, heads, K T, d)."""
+    num_rows, num_heads, num_steps, size = query.shape
+    if num_rows == num_pictures:
+        return query
+    grouped = query.view(num_pictures, -1, num_heads, num_steps, size)
+    return grouped.transpose(1, 2).reshape(num_pictures, num_heads, -1, size)
+
+
+def attend(
+    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, *, causal: bool
+) -> Tensor:
+    """Scaled dot-product attention (section 3.2.1, equation 1).
+
+    Training on a processor it is written out: there the gradient of torch's fused attention takes
+    three times (16 words over 81 regions) to seven times (over 16 words) as long as the products.
+
+    Args:
+        query: (B, heads, T, d).
+        keys, values: (B, heads, R, d).
+        mask: (B, 1, 1, R) True where there is something to see.
+        causal: whether a word sees those before it and itself alone; then R = T.
+    """
+    if query.device.type != "cpu" or not torch.is_grad_enabled():
+        return F.scaled_dot_product_attention(query, keys, values, mask, is_causal=causal)
+    scores = (query / math.sqrt(query.shape[-1])) @ keys.transpose(-1, -2)
+    if causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=query.device).tril()
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return scores.softmax(dim=-1).to(values.dtype) @ values
+
+
+NUM_CLASSES = 1000  # of ImageNet's classifiers
+
+
+class Transformer(Decoder):
+    """Self-attention over the words, attention from the words to the regions.
+
+    Args:
+        vocab_size: V.
+        feature_size: D', width of a region.
+        hidden_size: H, width of every layer; even, and a multiple of ``num_heads``.
+        num_heads: of every attention.
+        num_layers: over the words.
+        num_encoder_layers: over the regions; 0 is a projection alone.
+        feedforward_size: inner width of the feed-forward sublayers.
+        dropout: on words, on regions and on what each sublayer adds.
+        feature_dropout: on regions as the encoder gives them.
+        word_dropout: share of input words replaced by ``<unk>`` in training.
+        concepts: words of the encoder's classifier that are looked at beside the regions.
+        pooled_size: D, width of the pooled features that the classifier reads; default: D'.
+        blind: share of pictures whose regions are hidden in training, so that the concepts are
+            learnt as well.
+    """
+
+    output: nn.Linear
+    needs_regions = True
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        feature_size: int,
+        hidden_size: int,
+        num_heads: int,
+        num_layers: int,
+        num_encoder_layers: int,
+        feedforward_size: int,
+        dropout: float = 0.3,
+        feature_dropout: float = 0.0,
+        word_dropout: float = 0.0,
+        concepts: int = 0,
+        blind: float = 0.0,
+        pooled_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        shape = (hidden_size, num_heads, feedforward_size, dropout)
+        self.project = FeatureEmbedding(
+            feature_size=feature_size, embed_size=hidden_size, dropout=feature_dropout
+        )
+        self.encoder = nn.ModuleList(EncoderBlock(*shape) for _ in range(num_encoder_layers))
+        self.encoder_norm = nn.LayerNorm(hidden_size)
+        self.decoder = nn.ModuleList(DecoderBlock(*shape) for _ in range(num_layers))
+        self.decoder_norm = nn.LayerNorm(hidden_size)
+        self.output = nn.Linear(hidden_size, vocab_size)  # its weight embeds the words as well
+        self.dropout = Dropout(dropout)
+        self.hidden_size, self.word_dropout, self.blind = hidden_size, word_dropout, blind
+        seen = (name for layer in range(num_layers) for name in _seen(layer))
+        self.picture_state = frozenset({"mask", *seen})
+        self.concepts: ConceptReader | None = None
+        if concepts:
+            self.concepts = ConceptReader(
+                num_classes=NUM_CLASSES,
+                feature_size=pooled_size or feature_size,
+                num_words=concepts,
+                vocab_size=vocab_size,
+            )
+            self.concept_embedding = nn.Linear(hidden_size, hidden_size)
+            self.concept_score = nn.Linear(1, hidden_size)
+        nn.init.normal_(self.output.weight, std=hidden_size**-0.5)
+        nn.init.zeros_(self.output.bias)
+
+    def hidden_states(self, features: Features, tokens: Tensor) -> HiddenStates:
+        """(B, T) tokens -> (B, T, H)."""
+        memory = {name: features.by_caption(part) for name, part in self._look(features).items()}
+        hidden = self._embed(drop_words(tokens, self.word_dropout * self.training), 0, memory)
+        for layer, block in enumerate(self.decoder):
+            regions = (memory[name] for name in _seen(layer))
+            hidden, _ = block(hidden, *regions, memory.get("mask"))
+        return HiddenStates(self.dropout(self.decoder_norm(hidden)))
+
+    def init_state(self, features: Features) -> State:
+        """What each layer looks at, (P, heads, R, H / heads), and no words yet."""
+        memory = self._look(features)
+        none = memory[_seen(0)[0]][:, :, :0]
+        num_regions = 0 if features.regions is None else features.regions.shape[1]
+        blank = none.new_zeros(len(none), num_regions, dtype=torch.float32)
+        words = {name: none for layer in range(len(self.decoder)) for name in _said(layer)}
+        return {**memory, **words, "attention": blank}
+
+    def step_hidden(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """(B,) tokens -> (B, H); each layer's keys and values (B, heads, t, H / heads) grow."""
+        hidden = self._embed(tokens[:, None], state[_said(0)[0]].shape[2], state)
+        grown: State = {}
+        for layer, block in enumerate(self.decoder):
+            regions = (state[name] for name in _seen(layer))
+            words = tuple(state[name] for name in _said(layer))
+            hidden, present = block(hidden, *regions, state.get("mask"), past=words)
+            grown.update(zip(_said(layer), (present.keys, present.values), strict=True))
+        if "attention" in state:
+            looked = present.attention()[:, : state["attention"].shape[1]]  # not at concepts
+            grown["attention"] = looked
+        return self.dropout(self.decoder_norm(hidden[:, 0])), {**state, **grown}
+
+    def _look(self, features: Features) -> State:
+        """Keys and values of what is looked at, for every layer over the words; any mask."""
+        regions, mask = self._memory(features)
+        for block in self.encoder:
+            regions = block(regions, mask)
+        regions = self.encoder_norm(regions)
+        memory: State = {} if mask is None else {"mask": mask}
+        for layer, block in enumerate(self.decoder):
+            assert isinstance(block, DecoderBlock)
+            pair = block.cross_attention.project_memory(regions)
+            # In one piece, as every step reads them.
+            memory.update(zip(_seen(layer), (part.contiguous() for part in pair), strict=True))
+        return memory
+
+    def _memory(self, features: Features) -> tuple[Tensor, Tensor | None]:
+        """What is looked at, (P, R, H), and where it is real, (P, R): regions, then concepts."""
+        regions, mask = features.regions, features.mask
+        if self.concepts is None:
+            assert regions is not None, "this decoder needs grid features"
+            return self.dropout(self.project(regions, mask)), mask
+        concepts = features.concepts or self.concepts(features.pooled)
+        said = self.dropout(self._embed_concepts(concepts))
+        is_said = concepts.words != PAD
+        if regions is None:
+            is_said[:, 0] = True  # nothing at all cannot be looked at; <pad> says as much
+            return said, is_said
+        seen = self.dropout(self.project(regions, mask))
+        if mask is None:
+            mask = torch.ones(seen.shape[:2], dtype=torch.bool, device=seen.device)
+        if self.training and self.blind:
+            sees = torch.rand(len(seen), 1, device=seen.device) >= self.blind
+            mask = mask & (sees | ~is_said.any(dim=1, keepdim=True))
+        return torch.cat([seen, said.to(seen.dtype)], dim=1), torch.cat([mask, is_said], dim=1)
+
+    def _embed_concepts(self, concepts: Concepts) -> Tensor:
+        """(P, K) -> (P, K, H): the word, and how sure the classifier is of it."""
+        words = F.embedding(concepts.words, self.output.weight) * math.sqrt(self.hidden_size)
+        embedded: Tensor = self.concept_embedding(words)
+        certainty: Tensor = self.concept_score(concepts.scores[..., None])
+        return embedded + certainty
+
+    def _embed(self, tokens: Tensor, first: int, memory: State) -> Tensor:
+        """(B, T) tokens, the first at position ``first`` -> (B, T, H)."""
+        words = F.embedding(tokens, self.output.weight, padding_idx=PAD)
+        words = words * math.sqrt(self.hidden_size)
+        words = words + positions(first, tokens.shape[1], self.hidden_size, tokens.device)
+        embedded: Tensor = self.dropout(words.to(memory[_seen(0)[0]].dtype))
+        return embedded
+
+
+def positions(first: int, count: int, size: int, device: torch.device) -> Tensor:
+    """Sinusoids (count, size) of the positions from ``first`` on (Vaswani et al., section 3.5)."""
+    place = torch.arange(first, first + count, device=device, dtype=torch.float32)[:, None]
+    rate = torch.exp(torch.arange(0, size, 2, device=device) * (-math.log(10_000.0) / size))
+    return torch.stack([(place * rate).sin(), (place * rate).cos()], dim=-1).flatten(1)
+
+
+def _said(layer: int) -> tuple[str, str]:
+    """Where the state has a layer's keys and values of the words; apart, so that none is copied
+    to grow another's."""
+    return f"keys.{layer}", f"values.{layer}"
+
+
+def _seen(layer: int) -> tuple[str, str]:
+    """Where the state has a layer's keys and values of what is looked at."""
+    return f"region_keys.{layer}", f"region_values.{layer}"

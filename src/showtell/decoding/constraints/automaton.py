@@ -1,0 +1,236 @@
+"""Where a caption stands in some named words and phrases, whatever the pieces that it is made of.
+
+A caption is read as one text, in which each word has a space before it, and a named phrase is
+looked for as a part of that text: the automaton of Aho & Corasick 1975 ("Efficient string
+matching", algorithms 2 and 3), over characters and then over the tokens of a vocabulary, most of
+which do the same and share a class. As a phrase begins with a space, so does every text that the
+automaton remembers; and what it knows of is words, not their parts.
+
+A vocabulary of words and one of pieces of words differ in nothing here but their ``Spelling``.
+
+Shapes: ``N`` rows, ``L`` tokens of a prefix, ``S`` nodes, ``K`` classes of tokens, ``V``
+vocabulary, ``W`` phrases.
+
+MERGED: From each state of a caption, the fewest tokens to an allowed end.
+
+A state is the node of a ``WordAutomaton``, the set of required phrases that were said before the
+word in progress, and the number of words begun. Each token begins a word or goes on with one, so
+the states of n words follow from those of n + 1 (Bellman 1957, chapter 3).
+
+Shapes: ``S`` nodes, ``M`` sets of required phrases, ``K`` classes of tokens, ``E`` edges.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from showtell.text.vocabulary import SPECIAL_WORDS, Spelling
+
+SPACE = " "
+ROOT, FIRST = 0, 1  # nodes: in a word that no phrase has; before the first word, after two spaces
+SPECIAL, OTHER_START, OTHER_REST = 0, 1, 2  # classes: no text; a text that no phrase has, two ways
+
+Kinds = dict[tuple[bool, str | None], int]  # (begins a word, text or None) -> class
+
+
+class WordAutomaton:
+    """Reads tokens.
+
+    Args:
+        spelling: of the vocabulary.
+        phrases: named words, or several with a space between, as ``spelling.spell`` has them.
+
+    Attributes:
+        classes: (V,) the class of each id.
+        starts: (K,) whether its tokens begin a new word.
+        has_text: (K,) whether its tokens have any text; one that only begins a word has none.
+        next: (S, K) the node after a token.
+        boundary: (S,) the node after a space.
+        is_boundary: (S,) whether the last character is a space, so that any text begins a word.
+        is_bare: (S,) the same, but not before the first word: a word has begun and has no text.
+        ends: (S, W) whether a phrase is said as soon as the word ends.
+        depth: as many last tokens tell the node.
+    """
+
+    def __init__(self, spelling: Spelling, phrases: Sequence[str]) -> None:
+        self.names = _prefixes(phrases)
+        self._nodes = {name: number for number, name in enumerate(self.names)}
+        parts = _parts(phrases)
+        kinds: Kinds = {(True, None): OTHER_START, (False, None): OTHER_REST}
+        classes = [SPECIAL] * len(SPECIAL_WORDS)
+        tokens = zip(spelling.texts, spelling.starts, strict=True)
+        for text, starts in list(tokens)[len(SPECIAL_WORDS) :]:
+            kind = starts, text if text in parts else None
+            classes.append(kinds.setdefault(kind, len(kinds) + 1))
+        self.classes = torch.tensor(classes)
+        self.starts = torch.tensor([False, *(starts for starts, _ in kinds)])
+        self.has_text = torch.tensor([False, *(text != "" for _, text in kinds)])
+        self.is_boundary = torch.tensor([name.endswith(SPACE) for name in self.names])
+        self.is_bare = self.is_boundary.clone()
+        self.is_bare[FIRST] = False
+        self.boundary = torch.tensor([self._follow(name.rstrip() + SPACE) for name in self.names])
+        self.next = self._next(kinds)
+        self.ends = self._ends(phrases)
+        self.depth = self._depth(kinds)
+
+    def _follow(self, text: str) -> int:
+        """The node of the longest end of ``text`` that is remembered; it begins with a space."""
+        while text not in self._nodes:
+            cut = text.find(SPACE, 1)
+            text = text[cut:] if cut > 0 else ""
+        return self._nodes[text]
+
+    def _next(self, kinds: Kinds) -> Tensor:
+        letters = {letter for name in self.names for letter in name if letter != SPACE}
+        after = {
+            letter: torch.tensor([self._follow(name + letter) for name in self.names])
+            for letter in letters
+        }
+        columns = [torch.full((len(self.names),), FIRST)]
+        for starts, text in kinds:
+            node = self.boundary if starts else torch.arange(len(self.names))
+            for letter in text or "":
+                node = after[letter][node]
+            columns.append(torch.full_like(node, ROOT) if text is None else node)
+        return torch.stack(columns, dim=1)
+
+    def _ends(self, phrases: Sequence[str]) -> Tensor:
+        numbers: dict[str, list[int]] = {}
+        for number, phrase in enumerate(phrases):
+            numbers.setdefault(phrase, []).append(number)
+        ends = torch.zeros((len(self.names), len(phrases)), dtype=torch.bool)
+        for node, name in enumerate(self.names):
+            last_words = (name[i + 1 :] for i, letter in enumerate(name) if letter == SPACE)
+            ends[node, [number for words in last_words for number in numbers.get(words, ())]] = True
+        return ends
+
+    def _depth(self, kinds: Kinds) -> int:
+        pieces = {SPACE * starts + text for starts, text in kinds if text is not None}
+        # The space before the first word counts as a token.
+        depth = {"": 0, SPACE: 1, 2 * SPACE: 1}
+        for name in sorted({*self.names} - {*depth}, key=len):
+            ways = [name[:i] for i in range(len(name)) if name[i:] in pieces]
+            depth[name] = max((depth[way] + 1 for way in ways), default=0)
+        return max(depth.values())
+
+    def nodes(self, classes: Tensor) -> Tensor:
+        """(N, L) classes of tokens -> (N, L + 1) the node before each token and after the last."""
+        windows = pad(classes, (self.depth, 0), value=SPECIAL).unfold(1, self.depth, 1)
+        node = torch.full_like(windows[..., 0], ROOT)
+        for place in range(self.depth):
+            node = self.next[node, windows[..., place]]
+        return node
+
+    def drop(self, classes: Tensor) -> None:
+        """Forget (K,) classes, of tokens that will not come; the first three stay."""
+        kept = ~classes
+        kept[: OTHER_REST + 1] = True
+        number = torch.where(kept, kept.cumsum(dim=0) - 1, SPECIAL)
+        self.classes = number[self.classes]
+        self.next = self.next[:, kept]
+        self.starts, self.has_text = self.starts[kept], self.has_text[kept]
+
+
+def _prefixes(phrases: Sequence[str]) -> list[str]:
+    """The beginnings of phrases, each with its space, after those of ``ROOT`` and ``FIRST``."""
+    names = dict.fromkeys(["", 2 * SPACE, SPACE])
+    for phrase in phrases:
+        names.update(dict.fromkeys(SPACE + phrase[:size] for size in range(1, len(phrase) + 1)))
+    return list(names)
+
+
+def _parts(phrases: Sequence[str]) -> set[str]:
+    """Every part of a word of the phrases, "" too."""
+    words = {word for phrase in phrases for word in phrase.split(SPACE)}
+    ends = [(w, i, j) for w in words for i in range(len(w)) for j in range(i + 1, len(w) + 1)]
+    return {"", *(word[i:j] for word, i, j in ends)}
+
+
+NO_WAY = 1_000_000  # tokens; no caption has so many
+
+
+def fewest_tokens(
+    automaton: WordAutomaton,
+    *,
+    said: Tensor,
+    num_required: int,
+    is_forbidden: Tensor,
+    is_bad: Tensor,
+    min_words: int,
+    max_words: int,
+) -> Tensor:
+    """How many tokens it takes at least, ``<end>`` not counted.
+
+    Args:
+        automaton: knows the vocabulary and the phrases.
+        said: (S,) the set of required phrases, as bits, that are said if the word ends here.
+        num_required: M = 2**num_required.
+        is_forbidden: (S,) whether the word may not end here.
+        is_bad: (S,) whether the caption may not.
+        min_words, max_words: of a caption.
+
+    Returns:
+        (max_words + 2, M, S), the number of words first; ``NO_WAY`` where there is none.
+    """
+    reads, edges = automaton, _Edges(automaton)
+    sets = torch.arange(2**num_required)
+    said_then = sets[:, None] | said  # (M, S) once the word has ended
+    may_end = (said_then == len(sets) - 1) & ~is_forbidden & ~is_bad
+    fewest = torch.full((max_words + 2, *said_then.shape), NO_WAY, dtype=torch.int32)
+    num = max_words
+    while num >= 0:
+        more = fewest[num + 1]
+        now = (
+            torch.where(may_end & (num >= min_words), 0, NO_WAY)
+            .int()
+            .minimum(edges.least(more, edges.rest_first))
+        )
+        opened = edges.least(more, edges.start)
+        while True:
+            then = opened.minimum(now + 1) if edges.has_bare_start else opened
+            then = then[said_then, reads.boundary].masked_fill(is_forbidden, NO_WAY)
+            better = now.minimum(then).minimum(edges.least(now, edges.rest))
+            if torch.equal(better, now):
+                break
+            now = better
+        fewest[num] = now
+        if min_words < num and torch.equal(now, more):  # nor do fewer words make a difference
+            fewest[min_words:num] = now
+            num = min_words
+        num -= 1
+    return fewest
+
+
+class _Edges:
+    """Where tokens lead, each pair of nodes once: (2, E) from and to.
+
+    Attributes:
+        start: tokens that begin a word, from after a space.
+        rest_first: tokens that go on, from after a space: the first text of a word.
+        rest: tokens that go on with a word that has text.
+        has_bare_start: whether a token begins a word and has no text.
+    """
+
+    def __init__(self, automaton: WordAutomaton) -> None:
+        reads = automaton
+        used = torch.zeros(len(reads.starts), dtype=torch.bool)
+        used[reads.classes[len(SPECIAL_WORDS) :]] = True
+        text = used & reads.has_text
+        self.start = _edges(reads.next, reads.is_boundary, text & reads.starts)
+        self.rest_first = _edges(reads.next, reads.is_boundary, text & ~reads.starts)
+        self.rest = _edges(reads.next, ~reads.is_boundary, text & ~reads.starts)
+        self.has_bare_start = bool((used & ~reads.has_text).any())
+
+    def least(self, fewest: Tensor, edges: Tensor) -> Tensor:
+        """(M, S) after a token -> (M, S) before it, ``NO_WAY`` where no edge begins."""
+        least = torch.full_like(fewest, NO_WAY)
+        least.scatter_reduce_(1, edges[0].expand(len(least), -1), fewest[:, edges[1]] + 1, "amin")
+        return least.clamp_(max=NO_WAY)
+
+
+def _edges(following: Tensor, nodes: Tensor, classes: Tensor) -> Tensor:
+    pairs = nodes.nonzero() * len(following) + following[nodes][:, classes]
+    unique = torch.unique(pairs)
+    return torch.stack([unique // len(following), unique % len(following)])

@@ -1,0 +1,133 @@
+"""The words that decoding settings name, checked against a vocabulary.
+
+Settings that no caption can meet are an error here, before any picture is read.
+"""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from showtell.config import DecodingConfig
+from showtell.decoding.constraints import each_id_is_a_word, word_rules
+from showtell.errors import ConfigError, VocabularyError
+from showtell.text.tokenizer import BAD_ENDINGS, tokenize
+from showtell.text.vocabulary import SPECIAL_WORDS, Spelling, Vocabulary
+
+PIECES_A_WORD = 3
+"""Where a vocabulary is of pieces of words, a caption has at most so many for each word of
+``max_length``: enough for any wording, and a word spelled without end comes to one."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedWords:
+    """Words and phrases as a vocabulary spells them.
+
+    Attributes:
+        spelling: of the vocabulary; None where each id is a word and settings name none.
+        forbidden, required, bad_endings: as of ``build_constraints``.
+    """
+
+    spelling: Spelling | None = None
+    forbidden: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+    bad_endings: tuple[str, ...] = ()
+
+    def max_tokens(self, max_length: int) -> int:
+        """Tokens that a caption of ``max_length`` words has at most."""
+        if self.spelling is None or each_id_is_a_word(self.spelling):
+            return max_length
+        return PIECES_A_WORD * max_length
+
+
+def named_words(config: DecodingConfig, vocabulary: Vocabulary) -> NamedWords:
+    """Look up the words that ``config`` names.
+
+    Raises:
+        VocabularyError: one of them cannot be said.
+        ConfigError: with this vocabulary no caption meets the settings.
+    """
+    spelling = vocabulary.spelling
+    words = NamedWords(
+        spelling=spelling,
+        forbidden=_phrases("forbidden_words", config.forbidden_words, vocabulary),
+        required=_phrases("required_words", config.required_words, vocabulary),
+        bad_endings=tuple(
+            map(spelling.spell, sorted(BAD_ENDINGS) if config.no_bad_endings else ())
+        ),
+    )
+    if reason := _why_impossible(config, words, spelling):
+        raise ConfigError(f"no caption meets the decoding settings: {reason}")
+    return words
+
+
+def _phrases(setting: str, given: tuple[str, ...], vocabulary: Vocabulary) -> tuple[str, ...]:
+    """Words and phrases as tokens spell them, each once."""
+    spelling = vocabulary.spelling
+    known = spelling.texts[len(SPECIAL_WORDS) :] if each_id_is_a_word(spelling) else None
+    found: dict[str, None] = {}
+    for phrase in given:
+        words = tokenize(phrase)
+        if not words:
+            raise VocabularyError(f"{setting}: {phrase!r} has no words")
+        for word in words:
+            if known is not None and word not in known:
+                near = get_close_matches(word, known, n=1, cutoff=0.5)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise VocabularyError(
+                    f"{setting}: {(phrase if len(words) == 1 else word)!r} is not among the "
+                    f"{len(known)} words that this model knows{hint}"
+                )
+        found[" ".join(map(spelling.spell, words))] = None
+    return tuple(found)
+
+
+def _why_impossible(config: DecodingConfig, words: NamedWords, spelling: Spelling) -> str | None:
+    if both := sorted({*words.forbidden} & {*words.required}):
+        shown = ", ".join(_shown(phrase, spelling) for phrase in both)
+        return f"{shown}: both in required_words and in forbidden_words"
+    if config.min_length == 0 and not words.required:
+        return None
+    if each_id_is_a_word(spelling) and (reason := _why_no_word(config, words, spelling)):
+        return reason
+    if not (words.forbidden or words.required or words.bad_endings):
+        return None
+    rules = word_rules(
+        spelling,
+        max_tokens=words.max_tokens(config.max_length),
+        min_words=config.min_length,
+        max_words=config.max_length,
+        forbidden=words.forbidden,
+        required=words.required,
+        bad_endings=words.bad_endings,
+    )
+    if rules.possible:
+        return None
+    return (
+        f"none of at most max_length = {config.max_length} words has all required_words and keeps "
+        "to forbidden_words and no_bad_endings"
+    )
+
+
+def _why_no_word(config: DecodingConfig, words: NamedWords, spelling: Spelling) -> str | None:
+    """What leaves too few words, where each id is one."""
+    usable = {*spelling.texts[len(SPECIAL_WORDS) :]} - {*words.forbidden}
+    if not usable:
+        return "every word is in forbidden_words"
+    if config.no_repeat_ngram == 1 and len(usable) < config.min_length:
+        return (
+            f"{len(usable)} words can be said, and no_repeat_ngram = 1 lets none come twice, "
+            f"but min_length = {config.min_length}"
+        )
+    if usable <= {*words.bad_endings}:
+        return "no_bad_endings, and every word that is not forbidden is a bad ending"
+    required = {*words.required}
+    if required and required <= {*words.bad_endings} and len(required) >= config.max_length:
+        return (
+            f"no_bad_endings, and all {len(required)} required_words are bad endings, "
+            f"but max_length = {config.max_length}"
+        )
+    return None
+
+
+def _shown(phrase: str, spelling: Spelling) -> str:
+    """As it is read."""
+    return phrase.encode("latin-1").decode() if spelling.in_bytes else phrase

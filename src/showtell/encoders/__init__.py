@@ -1,0 +1,1 @@
+"""Picture networks, and the features that they give, kept on disk."""

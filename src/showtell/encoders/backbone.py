@@ -1,0 +1,99 @@
+"""Weights files from elsewhere: read without running anything, and told apart by content.
+
+Knows nothing of what the tensors are for.
+
+MERGED: What a picture network has to offer so that an encoder can be made of it.
+"""
+
+import hashlib
+import pickle
+from abc import abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from showtell.encoders.concepts import Classes
+from showtell.errors import ConfigError
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Named tensors of a .safetensors file, or of a .pth file that holds nothing else.
+
+    Raises:
+        ConfigError: no such file, or not such a file.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ConfigError(f"no weights file {path}") from None
+    except pickle.UnpicklingError:
+        raise ConfigError(
+            f"{path} holds more than tensors and is not opened, as it could run any program; "
+            "ask for a .safetensors file"
+        ) from None
+    except (OSError, EOFError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(f"cannot read weights {path}: {reason}") from None
+    for key in ("state_dict", "model"):  # what training programs wrap them in
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ConfigError(f"{path} is not a dictionary of named tensors")
+    return dict(state)
+
+
+def hash_state(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, shapes, types and values: the same for the same weights in any file."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+class Backbone(nn.Module):
+    """A picture network as ``Encoder`` needs it: one map, and what is read from it."""
+
+    @abstractmethod
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Normalised pixels (B, 3, S, S) -> the last map, in the network's own layout."""
+
+    @abstractmethod
+    def pooled(self, last_map: Tensor) -> Tensor:
+        """The last map -> one vector a picture, (B, D)."""
+
+    @abstractmethod
+    def regions(self, last_map: Tensor) -> Tensor:
+        """The last map -> the grid, row by row from the top left, (B, R, D')."""
+
+    @abstractmethod
+    def logits(self, last_map: Tensor) -> Tensor:
+        """The last map -> the classes that the network was trained to tell apart, (B, classes)."""
+
+    def classes(self) -> Classes | None:
+        """The classifier behind ``logits``, where it is one layer and captions know its words."""
+        return None
+
+    def stages(self) -> dict[str, list[str]]:
+        """The names of each stage's parameters, in the order of computing; {}: it has no stages."""
+        return {}
+
+    def unfold_norms(self, stages: Sequence[str]) -> None:
+        """Make the batch norms of some stages modules of their own, as they were published."""
+
+    def fit(self, names: Collection[str]) -> None:
+        """Become a network whose ``state_dict`` has ``names``, as ``unfold_norms`` may have made.
+
+        Raises:
+            ValueError: some name can be no entry of it.
+        """
+        if unknown := sorted(set(names) - self.state_dict().keys()):
+            raise ValueError(f"it has no {unknown[0]!r}")

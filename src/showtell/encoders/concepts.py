@@ -1,0 +1,187 @@
+"""Words that the encoder's own classifier has for a picture, as something more to look at.
+
+An ImageNet classifier tells a thousand things apart; captioned pictures of some one kind show few
+of them. A decoder that gets the classifier's words beside the regions, and has learnt from
+captions without pictures how people speak of them, can name what no picture of its training had
+(the entities of Fei et al. 2023, arXiv 2307.16525, section 3.2; here the words come from a
+classifier and not from a retrieval).
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from showtell.text.vocabulary import PAD, UNK, Vocabulary
+
+LEAST_CHANCE = 0.004  # of a class; the rest of 118 breeds adds up to a dog that is not there
+SMALLEST = 0.05  # a probability below which a word is not worth a look
+MOST_WORDS = 2  # of a class
+RARE = 10  # times; a word that captions of pictures have less often was not learnt by sight
+UNCOMMON = 50  # times; one that they have less often was learnt badly
+WINDOW = 0.75  # of the grid's side: a thing that is not all of the picture fills more of it
+
+
+class Concepts(NamedTuple):
+    """Words that may fit a picture.
+
+    Attributes:
+        words: (P, K) ids of the vocabulary, ``<pad>`` where there are fewer.
+        scores: (P, K) how sure the classifier is of each, from 0 to 1.
+    """
+
+    words: Tensor
+    scores: Tensor
+
+    def to(self, device: torch.device | str) -> "Concepts":
+        """The same on another device."""
+        return Concepts(self.words.to(device), self.scores.to(device))
+
+
+class Closer(NamedTuple):
+    """What a classifier finds in parts of pictures, each word where it is surest of it.
+
+    Attributes:
+        rare_word: (P,) the surest of the words that captions of pictures hardly had; ``<pad>``
+            where there is none.
+        rare_score: (P,) how sure, from 0 to 1.
+        uncommon_score: (P,) how sure it is, by the whole picture, of one that they seldom had.
+        concepts: The surest of all words.
+    """
+
+    rare_word: Tensor
+    rare_score: Tensor
+    uncommon_score: Tensor
+    concepts: Concepts
+
+
+@dataclass(frozen=True)
+class Classes:
+    """A classifier's last layer, with words for its classes.
+
+    Attributes:
+        weight: (C, D), on pooled features.
+        bias: (C,).
+        words: for each class what captions call it; "" where they have no word for it.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    words: tuple[str, ...]
+
+
+def imagenet_words() -> tuple[str, ...]:
+    """What captions call each of ImageNet's 1,000 classes, a word or two; "" for some.
+
+    The classes' names are WordNet's; where captions have a more common word ("dog" for 118
+    breeds), it is that.
+    """
+    text = resources.files("showtell.encoders").joinpath("imagenet_words.txt").read_text("utf-8")
+    return tuple(text.split("\n")[:-1])
+
+
+def class_ids(classes: Classes, vocabulary: Vocabulary) -> list[list[int]]:
+    """For each class the words of it that are one id of the vocabulary, ``MOST_WORDS`` at most."""
+    found = []
+    for name in classes.words:
+        ids = [pieces[0] for pieces in vocabulary.encode_each(name.split()) if len(pieces) == 1]
+        found.append([index for index in ids if index != UNK][:MOST_WORDS])
+    return found
+
+
+class ConceptReader(nn.Module):
+    """Pooled features to the likeliest words of their classes.
+
+    Its weights are the encoder's and do not train; they are kept with the decoder, so that stored
+    features are enough to caption from.
+
+    Args:
+        num_classes: C.
+        feature_size: D.
+        num_words: K words a picture.
+        vocab_size: V.
+
+    Attributes:
+        counts: (V,) how often captions of the training pictures had each word.
+    """
+
+    def __init__(
+        self, *, num_classes: int, feature_size: int, num_words: int, vocab_size: int
+    ) -> None:
+        super().__init__()
+        self.num_words, self.vocab_size = num_words, vocab_size
+        self.weight: Tensor
+        self.bias: Tensor
+        self.class_words: Tensor
+        self.counts: Tensor
+        self.register_buffer("weight", torch.zeros(num_classes, feature_size))
+        self.register_buffer("bias", torch.zeros(num_classes))
+        self.register_buffer("class_words", torch.zeros(num_classes, MOST_WORDS, dtype=torch.int64))
+        self.register_buffer("counts", torch.zeros(vocab_size, dtype=torch.int64))
+
+    def fill(self, classes: Classes, vocabulary: Vocabulary, counts: Tensor) -> None:
+        """Take over a classifier; of its words those that are one id of the vocabulary.
+
+        Args:
+            counts: (V,) how often the captions of the training pictures have each id.
+        """
+        self.weight.copy_(classes.weight)
+        self.bias.copy_(classes.bias)
+        self.counts.copy_(counts)
+        for number, known in enumerate(class_ids(classes, vocabulary)):
+            self.class_words[number, : len(known)] = torch.tensor(known, dtype=torch.int64)
+
+    @torch.no_grad()
+    def forward(self, pooled: Tensor) -> Concepts:
+        """(P, D) -> the ``num_words`` likeliest words; a word's classes add up."""
+        return self._likeliest(self._by_word(self._chances(pooled)))
+
+    @torch.no_grad()
+    def look_closer(self, pooled: Tensor, regions: Tensor) -> Closer | None:
+        """Read windows of a square grid (P, R, D), too, whose mean is the pooled features (P, D).
+
+        Returns:
+            None where it is no such grid.
+        """
+        side = math.isqrt(regions.shape[1])
+        if side**2 != regions.shape[1] or regions.shape[2] != self.weight.shape[1]:
+            return None
+        views = _windows(side).to(regions) @ regions
+        totals = self._by_word(self._chances(views).amax(dim=1)).clamp(max=1.0)
+        score, word = (totals * (self.counts < RARE)).max(dim=1)
+        whole = self._by_word(self._chances(pooled)).clamp(max=1.0)
+        uncommon = (whole * (self.counts < UNCOMMON)).amax(dim=1)
+        return Closer(word.masked_fill(score == 0, PAD), score, uncommon, self._likeliest(totals))
+
+    def _chances(self, pooled: Tensor) -> Tensor:
+        """(..., D) -> (..., C) of each class, 0 below ``LEAST_CHANCE``."""
+        with torch.autocast(pooled.device.type, enabled=False):
+            chances = F.linear(pooled.float(), self.weight, self.bias).softmax(dim=-1)
+        return chances.masked_fill(chances < LEAST_CHANCE, 0.0)
+
+    def _by_word(self, chances: Tensor) -> Tensor:
+        """(P, C) -> (P, V)."""
+        totals = chances.new_zeros(len(chances), self.vocab_size)
+        for words in self.class_words.unbind(dim=1):
+            totals = totals.scatter_add(1, words.expand_as(chances), chances)
+        totals[:, PAD] = 0
+        return totals
+
+    def _likeliest(self, totals: Tensor) -> Concepts:
+        scores, words = totals.topk(self.num_words, dim=1)
+        return Concepts(words.masked_fill(scores < SMALLEST, PAD), scores)
+
+
+@lru_cache(maxsize=8)
+def _windows(side: int) -> Tensor:
+    """(W, side ** 2) the mean over each square window of the grid."""
+    size = max(round(WINDOW * side), 1)
+    first = torch.arange(side - size + 1)[:, None]
+    places = torch.arange(side)
+    inside = ((first <= places) & (places < first + size)).float() / size
+    return torch.einsum("ar,bc->abrc", inside, inside).reshape(-1, side**2)

@@ -1,0 +1,398 @@
+"""Encoding pictures: many into a feature store, or a few at once for captioning.
+
+Views come from ``views.py``, decoded by threads, in the order of the records; each is one pass of
+the encoder. Each batch has the same size, so that a store does not depend on where its making
+was stopped.
+
+MERGED: The feature store of a data set: where it lies by default, and making it when there is none.
+"""
+
+import hashlib
+import re
+import shutil
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from showtell.core.device import Runtime
+from showtell.core.files import cache_folder
+from showtell.core.messages import counted
+from showtell.core.progress import Reporter
+from showtell.data.records import Dataset, Record
+from showtell.encoders.encoder import Encoder
+from showtell.encoders.features import Features
+from showtell.encoders.store import FeatureStore, Half, Journal, StoreSpec, read_journal, read_spec
+from showtell.encoders.store_writer import StoreWriter
+from showtell.errors import StoreError
+from showtell.images.open import Pixels
+from showtell.images.views import Job, cut_ahead, plan
+
+BATCH_SIZE = 16
+SECONDS_BETWEEN_FLUSHES = 2.0
+HALF_MAX = 65504.0
+AUGMENTED = ("train",)  # the splits whose pictures get random views
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an extraction is.
+
+    Attributes:
+        done: Pictures of this run that are through, broken ones counted.
+        total: Pictures that this run has to encode.
+        images_per_second: Pictures (not views) so far, over the time so far.
+        num_failed: Broken pictures so far.
+    """
+
+    done: int
+    total: int
+    images_per_second: float
+    num_failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractionReport:
+    """What an extraction did.
+
+    Attributes:
+        path: The store.
+        num_encoded: Pictures encoded by this run.
+        num_kept: Pictures that the store had already.
+        num_views: Encoder passes of this run, one a view.
+        failures: Image id -> why it could not be read, over all the records asked for.
+        seconds: Of this run, from the first picture's decoding.
+    """
+
+    path: Path
+    num_encoded: int
+    num_kept: int
+    num_views: int
+    failures: dict[str, str]
+    seconds: float
+
+    @property
+    def views_per_second(self) -> float:
+        """Encoder passes a second."""
+        return self.num_views / self.seconds if self.seconds else 0.0
+
+
+def extract_features(
+    records: Sequence[Record],
+    encoder: Encoder,
+    path: Path,
+    *,
+    views: int,
+    grid: bool,
+    seed: int,
+    runtime: Runtime,
+    flips: bool = True,
+    augmented: Collection[str] = AUGMENTED,
+    batch_size: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> ExtractionReport:
+    """Encode the pictures of ``records`` into the store at ``path``, those it lacks or has older.
+
+    Stopped in any way, it goes on where it stopped when called again. A broken picture is
+    recorded with its reason and skipped.
+
+    Args:
+        records: The pictures.
+        encoder: On any device; it is moved to the runtime's.
+        path: The store's folder; made where there is none.
+        views: Random views of each augmented picture, besides its evaluation view.
+        grid: Whether to keep grid features too.
+        seed: Of the random views; a store that exists keeps to its own.
+        runtime: Where and how precisely to compute.
+        flips: Whether half of the random views are mirrored; not where captions tell left
+            from right.
+        augmented: Splits whose pictures get random views; the others get the evaluation view alone.
+        batch_size: Views a pass of the encoder; default: 16 on a processor, 256 on a GPU.
+        progress: Called after each batch.
+
+    Raises:
+        StoreError: the store was made otherwise, is being written, or the disk is full.
+    """
+    spec = StoreSpec(
+        encoder=encoder.name,
+        fingerprint=encoder.fingerprint,
+        views=views,
+        seed=seed,
+        pooled_size=encoder.pooled_size,
+        grid_size=encoder.grid_size if grid else None,
+        flips=flips,
+    )
+    asked = [
+        plan(
+            record.image_id,
+            record.path,
+            num_random=views if record.split in augmented else 0,
+            flips=flips,
+        )
+        for record in records
+    ]
+    if (journal := _journal_with_all(path, spec, asked)) is not None:
+        # Nothing to write, so no lock to wait for: runs that share a store may start together.
+        errors = {key: line["error"] for key, line in journal.lines.items() if "error" in line}
+        return ExtractionReport(path, 0, len(records), 0, _of(errors, records), 0.0)
+    with StoreWriter(path, spec) as writer:
+        jobs = [job for job in asked if not _is_current(job, writer)]
+        _check_room(path, sum(job.num_views for job in jobs) * writer.spec.bytes_per_row)
+        run = _Extraction(writer, encoder, runtime, batch_size, len(jobs), progress)
+        run.encode(jobs)
+    return ExtractionReport(
+        path=path,
+        num_encoded=len(jobs) - run.num_failed,
+        num_kept=len(records) - len(jobs),
+        num_views=run.num_views,
+        failures=_of(writer.failures, records),
+        seconds=time.perf_counter() - run.started,
+    )
+
+
+def encode_images(
+    images: Sequence[Image.Image],
+    encoder: Encoder,
+    runtime: Runtime,
+    *,
+    grid: bool = False,
+    batch_size: int | None = None,
+) -> Features:
+    """Encode pictures that are in memory, each by its evaluation view.
+
+    Args:
+        images: B pictures from ``open_image``; at least one.
+        encoder: On the runtime's device.
+        runtime: Where and how precisely to compute.
+        grid: Whether to give regions too.
+        batch_size: Pictures a pass of the encoder.
+
+    Returns:
+        Features in fp32 on the runtime's device: pooled (B, D), regions (B, R, D') or None.
+    """
+    assert images, "nothing to encode"
+    pixels = np.stack([encoder.preprocessing.eval_view(image) for image in images])
+    return encode_pixels(pixels, encoder, runtime, grid=grid, batch_size=batch_size)
+
+
+def encode_pixels(
+    pixels: Pixels,
+    encoder: Encoder,
+    runtime: Runtime,
+    *,
+    grid: bool = False,
+    batch_size: int | None = None,
+) -> Features:
+    """As ``encode_images``, for evaluation views (B, 3, S, S) that are cut already."""
+    step = batch_size or default_batch_size(runtime)
+    parts = [
+        _look(torch.from_numpy(pixels[start : start + step]), encoder, runtime, grid)
+        for start in range(0, len(pixels), step)
+    ]
+    regions = [part.regions for part in parts if part.regions is not None]
+    return Features(
+        torch.cat([part.pooled for part in parts]), torch.cat(regions) if regions else None
+    )
+
+
+def default_batch_size(runtime: Runtime) -> int:
+    """Views a pass of the encoder; on a processor more than 16 gains only memory."""
+    return BATCH_SIZE if runtime.device == "cpu" else 256
+
+
+def _look(images: Tensor, encoder: Encoder, runtime: Runtime, grid: bool) -> Features:
+    with runtime.inference():
+        features: Features = encoder(images.to(runtime.device), regions=grid)
+    return features
+
+
+def _is_current(job: Job, store: StoreWriter | Journal) -> bool:
+    return store.is_current(job.image_id, job.size, job.mtime_ns, job.num_views)
+
+
+def _journal_with_all(path: Path, asked: StoreSpec, jobs: Sequence[Job]) -> Journal | None:
+    """The journal of the store at ``path`` if it has all that ``jobs`` would give."""
+    made = read_spec(path)
+    if made is None:
+        return None
+    made.check_made(path, asked)
+    journal = read_journal(path)
+    return journal if all(_is_current(job, journal) for job in jobs) else None
+
+
+def _of(failures: dict[str, str], records: Sequence[Record]) -> dict[str, str]:
+    return {r.image_id: failures[r.image_id] for r in records if r.image_id in failures}
+
+
+def _check_room(path: Path, needed: int) -> None:
+    free = shutil.disk_usage(path).free
+    if needed > free:
+        raise StoreError(
+            f"the feature store {path} needs {needed / 1e9:.1f} GB and its disk has "
+            f"{free / 1e9:.1f} GB free; make room, ask for fewer views, or give another folder"
+        )
+
+
+class _Extraction:
+    """One run: a batch being filled, and the counts for its progress."""
+
+    def __init__(
+        self,
+        writer: StoreWriter,
+        encoder: Encoder,
+        runtime: Runtime,
+        batch_size: int | None,
+        total: int,
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self._writer, self._runtime, self._progress = writer, runtime, progress
+        self._encoder = encoder.to(runtime.device)
+        self._total = total
+        size = encoder.preprocessing.size
+        # Always full, so that every pass has one shape and a view's numbers one rounding.
+        batch_size = batch_size or default_batch_size(runtime)
+        self._batch = np.zeros((batch_size, size, size, 3), dtype=np.uint8)
+        self._filled = 0
+        self.num_done = self.num_failed = self.num_views = 0
+        self.started = self._flushed = time.perf_counter()
+
+    def encode(self, jobs: Sequence[Job]) -> None:
+        """Put the features of every job's picture into the store, in order."""
+        for job, cuts in cut_ahead(
+            jobs,
+            self._encoder.preprocessing,
+            seed=self._writer.spec.seed,
+            batch_size=len(self._batch),
+            is_beside=self._runtime.device != "cpu",
+        ):
+            identity = (job.image_id, job.size, job.mtime_ns)
+            self.num_done += 1
+            if isinstance(cuts, str):
+                self.num_failed += 1
+                self._writer.add_failure(*identity, cuts)
+                continue
+            self._writer.add(*identity, job.num_views)
+            for pixels in cuts:
+                self._batch[self._filled] = pixels.transpose(1, 2, 0)
+                self._filled += 1
+                if self._filled == len(self._batch):
+                    self._encode_batch()
+        self._encode_batch()
+        self._writer.flush()
+
+    def _encode_batch(self) -> None:
+        images = torch.from_numpy(self._batch).permute(0, 3, 1, 2)
+        grid = self._writer.spec.grid_size is not None
+        if self._filled:
+            features = _look(images, self._encoder, self._runtime, grid)
+            regions = (
+                None if features.regions is None else _to_half(features.regions[: self._filled])
+            )
+            self._writer.append(_to_half(features.pooled[: self._filled]), regions)
+        self.num_views += self._filled
+        self._filled = 0
+        now = time.perf_counter()
+        if now - self._flushed > SECONDS_BETWEEN_FLUSHES:
+            self._writer.flush()
+            self._flushed = time.perf_counter()
+        if self._progress is not None:
+            rate = self.num_done / (now - self.started)
+            self._progress(Progress(self.num_done, self._total, rate, self.num_failed))
+
+
+def _to_half(values: Tensor) -> Half:
+    half: Half = values.clamp(-HALF_MAX, HALF_MAX).half().cpu().numpy()
+    return half
+
+
+# Not the run's seed, so that runs with other seeds share a store; theirs decides which view of a
+# picture is drawn when.
+VIEW_SEED = 0
+
+
+def features_for(
+    dataset: Dataset,
+    encoder: Encoder,
+    *,
+    runtime: Runtime,
+    report: Reporter,
+    records: Sequence[Record] | None = None,
+    folder: Path | None = None,
+    views: int = 0,
+    flips: bool = True,
+    grid: bool = False,
+    augmented: Collection[str] = AUGMENTED,
+    any_views: bool = False,
+) -> FeatureStore:
+    """Open a store that has features of ``records``, encoding what it lacks.
+
+    Args:
+        records: of ``dataset``; all of them by default.
+        folder: the store's; by default one in the cache folder that belongs to this data set,
+            encoder and number of views.
+        views: random views of each augmented picture beside the one without augmentation.
+        flips: whether half of them are mirrored.
+        grid: whether grid features are needed.
+        augmented: splits whose pictures get random views; () where only the view without
+            augmentation is read, as in an evaluation.
+        any_views: whether a store that is in ``folder`` may have been made with other random views,
+            as where only the view without augmentation is read.
+
+    Raises:
+        StoreError: the store was made by something else, or cannot be written.
+    """
+    if any_views and folder and (spec := read_spec(folder)):
+        views, flips = spec.views, spec.flips
+    path = folder or _default_folder(dataset, encoder, views, flips, grid)
+    result = extract_features(
+        dataset.records if records is None else records,
+        encoder,
+        path,
+        views=views,
+        flips=flips,
+        seed=VIEW_SEED,
+        grid=grid,
+        augmented=augmented,
+        runtime=runtime,
+        progress=_watch(report, path),
+    )
+    if result.num_encoded:
+        report.note(
+            f"encoded {counted(result.num_encoded, 'picture')} in {result.seconds:.0f} s "
+            f"({result.views_per_second:.0f} views/s) into {path}"
+        )
+    else:
+        report.note(f"features: {path}")
+    return FeatureStore.open(path, fingerprint=encoder.fingerprint, views=views, grid=grid)
+
+
+def _watch(report: Reporter, path: Path) -> Callable[[Progress], None]:
+    """Says where the features go when the first are there, then moves the bar."""
+    told = False
+
+    def watch(progress: Progress) -> None:
+        nonlocal told
+        if progress.total == 0:
+            return
+        if not told:
+            report.note(f"encoding {counted(progress.total, 'picture')} into {path}")
+            told = True
+        report.progress("encoding", progress.done, progress.total, "pictures")
+
+    return watch
+
+
+def _default_folder(
+    dataset: Dataset, encoder: Encoder, views: int, flips: bool, grid: bool
+) -> Path:
+    """Named for people first (data set, encoder, views), then a hash that tells apart the rest."""
+    where = dataset.name if dataset.format == "scenes" else str(Path(dataset.name).resolve())
+    key = hashlib.sha256(f"{where}\n{encoder.fingerprint}\n{flips}".encode()).hexdigest()[:10]
+    name = re.sub(r"[^\w.-]+", "-", Path(dataset.name).stem) or "data"
+    kind = re.sub(r"[^\w.-]+", "-", encoder.name)
+    return cache_folder() / "features" / f"{name}-{kind}-v{views}{'-grid' if grid else ''}-{key}"

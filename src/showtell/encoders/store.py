@@ -1,0 +1,330 @@
+"""What a feature store is on disk: its header, its journal, and the checks that guard them.
+
+A store is a folder:
+
+- ``store.json``: the format, the encoder's fingerprint, how many views, and the shapes;
+- ``rows.jsonl``: the journal, one line a picture, appended to only. Either
+  ``{"id", "size", "mtime_ns", "first", "views"}``: the picture's features are the rows
+  ``first`` to ``first + views - 1`` of the data files, the evaluation view first; or
+  ``{"id", "size", "mtime_ns", "error"}``: it could not be read, and why. Of two lines with one
+  id the later holds;
+- ``pooled.f16``: rows of D little-endian fp16 numbers, and nothing else;
+- ``grid.f16``: rows of R x D' likewise, in a store that was made with grid features.
+
+Rows reach the disk before the journal names them (``store_writer.py``), so a store is sound
+whenever its writer was stopped: bytes past the journal's last whole line mean nothing.
+Knows nothing of pictures, encoders or torch.
+
+MERGED: The feature store: what an encoder saw in each picture, kept on disk and memory-mapped.
+
+What lies in its folder is told in ``store_files.py``; ``store_writer.py`` writes it. Knows
+nothing of pictures, encoders or torch.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from showtell.errors import StoreError
+
+FORMAT = 1
+SPEC_FILE = "store.json"
+JOURNAL_FILE = "rows.jsonl"
+POOLED_FILE = "pooled.f16"
+GRID_FILE = "grid.f16"
+HALF = np.dtype("<f2")
+
+Half = NDArray[np.float16]
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSpec:
+    """What a store was made with.
+
+    Attributes:
+        encoder: The encoder's name.
+        fingerprint: Name, weights and preprocessing; only equal ones may share a store.
+        views: Random views of each training picture, besides its evaluation view.
+        flips: Whether half of the random views are mirrored.
+        seed: Of the random views.
+        pooled_size: D.
+        grid_size: (R, D'), None where only pooled features are kept.
+    """
+
+    encoder: str
+    fingerprint: str
+    views: int
+    seed: int
+    pooled_size: int
+    grid_size: tuple[int, int] | None
+    flips: bool = True
+
+    @property
+    def bytes_per_row(self) -> int:
+        """Of one view of one picture, in all data files."""
+        numbers = self.pooled_size
+        if self.grid_size is not None:
+            numbers += self.grid_size[0] * self.grid_size[1]
+        return numbers * HALF.itemsize
+
+    def check(
+        self,
+        path: Path,
+        *,
+        fingerprint: str | None,
+        views: int | None,
+        grid: bool,
+        flips: bool | None = None,
+    ) -> None:
+        """Refuse a store that was made otherwise than is asked now.
+
+        Raises:
+            StoreError: naming what it was made with, what is asked, and what to do.
+        """
+        advice = "give another folder, or delete this one to have it made again"
+        if fingerprint is not None and fingerprint != self.fingerprint:
+            raise StoreError(
+                f"feature store {path} was made by [{self.fingerprint}], "
+                f"not by [{fingerprint}]; {advice}"
+            )
+        if views is not None and views != self.views:
+            raise StoreError(
+                f"feature store {path} was made with {self.views} random views a picture, "
+                f"not {views}; {advice}"
+            )
+        if flips is not None and self.views and flips != self.flips:
+            mirrored = "mirrored" if self.flips else "not mirrored"
+            raise StoreError(
+                f"feature store {path} was made with views that are {mirrored}, "
+                f"and the opposite is asked for; {advice}"
+            )
+        if grid and self.grid_size is None:
+            raise StoreError(
+                f"feature store {path} holds no grid features, and they are asked for; {advice}"
+            )
+
+    def check_made(self, path: Path, asked: "StoreSpec") -> None:
+        """Refuse a store, made as this says, where ``asked`` needs another.
+
+        Raises:
+            StoreError: as ``check``.
+        """
+        self.check(
+            path,
+            fingerprint=asked.fingerprint,
+            views=asked.views,
+            grid=asked.grid_size is not None,
+            flips=asked.flips,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The contents of ``store.json``."""
+        return {"format": FORMAT, "dtype": "float16", **asdict(self)}
+
+
+def read_spec(path: Path) -> StoreSpec | None:
+    """The spec of the store at ``path``; None where there is no store yet.
+
+    Raises:
+        StoreError: ``store.json`` cannot be read, or is of another format.
+    """
+    file = path / SPEC_FILE
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        version = values.pop("format")
+        if version != FORMAT:
+            raise StoreError(
+                f"feature store {path} has format {version}, this showtell reads {FORMAT}; "
+                "delete it to have it made again"
+            )
+        del values["dtype"]
+        grid = values.pop("grid_size")
+        return StoreSpec(grid_size=None if grid is None else (grid[0], grid[1]), **values)
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError:
+        raise StoreError(f"{path} is a file, not the folder of a feature store") from None
+    except OSError as error:
+        raise StoreError(f"cannot read {file}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{file} is damaged ({error}); delete the store {path}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """The journal, read.
+
+    Attributes:
+        lines: Of each image id its last line.
+        num_rows: Data rows that the journal accounts for.
+        num_bytes: Length of the journal up to its last whole line.
+    """
+
+    lines: dict[str, dict[str, Any]]
+    num_rows: int
+    num_bytes: int
+
+    def is_current(self, image_id: str, size: int, mtime_ns: int, views: int) -> bool:
+        """Whether the store has what this file gives: its features, or why it has none.
+
+        Args:
+            image_id: The picture.
+            size: Of its file now, in bytes.
+            mtime_ns: When its file was last changed, in ns.
+            views: Views that are needed, the evaluation view counted.
+        """
+        line = self.lines.get(image_id)
+        if line is None or (line["size"], line["mtime_ns"]) != (size, mtime_ns):
+            return False
+        return "error" in line or line["views"] >= views
+
+
+def read_journal(path: Path) -> Journal:
+    """Read the journal of the store at ``path``, leaving out a half last line.
+
+    Raises:
+        StoreError: it cannot be read, or a line in it is damaged.
+    """
+    file = path / JOURNAL_FILE
+    try:
+        text = file.read_bytes()
+    except FileNotFoundError:
+        return Journal({}, 0, 0)
+    except OSError as error:
+        raise StoreError(f"cannot read {file}: {error.strerror}") from None
+    num_bytes = text.rfind(b"\n") + 1
+    whole = text[:num_bytes].rstrip(b"\n")
+    try:
+        # One call for all lines: 123,000 of them take a quarter of a second.
+        lines = json.loads(b"[" + whole.replace(b"\n", b",") + b"]")
+        num_rows = max(
+            (line["first"] + line["views"] for line in lines if "first" in line), default=0
+        )
+        return Journal({line["id"]: line for line in lines}, num_rows, num_bytes)
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{file} is damaged ({error}); delete the store {path}") from None
+
+
+class FeatureStore:
+    """A store, opened to read from: a snapshot of what its journal named at that time.
+
+    Attributes:
+        path: Its folder.
+        spec: What it was made with.
+        failures: Image id -> why that picture could not be read.
+    """
+
+    def __init__(self, path: Path, spec: StoreSpec, journal: Journal) -> None:
+        self.path = path
+        self.spec = spec
+        good = {key: line for key, line in journal.lines.items() if "error" not in line}
+        self.failures: dict[str, str] = {
+            key: line["error"] for key, line in journal.lines.items() if "error" in line
+        }
+        self._row_of = {image_id: row for row, image_id in enumerate(good)}
+        self._first = np.array([line["first"] for line in good.values()], dtype=np.int64)
+        self._views = np.array([line["views"] for line in good.values()], dtype=np.int64)
+        self._pooled = self._map(POOLED_FILE, (journal.num_rows, spec.pooled_size))
+        self._grid = (
+            None
+            if spec.grid_size is None
+            else self._map(GRID_FILE, (journal.num_rows, *spec.grid_size))
+        )
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        fingerprint: str | None = None,
+        views: int | None = None,
+        grid: bool = False,
+    ) -> Self:
+        """Open the store at ``path``, making sure that it is what the caller needs.
+
+        Args:
+            path: Its folder.
+            fingerprint: Of the encoder that it must have been made by; None: any.
+            views: Random views of each training picture that it must have; None: any.
+            grid: Whether it must have grid features.
+
+        Raises:
+            StoreError: there is none, it is damaged, or it was made otherwise.
+        """
+        spec = read_spec(path)
+        if spec is None:
+            raise StoreError(
+                f"no feature store at {path}; make it: showtell features DATA -o {path}"
+            )
+        spec.check(path, fingerprint=fingerprint, views=views, grid=grid)
+        return cls(path, spec, read_journal(path))
+
+    def __len__(self) -> int:
+        """Pictures with features."""
+        return len(self._row_of)
+
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self._row_of
+
+    @property
+    def image_ids(self) -> Iterable[str]:
+        """Ids of the pictures with features, in the order of their row numbers."""
+        return self._row_of.keys()
+
+    def rows(self, image_ids: Sequence[str]) -> Rows:
+        """Row numbers (B,) of pictures; resolve them once, then read by them.
+
+        Raises:
+            StoreError: some have no features: how many, which first, and what to do.
+        """
+        try:
+            return np.array([self._row_of[image_id] for image_id in image_ids], dtype=np.int64)
+        except KeyError:
+            missing = [image_id for image_id in image_ids if image_id not in self._row_of]
+        reason = self.failures.get(missing[0])
+        detail = f": {reason}" if reason else f"; add them: showtell features DATA -o {self.path}"
+        raise StoreError(
+            f"{len(missing)} of {len(image_ids)} pictures have no features in {self.path}, "
+            f"the first is {missing[0]!r}{detail}"
+        )
+
+    def num_views(self, rows: Rows) -> Rows:
+        """How many views each picture has, (B,): its evaluation view and its random ones."""
+        return self._views[rows]
+
+    def pooled(self, rows: Rows, views: Rows | int = 0) -> Half:
+        """Pooled features (B, D).
+
+        Args:
+            rows: (B,) row numbers.
+            views: (B,) or one for all: 0 is the evaluation view, from 1 on the random ones.
+        """
+        return self._pooled.take(self._data_rows(rows, views), axis=0)
+
+    def grid(self, rows: Rows, views: Rows | int = 0) -> Half:
+        """Grid features (B, R, D'), for arguments as in ``pooled``; the store must have them."""
+        assert self._grid is not None, "open the store with grid=True"
+        return self._grid.take(self._data_rows(rows, views), axis=0)
+
+    def _data_rows(self, rows: Rows, views: Rows | int) -> Rows:
+        assert np.all((np.asarray(views) >= 0) & (views < self._views[rows])), "no such view"
+        return self._first[rows] + views
+
+    def _map(self, name: str, shape: tuple[int, ...]) -> Half:
+        """Memory-map a data file: rows are read from the disk as they are asked for."""
+        if 0 in shape:
+            return np.empty(shape, dtype=HALF)
+        file = self.path / name
+        try:
+            return np.memmap(file, dtype=HALF, mode="r", shape=shape)
+        except (OSError, ValueError):
+            raise StoreError(
+                f"{file} is missing or shorter than {JOURNAL_FILE} says; "
+                f"delete the store {self.path}"
+            ) from None

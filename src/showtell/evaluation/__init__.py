@@ -1,0 +1,1 @@
+"""How good a model's captions are, and how well it knows."""

@@ -1,0 +1,319 @@
+"""Whether captions that a model is sure of are better: measured, and fitted.
+
+A caption's quality is its own CIDEr-D. Knows nothing of models or files.
+
+MERGED: A model's confidence against the quality of its captions, on pictures new to it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from showtell.core.files import write_json
+from showtell.core.progress import Reporter
+from showtell.errors import CheckpointError, ScoringError
+from showtell.evaluation.evaluate import caption_split
+from showtell.inference.caption import CALIBRATION, Calibration, Caption
+from showtell.inference.captioner import Captioner
+from showtell.inference.checkpoint import METRICS, find_checkpoint
+from showtell.metrics import Scores
+from showtell.pretrained import shipped_folder
+
+Values = NDArray[np.float64]
+NUM_BINS = 10
+NUM_FOLDS = 5
+# CIDEr-D. On Flickr8k's dev pictures four of five captions by people reach it, each scored against
+# the other four of its picture (0.79 and 0.83 of the first and the second captions).
+ACCEPTABLE = 0.25
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Captions of like confidence.
+
+    Attributes:
+        low, high: their least and their largest confidence.
+        num: how many.
+        confidence: their mean confidence.
+        cider: their mean CIDEr-D.
+        acceptable: the share of them whose CIDEr-D reaches the threshold.
+    """
+
+    low: float
+    high: float
+    num: int
+    confidence: float
+    cider: float
+    acceptable: float
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How confidence and quality go together.
+
+    Attributes:
+        rank_correlation: Spearman's, of confidence and CIDEr-D; 1: the same order.
+        error: expected calibration error (Naeini et al. 2015): mean distance of a bin's confidence
+            from its share of acceptable captions.
+        threshold: CIDEr-D from which on a caption is acceptable.
+        bins: least sure first, equally many captions in each.
+    """
+
+    rank_correlation: float
+    error: float
+    threshold: float
+    num_captions: int
+    acceptable: float
+    bins: tuple[Bin, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    def table(self) -> str:
+        """For people."""
+        lines = [f"{'confidence':>15}{'captions':>10}{'CIDEr-D':>10}{'acceptable':>12}"]
+        lines += [
+            f"{f'{b.low:.2f} to {b.high:.2f}':>15}{b.num:>10}{b.cider:>10.3f}{b.acceptable:>12.1%}"
+            for b in self.bins
+        ]
+        lines.append(
+            f"rank correlation {self.rank_correlation:.3f}; calibration error {self.error:.3f}; "
+            f"acceptable is a CIDEr-D of {self.threshold:g} or more: {self.acceptable:.1%} of "
+            f"{self.num_captions:,}"
+        )
+        return "\n".join(lines)
+
+
+def measure_reliability(
+    confidences: Sequence[float],
+    ciders: Sequence[float],
+    *,
+    threshold: float = ACCEPTABLE,
+    num_bins: int = NUM_BINS,
+) -> Reliability:
+    """Bins of captions by confidence, with how good they are.
+
+    Args:
+        confidences: (N,) of captions, 0 to 1.
+        ciders: (N,) CIDEr-D of each caption, 0 to 10.
+
+    Raises:
+        ScoringError: fewer than two captions.
+    """
+    if len(confidences) < 2:
+        raise ScoringError(f"reliability needs 2 captions or more, not {len(confidences)}")
+    sure, good = np.asarray(confidences, float), np.asarray(ciders, float)
+    fine = good >= threshold
+    order = np.argsort(sure, kind="stable")
+    parts = [part for part in np.array_split(order, num_bins) if len(part)]
+    bins = tuple(
+        Bin(
+            low=float(sure[part[0]]),
+            high=float(sure[part[-1]]),
+            num=len(part),
+            confidence=float(sure[part].mean()),
+            cider=float(good[part].mean()),
+            acceptable=float(fine[part].mean()),
+        )
+        for part in parts
+    )
+    return Reliability(
+        rank_correlation=rank_correlation(sure, good),
+        error=sum(b.num * abs(b.confidence - b.acceptable) for b in bins) / len(sure),
+        threshold=threshold,
+        num_captions=len(sure),
+        acceptable=float(fine.mean()),
+        bins=bins,
+    )
+
+
+def fit_calibration(
+    mean_log_probs: Sequence[float],
+    ciders: Sequence[float],
+    *,
+    threshold: float = ACCEPTABLE,
+    data: str = "",
+) -> Calibration:
+    """Logistic regression of "acceptable" on the mean log-probability, by Newton's method.
+
+    With the targets of Platt 1999, section 2.2, so that it is finite on separable data, too.
+
+    Args:
+        mean_log_probs: (N,) of captions, in nats.
+        ciders: (N,) CIDEr-D of each caption.
+
+    Raises:
+        ScoringError: all captions are acceptable or none is, or surer captions are no better.
+    """
+    x, fine = np.asarray(mean_log_probs, float), np.asarray(ciders, float) >= threshold
+    num_fine, num_poor = int(fine.sum()), int((~fine).sum())
+    if not num_fine or not num_poor:
+        kind = "none" if not num_fine else "all"
+        raise ScoringError(
+            f"of {len(x)} captions {kind} have a CIDEr-D of {threshold:g} or more: give more "
+            "pictures or another threshold"
+        )
+    targets = np.where(fine, (num_fine + 1) / (num_fine + 2), 1 / (num_poor + 2))
+    centre, scale = float(x.mean()), float(x.std()) or 1.0
+    rows = np.stack([(x - centre) / scale, np.ones_like(x)], axis=1)
+    weights = np.zeros(2)
+    for _ in range(100):
+        p = 1 / (1 + np.exp(-np.clip(rows @ weights, -500, 500)))
+        curvature = (rows * (p * (1 - p))[:, None]).T @ rows + 1e-9 * np.eye(2)
+        step = np.linalg.solve(curvature, rows.T @ (p - targets))
+        weights -= step * min(1.0, 4.0 / (np.abs(step).max() + 1e-12))
+        if np.abs(step).max() < 1e-10:
+            break
+    slope = float(weights[0] / scale)
+    if slope <= 0:
+        raise ScoringError(
+            "surer captions are no better here, so that confidence cannot be calibrated: give more "
+            "pictures"
+        )
+    offset = float(weights[1] - weights[0] * centre / scale)
+    return Calibration(round(slope, 6), round(offset, 6), threshold, len(x), data)
+
+
+def cross_calibrated(
+    mean_log_probs: Sequence[float], ciders: Sequence[float], *, threshold: float = ACCEPTABLE
+) -> list[float]:
+    """Each caption's confidence by a calibration fitted without it and its ``NUM_FOLDS``-th part.
+
+    Raises:
+        ScoringError: as ``fit_calibration``, for a part.
+    """
+    x, good = np.asarray(mean_log_probs, float), np.asarray(ciders, float)
+    fold = np.arange(len(x)) % NUM_FOLDS
+    confidences = np.zeros(len(x))
+    for number in range(NUM_FOLDS):
+        own = fold == number
+        fitted = fit_calibration(list(x[~own]), list(good[~own]), threshold=threshold)
+        confidences[own] = [fitted(value) for value in x[own]]
+    return [float(value) for value in confidences]
+
+
+def rank_correlation(one: Values, other: Values) -> float:
+    """Spearman's rho, -1 to 1; 0 where one of the two is constant. Equal values share a rank."""
+    ranks = [_ranks(values) for values in (one, other)]
+    centred = [rank - rank.mean() for rank in ranks]
+    size = float(np.sqrt((centred[0] ** 2).sum() * (centred[1] ** 2).sum()))
+    return float((centred[0] * centred[1]).sum()) / size if size else 0.0
+
+
+def _ranks(values: Values) -> Values:
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    mean: Values = (last - (counts - 1) / 2)[places]
+    return mean
+
+
+@dataclass(frozen=True)
+class MeasuredConfidence:
+    """Reliability of a model's confidence.
+
+    Attributes:
+        now: of the confidence as the model gives it.
+        fitted: a calibration of these captions, where one was asked for.
+        then: of a confidence so calibrated, each caption by a fit to the others.
+    """
+
+    now: Reliability
+    fitted: Calibration | None = None
+    then: Reliability | None = None
+
+
+def measure_confidence(
+    captions: Mapping[str, Caption],
+    scores: Scores,
+    *,
+    threshold: float = ACCEPTABLE,
+    fit: bool = False,
+    data: str = "",
+) -> MeasuredConfidence:
+    """Compare captions' confidence with their own CIDEr-D.
+
+    Args:
+        fit: whether to fit a calibration.
+        data: what the pictures are, for people.
+
+    Raises:
+        ScoringError: there are too few captions, or no calibration fits.
+    """
+    said = {name: caption for name, caption in captions.items() if caption.log_probs}
+    ciders = [scores.per_image[name]["CIDEr-D"] for name in said]
+    sure = [caption.confidence for caption in said.values()]
+    now = measure_reliability(sure, ciders, threshold=threshold)
+    if not fit:
+        return MeasuredConfidence(now)
+    means = [caption.mean_log_prob for caption in said.values()]
+    fitted = fit_calibration(means, ciders, threshold=threshold, data=data)
+    crossed = cross_calibrated(means, ciders, threshold=threshold)
+    return MeasuredConfidence(
+        now, fitted, measure_reliability(crossed, ciders, threshold=threshold)
+    )
+
+
+def measure_model(
+    model: str,
+    data: str,
+    *,
+    split: str,
+    report: Reporter,
+    threshold: float = ACCEPTABLE,
+    calibrate: bool = False,
+    decoding_changes: Mapping[str, Any],
+    format: str | None = None,
+    images: Path | None = None,
+    store_folder: Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+) -> MeasuredConfidence:
+    """Caption ``split`` of ``data`` with ``model`` and compare confidence with quality.
+
+    Args:
+        threshold: CIDEr-D, 0 to 10, from which on a caption is acceptable.
+        calibrate: write a fitted calibration into the model.
+
+    Raises:
+        ShowtellError: the model or the data cannot be read, or confidence cannot be calibrated.
+    """
+    if calibrate and shipped_folder(model):
+        raise CheckpointError(
+            f"{model} comes with showtell and is not changed: pack it into a folder of yours "
+            f"(showtell pack {model} -o FOLDER) and calibrate that"
+        )
+    captioner = Captioner.load(model, device=device, precision=precision)
+    decoding = captioner.config.decoding.with_changes({**decoding_changes, "min_confidence": 0.0})
+    found = caption_split(
+        captioner,
+        data,
+        split=split,
+        decoding=decoding,
+        report=report,
+        format=format,
+        images=images,
+        store_folder=store_folder,
+    )
+    measured = measure_confidence(
+        found.evaluation.captions,
+        found.evaluation.scores,
+        threshold=threshold,
+        fit=calibrate,
+        data=f"{Path(data).name} {split}",
+    )
+    if measured.fitted is not None:
+        write_calibration(find_checkpoint(model), measured.fitted)
+    return measured
+
+
+def write_calibration(folder: Path, calibration: Calibration) -> None:
+    """Put ``calibration`` into a checkpoint's ``metrics.json``."""
+    path = folder / METRICS
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    write_json(path, metrics | {CALIBRATION: calibration.to_dict()})

@@ -1,0 +1,1 @@
+"""From pictures to captions: the captioner, its checkpoint, streams of pictures."""

@@ -1,0 +1,208 @@
+"""From a stream of pictures to a stream of captions, in order and in bounded memory.
+
+Threads decode and cut pictures a batch ahead, the network takes them a batch at a time, a broken
+one gives its reason and the others go on. Knows nothing of networks: the caller brings what
+captions a batch of pixels.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from showtell.core.memory import give_back_memory
+from showtell.core.prefetch import work_ahead
+from showtell.data.duplicates import Look, NearDuplicates, look_of
+from showtell.errors import ImageError
+from showtell.images.open import Pixels, open_image
+from showtell.images.preprocess import Preprocessing
+from showtell.inference.caption import Caption
+
+MOST_BETWEEN = 125  # pictures, until freed memory is given back
+
+Describe = Callable[[Pixels, int], list[Caption]]
+"""Captions for pixels (B, 3, S, S), whose first picture has this number in the stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture that is still to be read.
+
+    Attributes:
+        path: Its name in results: a path, a URL, an archive with the name within.
+        read: Gives its bytes, in a thread, raising ImageError where it cannot; None: ``path`` is
+            a file.
+    """
+
+    path: Path | str
+    read: Callable[[], bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PictureResult:
+    """A picture with its caption, or with the reason why it has none.
+
+    Attributes:
+        path: As it was given.
+        caption: None where it failed.
+        error: The reason.
+        look: What it looks like, where near duplicates are looked for.
+        same_as: The picture that it took the caption of, because both look the same.
+    """
+
+    path: Path | str
+    caption: Caption | None
+    error: str | None = None
+    look: Look | None = None
+    same_as: Path | str | None = None
+
+    @property
+    def text(self) -> str:
+        """The caption's text; empty where it failed."""
+        return self.caption.text if self.caption else ""
+
+    @property
+    def confidence(self) -> float:
+        """The caption's; 0 where it failed."""
+        return self.caption.confidence if self.caption else 0.0
+
+
+class Originals:
+    """Results that pictures which look the same take their captions from.
+
+    It grows by every picture that looks like none before: by its caption and 44 bytes.
+    """
+
+    def __init__(self) -> None:
+        self._looks = NearDuplicates()
+        self._results: list[PictureResult | None] = []
+
+    def find(self, look: Look) -> int | None:
+        """The number of one that looks the same."""
+        return self._looks.find(look)
+
+    def expect(self, look: Look) -> int:
+        """Take up a picture whose result is still to come."""
+        self._results.append(None)
+        return self._looks.add(look)
+
+    def remember(self, result: PictureResult) -> None:
+        """Take up a result of an earlier run."""
+        if result.look is not None and result.same_as is None:
+            self._results[self.expect(result.look)] = result
+
+    def __getitem__(self, number: int) -> PictureResult:
+        result = self._results[number]
+        assert result is not None, number
+        return result
+
+    def __setitem__(self, number: int, result: PictureResult) -> None:
+        self._results[number] = result
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    pixels: Pixels
+    look: Look | None
+
+
+def stream(
+    pictures: Iterable[Picture],
+    recipe: Preprocessing,
+    describe: Describe,
+    *,
+    batch_size: int,
+    is_beside: bool,
+    originals: Originals | None = None,
+) -> Iterator[PictureResult]:
+    """Caption pictures as they come; a caption that is empty is a failure, too.
+
+    Args:
+        pictures: Any number.
+        recipe: The encoder's.
+        describe: Captions a batch.
+        batch_size: Pictures a batch.
+        is_beside: Whether ``describe`` computes on a GPU.
+        originals: If given, a picture that looks like one of these takes its caption.
+    """
+
+    def prepare(picture: Picture) -> _Prepared | str:
+        try:
+            return _prepare(picture, recipe, with_look=originals is not None)
+        except ImageError as error:
+            return str(error)
+
+    prepared = work_ahead(pictures, prepare, batch_size=batch_size, is_beside=is_beside)
+    num_described = num_since = 0
+    while batch := list(islice(prepared, batch_size)):
+        if (num_since := num_since + len(batch)) > MOST_BETWEEN:
+            give_back_memory()
+            num_since = 0
+        batch_run = _Batch(batch, originals)
+        fresh = batch_run.fresh
+        captions = describe(np.stack(fresh), num_described) if fresh else []
+        num_described += len(fresh)
+        yield from batch_run.results(captions)
+
+
+class _Batch:
+    """Which pictures of a batch the network has to see, and what becomes of all of them."""
+
+    def __init__(
+        self, batch: list[tuple[Picture, _Prepared | str]], originals: Originals | None
+    ) -> None:
+        self._batch, self._originals = batch, originals
+        self.fresh: list[Pixels] = []
+        self._numbers: list[tuple[int | None, bool]] = []  # of the original; whether it is itself
+        for _, found in batch:
+            number, is_new = None, not isinstance(found, str)
+            if isinstance(found, _Prepared):
+                if originals is not None and found.look is not None:
+                    number = originals.find(found.look)
+                    is_new = number is None
+                    number = originals.expect(found.look) if number is None else number
+                if is_new:
+                    self.fresh.append(found.pixels)
+            self._numbers.append((number, is_new))
+
+    def results(self, captions: list[Caption]) -> Iterator[PictureResult]:
+        said = iter(captions)
+        for (picture, found), (number, is_new) in zip(self._batch, self._numbers, strict=True):
+            if isinstance(found, str):
+                yield PictureResult(picture.path, None, found)
+            elif is_new:
+                result = _result(picture.path, next(said), found.look)
+                if number is not None and self._originals is not None:
+                    self._originals[number] = result
+                yield result
+            else:
+                assert self._originals is not None and number is not None
+                yield _same(picture.path, self._originals[number], found.look)
+
+
+def _prepare(picture: Picture, recipe: Preprocessing, *, with_look: bool) -> _Prepared:
+    image = _open(picture, recipe.decode_side)
+    return _Prepared(recipe.eval_view(image), look_of(image) if with_look else None)
+
+
+def _open(picture: Picture, min_side: int) -> Image.Image:
+    if picture.read is None:
+        return open_image(picture.path, min_side=min_side)
+    try:
+        return open_image(picture.read(), min_side=min_side)
+    except ImageError as error:  # of bytes, which have no name
+        raise ImageError(f"{picture.path}: {str(error).removeprefix('picture: ')}") from None
+
+
+def _result(path: Path | str, caption: Caption, look: Look | None) -> PictureResult:
+    if not caption.log_probs:
+        return PictureResult(path, None, f"{path}: no caption meets the decoding settings", look)
+    return PictureResult(path, caption, None, look)
+
+
+def _same(path: Path | str, original: PictureResult, look: Look | None) -> PictureResult:
+    error = f"{path}: no caption meets the decoding settings" if original.error else None
+    return PictureResult(path, original.caption, error, look, original.path)

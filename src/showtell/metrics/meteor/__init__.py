@@ -1,0 +1,227 @@
+"""METEOR 1.5 for English (Denkowski and Lavie 2014, "Meteor Universal"), as COCO calls it.
+
+``-l en -norm``: the normaliser, matches by exact word, Snowball stem, WordNet synonym and
+paraphrase, and the parameters tuned to rank human judgements (section 3). An image's score is
+that of its best reference, the corpus's comes from the summed statistics of those references.
+Written from the paper and from the original program's answers, not from its source.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
+from pathlib import Path
+
+from showtell.core.memory import paused_collector
+from showtell.errors import ScoringError
+from showtell.metrics.meteor import tables as meteor_tables
+from showtell.metrics.meteor.align import WEIGHTS, Match, Sentence, align, find_matches
+from showtell.metrics.meteor.text import normalize
+from showtell.metrics.meteor.words import Lexicon
+
+VERSION = "1.5"
+
+_ALPHA = 0.85  # weight of recall
+_BETA = 0.2  # power of the fragmentation
+_GAMMA = 0.6  # the largest penalty
+_DELTA = 0.75  # weight of content words
+
+is_installed = meteor_tables.is_installed
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Counts that METEOR adds up over a corpus.
+
+    Attributes:
+        words: of the hypothesis and the reference; then function words of each.
+        matched: for each of the four modules content words of the hypothesis, of the reference,
+            function words of the hypothesis, of the reference.
+        chunks: groups of matched words that are in the same order in both.
+    """
+
+    words: tuple[int, int, int, int]
+    matched: tuple[int, ...]
+    chunks: int
+
+    def score(self) -> float:
+        """Equations 1 to 6, 0 to 1.
+
+        In the original's order of operations, to the last bit: of two references of the same
+        score the first is taken, and rounding decides what is the same.
+        """
+        precision = self._share(0)
+        recall = self._share(1)
+        matched = sum(self.matched) / 2
+        if not precision or not recall:
+            return 0.0
+        mean = 1.0 / ((1.0 - _ALPHA) / precision + _ALPHA / recall)
+        penalty: float = _GAMMA * (self.penalized_chunks() / matched) ** _BETA
+        return mean * (1.0 - penalty)
+
+    def penalized_chunks(self) -> int:
+        """Chunks; none for a hypothesis that is one chunk and all of its reference."""
+        words = sum(self.matched[0::2]), sum(self.matched[1::2])
+        return 0 if self.chunks == 1 and words == self.words[:2] else self.chunks
+
+    def _share(self, side: int) -> float:
+        """Weighted share of the hypothesis's (0) or the reference's (1) words that match."""
+        function = self.words[side + 2]
+        total = _DELTA * (self.words[side] - function) + (1.0 - _DELTA) * function
+        matched = 0.0
+        for first, delta in ((side, _DELTA), (side + 2, 1.0 - _DELTA)):
+            # Not sum(), which rounds otherwise from Python 3.12 on.
+            for count, weight in zip(self.matched[first::4], WEIGHTS, strict=True):
+                matched += count * weight * delta
+        return matched / total if total else 0.0
+
+
+def meteor(
+    captions: Sequence[Sequence[str]],
+    references: Sequence[Sequence[Sequence[str]]],
+    *,
+    folder: Path | None = None,
+) -> tuple[float, list[float]]:
+    """METEOR of one tokenised caption an image: the corpus's and each image's.
+
+    Args:
+        captions: (B images) words of each caption.
+        references: (B images) words of each reference.
+        folder: where METEOR's converted tables lie; default: in showtell's cache.
+
+    Raises:
+        MissingExtraError: the extra ``meteor`` is not installed.
+        ScoringError: the tables are damaged or cannot be converted.
+    """
+    best = best_statistics(captions, references, _tables(folder))
+    total = Statistics(
+        tuple(map(sum, zip(*(s.words for s in best), strict=True))),  # type: ignore[arg-type]
+        tuple(map(sum, zip(*(s.matched for s in best), strict=True))),
+        sum(s.penalized_chunks() for s in best),
+    )
+    return total.score(), [s.score() for s in best]
+
+
+def best_statistics(
+    captions: Sequence[Sequence[str]],
+    references: Sequence[Sequence[Sequence[str]]],
+    tables: meteor_tables.Tables,
+) -> list[Statistics]:
+    """For each caption the statistics with its best reference, the first of equals."""
+    texts = [" ".join(words) for words in captions]
+    reference_texts = [list(dict.fromkeys(map(" ".join, each))) for each in references]
+    # Each text once on each side.
+    distinct = [dict.fromkeys(texts), dict.fromkeys(chain.from_iterable(reference_texts))]
+    normal = [[normalize(text) for text in side] for side in distinct]
+    lexicon = Lexicon(tables, *normal)
+    number = [{text: place for place, text in enumerate(side)} for side in distinct]
+
+    def sentence(text: str, side: int) -> Sentence:
+        place = number[side][text]
+        words = normal[side][place]
+        is_function = [word in tables.function_words for word in words]
+        return Sentence(words, lexicon.phrases[side][place], is_function)
+
+    # Matches and paths are millions of small tuples without cycles; walking them takes a fifth.
+    with paused_collector():
+        return [
+            _best(sentence(text, 0), [sentence(reference, 1) for reference in each], lexicon)
+            for text, each in zip(texts, reference_texts, strict=True)
+        ]
+
+
+def _best(hypothesis: Sentence, references: list[Sentence], lexicon: Lexicon) -> Statistics:
+    """Align with the most promising reference first, and with no reference that cannot win."""
+    matches = find_matches(hypothesis, references, lexicon)
+    bounds = [_bound(hypothesis, *pair) for pair in zip(references, matches, strict=True)]
+    best: tuple[float, int, Statistics] | None = None
+    for number in sorted(range(len(references)), key=lambda number: -bounds[number]):
+        # The margin keeps references that rounding makes equal.
+        if best and bounds[number] < best[0] * (1 - 1e-9):
+            break
+        found = _statistics(hypothesis, references[number], matches[number])
+        score = found.score()
+        # Of equals the first reference counts.
+        if best is None or (score, -number) > best[:2]:
+            best = score, -number, found
+    assert best is not None
+    return best[2]
+
+
+def _bound(hypothesis: Sentence, reference: Sentence, matches: list[Match]) -> float:
+    """No alignment out of these matches scores higher: every word matched, in one chunk."""
+    weights = [0.0] * len(hypothesis.words)
+    reference_weights = [0.0] * len(reference.words)
+    for r, m, h, n, module in matches:
+        weight = WEIGHTS[module]
+        for place in range(h, h + n):
+            if weights[place] < weight:
+                weights[place] = weight
+        for place in range(r, r + m):
+            if reference_weights[place] < weight:
+                reference_weights[place] = weight
+    precision = _most(weights, hypothesis.is_function)
+    recall = _most(reference_weights, reference.is_function)
+    if not precision or not recall:
+        return 0.0
+    mean = 1.0 / ((1.0 - _ALPHA) / precision + _ALPHA / recall)
+    missed = weights.count(0.0) + reference_weights.count(0.0)
+    matched = (len(weights) + len(reference_weights) - missed) / 2
+    return mean * (1.0 - _GAMMA * matched**-_BETA) if missed else mean
+
+
+def _most(weights: list[float], is_function: list[bool]) -> float:
+    """Share of a sentence's words that match, by the weights of words and of their matches."""
+    matched = total = 0.0
+    for weight, function in zip(weights, is_function, strict=True):
+        delta = 1.0 - _DELTA if function else _DELTA
+        total += delta
+        matched += weight * delta
+    return matched / total if total else 0.0
+
+
+def _statistics(hypothesis: Sentence, reference: Sentence, matches: list[Match]) -> Statistics:
+    chosen, chunks = align(len(reference.words), len(hypothesis.words), matches)
+    matched = [0] * 16
+    for match in chosen:
+        r, m, h, n, module = match
+        functions = sum(hypothesis.is_function[h : h + n])
+        reference_functions = sum(reference.is_function[r : r + m])
+        matched[4 * module] += n - functions
+        matched[4 * module + 1] += m - reference_functions
+        matched[4 * module + 2] += functions
+        matched[4 * module + 3] += reference_functions
+    words = (
+        len(hypothesis.words),
+        len(reference.words),
+        sum(hypothesis.is_function),
+        sum(reference.is_function),
+    )
+    return Statistics(words, tuple(matched), chunks)
+
+
+def prepare(folder: Path | None = None) -> None:
+    """Open METEOR's tables; the first time ever converts them, which takes some 20 seconds.
+
+    Raises:
+        MissingExtraError: the extra ``meteor`` is not installed.
+        ScoringError: the tables are damaged or cannot be converted.
+    """
+    _tables(folder)
+
+
+def prepare_aloud(tell: Callable[[str], None]) -> None:
+    """Do now, with a word to the user, what the first scoring would do in silence.
+
+    Where it cannot be done nothing is raised: ``evaluate`` says so beside the scores.
+    """
+    with suppress(ScoringError):
+        if is_installed() and not meteor_tables.is_converted():
+            tell("converting METEOR's tables, this once: about 20 seconds")
+            prepare()
+
+
+@lru_cache(maxsize=2)
+def _tables(folder: Path | None) -> meteor_tables.Tables:
+    return meteor_tables.load(folder)

@@ -1,0 +1,109 @@
+"""Making a checkpoint fit to be handed on: small, without training state, without paths."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from showtell.config import Config
+from showtell.encoders.encoder import trained_fingerprint
+from showtell.errors import CheckpointError
+from showtell.inference.checkpoint import (
+    Storage,
+    find_checkpoint,
+    load_checkpoint,
+    pack_weights,
+    save_checkpoint,
+    unpack_weights,
+)
+
+# Settings that name files; what a packed model does follows from none of them.
+PLACES = (
+    ("training", "init_from"),
+    ("data", "vocab_file"),
+    ("data", "text"),
+    ("decoder", "lm"),
+)
+
+
+def pack_checkpoint(
+    model: str | Path,
+    output: Path,
+    *,
+    storage: Storage = "fp16",
+    decoding: Mapping[str, Any] | None = None,
+) -> int:
+    """Write ``model`` into ``output``; the same model gives the same files to the byte.
+
+    What training needed is left out: its state, and where its data and its predecessors lay.
+
+    Args:
+        model: as ``Captioner.load`` takes it.
+        output: a new folder, or one that holds a packed checkpoint, which is replaced.
+        storage: how the matrices are stored.
+        decoding: changes to what the model does by default.
+
+    Returns:
+        Bytes of the folder.
+
+    Raises:
+        CheckpointError: ``model`` cannot be read, needs a file that is not in it, or ``output`` is
+            something else.
+        ConfigError: ``decoding`` is wrong.
+    """
+    source = find_checkpoint(model)
+    if output.exists() and output.resolve() == source.resolve():
+        raise CheckpointError(f"{output} is the model itself: give another -o")
+    check_output(output)
+    checkpoint = load_checkpoint(model)
+    if weights := checkpoint.config.encoder.weights:
+        raise CheckpointError(
+            f"{model} looks with the encoder weights in {weights}, which a packed model would not "
+            "have; pack one whose encoder comes from a package"
+        )
+    metrics = _without_places(checkpoint.metrics) | {"weights": storage}
+    if checkpoint.encoder is not None:
+        # The fingerprint follows from the weights as they will be read again.
+        read_again = unpack_weights(pack_weights(checkpoint.encoder, storage))
+        base = metrics["base_encoder_fingerprint"]
+        metrics["encoder_fingerprint"] = trained_fingerprint(base, read_again)
+    config = _portable(checkpoint.config, decoding or {})
+    packed = replace(checkpoint, config=config, metrics=metrics)
+    try:
+        save_checkpoint(output, packed, storage=storage)
+    except OSError as error:
+        raise CheckpointError(f"cannot write {output}: {error.strerror or error}") from error
+    return sum(path.stat().st_size for path in output.iterdir() if path.is_file())
+
+
+def check_output(output: Path) -> None:
+    """Raise CheckpointError where ``output`` is there and is no packed model."""
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return
+    try:
+        is_packed = "weights" in load_checkpoint(output).metrics
+    except CheckpointError:
+        is_packed = False
+    if not is_packed:
+        raise CheckpointError(f"{output} is there and no packed model: give another -o")
+
+
+def _without_places(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Names in place of paths, and nothing of the machine but its kind."""
+    kept = {key: value for key, value in metrics.items() if key != "processes"}
+    if "data" in kept:
+        kept["data"] = Path(kept["data"]).name
+    if "averaged" in kept:
+        kept["averaged"] = ["/".join(Path(folder).parts[-2:]) for folder in kept["averaged"]]
+    if "versions" in kept:
+        kept["versions"] = {k: v for k, v in kept["versions"].items() if k != "platform"}
+    return kept
+
+
+def _portable(config: Config, decoding: Mapping[str, Any]) -> Config:
+    """The same settings with names in place of paths; captioning reads none of these."""
+    values = config.model_dump() | {"decoding": config.decoding.with_changes(decoding).model_dump()}
+    for section, setting in PLACES:
+        if values[section].get(setting) is not None:
+            values[section][setting] = Path(values[section][setting]).name
+    return Config.of(values)

@@ -1,0 +1,264 @@
+"""Reading a multipart form into memory, and nowhere else.
+
+Starlette's own parser writes files beyond 1 MB to the disk. This one feeds the same tokeniser
+(``python_multipart``) and keeps what it finds in memory, counting as it goes, so that a limit is
+noticed with the byte that passes it and never after the body has been taken in.
+
+MERGED: Taking request bodies in: each within its time and size, all of them within some memory.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from fastapi import Request
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from showtell.server.limits import Limits
+from showtell.server.problems import Problem, busy
+
+MAX_NAME = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A picture's file as it came: nothing of it is trusted."""
+
+    name: str
+    data: bytes
+
+
+@dataclass(slots=True)
+class Form:
+    """A request's form: pictures, and the other fields by their names."""
+
+    pictures: list[Upload] = field(default_factory=list)
+    fields: dict[str, str] = field(default_factory=dict)
+
+
+async def read_form(
+    content_type: str | None,
+    body: AsyncIterator[bytes],
+    limits: Limits,
+    *,
+    files: str,
+    fields: frozenset[str],
+    count: Callable[[int], None] = lambda _: None,
+) -> Form:
+    """Take a form in.
+
+    Args:
+        content_type: The request's header.
+        body: Its body, as it arrives.
+        limits: What is too much.
+        files: The field whose parts are pictures.
+        fields: The other fields that there are.
+        count: Told of the bytes of each chunk before they are kept; it may raise.
+
+    Raises:
+        Problem: 415 not multipart, 400 not as multipart should be, 413 too much, 422 wrong fields.
+    """
+    kind, options = parse_options_header(content_type or "")
+    if kind != b"multipart/form-data":
+        raise Problem(415, f"the body is {content_type or 'of no type'}: send multipart/form-data")
+    boundary = options.get(b"boundary")
+    if not boundary:
+        raise Problem(400, "multipart/form-data without a boundary")
+    try:
+        reader = _Reader(boundary, limits, files, fields)
+        size = 0
+        async for chunk in body:
+            size += len(chunk)
+            if size > limits.request_bytes:
+                raise Problem(413, f"the request has more than {limits.request_bytes:,} bytes")
+            count(len(chunk))
+            reader.write(chunk)
+        return reader.finish()
+    except FormParserError as error:
+        raise Problem(400, f"the multipart body is damaged: {error}") from None
+
+
+class _Reader:
+    """The tokeniser's callbacks: the part being read, and those that are whole."""
+
+    def __init__(self, boundary: bytes, limits: Limits, files: str, fields: frozenset[str]) -> None:
+        self._limits, self._files, self._fields = limits, files, fields
+        self._form = Form()
+        self._header = self._value = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._name: str = ""
+        self._filename: str = ""
+        self._data = bytearray()
+        self._is_whole = False
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin,
+                "on_header_field": self._header_field,
+                "on_header_value": self._header_value,
+                "on_header_end": self._header_end,
+                "on_headers_finished": self._headers_finished,
+                "on_part_data": self._part_data,
+                "on_part_end": self._part_end,
+                "on_end": self._end,
+            },
+        )
+
+    def write(self, chunk: bytes) -> None:
+        self._parser.write(chunk)
+
+    def finish(self) -> Form:
+        if not self._is_whole:
+            raise Problem(400, "the multipart body ends before its last boundary")
+        return self._form
+
+    def _begin(self) -> None:
+        self._headers, self._data = {}, bytearray()
+
+    def _header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _header_end(self) -> None:
+        self._headers[self._header.lower()] = self._value
+        self._header = self._value = b""
+
+    def _headers_finished(self) -> None:
+        kind, options = parse_options_header(self._headers.get(b"content-disposition", b""))
+        if kind != b"form-data" or b"name" not in options:
+            raise Problem(400, "a part of the form has no name (Content-Disposition: form-data)")
+        self._name = _text(options[b"name"])
+        self._filename = _text(options.get(b"filename", b""))[:MAX_NAME]
+        if self._name == self._files:
+            if len(self._form.pictures) == self._limits.pictures:
+                raise Problem(413, f"more than {self._limits.pictures} pictures in one request")
+        elif self._name not in self._fields:
+            known = ", ".join(sorted({self._files, *self._fields}))
+            raise Problem(422, f"no such field: {self._name[:MAX_NAME]!r}; there are {known}")
+        elif self._name in self._form.fields:
+            raise Problem(422, f"field {self._name!r} comes twice")
+
+    def _part_data(self, data: bytes, start: int, end: int) -> None:
+        is_file = self._name == self._files
+        limit = self._limits.picture_bytes if is_file else self._limits.field_bytes
+        if len(self._data) + end - start > limit:
+            what = self._filename or f"field {self._name!r}"
+            raise Problem(413, f"{what}: more than {limit:,} bytes")
+        self._data += data[start:end]
+
+    def _part_end(self) -> None:
+        if self._name == self._files:
+            name = self._filename or f"picture {len(self._form.pictures) + 1}"
+            self._form.pictures.append(Upload(name, bytes(self._data)))
+        else:
+            try:
+                self._form.fields[self._name] = self._data.decode("utf-8")
+            except UnicodeDecodeError:
+                raise Problem(422, f"field {self._name!r} is not UTF-8") from None
+        self._data = bytearray()
+
+    def _end(self) -> None:
+        self._is_whole = True
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
+
+
+T = TypeVar("T")
+
+
+class ClientGoneError(Exception):
+    """Nobody is there to be answered."""
+
+
+class Intake:
+    """Reads forms, and knows how many bytes of them are in memory.
+
+    Args:
+        limits: What is too much.
+        files: The field whose parts are pictures.
+        fields: The other fields that there are.
+    """
+
+    def __init__(self, limits: Limits, *, files: str, fields: frozenset[str]) -> None:
+        self._limits, self._files, self._fields = limits, files, fields
+        self.held = 0
+
+    @asynccontextmanager
+    async def form(self, request: Request) -> AsyncIterator[Form]:
+        """A request's form; within, its bytes count as held.
+
+        Raises:
+            Problem: 408 too slow, 503 too many uploads at a time, and those of ``read_form``.
+            ClientDisconnect: the client is gone.
+        """
+        held = 0
+
+        def count(size: int) -> None:
+            nonlocal held
+            if self.held + size > self._limits.held_bytes:
+                raise busy("too many uploads at this moment; try again in a second")
+            self.held += size
+            held += size
+
+        try:
+            self._check_length(request.headers.get("content-length", ""))
+            async with _deadline(self._limits.upload_seconds):
+                form = await read_form(
+                    request.headers.get("content-type"),
+                    request.stream(),
+                    self._limits,
+                    files=self._files,
+                    fields=self._fields,
+                    count=count,
+                )
+            yield form
+        finally:
+            self.held -= held
+
+    def _check_length(self, length: str) -> None:
+        """Refuse at once what says itself that it is too large; what does not say it is counted."""
+        if length.isdecimal() and int(length) > self._limits.request_bytes:
+            raise Problem(413, f"the request has more than {self._limits.request_bytes:,} bytes")
+
+
+@asynccontextmanager
+async def _deadline(seconds: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise Problem(408, f"the request did not arrive within {seconds:g} seconds") from None
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of ``work``, which is cancelled when the client goes away.
+
+    To be used when the body has been read: then the next message can only be the farewell.
+
+    Raises:
+        ClientGoneError: it did.
+    """
+    task = asyncio.ensure_future(work)
+    farewell = asyncio.ensure_future(_farewell(request))
+    try:
+        await asyncio.wait({task, farewell}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGoneError
+        return task.result()
+    finally:
+        farewell.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+
+
+async def _farewell(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,146 @@
+"""Losses over caption tokens: cross-entropy, and the policy gradient. Padding never counts."""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.nn import functional as F
+
+from showtell.decoders.base import Decoder
+from showtell.encoders.features import Features
+from showtell.text.vocabulary import PAD, START, UNK
+
+# Numbers in fp32 that the loss holds at a time: a processor's cache has room for them.
+CPU_CHUNK, GPU_CHUNK = 2**20, 2**26
+
+NEVER_SAID = (PAD, START, UNK)  # a caption is drawn from the other words alone
+
+
+class CaptionLoss(NamedTuple):
+    """Losses of one batch, in nats a token.
+
+    Attributes:
+        objective: what is minimised, label smoothing and the decoder's own penalty included.
+        nll: negative log-likelihood, detached; its exponential is the perplexity.
+        num_tokens: how many tokens were predicted, ``<end>`` counted.
+    """
+
+    objective: Tensor
+    nll: Tensor
+    num_tokens: int
+
+
+def cross_entropy(
+    decoder: Decoder,
+    features: Features,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+) -> CaptionLoss:
+    """Teacher forcing (Vinyals et al. 2015, equation 13), averaged over the real tokens.
+
+    Args:
+        inputs: (B, T) ids, ``<start>`` first.
+        targets: (B, T) the id after each input, ``<pad>`` where there is none.
+        label_smoothing: share of the target given to all words alike (Szegedy et al. 2016,
+            arXiv 1512.00567, section 7).
+    """
+    states, penalty = decoder.hidden_states(features, inputs)
+    hidden = states.flatten(0, 1)
+    targets = targets.flatten()
+    real = targets != PAD
+    num_tokens = int(real.sum())
+    if num_tokens < len(targets):
+        # Padding is dropped before the product with the vocabulary, the step's largest.
+        hidden, targets = hidden[real], targets[real]
+    logits = decoder.output(hidden)
+    objective, nll = _SmoothedCrossEntropy.apply(logits, targets, label_smoothing)  # type: ignore[no-untyped-call]
+    if penalty is not None:
+        objective = objective + penalty
+    return CaptionLoss(objective, nll, num_tokens)
+
+
+def policy_gradient(
+    decoder: Decoder,
+    features: Features,
+    samples: Tensor,
+    advantages: Tensor,
+    *,
+    temperature: float = 1.0,
+) -> Tensor:
+    """REINFORCE with a baseline (Rennie et al. 2017, arXiv 1612.00563, equations 5-7).
+
+    Its gradient is that of minus the expected reward, summed over captions, as estimated from
+    samples, over the number of tokens. A penalty of the decoder's own, which belongs to its
+    cross-entropy, is left out.
+
+    Args:
+        samples: (N, T) ids without ``<start>``, drawn from the words that are not ``NEVER_SAID``;
+            ``<pad>`` after ``<end>``.
+        advantages: (N,) reward less baseline of each sample.
+        temperature: that they were drawn at; it is that policy's gradient.
+
+    Returns:
+        Scalar: -(advantage) log p(token), averaged over all tokens.
+    """
+    real = samples != PAD
+    start = torch.full_like(samples[:, :1], START)
+    inputs = torch.cat([start, samples[:, :-1]], dim=1).masked_fill(~real, PAD)
+    hidden = decoder.hidden_states(features, inputs).states[real]
+    never = torch.tensor(NEVER_SAID, device=samples.device)
+    logits = decoder.output(hidden).float().index_fill(1, never, float("-inf")) / temperature
+    nll = F.cross_entropy(logits, samples[real], reduction="none")
+    weights = advantages[:, None].expand_as(samples)[real]
+    return (weights * nll).mean()
+
+
+class _SmoothedCrossEntropy(Function):
+    """Mean of E_q[-log p] for q = (1 - a) one-hot + a / V, and of -log p, over N tokens.
+
+    Some rows at a time, so that numbers in fp32 stay in the processor's cache and (N, V) of them
+    are never held. The gradient, (p - q) / N, is written down, and at once, over the logits: all
+    that going back has to do is to hand it on.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, targets: Tensor, smoothing: float
+    ) -> tuple[Tensor, Tensor]:
+        """(N, V) logits in any type, which are lost, (N,) targets -> two scalars in fp32."""
+        num_tokens, num_words = logits.shape
+        nll, uniform = logits.new_empty(2, num_tokens, dtype=torch.float32)
+        num_rows = max((CPU_CHUNK if logits.device.type == "cpu" else GPU_CHUNK) // num_words, 1)
+        chunks = [tensor.split(num_rows) for tensor in (logits.detach(), targets, nll, uniform)]
+        for part, words, part_nll, part_uniform in zip(*chunks, strict=True):
+            log_probs = F.log_softmax(part, dim=1, dtype=torch.float32)
+            part_nll.copy_(log_probs.gather(1, words[:, None])[:, 0]).neg_()
+            if smoothing:
+                part_uniform.copy_(log_probs.mean(dim=1)).neg_()
+            if ctx.needs_input_grad[0]:
+                difference = log_probs.exp_()
+                if smoothing:
+                    difference -= smoothing / num_words
+                difference[torch.arange(len(words), device=words.device), words] -= 1 - smoothing
+                torch.mul(difference, 1 / num_tokens, out=difference)
+                part.copy_(difference)
+        ctx.save_for_backward(logits)
+        mean_nll = nll.mean()
+        objective = mean_nll.clone()
+        if smoothing:
+            objective = (1 - smoothing) * mean_nll + smoothing * uniform.mean()
+        ctx.mark_non_differentiable(mean_nll)
+        return objective, mean_nll
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
+        """Of the objective alone."""
+        (difference,) = ctx.saved_tensors
+        return difference if gradient == 1 else difference * gradient, None, None
+
+
+def perplexity(nll: float) -> float:
+    """The exponential of a loss in nats a token; beyond what a double can hold, e**700."""
+    return math.exp(min(nll, 700.0))

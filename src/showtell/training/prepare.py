@@ -1,0 +1,399 @@
+"""What a run trains on: records with features, a vocabulary, captions as ids.
+
+MERGED: What a run begins with: a checkpoint or a language model, an encoder, features, a decoder.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from showtell import __version__
+from showtell.config import Config, DataConfig, EncoderConfig, PrefixLmConfig
+from showtell.core.device import Runtime, choose_runtime
+from showtell.core.distributed import Processes
+from showtell.core.memory import paused_collector
+from showtell.core.messages import counted
+from showtell.core.progress import Reporter
+from showtell.data.records import Dataset, Record
+from showtell.decoders.base import Decoder
+from showtell.decoders.language_model import LanguageModel
+from showtell.decoders.prefix_lm import PrefixLm
+from showtell.decoders.registry import build_decoder, needs_regions
+from showtell.encoders.backbone import hash_state
+from showtell.encoders.concepts import Classes, ConceptReader, class_ids
+from showtell.encoders.encoder import Encoder, build_encoder
+from showtell.encoders.extract import features_for
+from showtell.encoders.finetune import train_from
+from showtell.encoders.store import FeatureStore
+from showtell.errors import ConfigError, DataError
+from showtell.evaluation.evaluate import references_of
+from showtell.inference.checkpoint import (
+    Checkpoint,
+    find_checkpoint,
+    load_checkpoint,
+    recover_folder,
+)
+from showtell.metrics import References
+from showtell.text.subwords import SubwordVocabulary
+from showtell.text.tokenizer import tokenize
+from showtell.text.vocabulary import Vocabulary, WordVocabulary, load_vocabulary
+from showtell.training.checkpoints import fit_encoder, start_with
+from showtell.training.corpus import Corpus, TokenizedCaptions, tokenize_cached
+from showtell.training.pictures import PictureFiles
+from showtell.training.text_captions import (
+    TextCaptions,
+    captions_with_rare_words,
+    check_readable,
+    merged_counts,
+    read_captions,
+    words_like,
+)
+
+TINY = 500  # pictures; a decoder trained on fewer learns them by heart
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Everything that the loop reads.
+
+    Attributes:
+        train, val: captions as ids; ``Corpus.pictures`` are rows of ``store``, or of ``pictures``.
+        val_records: what is captioned and scored after each epoch.
+        val_references: their captions, ready to be scored against.
+        store: features; None where pictures are read instead.
+        pictures: None where features are read.
+        classes: of the encoder's classifier, where it has some.
+        text: captions without pictures, where there are some.
+    """
+
+    vocabulary: Vocabulary
+    train: Corpus
+    val: Corpus
+    val_records: Sequence[Record]
+    val_references: References
+    store: FeatureStore | None
+    pictures: PictureFiles | None = None
+    classes: Classes | None = None
+    text: TextCaptions | None = None
+
+    def stored(self) -> FeatureStore:
+        """The features, of a run that has some."""
+        assert self.store is not None, "this run reads pictures"
+        return self.store
+
+    def fingerprint(self) -> str:
+        """sha256 of all captions' ids and rows of the store, by which batches are cut."""
+        digest = hashlib.sha256()
+        for corpus in (self.train, self.val, *([self.text.corpus] if self.text else [])):
+            for array in (corpus.ids, corpus.offsets, corpus.pictures):
+                digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+@paused_collector(all_stays=True)
+def prepare(
+    dataset: Dataset,
+    config: DataConfig,
+    store: FeatureStore | PictureFiles,
+    report: Reporter,
+    *,
+    vocabulary: Vocabulary | None = None,
+    classes: Classes | None = None,
+    feature_size: int = 0,
+) -> TrainingData:
+    """Build the vocabulary from the training captions and encode both splits.
+
+    Args:
+        store: what pictures become rows of.
+        vocabulary: one that is there already, of a model that is trained on.
+        classes: of the encoder's classifier.
+        feature_size: D, of its pooled features; for ``config.text`` alone.
+
+    Raises:
+        ConfigError: there are captions without pictures and the encoder knows no words.
+        MissingExtraError: ``tokenizers`` is not installed, and the vocabulary is of pieces.
+        DataError: a split has no usable picture.
+        VocabularyError: ``vocab_file`` is no vocabulary, or no word reaches the threshold.
+    """
+    train_records = _with_features(dataset.split("train"), store, "train", report)
+    val_records = _with_features(dataset.split("val"), store, "val", report)
+    if len(train_records) < TINY:
+        size = counted(len(train_records), "training picture")
+        report.note(
+            f"{dataset.name} is tiny: {size}. The model can learn "
+            f"them by heart; do not expect sense on others below some thousands."
+        )
+    tokenized = _tokenize(train_records)
+    text = _spoken(config, classes) if config.text else None
+    if vocabulary is None:
+        vocabulary = _vocabulary(config, tokenized, text)
+    train = _encode(tokenized, train_records, store, vocabulary, config.max_caption_length)
+    val = _encode(_tokenize(val_records), val_records, store, vocabulary, config.max_caption_length)
+    if not len(train) or not len(val):
+        raise DataError(f"{dataset.name}: no caption has a word in it")
+    report.note(
+        f"{counted(len(train), 'caption')} of {counted(len(train_records), 'picture')} to train "
+        f"on, {len(val):,} of {len(val_records):,} to validate; "
+        f"{len(vocabulary):,} {vocabulary.unit}"
+    )
+    if train.num_cut:
+        report.note(
+            f"{train.num_cut:,} training captions are longer than data.max_caption_length = "
+            f"{config.max_caption_length} {vocabulary.unit} and are cut"
+        )
+    features, pictures = (None, store) if isinstance(store, PictureFiles) else (store, None)
+    references = references_of(val_records)
+    spoken = None
+    if text is not None:
+        ids = {i for ids in class_ids(classes, vocabulary) for i in ids} if classes else set()
+        spoken = TextCaptions.of(
+            text,
+            vocabulary,
+            sorted(ids),
+            feature_size=feature_size,
+            max_length=config.max_caption_length,
+        )
+        report.note(
+            f"{len(spoken.corpus):,} of {len(text.lengths):,} captions without pictures to learn "
+            f"to speak from; {len(ids)} words of the classifier"
+        )
+    return TrainingData(
+        vocabulary, train, val, val_records, references, features, pictures, classes, spoken
+    )
+
+
+def check_words(dataset: Dataset, config: DataConfig) -> None:
+    """Raise VocabularyError where the captions are too few to build a vocabulary of words.
+
+    Said before any picture is encoded. Reads captions until a word is seen often enough.
+    """
+    if config.vocab_file or config.subwords or config.text:
+        return
+    counts: Counter[str] = Counter()
+    for record in dataset.split("train"):
+        for caption in record.captions:
+            words = tokenize(caption)
+            counts.update(words)
+            if any(counts[word] >= config.vocab_threshold for word in words):
+                return
+    WordVocabulary.build(counts, config.vocab_threshold)
+
+
+def check_agreement(
+    processes: Processes, config: Config, data: TrainingData, runtime: Runtime, decoder: Decoder
+) -> None:
+    """Make sure that all processes begin with the same; else each would train something else.
+
+    Raises:
+        ConfigError: naming what differs.
+    """
+    processes.agree(
+        {
+            "software": (__version__, torch.__version__),
+            "settings": config.to_toml(),
+            "precision": runtime.precision,
+            "data": data.fingerprint(),
+            "weights": hash_state(decoder.state_dict()),
+        }
+    )
+
+
+def _vocabulary(
+    config: DataConfig, captions: TokenizedCaptions, text: TokenizedCaptions | None
+) -> Vocabulary:
+    if config.vocab_file:
+        return load_vocabulary(config.vocab_file)
+    counts = captions.counts()
+    if text is not None:
+        counts = merged_counts(
+            counts,
+            text.counts(),
+            threshold=config.vocab_threshold,
+            text_threshold=config.text_threshold,
+        )
+    if config.subwords:
+        return SubwordVocabulary.build(counts, config.subwords)
+    return WordVocabulary.build(counts, config.vocab_threshold)
+
+
+def _spoken(config: DataConfig, classes: Classes | None) -> TokenizedCaptions:
+    """The captions of ``config.text``, and some for the classifier's words that they lack."""
+    assert config.text is not None
+    captions = read_captions(config.text)
+    counts = TokenizedCaptions.tokenize(captions).counts()
+    named = {word for name in (classes.words if classes else ()) for word in name.split()}
+    alike = {word: common for word, common in words_like().items() if word in named}
+    captions += captions_with_rare_words(captions, counts, alike, config.text_threshold)
+    return TokenizedCaptions.tokenize(captions)
+
+
+def _with_features(
+    records: Sequence[Record], store: FeatureStore | PictureFiles, split: str, report: Reporter
+) -> Sequence[Record]:
+    broken = [record for record in records if record.image_id in store.failures]
+    if broken:
+        report.note(
+            f"{len(broken)} {split} pictures could not be read and are left out "
+            f"({broken[0].path}: {store.failures[broken[0].image_id]})"
+        )
+    usable = [record for record in records if record.image_id not in store.failures]
+    if not usable:
+        raise DataError(f"no usable {split} picture is left: run `showtell data inspect` on it")
+    return usable
+
+
+def _tokenize(records: Sequence[Record]) -> TokenizedCaptions:
+    return tokenize_cached(list(chain.from_iterable(r.captions for r in records)))
+
+
+def _encode(
+    captions: TokenizedCaptions,
+    records: Sequence[Record],
+    store: FeatureStore | PictureFiles,
+    vocabulary: Vocabulary,
+    max_length: int,
+) -> Corpus:
+    rows = store.rows([record.image_id for record in records])
+    pictures = np.repeat(rows, [len(record.captions) for record in records])
+    return Corpus.encode(captions, pictures, vocabulary, max_length)
+
+
+def check_start(config: Config, device: str) -> None:
+    """Raise ShowtellError where a run cannot start, as far as that shows without its data."""
+    check_files(config)
+    choose_runtime(device, config.training.precision)
+    _let_train(build_encoder(config.encoder.name, weights=config.encoder.weights), config.encoder)
+    if config.training.init_from is not None:
+        return
+    if isinstance(config.decoder, PrefixLmConfig) and config.decoder.lm:
+        config.with_decoder(LanguageModel.open(config.decoder.lm).sizes())
+
+
+def check_files(config: Config) -> None:
+    """Raise ShowtellError where a model or a file that the settings name is not there."""
+    if config.training.init_from is not None:
+        find_checkpoint(config.training.init_from)
+    if config.data.vocab_file:
+        load_vocabulary(config.data.vocab_file)
+    if config.data.text:
+        check_readable(config.data.text)
+
+
+def open_language_model(config: Config, folder: Path, resume: bool) -> LanguageModel | None:
+    """What the decoder begins with; a state to go on from has all of it."""
+    if not isinstance(config.decoder, PrefixLmConfig) or config.decoder.lm is None:
+        return None
+    if resume and recover_folder(folder / "last").exists():
+        return None
+    return LanguageModel.open(config.decoder.lm)
+
+
+def open_start(config: Config, folder: Path, resume: bool, report: Reporter) -> Checkpoint | None:
+    """The checkpoint that a run goes on from: its own, or the one that it is to start with."""
+    last = recover_folder(folder / "last")
+    if resume and last.exists():
+        return load_checkpoint(last)
+    source = config.training.init_from
+    if source is None:
+        return None
+    start = load_checkpoint(source)
+    report.note(f"starting with the weights and the vocabulary of {source}")
+    return start
+
+
+def open_encoder(config: Config, start: Checkpoint | None, folder: Path) -> Encoder:
+    """The encoder of a run: as published or as ``start`` has it; ready to train where asked."""
+    settings = config.encoder
+    encoder = build_encoder(settings.name, weights=settings.weights)
+    if start is not None:
+        own = recover_folder(folder / "last").exists()
+        source = str(folder) if own else f"training.init_from = {config.training.init_from}"
+        fit_encoder(encoder, start, source)
+    _let_train(encoder, settings)
+    return encoder
+
+
+def _let_train(encoder: Encoder, settings: EncoderConfig) -> None:
+    """Unfreeze what is to train of it, if anything.
+
+    Raises:
+        ConfigError: it has no such stage.
+    """
+    if settings.train_from is not None:
+        live_norms = settings.batch_norm == "train"
+        train_from(encoder, settings.train_from, live_norms=live_norms)
+
+
+def open_store(
+    dataset: Dataset,
+    encoder: Encoder,
+    config: Config,
+    *,
+    runtime: Runtime,
+    folder: Path | None,
+    report: Reporter,
+) -> FeatureStore | PictureFiles:
+    """What the run looks at: features of a frozen encoder, else the pictures themselves."""
+    if config.encoder.train_from is not None:
+        if folder:
+            report.note(f"{folder} is not used: with encoder.train_from pictures are read")
+        return PictureFiles.check(dataset.split("train") + dataset.split("val"), report)
+    return features_for(
+        dataset,
+        encoder,
+        runtime=runtime,
+        folder=folder,
+        views=config.encoder.views,
+        flips=config.encoder.flips,
+        grid=needs_regions(config.decoder),
+        report=report,
+    )
+
+
+def build_first_decoder(
+    config: Config,
+    data: TrainingData,
+    provenance: dict[str, Any],
+    runtime: Runtime,
+    *,
+    language_model: LanguageModel | None,
+    start: Checkpoint | None,
+) -> Decoder:
+    """The decoder of a run, with the weights that it begins with.
+
+    Args:
+        data: has the vocabulary, and the encoder's classifier for a decoder that wants its words.
+        provenance: has the sizes of what the encoder sees.
+
+    Raises:
+        ConfigError: it wants them, and there are none.
+        CheckpointError: ``start`` is of another shape.
+    """
+    decoder = build_decoder(
+        config.decoder,
+        vocab_size=len(data.vocabulary),
+        feature_size=provenance["feature_size"],
+        region_size=provenance.get("region_size"),
+    ).to(runtime.device)
+    concepts = getattr(decoder, "concepts", None)
+    if isinstance(concepts, ConceptReader) and start is None:
+        if data.classes is None:
+            raise ConfigError(
+                f"decoder.concepts: encoder {config.encoder.name!r} has no classifier whose words "
+                "are known; lite0 and lite2 have"
+            )
+        counts = np.bincount(data.train.ids, minlength=len(data.vocabulary))
+        concepts.fill(data.classes, data.vocabulary, torch.from_numpy(counts))
+    if language_model is not None:
+        assert isinstance(decoder, PrefixLm)
+        language_model.fill(decoder)
+    if start is not None:
+        start_with(decoder, start, config)
+    return decoder

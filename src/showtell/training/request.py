@@ -1,0 +1,261 @@
+"""From what a user asks for to a run: settings, data, features, and what is kept of them."""
+
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+import torch
+
+from showtell import __version__
+from showtell.config import Config
+from showtell.core.device import Runtime, choose_runtime
+from showtell.core.distributed import ALONE, Processes
+from showtell.core.files import write_json, write_text
+from showtell.core.memory import paused_collector
+from showtell.core.progress import Reporter
+from showtell.data.records import Dataset, dataset_fingerprint
+from showtell.data.sources import load_dataset
+from showtell.data.splits import usable_splits
+from showtell.encoders.encoder import Encoder
+from showtell.encoders.store import FeatureStore
+from showtell.errors import CheckpointError, ConfigError, ShowtellError
+from showtell.inference.checkpoint import CONFIG, find_checkpoint
+from showtell.metrics import meteor
+from showtell.training.checkpoints import fingerprints
+from showtell.training.loop import Run, TrainingResult
+from showtell.training.pictures import PictureFiles
+from showtell.training.prepare import (
+    check_files,
+    check_words,
+    open_encoder,
+    open_language_model,
+    open_start,
+    open_store,
+    prepare,
+)
+
+RUN_FILE = "run.json"
+LEFT_BY_FAILED_START = {CONFIG, RUN_FILE}
+
+
+def start_training(
+    data: str,
+    folder: Path,
+    *,
+    report: Reporter,
+    config_file: Path | None = None,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    format: str | None = None,
+    images: Path | None = None,
+    store_folder: Path | None = None,
+    device: str = "auto",
+) -> TrainingResult:
+    """Train on ``data`` into ``folder``.
+
+    Args:
+        data: path, or ``scenes``.
+        overrides: ``section.key=value``.
+        resume: go on with the run in ``folder``, with its own settings.
+
+    Raises:
+        ShowtellError: anything that the user can mend; what was written stays.
+
+    Under ``torchrun`` it is called in each process: all train together, the first writes.
+    """
+    processes = Processes.from_environment()
+    with processes.joined(own_device := processes.device(device)):
+        config = _settings(folder, config_file, overrides, resume)
+        if not resume:
+            check_files(config)
+        return train_on(
+            open_data(data, format=format, images=images, report=report),
+            folder,
+            config=config,
+            report=report,
+            resume=resume,
+            images=images,
+            store_folder=store_folder,
+            device=own_device,
+            processes=processes,
+        )
+
+
+def open_data(
+    data: str, *, report: Reporter, format: str | None = None, images: Path | None = None
+) -> Dataset:
+    """Read ``data`` and say what is wrong with it.
+
+    Raises:
+        DataError: there is nothing to train on.
+    """
+    with paused_collector(all_stays=True):
+        dataset = usable_splits(load_dataset(data, format=format, images=images))
+    for note in dataset.notes:
+        report.note(note)
+    for kind, count in dataset.problem_counts().items():
+        report.note(f"skipped: {count} x {kind} (`showtell data inspect` lists them)")
+    return dataset
+
+
+def train_on(
+    dataset: Dataset,
+    folder: Path,
+    *,
+    config: Config,
+    report: Reporter,
+    resume: bool = False,
+    images: Path | None = None,
+    store_folder: Path | None = None,
+    device: str = "auto",
+    processes: Processes = ALONE,
+) -> TrainingResult:
+    """As ``start_training``, with data and settings at hand.
+
+    Raises:
+        ShowtellError: anything that the user can mend; what was written stays.
+    """
+    if processes.are_many and config.encoder.train_from is not None:
+        raise ConfigError(
+            f"encoder.train_from with {processes.size} processes: not supported yet; train the "
+            "encoder in one process, or leave encoder.train_from out"
+        )
+    language_model = open_language_model(config, folder, resume)
+    if language_model:
+        config = config.with_decoder(language_model.sizes())
+    runtime = choose_runtime(device, config.training.precision)
+    report.note(runtime.describe())
+    if processes.are_many:
+        report.note(f"{processes.size} processes train together; this is the first of them")
+    with processes.in_turn():
+        start = open_start(config, folder, resume, report)
+        if not start and not language_model:
+            check_words(dataset, config.data)
+        encoder = open_encoder(config, start, folder)
+        store = open_store(
+            dataset, encoder, config, runtime=runtime, folder=store_folder, report=report
+        )
+        meteor.prepare_aloud(report.note)
+    provenance = _provenance(config, dataset, encoder, runtime) | {"processes": processes.size}
+    vocabulary = start.vocabulary if start else None
+    if language_model and not start:
+        vocabulary = language_model.vocabulary()
+    prepared = prepare(
+        dataset,
+        config.data,
+        store,
+        report,
+        vocabulary=vocabulary,
+        classes=encoder.backbone.classes(),
+        feature_size=encoder.pooled_size,
+    )
+    if processes.is_first:
+        folder.mkdir(parents=True, exist_ok=True)
+    if processes.is_first and not resume:
+        write_text(folder / CONFIG, config.to_toml())
+        write_json(folder / RUN_FILE, provenance | _places(dataset, images, store))
+    return Run(
+        config=config,
+        data=prepared,
+        folder=folder,
+        runtime=runtime,
+        provenance=provenance,
+        report=report,
+        start=start,
+        encoder=encoder if encoder.changed else None,
+        language_model=language_model,
+        resume=resume,
+        processes=processes,
+    ).run()
+
+
+def _settings(
+    folder: Path, config_file: Path | None, overrides: Sequence[str], resume: bool
+) -> Config:
+    if resume:
+        if config_file or overrides:
+            raise ConfigError(
+                "a resumed run keeps its own settings: leave -c and -s out, or start a new run"
+            )
+        if not (folder / CONFIG).is_file():
+            raise CheckpointError(f"{folder} holds no run to resume; start it without --resume")
+        return Config.load(folder / CONFIG)
+    refuse_used(folder)
+    return Config.load(config_file, overrides)
+
+
+def refuse_used(folder: Path) -> None:
+    """Raise CheckpointError where there is a run already, a file, or a folder of something else.
+
+    What a run left that failed before its first step, its settings and ``run.json``, is no run.
+    """
+    names = names_in(folder)
+    if not names or names == LEFT_BY_FAILED_START:
+        return
+    if holds_run(folder):
+        raise CheckpointError(
+            f"{folder} already holds a run: add --resume to go on with it, or give another -o"
+        )
+    raise CheckpointError(f"{folder} is there and holds no run: give another -o, a new folder")
+
+
+def names_in(folder: Path) -> set[str]:
+    """What is in a folder that results are to go to, hidden files aside; none where it is new.
+
+    Raises:
+        CheckpointError: it is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(f"{folder} is a file: give the name of a folder")
+    if not folder.exists():
+        return set()
+    return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a folder is a run's, or a checkpoint's."""
+    try:
+        find_checkpoint(folder)
+    except ShowtellError:
+        return (folder / CONFIG).exists()
+    return True
+
+
+def _places(
+    dataset: Dataset, images: Path | None, store: FeatureStore | PictureFiles
+) -> dict[str, Any]:
+    """Where things lay on this machine, for ``showtell report``; no checkpoint has it."""
+    is_path = dataset.format != "scenes"
+    return {
+        "data_at": str(Path(dataset.name).resolve()) if is_path else dataset.name,
+        "images_at": str(images.resolve()) if images else None,
+        "features_at": str(store.path.resolve()) if isinstance(store, FeatureStore) else None,
+    }
+
+
+def _provenance(
+    config: Config, dataset: Dataset, encoder: Encoder, runtime: Runtime
+) -> dict[str, Any]:
+    """What is needed to make a run again, and to refuse what does not belong to it."""
+    return {
+        **fingerprints(encoder),
+        "feature_size": encoder.pooled_size,
+        "region_size": encoder.grid_size[1],
+        "data": dataset.name,
+        "data_format": dataset.format,
+        "data_fingerprint": dataset_fingerprint(dataset),
+        "num_pictures": {s: len(dataset.split(s)) for s in ("train", "val", "test")},
+        "seed": config.seed,
+        "runtime": runtime.describe(),
+        "versions": {
+            "showtell": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "pillow": PIL.__version__,
+            "platform": platform.platform(),
+        },
+    }

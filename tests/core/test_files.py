@@ -1,0 +1,55 @@
+"""Errors of writing speak of the file that was asked for, not of its temporary name."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from showtell.bulk.journal import Journal
+from showtell.cli.console import exit_code_for
+from showtell.core.files import CannotWriteError, write_text
+
+
+def said(error: Exception, capsys: pytest.CaptureFixture[str]) -> str:
+    assert exit_code_for(error) == 1
+    return capsys.readouterr().err
+
+
+def test_a_missing_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        write_text(tmp_path / "missing" / "x.json", "")
+    assert said(caught.value, capsys) == f"error: no such folder: {tmp_path}/missing\n"
+
+
+@pytest.mark.parametrize("write", ["text", "journal"])
+def test_a_folder_that_is_read_only(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    write: str,
+) -> None:
+    def refuse(path: object, *_: object, **__: object) -> None:  # root may write anywhere
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr("builtins.open", refuse)
+    out = tmp_path / "x.csv"
+    with pytest.raises(CannotWriteError) as caught:
+        if write == "text":
+            write_text(out, "")
+        else:
+            Journal(out.with_name("x.csv.partial"), {})
+    monkeypatch.undo()
+    assert said(caught.value, capsys) == f"error: cannot write {out}: Permission denied\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_errors_about_other_files_stay_as_they_are(tmp_path: Path) -> None:
+    from showtell.core.files import atomic_write
+
+    with (
+        pytest.raises(FileNotFoundError, match=r"No such file.*other"),
+        atomic_write(tmp_path / "x"),
+    ):
+        open(tmp_path / "other")  # noqa: SIM115
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,118 @@
+"""Packing checkpoints of random weights."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from showtell.config import Config
+from showtell.decoders.registry import build_decoder
+from showtell.encoders.encoder import trained_fingerprint
+from showtell.encoders.features import Features
+from showtell.errors import CheckpointError
+from showtell.inference.captioner import Captioner
+from showtell.inference.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from showtell.publish.pack import pack_checkpoint
+from showtell.text.vocabulary import WordVocabulary
+
+PLACE = "/home/someone/data/flickr8k"
+
+
+def checkpoint(*changes: str) -> Checkpoint:
+    torch.manual_seed(0)
+    sizes = ["decoder.embed_size=16", "decoder.hidden_size=64"]
+    config = Config.load(None, [*sizes, f"training.init_from={PLACE}/runs/words", *changes])
+    words = WordVocabulary({"a": 4, "dog": 3, "ball": 2, "on": 1}, 1)
+    decoder = build_decoder(config.decoder, vocab_size=len(words), feature_size=40)
+    metrics = {
+        "feature_size": 40,
+        "encoder_fingerprint": "lite2, weights 1",
+        "data": PLACE,
+        "averaged": [f"{PLACE}/runs/words/epoch-001", f"{PLACE}/runs/words/epoch-002"],
+        "versions": {"torch": "2", "platform": "mine"},
+        "metrics": {"CIDEr-D": 0.5},
+    }
+    return Checkpoint(decoder.eval(), words, config, metrics)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.mark.parametrize(("storage", "share"), [("fp32", 1.0), ("fp16", 0.5), ("int8", 0.25)])
+def test_a_packed_model_is_small_and_says_nearly_the_same(
+    tmp_path: Path, storage: str, share: float
+) -> None:
+    save_checkpoint(tmp_path / "model", checkpoint())
+    size = pack_checkpoint(tmp_path / "model", tmp_path / "packed", storage=storage)
+    assert size == sum(map(len, files(tmp_path / "packed").values()))
+    whole, packed = (
+        (tmp_path / name / "model.safetensors").stat().st_size for name in ("model", "packed")
+    )
+    assert packed < whole * share + 7000  # vectors and names
+    before, after = (load_checkpoint(tmp_path / name) for name in ("model", "packed"))
+    features, tokens = Features(torch.randn(2, 40)), torch.tensor([[1, 4, 5]] * 2)
+    with torch.no_grad():
+        difference = before.decoder(features, tokens) - after.decoder(features, tokens)
+    assert difference.abs().max() < {"fp32": 1e-9, "fp16": 1e-3, "int8": 3e-2}[storage]
+    assert {p.dtype for p in after.decoder.parameters()} == {torch.float32}
+    assert after.metrics["weights"] == storage
+
+
+def test_the_same_files_to_the_byte_and_of_a_packed_one_too(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "model", checkpoint())
+    for storage in ("fp16", "int8"):
+        first, second, third = (tmp_path / f"{storage}-{i}" for i in range(3))
+        pack_checkpoint(tmp_path / "model", first, storage=storage)
+        pack_checkpoint(tmp_path / "model", second, storage=storage)
+        pack_checkpoint(tmp_path / "model", second, storage=storage)
+        pack_checkpoint(first, third, storage=storage)
+        assert files(first) == files(second) == files(third)
+
+
+def test_nothing_of_the_machine_remains(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "model", checkpoint("objective.kind=scst"))
+    pack_checkpoint(tmp_path / "model", tmp_path / "packed")
+    for name, content in files(tmp_path / "packed").items():
+        assert b"someone" not in content, name
+        assert b"mine" not in content, name
+    metrics = json.loads((tmp_path / "packed" / "metrics.json").read_text())
+    assert metrics["data"] == "flickr8k"
+    assert metrics["averaged"] == ["words/epoch-001", "words/epoch-002"]
+    assert load_checkpoint(tmp_path / "packed").config.training.init_from == "words"
+
+
+def test_a_trained_encoder_keeps_a_fingerprint_that_fits(tmp_path: Path) -> None:
+    own = {"network.head.weight": torch.randn(8, 4, 1, 1), "network.head.bias": torch.randn(8)}
+    one = checkpoint()
+    metrics = one.metrics | {
+        "base_encoder_fingerprint": "lite2, weights 1",
+        "encoder_fingerprint": trained_fingerprint("lite2, weights 1", own),
+    }
+    save_checkpoint(tmp_path / "model", replace(one, metrics=metrics, encoder=own))
+    pack_checkpoint(tmp_path / "model", tmp_path / "packed", storage="int8")
+    packed = load_checkpoint(tmp_path / "packed")
+    assert packed.encoder is not None
+    expected = trained_fingerprint("lite2, weights 1", packed.encoder)
+    assert packed.metrics["encoder_fingerprint"] == expected != metrics["encoder_fingerprint"]
+
+
+def test_what_cannot_be_packed_is_one_line(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "model", checkpoint())
+    with pytest.raises(CheckpointError, match="is the model itself"):
+        pack_checkpoint(tmp_path / "model", tmp_path / "model")
+    save_checkpoint(tmp_path / "other", checkpoint())
+    with pytest.raises(CheckpointError, match="is there and no packed model"):
+        pack_checkpoint(tmp_path / "model", tmp_path / "other")
+    save_checkpoint(tmp_path / "own", checkpoint("encoder.weights=/home/someone/w.pth"))
+    with pytest.raises(CheckpointError, match=r"encoder weights in .*w\.pth"):
+        pack_checkpoint(tmp_path / "own", tmp_path / "packed")
+
+
+def test_a_packed_model_captions(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "model", checkpoint())
+    pack_checkpoint(tmp_path / "model", tmp_path / "packed", storage="int8")
+    captioner = Captioner.load(tmp_path / "packed", device="cpu", precision="fp32")
+    assert captioner.caption_features(Features(torch.randn(1, 40)))[0].words
