@@ -19,8 +19,10 @@ def test_the_public_surface() -> None:
         "Captioner",
         "Config",
         "DecodingConfig",
+        "ModelInfo",
         "ShowtellError",
         "__version__",
+        "load",
         "load_dataset",
         "open_image",
     ]

@@ -1,5 +1,6 @@
 """From features to captions, with a decoder of random weights."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,18 +16,19 @@ from showtell.errors import (
     ShowtellError,
     VocabularyError,
 )
-from showtell.inference.captioner import Captioner
+from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import Checkpoint, save_checkpoint
 from showtell.text.vocabulary import WordVocabulary
 
+RUNTIME = choose_runtime("cpu", "fp32")
 WORDS = WordVocabulary({"a": 4, "dog": 3, "ball": 2, "on": 1}, 1)
 
 
-def captioner(*changes: str, attends: bool = False) -> Captioner:
+def captioner(*changes: str, attends: bool = False) -> NativeCaptioner:
     decoder = TableDecoder(0, attends=attends)
-    decoder.needs_regions = False
+    decoder.needs_regions = attends
     config = Config.load(None, ["decoding.max_length=4", *changes])
-    return Captioner(decoder, WORDS, config, choose_runtime("cpu", "fp32"))  # type: ignore[arg-type]
+    return NativeCaptioner(Checkpoint(decoder, WORDS, config, {}), RUNTIME)  # type: ignore[arg-type]
 
 
 def test_the_best_caption_carries_the_others() -> None:
@@ -97,17 +99,17 @@ def test_an_ensemble_of_checkpoints(tmp_path: Path) -> None:
     one, two = checkpoint(tmp_path / "1", 1), checkpoint(tmp_path / "2", 2)
     inputs = features(1)._replace(pooled=torch.randn(2, 5))
     load = {"device": "cpu", "precision": "fp32"}
-    alone = Captioner.load(one, **load).caption_features(inputs)
-    same = Captioner.load(one, ensemble=[one], **load).caption_features(inputs)
-    both = Captioner.load(one, ensemble=[two], **load).caption_features(inputs)
+    alone = NativeCaptioner.load(one, **load).caption_features(inputs)
+    same = NativeCaptioner.load(one, ensemble=[one], **load).caption_features(inputs)
+    both = NativeCaptioner.load(one, ensemble=[two], **load).caption_features(inputs)
     assert [c.text for c in same] == [c.text for c in alone]
     assert [c.log_prob for c in same] == pytest.approx([c.log_prob for c in alone])
     assert [c.log_prob for c in both] != pytest.approx([c.log_prob for c in alone])
     other_words = checkpoint(tmp_path / "3", 1, WordVocabulary({"a": 1, "cat": 1}, 1))
     with pytest.raises(VocabularyError, match="different vocabularies"):
-        Captioner.load(one, ensemble=[other_words], **load)
+        NativeCaptioner.load(one, ensemble=[other_words], **load)
     with pytest.raises(CheckpointError, match="different encoders"):
-        Captioner.load(one, ensemble=[checkpoint(tmp_path / "4", 1, encoder="f")], **load)
+        NativeCaptioner.load(one, ensemble=[checkpoint(tmp_path / "4", 1, encoder="f")], **load)
 
 
 def test_a_calibration_gives_the_confidence_and_keeps_the_order() -> None:
@@ -116,18 +118,18 @@ def test_a_calibration_gives_the_confidence_and_keeps_the_order() -> None:
     decoder.needs_regions = False
     metrics = {"calibration": {"slope": 2.0, "offset": 0.5, "cider": 0.25}}
     config = Config.load(None, ["decoding.max_length=4"])
-    runtime = choose_runtime("cpu", "fp32")
-    calibrated = Captioner(decoder, WORDS, config, runtime, metrics)  # type: ignore[arg-type]
+    checkpoint = Checkpoint(decoder, WORDS, config, metrics)  # type: ignore[arg-type]
+    calibrated = NativeCaptioner(checkpoint, RUNTIME)
     found = calibrated.caption_features(features(3))
     assert [c.text for c in found] == [c.text for c in raw]
     for before, after in zip(raw, found, strict=True):
         expected = 1 / (1 + 1 / (before.confidence**2 * torch.tensor(0.5).exp().item()))
         assert after.confidence == pytest.approx(expected, rel=1e-5)
-    ensemble = Captioner(decoder, WORDS, config, runtime, metrics, [decoder])  # type: ignore
+    ensemble = NativeCaptioner(checkpoint, RUNTIME, others=[checkpoint])
     assert ensemble.caption_features(features(3))[0].confidence == pytest.approx(raw[0].confidence)
     with pytest.raises(CheckpointError, match=r"metrics\.json is damaged: calibration: slope = -1"):
         wrong = {"calibration": metrics["calibration"] | {"slope": -1}}
-        Captioner(decoder, WORDS, config, runtime, wrong)  # type: ignore[arg-type]
+        NativeCaptioner(replace(checkpoint, metrics=wrong), RUNTIME)
 
 
 def test_what_is_less_sure_is_withheld_and_marked() -> None:

@@ -116,7 +116,7 @@ def _shown(
     if compare:
         return [showing.differing(captioned), words], drawings
     [run] = captioned
-    if run.captioner.needs_regions:
+    if run.captioner.attends:
         attention = showing.attention(run, pictures)
     else:
         kind = run.captioner.config.decoder.kind

@@ -11,14 +11,12 @@ from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, Record, dataset_fingerprint
 from showtell.data.sources import load_dataset
 from showtell.data.splits import usable_splits
-from showtell.encoders.extract import features_for
-from showtell.encoders.features import load_features
 from showtell.encoders.store import FeatureStore
 from showtell.errors import DataError, ShowtellError
-from showtell.evaluation.evaluate import evaluate_captioner
+from showtell.evaluation.evaluate import caption_records
+from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.caption import Caption
-from showtell.inference.captioner import Captioner
-from showtell.metrics import Scores, meteor
+from showtell.metrics import Scores
 from showtell.report.reading import RunFolder
 
 RANKED_BY = "CIDEr-D"
@@ -57,7 +55,7 @@ class CaptionedRun:
     num_in_split: int
     captions: dict[str, Caption]
     scores: Scores
-    captioner: Captioner
+    captioner: NativeCaptioner
     store: FeatureStore
 
     def ranked(self) -> list[Record]:
@@ -89,7 +87,7 @@ class CaptionedRun:
             ConfigError: the decoder does not attend.
         """
         rows = self.store.rows([record.image_id for record in records])
-        features = load_features(self.store, rows, regions=True, dtype=self.captioner.runtime.dtype)
+        features = self.captioner.stored_features(self.store, rows)
         return self.captioner.caption_features(features, attention=True)
 
 
@@ -107,45 +105,22 @@ def caption_validation(
         ShowtellError: there is no checkpoint, the data is not where it was or is no longer the
             training's, or its pictures cannot be read.
     """
-    captioner = Captioner.load(run.folder, device=device, precision=precision)
+    captioner = NativeCaptioner.load(run.folder, device=device, precision=precision)
     dataset = _dataset(run, place, report)
     every = dataset.select("val")
     step = max(1.0, len(every) / place.max_pictures)
     chosen = [every[int(i * step)] for i in range(min(len(every), place.max_pictures))]
-    meteor.prepare_aloud(report.note)
-    settings = captioner.config
-    store = features_for(
-        dataset,
-        captioner.encoder,
-        records=chosen,
-        augmented=(),
-        views=settings.encoder.views,
-        any_views=True,
-        flips=settings.encoder.flips,
-        runtime=captioner.runtime,
-        folder=_store(run, place),
-        grid=captioner.needs_regions,
-        report=report,
-    )
-    records = tuple(record for record in chosen if record.image_id not in store.failures)
-    if not records:
-        raise DataError(f"none of the {len(chosen)} pictures of {dataset.name} could be read")
-    evaluation = evaluate_captioner(
-        captioner,
-        records,
-        store,
-        progress=lambda done, total: report.progress("captioning", done, total, "pictures"),
-    )
+    found = caption_records(captioner, dataset, chosen, store=_store(run, place), report=report)
     return CaptionedRun(
         run.name,
         run.checkpoint_name,
         dataset.name,
-        records,
+        found.records,
         len(every),
-        evaluation.captions,
-        evaluation.scores,
+        found.evaluation.captions,
+        found.evaluation.scores,
         captioner,
-        store,
+        found.store,
     )
 
 
