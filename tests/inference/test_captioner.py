@@ -1,23 +1,33 @@
-"""From features to captions, with a decoder of random weights."""
+"""From pictures and features to captions, with decoders of random weights."""
 
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from decoder_cases import CASES, make, settings, vocabulary
+from decoder_cases import features as wide_features
+from PIL import Image
 from tiny_decoder import TableDecoder, features
+from tiny_encoder import tiny_encoder
 
+import showtell
 from showtell.config import Config, DecodingConfig
 from showtell.core.device import choose_runtime
-from showtell.decoders.registry import build_decoder
+from showtell.decoders.registry import DECODERS, build_decoder
+from showtell.decoding.constraints.named_words import named_words
+from showtell.decoding.generate import generate
 from showtell.errors import (
     CheckpointError,
     ConfigError,
+    PictureTypeError,
     ShowtellError,
     VocabularyError,
 )
 from showtell.inference.backends.native import NativeCaptioner
-from showtell.inference.checkpoint import Checkpoint, save_checkpoint
+from showtell.inference.captioner import Captioner
+from showtell.inference.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from showtell.text.vocabulary import WordVocabulary
 
 RUNTIME = choose_runtime("cpu", "fp32")
@@ -148,3 +158,111 @@ def test_what_is_less_sure_is_withheld_and_marked() -> None:
             assert (after.text, after.withheld) == (before.text, None)
         else:
             assert (after.text, after.withheld) == ("", before.text)
+
+
+def test_the_card_agrees_with_what_every_decoder_does() -> None:
+    """Whether captions can have attention is known before any is made."""
+    assert {kind for kind, _ in CASES} == set(DECODERS)
+    found = {}
+    models = []
+    for kind, options in CASES:
+        config = Config.load(None, [*settings(kind, options), "decoding.max_length=5"])
+        checkpoint = Checkpoint(make(kind, options), vocabulary(), config, {})
+        models.append(checkpoint)
+        model = NativeCaptioner(checkpoint, RUNTIME, encoder=tiny_encoder())
+        words = named_words(model.decoding, model.vocabulary)
+        given = generate(
+            model.steps, wide_features(2), model.decoding, words, with_attention=True
+        ).attention
+        assert model.card.attention == (given is not None), kind
+        found[kind] = model.card.attention
+        if model.card.attention:
+            for caption in model.caption_features(wide_features(2), attention=True):
+                assert len(caption.attention or ()) == len(caption.log_probs)
+        else:
+            with pytest.raises(ConfigError, match="does not attend to regions"):
+                model.caption_features(wide_features(2), attention=True)
+    assert set(found.values()) == {True, False}
+    plain, looks = models[0], next(m for m in models if found[m.config.decoder.kind])
+    both = NativeCaptioner(plain, RUNTIME, others=[looks])
+    assert both.attends
+    assert both.caption_features(wide_features(1), attention=True)[0].attention is not None
+
+
+def sees(*changes: str, **options: object) -> NativeCaptioner:
+    """With an encoder."""
+    encoder = tiny_encoder()
+    config = Config.load(
+        None, ["decoder.embed_size=8", "decoder.hidden_size=8", "decoding.max_length=4", *changes]
+    )
+    torch.manual_seed(1)
+    decoder = build_decoder(
+        config.decoder, vocab_size=len(WORDS), feature_size=encoder.pooled_size
+    ).eval()
+    checkpoint = Checkpoint(decoder, WORDS, config, {})
+    return NativeCaptioner(checkpoint, RUNTIME, encoder=encoder, **options)  # type: ignore[arg-type]
+
+
+def test_one_picture_gives_a_caption_and_several_a_list(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (50, 40, 3), dtype=np.uint8)
+    path = tmp_path / "a.png"
+    Image.fromarray(pixels).save(path)
+    model = sees()
+    one = model.caption(path)
+    assert one.words
+    ways = [path, str(path), path.read_bytes(), Image.open(path), pixels]
+    assert [model.caption(way) for way in ways] == [one] * 5
+    streamed = [found.caption for found in model.caption_stream([path])]
+    assert streamed == model.caption([path]) == [one]
+    assert model.caption_features(model.encode(views(model, pixels))) == [one]
+    assert model.caption(()) == []
+    for several in (ways, tuple(ways), iter(ways)):  # in a batch the last bit may differ
+        found = model.caption(several)
+        assert [caption.text for caption in found] == [one.text] * 5
+        for caption in found:
+            assert caption.log_probs == pytest.approx(one.log_probs, rel=1e-5)
+    for wrong in (None, 3, [None], [path, 3]):
+        with pytest.raises(PictureTypeError, match="not a picture: "):
+            model.caption(wrong)  # type: ignore[call-overload]
+
+
+def views(model: NativeCaptioner, pixels: np.ndarray) -> np.ndarray:
+    return model.encoder.preprocessing.eval_view(Image.fromarray(pixels))[None]
+
+
+def test_decoding_may_be_changes_to_the_models_own() -> None:
+    model, picture = sees("decoding.beam_size=2"), np.full((9, 9), 90, np.uint8)
+    changed = model.decoding.with_changes({"num_captions": 2})
+    assert changed.beam_size == 2
+    [expected] = model.caption([picture], decoding=changed)
+    assert expected.alternatives
+    assert model.caption(picture, decoding={"num_captions": 2}) == expected
+    with pytest.raises(ConfigError, match="beam_sise"):
+        model.caption(picture, decoding={"beam_sise": 2})
+
+
+def test_an_encoder_in_use_is_shared_by_the_models_trained_with_it(tmp_path: Path) -> None:
+    ours, other = tiny_encoder(), tiny_encoder(seed=1)
+    folder = checkpoint(tmp_path / "run" / "best", 1, encoder=ours.fingerprint)
+    load = {"device": "cpu", "precision": "fp32"}
+    model = NativeCaptioner.load(folder, encoders=[other, ours], **load)
+    assert model.encoder is ours
+    assert model.card.name == "run"
+    assert (model.card.licence, model.card.calibrated, model.card.prompt) == (None, False, False)
+    networks = (ours.backbone, model.decoder)
+    assert model.card.num_parameters == sum(
+        p.numel() for network in networks for p in network.parameters()
+    )
+    with pytest.raises(CheckpointError, match="was trained with encoder"):
+        NativeCaptioner(load_checkpoint(folder), RUNTIME, encoder=other)
+
+
+def test_the_front_door_gives_a_captioner(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "model", 1)
+    assert showtell.load is not None and showtell.Captioner is Captioner
+    for load in (showtell.load, showtell.Captioner.load):
+        model = load(folder, device="cpu", precision="fp32")
+        assert isinstance(model, NativeCaptioner) and isinstance(model, Captioner)
+    with pytest.raises(CheckpointError, match="no model 'nowhere'"):
+        showtell.load("nowhere")

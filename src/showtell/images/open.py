@@ -237,7 +237,7 @@ def as_image(
     if not isinstance(picture, Image.Image):
         if not is_picture_like(picture):
             raise PictureTypeError(
-                f"a {type(picture).__name__} is no picture: give a path, bytes, a Pillow picture "
+                f"not a picture: {type(picture).__name__}; give a path, bytes, a Pillow picture "
                 "or a NumPy array"
             )
         return open_image(picture, min_side=min_side, max_pixels=max_pixels)
@@ -265,7 +265,7 @@ def _image_of_array(pixels: NDArray[Any]) -> Image.Image:
     )
     if pixels.dtype != np.uint8 or not fits:
         raise PictureTypeError(
-            f"an array of {pixels.dtype} {pixels.shape} is no picture: expected uint8 of shape "
+            f"not a picture: an array of {pixels.dtype} {pixels.shape}; expected uint8 of shape "
             "(H, W), (H, W, 3) or (H, W, 4)"
         )
     return Image.fromarray(pixels)
