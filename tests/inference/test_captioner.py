@@ -228,7 +228,7 @@ def test_one_picture_gives_a_caption_and_several_a_list(tmp_path: Path) -> None:
 
 
 def views(model: NativeCaptioner, pixels: np.ndarray) -> np.ndarray:
-    return model.encoder.preprocessing.eval_view(Image.fromarray(pixels))[None]
+    return np.stack([model.encoder.preprocessing.eval_view(Image.fromarray(pixels))])
 
 
 def test_decoding_may_be_changes_to_the_models_own() -> None:
