@@ -1,7 +1,4 @@
-"""``showtell train``.
-
-MERGED: What the command line shows of a sweep.
-"""
+"""``showtell train``: one run, or a sweep of runs with a table at its end."""
 
 import json
 import shlex

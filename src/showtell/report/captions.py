@@ -1,7 +1,4 @@
-"""What a run's model says of validation pictures, and which of it is best and worst.
-
-Knows nothing of HTML or of drawing.
-"""
+"""The captions of a run's validation pictures, and which of them are best and worst."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,11 +21,12 @@ RANKED_BY = "CIDEr-D"
 
 @dataclass(frozen=True)
 class DataPlace:
-    """Where the validation pictures are looked for; None is where training had them.
+    """Where to look for the validation pictures; None means where training had them.
 
     Attributes:
-        data: path, or ``scenes``.
-        max_pictures: at most so many are captioned, spread evenly over the split.
+        data: a path, or ``scenes``.
+        format, images, store: as in ``DataRequest``.
+        max_pictures: caption at most this many, spread evenly over the split.
     """
 
     data: str | None = None

@@ -1,8 +1,8 @@
-"""Which figures a report has, and what each says in words.
+"""Which figures a report has, and the text that describes each.
 
-One run's figures show it from several sides; with several runs each is a line with its name.
-
-MERGED: The figure of a confidence's reliability: how many captions are acceptable where it says so.
+For one run there is a figure for each group of measurements; for several runs each figure has a
+line with a run's name. ``reliability_figure`` draws confidence against the share of acceptable
+captions.
 """
 
 import re

@@ -1,7 +1,7 @@
 """Drawing: lines and bars by matplotlib, each figure once for light and once for dark pages.
 
-Knows nothing of runs: what to draw and what to say of it is ``charts.py``'s. Colours are told
-apart by people who see fewer of them, too, and lines by their dashes.
+``charts.py`` decides what to draw. The colours can be told apart by people with colour blindness,
+and lines also differ in their dashes.
 """
 
 import io

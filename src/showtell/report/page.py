@@ -1,6 +1,6 @@
 """Pieces of a self-contained page: text escaped, pictures inside, nothing asked of any host.
 
-Each function gives HTML that is whole in itself. Knows nothing of runs.
+Each function returns complete HTML elements.
 """
 
 import base64

@@ -1,11 +1,7 @@
-"""A run's folder as figures: its log as arrays, its settings, where its data was.
+"""What a run's folder holds: its log as arrays and curves, its settings, where its data was.
 
-Reads what training wrote, also while it still writes; needs no torch. Knows nothing of HTML or
-of drawing.
-
-MERGED: From a hundred thousand noisy steps to a curve that a page can show.
-
-Knows nothing of drawing.
+A run that is still being trained can be read too. The losses of a hundred thousand steps are noisy,
+so they are averaged into a curve with as many points as a page can show. Nothing here needs torch.
 """
 
 import json

@@ -1,6 +1,6 @@
 """The sections of a report that need the pictures: examples, attention maps, words, lengths.
 
-MERGED: Attention maps: the picture as the encoder saw it, lit where the decoder looked for a word.
+An attention map is the picture as the encoder saw it, bright where the decoder looked for a word.
 """
 
 import math

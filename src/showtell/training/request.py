@@ -1,4 +1,8 @@
-"""From what a user asks for to a run: settings, data, features, and what is kept of them."""
+"""From a user's request to a training run: read settings and data, encode pictures, start.
+
+The run's folder gets ``config.toml`` with all settings and ``run.json`` with what the run depends
+on (data, encoder, versions), so that it can be made again.
+"""
 
 import platform
 from collections.abc import Sequence

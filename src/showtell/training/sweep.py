@@ -1,9 +1,9 @@
 """Sweeps: one run after the other for every combination of settings, each in its own folder.
 
-They share the data set as it was read and its feature store. What is wrong with settings is said
-before the first run begins; a run that fails later is noted, and the next one begins.
-
-MERGED: A sweep on disk: ``sweep.json``, its definition from the start and its results as they come.
+The runs share the data set, which is read once, and its feature store. Wrong settings of any run
+are reported before the first run begins. If a run fails later, that is noted and the next one
+begins. ``sweep.json`` in the sweep's folder holds the settings of all runs from the start and
+their results as they come, so a stopped sweep can go on.
 """
 
 import copy

@@ -1,4 +1,4 @@
-"""The models that showtell trains: an encoder sees, a decoder speaks, both in this process.
+"""The models that showtell trains: an encoder and a decoder, both run in this process by torch.
 
 Beside what every captioner can do, a ``NativeCaptioner`` works on features: evaluation, training's
 validation, reports and the server caption with ``encode``, ``stored_features`` and
