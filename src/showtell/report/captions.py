@@ -41,9 +41,9 @@ class CaptionedRun:
     """A run's captions of the validation pictures, with their scores.
 
     Attributes:
-        checkpoint: ``best`` or ``last``: whose captions these are.
-        data: what the pictures are of, for people.
-        num_in_split: how many the split has; ``records`` may be fewer.
+        checkpoint: the one that made the captions, ``best`` or ``last``.
+        data: the name of the data set.
+        num_in_split: how many pictures the split has; ``records`` may be fewer.
     """
 
     name: str
@@ -57,7 +57,7 @@ class CaptionedRun:
     store: FeatureStore
 
     def ranked(self) -> list[Record]:
-        """The best caption's picture first; by CIDEr-D, among equals by ROUGE-L."""
+        """Records from best to worst: by CIDEr-D, then by ROUGE-L."""
         return sorted(
             self.records,
             key=lambda record: (
@@ -123,7 +123,7 @@ def caption_validation(
 
 
 def _dataset(run: RunFolder, place: DataPlace, report: Reporter) -> Dataset:
-    """The data, divided as for training."""
+    """The data set, split as for training."""
     if place.data is not None:
         dataset = usable_splits(load_dataset(place.data, format=place.format, images=place.images))
         if dataset_fingerprint(dataset) != run.provenance.get("data_fingerprint"):
@@ -151,7 +151,7 @@ def _dataset(run: RunFolder, place: DataPlace, report: Reporter) -> Dataset:
 
 
 def _store(run: RunFolder, place: DataPlace) -> Path | None:
-    """The feature store to use; None is the default one."""
+    """The feature store to use; None means the default one."""
     if place.store or place.data:
         return place.store
     known = run.provenance.get("features_at")
