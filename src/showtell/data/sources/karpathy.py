@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from showtell.data.collect import Collector
+from showtell.data.ids import id_text
 from showtell.data.reading import json_list, note_input, read_json_object
 from showtell.data.records import Dataset
 from showtell.data.sources import coco
-from showtell.data.sources.base import Source, peek, picture_finder
+from showtell.data.sources.base import Source, is_json_list, peek, picture_finder
 from showtell.data.splits import KNOWN_SPLIT_NAMES, split_of
 from showtell.errors import DataError
 
@@ -26,7 +27,10 @@ def matches(path: Path) -> bool:
     if path.is_dir():
         # Flickr8k's own token file says the same; where it lies, that source is meant.
         return len(_split_files(path)) == 1 and not any(path.glob("*.token*"))
-    return path.suffix.lower() == ".json" and '"sentences"' in peek(path)
+    if path.suffix.lower() != ".json":
+        return False
+    text = peek(path)
+    return '"sentences"' in text and not is_json_list(text)
 
 
 def load(path: Path, images: Path | None) -> Dataset:
@@ -71,10 +75,10 @@ def _add(entry: Any, collector: Collector) -> None:
         return
     folder, name = entry.get("filepath"), entry["filename"]
     # COCO results go by COCO's ids; the Flickr sets have none but their file names.
-    image_id = str(entry.get("cocoid", name))
-    split = split_of(str(entry.get("split")))
-    if split is None:
-        given = entry.get("split")
+    image_id = id_text(entry.get("cocoid")) or name
+    given = entry.get("split")
+    split = None if given in (None, "") else split_of(str(given))
+    if split is None and given not in (None, ""):
         detail = f"{given!r}; known: {KNOWN_SPLIT_NAMES}"
         collector.skip_picture(image_id, "unknown split", detail)
         return
@@ -85,8 +89,17 @@ def _add(entry: Any, collector: Collector) -> None:
     sentences = entry.get("sentences")
     if draft is not None:
         for sentence in sentences if isinstance(sentences, list) else ():
-            raw = sentence.get("raw") if isinstance(sentence, dict) else sentence
-            collector.add_caption(draft, raw)
+            collector.add_caption(draft, _text_of(sentence))
+
+
+def _text_of(sentence: Any) -> Any:
+    """A sentence as written; its tokens, joined, where the file has only those."""
+    if not isinstance(sentence, dict):
+        return sentence
+    tokens = sentence.get("tokens")
+    if "raw" not in sentence and isinstance(tokens, list):
+        return " ".join(token for token in tokens if isinstance(token, str))
+    return sentence.get("raw")
 
 
 SOURCE = Source(
