@@ -42,8 +42,9 @@ def inspect(
     from showtell.data.sources import load_dataset
 
     check_file(output, [data])
-    dataset = load_dataset(data, format=format, images=images)
     with ConsoleReporter() as report:
+        unpacking = report.watch("unpacking", "pictures")
+        dataset = load_dataset(data, format=format, images=images, progress=unpacking)
         inspection = inspect_dataset(
             dataset, check_pictures=pictures, progress=report.watch("checking", "pictures")
         )
@@ -89,9 +90,12 @@ def features(
     from showtell.encoders.encoder import build_encoder
     from showtell.encoders.extract import features_for
 
-    dataset = usable_splits(load_dataset(data, format=format, images=images))
     runtime = choose_runtime(device, precision)
     with ConsoleReporter() as report:
+        unpacking = report.watch("unpacking", "pictures")
+        dataset = usable_splits(
+            load_dataset(data, format=format, images=images, progress=unpacking)
+        )
         report.note(runtime.describe())
         store = features_for(
             dataset,

@@ -82,7 +82,7 @@ class _Reading:
             return
         is_text = name.lower().endswith((*SIDECAR_SUFFIXES, ".json"))
         if is_unsupported_picture(name):
-            self.contents.unsupported.append(os.path.splitext(name)[1])
+            self.contents.unsupported.append(name)
         if not (is_text or is_picture_name(name)):
             return
         most = MOST_TEXT if is_text else MOST_BYTES
