@@ -21,6 +21,7 @@ from typing import Any
 
 from showtell.core.files import cache_folder, write_text
 from showtell.data.pictures import PICTURE_SUFFIXES
+from showtell.data.reading import printable
 from showtell.errors import DataError
 
 FORMAT = 1  # raise it when the same archive comes to be unpacked otherwise
@@ -84,7 +85,7 @@ class Unpacker:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._number = 0
+        self.num_pictures = 0
 
     def add(self, content: bytes, name: str) -> str:
         """Write a picture.
@@ -97,12 +98,29 @@ class Unpacker:
             The file's name.
         """
         suffix = os.path.splitext(name)[1].lower()
-        file = f"{self._number:08d}{suffix if suffix in PICTURE_SUFFIXES else ''}"
+        file = f"{self.num_pictures:08d}{suffix if suffix in PICTURE_SUFFIXES else ''}"
         (self._folder / file).write_bytes(content)
-        self._number += 1
+        self.num_pictures += 1
         if (progress := _progress.get()) is not None:
-            progress(self._number, 0)
+            progress(self.num_pictures, 0)
         return file
+
+
+def damage(archive: Path, reason: str, num_read: int) -> tuple[str, str, str]:
+    """The problem of an archive that cannot be read to its end.
+
+    Raises:
+        DataError: no picture of it could be read.
+    """
+    reason = printable(" ".join(reason.split()))[:200]
+    if not num_read:
+        raise DataError(f"{archive} cannot be read: {reason}")
+    return "damaged archive", archive.name, f"only its first {num_read:,} pictures: {reason}"
+
+
+def is_about_content(error: Exception) -> bool:
+    """Whether an OSError is a library's complaint about a file's content, and not the system's."""
+    return not isinstance(error, OSError) or (error.errno is None and error.filename is None)
 
 
 def unpack(archive: Path, read: Callable[[Path, Unpacker], Contents]) -> tuple[Contents, Path, str]:

@@ -22,7 +22,14 @@ from showtell.data.sources.base import (
     normalised,
 )
 from showtell.data.sources.containers import archives_in, load_archives
-from showtell.data.unpack import MOST_BYTES, Contents, Sample, Unpacker
+from showtell.data.unpack import (
+    MOST_BYTES,
+    Contents,
+    Sample,
+    Unpacker,
+    damage,
+    is_about_content,
+)
 from showtell.errors import DataError, MissingExtraError
 
 SUFFIXES = (".parquet",)
@@ -68,12 +75,10 @@ def _read(file: Path, unpacker: Unpacker) -> Contents:
                 chosen = row[split] if split else None
                 for name, value in _pictures(row[picture], number):
                     _add(name, value, said, chosen, unpacker, contents)
-    except (ArrowException, ValueError, KeyError, IndexError, TypeError, EOFError) as error:
-        reason = printable(str(error)).strip()[:200]
-        if not contents.samples:
-            raise DataError(f"{file} is not a Parquet table that can be read: {reason}") from None
-        detail = f"only its first {len(contents.samples):,} pictures were read: {reason}"
-        contents.problems.append(("damaged archive", file.name, detail))
+    except (ArrowException, ValueError, LookupError, TypeError, OSError) as error:
+        if not is_about_content(error):
+            raise
+        contents.problems.append(damage(file, str(error), len(contents.samples)))
     return contents
 
 

@@ -20,12 +20,20 @@ from showtell.data.pictures import (
     is_picture_name,
     is_unsupported_picture,
 )
-from showtell.data.reading import decode_text, parse_json, printable
+from showtell.data.reading import decode_text, parse_json
 from showtell.data.records import Dataset
 from showtell.data.sources.base import SPLIT_NAMES, Source, find_name, row_of
 from showtell.data.sources.containers import archives_in, load_archives
 from showtell.data.splits import split_of
-from showtell.data.unpack import MOST_BYTES, MOST_TEXT, Contents, Sample, Unpacker
+from showtell.data.unpack import (
+    MOST_BYTES,
+    MOST_TEXT,
+    Contents,
+    Sample,
+    Unpacker,
+    damage,
+    is_about_content,
+)
 from showtell.errors import DataError
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -154,17 +162,12 @@ def _read(file: Path, unpacker: Unpacker) -> Contents:
             ended_by = getattr(archive, "ended_by", None)
             if not isinstance(ended_by, tarfile.EOFHeaderError):  # type: ignore[attr-defined]
                 reason = "it has no end mark, so it may be cut off"
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
-        reason = printable(str(error))
-    except OSError as error:
-        if error.filename or error.errno:  # of the disk, and not of the compressed data
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError, OSError) as error:
+        if not is_about_content(error):
             raise
-        reason = printable(str(error))
-    if reason and not reading.pictures:
-        raise DataError(f"{file} is not a tar archive that can be read: {reason}")
+        reason = str(error)
     if reason:
-        detail = f"only its first {len(reading.pictures):,} pictures were read: {reason}"
-        reading.problem("damaged archive", file.name, detail)
+        reading.problem(*damage(file, reason, len(reading.pictures)))
     reading.pair()
     return reading.contents
 
