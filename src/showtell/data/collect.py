@@ -18,7 +18,7 @@ from showtell.data.pictures import (
 )
 from showtell.data.reading import is_text, printable
 from showtell.data.records import Dataset, Problem, Record, Split
-from showtell.data.splits import describe_counts, hash_split
+from showtell.data.splits import KNOWN_SPLIT_NAMES, describe_counts, hash_split, split_of
 from showtell.errors import DataError
 
 NO_WORD = "caption without a word"
@@ -96,16 +96,29 @@ class Collector:
         self._unsupported[os.path.splitext(file_name)[1].lower()] += 1
 
     def add_picture(
-        self, image_id: str, file_name: str, split: Split | None, path: str | None = None
+        self,
+        image_id: str,
+        file_name: str,
+        split: Split | None,
+        *,
+        said_split: object = None,
+        path: str | None = None,
     ) -> Draft | None:
         """Take a picture entry; None, and a problem listed, where it cannot be used.
 
         Args:
             image_id: Unique in the data set.
             file_name: The picture's name in the data set.
-            split: What the data says, or None.
+            split: The split that follows from the place of the data, or None.
+            said_split: What the entry itself says of its split, as found; it goes before ``split``.
             path: The file, where it is known already; else it is looked for by its name.
         """
+        if said_split not in (None, ""):
+            split = split_of(str(said_split))
+            if split is None:
+                detail = f"{said_split!r}; known: {KNOWN_SPLIT_NAMES}"
+                self.skip_picture(image_id, "unknown split", detail)
+                return None
         if image_id in self._drafts:
             self.problem("duplicate id", image_id, f"{file_name} skipped, the first entry is kept")
             return None

@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 from showtell.data.collect import Collector, Draft
 from showtell.data.ids import id_text
 from showtell.data.pictures import PictureFinder
-from showtell.data.reading import encoding_of, note_input
+from showtell.data.reading import encoding_of, note_input, printable
 from showtell.data.records import Dataset, Split
-from showtell.data.splits import KNOWN_SPLIT_NAMES, split_of
+from showtell.data.splits import split_of
+from showtell.errors import DataError
 
 PEEK_BYTES = 65_536
 
@@ -144,6 +145,23 @@ def files_ending(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
         for name in _names(folder)
         if name.lower().endswith(suffixes) and name[0] != "." and (folder / name).is_file()
     ]
+
+
+def only_file(files: Sequence[Path], folder: Path, usual: str) -> Path:
+    """The one file of a folder.
+
+    Args:
+        files: What was found.
+        folder: Where.
+        usual: What was looked for, for the message.
+
+    Raises:
+        DataError: there is none, or there are several.
+    """
+    if len(files) == 1:
+        return files[0]
+    names = ", ".join(printable(file.name) for file in files[:9]) or "none"
+    raise DataError(f"{folder} should hold one {usual}, found {names}; give the file")
 
 
 # Usual names of each role, the likeliest first; compared in lower case with _ for space and -.
@@ -277,14 +295,7 @@ def _add(row: Row, collector: Collector, place_split: Split | None, prefix: str)
         if draft is None or not _agrees(row, draft, file_name, collector):
             return
     else:
-        split = place_split
-        if row.split not in (None, ""):
-            split = split_of(str(row.split))
-            if split is None:
-                detail = f"{row.where}: {row.split!r}; known: {KNOWN_SPLIT_NAMES}"
-                collector.skip_picture(image_id, "unknown split", detail)
-                return
-        draft = collector.add_picture(image_id, file_name, split)
+        draft = collector.add_picture(image_id, file_name, place_split, said_split=row.split)
     if draft is not None:
         for caption in row.captions:
             collector.add_caption(draft, caption, row.where)

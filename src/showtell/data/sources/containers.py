@@ -7,7 +7,7 @@ from showtell.data.collect import Collector
 from showtell.data.pictures import PictureFinder
 from showtell.data.records import Dataset, Split
 from showtell.data.sources.base import Place, files_ending, find_places, picture_finder
-from showtell.data.splits import KNOWN_SPLIT_NAMES, split_in_name, split_of
+from showtell.data.splits import split_in_name
 from showtell.data.unpack import Contents, Sample, Unpacker, unpack
 from showtell.errors import DataError
 
@@ -62,18 +62,16 @@ def load_archives(
 
 
 def _add(
-    sample: Sample, archive: str, folder: Path, place_split: Split | None, collector: Collector
+    sample: Sample, archive: str, folder: Path, split: Split | None, collector: Collector
 ) -> None:
-    image_id = f"{archive}/{sample.name}"
-    split = place_split
-    if sample.split not in (None, ""):
-        split = split_of(str(sample.split))
-        if split is None:
-            detail = f"{sample.split!r}; known: {KNOWN_SPLIT_NAMES}"
-            collector.skip_picture(image_id, "unknown split", detail)
-            return
     path = str(folder / sample.file) if sample.file else None
-    draft = collector.add_picture(image_id, sample.path or sample.name, split, path)
+    draft = collector.add_picture(
+        f"{archive}/{sample.name}",
+        sample.path or sample.name,
+        split,
+        said_split=sample.split,
+        path=path,
+    )
     if draft is not None:
         for caption in sample.captions:
             collector.add_caption(draft, caption)

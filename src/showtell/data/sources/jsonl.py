@@ -27,6 +27,7 @@ from showtell.data.sources.base import (
     find_places,
     is_json_list,
     load_rows,
+    only_file,
     peek,
     row_of,
 )
@@ -65,7 +66,11 @@ def load(path: Path, images: Path | None) -> Dataset:
         files = [_row_file(path)]
     else:
         places = _places(path) or [Place(path, None, "")]
-        files = [_row_file(_only_file(place.folder), place) for place in places]
+        usual = f"of {', '.join(FILE_NAMES)}"
+        files = [
+            _row_file(only_file(_files(place.folder), place.folder, usual), place)
+            for place in places
+        ]
     return load_rows(files, str(path), "jsonl", images, [])
 
 
@@ -85,13 +90,6 @@ def _places(folder: Path) -> list[Place]:
 
 def _files(folder: Path) -> list[Path]:
     return [folder / name for name in FILE_NAMES if (folder / name).is_file()]
-
-
-def _only_file(folder: Path) -> Path:
-    files = _files(folder)
-    if len(files) != 1:
-        raise DataError(f"{folder} should hold one of {', '.join(FILE_NAMES)}; give the file")
-    return files[0]
 
 
 def _rows(file: Path) -> Iterator[Row]:

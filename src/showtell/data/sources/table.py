@@ -31,6 +31,7 @@ from showtell.data.sources.base import (
     find_name,
     find_places,
     load_rows,
+    only_file,
     peek,
 )
 from showtell.errors import DataError
@@ -60,15 +61,15 @@ def load(path: Path, images: Path | None) -> Dataset:
         DataError: no table, no text, unknown columns, or nothing usable.
     """
     notes: list[str] = []
+    files: list[RowFile] = []
     if path.is_dir():
         places = _places(path) or [Place(path, None, "")]
-        files = [
-            RowFile(file, _read(file, notes), place)
-            for place in places
-            for file in (_only_table(place.folder),)
-        ]
+        usual = f"of {', '.join(TABLE_NAMES)}"
+        for place in places:
+            file = only_file(_tables(place.folder), place.folder, usual)
+            files.append(RowFile(file, _read(file, notes), place))
     else:
-        files = [RowFile(path, _read(path, notes))]
+        files.append(RowFile(path, _read(path, notes)))
     return load_rows(files, str(path), "csv", images, notes)
 
 
@@ -79,16 +80,6 @@ def _places(folder: Path) -> list[Place]:
 def _tables(folder: Path) -> list[Path]:
     found = [folder / name for name in TABLE_NAMES if (folder / name).is_file()]
     return [file for file in found if file.suffix != ".txt" or matches(file)]
-
-
-def _only_table(folder: Path) -> Path:
-    tables = _tables(folder)
-    if len(tables) != 1:
-        names = ", ".join(file.name for file in tables) or "none"
-        raise DataError(
-            f"{folder} should hold one of {', '.join(TABLE_NAMES)}, found {names}; give the file"
-        )
-    return tables[0]
 
 
 def _first_line(text: str) -> str:
