@@ -114,7 +114,11 @@ def recognise(path: Path) -> Source:
     def is_data(file: Path) -> bool:
         return any(source.matches(file) for source in SOURCES.values())
 
-    raise DataError(advice(path, is_data, SOURCES))
+    try:
+        line = advice(path, is_data, SOURCES)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
+    raise DataError(line)
 
 
 def _nothing_there(path: Path) -> str:
