@@ -229,7 +229,8 @@ def _row(where: str, cells: list[str], columns: _Columns) -> Row:
     missing = range(len(cells), columns.num)
     if len(cells) > columns.num or any(index not in may_lack for index in missing):
         shape = f"has {counted(len(cells), 'cell')} where the header has {columns.num}"
-        return Row(where, None, (), fault=f"{shape}; put text with delimiters in quotes")
+        advice = "; put text with delimiters in quotes" if len(cells) > columns.num else ""
+        return Row(where, None, (), fault=shape + advice)
     said = [cells[index] for index in columns.captions if index < len(cells)]
     if len(columns.captions) > 1:  # a picture may have fewer captions than the table has columns
         said = [text for text in said if text.strip()]
