@@ -176,14 +176,10 @@ def test_crowds_are_answered_rightly(server: TinyServer) -> None:
     until(lambda: server.figure("showtell_upload_bytes") == 0)
 
 
-def post(*more: str) -> bytes:
-    """The head of a request whose body is to follow."""
-    lines = ["POST /v1/captions HTTP/1.1", "Host: localhost", "Content-Length: 5000000"]
-    return "\r\n".join(
-        [*lines, "Content-Type: multipart/form-data; boundary=b", *more, "", ""]
-    ).encode()
-
-
+POST = (  # a body is to follow
+    b"POST /v1/captions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000000\r\n"
+    b"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+)
 IDLING = {
     "nothing": b"",
     "half a head": b"POST /v1/captions HTTP/1.1\r\nHost: localhost\r\nX-",
