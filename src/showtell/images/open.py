@@ -137,8 +137,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _over_white(image: Image.Image) -> Image.Image:
     """Transparency over white, band by band.
 
-    That takes a third of the memory of whole pictures, and Pillow keeps the interpreter's lock while
-    it converts one: of a large picture that would hold up all other threads.
+    Whole pictures would take three times the memory; and Pillow keeps the interpreter's lock while
+    it converts one, which holds up all other threads for a second where the picture is large.
     """
     width, height = image.size
     whole = Image.new("RGB", image.size)

@@ -105,9 +105,9 @@ class Service:
             raise busy(f"no answer within {seconds:g} seconds; try again", retry_after=5) from None
 
     async def _results(self, wish: Wish, form: Form) -> list[Record]:
-        # A request has no more pictures among those to be decoded than can be at a time, and one
-        # that waits for its search, so that one with many does not make the others wait for all.
-        decoding, searching = asyncio.Semaphore(num_workers()), asyncio.Lock()
+        # A request with many pictures does not make the others wait for all of them: it has no more
+        # among those to be decoded than can be at a time, and only so many in the batcher.
+        decoding, turns = asyncio.Semaphore(num_workers()), Turns(wish.model)
 
         async def result(index: int, upload: Upload) -> Record:
             place = {"index": index, "name": printable(upload.name)}
@@ -116,7 +116,7 @@ class Service:
                     async with decoding:
                         view = await self._view(wish.model, upload)
                 job = Job(wish.model, view, wish.settings, wish.attention, id(form), index)
-                caption = await self._search(job, wish.effort, searching)
+                caption = await self._search(job, wish.effort, turns)
                 if not caption.log_probs:
                     raise Problem(422, f"{upload.name}: no caption meets the decoding settings")
             except Problem as problem:
@@ -148,15 +148,14 @@ class Service:
             reason = str(error).removeprefix("picture: ")
             raise Problem(_status(error), f"{upload.name}: {reason}") from None
 
-    async def _search(self, job: Job, effort: int, searching: asyncio.Lock) -> Caption:
-        if not effort:
-            return await asyncio.wrap_future(self.batcher.submit(job))
-        async with searching:
-            taken = await self._searches.take(effort)
-        try:
-            return await asyncio.wrap_future(self.batcher.submit(job))
-        finally:
-            self._searches.give_back(taken)
+    async def _search(self, job: Job, effort: int, turns: "Turns") -> Caption:
+        async with turns.captioning:
+            async with turns.next:  # the lane is to be shared by requests, not by pictures
+                taken = await self._searches.take(effort) if effort else 0
+            try:
+                return await asyncio.wrap_future(self.batcher.submit(job))
+            finally:
+                self._searches.give_back(taken)
 
     async def _answer(self, wish: Wish, results: list[Record]) -> bytes:
         """The whole answer, piece by piece: of attention it may have millions of bytes."""
@@ -169,6 +168,20 @@ class Service:
     async def _aside(self, wish: Wish, work: Callable[[], Result]) -> Result:
         """``work`` here, or in a thread where there is attention to write down."""
         return await _in(self._threads, work) if wish.attention else work()
+
+
+class Turns:
+    """How many pictures of one request may be where others wait, too.
+
+    Attributes:
+        captioning: In the batcher. On a processor larger batches are hardly faster.
+        next: At the head of the request's pictures, for the lane of searches.
+    """
+
+    def __init__(self, model: LoadedModel) -> None:
+        is_on_cpu = model.captioner.runtime.device == "cpu"
+        self.captioning = asyncio.Semaphore(8 if is_on_cpu else 32)
+        self.next = asyncio.Lock()
 
 
 USUAL_SCANS = 16
