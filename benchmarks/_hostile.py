@@ -81,19 +81,16 @@ def kinds(photo: bytes) -> dict[str, tuple[Body | bytes, int]]:
     }
 
 
-def costly(
-    photo: bytes, words: list[str], max_words: int
-) -> dict[str, tuple[Callable[[int], Body], int]]:
+def costly(photo: bytes, words: list[str]) -> dict[str, tuple[Callable[[int], Body], int]]:
     """Name -> a form for each number, and the status that it deserves.
 
     Args:
         photo: A picture's file.
         words: 20 or more that the model knows.
-        max_words: Of a caption, at the server's limit.
     """
     photos = [("a.jpg", photo)] * 32
-    longest = {"min_length": max_words, "max_length": max_words}
-    required = {"beam_size": 1, "max_length": max_words, "required_words": words[:10]}
+    longest = {"min_length": 60, "max_length": 60}
+    required = {"beam_size": 1, "max_length": 54, "required_words": words[:10]}
 
     def asking(**settings: object) -> Callable[[int], Body]:
         return lambda n: multipart(photos, decoding=json.dumps(settings))
@@ -112,13 +109,13 @@ def costly(
 
     return {
         "32 pictures": (asking(), 200),
-        "a beam of 20, captions of 60 words": (asking(beam_size=20, **longest), 200),
-        "10 samples of 60 words": (
-            asking(method="sample", num_captions=10, top_p=0.99, temperature=99.0, **longest),
+        "a beam of 10, captions of 60 words": (asking(beam_size=10, **longest), 200),
+        "5 samples of 60 words": (
+            asking(method="sample", num_captions=5, top_p=0.99, temperature=99.0, **longest),
             200,
         ),
-        "10 groups, captions of 60 words": (
-            asking(method="diverse", beam_size=10, **longest),
+        "5 groups, captions of 60 words": (
+            asking(method="diverse", beam_size=5, **longest),
             200,
         ),
         "10 required words": (asking(**required), 200),

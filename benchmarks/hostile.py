@@ -96,7 +96,7 @@ def costly(
     """Kind by kind: one client sends it over and over, while the good ones ask."""
     photo = next(iter(checked.files.values()))
     words = load(options).vocabulary.spelling.texts[10:40]
-    kinds = _hostile.costly(photo, list(words), 60)
+    kinds = _hostile.costly(photo, list(words))
     if options.quick:
         kinds = dict(itertools.islice(kinds.items(), 2))
     num = 4 * options.clients

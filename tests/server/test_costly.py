@@ -95,7 +95,7 @@ WORDS = [f"w{n}" for n in range(10)]
 LARGE = flat_png(7000, 7000)
 COSTLY: dict[str, tuple[Send, int]] = {
     "beam": (
-        asks(GOOD * 2, lambda n: {"beam_size": 20, "min_length": 60, "max_length": 60}),
+        asks(GOOD * 2, lambda n: {"beam_size": 10, "min_length": 60, "max_length": 60}),
         200,
     ),
     "samples": (
@@ -103,7 +103,7 @@ COSTLY: dict[str, tuple[Send, int]] = {
             GOOD * 2,
             lambda n: {
                 "method": "sample",
-                "num_captions": 10,
+                "num_captions": 5,
                 "min_length": 60,
                 "max_length": 60,
                 "temperature": 99.0,
@@ -116,7 +116,7 @@ COSTLY: dict[str, tuple[Send, int]] = {
     "groups": (
         asks(
             GOOD * 2,
-            lambda n: {"method": "diverse", "beam_size": 10, "min_length": 60, "max_length": 60},
+            lambda n: {"method": "diverse", "beam_size": 5, "min_length": 60, "max_length": 60},
         ),
         200,
     ),
@@ -129,7 +129,7 @@ COSTLY: dict[str, tuple[Send, int]] = {
             GOOD,
             lambda n: {
                 "beam_size": 1,
-                "max_length": 60,
+                "max_length": 54,
                 "required_words": WORDS,
                 "forbidden_words": phrases(n, 2, 8),
             },
@@ -145,7 +145,7 @@ COSTLY: dict[str, tuple[Send, int]] = {
             GOOD,
             lambda n: {
                 "beam_size": 1,
-                "max_length": 60,
+                "max_length": 54,
                 "required_words": WORDS,
                 "forbidden_words": phrases(n, 30, 10),
             },

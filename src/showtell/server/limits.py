@@ -67,7 +67,7 @@ class Limits:
     held_bytes: int = 512 * MIB
     beam_size: int = 20
     caption_words: int = 60
-    search_effort: int = 1200
+    search_effort: int = 600
     named_words: int = 50
     phrase_characters: int = 100
     named_characters: int = 1000
