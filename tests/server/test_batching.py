@@ -202,8 +202,8 @@ def test_after_stop_nothing_is_taken() -> None:
 class StopsMeanwhile(Service):
     """A server that is told to stop while it decodes a picture."""
 
-    def _view(self, model: LoadedModel, upload: Upload) -> Pixels:
-        view = super()._view(model, upload)
+    async def _view(self, model: LoadedModel, upload: Upload) -> Pixels:
+        view = await super()._view(model, upload)
         self.batcher.stop()
         return view
 

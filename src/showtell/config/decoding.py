@@ -20,7 +20,10 @@ class DecodingConfig(Section):
     )
     num_captions: int = Field(1, ge=1, le=100, description="captions a picture, the best first")
     length_penalty: float = Field(
-        0.7, ge=0, description="a hypothesis scores log p / length**penalty (0: log p alone)"
+        0.7,
+        ge=0,
+        le=100,
+        description="a hypothesis scores log p / length**penalty (0: log p alone)",
     )
     min_length: int = Field(1, ge=0, description="words a caption at least")
     max_length: int = Field(30, ge=1, le=200, description="words a caption at most")

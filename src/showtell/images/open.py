@@ -41,6 +41,8 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+BAND = 256  # rows
+
 Pixels = NDArray[np.uint8]
 
 
@@ -128,10 +130,24 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("F", "I") or image.mode.startswith("I;16"):
         return Image.fromarray(_to_eight_bits(np.asarray(image))).convert("RGB")
     if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
-        over_white = Image.new("RGBA", image.size, "white")
-        over_white.alpha_composite(image.convert("RGBA"))
-        return over_white.convert("RGB")
+        return _over_white(image)
     return image.convert("RGB")
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    """Transparency over white, band by band.
+
+    Whole pictures would take three times the memory; and Pillow keeps the interpreter's lock while
+    it converts one, which holds up all other threads for a second where the picture is large.
+    """
+    width, height = image.size
+    whole = Image.new("RGB", image.size)
+    for top in range(0, height, BAND):
+        band = image.crop((0, top, width, min(top + BAND, height))).convert("RGBA")
+        over_white = Image.new("RGBA", band.size, "white")
+        over_white.alpha_composite(band)
+        whole.paste(over_white.convert("RGB"), (0, top))
+    return whole
 
 
 def _to_eight_bits(values: NDArray[Any]) -> Pixels:

@@ -61,3 +61,8 @@ def busy(detail: str, *, retry_after: int = 1) -> Problem:
 def stopping() -> Problem:
     """503: this server takes no more pictures."""
     return busy("the server is stopping", retry_after=5)
+
+
+def too_many(detail: str, *, retry_after: int = 1) -> Problem:
+    """429: this client has as much as one may have; come back in ``retry_after`` seconds."""
+    return Problem(429, detail, headers={"Retry-After": str(retry_after)})

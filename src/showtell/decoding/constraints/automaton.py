@@ -148,6 +148,24 @@ def _parts(phrases: Sequence[str]) -> set[str]:
     return {"", *(word[i:j] for word, i, j in ends)}
 
 
+def table_bytes(
+    spelling: Spelling, phrases: Sequence[str], *, num_required: int, max_words: int
+) -> int:
+    """Bytes of the tables of ``WordRules``, counted before any is built.
+
+    Args:
+        phrases: those of ``WordAutomaton``; the work grows with the square of their lengths.
+        num_required: how many of them are required.
+        max_words: of a caption.
+    """
+    parts = _parts(phrases)
+    tokens = zip(spelling.texts, spelling.starts, strict=True)
+    num_classes = 3 + len({token for token in tokens if token[0] in parts})
+    num_nodes = len(_prefixes(phrases))
+    fewest = 4 * (max_words + 2) * (1 << num_required) * num_nodes
+    return fewest + num_nodes * (8 * num_classes + len(phrases))
+
+
 NO_WAY = 1_000_000  # tokens; no caption has so many
 
 

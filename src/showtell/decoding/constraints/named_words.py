@@ -8,6 +8,7 @@ from difflib import get_close_matches
 
 from showtell.config import DecodingConfig
 from showtell.decoding.constraints import each_id_is_a_word, word_rules
+from showtell.decoding.constraints.automaton import table_bytes
 from showtell.errors import ConfigError, VocabularyError
 from showtell.text.tokenizer import BAD_ENDINGS, tokenize
 from showtell.text.vocabulary import SPECIAL_WORDS, Spelling, Vocabulary
@@ -38,12 +39,18 @@ class NamedWords:
         return PIECES_A_WORD * max_length
 
 
-def named_words(config: DecodingConfig, vocabulary: Vocabulary) -> NamedWords:
+def named_words(
+    config: DecodingConfig, vocabulary: Vocabulary, *, max_table_bytes: int | None = None
+) -> NamedWords:
     """Look up the words that ``config`` names.
+
+    Args:
+        max_table_bytes: Of the tables that the search needs for them; default: no limit.
 
     Raises:
         VocabularyError: one of them cannot be said.
-        ConfigError: with this vocabulary no caption meets the settings.
+        ConfigError: with this vocabulary no caption meets the settings, or the tables are too
+            large; they are not built then.
     """
     spelling = vocabulary.spelling
     words = NamedWords(
@@ -54,9 +61,28 @@ def named_words(config: DecodingConfig, vocabulary: Vocabulary) -> NamedWords:
             map(spelling.spell, sorted(BAD_ENDINGS) if config.no_bad_endings else ())
         ),
     )
+    if max_table_bytes is not None:
+        _check_table(config, words, spelling, max_table_bytes)
     if reason := _why_impossible(config, words, spelling):
         raise ConfigError(f"no caption meets the decoding settings: {reason}")
     return words
+
+
+def _check_table(
+    config: DecodingConfig, words: NamedWords, spelling: Spelling, max_bytes: int
+) -> None:
+    phrases = (*words.required, *words.forbidden, *words.bad_endings)
+    if not phrases:
+        return
+    size = table_bytes(
+        spelling, phrases, num_required=len(words.required), max_words=config.max_length
+    )
+    if size > max_bytes:
+        raise ConfigError(
+            f"required_words, forbidden_words, no_bad_endings and max_length need a table of "
+            f"{size:,} bytes, and the limit is {max_bytes:,}: require or forbid fewer words, or "
+            "shorter phrases"
+        )
 
 
 def _phrases(setting: str, given: tuple[str, ...], vocabulary: Vocabulary) -> tuple[str, ...]:
