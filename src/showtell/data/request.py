@@ -5,6 +5,7 @@ from pathlib import Path
 
 from showtell.data.records import Dataset
 from showtell.data.sources import load_dataset
+from showtell.data.unpack import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +24,13 @@ class DataRequest:
     images: Path | None = None
     store: Path | None = None
 
-    def load(self) -> Dataset:
+    def load(self, progress: Progress | None = None) -> Dataset:
         """Read the data set.
+
+        Args:
+            progress: As ``load_dataset`` takes it.
 
         Raises:
             DataError: it cannot be read.
         """
-        return load_dataset(self.data, format=self.format, images=self.images)
+        return load_dataset(self.data, format=self.format, images=self.images, progress=progress)

@@ -91,8 +91,12 @@ def open_data(data: DataRequest, *, report: Reporter) -> Dataset:
     Raises:
         DataError: there is nothing to train on.
     """
+
+    def unpacking(done: int, total: int) -> None:
+        report.progress("unpacking", done, total, "pictures")
+
     with paused_collector(all_stays=True):
-        dataset = usable_splits(data.load())
+        dataset = usable_splits(data.load(unpacking))
     for note in dataset.notes:
         report.note(note)
     for kind, count in dataset.problem_counts().items():
