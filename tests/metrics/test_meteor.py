@@ -148,8 +148,9 @@ def small_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(folder: Path, cache: Path) -> subprocess.Popen[str]:
-    code = "from showtell.metrics import meteor_tables as m; print(len(m.load().paraphrases.keys))"
-    environment = {**os.environ, "PYTHONPATH": str(folder), "SHOWTELL_CACHE": str(cache)}
+    code = "from showtell.metrics.meteor import tables; print(len(tables.load().paraphrases.keys))"
+    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path, "SHOWTELL_CACHE": str(cache)}
     return subprocess.Popen(
         [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True
     )
