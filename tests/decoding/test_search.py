@@ -13,6 +13,7 @@ from tiny_decoder import (
     Rules,
     TableDecoder,
     caption,
+    check_attention,
     enumerate_all,
     features,
 )
@@ -291,14 +292,7 @@ def test_attention_follows_its_hypothesis(options: dict) -> None:
     decoder = TableDecoder(7, attends=True)
     for rules in (Rules(), Rules(required=(5,))):
         found = search(decoder, 3, rules, beam_size=4, with_attention=True, **options)
-        assert found.attention is not None
-        for picture in range(3):
-            for rank in range(4):
-                tokens = caption(found, picture, rank)
-                codes = torch.tensor([decoder.code(tokens[:i]) for i in range(len(tokens))])
-                expected = decoder.attention(torch.full_like(codes, picture), codes)
-                assert torch.equal(found.attention[picture, rank, : len(tokens)], expected)
-                assert (found.attention[picture, rank, len(tokens) :] == 0).all()
+        check_attention(decoder, found)
     assert search(decoder, 3, Rules(), beam_size=2).attention is None
     assert search(TableDecoder(7), 3, Rules(), beam_size=2, with_attention=True).attention is None
 
