@@ -65,8 +65,10 @@ def evaluate(
 
 
 def score(
-    results: Annotated[Path, typer.Argument(help="Captions in COCO's results format.")],
-    references: Annotated[Path, typer.Argument(help="COCO annotations or a Karpathy JSON.")],
+    results: Annotated[Path, typer.Argument(help="Captions: COCO results, JSON lines or a table.")],
+    references: Annotated[
+        Path, typer.Argument(help="COCO annotations, a Karpathy JSON, JSON lines or a table.")
+    ],
     per_image: Annotated[bool, typer.Option("--per-image", help="Each picture's scores.")] = False,
     metrics: Annotated[
         list[str] | None,
