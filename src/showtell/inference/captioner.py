@@ -15,7 +15,6 @@ from torch import Tensor
 
 from showtell.config import Config, DecodingConfig
 from showtell.core.device import Runtime, choose_runtime
-from showtell.core.memory import bound_kernel_cache
 from showtell.decoders.base import Decoder
 from showtell.decoding.constraints.named_words import named_words
 from showtell.decoding.ensemble import Ensemble
@@ -96,7 +95,6 @@ class Captioner:
                 encoder.
             VocabularyError: one of the ensemble has another vocabulary.
         """
-        bound_kernel_cache()
         checkpoint = load_checkpoint(model)
         runtime = choose_runtime(device, precision)
         others = []

@@ -23,7 +23,7 @@ from showtell.core.progress import Reporter, StepReport
 from showtell.decoders.language_model import LanguageModel
 from showtell.decoders.layers import share_batch_norms
 from showtell.encoders.encoder import Encoder
-from showtell.errors import CheckpointError
+from showtell.errors import CheckpointError, ShowtellError
 from showtell.inference.captioner import Captioner
 from showtell.inference.checkpoint import Checkpoint
 from showtell.training.checkpoints import Checkpoints
@@ -38,6 +38,7 @@ from showtell.training.stop import StopNow, StopRequest
 from showtell.training.validation import validate, validation_data, watch_stop
 
 FEW_STEPS, ENOUGH_STEPS = 300, 1000
+MOST_SKIPPED = 3  # steps in a row whose loss or gradient is not finite
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,8 @@ class Run:
         """Train to the end, to an early stop, or until a stop is requested.
 
         Raises:
-            ShowtellError: the loss is no longer a number, or a file cannot be written; the last
-                checkpoint is intact.
+            ShowtellError: several losses or gradients in a row were not finite, or a file cannot be
+                written; the last checkpoint is intact.
         """
         settings, state = self.config.training, self.state
         log_of_run = open_log(
@@ -178,7 +179,7 @@ class Run:
             if stop.is_due():
                 raise StopNow
             rate = learning_rate(progress.step, self.num_steps, self.config.optimizer)
-            loss = take_step(
+            step = take_step(
                 self.state,
                 self.objective,
                 batch,
@@ -190,11 +191,32 @@ class Run:
             progress.step += 1
             now = time.monotonic()
             progress.seconds = seconds_before + now - started
-            self._log_step(log, len(batches), rate, loss, now - last_step)
+            if step.fault is None:
+                progress.num_skipped = 0
+                self._log_step(log, len(batches), rate, step.loss, now - last_step)
+            else:
+                self._skip(step.fault)
             last_step = now
             if now - last_save > 60 * settings.save_minutes:
                 self.checkpoints.save("last", self.state, log_offsets=log.offsets())
                 last_save = now
+
+    def _skip(self, fault: str) -> None:
+        """Say that a step was skipped.
+
+        Raises:
+            ShowtellError: it is one too many in a row.
+        """
+        progress = self.state.progress
+        progress.num_skipped += 1
+        if progress.num_skipped <= MOST_SKIPPED:
+            self.report.note(f"step {progress.step} is skipped: {fault}; the weights are unchanged")
+            return
+        raise ShowtellError(
+            f"{fault} at step {progress.step}, and {MOST_SKIPPED} steps before it were skipped for "
+            "the like: start a new run with a lower optimizer.lr or training.precision=fp32; "
+            f"the checkpoints in {self.folder} are from before these steps"
+        )
 
     def _log_step(
         self, log: RunLog | NoLog, num_steps: int, rate: float, loss: Loss, seconds: float

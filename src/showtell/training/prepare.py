@@ -97,7 +97,7 @@ class TrainingData:
         return digest.hexdigest()
 
 
-@paused_collector(all_stays=True)
+@paused_collector()
 def prepare(
     dataset: Dataset,
     config: DataConfig,

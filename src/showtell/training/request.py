@@ -92,7 +92,7 @@ def open_data(
     Raises:
         DataError: there is nothing to train on.
     """
-    with paused_collector(all_stays=True):
+    with paused_collector():
         dataset = usable_splits(load_dataset(data, format=format, images=images))
     for note in dataset.notes:
         report.note(note)
