@@ -382,18 +382,21 @@ def build_first_decoder(
         feature_size=provenance["feature_size"],
         region_size=provenance.get("region_size"),
     ).to(runtime.device)
+    if start is not None:
+        start_with(decoder, start, config)
+    elif language_model is not None:
+        assert isinstance(decoder, PrefixLm)
+        language_model.fill(decoder)
     concepts = getattr(decoder, "concepts", None)
-    if isinstance(concepts, ConceptReader) and start is None:
-        if data.classes is None:
+    if isinstance(concepts, ConceptReader):
+        counts = torch.from_numpy(np.bincount(data.train.ids, minlength=len(data.vocabulary)))
+        if start is not None:  # it has a classifier; how often words come is of this run's captions
+            concepts.counts.copy_(counts)
+        elif data.classes is None:
             raise ConfigError(
                 f"decoder.concepts: encoder {config.encoder.name!r} has no classifier whose words "
                 "are known; lite0 and lite2 have"
             )
-        counts = np.bincount(data.train.ids, minlength=len(data.vocabulary))
-        concepts.fill(data.classes, data.vocabulary, torch.from_numpy(counts))
-    if language_model is not None:
-        assert isinstance(decoder, PrefixLm)
-        language_model.fill(decoder)
-    if start is not None:
-        start_with(decoder, start, config)
+        else:
+            concepts.fill(data.classes, data.vocabulary, counts)
     return decoder
