@@ -1,7 +1,8 @@
 """From what a user asks for to a run: settings, data, features, and what is kept of them."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from showtell import __version__
 from showtell.config import Config
 from showtell.core.device import Runtime, choose_runtime
 from showtell.core.distributed import ALONE, Processes
-from showtell.core.files import write_json, write_text
+from showtell.core.files import InUseError, locked_folder, write_json, write_text
 from showtell.core.memory import paused_collector
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, dataset_fingerprint
@@ -123,6 +124,56 @@ def train_on(
             f"encoder.train_from with {processes.size} processes: not supported yet; train the "
             "encoder in one process, or leave encoder.train_from out"
         )
+    with locked(folder, processes):
+        if not resume:
+            refuse_used(folder)  # another process may have trained there while data were read
+        return _make_run(
+            dataset,
+            folder,
+            config=config,
+            report=report,
+            resume=resume,
+            images=images,
+            store_folder=store_folder,
+            device=device,
+            processes=processes,
+        ).run()
+
+
+@contextmanager
+def locked(folder: Path, processes: Processes = ALONE) -> Iterator[None]:
+    """Keep other runs out of a folder; of the processes of one run the first has the lock.
+
+    Raises:
+        CheckpointError: another run is writing into it.
+    """
+    if not processes.is_first:
+        yield
+        return
+    names_in(folder)  # a file in its place is said
+    try:
+        with locked_folder(folder):
+            yield
+    except InUseError:
+        raise CheckpointError(
+            f"another process is training in {folder}: wait until it ends, stop it, or give "
+            "another -o"
+        ) from None
+
+
+def _make_run(
+    dataset: Dataset,
+    folder: Path,
+    *,
+    config: Config,
+    report: Reporter,
+    resume: bool,
+    images: Path | None,
+    store_folder: Path | None,
+    device: str,
+    processes: Processes,
+) -> Run:
+    """A run that is ready to begin or to go on: encoder, features, vocabulary and weights."""
     language_model = open_language_model(config, folder, resume)
     if language_model:
         config = config.with_decoder(language_model.sizes())
@@ -152,8 +203,6 @@ def train_on(
         classes=encoder.backbone.classes(),
         feature_size=encoder.pooled_size,
     )
-    if processes.is_first:
-        folder.mkdir(parents=True, exist_ok=True)
     if processes.is_first and not resume:
         write_text(folder / CONFIG, config.to_toml())
         write_json(folder / RUN_FILE, provenance | _places(dataset, images, store))
@@ -169,7 +218,7 @@ def train_on(
         language_model=language_model,
         resume=resume,
         processes=processes,
-    ).run()
+    )
 
 
 def _settings(
