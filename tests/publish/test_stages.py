@@ -104,7 +104,11 @@ def test_other_data_under_the_same_name_is_no_reason_to_keep_a_stage(
     ("old", "new", "message"),
     [
         ("lr=1e-3", "lr=2e-3", r"work/words .*: optimizer\.lr was 0\.001 and is 0\.002; remove"),
-        ("words/epoch-001", "words/epoch-002", r"work/mean .*it is the mean of \['words/epoch-001'"),
+        (
+            "words/epoch-001",
+            "words/epoch-002",
+            r"work/mean .*it is the mean of \['words/epoch-001'",
+        ),
         ('"objective.kind=scst"', '"seed=1"', r"objective\.kind was 'scst' and is .*; seed was 0"),
     ],
 )
@@ -149,9 +153,7 @@ def test_a_setting_that_did_not_exist_then_counts_unless_it_is_at_its_default(
 
     change_notes(tmp_path, forget)
     assert len(make(tmp_path, data, text)) == 3
-    change_notes(
-        tmp_path, lambda n: n["words"]["made_of"]["settings"]["training"].pop("patience")
-    )
+    change_notes(tmp_path, lambda n: n["words"]["made_of"]["settings"]["training"].pop("patience"))
     with pytest.raises(CheckpointError, match=r"training\.patience was None and is 3"):
         make(tmp_path, data, text)
 

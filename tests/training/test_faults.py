@@ -110,7 +110,9 @@ def test_a_run_that_skipped_a_step_resumes_to_the_same_weights(
             def stop_after(fault: str, run: Run = run, skip=skip) -> None:
                 skip(fault)
                 if run.state.progress.step == 9:
-                    run.checkpoints.save("last", run.state, log_offsets={"text": 10**9, "data": 10**9})
+                    run.checkpoints.save(
+                        "last", run.state, log_offsets={"text": 10**9, "data": 10**9}
+                    )
                     raise ShowtellError("killed")
 
             run._skip = stop_after

@@ -140,7 +140,9 @@ def test_word_counts_are_of_the_run_that_goes_on(tmp_path: Path) -> None:
     records = tiny_records()
     store = tiny_store(tmp_path / "store", records, grid_size=(4, WIDTH))
     classes = Classes(
-        torch.zeros(NUM_CLASSES, WIDTH), torch.zeros(NUM_CLASSES), ("dog", *[""] * (NUM_CLASSES - 1))
+        torch.zeros(NUM_CLASSES, WIDTH),
+        torch.zeros(NUM_CLASSES),
+        ("dog", *[""] * (NUM_CLASSES - 1)),
     )
     config = attending_config("transformer", *CONCEPTS, "training.num_epochs=1")
     make_run(

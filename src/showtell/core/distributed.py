@@ -18,11 +18,13 @@ from showtell.errors import ConfigError, ProcessError, SaidElsewhereError
 
 if TYPE_CHECKING:
     import torch
+    import torch.distributed as dist
 
 T = TypeVar("T")
 
-# Others wait while the first encodes all pictures or scores. One that is gone is noticed at once.
-PATIENCE = timedelta(days=3)
+# A process that is gone is noticed at once, and one that hangs after this time.
+STEP_LIMIT = timedelta(minutes=10)  # for what all do alike, as a step of training
+WAIT_LIMIT = timedelta(days=3)  # while one works for all: it encodes all pictures, or scores
 BUCKET = 2**23  # gradients are summed in tensors of about so many numbers
 ERRORS = "showtell/errors"  # counts, in the store that all processes share, those that failed
 
@@ -95,6 +97,7 @@ class Processes:
             ProcessError: another process is gone.
             SaidElsewhereError: in place of any error, where another process failed before.
         """
+        global _for_long_waits
         if not self.are_many:
             yield
             return
@@ -113,13 +116,16 @@ class Processes:
                 # group's threads have begun it leaves a process that aborts at its end.
                 importlib.import_module("torch._dynamo")
                 dist.init_process_group(
-                    backend, store=store, rank=self.rank, world_size=self.size, timeout=PATIENCE
+                    backend, store=store, rank=self.rank, world_size=self.size, timeout=STEP_LIMIT
                 )
+                _for_long_waits = dist.new_group(backend="gloo", timeout=WAIT_LIMIT)
             yield
         except Exception as error:
             if store.add(ERRORS, 1) > 1:
                 raise SaidElsewhereError("another process failed before") from error
             raise
+        finally:
+            _for_long_waits = None
         dist.destroy_process_group()
 
     @contextmanager
@@ -130,10 +136,10 @@ class Processes:
         """
         turn = 0 if self.is_first else 1 if self.local_rank == 0 else 2
         for _ in range(turn):
-            self.any(False)
+            self.gather(None)
         yield
         for _ in range(turn, 2):
-            self.any(False)
+            self.gather(None)
 
     def part(self, num: int) -> range:
         """This process's part of so many; some may get nothing."""
@@ -181,25 +187,25 @@ class Processes:
                 gradient.copy_(part.view_as(gradient))
 
     def gather(self, value: T) -> list[T]:
-        """The values of all processes, by rank."""
+        """The values of all processes, by rank; waits for whoever works longer."""
         if not self.are_many:
             return [value]
         import torch.distributed as dist
 
         found: list[T | None] = [None] * self.size
         with _heeding_others():
-            dist.all_gather_object(found, value)
+            dist.all_gather_object(found, value, group=_for_long_waits)
         return found  # type: ignore[return-value]
 
     def from_first(self, compute: Callable[[], T]) -> T:
-        """What the first process computes, for all."""
+        """What the first process computes, for all, however long it takes."""
         if not self.are_many:
             return compute()
         import torch.distributed as dist
 
         found = [compute() if self.is_first else None]
         with _heeding_others():
-            dist.broadcast_object_list(found, src=0)
+            dist.broadcast_object_list(found, src=0, group=_for_long_waits)
         return found[0]  # type: ignore[return-value]
 
     def agree(self, values: Mapping[str, object]) -> None:
@@ -221,6 +227,7 @@ class Processes:
 
 
 ALONE = Processes()
+_for_long_waits: "dist.ProcessGroup | None" = None  # joined makes it; None: as for a step
 
 
 @contextmanager
@@ -229,7 +236,9 @@ def _heeding_others() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise ProcessError("another process of this run has ended; go on with --resume") from error
+        raise ProcessError(
+            "another process of this run has ended or hangs; go on with --resume"
+        ) from error
 
 
 def _buckets(tensors: Sequence["torch.Tensor"]) -> Iterator[list["torch.Tensor"]]:

@@ -1,10 +1,11 @@
-"""The story of one run: step, log, save; after each epoch evaluate and keep the best.
+"""The story of one run: train an epoch step by step, validate, keep the best, until the end.
 
-Where the encoder is frozen its features are read from a store, and what trains is the decoder with
-its image embedding; else pictures are read, and some of the encoder trains, too. Everything
-random follows from the seed and the position in the run, or from a generator whose state is
-saved: a run stopped anywhere goes on to the same weights. Several processes go through it
-together; the first writes.
+Where the encoder is frozen, its features are read from a store, and the decoder trains with its
+image embedding. Where the encoder trains too, pictures are read instead.
+
+A run that was stopped anywhere resumes to the same weights, to the bit: everything random follows
+from the seed and the position in the run, or from a generator whose state is saved. Several
+processes go through the run together, and the first of them writes.
 """
 
 import time

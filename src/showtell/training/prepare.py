@@ -1,6 +1,10 @@
-"""What a run trains on: records with features, a vocabulary, captions as ids.
+"""What a run starts with: data as ids and features, an encoder, and a decoder's first weights.
 
-MERGED: What a run begins with: a checkpoint or a language model, an encoder, features, a decoder.
+``prepare`` builds the vocabulary from the training captions and turns both splits into ids, each
+caption with the row of its picture. The ``open_...`` functions give what the pictures are looked at
+with: an encoder, a feature store (or the pictures, where the encoder trains), and the checkpoint or
+language model that the run starts from. ``build_first_decoder`` puts all of it together. The
+``check_...`` functions find what is wrong before hours are spent on it.
 """
 
 import hashlib

@@ -216,9 +216,7 @@ class TrainingState:
         self._unpack_optimizer(saved.tensors)
         fields = {name: saved.data[name] for name in ("epoch", "batch", "step", "best_epoch")}
         num_skipped = saved.data.get("num_skipped", 0)  # 0.1.0 did not have it
-        self.progress = Progress(
-            **fields, seconds=saved.data["seconds"], num_skipped=num_skipped
-        )
+        self.progress = Progress(**fields, seconds=saved.data["seconds"], num_skipped=num_skipped)
         if saved.data["best"] is not None:
             self.progress.best = (saved.data["best"][0], saved.data["best"][1])
 
