@@ -25,7 +25,7 @@ T = TypeVar("T")
 # A process that is gone is noticed at once, and one that hangs after this time.
 STEP_LIMIT = timedelta(minutes=10)  # for what all do alike, as a step of training
 WAIT_LIMIT = timedelta(days=3)  # while one works for all: it encodes all pictures, or scores
-BUCKET = 2**23  # gradients are summed in tensors of about so many numbers
+LARGE = 2**16  # numbers in a gradient that is summed where it lies; smaller ones go together
 ERRORS = "showtell/errors"  # counts, in the store that all processes share, those that failed
 
 
@@ -170,7 +170,10 @@ class Processes:
             dist.all_reduce(tensor)
 
     def sum_gradients(self, parameters: Sequence["torch.Tensor"]) -> None:
-        """Add up the gradients of all processes; where there is none it counts as zero."""
+        """Add up the gradients of all processes; a missing one counts as zero.
+
+        Large ones are summed where they lie, small ones in one tensor, all of them at a time.
+        """
         if not self.are_many:
             return
         import torch
@@ -178,12 +181,20 @@ class Processes:
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
+        import torch.distributed as dist
+
         gradients = [p.grad for p in parameters if p.grad is not None]
-        for bucket in _buckets(gradients):
-            flat = torch.cat([gradient.flatten() for gradient in bucket])
-            self.sum_(flat)
-            parts = torch.split(flat, [gradient.numel() for gradient in bucket])
-            for gradient, part in zip(bucket, parts, strict=True):
+        is_large = [g.numel() >= LARGE and g.is_contiguous() for g in gradients]
+        small = [g for g, large in zip(gradients, is_large, strict=True) if not large]
+        flat = torch.cat([g.flatten() for g in small]) if small else None
+        sums = [g for g, large in zip(gradients, is_large, strict=True) if large]
+        sums += [flat] if flat is not None else []
+        with _heeding_others():
+            for work in [dist.all_reduce(tensor, async_op=True) for tensor in sums]:
+                work.wait()
+        if flat is not None:
+            parts = torch.split(flat, [g.numel() for g in small])
+            for gradient, part in zip(small, parts, strict=True):
                 gradient.copy_(part.view_as(gradient))
 
     def gather(self, value: T) -> list[T]:
@@ -239,15 +250,3 @@ def _heeding_others() -> Iterator[None]:
         raise ProcessError(
             "another process of this run has ended or hangs; go on with --resume"
         ) from error
-
-
-def _buckets(tensors: Sequence["torch.Tensor"]) -> Iterator[list["torch.Tensor"]]:
-    """Cut into lists of about ``BUCKET`` numbers, so that not all are copied at a time."""
-    bucket: list[torch.Tensor] = []
-    for tensor in tensors:
-        bucket.append(tensor)
-        if sum(one.numel() for one in bucket) >= BUCKET:
-            yield bucket
-            bucket = []
-    if bucket:
-        yield bucket

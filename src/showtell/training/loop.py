@@ -126,14 +126,8 @@ class Run:
         )
         steps_per_epoch = -(-self.objective.num_items // config.training.batch_size)
         self.num_steps = steps_per_epoch * config.training.num_epochs
-        is_first = config.training.init_from is None and not resume
-        if is_first and self.num_steps < FEW_STEPS:
-            report.note(
-                f"{counted(self.num_steps, 'step')} in "
-                f"{counted(config.training.num_epochs, 'epoch')}: too few to learn much; "
-                f"-s training.num_epochs={-(-ENOUGH_STEPS // steps_per_epoch)} makes "
-                f"about {ENOUGH_STEPS:,}"
-            )
+        if config.training.init_from is None and not resume and self.num_steps < FEW_STEPS:
+            self._note_few_steps(steps_per_epoch)
 
     def run(self) -> TrainingResult:
         """Train to the end, to an early stop, or until a stop is requested.
@@ -202,6 +196,37 @@ class Run:
                 self.checkpoints.save("last", self.state, log_offsets=log.offsets())
                 last_save = now
 
+    def _finish_epoch(self, log: RunLog | NoLog, stop: StopRequest) -> None:
+        """Validate, log, and keep what is to be kept: the best, each so-many-th, the last."""
+        started = time.monotonic()
+        self.state.eval()
+        watch = watch_stop(stop, self.report, "encoding")
+        with validation_data(self.data, self.state, self.captioner, self.folder, watch) as data:
+            values = validate(self.captioner, data, report=self.report, stop=stop)
+        progress = self.state.progress
+        progress.seconds += time.monotonic() - started
+        progress.epoch, progress.batch = progress.epoch + 1, 0
+        score = (values["CIDEr-D"], -values["val_loss"])
+        better = score > progress.best
+        if better:
+            progress.best, progress.best_epoch = score, progress.epoch
+        log.epoch({"epoch": progress.epoch, "step": progress.step, "validation": values})
+        if better:
+            self.checkpoints.save("best", self.state, values)
+        if progress.epoch % self.config.training.save_every == 0:
+            self.checkpoints.save(f"epoch-{progress.epoch:03d}", self.state, values)
+        self.checkpoints.save("last", self.state, values, log_offsets=log.offsets())
+        self.report.epoch(progress.epoch, values)
+
+    def _out_of_patience(self) -> bool:
+        patience = self.config.training.patience
+        if patience is None or self.state.progress.epochs_without_better < patience:
+            return False
+        self.report.note(
+            f"no better CIDEr-D in {patience} epochs: stopping at epoch {self.state.progress.epoch}"
+        )
+        return True
+
     def _skip(self, fault: str) -> None:
         """Say that a step was skipped.
 
@@ -216,7 +241,7 @@ class Run:
         raise ShowtellError(
             f"{fault} at step {progress.step}, and {MOST_SKIPPED} steps before it were skipped for "
             "the like: start a new run with a lower optimizer.lr or training.precision=fp32; "
-            f"the checkpoints in {self.folder} are from before these steps"
+            f"every checkpoint in {self.folder} is from before these steps"
         )
 
     def _log_step(
@@ -256,27 +281,13 @@ class Run:
             )
         )
 
-    def _finish_epoch(self, log: RunLog | NoLog, stop: StopRequest) -> None:
-        """Validate, log, save."""
-        started = time.monotonic()
-        self.state.eval()
-        watch = watch_stop(stop, self.report, "encoding")
-        with validation_data(self.data, self.state, self.captioner, self.folder, watch) as data:
-            values = validate(self.captioner, data, report=self.report, stop=stop)
-        progress = self.state.progress
-        progress.seconds += time.monotonic() - started
-        progress.epoch, progress.batch = progress.epoch + 1, 0
-        score = (values["CIDEr-D"], -values["val_loss"])
-        better = score > progress.best
-        if better:
-            progress.best, progress.best_epoch = score, progress.epoch
-        log.epoch({"epoch": progress.epoch, "step": progress.step, "validation": values})
-        if better:
-            self.checkpoints.save("best", self.state, values)
-        if progress.epoch % self.config.training.save_every == 0:
-            self.checkpoints.save(f"epoch-{progress.epoch:03d}", self.state, values)
-        self.checkpoints.save("last", self.state, values, log_offsets=log.offsets())
-        self.report.epoch(progress.epoch, values)
+    def _note_few_steps(self, steps_per_epoch: int) -> None:
+        num_epochs = self.config.training.num_epochs
+        self.report.note(
+            f"{counted(self.num_steps, 'step')} in {counted(num_epochs, 'epoch')}: too few to "
+            f"learn much; -s training.num_epochs={-(-ENOUGH_STEPS // steps_per_epoch)} makes about "
+            f"{ENOUGH_STEPS:,}"
+        )
 
     def _resume(self) -> None:
         self.log_offsets = self.checkpoints.resume(self.state)
@@ -294,12 +305,3 @@ class Run:
         self.report.note(
             f"going on after epoch {progress.epoch}, step {progress.batch} of the next"
         )
-
-    def _out_of_patience(self) -> bool:
-        patience = self.config.training.patience
-        if patience is None or self.state.progress.epochs_without_better < patience:
-            return False
-        self.report.note(
-            f"no better CIDEr-D in {patience} epochs: stopping at epoch {self.state.progress.epoch}"
-        )
-        return True

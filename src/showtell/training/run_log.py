@@ -1,8 +1,8 @@
 """The logs of a run.
 
 ``training_log.txt`` has the course notebook's line for each step, ``metrics.jsonl`` the same as
-data with the validation figures. Both are append-only. A checkpoint remembers how long they were, and
-resuming cuts them back to that, so no step is logged twice. ``training.tensorboard`` asks for
+data with the validation figures. Both are append-only. A checkpoint remembers how long they were,
+and resuming cuts them back to that, so no step is logged twice. ``training.tensorboard`` asks for
 TensorBoard's event files besides (in ``tensorboard/``); TensorBoard is told to hide what is done
 again.
 """
