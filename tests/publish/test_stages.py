@@ -129,14 +129,26 @@ def change_notes(tmp_path: Path, change: Any) -> None:
     path.write_text(json.dumps(notes))
 
 
-def test_a_default_that_has_changed_since_counts(tmp_path: Path, trained: list[str]) -> None:
-    """As if the version that made the stage had had another default."""
+@pytest.mark.parametrize(
+    ("then", "message"),
+    [
+        ({"training": {"batch_size": 32}}, r"training\.batch_size was 32 and is 64"),
+        ({"training": {"luck": 3}}, r"training\.luck was 3, and there is no such setting now"),
+    ],
+)
+def test_a_default_that_has_changed_and_a_setting_that_is_gone_count(
+    tmp_path: Path, trained: list[str], then: dict[str, dict[str, int]], message: str
+) -> None:
+    """As if an earlier version, which had them, had made the stage."""
     data = write_data(tmp_path / "data")
     make(tmp_path, data)
-    change_notes(
-        tmp_path, lambda n: n["words"]["made_of"]["settings"]["training"].update(batch_size=32)
-    )
-    with pytest.raises(CheckpointError, match=r"training\.batch_size was 32 and is 64"):
+
+    def change(notes: Any) -> None:
+        for section, values in then.items():
+            notes["words"]["made_of"]["settings"][section].update(values)
+
+    change_notes(tmp_path, change)
+    with pytest.raises(CheckpointError, match=message):
         make(tmp_path, data)
 
 
@@ -156,14 +168,6 @@ def test_a_setting_that_did_not_exist_then_counts_unless_it_is_at_its_default(
     change_notes(tmp_path, lambda n: n["words"]["made_of"]["settings"]["training"].pop("patience"))
     with pytest.raises(CheckpointError, match=r"training\.patience was None and is 3"):
         make(tmp_path, data, text)
-
-
-def test_a_setting_that_is_gone_counts(tmp_path: Path, trained: list[str]) -> None:
-    data = write_data(tmp_path / "data")
-    make(tmp_path, data)
-    change_notes(tmp_path, lambda n: n["words"]["made_of"]["settings"].update(luck=3))
-    with pytest.raises(CheckpointError, match=r"luck was 3, and there is no such setting now"):
-        make(tmp_path, data)
 
 
 def test_a_stage_that_is_made_again_has_those_after_it_made_again(

@@ -1,9 +1,14 @@
 """The processes that train one model together: one a GPU, or some on a processor's cores.
 
-``torchrun`` starts them and says in environment variables who is who. A process alone is the
-simple case, in which nothing here does anything. What is asked of all is asked in the same order
-everywhere: each call with "all" in its first line waits for the others. Imports torch only where
-it is needed. Knows nothing of models or data.
+``torchrun`` starts them and says in environment variables which is which. In a process that is
+alone nothing here does anything. All processes make the same calls in the same order: each call
+that speaks of all processes waits for the others, some minutes within a step and days where one
+process works for all.
+
+Gradients are summed after the backward pass. torch's ``DistributedDataParallel`` sums them during
+it; tried on two busy cores it took as much processor time and at best hid the sums, 12 % of a step
+there. It would need a search for unused parameters at each step, since a process may have no
+caption of a batch, and a group of its own beside the batch norms' sums (docs/training.md).
 """
 
 import importlib
