@@ -51,10 +51,10 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The stages that are made, by name; nothing is trained."""
     made: list[str] = []
 
-    def train_on(dataset: object, folder: Path, *, config: Any, **_: object) -> object:
-        folder.mkdir()
-        (folder / CONFIG).write_text(config.to_toml())
-        made.append(folder.name)
+    def train_on(dataset: object, request: Any, config: Any, **_: object) -> object:
+        request.folder.mkdir()
+        (request.folder / CONFIG).write_text(config.to_toml())
+        made.append(request.folder.name)
         return SimpleNamespace(stopped=False)
 
     def average(members: object, folder: Path) -> None:

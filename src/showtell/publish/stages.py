@@ -23,11 +23,12 @@ from showtell.config import Config
 from showtell.core.files import write_json
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, dataset_fingerprint
+from showtell.data.request import DataRequest
 from showtell.errors import CheckpointError, ConfigError
 from showtell.inference.checkpoint import CONFIG
 from showtell.publish.recipe import AverageStage, Recipe, TrainStage
 from showtell.training.averages import average_checkpoints
-from showtell.training.request import open_data, train_on
+from showtell.training.request import TrainRequest, open_data, train_on
 
 NOTES = "stages.json"
 
@@ -137,14 +138,9 @@ class _Work:
                 f"{folder} was begun with other settings than the recipe now has: remove that "
                 "folder to begin again"
             )
-        result = train_on(
-            self._dataset(stage),
-            folder,
-            config=config,
-            report=self.report,
-            resume=started,
-            device=self.places.device,
-        )
+        data = DataRequest(self.places.data_of(stage.data))
+        request = TrainRequest(data, folder, resume=started, device=self.places.device)
+        result = train_on(self._dataset(stage), request, config, report=self.report)
         return not result.stopped
 
     def _made_of(self, stage: TrainStage | AverageStage) -> dict[str, Any]:
@@ -169,7 +165,7 @@ class _Work:
         """The stage's data, each read once."""
         path = self.places.data_of(stage.data)
         if path not in self._datasets:
-            self._datasets[path] = open_data(path, report=self.report)
+            self._datasets[path] = open_data(DataRequest(path), report=self.report)
         return self._datasets[path]
 
 
