@@ -6,7 +6,11 @@ import pytest
 from tiny_pictures import paint, train
 
 from showtell.core.files import LOCK_FILE, locked_folder
+from showtell.core.progress import SilentReporter
+from showtell.data.request import DataRequest
 from showtell.errors import CheckpointError
+from showtell.training.request import TrainRequest
+from showtell.training.sweep import run_sweep
 
 
 def test_a_folder_has_one_run_at_a_time(tmp_path: Path) -> None:
@@ -43,3 +47,13 @@ def test_a_run_that_ended_while_data_were_read_is_not_written_over(
     with pytest.raises(CheckpointError, match="already holds a run"):
         train(folder, records, "training.num_epochs=2")
     assert (folder / "config.toml").read_bytes() == before
+
+
+def test_a_sweep_has_its_folder_alone_too(tmp_path: Path) -> None:
+    overrides = ("optimizer.lr=1e-3,5e-4", "training.num_epochs=1")
+    request = TrainRequest(DataRequest("scenes:40"), tmp_path / "sweep", overrides=overrides)
+    with (
+        locked_folder(tmp_path / "sweep"),
+        pytest.raises(CheckpointError, match=r"another process is training in .*sweep"),
+    ):
+        run_sweep(request, report=SilentReporter())
