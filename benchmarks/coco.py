@@ -158,11 +158,11 @@ def epoch(options: argparse.Namespace) -> dict[str, Any]:
     for number, batch in enumerate([*batches[-warm_up:], *batches[:num_steps]]):
         if number == warm_up:
             begin = time.perf_counter()
-        loss = take_step(state, objective, batch, rate=1e-4, config=config, processes=ALONE)
+        step = take_step(state, objective, batch, rate=1e-4, config=config, processes=ALONE)
         state.progress.step += 1
         done += len(batch) * (number >= warm_up)
     rate = done / (time.perf_counter() - begin)
-    assert float(loss.figures["loss"]) > 0
+    assert float(step.loss.figures["loss"]) > 0
     for first in range(0, len(store), 4096):
         store.pooled(store.rows(list(store.image_ids)[first : first + 4096]))
     num_captions = len(data.train) + len(data.val)

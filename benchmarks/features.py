@@ -151,14 +151,11 @@ def precision_and_batch(options: argparse.Namespace) -> Iterator[Figure]:
 
 def one_rate(options: argparse.Namespace) -> dict[str, float]:
     """The bare encoder's images/s in this process, with glibc's allocator tuned or as it is."""
-    from showtell.core import device as runtime
     from showtell.encoders.encoder import build_encoder
 
     if options.is_tuned:
         tune_allocator()
-    else:
-        runtime.tune_allocator = lambda: False
-    chosen = runtime.choose_runtime("cpu", threads=options.threads)
+    chosen = choose_runtime("cpu", threads=options.threads)
     size, passes = (1, 1) if options.quick else (32, BARE_PASSES)
     return {"rate": bare_rate(build_encoder(options.encoder), chosen, size, passes=passes)}
 

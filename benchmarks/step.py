@@ -75,11 +75,11 @@ class Steps:
     def take(self, num_steps: int, *, grouped: bool = True) -> None:
         """Take some, counting their tokens."""
         for batch in islice(self.grouped if grouped else self.mixed, num_steps):
-            loss = take_step(
+            step = take_step(
                 self.state, self.objective, batch, rate=1e-4, config=self.config, processes=ALONE
             )
             self.state.progress.step += 1
-            self.num_tokens += loss.num_tokens
+            self.num_tokens += step.loss.num_tokens
 
     def of_the_same(self, batches: list[np.ndarray]) -> Callable[[], None]:
         """Steps on given batches, to compare two ways of taking them."""

@@ -270,6 +270,7 @@ def test_a_run_is_not_overwritten_and_a_resumed_one_keeps_its_settings(
         ),
         (("data", "inspect", "scenes", "--format", "cocoa"), "jsonl, karpathy, scenes."),
         (("train", "scenes:40", "-o", "RUN", "--resume"), "no run to resume"),
+        (("train", "scenes:40", "-o", "RUN", "--store", "gone"), "no feature store at gone: make"),
         (("caption", "x.jpg", "--model", "nowhere"), "no model 'nowhere'"),
         (("evaluate", "nowhere", "scenes:40"), "no model 'nowhere'"),
         (("caption", "nothing-*.jpg", "--model", "nowhere"), "no file matches"),

@@ -54,4 +54,4 @@ def test_a_recipe_becomes_a_model_with_a_card(showtell: Shell, tmp_path: Path) -
     recipe.write_text(text, encoding="utf-8")
     other = showtell(*command)
     assert other.returncode == 1
-    assert "made with other settings" in other.stderr
+    assert "optimizer.lr was 1e-05 and is 2e-05" in other.stderr

@@ -117,6 +117,23 @@ def test_settings_that_do_not_fit_name_their_section() -> None:
         Config.load(None, ["decoding.top_k=5"])
 
 
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    """Within sections and across them; what follows from a wrong setting is not."""
+    with pytest.raises(ConfigError) as error:
+        Config.load(None, ["objective.kind=scst", "data.text=a.txt"])
+    assert "decoder.concepts = 5" in str(error.value)
+    assert "needs a trained model" in str(error.value)
+    with pytest.raises(ConfigError) as error:
+        Config.load(
+            None, ["objective.kind=scst", "data.text=a.txt", "decoder.kind=lstm", "optimizer.lr=-1"]
+        )
+    assert "unknown decoder 'lstm'" in str(error.value)
+    assert "optimizer.lr = -1" in str(error.value)
+    assert "needs a trained model" in str(error.value)
+    assert "decoder.concepts" not in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 def test_another_method_drops_what_was_set_for_the_former() -> None:
     sampling = DecodingConfig(method="sample", top_k=5, seed=3, num_captions=2, max_length=9)
     beam = sampling.with_changes({"method": "beam"})

@@ -8,7 +8,7 @@ import pytest
 
 from showtell.bulk.journal import Journal
 from showtell.cli.console import exit_code_for
-from showtell.core.files import CannotWriteError, write_text
+from showtell.core.files import CannotWriteError, InUseError, locked_folder, write_text
 
 
 def said(error: Exception, capsys: pytest.CaptureFixture[str]) -> str:
@@ -53,3 +53,24 @@ def test_errors_about_other_files_stay_as_they_are(tmp_path: Path) -> None:
     ):
         open(tmp_path / "other")  # noqa: SIM115
     assert not list(tmp_path.iterdir())
+
+
+def test_a_locked_folder_keeps_others_out_while_it_is_locked(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with locked_folder(folder):
+        with pytest.raises(InUseError), locked_folder(folder):
+            pass
+        (folder / "file").touch()
+    with locked_folder(folder):
+        pass
+    assert [path.name for path in folder.iterdir()] == ["file"]
+
+
+def test_a_folder_that_nothing_came_of_is_gone_and_one_that_was_there_stays(tmp_path: Path) -> None:
+    with locked_folder(tmp_path / "new" / "run"):
+        pass
+    assert not (tmp_path / "new" / "run").exists()
+    (tmp_path / "old").mkdir()
+    with locked_folder(tmp_path / "old"):
+        pass
+    assert not list((tmp_path / "old").iterdir())

@@ -1,4 +1,5 @@
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,19 @@ def test_a_vocabulary_of_another_tokeniser(tmp_path: Path) -> None:
     (tmp_path / "v.json").write_text(text)
     with pytest.raises(VocabularyError, match=r"made with tokeniser 'old.*build the vocabulary"):
         load_vocabulary(tmp_path / "v.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (pickle.dumps({"dog": 1, "café": 2}), "a Python pickle"),
+        (b"PK\x03\x04\xff", "a binary file"),
+    ],
+)
+def test_a_file_that_is_no_text_is_named(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "vocab.pkl"
+    path.write_bytes(content)
+    with pytest.raises(
+        VocabularyError, match=rf"vocab\.pkl is {said}.*expected a vocabulary\.json"
+    ):
+        load_vocabulary(path)

@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_run import make_run
 from tiny_world import ATTENDING, WIDTH, attending_config, tiny_records, tiny_store
 
-from showtell.core.device import choose_runtime
-from showtell.core.progress import SilentReporter
 from showtell.data.records import Dataset
 from showtell.decoders.registry import DECODERS
 from showtell.encoders.features import Features, load_features
@@ -18,7 +17,6 @@ from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import load_checkpoint
 from showtell.training.loop import Run
 from showtell.training.objectives.losses import cross_entropy
-from showtell.training.prepare import prepare
 from showtell.training.validation import validation_loss
 
 GRID = (5, WIDTH + 4)
@@ -31,21 +29,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
 
 
 def make(folder: Path, store: FeatureStore, kind: str, *changes: str) -> Run:
-    config = attending_config(kind, *changes)
-    folder.mkdir(exist_ok=True)
-    return Run(
-        config=config,
-        data=prepare(Dataset("tiny", "folder", RECORDS), config.data, store, SilentReporter()),
-        folder=folder,
-        runtime=choose_runtime("cpu", "fp32"),
-        provenance={
-            "feature_size": WIDTH,
-            "region_size": GRID[1],
-            "encoder_fingerprint": "tiny-1",
-            "data_fingerprint": "data-1",
-        },
-        report=SilentReporter(),
-    )
+    dataset, config = Dataset("tiny", "folder", RECORDS), attending_config(kind, *changes)
+    return make_run(folder, dataset, store, config, region_size=GRID[1])
 
 
 def test_every_kind_is_visited() -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_run import make_run
 from tiny_world import (
     ATTENDING,
     WIDTH,
@@ -15,7 +16,6 @@ from tiny_world import (
 )
 
 from showtell.config import Config
-from showtell.core.device import choose_runtime
 from showtell.core.progress import SilentReporter, StepReport
 from showtell.data.records import Dataset
 from showtell.decoders.registry import DECODERS
@@ -27,7 +27,6 @@ from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import load_checkpoint
 from showtell.text.subwords import SubwordVocabulary
 from showtell.training.loop import Run
-from showtell.training.prepare import prepare
 
 GRID = (5, WIDTH + 4)
 RECORDS = tiny_records()
@@ -66,20 +65,9 @@ def config_of(kind: str, *changes: str) -> Config:
 def make(
     folder: Path, store: FeatureStore, config: Config, report: Notes, *, resume: bool = False
 ) -> Run:
-    folder.mkdir(exist_ok=True)
-    return Run(
-        config=config,
-        data=prepare(Dataset("tiny", "folder", RECORDS), config.data, store, report),
-        folder=folder,
-        runtime=choose_runtime("cpu", "fp32"),
-        provenance={
-            "feature_size": WIDTH,
-            "region_size": GRID[1],
-            "encoder_fingerprint": "tiny-1",
-            "data_fingerprint": "data-1",
-        },
-        report=report,
-        resume=resume,
+    dataset = Dataset("tiny", "folder", RECORDS)
+    return make_run(
+        folder, dataset, store, config, report=report, resume=resume, region_size=GRID[1]
     )
 
 

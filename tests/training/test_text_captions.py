@@ -1,6 +1,7 @@
 """Captions without pictures: what is read and shown of them, and a run that learns from them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,35 @@ def test_a_run_learns_to_speak_of_what_no_picture_shows(tmp_path: Path) -> None:
     losses = [entry["text_loss"] for entry in map(json.loads, lines) if "text_loss" in entry]
     assert losses
     assert max(losses) < 2.0
+
+
+def test_word_counts_are_of_the_run_that_goes_on(tmp_path: Path) -> None:
+    """Not of the run whose weights it starts with, which saw other captions."""
+    records = tiny_records()
+    store = tiny_store(tmp_path / "store", records, grid_size=(4, WIDTH))
+    classes = Classes(
+        torch.zeros(NUM_CLASSES, WIDTH),
+        torch.zeros(NUM_CLASSES),
+        ("dog", *[""] * (NUM_CLASSES - 1)),
+    )
+    config = attending_config("transformer", *CONCEPTS, "training.num_epochs=1")
+    make_run(
+        tmp_path / "run", Dataset("tiny", "folder", records), store, config, classes=classes
+    ).run()
+    fewer = tuple(
+        replace(record, captions=record.captions[:1]) if record.split == "train" else record
+        for record in records
+    )
+    config = attending_config(
+        "transformer", *CONCEPTS, "training.num_epochs=1", f"training.init_from={tmp_path / 'run'}"
+    )
+    make_run(
+        tmp_path / "run2", Dataset("tiny", "folder", fewer), store, config, classes=classes
+    ).run()
+    first, second = (load_checkpoint(tmp_path / name / "last") for name in ("run", "run2"))
+    [[dog]] = first.vocabulary.encode_each(["dog"])
+    assert int(first.decoder.concepts.counts[dog]) == 24  # 8 training pictures, 3 captions each
+    assert int(second.decoder.concepts.counts[dog]) == 8
 
 
 def chance_of_kite(run: Path) -> float:

@@ -125,9 +125,9 @@ class ShardCaptioner:
     """An actor: it holds one model, and is called with a shard at a time."""
 
     def __init__(self, job: Job) -> None:
-        from showtell.core.memory import tune_allocator
+        from showtell.core.memory import tune_process
 
-        tune_allocator()
+        tune_process()
         import torch
 
         torch.set_num_threads(job.threads)

@@ -1,6 +1,7 @@
-"""The command line. Each command parses, calls the library and prints; none holds logic.
+"""The command line. Each command parses its arguments, calls the library and prints.
 
-Nothing here imports torch before a command runs, so that ``--help`` answers at once.
+No module here imports torch before a command runs, so ``--help`` answers at once. ``main`` tunes
+the process for showtell (``core/memory.py``), which the library itself never does.
 """
 
 import sys
@@ -22,7 +23,7 @@ from showtell.cli.report import report
 from showtell.cli.serve import serve
 from showtell.cli.sheet import sheet
 from showtell.cli.train import train
-from showtell.core.memory import leave_all, pause_collector
+from showtell.core.memory import freeze_garbage_collector, tune_process
 
 app = typer.Typer(
     name="showtell",
@@ -65,7 +66,7 @@ def main() -> None:
     debug = "--debug" in sys.argv
     if debug:  # wherever it stands, it is meant for all
         sys.argv.remove("--debug")
-    pause_collector()  # a command's imports come first; choose_runtime resumes it
+    tune_process()
     try:
         app()
     except Exception as error:
@@ -73,4 +74,4 @@ def main() -> None:
             raise
         sys.exit(exit_code_for(error))
     finally:
-        leave_all()
+        freeze_garbage_collector()

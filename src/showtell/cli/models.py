@@ -1,11 +1,4 @@
-"""``showtell models``.
-
-MERGED: ``showtell pack``.
-
-MERGED: ``showtell average``.
-
-MERGED: ``showtell publish``.
-"""
+"""``showtell models``, ``pack``, ``average`` and ``publish``."""
 
 import json
 from enum import StrEnum
@@ -19,6 +12,8 @@ from showtell.errors import ConfigError
 
 if TYPE_CHECKING:
     from showtell.pretrained import ShippedModel
+
+INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 
 
 def models(
@@ -114,9 +109,6 @@ def average(
 
     average_checkpoints(checkpoints, output)
     typer.echo(f"the mean of {len(checkpoints)} checkpoints is {output}")
-
-
-INTERRUPTED = 130
 
 
 def publish(

@@ -46,9 +46,26 @@ Format = Annotated[
 Images = Annotated[
     Path | None, typer.Option("--images", help="Where the pictures of DATA lie, if not beside it.")
 ]
+
+
+def _existing_store(store: Path | None) -> Path | None:
+    """Refuse a store that is not there: a mistyped name would have every picture encoded anew."""
+    if store is not None and not (store / "store.json").is_file():
+        raise ConfigError(
+            f"no feature store at {store}: make it with `showtell features DATA -o {store}`, or "
+            "leave --store out for one in the cache folder"
+        )
+    return store
+
+
 Store = Annotated[
     Path | None,
-    typer.Option("--store", help="Feature store to use; default: one in the cache folder."),
+    typer.Option(
+        "--store",
+        help="Feature store to use, as `showtell features` makes one; default: one in the cache "
+        "folder.",
+        callback=_existing_store,
+    ),
 ]
 Device = Annotated[
     str, typer.Option("--device", callback=_device, help="auto, cpu, cuda, cuda:1, mps.")

@@ -76,9 +76,6 @@ def serve(
 
     It stops at Ctrl-C or SIGTERM, when what it has accepted is answered.
     """
-    from showtell.core.memory import tune_allocator
-
-    tune_allocator()
     try:
         from showtell.server.limits import MIB, Limits
         from showtell.server.run import serve as run

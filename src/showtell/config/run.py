@@ -4,12 +4,12 @@ Where the original course notebook had a name for a setting, it is kept (``vocab
 ``embed_size``, ``num_epochs``, ``save_every``, ``print_every``, ``log_file``).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import tomli_w
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from showtell.config.decoder import DecoderConfig, PrefixLmConfig, ShowTellConfig
 from showtell.config.decoding import DecodingConfig
@@ -177,53 +177,53 @@ class Config(Section):
             return values | {"data": {"max_caption_length": 80, **data}}
         return values
 
-    @model_validator(mode="after")
-    def _one_vocabulary(self) -> Self:
-        if getattr(self.decoder, "lm", None) and (self.data.subwords or self.data.vocab_file):
-            raise ValueError(
-                "decoder.lm brings its own vocabulary; leave out data.subwords and data.vocab_file"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _captions_fit(self) -> Self:
-        if not isinstance(self.decoder, PrefixLmConfig):
-            return self
-        room = self.decoder.num_positions - self.decoder.prefix_length - 1
-        if self.data.max_caption_length > room:
-            raise ValueError(
-                f"data.max_caption_length = {self.data.max_caption_length} and a prefix of "
-                f"{self.decoder.prefix_length} do not fit into decoder.num_positions = "
-                f"{self.decoder.num_positions}; {room} would"
-            )
-        return self
-
     @field_validator("decoder", mode="before")
     @classmethod
     def _default_kind(cls, value: Any) -> Any:
         return {"kind": "show_tell", **value} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
-    def _can_use_text(self) -> Self:
-        if self.data.text and not getattr(self.decoder, "concepts", 0):
-            raise ValueError(
-                "data.text has captions without pictures, whose words take a picture's place: set "
-                "decoder.kind = transformer and decoder.concepts = 5 or so"
-            )
+    def _sections_fit(self, info: ValidationInfo) -> Self:
+        wrong = info.context or frozenset()  # sections in which a setting is wrong by itself
+        found = [text for names, text in self._conflicts() if not wrong & names]
+        if found:
+            raise ValueError("; ".join(found))
         return self
 
-    @model_validator(mode="after")
-    def _has_a_start(self) -> Self:
-        if self.objective.kind == "scst" and self.training.init_from is None:
-            raise ValueError(
+    def _conflicts(self) -> Iterator[tuple[set[str], str]]:
+        """Settings of several sections that do not fit: those sections, and what to do."""
+        data, decoder, training = self.data, self.decoder, self.training
+        if getattr(decoder, "lm", None) and (data.subwords or data.vocab_file):
+            yield (
+                {"data", "decoder"},
+                "decoder.lm brings its own vocabulary; leave out data.subwords and data.vocab_file",
+            )
+        if isinstance(decoder, PrefixLmConfig):
+            room = decoder.num_positions - decoder.prefix_length - 1
+            if data.max_caption_length > room:
+                yield (
+                    {"data", "decoder"},
+                    f"data.max_caption_length = {data.max_caption_length} and a prefix of "
+                    f"{decoder.prefix_length} do not fit into decoder.num_positions = "
+                    f"{decoder.num_positions}; {room} would",
+                )
+        if data.text and not getattr(decoder, "concepts", 0):
+            yield (
+                {"data", "decoder"},
+                "data.text has captions without pictures, whose words take a picture's place: set "
+                "decoder.kind = transformer and decoder.concepts = 5 or so",
+            )
+        if self.objective.kind == "scst" and training.init_from is None:
+            yield (
+                {"objective", "training"},
                 "objective.kind = scst needs a trained model to start from: set training.init_from "
-                "to the run of a cross-entropy training"
+                "to the run of a cross-entropy training",
             )
-        if self.training.init_from and self.data.vocab_file:
-            raise ValueError(
-                "training.init_from brings its own vocabulary: leave data.vocab_file out"
+        if training.init_from and data.vocab_file:
+            yield (
+                {"data", "training"},
+                "training.init_from brings its own vocabulary: leave data.vocab_file out",
             )
-        return self
 
     @classmethod
     def load(cls, path: Path | None = None, overrides: Sequence[str] = ()) -> Self:
@@ -247,7 +247,15 @@ class Config(Section):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise ConfigError(describe(error, path, cls)) from None
+            problems = describe(error, path, cls)
+            wrong = {str(item["loc"][0]) for item in error.errors() if item["loc"]}
+        if wrong:  # then pydantic has not looked at the other sections together
+            others = {name: value for name, value in values.items() if name not in wrong}
+            try:
+                cls.model_validate(others, context=wrong)
+            except ValidationError as error:
+                problems += "; " + "; ".join(str(item["ctx"]["error"]) for item in error.errors())
+        raise ConfigError(problems)
 
     def with_decoder(self, changes: Mapping[str, Any]) -> Self:
         """The same settings with some of the decoder's changed.

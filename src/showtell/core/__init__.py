@@ -1,1 +1,1 @@
-"""What every part of showtell stands on: devices, memory, processes, files, progress."""
+"""The ground that the rest stands on: devices, memory, processes, files, messages, progress."""

@@ -1,7 +1,7 @@
 """Where and how precisely to compute: chosen for the user, and said aloud with the reason.
 
-Imports torch only inside functions, so that the command line can tune the allocator first and
-answers ``--help`` at once. Knows nothing of models or data.
+torch is imported inside functions alone, so that the command line can import this module and
+still answer ``--help`` at once.
 """
 
 from collections.abc import Iterator
@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from showtell.core.memory import resume_collector, tune_allocator
 from showtell.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -84,10 +83,8 @@ def choose_runtime(
     Raises:
         ConfigError: no such device or precision, or the machine has none.
     """
-    tune_allocator()
     import torch
 
-    resume_collector()
     if threads is not None:
         if threads < 1:
             raise ConfigError(f"threads = {threads}: expected 1 or more")

@@ -1,9 +1,14 @@
 """The processes that train one model together: one a GPU, or some on a processor's cores.
 
-``torchrun`` starts them and says in environment variables who is who. A process alone is the
-simple case, in which nothing here does anything. What is asked of all is asked in the same order
-everywhere: each call with "all" in its first line waits for the others. Imports torch only where
-it is needed. Knows nothing of models or data.
+``torchrun`` starts them and says in environment variables which is which. In a process that is
+alone nothing here does anything. All processes make the same calls in the same order: each call
+that speaks of all processes waits for the others, some minutes within a step and days where one
+process works for all.
+
+Gradients are summed after the backward pass. torch's ``DistributedDataParallel`` sums them during
+it; tried on two busy cores it took as much processor time and at best hid the sums, 12 % of a step
+there. It would need a search for unused parameters at each step, since a process may have no
+caption of a batch, and a group of its own beside the batch norms' sums (docs/training.md).
 """
 
 import importlib
@@ -18,12 +23,14 @@ from showtell.errors import ConfigError, ProcessError, SaidElsewhereError
 
 if TYPE_CHECKING:
     import torch
+    import torch.distributed as dist
 
 T = TypeVar("T")
 
-# Others wait while the first encodes all pictures or scores. One that is gone is noticed at once.
-PATIENCE = timedelta(days=3)
-BUCKET = 2**23  # gradients are summed in tensors of about so many numbers
+# A process that is gone is noticed at once, and one that hangs after this time.
+STEP_LIMIT = timedelta(minutes=10)  # for what all do alike, as a step of training
+WAIT_LIMIT = timedelta(days=3)  # while one works for all: it encodes all pictures, or scores
+LARGE = 2**16  # numbers in a gradient that is summed where it lies; smaller ones go together
 ERRORS = "showtell/errors"  # counts, in the store that all processes share, those that failed
 
 
@@ -95,6 +102,7 @@ class Processes:
             ProcessError: another process is gone.
             SaidElsewhereError: in place of any error, where another process failed before.
         """
+        global _for_long_waits
         if not self.are_many:
             yield
             return
@@ -113,13 +121,16 @@ class Processes:
                 # group's threads have begun it leaves a process that aborts at its end.
                 importlib.import_module("torch._dynamo")
                 dist.init_process_group(
-                    backend, store=store, rank=self.rank, world_size=self.size, timeout=PATIENCE
+                    backend, store=store, rank=self.rank, world_size=self.size, timeout=STEP_LIMIT
                 )
+                _for_long_waits = dist.new_group(backend="gloo", timeout=WAIT_LIMIT)
             yield
         except Exception as error:
             if store.add(ERRORS, 1) > 1:
                 raise SaidElsewhereError("another process failed before") from error
             raise
+        finally:
+            _for_long_waits = None
         dist.destroy_process_group()
 
     @contextmanager
@@ -130,10 +141,10 @@ class Processes:
         """
         turn = 0 if self.is_first else 1 if self.local_rank == 0 else 2
         for _ in range(turn):
-            self.any(False)
+            self.gather(None)
         yield
         for _ in range(turn, 2):
-            self.any(False)
+            self.gather(None)
 
     def part(self, num: int) -> range:
         """This process's part of so many; some may get nothing."""
@@ -164,7 +175,10 @@ class Processes:
             dist.all_reduce(tensor)
 
     def sum_gradients(self, parameters: Sequence["torch.Tensor"]) -> None:
-        """Add up the gradients of all processes; where there is none it counts as zero."""
+        """Add up the gradients of all processes; a missing one counts as zero.
+
+        Large ones are summed where they lie, small ones in one tensor, all of them at a time.
+        """
         if not self.are_many:
             return
         import torch
@@ -172,34 +186,42 @@ class Processes:
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
+        import torch.distributed as dist
+
         gradients = [p.grad for p in parameters if p.grad is not None]
-        for bucket in _buckets(gradients):
-            flat = torch.cat([gradient.flatten() for gradient in bucket])
-            self.sum_(flat)
-            parts = torch.split(flat, [gradient.numel() for gradient in bucket])
-            for gradient, part in zip(bucket, parts, strict=True):
+        is_large = [g.numel() >= LARGE and g.is_contiguous() for g in gradients]
+        small = [g for g, large in zip(gradients, is_large, strict=True) if not large]
+        flat = torch.cat([g.flatten() for g in small]) if small else None
+        sums = [g for g, large in zip(gradients, is_large, strict=True) if large]
+        sums += [flat] if flat is not None else []
+        with _heeding_others():
+            for work in [dist.all_reduce(tensor, async_op=True) for tensor in sums]:
+                work.wait()
+        if flat is not None:
+            parts = torch.split(flat, [g.numel() for g in small])
+            for gradient, part in zip(small, parts, strict=True):
                 gradient.copy_(part.view_as(gradient))
 
     def gather(self, value: T) -> list[T]:
-        """The values of all processes, by rank."""
+        """The values of all processes, by rank; waits for whoever works longer."""
         if not self.are_many:
             return [value]
         import torch.distributed as dist
 
         found: list[T | None] = [None] * self.size
         with _heeding_others():
-            dist.all_gather_object(found, value)
+            dist.all_gather_object(found, value, group=_for_long_waits)
         return found  # type: ignore[return-value]
 
     def from_first(self, compute: Callable[[], T]) -> T:
-        """What the first process computes, for all."""
+        """What the first process computes, for all, however long it takes."""
         if not self.are_many:
             return compute()
         import torch.distributed as dist
 
         found = [compute() if self.is_first else None]
         with _heeding_others():
-            dist.broadcast_object_list(found, src=0)
+            dist.broadcast_object_list(found, src=0, group=_for_long_waits)
         return found[0]  # type: ignore[return-value]
 
     def agree(self, values: Mapping[str, object]) -> None:
@@ -221,6 +243,7 @@ class Processes:
 
 
 ALONE = Processes()
+_for_long_waits: "dist.ProcessGroup | None" = None  # joined makes it; None: as for a step
 
 
 @contextmanager
@@ -229,16 +252,6 @@ def _heeding_others() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise ProcessError("another process of this run has ended; go on with --resume") from error
-
-
-def _buckets(tensors: Sequence["torch.Tensor"]) -> Iterator[list["torch.Tensor"]]:
-    """Cut into lists of about ``BUCKET`` numbers, so that not all are copied at a time."""
-    bucket: list[torch.Tensor] = []
-    for tensor in tensors:
-        bucket.append(tensor)
-        if sum(one.numel() for one in bucket) >= BUCKET:
-            yield bucket
-            bucket = []
-    if bucket:
-        yield bucket
+        raise ProcessError(
+            "another process of this run has ended or hangs; go on with --resume"
+        ) from error

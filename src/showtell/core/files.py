@@ -1,14 +1,14 @@
-"""Writing files so that a reader never sees half of one.
+"""Files that a reader never sees half written, and locks that keep other processes out.
 
-A file is written beside its target under a temporary name, flushed to the disk and renamed.
-Knows nothing of what is in the files.
+A file is written beside its target under a temporary name, flushed to the disk and renamed. A lock
+is the operating system's own, so it ends with its process, however that ends.
 """
 
 import errno
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -91,8 +91,48 @@ def lock(file: IO[bytes]) -> bool:
     return True
 
 
+LOCK_FILE = ".lock"
+
+
+class InUseError(Exception):
+    """Another process has locked a folder."""
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Keep other processes that lock ``folder`` out of it; made where it is not there yet.
+
+    A folder that was made here and stays empty is removed in the end.
+
+    Raises:
+        InUseError: another process has locked it.
+        OSError: it cannot be made, or written into.
+    """
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK_FILE
+    while True:
+        file = open(path, "ab")  # noqa: SIM115 - closed below
+        if not lock(file):
+            file.close()
+            raise InUseError(str(folder))
+        # A process that ended between the two lines above has removed the file that we locked.
+        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            break
+        file.close()
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows removes no open file; a lock file left over is harmless
+            path.unlink()
+        file.close()
+        if is_new:
+            with suppress(OSError):
+                folder.rmdir()
+
+
 def cache_folder() -> Path:
-    """Where showtell keeps what it can make again: ``SHOWTELL_CACHE``, else the user's cache."""
+    """Where showtell keeps what can be made again: ``SHOWTELL_CACHE``, else the user's cache."""
     if chosen := os.environ.get("SHOWTELL_CACHE"):
         return Path(chosen)
     if base := os.environ.get("XDG_CACHE_HOME"):

@@ -1,6 +1,15 @@
-"""Python's garbage collector, kept from looking for garbage where much is made and all of it stays.
+"""Memory: how a process of showtell's own tunes the allocator and Python's garbage collector.
 
-Importing torch makes half a million objects, and so does reading a large data set. Looking through
+A library does not change its host, so nothing here happens when showtell is imported, a model is
+loaded or pictures are captioned. ``tune_process`` is for a program that is showtell and nothing
+else: the command line, which includes the server, and Ray's actors call it before anything else.
+
+The allocator: torch allocates its feature maps anew at every step. glibc maps fresh pages for
+them each time, and clearing those takes a third of an encoder's time on a processor
+(``benchmarks/features.py`` measures it), so freed memory is kept. Now and then it is handed back
+(``give_back_memory``), as the pieces in which it is kept grow while batches differ.
+
+The garbage collector: importing torch makes half a million objects that stay. Looking through
 them as they are made, and once more when the process ends, is a third of the time of captioning
 one photo.
 """
@@ -18,65 +27,35 @@ M_MMAP_THRESHOLD = -3
 M_ARENA_MAX = -8
 LARGEST = 2**31 - 1
 
-KERNELS_KEPT = 128
+# Python looks for garbage after 700 new objects, and ten times more seldom among older ones.
+NEW_OBJECTS = 100_000
+OLDER_GENERATIONS = (20, 20)
+
+KERNELS = 128
+
+_keeps_freed_memory = False
 
 
-_awaits_runtime = False
+def tune_process() -> None:
+    """Tune this whole process for showtell; for a program's first line, never for the library.
 
-
-@contextmanager
-def paused_collector(*, all_stays: bool = False) -> Iterator[None]:
-    """No garbage is looked for within it; for work that makes none, and is soon done.
-
-    Args:
-        all_stays: what is there in the end stays as long as the program runs, as a run's data do,
-            and is not looked through later, either.
+    Sets the allocator, oneDNN's cache and the garbage collector's thresholds. Imports no torch.
     """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-        if all_stays:
-            gc.freeze()
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-def pause_collector() -> None:
-    """Look for no garbage until ``resume_collector``; for a program's own start."""
-    global _awaits_runtime
-    if gc.isenabled():
-        gc.disable()
-        _awaits_runtime = True
-
-
-def resume_collector() -> None:
-    """Look again, but not at what is there already; nothing where it was not paused by us."""
-    global _awaits_runtime
-    if _awaits_runtime:
-        gc.freeze()
-        gc.enable()
-        _awaits_runtime = False
-
-
-def leave_all() -> None:
-    """The process ends now, and what it has need not be looked through for that."""
-    gc.freeze()
+    tune_allocator()
+    bound_kernel_cache()
+    gc.set_threshold(NEW_OBJECTS, *OLDER_GENERATIONS)
 
 
 def tune_allocator() -> bool:
     """Have glibc keep freed memory, instead of handing each large block back to the system.
 
-    Torch allocates its feature maps anew at every step; without this, glibc maps fresh pages
-    for them each time, and clearing those takes a third of an encoder's time on a processor, more
-    on several cores (``benchmarks/features.py`` measures it). Holds for what is allocated after
-    the call, so it may come before or after torch is imported. The price: memory at its peak is
-    kept until the process ends.
+    Holds for what is allocated after the call, so it may come before or after torch is imported.
+    The price: memory at its peak is kept until ``give_back_memory``.
 
     Returns:
         Whether it was done; False on systems without glibc, where nothing is changed.
     """
+    global _keeps_freed_memory
     libc = _glibc()
     if libc is None:
         return False
@@ -85,22 +64,50 @@ def tune_allocator() -> bool:
     mallopt(M_ARENA_MAX, 1)
     # Up to glibc 2.34 a threshold above 32 MiB is refused; then 32 MiB is better than nothing.
     is_set = mallopt(M_MMAP_THRESHOLD, LARGEST) or mallopt(M_MMAP_THRESHOLD, 32 * 2**20)
-    return bool(is_set and mallopt(M_TRIM_THRESHOLD, LARGEST))
+    _keeps_freed_memory = bool(is_set and mallopt(M_TRIM_THRESHOLD, LARGEST))
+    return _keeps_freed_memory
 
 
 def give_back_memory() -> None:
-    """Hand what was freed back to the system; it is asked for anew when it is needed.
+    """Hand freed memory back to the system, if ``tune_allocator`` has it kept; else do nothing.
 
-    ``tune_allocator`` has it kept, and the pieces in which it is kept grow for as long as batches
-    differ from those before. Meant for once in some hundreds of pictures.
+    Meant for once in some hundreds of pictures.
     """
-    libc = _glibc()
-    if libc is not None:
+    if _keeps_freed_memory and (libc := _glibc()) is not None:
         libc.malloc_trim(0)
 
 
+def bound_kernel_cache() -> None:
+    """Have oneDNN keep 128 compiled kernels instead of 1,024, by an environment variable.
+
+    oneDNN compiles a kernel for each shape. An encoder has about 70, which stay. A search has ever
+    new ones, as captions end and grow; they are hardly met again and take 100 kB each, so
+    captioning thousands of pictures in bf16 would grow by 100 MB. Compiling them again costs next
+    to nothing. The call must come before torch's first convolution; a value that the user has set
+    is kept.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS))
+
+
+@contextmanager
+def paused_collector() -> Iterator[None]:
+    """Turn the garbage collector off for a while; for short work whose objects have no cycles."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def freeze_garbage_collector() -> None:
+    """Leave all objects that exist out of garbage collections; for a process that ends now."""
+    gc.freeze()
+
+
 def _glibc() -> ctypes.CDLL | None:
-    """The system's C library where it is glibc; musl, say, has no such settings."""
+    """The system's C library where it is glibc; musl, for one, has no such settings."""
     if sys.platform != "linux":
         return None
     try:
@@ -109,14 +116,3 @@ def _glibc() -> ctypes.CDLL | None:
     except (OSError, ValueError):
         return None
     return ctypes.CDLL(None)
-
-
-def bound_kernel_cache() -> None:
-    """Have oneDNN keep 128 compiled kernels instead of 1,024.
-
-    It compiles one for each shape. An encoder has about 70, which stay; a search has ever new ones,
-    as captions end and grow, which are hardly met again and take 100 kB each: captioning thousands
-    of pictures in bf16 would go on growing by 100 MB. Compiling them again costs next to nothing.
-    Holds if it comes before torch's first convolution, and unless the user has said otherwise.
-    """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS_KEPT))

@@ -1,7 +1,4 @@
-"""Wording that the metrics' error messages share.
-
-MERGED: Numbers of things, as messages say them.
-"""
+"""How messages name and count things."""
 
 from collections.abc import Sequence
 

@@ -1,7 +1,7 @@
-"""Work done by threads ahead of whoever needs the results, in order and in bounded memory.
+"""Work that threads do ahead of whoever needs the results, in order and in bounded memory.
 
-Knows nothing of the work. It is meant for work that lets go of the interpreter's lock, as Pillow
-does while it decodes and scales.
+It is meant for work that releases the interpreter's lock, as Pillow does while it decodes and
+scales pictures.
 """
 
 import os

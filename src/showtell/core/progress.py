@@ -1,4 +1,7 @@
-"""What long work tells while it runs; the command line draws it, tests ignore it."""
+"""What long work reports while it runs.
+
+The command line draws it (``cli/console.py``); tests and programs may ignore it.
+"""
 
 from dataclasses import dataclass
 from typing import Any, Protocol

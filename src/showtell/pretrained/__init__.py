@@ -1,9 +1,7 @@
-"""What is known of the models that come with showtell, read without loading any weights.
+"""The models that come with showtell: their names, where they lie, and what is known of them.
 
-MERGED: The models that come with showtell: their names, and where they lie.
-
-Each is a checkpoint folder beside this file, with a card for people (``MODEL_CARD.md``).
-``showtell.publish`` makes them. Knows nothing of what is in a checkpoint.
+Each is a checkpoint folder beside this file, with a card for people (``MODEL_CARD.md``), made by
+``showtell.publish``. Nothing here loads any weights.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""The story of a publication: stages, packing, figures, card, and at last the folder.
+"""How a model is published: stages, packing, figures, card, and at last the folder.
 
-All is made in a folder of work; what is there under the final name is replaced in the end.
+Everything is made in a folder of work. What lies under the final name is replaced at the very end.
 """
 
 import json

@@ -1,13 +1,11 @@
-"""What a model never heard of: words that people say of pictures and no training caption has.
+"""The figures of a model card that no metric gives.
 
-MERGED: Who is called a man, a woman, a boy or a girl, beside what people said of the same pictures.
-
-What counts are words, not persons: a picture belongs to the group that at least two of its
-references name, if they name no other.
-
-MERGED: How long a model takes: from the shell to a caption, and picture by picture.
-
-MERGED: The pictures of a card: such as may be handed on.
+- Words that people use for some pictures and no training caption has (``unknown_words``).
+- Whom the model calls a man, a woman, a boy or a girl, beside what people said of the same pictures
+  (``count_people``). Words are counted, not persons: a picture belongs to the group that at least
+  two of its references name, if they name no other.
+- How long the model takes: from the shell to a caption, and picture by picture (``measure_speed``).
+- Example pictures that may be handed on, with the model's captions (``draw_examples``).
 """
 
 import statistics
@@ -26,7 +24,11 @@ from showtell.images.sheet import Cell, save_contact_sheet
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.text.tokenizer import tokenize_all
 
-LEAST_REFERENCES = 2
+LEAST_REFERENCES = 2  # that name a word or a group, so that it counts
+REPEATS = 3  # of each timing
+NUM_SINGLE = 10  # pictures that are timed one by one
+SKIMAGE, SCENES = "skimage/", "scenes/"  # before the names of pictures that are at hand everywhere
+NUM_SCENES = 40
 
 
 @dataclass(frozen=True)
@@ -129,10 +131,6 @@ def _named(words: Sequence[str]) -> list[str]:
     return [group for group, names in GROUPS.items() if names.intersection(words)]
 
 
-REPEATS = 3
-NUM_SINGLE = 10
-
-
 @dataclass(frozen=True)
 class Speed:
     """Times on the machine that made the card.
@@ -180,10 +178,6 @@ def _seconds(command: Sequence[str]) -> float:
     if done.returncode:
         raise CheckpointError(f"{' '.join(command)} failed: {done.stderr.strip()}")
     return time.perf_counter() - started
-
-
-SKIMAGE, SCENES = "skimage/", "scenes/"
-NUM_SCENES = 40
 
 
 def find_examples(names: Sequence[str], folder: Path) -> list[Path]:

@@ -1,7 +1,4 @@
-"""A recipe: the stages that make a model, and what its card is made of, as TOML.
-
-Knows nothing of how a stage is run.
-"""
+"""A recipe: the stages that make a model, and what its card is made of, as TOML."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self

@@ -1,12 +1,20 @@
-"""Making the stages of a recipe, one after the other, each once.
+"""The stages of a recipe, made one after the other, each once.
 
-A stage that is finished is noted in ``stages.json``; one that was stopped goes on where it was.
+A finished stage is noted in ``stages.json`` with everything that it was made of: its whole
+configuration with all defaults, the fingerprint of its data, hashes of the files that its settings
+name, and the keys of the stages that it starts from. A later call takes the stage as made only
+while all of that is the same, and otherwise names what differs. Paths do not count: the data and
+the work folder may move.
+
+A setting that a later version of showtell adds is not in the note. It counts as unchanged where
+the recipe leaves it at its default, since a new setting's default is what was done before. A
+changed default of a setting that the note has does count: the stage would come out differently.
 """
 
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +22,7 @@ from typing import Any
 from showtell.config import Config
 from showtell.core.files import write_json
 from showtell.core.progress import Reporter
+from showtell.data.records import Dataset, dataset_fingerprint
 from showtell.data.request import DataRequest
 from showtell.errors import CheckpointError, ConfigError
 from showtell.inference.checkpoint import CONFIG
@@ -55,69 +64,154 @@ def make_stages(recipe: Recipe, places: Places, report: Reporter) -> bool:
         Whether all are made; False where Ctrl-C stopped one.
 
     Raises:
-        ShowtellError: a stage cannot be made, or was made with other settings.
+        ShowtellError: a stage cannot be made, or was made of something else.
     """
     places.work.mkdir(parents=True, exist_ok=True)
-    notes = _read_notes(places.work)
+    work = _Work(recipe, places, report)
     for number, stage in enumerate(recipe.stages, 1):
         title = f"stage {number} of {len(recipe.stages)}, {stage.name}"
-        key = _key(recipe, stage, places, notes)
-        note = notes.get(stage.name)
-        if note and (places.work / stage.name).exists():
-            if note["key"] != key:
-                raise CheckpointError(
-                    f"{places.work / stage.name} was made with other settings than the recipe now "
-                    "has, or from other stages: remove that folder to make it again"
-                )
+        if work.is_made(stage):
             report.note(f"{title}: made before")
             continue
         report.note(title)
-        started = time.perf_counter()
-        if isinstance(stage, AverageStage):
-            members = [places.work / member for member in stage.members]
-            average_checkpoints(members, places.work / stage.name)
-        elif not _train(recipe, stage, places, report):
+        if not work.make(stage):
             return False
-        seconds = round(time.perf_counter() - started, 1)
-        notes[stage.name] = {"key": key, "seconds": seconds}
-        write_json(places.work / NOTES, notes)
     return True
 
 
-def _train(recipe: Recipe, stage: TrainStage, places: Places, report: Reporter) -> bool:
-    """Start a run or go on with it; whether it came to its end."""
-    folder = places.work / stage.name
-    text = places.data_of(stage.text) if stage.text else None
-    config = recipe.config_of(stage, places.work, text)
-    started = (folder / CONFIG).is_file()
-    if started and Config.load(folder / CONFIG) != config:
-        raise CheckpointError(
-            f"{folder} was begun with other settings than the recipe now has: remove that folder "
-            "to begin again"
-        )
-    data = DataRequest(places.data_of(stage.data))
-    request = TrainRequest(data, folder, resume=started, device=places.device)
-    result = train_on(open_data(data, report=report), request, config, report=report)
-    return not result.stopped
+class _Work:
+    """The folder of work: what is made in it, and of what."""
+
+    def __init__(self, recipe: Recipe, places: Places, report: Reporter) -> None:
+        self.recipe, self.places, self.report = recipe, places, report
+        self.folder = places.work
+        self.notes = _read_notes(self.folder)
+        self._datasets: dict[str, Dataset] = {}
+
+    def is_made(self, stage: TrainStage | AverageStage) -> bool:
+        """Whether the stage is there, made of what the recipe and the data are now.
+
+        Raises:
+            CheckpointError: it was made of something else.
+        """
+        note, folder = self.notes.get(stage.name), self.folder / stage.name
+        if not note or not folder.exists():
+            return False
+        if "made_of" not in note:
+            raise CheckpointError(
+                f"{folder} was made by a showtell that did not note of what: remove that folder to "
+                "make it again"
+            )
+        if different := list(_differences(note["made_of"], self._made_of(stage))):
+            raise CheckpointError(
+                f"{folder} was made of something else: {'; '.join(different)}; remove that folder "
+                "to make it again, or give what it was made of"
+            )
+        return True
+
+    def make(self, stage: TrainStage | AverageStage) -> bool:
+        """Make it and note it; whether it came to its end."""
+        started = time.perf_counter()
+        if isinstance(stage, AverageStage):
+            members = [self.folder / member for member in stage.members]
+            average_checkpoints(members, self.folder / stage.name)
+        elif not self._train(stage):
+            return False
+        made_of = self._made_of(stage)
+        text = json.dumps(made_of, sort_keys=True)
+        self.notes[stage.name] = {
+            "key": hashlib.sha256(text.encode()).hexdigest()[:16],
+            "made_of": made_of,
+            "seconds": round(time.perf_counter() - started, 1),
+        }
+        write_json(self.folder / NOTES, self.notes)
+        return True
+
+    def _train(self, stage: TrainStage) -> bool:
+        """Start a run or go on with it; whether it came to its end."""
+        folder = self.folder / stage.name
+        text = self.places.data_of(stage.text) if stage.text else None
+        config = self.recipe.config_of(stage, self.folder, text)
+        started = (folder / CONFIG).is_file()
+        if started and Config.load(folder / CONFIG) != config:
+            raise CheckpointError(
+                f"{folder} was begun with other settings than the recipe now has: remove that "
+                "folder to begin again"
+            )
+        data = DataRequest(self.places.data_of(stage.data))
+        request = TrainRequest(data, folder, resume=started, device=self.places.device)
+        result = train_on(self._dataset(stage), request, config, report=self.report)
+        return not result.stopped
+
+    def _made_of(self, stage: TrainStage | AverageStage) -> dict[str, Any]:
+        """Everything that a stage follows from, without paths."""
+        keys = {source: self.notes[source.split("/")[0]]["key"] for source in stage.sources}
+        if isinstance(stage, AverageStage):
+            return {"stages": keys, "members": list(stage.members)}
+        config = self.recipe.config_of(stage)  # with names in place of paths
+        files = {
+            "data.text": Path(self.places.data_of(stage.text)) if stage.text else config.data.text,
+            "data.vocab_file": config.data.vocab_file,
+            "encoder.weights": config.encoder.weights,
+        }
+        return {
+            "stages": keys,
+            "data": dataset_fingerprint(self._dataset(stage)),
+            "files": {name: _hash_of(path) for name, path in files.items() if path},
+            "settings": config.model_dump(mode="json"),
+        }
+
+    def _dataset(self, stage: TrainStage) -> Dataset:
+        """The stage's data, each read once."""
+        path = self.places.data_of(stage.data)
+        if path not in self._datasets:
+            self._datasets[path] = open_data(DataRequest(path), report=self.report)
+        return self._datasets[path]
 
 
-def _key(
-    recipe: Recipe,
-    stage: TrainStage | AverageStage,
-    places: Places,
-    notes: Mapping[str, Mapping[str, Any]],
-) -> str:
-    """A hash of all that a stage follows from: its settings and the keys of its sources.
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """What a stage was made of and what it would be made of now, where they differ, in words."""
+    if then.get("data") != now.get("data"):
+        yield "the data is not the same"
+    for name, digest in now.get("files", {}).items():
+        if then["files"].get(name) not in (None, digest):
+            yield f"the file of {name} is not the same"
+    if then.get("members") != now.get("members"):
+        yield f"it is the mean of {then.get('members')}, and now of {now.get('members')}"
+    for source in sorted({*then["stages"], *now["stages"]}):
+        if then["stages"].get(source) != now["stages"].get(source):
+            yield f"stage {source} is not the one that it started from"
+    old, new = _flat(then.get("settings", {})), _flat(now.get("settings", {}))
+    # Of a decoder of the noted kind: what a later version adds to it counts as its default does.
+    defaults = _flat(_defaults(now["settings"])) if new else {}
+    for name in sorted({*old, *new}):
+        before = old.get(name, defaults.get(name))
+        if name in old and name not in new:
+            yield f"{name} was {before!r}, and there is no such setting now"
+        elif before != new[name]:
+            yield f"{name} was {before!r} and is {new[name]!r}"
 
-    Defaults are left out, so that a setting which a later version adds changes no key.
-    """
-    settings: Any = stage.model_dump(mode="json", exclude_defaults=True)
-    if isinstance(stage, TrainStage):
-        config = recipe.config_of(stage)  # with names for paths
-        settings = [stage.data, config.model_dump(mode="json", exclude_defaults=True)]
-    before = [notes.get(source.split("/")[0], {}).get("key") for source in stage.sources]
-    text = json.dumps([stage.kind, settings, list(stage.sources), before], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+def _hash_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings at their defaults, for a decoder of the same kind."""
+    kind = settings["decoder"]["kind"]
+    return Config.of({"decoder": {"kind": kind}}).model_dump(mode="json")
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """``{"data": {"text": 1}}`` -> ``{"data.text": 1}``."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{inner}": one for inner, one in _flat(value).items()}
+        else:
+            flat[name] = value
+    return flat
 
 
 def _read_notes(work: Path) -> dict[str, Any]:

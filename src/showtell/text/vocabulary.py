@@ -234,6 +234,13 @@ def load_vocabulary(path: Path) -> Vocabulary:
         kind = SubwordVocabulary if is_subwords else WordVocabulary
         vocabulary: Vocabulary = kind.from_json(data)
         tokenizer = data["tokenizer"]
+    except UnicodeDecodeError:
+        kind_of_file = "a Python pickle" if path.read_bytes()[:1] == b"\x80" else "a binary file"
+        raise VocabularyError(
+            f"{path} is {kind_of_file}, which showtell does not read; expected a vocabulary.json, "
+            "as the folder of every trained model has one (leave data.vocab_file out to build a "
+            "vocabulary from the captions)"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, VocabularyError) as error:
         raise VocabularyError(f"{path} is not a showtell vocabulary: {error}") from None
     if tokenizer != TOKENIZER:

@@ -1,7 +1,7 @@
 """Which pictures' features a step sees, and in which random view.
 
-Everything follows from (seed, step), so a run goes on in the middle of an epoch as if it had not
-stopped, and several processes see together what one would see. Knows nothing of captions' words.
+Everything follows from (seed, step). So a run that was stopped in the middle of an epoch resumes
+as if it had not been stopped, and several processes see together what one process would see.
 """
 
 from collections.abc import Sequence

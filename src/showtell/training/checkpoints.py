@@ -1,4 +1,4 @@
-"""A run's checkpoints: best/, last/ and epoch-NNN/, and going on or setting out from one."""
+"""A run's checkpoints (best/, last/ and epoch-NNN/), and starting or resuming a run from one."""
 
 import shutil
 from dataclasses import replace

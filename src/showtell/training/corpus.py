@@ -1,14 +1,12 @@
 """Training captions as one flat array of ids, so that millions of them stay small.
 
 Each caption is tokenised once. Words get provisional numbers in the order in which they appear;
-when all are counted, the vocabulary is built and each number becomes the ids that it has for the
-word: one, or those of the word's pieces. Knows nothing of pictures but a number for each.
+when all are counted, the vocabulary is built, and each number becomes the ids of its word: one, or
+those of the word's pieces. Of a picture only its number is kept.
 
-MERGED: Tokenised captions, kept under the hash of what they were before.
-
-Half a million captions take seconds to tokenise, and every run on the same data needs them. What is
-kept is found by the captions themselves and the tokeniser's name, so it is never out of date. The
-cache is a convenience: if it cannot be written or read, the captions are tokenised anew.
+Half a million captions take seconds to tokenise, and every run on the same data needs them, so
+``tokenize_cached`` keeps the result under a hash of the captions and the tokeniser's name; it is
+never out of date. If the cache cannot be written or read, the captions are tokenised anew.
 """
 
 import hashlib
@@ -28,6 +26,9 @@ from torch import Tensor
 from showtell.core.files import atomic_write, cache_folder
 from showtell.text.tokenizer import TOKENIZER, tokenize
 from showtell.text.vocabulary import END, PAD, START, Vocabulary
+
+FORMAT = 1  # of the cache
+WORTH_IT = 20_000  # captions; fewer are tokenised in less than a tenth of a second
 
 
 class _Numbering(dict[str, int]):
@@ -179,10 +180,6 @@ def _expand(
     ids = flat[np.arange(counts.sum()) + np.repeat(shift, counts)]
     words_before = np.concatenate([[0], np.cumsum(captions.lengths, dtype=np.int64)])
     return ids, np.diff(np.concatenate([[0], ends])[words_before])
-
-
-FORMAT = 1
-WORTH_IT = 20_000  # captions; fewer are tokenised in less than a tenth of a second
 
 
 def tokenize_cached(captions: Sequence[str]) -> TokenizedCaptions:

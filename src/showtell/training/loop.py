@@ -1,10 +1,11 @@
-"""The story of one run: step, log, save; after each epoch evaluate and keep the best.
+"""The story of one run: train an epoch step by step, validate, keep the best, until the end.
 
-Where the encoder is frozen its features are read from a store, and what trains is the decoder with
-its image embedding; else pictures are read, and some of the encoder trains, too. Everything
-random follows from the seed and the position in the run, or from a generator whose state is
-saved: a run stopped anywhere goes on to the same weights. Several processes go through it
-together; the first writes.
+Where the encoder is frozen, its features are read from a store, and the decoder trains with its
+image embedding. Where the encoder trains too, pictures are read instead.
+
+A run that was stopped anywhere resumes to the same weights, to the bit: everything random follows
+from the seed and the position in the run, or from a generator whose state is saved. Several
+processes go through the run together, and the first of them writes.
 """
 
 import time
@@ -23,7 +24,7 @@ from showtell.core.progress import Reporter, StepReport
 from showtell.decoders.language_model import LanguageModel
 from showtell.decoders.layers import share_batch_norms
 from showtell.encoders.encoder import Encoder
-from showtell.errors import CheckpointError
+from showtell.errors import CheckpointError, ShowtellError
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import Checkpoint
 from showtell.training.checkpoints import Checkpoints
@@ -38,6 +39,7 @@ from showtell.training.stop import StopNow, StopRequest
 from showtell.training.validation import validate, validation_data, watch_stop
 
 FEW_STEPS, ENOUGH_STEPS = 300, 1000
+MOST_SKIPPED = 3  # steps in a row whose loss or gradient is not finite
 
 
 @dataclass(frozen=True)
@@ -128,21 +130,15 @@ class Run:
         )
         steps_per_epoch = -(-self.objective.num_items // config.training.batch_size)
         self.num_steps = steps_per_epoch * config.training.num_epochs
-        is_first = config.training.init_from is None and not resume
-        if is_first and self.num_steps < FEW_STEPS:
-            report.note(
-                f"{counted(self.num_steps, 'step')} in "
-                f"{counted(config.training.num_epochs, 'epoch')}: too few to learn much; "
-                f"-s training.num_epochs={-(-ENOUGH_STEPS // steps_per_epoch)} makes "
-                f"about {ENOUGH_STEPS:,}"
-            )
+        if config.training.init_from is None and not resume and self.num_steps < FEW_STEPS:
+            self._note_few_steps(steps_per_epoch)
 
     def run(self) -> TrainingResult:
         """Train to the end, to an early stop, or until a stop is requested.
 
         Raises:
-            ShowtellError: the loss is no longer a number, or a file cannot be written; the last
-                checkpoint is intact.
+            ShowtellError: several losses or gradients in a row were not finite, or a file cannot be
+                written; the last checkpoint is intact.
         """
         settings, state = self.config.training, self.state
         log_of_run = open_log(
@@ -182,7 +178,7 @@ class Run:
             if stop.is_due():
                 raise StopNow
             rate = learning_rate(progress.step, self.num_steps, self.config.optimizer)
-            loss = take_step(
+            step = take_step(
                 self.state,
                 self.objective,
                 batch,
@@ -194,11 +190,63 @@ class Run:
             progress.step += 1
             now = time.monotonic()
             progress.seconds = seconds_before + now - started
-            self._log_step(log, len(batches), rate, loss, now - last_step)
+            if step.fault is None:
+                progress.num_skipped = 0
+                self._log_step(log, len(batches), rate, step.loss, now - last_step)
+            else:
+                self._skip(step.fault)
             last_step = now
             if now - last_save > 60 * settings.save_minutes:
                 self.checkpoints.save("last", self.state, log_offsets=log.offsets())
                 last_save = now
+
+    def _finish_epoch(self, log: RunLog | NoLog, stop: StopRequest) -> None:
+        """Validate, log, and keep what is to be kept: the best, each so-many-th, the last."""
+        started = time.monotonic()
+        self.state.eval()
+        watch = watch_stop(stop, self.report, "encoding")
+        with validation_data(self.data, self.captioner, self.folder, watch) as data:
+            values = validate(self.captioner, data, report=self.report, stop=stop)
+        progress = self.state.progress
+        progress.seconds += time.monotonic() - started
+        progress.epoch, progress.batch = progress.epoch + 1, 0
+        score = (values["CIDEr-D"], -values["val_loss"])
+        better = score > progress.best
+        if better:
+            progress.best, progress.best_epoch = score, progress.epoch
+        log.epoch({"epoch": progress.epoch, "step": progress.step, "validation": values})
+        if better:
+            self.checkpoints.save("best", self.state, values)
+        if progress.epoch % self.config.training.save_every == 0:
+            self.checkpoints.save(f"epoch-{progress.epoch:03d}", self.state, values)
+        self.checkpoints.save("last", self.state, values, log_offsets=log.offsets())
+        self.report.epoch(progress.epoch, values)
+
+    def _out_of_patience(self) -> bool:
+        patience = self.config.training.patience
+        if patience is None or self.state.progress.epochs_without_better < patience:
+            return False
+        self.report.note(
+            f"no better CIDEr-D in {patience} epochs: stopping at epoch {self.state.progress.epoch}"
+        )
+        return True
+
+    def _skip(self, fault: str) -> None:
+        """Say that a step was skipped.
+
+        Raises:
+            ShowtellError: it is one too many in a row.
+        """
+        progress = self.state.progress
+        progress.num_skipped += 1
+        if progress.num_skipped <= MOST_SKIPPED:
+            self.report.note(f"step {progress.step} is skipped: {fault}; the weights are unchanged")
+            return
+        raise ShowtellError(
+            f"{fault} at step {progress.step}, and {MOST_SKIPPED} steps before it were skipped for "
+            "the like: start a new run with a lower optimizer.lr or training.precision=fp32; "
+            f"every checkpoint in {self.folder} is from before these steps"
+        )
 
     def _log_step(
         self, log: RunLog | NoLog, num_steps: int, rate: float, loss: Loss, seconds: float
@@ -237,27 +285,13 @@ class Run:
             )
         )
 
-    def _finish_epoch(self, log: RunLog | NoLog, stop: StopRequest) -> None:
-        """Validate, log, save."""
-        started = time.monotonic()
-        self.state.eval()
-        watch = watch_stop(stop, self.report, "encoding")
-        with validation_data(self.data, self.captioner, self.folder, watch) as data:
-            values = validate(self.captioner, data, report=self.report, stop=stop)
-        progress = self.state.progress
-        progress.seconds += time.monotonic() - started
-        progress.epoch, progress.batch = progress.epoch + 1, 0
-        score = (values["CIDEr-D"], -values["val_loss"])
-        better = score > progress.best
-        if better:
-            progress.best, progress.best_epoch = score, progress.epoch
-        log.epoch({"epoch": progress.epoch, "step": progress.step, "validation": values})
-        if better:
-            self.checkpoints.save("best", self.state, values)
-        if progress.epoch % self.config.training.save_every == 0:
-            self.checkpoints.save(f"epoch-{progress.epoch:03d}", self.state, values)
-        self.checkpoints.save("last", self.state, values, log_offsets=log.offsets())
-        self.report.epoch(progress.epoch, values)
+    def _note_few_steps(self, steps_per_epoch: int) -> None:
+        num_epochs = self.config.training.num_epochs
+        self.report.note(
+            f"{counted(self.num_steps, 'step')} in {counted(num_epochs, 'epoch')}: too few to "
+            f"learn much; -s training.num_epochs={-(-ENOUGH_STEPS // steps_per_epoch)} makes about "
+            f"{ENOUGH_STEPS:,}"
+        )
 
     def _resume(self) -> None:
         self.log_offsets = self.checkpoints.resume(self.state)
@@ -275,12 +309,3 @@ class Run:
         self.report.note(
             f"going on after epoch {progress.epoch}, step {progress.batch} of the next"
         )
-
-    def _out_of_patience(self) -> bool:
-        patience = self.config.training.patience
-        if patience is None or self.state.progress.epochs_without_better < patience:
-            return False
-        self.report.note(
-            f"no better CIDEr-D in {patience} epochs: stopping at epoch {self.state.progress.epoch}"
-        )
-        return True

@@ -1,12 +1,11 @@
-"""What a step sees where the encoder trains: fresh views of pictures, encoded with a gradient.
+"""The pictures of a run whose encoder trains, read anew at each step.
 
-A view follows from (seed, step, picture), so neither the number of worker processes nor where a
-run was stopped changes it. A picture has one view a step, whatever the number of its captions.
-
-MERGED: The pictures of a run whose encoder trains: which files, and which of them cannot be read.
-
-Takes the place that a feature store has in a run with a frozen encoder. Each picture is decoded
-once before training, so that a broken one is left out from the start, as a store does.
+A run with a frozen encoder reads features from a store; here ``PictureFiles`` and ``PictureLoader``
+take its place. Each picture is decoded once before training, so that a broken one is left out from
+the start. At each step worker processes cut a fresh view of each of its pictures, and the encoder
+encodes them with a gradient. A view follows from (seed, step, picture) alone, so neither the number
+of workers nor where a run was stopped changes it. A picture has one view a step, however many of
+its captions the step has.
 """
 
 import hashlib
@@ -35,6 +34,9 @@ from showtell.images.views import ViewWorkers
 from showtell.training.batches import Rows, part_of_pictures
 
 CHECK_SIDE = 64  # pixels; a JPEG is then decoded at a fraction of its size, yet read to its end
+PICTURE_STREAM = 3  # keeps the views' random numbers apart from the sampler's and the samples'
+STEPS_AHEAD = 2  # batches that are decoded while one is trained on
+MOST_WORKERS = 16
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,6 @@ def _reason(path: Path) -> str | None:
     except ImageError as error:
         return str(error)
     return None
-
-
-PICTURE_STREAM = 3  # keeps the views' random numbers apart from the sampler's and the samples'
-STEPS_AHEAD = 2  # batches that are decoded while one is trained on
-MOST_WORKERS = 16
 
 
 class PictureLoader:

@@ -1,6 +1,10 @@
-"""What a run trains on: records with features, a vocabulary, captions as ids.
+"""What a run starts with: data as ids and features, an encoder, and a decoder's first weights.
 
-MERGED: What a run begins with: a checkpoint or a language model, an encoder, features, a decoder.
+``prepare`` builds the vocabulary from the training captions and turns both splits into ids, each
+caption with the row of its picture. The ``open_...`` functions give what the pictures are looked at
+with: an encoder, a feature store (or the pictures, where the encoder trains), and the checkpoint or
+language model that the run starts from. ``build_first_decoder`` puts all of it together. The
+``check_...`` functions find what is wrong before hours are spent on it.
 """
 
 import hashlib
@@ -97,7 +101,7 @@ class TrainingData:
         return digest.hexdigest()
 
 
-@paused_collector(all_stays=True)
+@paused_collector()
 def prepare(
     dataset: Dataset,
     config: DataConfig,
@@ -382,18 +386,21 @@ def build_first_decoder(
         feature_size=provenance["feature_size"],
         region_size=provenance.get("region_size"),
     ).to(runtime.device)
+    if start is not None:
+        start_with(decoder, start, config)
+    elif language_model is not None:
+        assert isinstance(decoder, PrefixLm)
+        language_model.fill(decoder)
     concepts = getattr(decoder, "concepts", None)
-    if isinstance(concepts, ConceptReader) and start is None:
-        if data.classes is None:
+    if isinstance(concepts, ConceptReader):
+        counts = torch.from_numpy(np.bincount(data.train.ids, minlength=len(data.vocabulary)))
+        if start is not None:  # it has a classifier; how often words come is of this run's captions
+            concepts.counts.copy_(counts)
+        elif data.classes is None:
             raise ConfigError(
                 f"decoder.concepts: encoder {config.encoder.name!r} has no classifier whose words "
                 "are known; lite0 and lite2 have"
             )
-        counts = np.bincount(data.train.ids, minlength=len(data.vocabulary))
-        concepts.fill(data.classes, data.vocabulary, torch.from_numpy(counts))
-    if language_model is not None:
-        assert isinstance(decoder, PrefixLm)
-        language_model.fill(decoder)
-    if start is not None:
-        start_with(decoder, start, config)
+        else:
+            concepts.fill(data.classes, data.vocabulary, counts)
     return decoder

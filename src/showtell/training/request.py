@@ -5,7 +5,8 @@ on (data, encoder, versions), so that it can be made again.
 """
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from showtell import __version__
 from showtell.config import Config
 from showtell.core.device import Runtime, choose_runtime
 from showtell.core.distributed import ALONE, Processes
-from showtell.core.files import write_json, write_text
+from showtell.core.files import InUseError, locked_folder, write_json, write_text
 from showtell.core.memory import paused_collector
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, dataset_fingerprint
@@ -95,7 +96,7 @@ def open_data(data: DataRequest, *, report: Reporter) -> Dataset:
     def unpacking(done: int, total: int) -> None:
         report.progress("unpacking", done, total, "pictures")
 
-    with paused_collector(all_stays=True):
+    with paused_collector():
         dataset = usable_splits(data.load(unpacking))
     for note in dataset.notes:
         report.note(note)
@@ -125,6 +126,42 @@ def train_on(
             f"encoder.train_from with {processes.size} processes: not supported yet; train the "
             "encoder in one process, or leave encoder.train_from out"
         )
+    with locked(request.folder, processes):
+        if not request.resume:
+            refuse_used(request.folder)  # another may have trained there while data were read
+        return _make_run(dataset, request, config, report=report, processes=processes).run()
+
+
+@contextmanager
+def locked(folder: Path, processes: Processes = ALONE) -> Iterator[None]:
+    """Keep other runs out of a folder; of the processes of one run the first has the lock.
+
+    Raises:
+        CheckpointError: another run is writing into it.
+    """
+    if not processes.is_first:
+        yield
+        return
+    names_in(folder)  # a file in its place is said
+    try:
+        with locked_folder(folder):
+            yield
+    except InUseError:
+        raise CheckpointError(
+            f"another process is training in {folder}: wait until it ends, stop it, or give "
+            "another -o"
+        ) from None
+
+
+def _make_run(
+    dataset: Dataset,
+    request: TrainRequest,
+    config: Config,
+    *,
+    report: Reporter,
+    processes: Processes,
+) -> Run:
+    """A run that is ready to begin or to go on: encoder, features, vocabulary and weights."""
     folder, resume = request.folder, request.resume
     language_model = open_language_model(config, folder, resume)
     if language_model:
@@ -155,8 +192,6 @@ def train_on(
         classes=encoder.backbone.classes(),
         feature_size=encoder.pooled_size,
     )
-    if processes.is_first:
-        folder.mkdir(parents=True, exist_ok=True)
     if processes.is_first and not resume:
         write_text(folder / CONFIG, config.to_toml())
         write_json(folder / RUN_FILE, provenance | _places(dataset, request.data.images, store))
@@ -172,7 +207,7 @@ def train_on(
         language_model=language_model,
         resume=resume,
         processes=processes,
-    ).run()
+    )
 
 
 def _settings(request: TrainRequest) -> Config:

@@ -1,11 +1,10 @@
-"""The logs of a run: the notebook's lines, the same as data, and on request for TensorBoard.
+"""The logs of a run.
 
-The first two are append-only. A checkpoint remembers how long they were, and resuming cuts them
-back to that, so a step never stands there twice. TensorBoard is told to hide what is done again.
-
-MERGED: A run's figures for TensorBoard, in ``tensorboard/`` in the run's folder.
-
-Asked for by ``training.tensorboard``. Knows nothing of what the figures mean.
+``training_log.txt`` has the course notebook's line for each step, ``metrics.jsonl`` the same as
+data with the validation figures. Both are append-only. A checkpoint remembers how long they were,
+and resuming cuts them back to that, so no step is logged twice. ``training.tensorboard`` asks for
+TensorBoard's event files besides (in ``tensorboard/``); TensorBoard is told to hide what is done
+again.
 """
 
 import json
@@ -17,41 +16,9 @@ from typing import IO, Any, Self
 from showtell.config import TrainingConfig
 from showtell.errors import MissingExtraError
 
-FOLDER = "tensorboard"
-NO_SCALARS = {"epoch", "step", "tokens", "seconds"}
-
-
-class EventFiles:
-    """Writes scalars.
-
-    Args:
-        folder: the run's.
-        next_step: what an earlier part of the run wrote from this step on is hidden, because
-            it is done again.
-
-    Raises:
-        MissingExtraError: tensorboard is not installed.
-    """
-
-    def __init__(self, folder: Path, *, next_step: int) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise MissingExtraError("train", "training.tensorboard = true") from None
-        self._writer = SummaryWriter(str(folder / FOLDER), purge_step=next_step)
-
-    def write(self, group: str, step: int, values: Mapping[str, Any]) -> None:
-        """Each number of ``values`` as the scalar ``group/name``."""
-        for name, value in values.items():
-            if name not in NO_SCALARS and isinstance(value, int | float):
-                self._writer.add_scalar(f"{group}/{name}", value, step)
-
-    def close(self) -> None:
-        """Write out what is left."""
-        self._writer.close()
-
-
 METRICS_FILE = "metrics.jsonl"
+EVENTS_FOLDER = "tensorboard"
+NO_SCALARS = {"epoch", "step", "tokens", "seconds"}
 
 
 class RunLog:
@@ -131,6 +98,36 @@ class NoLog:
     def offsets(self) -> dict[str, int]:
         """Of no file."""
         return {}
+
+
+class EventFiles:
+    """Writes scalars.
+
+    Args:
+        folder: the run's.
+        next_step: what an earlier part of the run wrote from this step on is hidden, because
+            it is done again.
+
+    Raises:
+        MissingExtraError: tensorboard is not installed.
+    """
+
+    def __init__(self, folder: Path, *, next_step: int) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise MissingExtraError("train", "training.tensorboard = true") from None
+        self._writer = SummaryWriter(str(folder / EVENTS_FOLDER), purge_step=next_step)
+
+    def write(self, group: str, step: int, values: Mapping[str, Any]) -> None:
+        """Each number of ``values`` as the scalar ``group/name``."""
+        for name, value in values.items():
+            if name not in NO_SCALARS and isinstance(value, int | float):
+                self._writer.add_scalar(f"{group}/{name}", value, step)
+
+    def close(self) -> None:
+        """Write out what is left."""
+        self._writer.close()
 
 
 def open_log(

@@ -1,6 +1,7 @@
-"""All that changes as training goes on, and packing it so that it can go on to the bit.
+"""Everything that a training step changes, and packing it so that a run resumes to the bit.
 
-MERGED: The optimiser and the learning rate, which is a pure function of the step.
+That is the weights, their moving averages, the optimiser with what it remembers of each parameter,
+and the position in the run. The learning rate is no state: it is a pure function of the step.
 """
 
 import math
@@ -84,6 +85,7 @@ class Progress:
         best: (CIDEr-D, -validation loss) of the best epoch.
         best_epoch: that epoch, from 1; 0 before the first validation.
         seconds: time spent training, validation included.
+        num_skipped: the latest steps in a row that were skipped, as ``take_step`` does.
     """
 
     epoch: int = 0
@@ -92,6 +94,7 @@ class Progress:
     best: tuple[float, float] = (-1.0, float("-inf"))
     best_epoch: int = 0
     seconds: float = 0.0
+    num_skipped: int = 0
 
     @property
     def epochs_without_better(self) -> int:
@@ -212,7 +215,8 @@ class TrainingState:
             fill_trained(self.encoder, _beginning_with(LIVE_ENCODER, saved.tensors))
         self._unpack_optimizer(saved.tensors)
         fields = {name: saved.data[name] for name in ("epoch", "batch", "step", "best_epoch")}
-        self.progress = Progress(**fields, seconds=saved.data["seconds"])
+        num_skipped = saved.data.get("num_skipped", 0)  # 0.1.0 did not have it
+        self.progress = Progress(**fields, seconds=saved.data["seconds"], num_skipped=num_skipped)
         if saved.data["best"] is not None:
             self.progress.best = (saved.data["best"][0], saved.data["best"][1])
 

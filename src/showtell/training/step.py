@@ -1,16 +1,20 @@
-"""One update of the weights: the loss of a batch, its gradient, clipped, and the optimiser's step.
+"""One training step: the loss of a batch, its gradient, clipping, and the optimiser's update.
 
-Several processes share out a batch and come to the same weights as one would: losses are means
-over tokens, so each process's counts by its tokens; a process that has nothing of a batch takes
-part with zeros. Their random numbers for dropout, and for words that are sampled or dropped, follow
-from the seed, the step and the process, so that no generator's state has to be kept of each.
+A step whose loss or gradient is not finite changes nothing. One infinite number in a gradient is
+enough: clipping divides by the norm, which makes it NaN, and the optimiser would write NaN into
+the weights. Such a step is skipped and told (``Step.fault``); the loop decides when to give up.
 
-MERGED: torch.compile for teacher forcing, which is what training spends its time in.
+Several processes share a batch and come to the same weights as one process would. A loss is a
+mean over tokens, so each process's part counts by its tokens; a process whose part is empty takes
+part with zeros. Random numbers for dropout and for sampled words follow from the seed, the step
+and the process, so that no generator's state has to be saved for each process.
+
+``compile_decoder`` compiles teacher forcing with ``torch.compile``.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,12 +26,24 @@ from showtell.core.distributed import Processes
 from showtell.decoders.base import Decoder, HiddenStates
 from showtell.decoders.layers import no_rows
 from showtell.encoders.features import Features
-from showtell.errors import ShowtellError
 from showtell.text.vocabulary import PAD
 from showtell.training.objectives.base import Batch, Loss, Objective
 from showtell.training.state import TrainingState, set_learning_rate
 
 STEP_STREAM = 4  # keeps torch's random numbers apart from those of views, samples and pictures
+
+
+@dataclass(frozen=True)
+class Step:
+    """What came of a step.
+
+    Attributes:
+        loss: of the whole batch.
+        fault: why the step was skipped and the weights are as they were; None where it was taken.
+    """
+
+    loss: Loss
+    fault: str | None = None
 
 
 def take_step(
@@ -38,41 +54,46 @@ def take_step(
     rate: float,
     config: Config,
     processes: Processes,
-) -> Loss:
-    """Update ``state`` by a batch.
+) -> Step:
+    """Update ``state`` by a batch, unless its loss or gradient is not finite.
 
     Args:
-        batch: the whole, of which this process takes its part.
+        batch: the whole batch, of which this process takes its part.
         rate: the run's learning rate; an encoder that trains has its own multiple of it.
-
-    Returns:
-        The whole batch's loss.
-
-    Raises:
-        ShowtellError: the loss is no number; the weights are as they were.
     """
     progress, optimizer, trained = state.progress, state.optimizer, state.trained_parameters()
     set_learning_rate(optimizer, rate)
     if processes.are_many:
         seed_torch((config.seed, progress.step, processes.rank, STEP_STREAM), trained[0].device)
+    statistics = [(buffer, buffer.clone()) for buffer in _running_statistics(state)]
     part = objective.part(batch, processes)
     if len(part):
         loss = objective(state.decoder, batch, part, epoch=progress.epoch + 1, step=progress.step)
     else:
         loss = _nothing(state.decoder)
     loss, value = together(loss, objective.figures, processes)
-    if not math.isfinite(value):
-        raise ShowtellError(
-            f"the loss is {value} at step {progress.step + 1}: lower optimizer.lr or set "
-            "training.precision to fp32; the last good state is in last/ of the run's folder"
-        )
     optimizer.zero_grad()
-    loss.objective.backward()  # type: ignore[no-untyped-call]
-    processes.sum_gradients(trained)
-    nn.utils.clip_grad_norm_(trained, config.optimizer.max_grad_norm)
-    optimizer.step()
-    state.update_averages()
-    return loss
+    fault = None if math.isfinite(value) else f"the loss is {value}"
+    if fault is None:
+        loss.objective.backward()  # type: ignore[no-untyped-call]
+        processes.sum_gradients(trained)
+        norm = float(nn.utils.clip_grad_norm_(trained, config.optimizer.max_grad_norm))
+        fault = None if math.isfinite(norm) else f"the norm of the gradient is {norm}"
+    if fault is None:
+        optimizer.step()
+        state.update_averages()
+    else:
+        for buffer, before in statistics:
+            buffer.copy_(before)
+    return Step(loss, fault)
+
+
+def _running_statistics(state: TrainingState) -> Iterator[Tensor]:
+    """What batch norms change as they run forward: their mean, variance and count."""
+    for model in (state.decoder, state.encoder):
+        for module in model.modules() if model else ():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
+                yield from module.buffers(recurse=False)
 
 
 def together(loss: Loss, figures: Sequence[str], processes: Processes) -> tuple[Loss, float]:

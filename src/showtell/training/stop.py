@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a run between two steps, never within one, and all its processes there."""
+"""Ctrl-C and SIGTERM end a run between two steps, never within one, in all its processes alike."""
 
 import signal
 import threading

@@ -26,7 +26,7 @@ from showtell.errors import CheckpointError, ConfigError, ShowtellError
 from showtell.inference.checkpoint import CONFIG
 from showtell.training.loop import TrainingResult
 from showtell.training.prepare import check_start
-from showtell.training.request import TrainRequest, open_data, refuse_used, train_on
+from showtell.training.request import TrainRequest, locked, open_data, refuse_used, train_on
 
 SWEEP_FILE = "sweep.json"
 
@@ -170,13 +170,23 @@ def run_sweep(request: TrainRequest, *, report: Reporter) -> SweepResult:
     configs = _checked(sweep, folder, request.device)
     dataset = open_data(request.data, report=report)
     sweep = _for_data(sweep, dataset, folder, request.resume)
-    folder.mkdir(parents=True, exist_ok=True)
-    sweep.write(folder)
 
     def train(place: Path, config: Config, resume: bool) -> TrainingResult:
         own = replace(request, folder=place, resume=resume)
         return train_on(dataset, own, config, report=report)
 
+    with locked(folder):
+        sweep.write(folder)
+        return _run_all(sweep, configs, folder, train, report)
+
+
+Train = Callable[[Path, Config, bool], TrainingResult]  # a folder, settings, whether to resume
+
+
+def _run_all(
+    sweep: Sweep, configs: dict[str, Config], folder: Path, train: Train, report: Reporter
+) -> SweepResult:
+    """Make one run after the other, noting in the sweep's file what becomes of each."""
     for number, run in enumerate(sweep.runs, 1):
         title = f"run {number} of {len(sweep.runs)}, {run.name}"
         if _is_finished(run, folder):
@@ -194,12 +204,7 @@ def run_sweep(request: TrainRequest, *, report: Reporter) -> SweepResult:
     return SweepResult(sweep, stopped=False)
 
 
-def _attempt(
-    run: SweepRun,
-    place: Path,
-    config: Config,
-    train: Callable[[Path, Config, bool], TrainingResult],
-) -> SweepRun:
+def _attempt(run: SweepRun, place: Path, config: Config, train: Train) -> SweepRun:
     """Start the run in ``place`` or go on with it; what is known of it then."""
     if config.training.compile:
         torch.compiler.reset()  # torch keeps few variants of a function, of all runs together

@@ -1,15 +1,14 @@
-"""Captions without pictures: how people speak of what no training picture shows.
+"""Captions without pictures, from which a decoder learns words that no training picture shows.
 
-A caption's own words that a classifier could have named take the place of the picture: some are
-left out, as a classifier misses things, and wrong ones are put in, as it sees things that are not
-there. The decoder learns to say what goes with them (Fei et al. 2023, arXiv 2307.16525, section
-3.3, masks entities likewise).
+A picture's place is taken by words of the caption itself that an image classifier could have named:
+some are left out, as a classifier misses things, and wrong ones are added, as it sees things that
+are not there. The decoder learns to say what goes with such words (Fei et al. 2023,
+arXiv 2307.16525, section 3.3, mask entities in the same way).
 
-MERGED: Captions for words that a classifier has and captions hardly ever use.
-
-A word that captions lack is spoken of as one like it is: "an airplane flying through a blue sky"
-also teaches what is said of a rocket (Hendricks et al. 2016, arXiv 1511.05284, section 3.3, give an
-unseen word the weights of the seen word nearest to it; here it gets some of that word's captions).
+For a word of the classifier that even these captions lack, new captions are made from those of a
+similar word: "an airplane flying through a blue sky" also teaches what is said of a rocket.
+(Hendricks et al. 2016, arXiv 1511.05284, section 3.3, give an unseen word the weights of the
+nearest seen word; here it gets some of that word's captions.)
 """
 
 import json
@@ -34,6 +33,8 @@ from showtell.training.corpus import Corpus, TokenizedCaptions
 TEXT_STREAM = 3  # keeps its random numbers apart from the views' and the samples'
 KEPT = 0.7  # share of a caption's concepts that are shown
 MOST_WRONG = 2  # concepts that are shown and not there
+MOST_CAPTIONS = 300  # that a rare word takes over
+VOWELS = "aeiou"
 
 
 def read_captions(path: Path) -> list[str]:
@@ -181,10 +182,6 @@ def _concept_of(vocabulary: Vocabulary, concepts: Sequence[int]) -> NDArray[np.i
                 found[index] = ids[form]
                 break
     return found
-
-
-MOST_CAPTIONS = 300  # that a rare word takes over
-VOWELS = "aeiou"
 
 
 def words_like() -> dict[str, tuple[str, ...]]:

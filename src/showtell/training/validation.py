@@ -1,6 +1,7 @@
-"""What is measured after each epoch: loss, perplexity and the metrics on validation pictures.
+"""What is measured after each epoch: loss, perplexity and the metrics on the validation pictures.
 
-MERGED: Validation features of an encoder that trains: made anew after each epoch, and not kept.
+Where the encoder trains, the features of the validation pictures are computed anew for each
+validation and thrown away after it.
 """
 
 import shutil

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from showtell.config import DecodingConfig
 from showtell.core.device import Runtime, choose_runtime
-from showtell.core.memory import bound_kernel_cache
 from showtell.decoding.constraints.named_words import NamedWords, named_words
 from showtell.decoding.ensemble import Ensemble
 from showtell.decoding.generate import generate
@@ -94,7 +93,6 @@ class NativeCaptioner(Captioner):
             encoders: encoders in use on this device; if the model was trained with one of them
                 (the same fingerprint), it is shared instead of loaded again.
         """
-        bound_kernel_cache()
         checkpoint = load_checkpoint(model)
         others = [load_checkpoint(name) for name in ensemble]
         for name, other in zip(ensemble, others, strict=True):

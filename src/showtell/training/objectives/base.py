@@ -1,7 +1,6 @@
 """What training minimises, as the loop sees it.
 
 An objective says what an epoch is made of, cuts it into batches, and turns a batch into a loss.
-The loop knows nothing more of it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

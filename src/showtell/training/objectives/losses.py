@@ -1,4 +1,11 @@
-"""Losses over caption tokens: cross-entropy, and the policy gradient. Padding never counts."""
+"""Losses over caption tokens: cross-entropy, and the policy gradient. Padding never counts.
+
+Cross-entropy exists twice. ``smoothed_cross_entropy`` is the plain form, by torch's own functions;
+tests compare with it. Training uses ``_SmoothedCrossEntropy``, which works on a few rows at a time
+and so never holds the (N, V) logits in fp32 three times over. What it gains in a whole step of
+``show_tell`` (64 captions, 20,000 words, one thread): 0.55 s of processor time against 0.65 s and
+735 MB at the peak against 948 MB in fp32; 0.23 s against 0.26 s and 727 MB against 979 MB in bf16.
+"""
 
 import math
 from typing import Any, NamedTuple
@@ -97,12 +104,31 @@ def policy_gradient(
     return (weights * nll).mean()
 
 
-class _SmoothedCrossEntropy(Function):
+def smoothed_cross_entropy(
+    logits: Tensor, targets: Tensor, smoothing: float
+) -> tuple[Tensor, Tensor]:
     """Mean of E_q[-log p] for q = (1 - a) one-hot + a / V, and of -log p, over N tokens.
 
-    Some rows at a time, so that numbers in fp32 stay in the processor's cache and (N, V) of them
-    are never held. The gradient, (p - q) / N, is written down, and at once, over the logits: all
-    that going back has to do is to hand it on.
+    The plain form: what ``_SmoothedCrossEntropy`` has to equal.
+
+    Args:
+        logits: (N, V) in any type.
+        targets: (N,) ids.
+        smoothing: a (Szegedy et al. 2016, arXiv 1512.00567, section 7).
+
+    Returns:
+        Two scalars in fp32: what is minimised, and the mean of -log p, which is detached.
+    """
+    logits = logits.float()
+    objective = F.cross_entropy(logits, targets, label_smoothing=smoothing)
+    return objective, F.cross_entropy(logits.detach(), targets)
+
+
+class _SmoothedCrossEntropy(Function):
+    """``smoothed_cross_entropy``, some rows at a time, writing the gradient over the logits.
+
+    So numbers in fp32 stay in the processor's cache. The gradient, (p - q) / N, is written down in
+    the forward pass; the backward pass only hands it on.
     """
 
     @staticmethod

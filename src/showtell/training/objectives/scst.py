@@ -1,26 +1,25 @@
-"""Self-critical sequence training: captions are drawn, rewarded, and made likelier or rarer.
+"""Self-critical sequence training (SCST): captions are drawn, rewarded, and made likelier or rarer.
 
 Rennie et al. 2017 (arXiv 1612.00563, section 3): REINFORCE whose baseline is the reward of the
 decoder's own greedy caption; or, after Luo 2020 (arXiv 2003.09971, equation 7), the mean reward of
 the picture's other samples, which needs no greedy caption.
 
-A step has two passes. Captions are drawn without gradient, in eval mode: from the model that will
-be measured. Then one teacher-forced pass over them, in training mode, gives their probabilities
-with a gradient. So dropout acts on what is learnt from a sample and not on which samples are
-drawn; without it in the second pass, a decoder learns the samples' rewards by heart (reward on
-training pictures rises while the metrics on others fall).
+A step has two passes. Captions are drawn without gradient and in eval mode, from the model that
+will be measured. Then one teacher-forced pass over them, in training mode, gives their
+probabilities with a gradient. So dropout acts on what is learnt from a sample and not on which
+samples are drawn. Without dropout in the second pass, a decoder learns the samples' rewards by
+heart: the reward on training pictures rises while the metrics on other pictures fall.
 
 A decoder that was trained with label smoothing and dropout says little that is sensible at
-temperature 1. Below it, the samples are near what search would find, and what is learnt is which
-of them is better, instead of how to be less random.
+temperature 1. Below it, samples are near what search would find, and the decoder learns which of
+them is better instead of how to be less random.
 
-MERGED: The reward of captions as ids, without a way by text: a mixture of CIDEr-D and BLEU-4.
-
-Captions and references end in ``<end>``, which is a word like any other in their n-grams. A
-reward without it pays nothing for an end in the right place, and half of the captions come to
-end in "with a". Document frequencies are of the training references, in which a word below the
-vocabulary's threshold is ``<unk>``, which no caption has. Pieces of words are put together to
-words first. Knows nothing of models.
+The reward (``CaptionReward``) is a mixture of CIDEr-D and BLEU-4, computed on ids without going
+through text. Captions and references end in ``<end>``, which is a word like any other in their
+n-grams: a reward without it pays nothing for ending in the right place, and half of the captions
+come to end in "with a". Document frequencies are of the training references, in which a word below
+the vocabulary's threshold is ``<unk>``, which no caption has. Pieces of words are joined to words
+first.
 """
 
 import time
@@ -50,67 +49,6 @@ from showtell.training.batches import Loader
 from showtell.training.corpus import Corpus
 from showtell.training.objectives.base import Batch, Loss, in_eval_mode
 from showtell.training.objectives.losses import policy_gradient
-
-
-class CaptionReward:
-    """Rewards captions of a corpus's pictures.
-
-    Args:
-        vocabulary: of the corpus's ids.
-        cider_weight: of CIDEr-D, which is 0 to 10.
-        bleu_weight: of sentence BLEU-4 as COCO computes it, which is 0 to 1.
-
-    Attributes:
-        pictures: (P,) the corpus's pictures, rising, each once.
-    """
-
-    def __init__(
-        self,
-        corpus: Corpus,
-        vocabulary: Vocabulary,
-        *,
-        cider_weight: float,
-        bleu_weight: float,
-    ) -> None:
-        self.pictures = np.unique(corpus.pictures)
-        self.cider_weight, self.bleu_weight = cider_weight, bleu_weight
-        self._words = _word_numbers(vocabulary)
-        references = corpus.references(self.pictures)
-        self._ngrams = ReferenceNgrams([list(map(self._words, one)) for one in references])
-        self._cider = CiderD.from_ngrams(self._ngrams, [str(p) for p in self.pictures])
-        self._bleu = Bleu(self._ngrams)
-
-    def __call__(
-        self, pictures: NDArray[np.int64], captions: Sequence[Sequence[int]]
-    ) -> NDArray[np.float64]:
-        """(N,) rewards.
-
-        Args:
-            pictures: (N,) indices into ``pictures``, of the picture of each caption.
-            captions: N captions as ids, with ``<end>`` where they end.
-        """
-        levels, lengths = self._ngrams.count(list(map(self._words, captions)))
-        rewards = np.zeros(len(captions))
-        if self.cider_weight:
-            rewards += self.cider_weight * self._cider.score_counts(pictures, levels, lengths)
-        if self.bleu_weight:
-            scores = self._bleu.score_counts(pictures, levels, lengths)
-            rewards += self.bleu_weight * scores[:, -1]
-        return rewards
-
-
-def _word_numbers(vocabulary: Vocabulary) -> Callable[[Sequence[int]], Sequence[int]]:
-    """What brings a caption's ids to a number for each word; ``<end>`` stays."""
-    if each_id_is_a_word(vocabulary.spelling):
-        return lambda ids: ids
-    numbers: dict[str, int] = defaultdict(count(END + 1).__next__)
-
-    def words(ids: Sequence[int]) -> list[int]:
-        said = [numbers[word] for word, _ in vocabulary.split(ids)]
-        return [*said, END] if len(ids) and ids[-1] == END else said
-
-    return words
-
 
 SAMPLE_STREAM = 2  # keeps the samples' random numbers apart from the views'
 
@@ -240,6 +178,66 @@ class SelfCritical:
         rows = [row[:length] for row, length in zip(flat.tolist(), lengths, strict=True)]
         rewards = self.reward(np.repeat(batch, num_captions), rows)
         return np.reshape(rewards, (-1, num_captions))
+
+
+class CaptionReward:
+    """Rewards captions of a corpus's pictures.
+
+    Args:
+        vocabulary: of the corpus's ids.
+        cider_weight: of CIDEr-D, which is 0 to 10.
+        bleu_weight: of sentence BLEU-4 as COCO computes it, which is 0 to 1.
+
+    Attributes:
+        pictures: (P,) the corpus's pictures, rising, each once.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        vocabulary: Vocabulary,
+        *,
+        cider_weight: float,
+        bleu_weight: float,
+    ) -> None:
+        self.pictures = np.unique(corpus.pictures)
+        self.cider_weight, self.bleu_weight = cider_weight, bleu_weight
+        self._words = _word_numbers(vocabulary)
+        references = corpus.references(self.pictures)
+        self._ngrams = ReferenceNgrams([list(map(self._words, one)) for one in references])
+        self._cider = CiderD.from_ngrams(self._ngrams, [str(p) for p in self.pictures])
+        self._bleu = Bleu(self._ngrams)
+
+    def __call__(
+        self, pictures: NDArray[np.int64], captions: Sequence[Sequence[int]]
+    ) -> NDArray[np.float64]:
+        """(N,) rewards.
+
+        Args:
+            pictures: (N,) indices into ``pictures``, of the picture of each caption.
+            captions: N captions as ids, with ``<end>`` where they end.
+        """
+        levels, lengths = self._ngrams.count(list(map(self._words, captions)))
+        rewards = np.zeros(len(captions))
+        if self.cider_weight:
+            rewards += self.cider_weight * self._cider.score_counts(pictures, levels, lengths)
+        if self.bleu_weight:
+            scores = self._bleu.score_counts(pictures, levels, lengths)
+            rewards += self.bleu_weight * scores[:, -1]
+        return rewards
+
+
+def _word_numbers(vocabulary: Vocabulary) -> Callable[[Sequence[int]], Sequence[int]]:
+    """What brings a caption's ids to a number for each word; ``<end>`` stays."""
+    if each_id_is_a_word(vocabulary.spelling):
+        return lambda ids: ids
+    numbers: dict[str, int] = defaultdict(count(END + 1).__next__)
+
+    def words(ids: Sequence[int]) -> list[int]:
+        said = [numbers[word] for word, _ in vocabulary.split(ids)]
+        return [*said, END] if len(ids) and ids[-1] == END else said
+
+    return words
 
 
 def mean_of_others(rewards: NDArray[np.float64]) -> NDArray[np.float64]:
