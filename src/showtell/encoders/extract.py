@@ -268,7 +268,7 @@ class _Extraction:
             self._encoder.preprocessing,
             seed=self._writer.spec.seed,
             batch_size=len(self._batch),
-            is_beside=self._runtime.device != "cpu",
+            overlaps=self._runtime.device != "cpu",
         ):
             identity = (job.image_id, job.size, job.mtime_ns)
             self.num_done += 1

@@ -240,7 +240,7 @@ class Captioner:
             self.encoder.preprocessing,
             describe,
             batch_size=batch_size or (64 if self.runtime.device == "cpu" else 256),
-            is_beside=self.runtime.device != "cpu",
+            overlaps=self.runtime.device != "cpu",
             originals=originals,
         )
 
