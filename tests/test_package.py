@@ -7,7 +7,7 @@ from runpy import run_path
 import pytest
 
 import showtell
-from showtell.config import DECODER_KINDS, Config
+from showtell.config import DECODER_SETTINGS, Config
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.toml"))
@@ -52,7 +52,7 @@ def test_the_settings_page_has_every_setting() -> None:
     assert "| `optimizer.lr` | `0.001` | number, above 0 | learning rate" in page
     assert "| `decoding.method` | `beam` | `greedy`, `beam`, `diverse`, `sample` |" in page
     assert "| `decoding.required_words` | `[]` | list of texts, at most 10 |" in page
-    for kind in DECODER_KINDS:
+    for kind in DECODER_SETTINGS:
         for name in tomllib.loads(Config.load(None, [f"decoder.kind={kind}"]).to_toml())["decoder"]:
             section = page.partition(f"### decoder.kind = {kind}\n")[2].partition("\n#")[0]
             assert f"| `decoder.{name}` |" in section

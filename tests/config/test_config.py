@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from showtell.config import DECODER_KINDS, Config, DecodingConfig
+from showtell.config import DECODER_SETTINGS, Config, DecodingConfig
 from showtell.errors import ConfigError
 
 
@@ -134,10 +134,10 @@ def test_decoding_settings_go_through_toml(tmp_path: Path) -> None:
 
 
 def test_a_kind_alone_chooses_its_defaults() -> None:
-    for kind in DECODER_KINDS:
+    for kind in DECODER_SETTINGS:
         decoder = Config.load(None, [f"decoder.kind={kind}"]).decoder
         assert decoder.kind == kind
-    assert len(DECODER_KINDS) == 5
+    assert len(DECODER_SETTINGS) == 5
     assert Config.load(None, ["decoder.dropout=0.1"]).decoder.kind == "show_tell"
 
 

@@ -18,7 +18,7 @@ from decoder_cases import (
 )
 from torch.nn import functional as F
 
-from showtell.config import DECODER_KINDS, Config
+from showtell.config import DECODER_SETTINGS, Config
 from showtell.decoders import recurrence, region_attention
 from showtell.decoders.layers import Dropout, drop_words
 from showtell.decoders.registry import DECODERS
@@ -29,7 +29,7 @@ from showtell.training.objectives.losses import cross_entropy
 
 
 def test_every_decoder_is_visited() -> None:
-    assert set(SMALL) == set(DECODERS) == set(DECODER_KINDS)
+    assert set(SMALL) == set(DECODERS) == set(DECODER_SETTINGS)
     assert (len(DECODERS), len(CASES), len(ATTENDING)) == (5, 11, 6)
 
 

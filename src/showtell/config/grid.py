@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, get_args
+from typing import Any
 
 from showtell.config.run import Config
-from showtell.config.section import Section
+from showtell.config.section import sections_in
 from showtell.config.toml import is_toml, read_value, split_override
 from showtell.errors import ConfigError
 
@@ -114,11 +114,11 @@ def short_name(key: str) -> str:
 def setting_names() -> Iterator[str]:
     """Every setting there is, of every kind of decoder, as in ``optimizer.lr``."""
     for name, field in Config.model_fields.items():
-        for kind in get_args(field.annotation) or (field.annotation,):
-            if isinstance(kind, type) and issubclass(kind, Section):
-                yield from (f"{name}.{setting}" for setting in kind.model_fields)
-            else:
-                yield name
+        sections = list(sections_in(field.annotation))
+        if not sections:
+            yield name
+        for section in sections:
+            yield from (f"{name}.{setting}" for setting in section.model_fields)
 
 
 def _shown(value: Any) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import tomli_w
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from showtell.config.decoder import DecoderConfig, PrefixLmConfig, ShowTellConfig
 from showtell.config.decoding import DecodingConfig
@@ -197,11 +197,6 @@ class Config(Section):
                 f"{self.decoder.num_positions}; {room} would"
             )
         return self
-
-    @field_validator("decoder", mode="before")
-    @classmethod
-    def _default_kind(cls, value: Any) -> Any:
-        return {"kind": "show_tell", **value} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _can_use_text(self) -> Self:

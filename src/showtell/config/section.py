@@ -1,9 +1,10 @@
-"""What is said when settings are wrong: all of them, by their names in the file.
+"""What every section of the settings is, and the error message when settings are wrong.
 
-MERGED: What every group of settings is.
+The message is one line that lists every wrong setting by its name in the file, with the name that
+was probably meant.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
@@ -13,6 +14,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from showtell.errors import unknown_name
 
 REFERENCE = "docs/settings.md"
+
+
+class Section(BaseModel):
+    """A group of settings: frozen, and an unknown name is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @classmethod
+    def kinds(cls) -> Iterable[type["Section"]]:
+        """The sections that may stand where this one is expected."""
+        return (cls,)
 
 
 def describe(
@@ -52,8 +64,10 @@ def _problem(item: Any, model: type[BaseModel], listed: str) -> str:
         return f"{name} = {item['input']!r}: {item['ctx']['error']}"
     if item["type"] == "union_tag_invalid":
         tags = [tag.strip(" '") for tag in item["ctx"]["expected_tags"].split(",")]
-        what = "decoder" if name == "decoder" else "kind"
-        return f"{name}.kind: {unknown_name(what, item['ctx']['tag'], tags)[:-1]}"
+        if name != "decoder":
+            return f"{name}.kind: {unknown_name('kind', item['ctx']['tag'], tags)[:-1]}"
+        unknown = unknown_name("decoder", item["ctx"]["tag"], tags)
+        return f"{name}.kind: {unknown} If it is from another package, install that package"
     return f"{name} = {item['input']!r}: {item['msg'].lower()}"
 
 
@@ -106,13 +120,9 @@ def _names_in_sections(model: type[BaseModel]) -> dict[str, list[str]]:
 
 def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
     """The groups of settings that a field's type names, as in a union or a tuple of them."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield from annotation.kinds()
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in get_args(annotation):
         yield from sections_in(argument)
-
-
-class Section(BaseModel):
-    """A group of settings: frozen, and an unknown name is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

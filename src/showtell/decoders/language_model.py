@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from showtell.decoders.prefix_lm import NUM_SPECIAL, PrefixLm
-from showtell.errors import ConfigError, MissingExtraError
+from showtell.errors import ConfigError, MissingExtraError, first_line
 from showtell.text.subwords import SubwordVocabulary
 from showtell.text.vocabulary import END, START
 
@@ -171,8 +171,7 @@ def _download(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=[CONFIG, TOKENIZER, WEIGHTS]))
     except Exception as error:
         # The download may fail in as many ways as there are networks, proxies and disks.
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(
-            f"decoder.lm = {name!r} is no local folder and cannot be fetched ({reason}); "
+            f"decoder.lm = {name!r} is no local folder and cannot be fetched ({first_line(error)}); "
             "try again online, or give a folder"
         ) from None

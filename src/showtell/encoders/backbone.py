@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from showtell.encoders.concepts import Classes
-from showtell.errors import ConfigError
+from showtell.errors import ConfigError, first_line
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -39,8 +39,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             "ask for a .safetensors file"
         ) from None
     except (OSError, EOFError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"cannot read weights {path}: {reason}") from None
+        raise ConfigError(f"cannot read weights {path}: {first_line(error)}") from None
     for key in ("state_dict", "model"):  # what training programs wrap them in
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]

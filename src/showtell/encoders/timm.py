@@ -11,7 +11,7 @@ from typing import Any, get_args
 from torch import Tensor, nn
 
 from showtell.encoders.backbone import Backbone
-from showtell.errors import ConfigError, MissingExtraError
+from showtell.errors import ConfigError, MissingExtraError, first_line
 from showtell.images.preprocess import Interpolation, Preprocessing
 
 
@@ -98,7 +98,7 @@ def _import_timm() -> Any:
         import torch
 
         raise ConfigError(
-            f"timm cannot be imported ({str(error).splitlines()[0]}): the installed torchvision "
+            f"timm cannot be imported ({first_line(error)}): the installed torchvision "
             f"was not built for torch {torch.__version__}; install the one that was"
         ) from None
     return timm
@@ -123,9 +123,8 @@ def _download(timm: Any, name: str) -> nn.Module:
         network: nn.Module = timm.create_model(name, pretrained=True)
     except Exception as error:
         # The download may fail in as many ways as there are networks, proxies and disks.
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(
-            f"cannot download timm's weights of {name!r} ({reason}); "
+            f"cannot download timm's weights of {name!r} ({first_line(error)}); "
             "try again online, or give a local file as weights"
         ) from None
     return network
