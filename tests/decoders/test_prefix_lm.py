@@ -199,7 +199,7 @@ def test_weights_of_another_size(folder: Path, original: Any) -> None:
 
 def test_a_name_that_cannot_be_fetched_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ConfigError, match="is no local folder and cannot be fetched") as caught:
+    with pytest.raises(ConfigError, match="is not a local folder and cannot be fetched") as caught:
         LanguageModel.open("nobody/no-such-model")
     assert str(caught.value).endswith("try again online, or give a folder")
     assert "\n" not in str(caught.value)

@@ -38,9 +38,7 @@ WordDropout = Annotated[
 ]
 EmbedSize = Annotated[int, Field(ge=1, description="width of a word's embedding")]
 HiddenSize = Annotated[int, Field(ge=1, description="width of the recurrent state")]
-LayerSize = Annotated[
-    int, Field(ge=2, description="width of the layers; a multiple of num_heads")
-]
+LayerSize = Annotated[int, Field(ge=2, description="width of the layers; a multiple of num_heads")]
 
 
 class DecoderSettings(Section):
@@ -190,7 +188,8 @@ def of_its_kind(value: Any) -> Any:
 @lru_cache(maxsize=4)
 def _any_of(sections: tuple[type[DecoderSettings], ...]) -> TypeAdapter[Any]:
     """What validates settings of any of these kinds; its errors name the kind that was chosen."""
-    return TypeAdapter(Annotated[Union[sections], Field(discriminator="kind")])  # noqa: UP007
+    kinds: Any = Annotated[Union[sections], Field(discriminator="kind")]  # noqa: UP007
+    return TypeAdapter(kinds)
 
 
 DecoderConfig = Annotated[SerializeAsAny[DecoderSettings], PlainValidator(of_its_kind)]

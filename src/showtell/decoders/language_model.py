@@ -172,6 +172,6 @@ def _download(name: str) -> Path:
     except Exception as error:
         # The download may fail in as many ways as there are networks, proxies and disks.
         raise ConfigError(
-            f"decoder.lm = {name!r} is no local folder and cannot be fetched ({first_line(error)}); "
-            "try again online, or give a folder"
+            f"decoder.lm = {name!r} is not a local folder and cannot be fetched "
+            f"({first_line(error)}); try again online, or give a folder"
         ) from None
