@@ -21,8 +21,12 @@ def test_the_public_surface() -> None:
         "DecodingConfig",
         "ShowtellError",
         "__version__",
+        "list_models",
         "load_dataset",
         "open_image",
+        "register_decoder",
+        "register_encoder",
+        "register_source",
     ]
     for name in showtell.__all__:
         assert getattr(showtell, name) is not None
@@ -32,9 +36,18 @@ def test_the_public_surface() -> None:
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
-    code = "import sys, showtell; print([m for m in ('torch', 'numpy', 'PIL') if m in sys.modules])"
+    code = (
+        "import sys, showtell; assert showtell.list_models();"
+        "print([m for m in ('torch', 'numpy', 'PIL') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_list_models() -> None:
+    assert showtell.list_models() == ["default", "flickr8k-lite2"]
+    assert showtell.list_models("flickr*") == ["flickr8k-lite2"]
+    assert showtell.list_models("nothing*") == []
 
 
 def test_every_preset_is_valid() -> None:

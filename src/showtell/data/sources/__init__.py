@@ -1,7 +1,7 @@
-"""Every format that data comes in, and the one door to them: ``load_dataset``.
+"""Data sets of captioned pictures: the formats, and ``load_dataset``, which reads any of them.
 
-A new format is a module with a ``SOURCE`` and a line in ``SOURCES``; the contract tests then
-run over it.
+A format is a ``Source`` in the registry ``SOURCES``. Another package adds one with
+``register_source``; docs/extending.md has an example. The contract tests run over all of them.
 """
 
 import os
@@ -10,52 +10,53 @@ from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
+from showtell.config.registry import Registry
 from showtell.core.memory import paused_collector
 from showtell.data.cache import load_cached
 from showtell.data.reading import parse_json, printable, read_text
 from showtell.data.records import Dataset
 from showtell.data.sources import coco, flickr8k, folder, jsonl, karpathy, scenes, table
 from showtell.data.sources.base import Source
-from showtell.errors import DataError, unknown_name
+from showtell.errors import DataError
 
-SOURCES: dict[str, Source] = {
-    source.name: source
-    for source in (
-        coco.SOURCE,
-        karpathy.SOURCE,
-        flickr8k.SOURCE,
-        folder.SOURCE,
-        table.SOURCE,
-        jsonl.SOURCE,
-        scenes.SOURCE,
-    )
-}
+SOURCES: Registry[Source] = Registry("format", "showtell.sources", DataError)
 ALIASES = {"tsv": "csv"}
+
+
+def register_source(source: Source) -> Source:
+    """Add a format that ``load_dataset`` and ``--format`` know from now on.
+
+    Raises:
+        ConfigError: the name is taken.
+    """
+    SOURCES.register(source.name, source)
+    return source
+
+
+for _module in (coco, karpathy, flickr8k, folder, table, jsonl, scenes):
+    register_source(_module.SOURCE)
 
 
 def load_dataset(
     data: str | Path, *, format: str | None = None, images: Path | None = None
 ) -> Dataset:
-    """Read captioned pictures, whatever their format.
+    """Read captioned pictures in any format.
 
     Args:
         data: A file or folder, or ``scenes`` or ``scenes:NUMBER`` for the built-in set (a folder
             of that name is ``./scenes``, given as a string).
-        format: A key of ``SOURCES`` where the format is not to be recognised.
-        images: The folder of the pictures where they are not in the usual places.
+        format: A key of ``SOURCES``; default: the format is recognised.
+        images: The folder of the pictures, if they are not in the usual places.
 
     Raises:
-        DataError: there is no such data, its format cannot be told, it cannot be read, or
-            nothing usable is in it.
+        DataError: there is no such data, its format is not recognised, it cannot be read, or
+            nothing in it is usable.
     """
     text = os.fspath(data)
     if images is not None and not Path(images).is_dir():
         raise DataError(f"--images {images} is not a folder; give the folder of the pictures")
     if format is not None:
-        name = ALIASES.get(format, format)
-        if name not in SOURCES:
-            raise DataError(unknown_name("format", format, SOURCES))
-        source = SOURCES[name]
+        source = SOURCES.find(ALIASES.get(format, format))
     elif scenes.is_scenes(text):
         source = scenes.SOURCE
     else:
@@ -71,15 +72,20 @@ def load_dataset(
 
 
 def recognise(path: Path) -> Source:
-    """The one source whose format lies at ``path``.
+    """The source that recognises ``path``.
+
+    Sources of other packages are asked if none of showtell's own recognises it.
 
     Raises:
-        DataError: nothing is there, or no source or several recognise it; the message says
+        DataError: nothing is there, or no source or several recognise it. The message says
             what was found, what was looked for and which formats there are.
     """
     if not os.path.exists(path):
         raise DataError(_nothing_there(path))
     found = [source for source in SOURCES.values() if source.matches(path)]
+    if not found:
+        SOURCES.load_all()
+        found = [source for source in SOURCES.values() if source.matches(path)]
     if len(found) == 1:
         return found[0]
     formats = ", ".join(SOURCES)
@@ -89,7 +95,7 @@ def recognise(path: Path) -> Source:
             f"{path} could be read as {several}; say which with --format (one of {formats})"
         )
     if path.suffix.lower() == ".json":
-        parse_json(read_text(path), path)  # a broken file is told of by its line
+        parse_json(read_text(path), path)  # the error names the broken line
     looked_for = "; ".join(
         f"{source.name}: {source.looks_for}" for source in SOURCES.values() if source.looks_for
     )
@@ -104,7 +110,7 @@ def _nothing_there(path: Path) -> str:
     hint = " (did you mean the built-in set, scenes?)" if near else ""
     return (
         f"no data at {path}{hint}; expected a file or folder in one of the formats "
-        f"{', '.join(SOURCES)}, or scenes for the built-in set"
+        f"{', '.join(SOURCES.names())}, or scenes for the built-in set"
     )
 
 
