@@ -96,7 +96,7 @@ def test_changed_settings_are_checked() -> None:
         ({"required_words": ("dog", "a"), "forbidden_words": ("dog",)}, "dog: both in"),
         ({"method": "greedy", "num_captions": 2}, "'greedy' finds one caption"),
         ({"num_captions": 4}, "num_captions = 4 needs a beam_size of as many, and it is 3"),
-        ({"method": "diverse", "beam_size": 6, "groups": 4}, "no multiple of groups = 4"),
+        ({"method": "diverse", "beam_size": 6, "groups": 4}, "not a multiple of groups = 4"),
         ({"top_k": 5}, "top_k = 5 is for method 'sample', and the method is 'beam'"),
         ({"groups": 2}, "groups = 2 is for method 'diverse'"),
         ({"method": "sample", "required_words": ("dog",)}, "for method 'beam' or 'diverse'"),
@@ -162,5 +162,5 @@ def test_pieces_have_room_for_a_caption() -> None:
     assert Config.load(None, ["data.subwords=200"]).data.max_caption_length == 80
     given = ["data.subwords=200", "data.max_caption_length=9"]
     assert Config.load(None, given).data.max_caption_length == 9
-    with pytest.raises(ConfigError, match="data: subwords learns a vocabulary and vocab_file is"):
+    with pytest.raises(ConfigError, match="data: subwords learns a vocabulary, vocab_file has one"):
         Config.load(None, ["data.subwords=200", "data.vocab_file=v.json"])

@@ -13,6 +13,7 @@ from decoder_cases import (
     WIDTH,
     features,
     make,
+    settings,
     tokens,
 )
 from torch.nn import functional as F
@@ -20,7 +21,7 @@ from torch.nn import functional as F
 from showtell.config import DECODER_SETTINGS, Config
 from showtell.decoders.base import Decoder
 from showtell.decoders.layers import drop_words
-from showtell.decoders.registry import DECODERS
+from showtell.decoders.registry import DECODERS, load_decoder
 from showtell.decoders.transformer import positions
 from showtell.encoders.features import Features
 from showtell.text.vocabulary import END, PAD, START
@@ -353,3 +354,41 @@ def test_a_constant_added_to_all_features_changes_nothing_in_training(kind: str)
     torch.testing.assert_close(
         decoder(shifted, tokens(6, 4)), decoder(given, tokens(6, 4)), atol=1e-4, rtol=1e-3
     )
+
+
+@pytest.mark.parametrize(("kind", "options"), CASES)
+def test_loading_is_exact_and_leaves_the_random_state_alone(kind: str, options: dict) -> None:
+    decoder = make(kind, options)
+    config = Config.load(None, settings(kind, options)).decoder
+    weights = decoder.state_dict()
+    before = torch.random.get_rng_state()
+    sizes = {"vocab_size": VOCAB, "feature_size": WIDTH, "region_size": REGION_WIDTH}
+    loaded = load_decoder(config, weights, **sizes)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert not any(module.training for module in loaded.modules())
+    assert {tensor.device.type for tensor in loaded.state_dict().values()} == {"cpu"}
+    trained = {name for name, p in decoder.named_parameters() if p.requires_grad}
+    assert {name for name, p in loaded.named_parameters() if p.requires_grad} == trained
+    assert torch.equal(loaded(features(3), tokens(3, 5)), decoder(features(3), tokens(3, 5)))
+    with torch.no_grad():
+        next(loaded.parameters()).zero_()
+    name = next(name for name, _ in decoder.named_parameters())
+    assert weights[name].any(), "the weights given are copied"
+
+
+def test_a_buffer_that_no_checkpoint_has_is_made_by_the_constructor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class WithTable(DECODERS["show_tell"]):
+        def __init__(self, **settings: object) -> None:
+            super().__init__(**settings)
+            self.register_buffer("table", torch.arange(3.0), persistent=False)
+
+    monkeypatch.setitem(DECODERS, "show_tell", WithTable)
+    weights = make("show_tell", {}).state_dict()
+    assert "table" not in weights
+    before = torch.random.get_rng_state()
+    config = Config.load(None, ["decoder.kind=show_tell"]).decoder
+    loaded = load_decoder(config, weights, vocab_size=VOCAB, feature_size=WIDTH)
+    assert loaded.table.tolist() == [0.0, 1.0, 2.0]
+    assert torch.equal(torch.random.get_rng_state(), before)

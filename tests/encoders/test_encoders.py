@@ -288,3 +288,18 @@ def test_a_torchvision_that_does_not_fit_is_one_line() -> None:
     assert shown.stdout.startswith("ConfigError timm cannot be imported (operator torchvision::nms")
     assert shown.stdout.count("\n") == 1
     assert "was not built for torch" in shown.stdout
+
+
+@pytest.mark.parametrize("name", ["lite0", "timm:test_resnet", "timm:test_vit"])
+def test_building_one_leaves_the_random_state_alone(
+    name: str, tmp_path: Path, torchvision_operators: object
+) -> None:
+    weights = None
+    if name.startswith("timm:"):
+        import timm
+
+        weights = tmp_path / "weights.safetensors"
+        save_file(timm.create_model(name.removeprefix("timm:")).state_dict(), weights)
+    before = torch.random.get_rng_state()
+    build_encoder(name, weights=weights)
+    assert torch.equal(torch.random.get_rng_state(), before)

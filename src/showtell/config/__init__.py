@@ -1,7 +1,7 @@
-"""The settings of a run: frozen models, read from TOML, written back as TOML.
+"""The settings of a run: frozen models, read from TOML and written back as TOML.
 
-Configuration objects never reach into a class: ``build_encoder`` and ``build_decoder`` take them
-apart. Imports no torch, so that the command line answers at once.
+``build_encoder`` and ``build_decoder`` turn them into arguments; no other class sees a settings
+object. Nothing here imports torch, so that the command line starts fast.
 """
 
 from showtell.config.decoder import (

@@ -1,4 +1,4 @@
-"""How captions are made: one model of settings for TOML, Python and the command line."""
+"""How captions are made: the settings of decoding, for TOML, Python and the command line."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Self
@@ -12,50 +12,74 @@ DecodingMethod = Literal["greedy", "beam", "diverse", "sample"]
 
 
 class DecodingConfig(Section):
-    """How captions are made: for TOML, Python and the command line alike."""
+    """How captions are made."""
 
     method: DecodingMethod = Field("beam", description="greedy, beam, diverse or sample")
     beam_size: int = Field(
-        3, ge=1, le=100, description="hypotheses kept by beam and diverse; 1 is greedy search"
+        3, ge=1, le=100, description="hypotheses that beam and diverse keep; 1: greedy search"
     )
-    num_captions: int = Field(1, ge=1, le=100, description="captions a picture, the best first")
+    num_captions: int = Field(
+        1, ge=1, le=100, description="captions for each picture, the best first"
+    )
     length_penalty: float = Field(
         0.7, ge=0, description="a hypothesis scores log p / length**penalty (0: log p alone)"
     )
-    min_length: int = Field(1, ge=0, description="words a caption at least")
-    max_length: int = Field(30, ge=1, le=200, description="words a caption at most")
+    min_length: int = Field(1, ge=0, description="fewest words of a caption")
+    max_length: int = Field(30, ge=1, le=200, description="most words of a caption")
     no_repeat_ngram: int | None = Field(
-        None, ge=1, description="no so many words in a row come twice in a caption"
+        None,
+        ge=1,
+        description="never repeat an n-gram of this many words within a caption; default: off",
     )
-    forbidden_words: tuple[str, ...] = Field((), description="words and phrases that never come")
+    forbidden_words: tuple[str, ...] = Field(
+        (), description="words and phrases that captions never contain"
+    )
     required_words: tuple[str, ...] = Field(
-        (), max_length=10, description="words and phrases that every caption has (beam and diverse)"
+        (),
+        max_length=10,
+        description="words and phrases that every caption contains (beam and diverse)",
     )
-    no_bad_endings: bool = Field(False, description='no caption ends in "with a" and the like')
+    no_bad_endings: bool = Field(False, description='never end a caption in words such as "with a"')
     naming: float = Field(
         0.0,
         ge=0,
         le=20,
-        description="nats that a word gains until it is said, where the encoder's classifier is "
-        "sure of it and captions of training pictures hardly have it (0: off)",
+        description="bonus (in nats) for words that the image classifier is sure of and that "
+        "training captions rarely use, until the caption has the word; 0: off",
     )
     groups: int | None = Field(
-        None, ge=1, description="of diverse; default: as many as beam_size, of one hypothesis each"
+        None, ge=1, description="of diverse: groups of hypotheses; default: beam_size groups of one"
     )
     diversity: float = Field(
-        0.5, ge=0, description="of diverse: nats a word loses for each earlier group that says it"
+        0.5,
+        ge=0,
+        description="of diverse: penalty (in nats) for a word, for each earlier group that chose "
+        "it at this step",
     )
     min_confidence: float = Field(
-        0.0, ge=0, le=1, description="captions that are less sure are withheld: empty and marked"
+        0.0,
+        ge=0,
+        le=1,
+        description="captions of less confidence are withheld: left empty and marked",
     )
     temperature: float = Field(
-        1.0, gt=0, description="of sample: below 1 prefers likely words, above 1 evens out"
+        1.0,
+        gt=0,
+        description="of sample: below 1 prefers likely words, above 1 makes words more equal",
     )
-    top_k: int | None = Field(None, ge=1, description="of sample: only the k likeliest words")
+    top_k: int | None = Field(
+        None, ge=1, description="of sample: choose among the k likeliest words only"
+    )
     top_p: float | None = Field(
-        None, gt=0, le=1, description="of sample: the likeliest words that have this much together"
+        None,
+        gt=0,
+        le=1,
+        description="of sample: choose among the likeliest words that together have this "
+        "probability",
     )
-    seed: int = Field(0, ge=0, lt=2**32, description="of sample: the same seed, the same captions")
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="of sample: the same seed gives the same captions"
+    )
 
     @model_validator(mode="after")
     def _fit_each_other(self) -> Self:
@@ -90,15 +114,15 @@ class DecodingConfig(Section):
                 f"and it is {self.beam_size}"
             )
         if self.method == "diverse" and self.beam_size % (self.groups or 1):
-            yield f"beam_size = {self.beam_size} is no multiple of groups = {self.groups}"
+            yield f"beam_size = {self.beam_size} is not a multiple of groups = {self.groups}"
 
     def with_changes(self, changes: Mapping[str, Any]) -> Self:
-        """The same settings with some changed.
+        """A copy with some settings changed.
 
-        With another method, what was set for the former one alone falls back to its default.
+        If the method changes, settings that only the old method has return to their defaults.
 
         Raises:
-            ConfigError: naming every setting that is wrong.
+            ConfigError: it names every setting that is wrong.
         """
         values = self.model_dump()
         method = changes.get("method", self.method)
@@ -123,5 +147,5 @@ _SETTINGS_OF: dict[str, tuple[DecodingMethod, ...]] = {
     "top_p": ("sample",),
     "seed": ("sample",),
 }
-"""Settings that only some methods have. ``beam_size`` is not here: a model's default beam may
-stay when another method is chosen."""
+"""Settings that only some methods have, with these methods. ``beam_size`` is not among them: a
+model's default beam size may stay when another method is chosen."""
