@@ -162,5 +162,5 @@ def test_pieces_have_room_for_a_caption() -> None:
     assert Config.load(None, ["data.subwords=200"]).data.max_caption_length == 80
     given = ["data.subwords=200", "data.max_caption_length=9"]
     assert Config.load(None, given).data.max_caption_length == 9
-    with pytest.raises(ConfigError, match="data: subwords learns a vocabulary, vocab_file has one"):
+    with pytest.raises(ConfigError, match="data: subwords learns a vocabulary and vocab_file is"):
         Config.load(None, ["data.subwords=200", "data.vocab_file=v.json"])

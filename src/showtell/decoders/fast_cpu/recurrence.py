@@ -1,6 +1,6 @@
-"""An LSTM cell with its gradient written down, and a weight's gradient taken once for all steps.
+"""An LSTM cell with a hand-written gradient, and a weight's gradient taken once for all steps.
 
-What they gain: see the functions.
+What each gains is in its docstring: benchmarks/up_down.py, one thread, bf16, 150 captions.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,12 @@ from torch.nn import functional as F
 
 
 def lstm_cell(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    """As ``recurrence.lstm_cell``, whose plain form leaves the gradient to autograd."""
+    """As the plain form in ``recurrence.lstm_cell``, with the gradient of ``_LstmCell``.
+
+    With the torch of today it gains nothing: a step of up_down with the plain form takes 0.97 times
+    as long. It stays for one reason: runs of the attention decoders, those of 0.1.0 included,
+    resume to the same numbers to the bit.
+    """
     new_hidden, new_cell = _LstmCell.apply(gates, cell)  # type: ignore[no-untyped-call]
     return new_hidden, new_cell
 
@@ -61,8 +66,9 @@ def defer_weight_grad(
 ) -> tuple[Callable[[Tensor], Tensor], Tensor]:
     """A linear layer for every step of a recurrence; arguments and result as ``unrolled``'s.
 
-    Left to autograd, each step multiplies a few rows into a gradient as large as the weight and
-    adds it to the sum. Here the weight's gradient is one product over the rows of all steps.
+    With autograd, each step multiplies a few rows into a gradient as large as the weight and adds
+    it to the sum. Here the weight's gradient is one product over the rows of all steps. Without it
+    a step of up_down takes 1.07 times as long (rounds 1.01 to 1.09).
 
     Args:
         dtype: what the product is computed in.
