@@ -7,6 +7,7 @@ import torch
 from decoder_cases import (
     ATTENDING,
     CASES,
+    REGION_WIDTH,
     REGIONS,
     SMALL,
     VOCAB,

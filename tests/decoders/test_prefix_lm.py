@@ -193,7 +193,7 @@ def test_weights_that_are_pickled_or_missing(folder: Path, original: Any, tmp_pa
 
 
 def test_weights_of_another_size(folder: Path, original: Any) -> None:
-    with pytest.raises(ConfigError, match="does not fit its config.json"):
+    with pytest.raises(ConfigError, match=r"does not fit its config\.json"):
         LanguageModel.open(str(folder)).fill(make("prefix_lm", SMALL["prefix_lm"][1]))
 
 

@@ -15,8 +15,9 @@ def dropout(values: Tensor, p: float) -> Tensor:
     """Zero a share ``p`` of ``values``, of any shape, and scale the rest so that the mean stays.
 
     torch draws a number of 53 bits for each element, one after the other. Here one draw of 64 bits
-    decides on eight elements. So the share is a multiple of 1/256 (0.1 becomes 26/256). With torch's
-    dropout a step of transformer takes 1.09 times as long (rounds 1.05 to 1.17), one of up_down 1.04.
+    decides on eight elements. So the share is a multiple of 1/256 (0.1 becomes 26/256). With
+    torch's dropout a step of transformer takes 1.09 times as long (rounds 1.05 to 1.17), a step of
+    up_down 1.04 times.
     """
     num_dropped = min(max(round(LEVELS * p), 1), LEVELS - 1)
     draws = torch.empty(-(-values.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
