@@ -139,7 +139,7 @@ def test_a_language_model_brings_its_vocabulary() -> None:
 
 
 def test_too_long_a_caption_is_one_line() -> None:
-    with pytest.raises(ConfigError, match=r"prefix of 10 do not fit into .* = 20; 9 would"):
+    with pytest.raises(ConfigError, match=r"prefix of 10 do not fit into .* = 20; 9 tokens would"):
         Config.load(None, ["decoder.kind=prefix_lm", "decoder.num_positions=20"])
     sizes = {"vocab_size": VOCAB, "feature_size": features(1).pooled.shape[1]}
     sizes |= {"hidden_size": 8, "num_heads": 2, "num_layers": 1}

@@ -31,7 +31,8 @@ def attention(
     """Scaled dot-product attention, written out, for arguments as in ``transformer.attend``.
 
     The gradient of torch's fused attention takes three times (16 words over 81 regions) to seven
-    times (over 16 words) as long as these products.
+    times (over 16 words) as long as these products. With it a step of transformer takes 1.68 times
+    as long (rounds 1.58 to 1.74).
     """
     scores = (query / math.sqrt(query.shape[-1])) @ keys.transpose(-1, -2)
     if causal:
