@@ -130,13 +130,8 @@ def extract_features(
         flips=flips,
     )
     asked = [
-        plan(
-            record.image_id,
-            record.path,
-            num_random=views if record.split in augmented else 0,
-            flips=flips,
-        )
-        for record in records
+        plan(r.image_id, r.path, num_random=views if r.split in augmented else 0, flips=flips)
+        for r in records
     ]
     if (journal := _journal_with_all(path, spec, asked)) is not None:
         # Nothing to write, so no lock is needed: runs that share a store may start together.
