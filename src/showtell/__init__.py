@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from showtell.errors import ShowtellError
     from showtell.images.open import open_image
     from showtell.inference.caption import Caption
-    from showtell.inference.captioner import Captioner
+    from showtell.inference.captioner import Captioner, ModelInfo, load
     from showtell.pretrained import list_models
 
 __version__ = "0.1.0"
@@ -24,9 +24,11 @@ __all__ = [
     "Captioner",
     "Config",
     "DecodingConfig",
+    "ModelInfo",
     "ShowtellError",
     "__version__",
     "list_models",
+    "load",
     "load_dataset",
     "open_image",
     "register_decoder",
@@ -39,8 +41,10 @@ _HOME = {
     "Captioner": "showtell.inference.captioner",
     "Config": "showtell.config",
     "DecodingConfig": "showtell.config",
+    "ModelInfo": "showtell.inference.captioner",
     "ShowtellError": "showtell.errors",
     "list_models": "showtell.pretrained",
+    "load": "showtell.inference.captioner",
     "load_dataset": "showtell.data.sources",
     "open_image": "showtell.images.open",
     "register_decoder": "showtell.decoders.registry",
