@@ -12,12 +12,11 @@ end a caption of their own, so all run for the same number of words.
 import argparse
 from collections.abc import Callable, Iterator
 from statistics import median
-from typing import get_args
 
 import torch
 from _harness import Figure, benchmark, seconds
 
-from showtell.config import DecoderConfig
+from showtell.config import DECODER_SETTINGS
 from showtell.core.device import choose_runtime
 from showtell.decoders.base import Decoder
 from showtell.decoders.registry import DECODERS, build_decoder
@@ -50,9 +49,7 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
 
 def random_decoder(kind: str, vocab_size: int) -> Decoder:
     """A registered decoder as its settings' defaults have it, 512 wide where that can be set."""
-    annotated = get_args(DecoderConfig)
-    kinds = get_args(annotated[0]) if annotated else (DecoderConfig,)
-    [config_class] = [c for c in kinds if c.model_fields["kind"].default == kind]
+    config_class = DECODER_SETTINGS[kind]
     wide = {"num_heads": 8} if "num_heads" in config_class.model_fields else {}
     config = config_class(hidden_size=512, **wide)
     torch.manual_seed(0)

@@ -8,7 +8,7 @@ from runpy import run_path
 import pytest
 
 import showtell
-from showtell.config import DECODER_KINDS, Config
+from showtell.config import DECODER_SETTINGS, Config
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.toml"))
@@ -23,9 +23,13 @@ def test_the_public_surface() -> None:
         "ModelInfo",
         "ShowtellError",
         "__version__",
+        "list_models",
         "load",
         "load_dataset",
         "open_image",
+        "register_decoder",
+        "register_encoder",
+        "register_source",
     ]
     for name in showtell.__all__:
         assert getattr(showtell, name) is not None
@@ -35,9 +39,18 @@ def test_the_public_surface() -> None:
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
-    code = "import sys, showtell; print([m for m in ('torch', 'numpy', 'PIL') if m in sys.modules])"
+    code = (
+        "import sys, showtell; assert showtell.list_models();"
+        "print([m for m in ('torch', 'numpy', 'PIL') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_list_models() -> None:
+    assert showtell.list_models() == ["default", "flickr8k-lite2"]
+    assert showtell.list_models("flickr*") == ["flickr8k-lite2"]
+    assert showtell.list_models("nothing*") == []
 
 
 def test_every_preset_is_valid() -> None:
@@ -55,15 +68,19 @@ def test_the_settings_page_has_every_setting() -> None:
     assert "| `optimizer.lr` | `0.001` | number, above 0 | learning rate" in page
     assert "| `decoding.method` | `beam` | `greedy`, `beam`, `diverse`, `sample` |" in page
     assert "| `decoding.required_words` | `[]` | list of texts, at most 10 |" in page
-    for kind in DECODER_KINDS:
+    for kind in DECODER_SETTINGS:
         for name in tomllib.loads(Config.load(None, [f"decoder.kind={kind}"]).to_toml())["decoder"]:
             section = page.partition(f"### decoder.kind = {kind}\n")[2].partition("\n#")[0]
             assert f"| `decoder.{name}` |" in section
 
 
-def test_a_first_sentence_does_not_end_at_an_initial() -> None:
-    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    assert "M. F. Porter 2001), which METEOR uses\n" in page
+def test_a_first_sentence_does_not_end_at_an_initial(tmp_path: Path) -> None:
+    module = tmp_path / "module.py"
+    module.write_text(
+        '"""Stems (M. F. Porter et al. 2001), as METEOR does. More."""\n', encoding="utf-8"
+    )
+    page = run_path(str(ROOT / "docs" / "generate.py"))
+    assert page["_first_sentence"](module) == "Stems (M. F. Porter et al. 2001), as METEOR does"
 
 
 def test_generated_docs_are_up_to_date() -> None:

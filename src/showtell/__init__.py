@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from showtell.config import Config, DecodingConfig
-    from showtell.data.sources import load_dataset
+    from showtell.data.sources import load_dataset, register_source
+    from showtell.decoders.registry import register_decoder
+    from showtell.encoders.encoder import register_encoder
     from showtell.errors import ShowtellError
     from showtell.images.open import open_image
     from showtell.inference.caption import Caption
     from showtell.inference.captioner import Captioner, ModelInfo, load
+    from showtell.pretrained import list_models
 
 __version__ = "0.1.0"
 __all__ = [
@@ -24,9 +27,13 @@ __all__ = [
     "ModelInfo",
     "ShowtellError",
     "__version__",
+    "list_models",
     "load",
     "load_dataset",
     "open_image",
+    "register_decoder",
+    "register_encoder",
+    "register_source",
 ]
 
 _HOME = {
@@ -36,9 +43,13 @@ _HOME = {
     "DecodingConfig": "showtell.config",
     "ModelInfo": "showtell.inference.captioner",
     "ShowtellError": "showtell.errors",
+    "list_models": "showtell.pretrained",
     "load": "showtell.inference.captioner",
     "load_dataset": "showtell.data.sources",
     "open_image": "showtell.images.open",
+    "register_decoder": "showtell.decoders.registry",
+    "register_encoder": "showtell.encoders.encoder",
+    "register_source": "showtell.data.sources",
 }
 
 

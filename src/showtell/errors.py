@@ -113,3 +113,8 @@ def unknown_name(what: str, given: str, known: Iterable[str]) -> str:
     near = get_close_matches(given, choices, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"unknown {what} {given!r}.{hint} Known: {', '.join(choices)}."
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what another library's exception says; its kind where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from showtell.config import DECODER_KINDS, Config, DecodingConfig
+from showtell.config import DECODER_SETTINGS, Config, DecodingConfig
 from showtell.errors import ConfigError
 
 
@@ -96,7 +96,7 @@ def test_changed_settings_are_checked() -> None:
         ({"required_words": ("dog", "a"), "forbidden_words": ("dog",)}, "dog: both in"),
         ({"method": "greedy", "num_captions": 2}, "'greedy' finds one caption"),
         ({"num_captions": 4}, "num_captions = 4 needs a beam_size of as many, and it is 3"),
-        ({"method": "diverse", "beam_size": 6, "groups": 4}, "no multiple of groups = 4"),
+        ({"method": "diverse", "beam_size": 6, "groups": 4}, "not a multiple of groups = 4"),
         ({"top_k": 5}, "top_k = 5 is for method 'sample', and the method is 'beam'"),
         ({"groups": 2}, "groups = 2 is for method 'diverse'"),
         ({"method": "sample", "required_words": ("dog",)}, "for method 'beam' or 'diverse'"),
@@ -151,10 +151,10 @@ def test_decoding_settings_go_through_toml(tmp_path: Path) -> None:
 
 
 def test_a_kind_alone_chooses_its_defaults() -> None:
-    for kind in DECODER_KINDS:
+    for kind in DECODER_SETTINGS:
         decoder = Config.load(None, [f"decoder.kind={kind}"]).decoder
         assert decoder.kind == kind
-    assert len(DECODER_KINDS) == 5
+    assert len(DECODER_SETTINGS) == 5
     assert Config.load(None, ["decoder.dropout=0.1"]).decoder.kind == "show_tell"
 
 

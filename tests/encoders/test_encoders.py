@@ -14,7 +14,7 @@ from torch import Tensor
 
 from showtell.core.device import Runtime
 from showtell.encoders.backbone import hash_state
-from showtell.encoders.encoder import ENCODERS, Encoder, build_encoder
+from showtell.encoders.encoder import ENCODERS, LITE, Encoder, build_encoder
 from showtell.encoders.extract import encode_images
 from showtell.errors import ConfigError, MissingExtraError
 from showtell.images.open import open_image
@@ -218,7 +218,7 @@ def test_timm_download_that_fails_is_one_line(
 
 
 def test_missing_packages_tell_the_line_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, ENCODERS["lite0"].package, None)
+    monkeypatch.setitem(sys.modules, LITE["lite0"].package, None)
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(MissingExtraError, match=r"encoder 'lite0'.*pip install .*\[lite0\]"):
         build_encoder("lite0")
@@ -286,3 +286,18 @@ def test_a_torchvision_that_does_not_fit_is_one_line() -> None:
     assert shown.stdout.startswith("ConfigError timm cannot be imported (operator torchvision::nms")
     assert shown.stdout.count("\n") == 1
     assert "was not built for torch" in shown.stdout
+
+
+@pytest.mark.parametrize("name", ["lite0", "timm:test_resnet", "timm:test_vit"])
+def test_building_one_leaves_the_random_state_alone(
+    name: str, tmp_path: Path, torchvision_operators: object
+) -> None:
+    weights = None
+    if name.startswith("timm:"):
+        import timm
+
+        weights = tmp_path / "weights.safetensors"
+        save_file(timm.create_model(name.removeprefix("timm:")).state_dict(), weights)
+    before = torch.random.get_rng_state()
+    build_encoder(name, weights=weights)
+    assert torch.equal(torch.random.get_rng_state(), before)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from showtell.encoders.encoder import ENCODERS, Encoder, build_encoder
+from showtell.encoders.encoder import LITE, Encoder, build_encoder
 from showtell.encoders.lite import EfficientNetLite
 from showtell.errors import ConfigError
 from showtell.images.open import open_image
@@ -51,13 +51,13 @@ GOLDEN: dict[str, dict[str, tuple[list[int], float]]] = {
 }
 
 
-@pytest.fixture(scope="module", params=sorted(ENCODERS))
+@pytest.fixture(scope="module", params=sorted(LITE))
 def encoder(request: pytest.FixtureRequest) -> Encoder:
     return build_encoder(request.param)
 
 
 def published_weights(name: str) -> dict[str, Tensor]:
-    package = importlib.import_module(ENCODERS[name].package)
+    package = importlib.import_module(LITE[name].package)
     file = next(Path(str(package.__file__)).parent.glob("models/*.pth"))
     return torch.load(file, weights_only=True)
 
@@ -69,7 +69,7 @@ def look(encoder: Encoder) -> Tensor:
 
 
 def test_golden_classes_and_logits(encoder: Encoder) -> None:
-    assert set(GOLDEN) == set(ENCODERS)
+    assert set(GOLDEN) == set(LITE)
     golden = GOLDEN[encoder.name]
     assert set(golden) == set(RIGHT)
     logits, classes = look(encoder).topk(5)
@@ -108,9 +108,9 @@ def surprise(name: str, mean: list[float], std: list[float], *, is_bgr: bool = F
     return float(((shift + variance / expected - 1 - (variance / expected).log()) / 2).mean())
 
 
-@pytest.mark.parametrize("name", sorted(ENCODERS))
+@pytest.mark.parametrize("name", sorted(LITE))
 def test_any_other_scale_is_not_what_the_weights_were_trained_with(name: str) -> None:
-    recipe = ENCODERS[name].preprocessing()
+    recipe = LITE[name].preprocessing()
     right = surprise(name, list(recipe.mean), list(recipe.std))
     imagenet = surprise(name, [123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
     unit = surprise(name, [0.0] * 3, [255.0] * 3)
@@ -119,7 +119,7 @@ def test_any_other_scale_is_not_what_the_weights_were_trained_with(name: str) ->
     assert right < 0.85 * surprise(name, list(recipe.mean), list(recipe.std), is_bgr=True)
 
 
-@pytest.mark.parametrize("name", sorted(ENCODERS))
+@pytest.mark.parametrize("name", sorted(LITE))
 def test_the_network_is_timms(name: str, torchvision_operators: object) -> None:
     """timm's own EfficientNet-Lite, with the published weights, gives the same logits."""
     import timm

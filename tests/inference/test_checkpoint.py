@@ -35,7 +35,9 @@ def make(
 def test_save_and_load_are_bit_equal(tmp_path: Path, kind: str, options: dict) -> None:
     checkpoint = make(kind=kind, options=options, region_size=7)
     save_checkpoint(tmp_path / "model", checkpoint)
+    random_state = torch.random.get_rng_state()
     loaded = load_checkpoint(tmp_path / "model")
+    assert torch.equal(torch.random.get_rng_state(), random_state)
     features, tokens = Features(torch.randn(2, 5), torch.randn(2, 3, 7)), torch.tensor([[1, 4]] * 2)
     with torch.no_grad():
         assert torch.equal(checkpoint.decoder(features, tokens), loaded.decoder(features, tokens))

@@ -258,9 +258,9 @@ def test_settings_that_cannot_be() -> None:
     tiny_config(*scst)
     with pytest.raises(ConfigError, match=r"needs a trained model to start from.*init_from"):
         tiny_config("objective.kind=scst")
-    with pytest.raises(ConfigError, match="draw 2 or more, or take baseline = greedy"):
+    with pytest.raises(ConfigError, match="set it to 2 or more, or use baseline = greedy"):
         tiny_config(*scst, "objective.num_samples=1")
-    with pytest.raises(ConfigError, match="nothing is rewarded"):
+    with pytest.raises(ConfigError, match="there is no reward"):
         tiny_config(*scst, "objective.cider_weight=0")
     with pytest.raises(ConfigError, match="brings its own vocabulary"):
         tiny_config(*scst, "data.vocab_file=v.json")

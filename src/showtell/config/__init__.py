@@ -1,10 +1,15 @@
-"""The settings of a run: frozen models, read from TOML, written back as TOML.
+"""The settings of a run: frozen models, read from TOML and written back as TOML.
 
-Configuration objects never reach into a class: ``build_encoder`` and ``build_decoder`` take them
-apart. Imports no torch, so that the command line answers at once.
+``build_encoder`` and ``build_decoder`` turn them into arguments; no other class sees a settings
+object. Nothing here imports torch, so that the command line starts fast.
 """
 
-from showtell.config.decoder import DECODER_KINDS, DecoderConfig, PrefixLmConfig
+from showtell.config.decoder import (
+    DECODER_SETTINGS,
+    DecoderConfig,
+    DecoderSettings,
+    PrefixLmConfig,
+)
 from showtell.config.decoding import DecodingConfig, DecodingMethod
 from showtell.config.objective import ObjectiveConfig
 from showtell.config.run import (
@@ -17,10 +22,11 @@ from showtell.config.run import (
 from showtell.config.section import Section
 
 __all__ = [
-    "DECODER_KINDS",
+    "DECODER_SETTINGS",
     "Config",
     "DataConfig",
     "DecoderConfig",
+    "DecoderSettings",
     "DecodingConfig",
     "DecodingMethod",
     "EncoderConfig",

@@ -1,148 +1,162 @@
-"""The settings of each decoder; a decoder's constructor takes them by the same names.
+"""The settings of each kind of decoder.
 
-All but ``lm`` of ``prefix_lm``, which says where weights come from.
+A decoder's constructor takes the settings of its section by the same names. ``DECODER_SETTINGS``
+has the section of each kind; another package adds its own with ``register_decoder``
+(``decoders/registry.py``).
 """
 
-from typing import Annotated, Literal, Self, get_args
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, Union
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    PlainValidator,
+    SerializeAsAny,
+    TypeAdapter,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
+from showtell.config.registry import Registry
 from showtell.config.section import Section
 
-WORD_DROPOUT: float = Field(
-    0.0, ge=0, lt=1, description="share of input words replaced by <unk> in training"
-)
+T = TypeVar("T")
+
+# Settings that several decoders have, with their limits and descriptions.
+Kind = Annotated[T, Field(description="which decoder; each kind has its own settings")]
+Dropout = Annotated[
+    float, Field(ge=0, lt=1, description="share of activations set to zero in training")
+]
+FeatureDropout = Annotated[
+    float, Field(ge=0, lt=1, description="dropout on the encoder's features")
+]
+WordDropout = Annotated[
+    float, Field(ge=0, lt=1, description="share of input words replaced by <unk> in training")
+]
+EmbedSize = Annotated[int, Field(ge=1, description="width of a word's embedding")]
+HiddenSize = Annotated[int, Field(ge=1, description="width of the recurrent state")]
+LayerSize = Annotated[int, Field(ge=2, description="width of the layers; a multiple of num_heads")]
 
 
-FEATURE_DROPOUT: float = Field(0.0, ge=0, lt=1, description="on the picture's features")
+class DecoderSettings(Section):
+    """What the settings of every decoder have.
+
+    Attributes:
+        not_for_constructor: names of settings that the decoder's constructor does not take.
+    """
+
+    not_for_constructor: ClassVar[frozenset[str]] = frozenset()
+
+    kind: Kind[str]
+    dropout: Dropout = 0.5
+    word_dropout: WordDropout = 0.0
+
+    @classmethod
+    def kinds(cls) -> Iterable[type[Section]]:
+        """The section of every kind of decoder; of one kind, itself."""
+        return DECODER_SETTINGS.values() if cls is DecoderSettings else (cls,)
 
 
-def divisor(num_heads: int, info: ValidationInfo) -> int:
-    """Check that the width, given before, is a multiple of the heads."""
-    hidden_size = info.data.get("hidden_size", num_heads)
-    if hidden_size % num_heads:
-        raise ValueError(f"hidden_size = {hidden_size} is no multiple of it")
-    return num_heads
-
-
-class ShowTellConfig(Section):
+class ShowTellConfig(DecoderSettings):
     """Show and Tell (Vinyals et al. 2015)."""
 
-    kind: Literal["show_tell"] = Field(
-        "show_tell", description="which decoder; brings its own settings"
-    )
-    embed_size: int = Field(256, ge=1, description="width of a word's embedding")
-    hidden_size: int = Field(512, ge=1, description="width of the recurrent state")
+    kind: Kind[Literal["show_tell"]] = "show_tell"
+    embed_size: EmbedSize = 256
+    hidden_size: HiddenSize = 512
     num_layers: int = Field(1, ge=1, description="recurrent layers, one above the other")
     cell: Literal["lstm", "gru", "rnn"] = Field("lstm", description="kind of the recurrent cells")
-    dropout: float = Field(
-        0.5, ge=0, lt=1, description="share of activations set to zero in training"
+    feature_dropout: FeatureDropout = 0.0
+
+
+class RegionLSTMSettings(DecoderSettings):
+    """What the recurrent decoders with attention to regions share."""
+
+    embed_size: EmbedSize = 300
+    hidden_size: HiddenSize = 512
+    attention_size: int = Field(
+        256, ge=1, description="width in which regions and state are compared"
     )
-    feature_dropout: float = FEATURE_DROPOUT
-    word_dropout: float = WORD_DROPOUT
+    feature_dropout: FeatureDropout = 0.0
 
 
-class AttentionConfig(Section):
+class AttentionConfig(RegionLSTMSettings):
     """Show, Attend and Tell (Xu et al. 2015)."""
 
-    kind: Literal["attention"] = Field(
-        "attention", description="which decoder; brings its own settings"
-    )
-    embed_size: int = Field(300, ge=1, description="width of a word's embedding")
-    hidden_size: int = Field(512, ge=1, description="width of the recurrent state")
-    attention_size: int = Field(
-        256, ge=1, description="width in which regions and state are compared"
-    )
-    dropout: float = Field(
-        0.5, ge=0, lt=1, description="share of activations set to zero in training"
-    )
-    feature_dropout: float = FEATURE_DROPOUT
-    word_dropout: float = WORD_DROPOUT
+    kind: Kind[Literal["attention"]] = "attention"
     doubly_stochastic: float = Field(
-        1.0, ge=0, description="weight of the loss that asks to look everywhere once a caption"
+        1.0,
+        ge=0,
+        description="weight of the loss that makes attention cover every region once a caption",
     )
 
 
-class UpDownConfig(Section):
+class UpDownConfig(RegionLSTMSettings):
     """Bottom-Up and Top-Down Attention (Anderson et al. 2018), on grid features."""
 
-    kind: Literal["up_down"] = Field(
-        "up_down", description="which decoder; brings its own settings"
-    )
-    embed_size: int = Field(300, ge=1, description="width of a word's embedding")
-    hidden_size: int = Field(512, ge=1, description="width of the recurrent state")
-    attention_size: int = Field(
-        256, ge=1, description="width in which regions and state are compared"
-    )
-    dropout: float = Field(
-        0.5, ge=0, lt=1, description="share of activations set to zero in training"
-    )
-    feature_dropout: float = FEATURE_DROPOUT
-    word_dropout: float = WORD_DROPOUT
+    kind: Kind[Literal["up_down"]] = "up_down"
 
 
-class TransformerConfig(Section):
+class SelfAttentionSettings(DecoderSettings):
+    """What the decoders made of self-attention layers share."""
+
+    hidden_size: LayerSize = 384
+    num_heads: int = Field(6, ge=1, description="heads of the attention")
+
+    @field_validator("num_heads")
+    @classmethod
+    def _divides(cls, num_heads: int, info: ValidationInfo) -> int:
+        hidden_size = info.data.get("hidden_size", num_heads)
+        if hidden_size % num_heads:
+            raise ValueError(f"hidden_size = {hidden_size} is not a multiple of it")
+        return num_heads
+
+
+class TransformerConfig(SelfAttentionSettings):
     """An encoder-decoder transformer (Vaswani et al. 2017) over regions."""
 
-    kind: Literal["transformer"] = Field(
-        "transformer", description="which decoder; brings its own settings"
-    )
-    hidden_size: int = Field(
-        384, ge=2, multiple_of=2, description="width of the layers; a multiple of num_heads"
-    )
-    num_heads: int = Field(6, ge=1, description="heads of the attention")
+    kind: Kind[Literal["transformer"]] = "transformer"
+    hidden_size: Annotated[LayerSize, Field(multiple_of=2)] = 384
     num_layers: int = Field(3, ge=1, description="layers over the words")
     num_encoder_layers: int = Field(1, ge=0, description="layers over the regions")
     feedforward_size: int = Field(1024, ge=1, description="width within a feed-forward layer")
-    dropout: float = Field(
-        0.3, ge=0, lt=1, description="share of activations set to zero in training"
-    )
-    feature_dropout: float = FEATURE_DROPOUT
-    word_dropout: float = WORD_DROPOUT
+    dropout: Dropout = 0.3
+    feature_dropout: FeatureDropout = 0.0
     concepts: int = Field(
-        0, ge=0, le=100, description="words of the encoder's classifier to look at, too"
+        0, ge=0, le=100, description="words of the encoder's classifier to attend to as well"
     )
     blind: float = Field(
-        0.0, ge=0, lt=1, description="share of pictures seen by their concepts alone in training"
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of training pictures whose regions are hidden, so that only the "
+        "concepts are seen",
     )
 
-    @field_validator("num_heads")
-    @classmethod
-    def _divides(cls, num_heads: int, info: ValidationInfo) -> int:
-        return divisor(num_heads, info)
 
-
-class PrefixLmConfig(Section):
+class PrefixLmConfig(SelfAttentionSettings):
     """A language model behind a prefix that says what is in the picture (Mokady et al. 2021)."""
 
-    kind: Literal["prefix_lm"] = Field(
-        "prefix_lm", description="which decoder; brings its own settings"
-    )
+    not_for_constructor = frozenset({"lm"})
+
+    kind: Kind[Literal["prefix_lm"]] = "prefix_lm"
     lm: str | None = Field(
         None,
         min_length=1,
-        description="a GPT-2 to begin with: a folder as transformers writes it, or a name on the "
+        description="a GPT-2 to start from: a folder as transformers writes it, or a name on the "
         "Hugging Face hub; default: random weights. Its sizes and vocabulary become the model's",
     )
-    train_lm: bool = Field(
-        True, description="train the language model, too, and not its prefix alone"
+    train_lm: bool = Field(True, description="train the language model as well as its prefix")
+    prefix_length: int = Field(
+        10, ge=1, description="vectors that a picture becomes in front of the words"
     )
-    prefix_length: int = Field(10, ge=1, description="vectors that a picture becomes")
-    num_layers: int = Field(4, ge=1, description="of the language model")
-    hidden_size: int = Field(384, ge=2, description="width of the layers; a multiple of num_heads")
-    num_heads: int = Field(6, ge=1, description="heads of the attention")
+    num_layers: int = Field(4, ge=1, description="layers of the language model")
     num_positions: int = Field(
-        256, ge=2, description="tokens at most, those of the prefix and <start> counted"
+        256, ge=2, description="most tokens, including the prefix and <start>"
     )
-    dropout: float = Field(
-        0.1, ge=0, lt=1, description="share of activations set to zero in training"
-    )
-    word_dropout: float = WORD_DROPOUT
-
-    @field_validator("num_heads")
-    @classmethod
-    def _divides(cls, num_heads: int, info: ValidationInfo) -> int:
-        return divisor(num_heads, info)
+    dropout: Dropout = 0.1
 
     @model_validator(mode="after")
     def _has_something_to_say(self) -> Self:
@@ -151,10 +165,31 @@ class PrefixLmConfig(Section):
         return self
 
 
-DecoderConfig = Annotated[
-    ShowTellConfig | AttentionConfig | UpDownConfig | TransformerConfig | PrefixLmConfig,
-    Field(discriminator="kind"),
-]
-DECODER_KINDS: tuple[str, ...] = tuple(
-    section.model_fields["kind"].default for section in get_args(get_args(DecoderConfig)[0])
-)
+DECODER_SETTINGS: Registry[type[DecoderSettings]] = Registry("decoder", "showtell.decoders")
+for _section in (ShowTellConfig, AttentionConfig, UpDownConfig, TransformerConfig, PrefixLmConfig):
+    DECODER_SETTINGS.register(_section.model_fields["kind"].default, _section)
+
+
+def of_its_kind(value: Any) -> Any:
+    """Validate the settings of a decoder by its ``kind``, which may be of another package."""
+    if isinstance(value, DecoderSettings):
+        return value
+    if isinstance(value, dict):
+        value = {"kind": "show_tell", **value}
+        kind = str(value["kind"])
+        try:
+            DECODER_SETTINGS[kind]
+        except KeyError:
+            known = {"tag": kind, "expected_tags": ", ".join(DECODER_SETTINGS.names())}
+            raise PydanticCustomError("union_tag_invalid", "no such kind", known) from None
+    return _any_of(tuple(DECODER_SETTINGS.values())).validate_python(value)
+
+
+@lru_cache(maxsize=4)
+def _any_of(sections: tuple[type[DecoderSettings], ...]) -> TypeAdapter[Any]:
+    """What validates settings of any of these kinds; its errors name the kind that was chosen."""
+    kinds: Any = Annotated[Union[sections], Field(discriminator="kind")]  # noqa: UP007
+    return TypeAdapter(kinds)
+
+
+DecoderConfig = Annotated[SerializeAsAny[DecoderSettings], PlainValidator(of_its_kind)]

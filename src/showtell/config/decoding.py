@@ -108,7 +108,7 @@ class DecodingConfig(Section):
                 f"and it is {self.beam_size}"
             )
         if self.method == "diverse" and self.beam_size % (self.groups or 1):
-            yield f"beam_size = {self.beam_size} is no multiple of groups = {self.groups}"
+            yield f"beam_size = {self.beam_size} is not a multiple of groups = {self.groups}"
 
     def with_changes(self, changes: Mapping[str, Any]) -> Self:
         """The same settings with some changed.

@@ -1,6 +1,6 @@
-"""Grids of settings: ``-s optimizer.lr=1e-3,5e-4`` is one axis, several make their product.
+"""Grids of settings for a sweep: ``-s optimizer.lr=1e-3,5e-4`` is an axis; several axes multiply.
 
-Knows how a grid is written and what its points are called, nothing of running them.
+This module reads a grid and names its points; ``training/sweep.py`` runs them.
 """
 
 import json
@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, get_args
+from typing import Any
 
 from showtell.config.run import Config
-from showtell.config.section import Section
+from showtell.config.section import sections_in
 from showtell.config.toml import is_toml, read_value, split_override
 from showtell.errors import ConfigError
 
@@ -22,11 +22,11 @@ _TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|\'[^\']*\'|.', re.DOTALL)
 
 @dataclass(frozen=True)
 class Grid:
-    """What the command line's ``-s`` ask for.
+    """The ``-s`` options of a command line.
 
     Attributes:
-        common: those that are one value, as they were given.
-        axes: the values of each of the others, by its name, in the order given.
+        common: options with one value, as they were given.
+        axes: the values of each other option, by its name, in the order given.
     """
 
     common: tuple[str, ...]
@@ -34,14 +34,14 @@ class Grid:
 
     @classmethod
     def read(cls, overrides: Sequence[str]) -> "Grid":
-        """Tell the axes from single values.
+        """Separate axes from single values.
 
-        An axis is a value that is no TOML as a whole and has a comma outside quotes and brackets;
-        between such commas stand its values, each TOML or a string. So ``[1, 2]`` is one value,
-        and ``"a,b"`` with its quotes, too.
+        An axis is a value that is not TOML as a whole and has a comma outside quotes and brackets.
+        The commas separate its values, each of them TOML or a string. So ``[1, 2]`` is one value,
+        and so is ``"a,b"`` with its quotes.
 
         Raises:
-            ConfigError: an axis has an empty value, or its setting is given twice.
+            ConfigError: an axis has an empty value, or is given twice.
         """
         common: list[str] = []
         axes: dict[str, tuple[Any, ...]] = {}
@@ -72,7 +72,7 @@ class Grid:
 
 
 def split_at_commas(text: str) -> list[str]:
-    """What stands between the commas that are in no quotes and no brackets, without blanks."""
+    """Split at the commas outside quotes and brackets, and strip the parts."""
     parts, depth = [""], 0
     for token in _TOKEN.findall(text):
         depth += (token in "[{") - (token in "]}")
@@ -84,16 +84,16 @@ def split_at_commas(text: str) -> list[str]:
 
 
 def point_names(points: Sequence[dict[str, Any]]) -> list[str]:
-    """A name for each point, as in ``lr=0.001+hidden_size=512``: no two alike.
+    """A name for each point, such as ``lr=0.001+hidden_size=512``; no two are alike.
 
-    They serve as names of folders: nothing in them needs quotes in a shell, and none has a comma,
-    which would make an axis of ``-s training.init_from=SWEEP/NAME``.
+    They are names of folders. Nothing in them needs quotes in a shell, and there is no comma, which
+    would turn ``-s training.init_from=SWEEP/NAME`` into an axis.
     """
     names: list[str] = []
     for point in points:
         whole = "+".join(f"{short_name(key)}={_shown(value)}" for key, value in point.items())
         name, count = whole[:MAX_NAME], 1
-        while name.lower() in map(str.lower, names):  # some file systems see no difference
+        while name.lower() in map(str.lower, names):  # some file systems ignore case
             count += 1
             name = f"{whole[:MAX_NAME]}-{count}"
         names.append(name)
@@ -101,7 +101,7 @@ def point_names(points: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def short_name(key: str) -> str:
-    """The shortest end of a setting's name that is no other setting's end."""
+    """The shortest ending of a setting's name that no other setting's name has."""
     others = [other for other in setting_names() if other != key]
     parts = key.split(".")
     for start in range(len(parts) - 1, 0, -1):
@@ -112,13 +112,13 @@ def short_name(key: str) -> str:
 
 
 def setting_names() -> Iterator[str]:
-    """Every setting there is, of every kind of decoder, as in ``optimizer.lr``."""
+    """The names of all settings, of every kind of decoder, such as ``optimizer.lr``."""
     for name, field in Config.model_fields.items():
-        for kind in get_args(field.annotation) or (field.annotation,):
-            if isinstance(kind, type) and issubclass(kind, Section):
-                yield from (f"{name}.{setting}" for setting in kind.model_fields)
-            else:
-                yield name
+        sections = list(sections_in(field.annotation))
+        if not sections:
+            yield name
+        for section in sections:
+            yield from (f"{name}.{setting}" for setting in section.model_fields)
 
 
 def _shown(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What training minimises, as settings."""
+"""The settings of the training objective."""
 
 from typing import Literal, Self
 
@@ -10,8 +10,8 @@ from showtell.config.section import Section
 class ObjectiveConfig(Section):
     """The objective.
 
-    Settings of the objective that was not chosen have no effect, so that one file can serve both
-    phases of a training. ``training.label_smoothing`` is of cross_entropy, too.
+    Settings of the other objective have no effect, so that one file can serve both phases of a
+    training. ``training.label_smoothing`` also belongs to cross_entropy.
     """
 
     kind: Literal["cross_entropy", "scst"] = Field(
@@ -21,36 +21,40 @@ class ObjectiveConfig(Section):
         0.0,
         ge=0,
         le=1,
-        description="of cross_entropy: share of input words that the model itself says, at most",
+        description="of cross_entropy: largest share of input words that the model itself chooses",
     )
     scheduled_sampling_start: int = Field(
         1, ge=0, description="of cross_entropy: epochs before the share begins to rise from zero"
     )
     scheduled_sampling_increase_prob: float = Field(
-        0.05, gt=0, le=1, description="of cross_entropy: what is added to the share each epoch"
+        0.05, gt=0, le=1, description="of cross_entropy: increase of the share in each epoch"
     )
     baseline: Literal["greedy", "mean_of_others"] = Field(
         "mean_of_others",
-        description="of scst: the reward of the greedy caption (Rennie et al. 2017), or the mean "
-        "of the picture's other samples (Luo 2020)",
+        description="of scst: what a reward is compared with: that of the greedy caption (Rennie "
+        "et al. 2017), or the mean of the picture's other samples (Luo 2020)",
     )
-    num_samples: int = Field(5, ge=1, description="of scst: captions drawn of each picture")
+    num_samples: int = Field(5, ge=1, description="of scst: captions sampled for each picture")
     temperature: float = Field(
         1.0,
         gt=0,
-        description="of scst: log-probabilities are divided by it, in drawing and in the gradient; "
-        "below 1 what is compared are captions that the decoder might really say",
+        description="of scst: divides log-probabilities, in sampling and in the gradient; below 1, "
+        "samples are closer to the captions that the decoder gives in use",
     )
-    cider_weight: float = Field(1.0, ge=0, description="of scst: of CIDEr-D (0 to 10) as reward")
-    bleu_weight: float = Field(0.0, ge=0, description="of scst: of BLEU-4 (0 to 1) as reward")
+    cider_weight: float = Field(
+        1.0, ge=0, description="of scst: weight of CIDEr-D (0 to 10) in the reward"
+    )
+    bleu_weight: float = Field(
+        0.0, ge=0, description="of scst: weight of BLEU-4 (0 to 1) in the reward"
+    )
 
     @model_validator(mode="after")
     def _can_reward(self) -> Self:
         if self.baseline == "mean_of_others" and self.num_samples < 2:
             raise ValueError(
-                "num_samples = 1 has no others for baseline = mean_of_others: "
-                "draw 2 or more, or take baseline = greedy"
+                "num_samples = 1 leaves no other samples for baseline = mean_of_others: "
+                "set it to 2 or more, or use baseline = greedy"
             )
         if not self.cider_weight and not self.bleu_weight:
-            raise ValueError("cider_weight and bleu_weight are both 0: nothing is rewarded")
+            raise ValueError("cider_weight and bleu_weight are both 0: there is no reward")
         return self

@@ -1,7 +1,7 @@
 """The settings of a run, section by section.
 
-Where the original course notebook had a name for a setting, it is kept (``vocab_threshold``,
-``embed_size``, ``num_epochs``, ``save_every``, ``print_every``, ``log_file``).
+Settings of the original course notebook keep their names (``vocab_threshold``, ``embed_size``,
+``num_epochs``, ``save_every``, ``print_every``, ``log_file``).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import tomli_w
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, model_validator
 
 from showtell.config.decoder import DecoderConfig, PrefixLmConfig, ShowTellConfig
 from showtell.config.decoding import DecodingConfig
@@ -20,69 +20,84 @@ from showtell.errors import ConfigError
 
 
 class DataConfig(Section):
-    """What is read from the captions."""
+    """The vocabulary, and which captions are used."""
 
-    vocab_threshold: int = Field(4, ge=1, description="a word seen less often becomes <unk>")
+    vocab_threshold: int = Field(
+        4, ge=1, description="words seen less often than this become <unk>"
+    )
     vocab_file: Path | None = Field(
-        None, description="use this vocabulary.json and build none from the training captions"
+        None,
+        description="use this vocabulary.json instead of building one from the training captions",
     )
     subwords: int | None = Field(
         None,
         ge=1,
         le=1_000_000,
-        description="pieces of words to learn from the captions by byte-pair encoding, beside the "
-        "256 bytes; default: none, the vocabulary is of whole words",
+        description="number of word pieces to learn from the captions by byte-pair encoding, in "
+        "addition to the 256 bytes; default: none, the vocabulary has whole words",
     )
     text: Path | None = Field(
         None,
-        description="captions without pictures to learn to speak from: a COCO annotations JSON, or "
-        "a text file with one a line; for decoders with concepts",
+        description="captions without pictures to learn more words from: a COCO annotations JSON, "
+        "or a text file with one caption on each line; for decoders with concepts",
     )
     text_threshold: int = Field(
-        100, ge=1, description="a word that data.text has less often than this is not taken from it"
+        100,
+        ge=1,
+        description="words that data.text has less often than this are not learnt from it",
     )
     max_caption_length: int = Field(
         40,
         ge=1,
-        description="a longer training caption is cut to this many tokens: words, or pieces of "
-        "words, of which the default is 80",
+        description="cut longer training captions to this many tokens: words, or word pieces, for "
+        "which the default is 80",
     )
 
     @model_validator(mode="after")
     def _one_vocabulary(self) -> Self:
         if self.subwords and self.vocab_file:
-            raise ValueError("subwords learns a vocabulary and vocab_file is one; give one of them")
+            raise ValueError(
+                "subwords learns a vocabulary and vocab_file is one; give only one of them"
+            )
         return self
 
 
 class EncoderConfig(Section):
-    """The CNN, how training pictures are augmented, and whether some of it trains, too."""
+    """The CNN, how training pictures are augmented, and which part of the CNN trains."""
 
-    name: str = Field("lite2", description="lite0, lite2, or timm:NAME (timm:resnet50)")
+    name: str = Field(
+        "lite2",
+        description="lite0, lite2, timm:NAME (timm:resnet50), or an encoder of another package",
+    )
     weights: Path | None = Field(
-        None, description="local weights file of a timm encoder; default: timm's own download"
+        None,
+        description="local weights file of the encoder; default: for timm, timm's own download",
     )
     views: int = Field(
-        4, ge=0, le=255, description="random crops and flips kept of each training picture"
+        4,
+        ge=0,
+        le=255,
+        description="random crops and flips of each training picture whose features are stored",
     )
     flips: bool = Field(
-        True, description="mirror half of the views; not where captions tell left from right"
+        True,
+        description="mirror half of the views; turn it off if captions distinguish left from right",
     )
     train_from: int | str | None = Field(
         None,
         description="train the CNN too, from this stage on (its name, or its number from 0), on "
-        "fresh views of the pictures; default: it is frozen and its features are stored",
+        "new views of the pictures; default: the CNN is frozen and its features are stored",
     )
-    lr: float = Field(1e-5, gt=0, description="learning rate of the stages that train")
+    lr: float = Field(1e-5, gt=0, description="learning rate of the CNN's stages that train")
     batch_norm: Literal["frozen", "train"] = Field(
-        "frozen", description="batch norm's statistics in the stages that train"
+        "frozen", description="statistics of the batch norms in the stages that train"
     )
     num_workers: int | None = Field(
         None,
         ge=0,
         le=256,
-        description="processes that decode pictures where the CNN trains; default: one a core, 16 "
-        "at most; 0: none",
+        description="processes that decode pictures if the CNN trains; default: one for each core, "
+        "at most 16; 0: none",
     )
 
 
@@ -90,14 +105,14 @@ class OptimizerConfig(Section):
     """The optimiser and its learning-rate schedule."""
 
     name: Literal["adamw", "adam"] = Field(
-        "adamw", description="adamw: weight decay apart from the gradient; adam: within it"
+        "adamw", description="adamw: weight decay separate from the gradient; adam: as part of it"
     )
-    lr: float = Field(
-        1e-3, gt=0, description="learning rate, the highest that the schedule reaches"
+    lr: float = Field(1e-3, gt=0, description="learning rate, the highest of the schedule")
+    weight_decay: float = Field(
+        0.01, ge=0, description="how strongly weights are pulled towards zero"
     )
-    weight_decay: float = Field(0.01, ge=0, description="pull of the weights towards zero")
     schedule: Literal["cosine", "constant"] = Field(
-        "cosine", description="of the learning rate after the warm-up: cosine falls to zero"
+        "cosine", description="learning rate after the warm-up; cosine falls to zero"
     )
     warmup_steps: int = Field(100, ge=0, description="steps of linear warm-up from zero")
     max_grad_norm: float = Field(5.0, gt=0, description="gradients are clipped to this norm")
@@ -108,56 +123,67 @@ class TrainingConfig(Section):
 
     init_from: str | None = Field(
         None,
-        description="start with the weights and the vocabulary of this run, checkpoint, or model "
-        "that comes with showtell",
+        description="start with the weights and the vocabulary of this run or checkpoint, or of a "
+        "model that comes with showtell",
     )
-    batch_size: int = Field(64, ge=1, description="captions a step; pictures with scst")
-    text_batch_size: int = Field(100, ge=1, description="captions of data.text a step")
-    text_weight: float = Field(0.5, gt=0, description="weight of the loss of data.text's captions")
+    batch_size: int = Field(64, ge=1, description="captions in a step; with scst, pictures")
+    text_batch_size: int = Field(100, ge=1, description="captions of data.text in a step")
+    text_weight: float = Field(0.5, gt=0, description="weight of the loss on captions of data.text")
     batch_by: Literal["auto", "length", "picture"] = Field(
         "auto",
-        description="what a batch's captions share, so that least is computed twice: their length, "
-        "or their pictures; auto: pictures where the decoder attends to regions",
+        description="what the captions of a batch share, to save computation: their length, or "
+        "their "
+        "pictures; auto: pictures if the decoder attends to regions",
     )
     num_epochs: int = Field(
-        10, ge=1, description="times through all training captions; of scst: pictures"
+        10, ge=1, description="passes over all training captions; with scst, over all pictures"
     )
     label_smoothing: float = Field(
-        0.0, ge=0, lt=1, description="of cross_entropy: share of the target given to all words"
+        0.0,
+        ge=0,
+        lt=1,
+        description="of cross_entropy: share of the target that is spread over all words",
     )
     ema_decay: float | None = Field(
         None,
         gt=0,
         lt=1,
-        description="keep an exponential moving average of the weights; it is what is validated "
-        "and kept as the model (0.999 averages the last thousand steps or so)",
+        description="validate and save an exponential moving average of the weights (0.999 "
+        "averages "
+        "about the last thousand steps); default: off",
     )
-    save_every: int = Field(1, ge=1, description="keep a checkpoint of each so-many-th epoch")
+    save_every: int = Field(1, ge=1, description="keep a checkpoint every this many epochs")
     save_minutes: float = Field(
-        2.0, gt=0, description="within an epoch, save the state for --resume this often"
+        2.0,
+        gt=0,
+        description="within an epoch, save the state for --resume every this many minutes",
     )
-    print_every: int = Field(100, ge=1, description="show every so-many-th step on the terminal")
-    log_file: str = Field("training_log.txt", description="one line a step, in the run's folder")
+    print_every: int = Field(
+        100, ge=1, description="show a step on the terminal every this many steps"
+    )
+    log_file: str = Field(
+        "training_log.txt", description="file in the run's folder with one line for each step"
+    )
     tensorboard: bool = Field(
-        False, description="write TensorBoard's event files into tensorboard/ in the run's folder"
+        False, description="write TensorBoard event files into tensorboard/ in the run's folder"
     )
     patience: int | None = Field(
-        None, ge=1, description="stop after so many epochs without a better CIDEr-D"
+        None,
+        ge=1,
+        description="stop after this many epochs without a better CIDEr-D; default: never",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="of the computation; auto: bf16 where the hardware has it"
+        "auto", description="precision of the computation; auto: bf16 if the hardware has it"
     )
     compile: bool = Field(
-        False, description="compile the decoder (torch.compile); pays on a GPU in long runs"
+        False, description="compile the decoder (torch.compile); faster on a GPU in long runs"
     )
 
 
 class Config(Section):
     """All settings of a run."""
 
-    seed: int = Field(
-        0, ge=0, lt=2**32, description="first weights, batches and views follow from it"
-    )
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of first weights, batches and views")
     data: DataConfig = DataConfig()
     encoder: EncoderConfig = EncoderConfig()
     decoder: DecoderConfig = ShowTellConfig()
@@ -169,18 +195,13 @@ class Config(Section):
     @model_validator(mode="before")
     @classmethod
     def _room_for_pieces(cls, values: Any) -> Any:
-        """A caption has more pieces than words: their default limit is twice as high."""
+        """Raise the default limit of tokens for word pieces: a caption has more of them."""
         data, decoder = values.get("data", {}), values.get("decoder", {})
         if not isinstance(data, dict) or not isinstance(decoder, dict):
             return values
         if data.get("subwords") or decoder.get("lm"):
             return values | {"data": {"max_caption_length": 80, **data}}
         return values
-
-    @field_validator("decoder", mode="before")
-    @classmethod
-    def _default_kind(cls, value: Any) -> Any:
-        return {"kind": "show_tell", **value} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _sections_fit(self, info: ValidationInfo) -> Self:
@@ -205,13 +226,13 @@ class Config(Section):
                     {"data", "decoder"},
                     f"data.max_caption_length = {data.max_caption_length} and a prefix of "
                     f"{decoder.prefix_length} do not fit into decoder.num_positions = "
-                    f"{decoder.num_positions}; {room} would",
+                    f"{decoder.num_positions}; {room} tokens would",
                 )
         if data.text and not getattr(decoder, "concepts", 0):
             yield (
                 {"data", "decoder"},
-                "data.text has captions without pictures, whose words take a picture's place: set "
-                "decoder.kind = transformer and decoder.concepts = 5 or so",
+                "data.text needs a decoder with concepts: set decoder.kind = transformer and "
+                "decoder.concepts = 5",
             )
         if self.objective.kind == "scst" and training.init_from is None:
             yield (
@@ -227,10 +248,10 @@ class Config(Section):
 
     @classmethod
     def load(cls, path: Path | None = None, overrides: Sequence[str] = ()) -> Self:
-        """Read ``path`` (defaults where there is none), then apply ``section.key=value`` strings.
+        """Read ``path`` (None: all defaults), then apply ``section.key=value`` strings.
 
         Raises:
-            ConfigError: naming every setting that is wrong, not only the first.
+            ConfigError: it names every setting that is wrong.
         """
         values = read_toml(path) if path else {}
         for override in overrides:
@@ -239,10 +260,10 @@ class Config(Section):
 
     @classmethod
     def of(cls, values: Mapping[str, Any], path: Path | None = None) -> Self:
-        """Check values by section, from ``path`` if from a file.
+        """Validate values by section; ``path`` is the file that they are from, if any.
 
         Raises:
-            ConfigError: naming every setting that is wrong, not only the first.
+            ConfigError: it names every setting that is wrong.
         """
         try:
             return cls.model_validate(values)
@@ -258,10 +279,10 @@ class Config(Section):
         raise ConfigError(problems)
 
     def with_decoder(self, changes: Mapping[str, Any]) -> Self:
-        """The same settings with some of the decoder's changed.
+        """A copy with some of the decoder's settings changed.
 
         Raises:
-            ConfigError: they do not fit the others.
+            ConfigError: they do not fit the other settings.
         """
         values = self.model_dump()
         values["decoder"] |= changes

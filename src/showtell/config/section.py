@@ -1,9 +1,10 @@
-"""What is said when settings are wrong: all of them, by their names in the file.
+"""What every section of the settings is, and the error message when settings are wrong.
 
-MERGED: What every group of settings is.
+The message is one line that lists every wrong setting by its name in the file, with the name that
+was probably meant.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
@@ -15,6 +16,17 @@ from showtell.errors import unknown_name
 REFERENCE = "docs/settings.md"
 
 
+class Section(BaseModel):
+    """A group of settings: frozen, and an unknown name is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @classmethod
+    def kinds(cls) -> Iterable[type["Section"]]:
+        """The sections that may stand where this one is expected."""
+        return (cls,)
+
+
 def describe(
     error: ValidationError,
     path: Path | None,
@@ -22,15 +34,15 @@ def describe(
     *,
     reference: str = REFERENCE,
 ) -> str:
-    """One line for all that is wrong.
+    """One line with everything that is wrong.
 
     Args:
         path: the file that the settings are from, if any.
-        model: whose settings they are; a misspelled one is looked for in it.
-        reference: what lists them all, for whoever misspells one.
+        model: the settings' class, where the right name of a misspelled setting is looked for.
+        reference: the page that lists all settings.
     """
     items = error.errors()
-    # Of a list with a wrong entry pydantic also says that it is too short.
+    # For a list with a wrong entry pydantic also reports that the list is too short.
     within = {item["loc"][:end] for item in items for end in range(len(item["loc"]))}
     listed = f" ({reference} lists all)" if reference else ""
     parts = [_problem(item, model, listed) for item in items if item["loc"] not in within]
@@ -46,23 +58,25 @@ def _problem(item: Any, model: type[BaseModel], listed: str) -> str:
     if item["type"] == "missing":
         return f"{name}: is missing"
     if item["type"] == "value_error" and isinstance(item["input"], dict):
-        message = str(item["ctx"]["error"])  # of several settings together; it names them
+        message = str(item["ctx"]["error"])  # about several settings; it names them
         return f"{name}: {message}" if name else message
     if item["type"] == "value_error":
         return f"{name} = {item['input']!r}: {item['ctx']['error']}"
     if item["type"] == "union_tag_invalid":
         tags = [tag.strip(" '") for tag in item["ctx"]["expected_tags"].split(",")]
-        what = "decoder" if name == "decoder" else "kind"
-        return f"{name}.kind: {unknown_name(what, item['ctx']['tag'], tags)[:-1]}"
+        if name != "decoder":
+            return f"{name}.kind: {unknown_name('kind', item['ctx']['tag'], tags)[:-1]}"
+        unknown = unknown_name("decoder", item["ctx"]["tag"], tags)
+        return f"{name}.kind: {unknown} If it is from another package, install that package"
     return f"{name} = {item['input']!r}: {item['msg'].lower()}"
 
 
 def _walk(
     loc: Sequence[int | str], model: type[BaseModel]
 ) -> tuple[list[str], list[type[BaseModel]]]:
-    """A place's name in the file, and the sections, one or another of a union, that it is in.
+    """The setting's name in the file, and the sections (several for a union) that it may be in.
 
-    Where a section is of a kind, pydantic names the kind after it; there is none such in the file.
+    pydantic puts the kind after a section that has kinds; the file has no such level.
     """
     place: list[str] = []
     inside, sections = [model], [model]
@@ -84,7 +98,7 @@ def _kinds(section: type[BaseModel]) -> tuple[Any, ...]:
 
 
 def _hint(place: Sequence[str], sections: Sequence[type[BaseModel]], model: type[BaseModel]) -> str:
-    """The setting that was meant: the nearest of its own section, else of any section."""
+    """The setting that was probably meant: the nearest in its own section, or in any section."""
     *outer, given = place
     own = {name: [".".join((*outer, name))] for one in sections for name in one.model_fields}
     for names in (own, _names_in_sections(model)):
@@ -95,7 +109,7 @@ def _hint(place: Sequence[str], sections: Sequence[type[BaseModel]], model: type
 
 
 def _names_in_sections(model: type[BaseModel]) -> dict[str, list[str]]:
-    """Each setting of a section by its bare name, with the full names that end in it."""
+    """The bare name of each setting in a section -> the full names that end in it."""
     names: dict[str, list[str]] = {}
     for field, info in model.model_fields.items():
         inner = [name for one in sections_in(info.annotation) for name in one.model_fields]
@@ -105,14 +119,10 @@ def _names_in_sections(model: type[BaseModel]) -> dict[str, list[str]]:
 
 
 def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The groups of settings that a field's type names, as in a union or a tuple of them."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    """The sections in a field's type: itself, or those of a union or a tuple."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield from annotation.kinds()
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in get_args(annotation):
         yield from sections_in(argument)
-
-
-class Section(BaseModel):
-    """A group of settings: frozen, and an unknown name is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -1,4 +1,4 @@
-"""Reading settings: TOML files, and ``section.key=value`` of the command line."""
+"""Reading settings: TOML files, and ``section.key=value`` from the command line."""
 
 import tomllib
 from pathlib import Path
@@ -19,7 +19,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:
-    """Set ``a.b=value`` in nested ``values``; the value is read as TOML, else taken as a string."""
+    """Set ``a.b=value`` in nested ``values``; the value is read as TOML, or else is a string."""
     key, text = split_override(override)
     set_value(values, key, read_value(text))
 
@@ -35,7 +35,7 @@ def split_override(override: str) -> tuple[str, str]:
 
 
 def read_value(text: str) -> Any:
-    """A TOML value; what is none is a string as it stands."""
+    """The TOML value that ``text`` is; ``text`` itself if it is not TOML."""
     return tomllib.loads(f"value = {text}")["value"] if is_toml(text) else text
 
 

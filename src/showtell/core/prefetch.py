@@ -19,7 +19,7 @@ def work_ahead(
     work: Callable[[Item], Result],
     *,
     batch_size: int,
-    is_beside: bool,
+    overlaps: bool,
     weigh: Callable[[Item], int] = lambda _: 1,
 ) -> Iterator[tuple[Item, Result]]:
     """Each item with what ``work`` makes of it, in order.
@@ -28,20 +28,20 @@ def work_ahead(
         items: Any number; only a few batches of them and of their results are held at a time.
         work: Called in threads.
         batch_size: How much (in ``weigh``'s unit) the consumer takes at once.
-        is_beside: Whether the consumer computes elsewhere, on a GPU. Then the threads always work
+        overlaps: Whether the consumer computes elsewhere, on a GPU. Then the threads always work
             ahead of it. On a processor they would take its cores from a network, whose own
             threads then wait for each other; so there a batch is prepared on all cores, and then
             consumed on all cores.
         weigh: How many results an item has; by default one.
     """
-    most_ahead = (4 if is_beside else 1) * batch_size
+    most_ahead = (4 if overlaps else 1) * batch_size
     waiting: deque[tuple[Item, Future[Result]]] = deque()
     ahead = 0
     rest = iter(items)
     pool = ThreadPoolExecutor(num_workers(), thread_name_prefix="decode")
     try:
         while True:
-            if is_beside or not waiting:
+            if overlaps or not waiting:
                 while ahead < most_ahead:
                     try:
                         item = next(rest)

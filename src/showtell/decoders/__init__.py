@@ -1,1 +1,1 @@
-"""Language models over captions: one file a paper, behind one interface."""
+"""Decoders: models that turn a picture's features into words, one module for each paper."""

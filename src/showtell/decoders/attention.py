@@ -1,77 +1,46 @@
 """Show, Attend and Tell (Xu et al. 2015, arXiv 1502.03044), with soft attention.
 
-Section 3.1.2: an LSTM whose input is the last word and the context z_t (equations 1-3), a mean
-of the regions weighted by what the last hidden state asks for (4-6), from an initial state that
-follows from the mean region; the word is predicted by a deep output layer (7). Section 4.2: the
-mean is the deterministic one (13), scaled by a gate beta_t = sigmoid(f_beta(h_{t-1})), and
-training asks that each region be looked at about as much as any other over a caption (14).
+Section 3.1.2: an LSTM reads the last word and the context z_t (equations 1-3), a mean of the
+regions weighted by the last hidden state (4-6). Its initial state comes from the mean region, and a
+deep output layer predicts the word (7). Section 4.2: the mean is the deterministic one (13), scaled
+by a gate beta_t = sigmoid(f_beta(h_{t-1})). A penalty asks that over a caption each region gets
+about the same attention as any other (14).
 
-Otherwise than there, regions are projected to the width of the LSTM, once a picture.
+Unlike in the paper, regions are projected to the width of the LSTM, once for each picture.
 """
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from showtell.decoders.base import Decoder, HiddenStates, State
-from showtell.decoders.layers import Dropout, drop_words
+from showtell.decoders.base import HiddenStates, State
+from showtell.decoders.layers import drop_words
 from showtell.decoders.recurrence import Product, init_gates, lstm_cell, pack, unroll, unrolled
-from showtell.decoders.region_attention import Look, RegionAttention
+from showtell.decoders.region_attention import Look, RegionLSTM
 from showtell.encoders.features import Features
 from showtell.text.vocabulary import PAD
 
 
-class ShowAttendTell(Decoder):
-    """An LSTM that looks at the regions before each word.
+class ShowAttendTell(RegionLSTM):
+    """An LSTM that attends to the regions before each word.
 
     Args:
-        vocab_size: V.
-        feature_size: D', width of a region.
-        embed_size: width of word embeddings and of the deep output layer.
-        hidden_size: H, width of the LSTM and of projected regions.
-        attention_size: width in which regions and hidden state meet.
-        dropout: on words, on regions and before the last layer.
-        feature_dropout: on regions as the encoder gives them.
-        word_dropout: share of input words replaced by ``<unk>`` in training.
         doubly_stochastic: lambda of equation 14.
+        settings: those of ``RegionLSTM``; ``embed_size`` is also the width of the deep output.
     """
 
-    needs_regions = True
-    picture_state = RegionAttention.entries
-
-    def __init__(
-        self,
-        *,
-        vocab_size: int,
-        feature_size: int,
-        embed_size: int,
-        hidden_size: int,
-        attention_size: int,
-        dropout: float = 0.5,
-        feature_dropout: float = 0.0,
-        word_dropout: float = 0.0,
-        doubly_stochastic: float = 1.0,
-    ) -> None:
-        super().__init__()
-        self.attention = RegionAttention(
-            feature_size=feature_size,
-            region_size=hidden_size,
-            query_size=hidden_size,
-            attention_size=attention_size,
-            dropout=dropout,
-            feature_dropout=feature_dropout,
-        )
-        self.word_embedding = nn.Embedding(vocab_size, embed_size, padding_idx=PAD)
+    def __init__(self, *, doubly_stochastic: float = 1.0, **settings: Any) -> None:
+        super().__init__(**settings)
+        vocab_size, embed_size, hidden_size = self.vocab_size, self.embed_size, self.hidden_size
+        self.doubly_stochastic = doubly_stochastic
         self.initial_state = nn.Linear(hidden_size, 2 * hidden_size)
         self.context_gate = nn.Linear(hidden_size, 1)
         self.word_gates = nn.Linear(embed_size, 4 * hidden_size)
         self.recurrent_gates = nn.Linear(2 * hidden_size, 4 * hidden_size, bias=False)
         self.deep_output = nn.Linear(2 * hidden_size, embed_size)
         self.output = nn.Linear(embed_size, vocab_size)
-        self.dropout = Dropout(dropout)
-        self.word_dropout = word_dropout
-        self.doubly_stochastic = doubly_stochastic
         init_gates(self.recurrent_gates, self.word_gates)
 
     def hidden_states(self, features: Features, tokens: Tensor) -> HiddenStates:
@@ -95,13 +64,6 @@ class ShowAttendTell(Decoder):
         attention = packed.unpack(seen["attention"])
         return HiddenStates(states, self._penalty(attention, tokens, features))
 
-    def init_state(self, features: Features) -> State:
-        """h and c (P, H) from the mean region, and what is looked at."""
-        memory = self.attention.look(features)
-        blank = memory["keys"].new_zeros(memory["keys"].shape[:2], dtype=torch.float32)
-        start = self._start(memory)
-        return {**memory, **start, "context": torch.zeros_like(start["h"]), "attention": blank}
-
     def step_hidden(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """(B,) tokens -> (B, embed_size)."""
         words = self.dropout(self.word_embedding(tokens))
@@ -110,16 +72,17 @@ class ShowAttendTell(Decoder):
         return self._deepen(words, new["h"], new["context"]), {**state, **new}
 
     def _start(self, memory: State) -> State:
+        """h and c (P, H) from the mean region, and a context (P, H) of zeros."""
         h, c = self.initial_state(self.attention.mean(memory)).tanh().chunk(2, dim=-1)
-        return {"h": h, "c": c.float()}
+        return {"h": h, "c": c.float(), "context": torch.zeros_like(h)}
 
     def _advance(self, look: Look, recur: Product, words: Tensor, state: State) -> State:
-        """Equations 1-6 and 13: look with h_{t-1}, then take the LSTM one step on.
+        """Equations 1-6 and 13: attend with h_{t-1}, then one step of the LSTM.
 
         Args:
-            look: at the regions, with a query (B, H).
+            look: attention to the regions with a query (B, H).
             recur: ``recurrent_gates``, unrolled in training.
-            words: (B, 4 H) the words' part of the gates, with what unrolling adds.
+            words: (B, 4 H) the words' part of the gates, plus what ``unrolled`` adds.
         """
         h = state["h"]
         context, weights = look(h)
@@ -128,13 +91,13 @@ class ShowAttendTell(Decoder):
         return {"h": h, "c": c, "context": context, "attention": weights}
 
     def _deepen(self, words: Tensor, h: Tensor, context: Tensor) -> Tensor:
-        """Equation 7 without L_o; the tanh is in the authors' code, not in the paper."""
+        """Equation 7 without L_o; the tanh is from the authors' code, the paper has none."""
         deep = words.to(h.dtype) + self.deep_output(torch.cat([h, context], dim=-1))
         hidden: Tensor = self.dropout(deep.tanh())
         return hidden
 
     def _penalty(self, attention: Tensor, tokens: Tensor, features: Features) -> Tensor:
-        """Equation 14's second term, a token: lambda sum_i (1 - sum_t alpha_ti)^2 over captions.
+        """The second term of equation 14, for each token: lambda sum_i (1 - sum_t alpha_ti)^2.
 
         Args:
             attention: (B, T, R).

@@ -1,8 +1,8 @@
-"""What every encoder gives and every decoder does.
+"""The interface of every decoder.
 
-Shapes use one alphabet: ``B`` images (or rows of a batch), ``P`` distinct images where several
-rows of a batch share one, ``R`` regions, ``T`` tokens, ``D`` feature width, ``H`` hidden width,
-``V`` vocabulary. Knows nothing of vocabularies, search or training.
+Shapes use one alphabet: ``B`` rows of a batch (captions or hypotheses), ``P`` distinct pictures,
+where several rows share one, ``R`` regions, ``T`` tokens, ``D`` feature width, ``H`` hidden width,
+``V`` vocabulary. Search and training use a decoder through this interface alone.
 """
 
 from abc import ABC, abstractmethod
@@ -12,16 +12,16 @@ from torch import Tensor, nn
 
 from showtell.encoders.features import Features
 
-State = dict[str, Tensor]  # the batch is dim 0 of every entry: one reorder serves every decoder
+State = dict[str, Tensor]  # dim 0 of every entry is the batch, so search can reorder any state
 
 
 class HiddenStates(NamedTuple):
-    """What teacher forcing gives.
+    """The result of teacher forcing.
 
     Attributes:
-        states: (B, T, H) last hidden layer; whatever it likes where a token is padding.
-        penalty: scalar, what the decoder's own paper adds to the mean cross-entropy of a token;
-            None where it adds nothing. Only training asks for it.
+        states: (B, T, H) last hidden layer; undefined at padding.
+        penalty: scalar that the decoder's paper adds to the mean cross-entropy of a token; None if
+            it adds nothing. Only training uses it.
     """
 
     states: Tensor
@@ -32,19 +32,24 @@ class Decoder(nn.Module, ABC):
     """A conditional language model over captions.
 
     ``forward`` (teacher forcing) and ``init_state`` + ``step`` (search) give the same numbers.
-    ``hidden_states`` and ``output`` are apart so that training can drop the padded positions
-    before the largest product, that with the vocabulary.
+    ``hidden_states`` and ``output`` are separate so that training can drop the padded positions
+    before the largest product, the one with the vocabulary.
+
+    All tensors of a decoder are parameters or buffers, so that a checkpoint has them.
 
     Attributes:
-        needs_regions: Whether ``Features.regions`` must be there.
-        picture_state: Names of the entries of the state that follow from the picture alone. They
+        needs_regions: whether it reads ``Features.regions``, so that these must be there.
+        needs_pooled_size: whether its constructor takes ``pooled_size``, the width of the pooled
+            features, beside ``feature_size``, which is the width of regions if it needs regions.
+        picture_state: names of the entries of the state that depend on the picture alone. They
             are equal in all hypotheses of a picture, so search may leave them at (P, ...) while
-            the rest has B = P K rows, K for each picture in the pictures' order.
-        output: The last layer, (..., H) to (..., V) logits.
-        gains_by_compiling: Whether ``training.compile`` has anything to do here.
+            the other entries have B = P K rows, K for each picture in the pictures' order.
+        output: the last layer, (..., H) to (..., V) logits.
+        gains_by_compiling: whether ``training.compile`` makes it faster.
     """
 
     needs_regions: bool = False
+    needs_pooled_size: bool = False
     picture_state: frozenset[str] = frozenset()
     gains_by_compiling: bool = True
     output: nn.Module
@@ -54,24 +59,24 @@ class Decoder(nn.Module, ABC):
         """Last hidden layer under teacher forcing.
 
         Args:
-            features: of the pictures that ``B`` captions are about.
+            features: of the P pictures that the B captions are about.
             tokens: (B, T) ids, ``<start>`` first, ``<pad>`` after the last word.
 
         Returns:
-            States (B, T, H); position t is to predict the token after ``tokens[:, t]``.
+            States (B, T, H); position t predicts the token after ``tokens[:, t]``.
         """
 
     @abstractmethod
     def init_state(self, features: Features) -> State:
-        """The state before the first token, a row for each of ``P`` pictures."""
+        """The state before the first token, one row for each of the P pictures."""
 
     @abstractmethod
     def step_hidden(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """Feed one token a row: (B,) ids -> (B, H), and the state after it.
+        """Feed one token to each row: (B,) ids -> (B, H), and the state after it.
 
-        A decoder that attends gives in the state, as ``attention`` (B, R), what it looked at; it
-        sums to one, or to less where concepts were looked at as well. The first state has it, too;
-        one that comes without asks for none.
+        A decoder that attends to regions puts its weights into the state as ``attention`` (B, R).
+        They sum to one, or to less if it attends to concepts as well. The state before the first
+        token has the entry too; if a caller removes it there, the weights need not be computed.
         """
 
     def forward(self, features: Features, tokens: Tensor) -> Tensor:
@@ -85,5 +90,5 @@ class Decoder(nn.Module, ABC):
         return self.output(hidden).float().log_softmax(dim=-1), state
 
     def num_parameters(self) -> int:
-        """How many numbers training changes."""
+        """The number of trained parameters."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)

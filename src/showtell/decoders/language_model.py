@@ -1,8 +1,8 @@
-"""A pretrained language model from elsewhere, for ``prefix_lm``: sizes, vocabulary, weights.
+"""A pretrained GPT-2 to start ``prefix_lm`` from: its sizes, vocabulary and weights.
 
 It is a folder as transformers writes it (``config.json``, ``tokenizer.json``,
-``model.safetensors``), on this machine or on the Hugging Face hub. It is needed when training
-starts and never again: a checkpoint holds all of it.
+``model.safetensors``), on this machine or on the Hugging Face hub. Only the start of training needs
+it: a checkpoint holds everything.
 """
 
 import json
@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from showtell.decoders.prefix_lm import NUM_SPECIAL, PrefixLm
-from showtell.errors import ConfigError, MissingExtraError
+from showtell.errors import ConfigError, MissingExtraError, first_line
 from showtell.text.subwords import SubwordVocabulary
 from showtell.text.vocabulary import END, START
 
@@ -28,7 +28,8 @@ SIZES = {
     "num_heads": "n_head",
     "num_positions": "n_positions",
 }
-# What ``gpt2.py`` computes; a value that is not named is transformers' default, which is the first.
+# What ``prefix_lm.GPT2`` computes. A key that config.json lacks has transformers' default, which
+# is the first value.
 COMPUTED: dict[str, tuple[Any, ...]] = {
     "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
     "layer_norm_epsilon": (1e-5,),
@@ -47,7 +48,7 @@ class LanguageModel:
 
     Attributes:
         name: as the user gave it.
-        folder: where it lies.
+        folder: its files.
         config: its ``config.json``.
     """
 
@@ -57,11 +58,11 @@ class LanguageModel:
 
     @classmethod
     def open(cls, name: str) -> "LanguageModel":
-        """Find a local folder, or fetch a model of the hub (kept in the library's own cache).
+        """Find a local folder, or download a model of the hub (into the hub library's own cache).
 
         Raises:
-            ConfigError: there is none, or it cannot be fetched, or is no GPT-2.
-            MissingExtraError: it is to be fetched and ``huggingface_hub`` is not installed.
+            ConfigError: there is none, or it cannot be downloaded, or is not a GPT-2.
+            MissingExtraError: a download needs ``huggingface_hub``, which is not installed.
         """
         folder = Path(name) if Path(name).is_dir() else _download(name)
         config = _read_json(folder / CONFIG, name)
@@ -70,33 +71,33 @@ class LanguageModel:
         for key, computed in COMPUTED.items():
             if config.get(key, computed[0]) not in computed:
                 raise ConfigError(
-                    f"decoder.lm = {name!r}: {key} = {config[key]!r} in its {CONFIG}; this GPT-2 "
-                    f"has {computed[0]!r}"
+                    f"decoder.lm = {name!r}: {key} = {config[key]!r} in its {CONFIG}; "
+                    f"showtell's GPT-2 has {computed[0]!r}"
                 )
         if config.get("n_inner") not in (None, 4 * config.get("n_embd", 0)):
             raise ConfigError(f"decoder.lm = {name!r}: n_inner is not four times n_embd")
         return cls(name, folder, config)
 
     def sizes(self) -> dict[str, int]:
-        """The settings of ``prefix_lm`` that the weights decide."""
+        """The settings of ``prefix_lm`` that the weights determine."""
         try:
             return {setting: int(self.config[key]) for setting, key in SIZES.items()}
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"decoder.lm = {self.name!r}: its {CONFIG} lacks {error}") from None
 
     def vocabulary(self) -> SubwordVocabulary:
-        """Its own.
+        """The model's own vocabulary.
 
         Raises:
-            VocabularyError: it is of another make than GPT-2's.
+            VocabularyError: its tokeniser is not of GPT-2's kind.
         """
         return SubwordVocabulary.from_tokenizer(_read_json(self.folder / TOKENIZER, self.name))
 
     def fill(self, decoder: PrefixLm) -> None:
-        """Give a decoder these weights.
+        """Copy the weights into a decoder.
 
-        ``<start>`` and ``<end>`` begin as the tokens that begin and end a text there, which for
-        GPT-2 is one; ``<pad>`` and ``<unk>`` as the mean word.
+        ``<start>`` and ``<end>`` start as the model's own tokens for the beginning and the end of a
+        text (GPT-2 has one token for both), ``<pad>`` and ``<unk>`` as the mean word.
 
         Raises:
             ConfigError: there are no weights, or they are pickled, or do not fit.
@@ -107,7 +108,9 @@ class LanguageModel:
             decoder.lm.load_state_dict(state)
         except (KeyError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:300]
-            raise ConfigError(f"{self.folder / WEIGHTS} is no such GPT-2: {reason}") from None
+            raise ConfigError(
+                f"{self.folder / WEIGHTS} does not fit its {CONFIG}: {reason}"
+            ) from None
         target, special = decoder.output.weight, decoder.output.special
         if len(words) < len(target) or words.shape[1] != target.shape[1]:
             raise ConfigError(
@@ -122,7 +125,7 @@ class LanguageModel:
                     special[index] = target[number]
 
     def _weights(self) -> dict[str, Tensor]:
-        """By the names and with the shapes of ``gpt2.py``, and ``wte.weight``."""
+        """With the names and shapes of ``prefix_lm.GPT2``, and ``wte.weight``."""
         path = self.folder / WEIGHTS
         if not path.is_file():
             pickled = sorted(one.name for one in self.folder.glob("*.bin"))
@@ -149,7 +152,7 @@ def _read_json(path: Path, name: str) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(data, dict):
-            raise ValueError("it is no JSON object")
+            raise ValueError("it is not a JSON object")
     except FileNotFoundError:
         raise ConfigError(
             f"decoder.lm = {name!r} has no {path.name}; expected a folder with {CONFIG}, "
@@ -171,8 +174,7 @@ def _download(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=[CONFIG, TOKENIZER, WEIGHTS]))
     except Exception as error:
         # The download may fail in as many ways as there are networks, proxies and disks.
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(
-            f"decoder.lm = {name!r} is no local folder and cannot be fetched ({reason}); "
-            "try again online, or give a folder"
+            f"decoder.lm = {name!r} is not a local folder and cannot be fetched "
+            f"({first_line(error)}); try again online, or give a folder"
         ) from None

@@ -1,13 +1,7 @@
-"""Batch norm (Ioffe and Szegedy 2015, arXiv 1502.03167), also of a batch that is in several parts.
+"""Layers that several decoders share: dropout, batch norm, the embedding of features, word dropout.
 
-torch's ``SyncBatchNorm`` does the latter on GPUs alone, and takes no part that is empty. Knows
-nothing of processes but a function that adds up what they have.
-
-MERGED: Dropout whose random numbers cost little on a processor.
-
-MERGED: From an encoder's features to a decoder's width.
-
-MERGED: Input words as every decoder treats them in training.
+The batch norm can norm a batch whose rows are spread over several processes. torch's
+``SyncBatchNorm`` does that on GPUs only, and fails where a process has no rows.
 """
 
 from collections.abc import Callable
@@ -19,18 +13,22 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn import functional as F
 
+from showtell.decoders import fast_cpu
+from showtell.decoders.fast_cpu import layers as fast
 from showtell.text.vocabulary import PAD, START, UNK
 
 Sum = Callable[[Tensor], None]  # adds up a tensor over all processes, in place
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """Of (N, E) rows; a single row, which has no variance, is normed by the running averages.
+    """Batch norm (Ioffe and Szegedy 2015, arXiv 1502.03167) of (N, E) rows.
+
+    A single row has no variance, so the running averages norm it.
 
     Attributes:
-        sum_over_parts: set where other processes have further rows of each training batch; then
-            mean and variance are of all rows. Each process has to call the module as often as
-            the others, with (0, E) where it has none, and to go back through it as often.
+        sum_over_parts: adds up over processes, if other processes have rows of each batch too.
+            Mean and variance are then of all rows. Every process must call the module, and go
+            backward through it, as often as the others, with (0, E) if it has no rows.
     """
 
     sum_over_parts: Sum | None = None
@@ -46,7 +44,7 @@ class BatchNorm(nn.BatchNorm1d):
         return normed
 
     def by_averages(self, rows: Tensor) -> Tensor:
-        """(N, E) -> (N, E), by the running mean and variance."""
+        """(N, E) -> (N, E), normed by the running mean and variance."""
         return F.batch_norm(
             rows, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
         )
@@ -54,15 +52,19 @@ class BatchNorm(nn.BatchNorm1d):
 
 @cache
 def _uncompiled() -> Callable[[BatchNorm, Tensor, Sum], Tensor]:
-    """``_of_all_parts``, which torch.compile leaves alone.
+    """``_of_all_parts``, which torch.compile does not trace.
 
-    Made when it is first needed, as it brings torch's compiler, whose import takes seconds.
+    Made when it is first needed: importing torch's compiler takes seconds.
     """
     return torch.compiler.disable(_of_all_parts)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _of_all_parts(norm: BatchNorm, rows: Tensor, sum_: Sum) -> Tensor:
-    """Mean first, then variance: rows are far from zero, for the sum of their squares."""
+    """Batch norm over the rows of all processes.
+
+    The mean comes first, then the variance around it: rows far from zero would lose digits in a sum
+    of their squares.
+    """
     assert norm.running_mean is not None and norm.running_var is not None
     assert norm.num_batches_tracked is not None and norm.momentum is not None
     values = rows.float()
@@ -74,7 +76,7 @@ def _of_all_parts(norm: BatchNorm, rows: Tensor, sum_: Sum) -> Tensor:
     variance = squares / count
     if count == 1:
         normed = norm.by_averages(values)
-        # Going back is by the same way in every process, so that they meet.
+        # The backward pass makes the same sums in every process, so that none waits for ever.
         return (normed + 0 * (centred + variance)).to(rows.dtype)
     with torch.no_grad():
         norm.num_batches_tracked += 1
@@ -85,16 +87,16 @@ def _of_all_parts(norm: BatchNorm, rows: Tensor, sum_: Sum) -> Tensor:
 
 
 def share_batch_norms(model: nn.Module, sum_: Sum) -> None:
-    """Let a model's batch norms be of the rows of all processes."""
+    """Make a model's batch norms norm the rows of all processes together."""
     for norm in _norms(model):
         norm.sum_over_parts = sum_
 
 
 def no_rows(model: nn.Module) -> Tensor:
-    """What a process does that has no rows of a batch: its part in each of the batch norms.
+    """Take part in each batch norm of a step, for a process that has no rows of the batch.
 
     Returns:
-        A scalar, 0, to go back from.
+        The scalar 0, to call ``backward`` on.
     """
     total = torch.zeros(())
     for norm in _norms(model):
@@ -112,7 +114,7 @@ class _Sum(Function):
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, sum_: Sum) -> Tensor:
-        """A tensor of any shape, the same everywhere."""
+        """A tensor of any shape, the same in every process."""
         ctx.sum_ = sum_
         total = tensor.clone()
         sum_(total)
@@ -120,21 +122,16 @@ class _Sum(Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        """Of the objectives of all processes together."""
+        """The gradient of the sum of all processes' objectives."""
         total = gradient.clone()
         ctx.sum_(total)
         return total, None
 
 
-LEVELS = 256
-
-
 class Dropout(nn.Module):
     """Dropout (Srivastava et al. 2014, section 4), in training alone.
 
-    torch draws a number of 53 bits for every element, one after the other: on a processor 6 % of
-    a decoder's step. Here one draw of 64 bits decides on eight, so the share is a multiple of 1/256
-    (0.1 is 26/256); what is kept is scaled by just that share, and the mean stays.
+    On a processor the share is rounded to a multiple of 1/256 (see ``fast_cpu/layers.py``).
 
     Args:
         p: share of elements that become zero, 0 <= p < 1.
@@ -148,12 +145,9 @@ class Dropout(nn.Module):
         """Values of any shape."""
         if not self.training or self.p == 0:
             return values
-        if values.device.type != "cpu" or torch.compiler.is_compiling():
-            return F.dropout(values, self.p)
-        num_dropped = min(max(round(LEVELS * self.p), 1), LEVELS - 1)
-        draws = torch.empty(-(-values.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
-        kept = draws.view(torch.uint8)[: values.numel()].view(values.shape) >= num_dropped
-        return values * kept.to(values.dtype).mul_(LEVELS / (LEVELS - num_dropped))
+        if fast_cpu.takes("dropout", values.device):
+            return fast.dropout(values, self.p)
+        return F.dropout(values, self.p)
 
     def extra_repr(self) -> str:
         """As torch shows its own."""
@@ -163,9 +157,8 @@ class Dropout(nn.Module):
 class FeatureEmbedding(nn.Module):
     """Features (..., D) to (..., E), on one scale in every dimension.
 
-    What the features of all pictures share is much larger than what tells them apart; a batch
-    norm (Ioffe and Szegedy 2015, arXiv 1502.03167) takes the first away, and a decoder learns to
-    look several times sooner.
+    What the features of all pictures share is much larger than what distinguishes them. A batch
+    norm removes the shared part, and a decoder then learns to use the picture several times sooner.
 
     Args:
         feature_size: D.
@@ -180,7 +173,7 @@ class FeatureEmbedding(nn.Module):
         self.norm = BatchNorm(embed_size)
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(..., D) -> (..., E); zero where a mask (...) is False, which counts for nothing."""
+        """(..., D) -> (..., E); zero where a mask (...) is False, and not in the statistics."""
         embedded: Tensor = self.linear(self.dropout(features))
         if mask is None:
             normed: Tensor = self.norm(embedded.flatten(0, -2))
@@ -194,8 +187,8 @@ class FeatureEmbedding(nn.Module):
 def drop_words(tokens: Tensor, share: float) -> Tensor:
     """Replace a random share of the words by ``<unk>``.
 
-    The decoder then has to look at the picture rather than at the words before (Bowman et al.
-    2016, arXiv 1511.06349, section 3.1). ``<start>`` and padding stay.
+    The decoder then has to use the picture more than the earlier words (Bowman et al. 2016, arXiv
+    1511.06349, section 3.1). ``<start>`` and padding stay.
 
     Args:
         tokens: ids of any shape.

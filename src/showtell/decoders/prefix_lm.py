@@ -1,20 +1,17 @@
-"""The language model GPT-2, number for number as transformers' ``GPT2Model`` computes it.
+"""A language model behind a prefix made of the picture: ClipCap.
 
-Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.3: pre-norm
-blocks of causal self-attention and a feed-forward layer, learnt positions. The layers can be given
-keys and values of what came before the words: of a picture's prefix, and of earlier words. Written
-out here, as transformers' own would copy the prefix for each hypothesis at every step of a search,
-and takes seconds to import. Knows nothing of pictures and vocabularies.
+Mokady et al. 2021, arXiv 2111.09734.
 
-MERGED: A language model that is told of the picture by a prefix (ClipCap, Mokady et al. 2021, arXiv
-2111.09734).
+A mapping network F turns the picture's features x into k vectors as wide as word embeddings,
+p_1 ... p_k = F(x), and a language model continues from there (section 3.1). The language model is
+GPT-2, trained along or frozen (section 3.2). F is a multilayer perceptron with one hidden layer
+(section 3.3; the paper's transformer for a frozen language model is not implemented). As in every
+decoder here, captions begin with ``<start>``, and a batch norm removes what all pictures share.
 
-A mapping network F turns the picture's features x into k vectors as wide as word embeddings, p_1
-... p_k = F(x), and a language model goes on from there (section 3.1). The language model is GPT-2,
-trained along or left as it is (section 3.2). F is a multilayer perceptron with one hidden layer
-(section 3.3; for a language model that is left as it is the paper has a transformer, too, which is
-not here). As everywhere here the words begin with ``<start>``, and a batch norm takes from the
-features what all pictures share.
+GPT-2 (Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.3) is
+written out here, and computes the same numbers as transformers' ``GPT2Model``. That one would copy
+the prefix for each hypothesis at every step of a search, and takes seconds to import. Here a layer
+takes the keys and values of a picture's prefix, once for all hypotheses, and those of the words.
 """
 
 import math
@@ -34,19 +31,19 @@ from showtell.text.vocabulary import SPECIAL_WORDS
 
 
 class KeysValues(NamedTuple):
-    """Of one layer, each (B, heads, t, H / heads)."""
+    """Keys and values of one layer, each (B, heads, t, H / heads)."""
 
     keys: Tensor
     values: Tensor
 
 
 class Block(nn.Module):
-    """One layer; its parameters have the names that transformers gives them.
+    """One layer of GPT-2; its parameters have transformers' names.
 
     Args:
         size: H.
         num_heads: of the attention.
-        dropout: on what each half adds.
+        dropout: on the output of each sublayer.
     """
 
     def __init__(self, *, size: int, num_heads: int, dropout: float) -> None:
@@ -68,9 +65,9 @@ class Block(nn.Module):
         """A layer over the words.
 
         Args:
-            words: (B, T, H); T is 1 where there is a past.
+            words: (B, T, H); T is 1 if there is a past.
             prefix: of the P pictures, B a multiple of P.
-            past: of the t words before.
+            past: of the t earlier words.
 
         Returns:
             (B, T, H), and the keys and values of these words and the past.
@@ -84,7 +81,7 @@ class Block(nn.Module):
         return words + self.dropout(self.mlp["c_proj"](inner)), own
 
     def keys_values(self, inputs: Tensor) -> KeysValues:
-        """Of (B, T, H) alone, where no more is wanted of them."""
+        """Keys and values of (B, T, H), without the rest of the layer."""
         return self._project(inputs)[1]
 
     def _project(self, inputs: Tensor) -> tuple[Tensor, KeysValues]:
@@ -102,8 +99,8 @@ class GPT2(nn.Module):
         hidden_size: H.
         num_layers: how many blocks.
         num_heads: of each.
-        num_positions: tokens at most, those of a prefix counted.
-        dropout: on the words and on what each sublayer adds.
+        num_positions: the most tokens, including those of a prefix.
+        dropout: on the words and on the output of each sublayer.
     """
 
     def __init__(
@@ -138,11 +135,11 @@ class GPT2(nn.Module):
 
         Args:
             words: (B, T, H) embedded, the first of them at position ``first``.
-            prefix: what each layer knows of P pictures, B a multiple of P.
-            past: what each layer knows of the words before; then T is 1.
+            prefix: each layer's keys and values of P pictures, B a multiple of P.
+            past: each layer's keys and values of the earlier words; T is then 1.
 
         Returns:
-            The last hidden states (B, T, H), and what each layer knows of the words.
+            The last hidden states (B, T, H), and each layer's keys and values of the words.
         """
         hidden, presents = self._place(words, first), []
         for number, block in enumerate(self.h):
@@ -153,30 +150,30 @@ class GPT2(nn.Module):
         return self.ln_f(hidden), presents
 
     def read_prefix(self, prefix: Tensor) -> list[KeysValues]:
-        """(P, k, H) -> what each layer knows of it."""
+        """(P, k, H) -> each layer's keys and values of the prefix."""
         hidden, presents = self._place(prefix, 0), []
         *blocks, last = self.h
         for block in blocks:
             hidden, present = block(hidden)
             presents.append(present)
         assert isinstance(last, Block)
-        return [*presents, last.keys_values(hidden)]  # nobody asks what the last makes of it
+        return [*presents, last.keys_values(hidden)]  # its output has no use
 
     def _place(self, inputs: Tensor, first: int) -> Tensor:
-        """With their positions."""
+        """Add the positions' embeddings."""
         places = self.wpe.weight[first : first + inputs.shape[1]]
         placed: Tensor = self.drop((inputs + places).to(inputs.dtype))
         return placed
 
 
 def look_back(query: Tensor, own: KeysValues, prefix: KeysValues | None, *, causal: bool) -> Tensor:
-    """Attention of words to a picture's prefix and to the words so far, under one softmax.
+    """Attention of words to a picture's prefix and to the words so far, with one softmax.
 
     Args:
         query: (B, heads, T, d).
         own: (B, heads, t, d).
-        prefix: (P, heads, k, d), B a multiple of P; its K rows are not copied for each of the B.
-        causal: whether t = T and a word sees those before it and itself alone.
+        prefix: (P, heads, k, d), B a multiple of P; it is not copied for each of the B rows.
+        causal: whether a word sees only itself and the words before it; then t = T.
 
     Returns:
         (B, heads, T, d).
@@ -199,7 +196,7 @@ def look_back(query: Tensor, own: KeysValues, prefix: KeysValues | None, *, caus
 
 
 def by_row(values: Tensor, num_rows: int, num_steps: int) -> Tensor:
-    """(P, heads, K T, d) -> (P K, heads, T, d): ``by_picture`` undone."""
+    """(P, heads, K T, d) -> (P K, heads, T, d): the inverse of ``by_picture``."""
     num_pictures, num_heads, _, size = values.shape
     if num_pictures == num_rows:
         return values
@@ -208,7 +205,7 @@ def by_row(values: Tensor, num_rows: int, num_steps: int) -> Tensor:
 
 
 def _start_small(module: nn.Module) -> None:
-    """As GPT-2 starts: normal with deviation 0.02, biases at zero."""
+    """GPT-2's first weights: normal with standard deviation 0.02, biases zero."""
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=0.02)
     if isinstance(module, nn.Linear):
@@ -219,10 +216,10 @@ NUM_SPECIAL = len(SPECIAL_WORDS)
 
 
 class TiedWords(nn.Module):
-    """One matrix that embeds and predicts, as GPT-2 has it.
+    """One matrix that embeds and predicts words, as in GPT-2.
 
-    The rows of ``<pad>``, ``<start>``, ``<end>`` and ``<unk>``, which a language model does not
-    have, are apart: they are learnt where it is left as it is, too.
+    ``<pad>``, ``<start>``, ``<end>`` and ``<unk>`` are not words of GPT-2. Their rows are a
+    parameter of their own, which is trained even if the language model is frozen.
 
     Args:
         vocab_size: V.
@@ -254,11 +251,11 @@ class PrefixLm(Decoder):
         vocab_size: V.
         feature_size: D.
         prefix_length: k.
-        num_layers, hidden_size, num_heads, num_positions: of the language model; what a
-            pretrained one has, or any.
-        train_lm: whether the language model is trained, or the mapping and the rows of the
-            special tokens alone.
-        dropout: on features, words and what each sublayer adds.
+        num_layers, hidden_size, num_heads, num_positions: of the language model; those of the
+            pretrained model if there is one.
+        train_lm: whether the language model is trained. If not, only the mapping and the rows of
+            the special tokens are.
+        dropout: on features, on words and on the output of each sublayer.
         word_dropout: share of input words replaced by ``<unk>`` in training.
     """
 
@@ -299,7 +296,7 @@ class PrefixLm(Decoder):
         self.output.weight.requires_grad_(train_lm)
 
     def train(self, mode: bool = True) -> "PrefixLm":
-        """A language model that is not trained keeps its dropout off."""
+        """Keep the dropout of a frozen language model off."""
         super().train(mode)
         self.lm.train(mode and self.train_lm)
         return self
@@ -314,7 +311,7 @@ class PrefixLm(Decoder):
         return HiddenStates(self.lm(words, self.prefix_length, prefix)[0])
 
     def init_state(self, features: Features) -> State:
-        """Keys and values (P, layers, heads, k, H / heads) of the prefix, and none of words."""
+        """Keys and values (P, layers, heads, k, H / heads) of the prefix, and of no words yet."""
         prefix = _stack(self._look(features))
         none = prefix.keys[:, :, :, :0]
         return {
@@ -336,11 +333,11 @@ class PrefixLm(Decoder):
 
     @property
     def max_tokens(self) -> int:
-        """Tokens of a caption for which there are positions, ``<start>`` and ``<end>`` aside."""
+        """The most tokens of a caption, not counting ``<start>`` and ``<end>``."""
         return self.num_positions - self.prefix_length - 1
 
     def _look(self, features: Features) -> list[KeysValues]:
-        """What each layer knows of the P pictures."""
+        """Each layer's keys and values of the P pictures' prefixes."""
         inner = torch.tanh(self.image_embedding(features.pooled))
         prefix = self.prefix(inner).unflatten(1, (self.prefix_length, -1))
         return self.lm.read_prefix(prefix)
@@ -358,7 +355,7 @@ class PrefixLm(Decoder):
 
 
 def _stack(layers: Sequence[KeysValues]) -> KeysValues:
-    """Layers as dim 1."""
+    """Stack the layers as dim 1."""
     keys, values = (torch.stack(parts, dim=1) for parts in zip(*layers, strict=True))
     return KeysValues(keys, values)
 

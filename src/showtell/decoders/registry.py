@@ -1,17 +1,27 @@
-"""The one place where a decoder's settings meet its class.
+"""The registry of decoders, and the one place where a decoder's settings meet its class.
 
-A decoder's constructor has the settings of its section in ``config/decoder.py`` by their names, and
-the two sizes that come from elsewhere. Weights from elsewhere (``lm``) are given to a decoder when
-training starts, in ``language_model.py``.
+A decoder's constructor takes the settings of its section (``config/decoder.py``) by their names,
+and ``vocab_size`` and ``feature_size``. Another package adds a decoder with ``register_decoder``;
+docs/extending.md has an example.
 """
 
-from showtell.config import DecoderConfig
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from showtell.config import DECODER_SETTINGS, DecoderConfig, DecoderSettings
 from showtell.decoders.attention import ShowAttendTell
 from showtell.decoders.base import Decoder
 from showtell.decoders.prefix_lm import PrefixLm
 from showtell.decoders.show_tell import ShowTell
 from showtell.decoders.transformer import Transformer
 from showtell.decoders.up_down import UpDown
+from showtell.errors import ConfigError
+
+D = TypeVar("D", bound=Decoder)
 
 DECODERS: dict[str, type[Decoder]] = {
     "show_tell": ShowTell,
@@ -20,6 +30,29 @@ DECODERS: dict[str, type[Decoder]] = {
     "transformer": Transformer,
     "prefix_lm": PrefixLm,
 }
+
+
+def register_decoder(settings: type[DecoderSettings]) -> Callable[[type[D]], type[D]]:
+    """Make the decorated class the decoder of ``decoder.kind = settings.kind``.
+
+    Args:
+        settings: its section. ``kind`` has a ``Literal`` type and a default, which is the name.
+
+    Raises:
+        ConfigError: ``kind`` has no default, or the name is taken.
+    """
+    kind = settings.model_fields["kind"].default
+    if not isinstance(kind, str):
+        raise ConfigError(
+            f'{settings.__name__} needs a name: kind: Literal["my_decoder"] = "my_decoder"'
+        )
+
+    def register(decoder: type[D]) -> type[D]:
+        DECODER_SETTINGS.register(kind, settings)
+        DECODERS[kind] = decoder
+        return decoder
+
+    return register
 
 
 def needs_regions(config: DecoderConfig) -> bool:
@@ -37,8 +70,45 @@ def build_decoder(
         feature_size: D, width of the encoder's pooled features.
         region_size: D', width of its regions; default: D.
     """
-    width = feature_size if region_size is None or not needs_regions(config) else region_size
-    settings = config.model_dump(exclude={"kind", "lm"})
-    if settings.get("concepts"):
+    decoder = DECODERS[config.kind]
+    width = feature_size if region_size is None or not decoder.needs_regions else region_size
+    settings = config.model_dump(exclude={"kind", *config.not_for_constructor})
+    if decoder.needs_pooled_size:
         settings["pooled_size"] = feature_size
-    return DECODERS[config.kind](vocab_size=vocab_size, feature_size=width, **settings)
+    return decoder(vocab_size=vocab_size, feature_size=width, **settings)
+
+
+def load_decoder(
+    config: DecoderConfig,
+    weights: Mapping[str, Tensor],
+    *,
+    vocab_size: int,
+    feature_size: int,
+    region_size: int | None = None,
+) -> Decoder:
+    """Make the decoder that ``config`` describes, with given weights, in eval mode.
+
+    It draws no random numbers, so the program's random state stays as it is.
+
+    Args:
+        weights: as ``state_dict`` has them; they are copied.
+
+    Raises:
+        RuntimeError: the weights do not fit.
+    """
+    build = partial(
+        build_decoder,
+        config,
+        vocab_size=vocab_size,
+        feature_size=feature_size,
+        region_size=region_size,
+    )
+    with torch.device("meta"):  # no memory, and no first weights to draw
+        decoder = build()
+    computed = {name for name, _ in decoder.named_buffers()} - decoder.state_dict().keys()
+    if computed:  # buffers that only the constructor can fill
+        with torch.random.fork_rng(devices=[]):
+            decoder = build()
+    own = {name: weight.clone() for name, weight in weights.items()}
+    decoder.load_state_dict(own, assign=True)
+    return decoder.eval()

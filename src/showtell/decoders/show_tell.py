@@ -74,7 +74,7 @@ class ShowTell(Decoder):
         return HiddenStates(self.dropout(outputs[:, 1:]))
 
     def init_state(self, features: Features) -> State:
-        """h (B, layers, H), and for an LSTM c likewise, after the picture was read."""
+        """h (P, layers, H), and c of the same shape for an LSTM, after reading the picture."""
         image = self.image_embedding(features.pooled)
         _, state = self.rnn(image[:, None])
         return _pack(state)
@@ -87,7 +87,7 @@ class ShowTell(Decoder):
 
 
 def _pack(state: Tensor | tuple[Tensor, Tensor]) -> State:
-    """torch keeps recurrent states as (layers, B, H); search wants the batch first."""
+    """(layers, B, H), torch's order -> (B, layers, H), which search can reorder."""
     names = ("h", "c")
     parts = state if isinstance(state, tuple) else (state,)
     return {

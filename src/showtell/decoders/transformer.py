@@ -3,12 +3,10 @@
 Section 3.1 with the norms before each sublayer and one after the last (Xiong et al. 2020, arXiv
 2002.04745, figure 1b); attention as in section 3.2, positions as in 3.5, and one matrix for input
 and output words as in 3.4. Regions have no positions: they are a set, as in Cornia et al. 2020
-(arXiv 1912.08226, section 3.1). The regions go through their layers once a picture; search keeps
-the keys and values of the words before, so that a step costs the same at any length.
+(arXiv 1912.08226, section 3.1). The layers over the regions run once a picture. Search keeps the
+keys and values of earlier words, so that a step costs the same at any length.
 
-MERGED: The layers of ``transformer.py``: pre-norm blocks around scaled dot-product attention.
-
-Knows nothing of words and pictures but their vectors.
+The blocks come first, then attention itself (``attend``), then the decoder.
 """
 
 import math
@@ -18,7 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from showtell.decoders import fast_cpu
 from showtell.decoders.base import Decoder, HiddenStates, State
+from showtell.decoders.fast_cpu import layers as fast
 from showtell.decoders.layers import Dropout, FeatureEmbedding, drop_words
 from showtell.encoders.concepts import ConceptReader, Concepts
 from showtell.encoders.features import Features
@@ -26,13 +26,13 @@ from showtell.text.vocabulary import PAD
 
 
 class Present(NamedTuple):
-    """What a layer over the words leaves behind.
+    """Intermediate results of a layer over the words that later steps need.
 
     Attributes:
         keys, values: (B, heads, t, H / heads) of the words so far.
-        query: (B, heads, T, H / heads) what was asked of the regions.
-        region_keys: (P, heads, R, H / heads) what it was compared with.
-        mask: (P, R).
+        query: (B, heads, T, H / heads) queries to the regions.
+        region_keys: (P, heads, R, H / heads) the regions' keys.
+        mask: (P, R) True where a region is real.
     """
 
     keys: Tensor
@@ -42,7 +42,7 @@ class Present(NamedTuple):
     mask: Tensor | None
 
     def attention(self) -> Tensor:
-        """(B, R) how the last word weighed the regions, the mean over the heads, in fp32."""
+        """(B, R) the last word's attention weights, the mean over the heads, in fp32."""
         query = by_picture(self.query[:, :, -1:], len(self.region_keys))
         scores = (query @ self.region_keys.transpose(-1, -2)).float() / math.sqrt(query.shape[-1])
         if self.mask is not None:
@@ -80,7 +80,7 @@ class Attention(nn.Module):
     ) -> Tensor:
         """(B, heads, T, d) over (P, heads, R, d), B a multiple of P -> (B, T, H)."""
         num_rows, _, num_steps, _ = query.shape
-        # K rows of one picture ask of its regions together.
+        # The queries of K rows of one picture go to its regions together.
         rows = None if mask is None else mask[:, None, None]
         seen = attend(by_picture(query, len(keys)), keys, values, rows, causal=causal)
         merged = seen.transpose(1, 2).reshape(num_rows, num_steps, -1)
@@ -92,14 +92,14 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Sequential):
-    """Two layers, position by position (section 3.3)."""
+    """Two linear layers, applied to each position (section 3.3)."""
 
     def __init__(self, size: int, inner_size: int) -> None:
         super().__init__(nn.Linear(size, inner_size), nn.ReLU(), nn.Linear(inner_size, size))
 
 
 class EncoderBlock(nn.Module):
-    """Regions look at each other."""
+    """Self-attention of the regions."""
 
     def __init__(self, size: int, num_heads: int, inner_size: int, dropout: float) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class EncoderBlock(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    """Words look at the words before them, then at the regions."""
+    """Attention of each word to the words before it, then to the regions."""
 
     def __init__(self, size: int, num_heads: int, inner_size: int, dropout: float) -> None:
         super().__init__()
@@ -141,13 +141,13 @@ class DecoderBlock(nn.Module):
         """A layer over the words.
 
         Args:
-            words: (B, T, H); T is 1 where there is a past.
+            words: (B, T, H); T is 1 if there is a past.
             region_keys, region_values: (P, heads, R, H / heads).
             mask: (P, R).
-            past: keys and values (B, heads, t, H / heads) of the words before.
+            past: keys and values (B, heads, t, H / heads) of the earlier words.
 
         Returns:
-            (B, T, H), and what the next word needs of these.
+            (B, T, H), and what the next step needs.
         """
         normed = self.norms[0](words)
         keys, values = self.self_attention.project_memory(normed)
@@ -164,7 +164,7 @@ class DecoderBlock(nn.Module):
 
 
 def by_picture(query: Tensor, num_pictures: int) -> Tensor:
-    """(P K, heads, T, d), K rows a picture -> (P, heads, K T, d)."""
+    """(P K, heads, T, d), K rows for each picture -> (P, heads, K T, d)."""
     num_rows, num_heads, num_steps, size = query.shape
     if num_rows == num_pictures:
         return query
@@ -177,23 +177,18 @@ def attend(
 ) -> Tensor:
     """Scaled dot-product attention (section 3.2.1, equation 1).
 
-    Training on a processor it is written out: there the gradient of torch's fused attention takes
-    three times (16 words over 81 regions) to seven times (over 16 words) as long as the products.
-
     Args:
         query: (B, heads, T, d).
         keys, values: (B, heads, R, d).
         mask: (B, 1, 1, R) True where there is something to see.
-        causal: whether a word sees those before it and itself alone; then R = T.
+        causal: whether a word sees only itself and the words before it; then R = T.
+
+    Returns:
+        (B, heads, T, d).
     """
-    if query.device.type != "cpu" or not torch.is_grad_enabled():
-        return F.scaled_dot_product_attention(query, keys, values, mask, is_causal=causal)
-    scores = (query / math.sqrt(query.shape[-1])) @ keys.transpose(-1, -2)
-    if causal:
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=query.device).tril()
-    if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
-    return scores.softmax(dim=-1).to(values.dtype) @ values
+    if fast_cpu.takes("attention", query.device):
+        return fast.attention(query, keys, values, mask, causal=causal)
+    return F.scaled_dot_product_attention(query, keys, values, mask, is_causal=causal)
 
 
 NUM_CLASSES = 1000  # of ImageNet's classifiers
@@ -208,19 +203,21 @@ class Transformer(Decoder):
         hidden_size: H, width of every layer; even, and a multiple of ``num_heads``.
         num_heads: of every attention.
         num_layers: over the words.
-        num_encoder_layers: over the regions; 0 is a projection alone.
+        num_encoder_layers: over the regions; 0: only a projection.
         feedforward_size: inner width of the feed-forward sublayers.
         dropout: on words, on regions and on what each sublayer adds.
         feature_dropout: on regions as the encoder gives them.
         word_dropout: share of input words replaced by ``<unk>`` in training.
-        concepts: words of the encoder's classifier that are looked at beside the regions.
+        concepts: number of words from the encoder's classifier that words attend to beside the
+            regions.
         pooled_size: D, width of the pooled features that the classifier reads; default: D'.
-        blind: share of pictures whose regions are hidden in training, so that the concepts are
-            learnt as well.
+        blind: share of pictures whose regions are hidden in training, so that the decoder learns
+            to use the concepts.
     """
 
     output: nn.Linear
     needs_regions = True
+    needs_pooled_size = True
 
     def __init__(
         self,
@@ -276,7 +273,7 @@ class Transformer(Decoder):
         return HiddenStates(self.dropout(self.decoder_norm(hidden)))
 
     def init_state(self, features: Features) -> State:
-        """What each layer looks at, (P, heads, R, H / heads), and no words yet."""
+        """Each layer's keys and values of the regions (P, heads, R, H / heads), no words yet."""
         memory = self._look(features)
         none = memory[_seen(0)[0]][:, :, :0]
         num_regions = 0 if features.regions is None else features.regions.shape[1]
@@ -294,12 +291,12 @@ class Transformer(Decoder):
             hidden, present = block(hidden, *regions, state.get("mask"), past=words)
             grown.update(zip(_said(layer), (present.keys, present.values), strict=True))
         if "attention" in state:
-            looked = present.attention()[:, : state["attention"].shape[1]]  # not at concepts
-            grown["attention"] = looked
+            num_regions = state["attention"].shape[1]
+            grown["attention"] = present.attention()[:, :num_regions]  # without concepts
         return self.dropout(self.decoder_norm(hidden[:, 0])), {**state, **grown}
 
     def _look(self, features: Features) -> State:
-        """Keys and values of what is looked at, for every layer over the words; any mask."""
+        """Every layer's keys and values of regions and concepts, and the mask if there is one."""
         regions, mask = self._memory(features)
         for block in self.encoder:
             regions = block(regions, mask)
@@ -308,12 +305,12 @@ class Transformer(Decoder):
         for layer, block in enumerate(self.decoder):
             assert isinstance(block, DecoderBlock)
             pair = block.cross_attention.project_memory(regions)
-            # In one piece, as every step reads them.
+            # Contiguous, as every step reads them.
             memory.update(zip(_seen(layer), (part.contiguous() for part in pair), strict=True))
         return memory
 
     def _memory(self, features: Features) -> tuple[Tensor, Tensor | None]:
-        """What is looked at, (P, R, H), and where it is real, (P, R): regions, then concepts."""
+        """Regions, then concepts: (P, R, H), and a mask (P, R) of what is real."""
         regions, mask = features.regions, features.mask
         if self.concepts is None:
             assert regions is not None, "this decoder needs grid features"
@@ -322,7 +319,7 @@ class Transformer(Decoder):
         said = self.dropout(self._embed_concepts(concepts))
         is_said = concepts.words != PAD
         if regions is None:
-            is_said[:, 0] = True  # nothing at all cannot be looked at; <pad> says as much
+            is_said[:, 0] = True  # attention needs at least one entry; <pad> stands for none
             return said, is_said
         seen = self.dropout(self.project(regions, mask))
         if mask is None:
@@ -333,7 +330,7 @@ class Transformer(Decoder):
         return torch.cat([seen, said.to(seen.dtype)], dim=1), torch.cat([mask, is_said], dim=1)
 
     def _embed_concepts(self, concepts: Concepts) -> Tensor:
-        """(P, K) -> (P, K, H): the word, and how sure the classifier is of it."""
+        """(P, K) -> (P, K, H): the word and the classifier's score of it."""
         words = F.embedding(concepts.words, self.output.weight) * math.sqrt(self.hidden_size)
         embedded: Tensor = self.concept_embedding(words)
         certainty: Tensor = self.concept_score(concepts.scores[..., None])
@@ -356,11 +353,13 @@ def positions(first: int, count: int, size: int, device: torch.device) -> Tensor
 
 
 def _said(layer: int) -> tuple[str, str]:
-    """Where the state has a layer's keys and values of the words; apart, so that none is copied
-    to grow another's."""
+    """The state's names for a layer's keys and values of the words.
+
+    Each layer has its own entries, so that adding a word copies only that layer's.
+    """
     return f"keys.{layer}", f"values.{layer}"
 
 
 def _seen(layer: int) -> tuple[str, str]:
-    """Where the state has a layer's keys and values of what is looked at."""
+    """The state's names for a layer's keys and values of regions and concepts."""
     return f"region_keys.{layer}", f"region_values.{layer}"

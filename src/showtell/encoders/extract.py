@@ -1,10 +1,12 @@
-"""Encoding pictures: many into a feature store, or a few at once for captioning.
+"""Encoding pictures: all of a data set into its feature store, or a few at once for captioning.
 
-Views come from ``views.py``, decoded by threads, in the order of the records; each is one pass of
-the encoder. Each batch has the same size, so that a store does not depend on where its making
-was stopped.
+``features_for`` opens the store of a data set and encodes what the store lacks; by default the
+store is in the cache folder. ``extract_features`` does the encoding. ``encode_images`` and
+``encode_pixels`` encode pictures that are in memory.
 
-MERGED: The feature store of a data set: where it lies by default, and making it when there is none.
+Threads decode views (``images/views.py``) in the order of the records; each view is one pass of the
+encoder. Every batch has the same size, so a store's content does not depend on where its making was
+stopped and continued.
 """
 
 import hashlib
@@ -44,10 +46,10 @@ class Progress:
     """How far an extraction is.
 
     Attributes:
-        done: Pictures of this run that are through, broken ones counted.
-        total: Pictures that this run has to encode.
-        images_per_second: Pictures (not views) so far, over the time so far.
-        num_failed: Broken pictures so far.
+        done: pictures that are done, including those that cannot be read.
+        total: pictures that this run has to encode.
+        images_per_second: pictures (not views) so far, divided by the time so far.
+        num_failed: pictures so far that cannot be read.
     """
 
     done: int
@@ -58,15 +60,15 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class ExtractionReport:
-    """What an extraction did.
+    """The result of an extraction.
 
     Attributes:
-        path: The store.
-        num_encoded: Pictures encoded by this run.
-        num_kept: Pictures that the store had already.
-        num_views: Encoder passes of this run, one a view.
-        failures: Image id -> why it could not be read, over all the records asked for.
-        seconds: Of this run, from the first picture's decoding.
+        path: the store.
+        num_encoded: pictures encoded by this run.
+        num_kept: pictures that the store had already.
+        num_views: views encoded by this run.
+        failures: image id -> why it could not be read, for all records.
+        seconds: duration of this run, from decoding the first picture.
     """
 
     path: Path
@@ -78,7 +80,7 @@ class ExtractionReport:
 
     @property
     def views_per_second(self) -> float:
-        """Encoder passes a second."""
+        """Views encoded in a second."""
         return self.num_views / self.seconds if self.seconds else 0.0
 
 
@@ -96,27 +98,27 @@ def extract_features(
     batch_size: int | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> ExtractionReport:
-    """Encode the pictures of ``records`` into the store at ``path``, those it lacks or has older.
+    """Encode into the store at ``path`` the pictures that it lacks or whose files have changed.
 
-    Stopped in any way, it goes on where it stopped when called again. A broken picture is
-    recorded with its reason and skipped.
+    After it was stopped in any way, calling it again continues. A picture that cannot be read is
+    recorded with the reason and skipped.
 
     Args:
-        records: The pictures.
-        encoder: On any device; it is moved to the runtime's.
-        path: The store's folder; made where there is none.
-        views: Random views of each augmented picture, besides its evaluation view.
-        grid: Whether to keep grid features too.
-        seed: Of the random views; a store that exists keeps to its own.
-        runtime: Where and how precisely to compute.
-        flips: Whether half of the random views are mirrored; not where captions tell left
-            from right.
-        augmented: Splits whose pictures get random views; the others get the evaluation view alone.
-        batch_size: Views a pass of the encoder; default: 16 on a processor, 256 on a GPU.
-        progress: Called after each batch.
+        records: the pictures.
+        encoder: on any device; it is moved to the runtime's.
+        path: the store's folder; it is made if there is none.
+        views: random views of each augmented picture, besides its evaluation view.
+        grid: whether to keep grid features too.
+        seed: of the random views; an existing store keeps its own.
+        runtime: the device and the precision.
+        flips: whether half of the random views are mirrored; leave it off where captions
+            distinguish left from right.
+        augmented: splits whose pictures get random views; others get the evaluation view only.
+        batch_size: views in a pass of the encoder; default: 16 on a processor, 256 on a GPU.
+        progress: called after each batch.
 
     Raises:
-        StoreError: the store was made otherwise, is being written, or the disk is full.
+        StoreError: the store has other features, is being written, or the disk is full.
     """
     spec = StoreSpec(
         encoder=encoder.name,
@@ -128,16 +130,11 @@ def extract_features(
         flips=flips,
     )
     asked = [
-        plan(
-            record.image_id,
-            record.path,
-            num_random=views if record.split in augmented else 0,
-            flips=flips,
-        )
-        for record in records
+        plan(r.image_id, r.path, num_random=views if r.split in augmented else 0, flips=flips)
+        for r in records
     ]
     if (journal := _journal_with_all(path, spec, asked)) is not None:
-        # Nothing to write, so no lock to wait for: runs that share a store may start together.
+        # Nothing to write, so no lock is needed: runs that share a store may start together.
         errors = {key: line["error"] for key, line in journal.lines.items() if "error" in line}
         return ExtractionReport(path, 0, len(records), 0, _of(errors, records), 0.0)
     with StoreWriter(path, spec) as writer:
@@ -163,14 +160,14 @@ def encode_images(
     grid: bool = False,
     batch_size: int | None = None,
 ) -> Features:
-    """Encode pictures that are in memory, each by its evaluation view.
+    """Encode the evaluation views of pictures that are in memory.
 
     Args:
         images: B pictures from ``open_image``; at least one.
-        encoder: On the runtime's device.
-        runtime: Where and how precisely to compute.
-        grid: Whether to give regions too.
-        batch_size: Pictures a pass of the encoder.
+        encoder: on the runtime's device.
+        runtime: the device and the precision.
+        grid: whether to return regions too.
+        batch_size: pictures in a pass of the encoder.
 
     Returns:
         Features in fp32 on the runtime's device: pooled (B, D), regions (B, R, D') or None.
@@ -188,7 +185,7 @@ def encode_pixels(
     grid: bool = False,
     batch_size: int | None = None,
 ) -> Features:
-    """As ``encode_images``, for evaluation views (B, 3, S, S) that are cut already."""
+    """As ``encode_images``, from evaluation views (B, 3, S, S)."""
     step = batch_size or default_batch_size(runtime)
     parts = [
         _look(torch.from_numpy(pixels[start : start + step]), encoder, runtime, grid)
@@ -201,7 +198,7 @@ def encode_pixels(
 
 
 def default_batch_size(runtime: Runtime) -> int:
-    """Views a pass of the encoder; on a processor more than 16 gains only memory."""
+    """Views in a pass of the encoder; on a processor, more than 16 are not faster."""
     return BATCH_SIZE if runtime.device == "cpu" else 256
 
 
@@ -216,7 +213,7 @@ def _is_current(job: Job, store: StoreWriter | Journal) -> bool:
 
 
 def _journal_with_all(path: Path, asked: StoreSpec, jobs: Sequence[Job]) -> Journal | None:
-    """The journal of the store at ``path`` if it has all that ``jobs`` would give."""
+    """The journal of the store at ``path`` if the store has the results of all ``jobs``."""
     made = read_spec(path)
     if made is None:
         return None
@@ -239,7 +236,7 @@ def _check_room(path: Path, needed: int) -> None:
 
 
 class _Extraction:
-    """One run: a batch being filled, and the counts for its progress."""
+    """One run of ``extract_features``: the batch being filled, and counts for its progress."""
 
     def __init__(
         self,
@@ -254,7 +251,7 @@ class _Extraction:
         self._encoder = encoder.to(runtime.device)
         self._total = total
         size = encoder.preprocessing.size
-        # Always full, so that every pass has one shape and a view's numbers one rounding.
+        # Every pass has this shape, so that a view's features are always rounded the same way.
         batch_size = batch_size or default_batch_size(runtime)
         self._batch = np.zeros((batch_size, size, size, 3), dtype=np.uint8)
         self._filled = 0
@@ -262,13 +259,13 @@ class _Extraction:
         self.started = self._flushed = time.perf_counter()
 
     def encode(self, jobs: Sequence[Job]) -> None:
-        """Put the features of every job's picture into the store, in order."""
+        """Store the features of every job's picture, in order."""
         for job, cuts in cut_ahead(
             jobs,
             self._encoder.preprocessing,
             seed=self._writer.spec.seed,
             batch_size=len(self._batch),
-            is_beside=self._runtime.device != "cpu",
+            overlaps=self._runtime.device != "cpu",
         ):
             identity = (job.image_id, job.size, job.mtime_ns)
             self.num_done += 1
@@ -310,8 +307,8 @@ def _to_half(values: Tensor) -> Half:
     return half
 
 
-# Not the run's seed, so that runs with other seeds share a store; theirs decides which view of a
-# picture is drawn when.
+# Runs with different seeds share a store. A run's own seed decides which view of a picture is drawn
+# at which step.
 VIEW_SEED = 0
 
 
@@ -329,22 +326,22 @@ def features_for(
     augmented: Collection[str] = AUGMENTED,
     any_views: bool = False,
 ) -> FeatureStore:
-    """Open a store that has features of ``records``, encoding what it lacks.
+    """Open a store with the features of ``records``, and encode what it lacks.
 
     Args:
-        records: of ``dataset``; all of them by default.
-        folder: the store's; by default one in the cache folder that belongs to this data set,
-            encoder and number of views.
-        views: random views of each augmented picture beside the one without augmentation.
+        records: of ``dataset``; default: all of them.
+        folder: the store's folder; default: one in the cache folder for this data set, encoder and
+            number of views.
+        views: random views of each augmented picture, besides its evaluation view.
         flips: whether half of them are mirrored.
         grid: whether grid features are needed.
-        augmented: splits whose pictures get random views; () where only the view without
-            augmentation is read, as in an evaluation.
-        any_views: whether a store that is in ``folder`` may have been made with other random views,
-            as where only the view without augmentation is read.
+        augmented: splits whose pictures get random views; () if only evaluation views are read, as
+            in an evaluation.
+        any_views: accept a store in ``folder`` that has other random views; right if only
+            evaluation views are read.
 
     Raises:
-        StoreError: the store was made by something else, or cannot be written.
+        StoreError: the store has other features, or cannot be written.
     """
     if any_views and folder and (spec := read_spec(folder)):
         views, flips = spec.views, spec.flips
@@ -372,7 +369,7 @@ def features_for(
 
 
 def _watch(report: Reporter, path: Path) -> Callable[[Progress], None]:
-    """Says where the features go when the first are there, then moves the bar."""
+    """Report the store's folder with the first features, then the progress."""
     told = False
 
     def watch(progress: Progress) -> None:
@@ -390,7 +387,7 @@ def _watch(report: Reporter, path: Path) -> Callable[[Progress], None]:
 def _default_folder(
     dataset: Dataset, encoder: Encoder, views: int, flips: bool, grid: bool
 ) -> Path:
-    """Named for people first (data set, encoder, views), then a hash that tells apart the rest."""
+    """A name that people can read (data set, encoder, views), and a hash of everything else."""
     where = dataset.name if dataset.format == "scenes" else str(Path(dataset.name).resolve())
     key = hashlib.sha256(f"{where}\n{encoder.fingerprint}\n{flips}".encode()).hexdigest()[:10]
     name = re.sub(r"[^\w.-]+", "-", Path(dataset.name).stem) or "data"

@@ -1,4 +1,4 @@
-"""What an encoder says of pictures, as decoders and search take it.
+"""``Features``: what decoders and search read about pictures.
 
 Shapes use one alphabet throughout showtell: ``B`` captions of a batch, ``P`` distinct pictures,
 ``R`` regions, ``T`` tokens, ``D`` feature width, ``H`` hidden width, ``V`` vocabulary.
@@ -16,17 +16,17 @@ from showtell.encoders.store import FeatureStore
 
 
 class Features(NamedTuple):
-    """What an encoder says of ``P`` pictures, and which of them each of ``B`` captions is about.
+    """An encoder's features of ``P`` pictures, and which picture each of ``B`` captions is about.
 
     Attributes:
-        pooled: (P, D) one vector a picture.
-        regions: (P, R, D') grid features, None where the decoder needs none.
-        mask: (P, R) True where a region is real, None where all are.
-        picture_of: (B,) the picture of each caption, so that what is computed of a picture alone is
-            computed once for all its captions; None where there is one caption a picture, in
-            the pictures' order (B = P).
-        concepts: words that the pictures may show; None: a decoder that wants some reads them
-            from ``pooled``. With them, and without regions, it is of no picture.
+        pooled: (P, D) one vector for each picture.
+        regions: (P, R, D') grid features; None if the decoder needs none.
+        mask: (P, R) True where a region is real; None if all are.
+        picture_of: (B,) the picture of each caption. Work that depends on the picture alone is then
+            done once for all its captions. None if each picture has one caption, in the
+            pictures' order (B = P).
+        concepts: words that the pictures may show. None: a decoder with concepts reads them from
+            ``pooled``. Concepts without regions stand for a caption without a picture.
     """
 
     pooled: Tensor
@@ -47,7 +47,7 @@ class Features(NamedTuple):
 
     def by_caption(self, values: Tensor) -> Tensor:
         """(P, ...) of the pictures -> (B, ...) of the captions."""
-        # Not values[picture_of], whose gradient is summed far slower on a processor.
+        # The gradient of values[picture_of] is much slower to sum on a processor.
         return values if self.picture_of is None else values.index_select(0, self.picture_of)
 
 
@@ -59,18 +59,18 @@ def load_features(
     regions: bool = False,
     dtype: torch.dtype = torch.float32,
 ) -> Features:
-    """Features of some rows of a store on the processor.
+    """Read the features of some rows of a store, onto the processor.
 
     Args:
         rows: (P,) pictures.
-        views: (P,) which view of each; None is view 0, the one without augmentation.
-        regions: whether the grid is wanted too.
-        dtype: of the grid; the pooled features, which are small, are in fp32.
+        views: (P,) which view of each; None: the evaluation view, 0.
+        regions: whether to read the grid too.
+        dtype: of the grid; pooled features are small, and in fp32.
     """
     if views is None:
         views = np.zeros_like(rows)
     pooled = torch.from_numpy(store.pooled(rows, views)).float()
     if not regions:
         return Features(pooled)
-    # By way of fp32, which processors convert to and from: three times as fast as fp16 to bf16.
+    # Through fp32, which processors convert fast: three times as fast as fp16 to bf16 directly.
     return Features(pooled, torch.from_numpy(store.grid(rows, views)).float().to(dtype))

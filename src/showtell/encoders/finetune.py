@@ -1,9 +1,8 @@
-"""Which of an encoder's stages train, and putting trained weights into one.
+"""Fine-tuning an encoder: choosing the stages that train, and loading trained weights.
 
-The stages before the first that trains have no parameter that needs a gradient, so torch keeps
-nothing of them for the backward pass. Batch norms stay in eval mode, with the statistics that
-they were published with, unless asked otherwise; their gains and offsets train like weights.
-Knows nothing of how an encoder is trained.
+Parameters of the stages before the first trained one need no gradient, so torch keeps nothing of
+them for the backward pass. Batch norms stay in eval mode with their published statistics, unless
+``live_norms`` is asked for; their gains and offsets train like other weights.
 """
 
 from collections.abc import Mapping
@@ -17,14 +16,14 @@ from showtell.errors import CheckpointError, ConfigError, unknown_name
 
 
 def train_from(encoder: Encoder, first: str | int, *, live_norms: bool = False) -> None:
-    """Have the stage ``first`` of an encoder and those after it train.
+    """Make the stage ``first`` of an encoder and the stages after it train.
 
     Args:
         first: a stage's name, or its number from 0.
-        live_norms: whether their batch norms go on with their statistics.
+        live_norms: whether their batch norms update their statistics.
 
     Raises:
-        ConfigError: there is no such stage, or its batch norms are no longer to be had.
+        ConfigError: there is no such stage, or its batch norms are folded into trained weights.
     """
     backbone = encoder.backbone
     chosen = _stages_from(encoder, first)
@@ -55,10 +54,10 @@ def train_from(encoder: Encoder, first: str | int, *, live_norms: bool = False) 
 
 
 def load_trained(encoder: Encoder, weights: Mapping[str, Tensor]) -> None:
-    """Put in what ``Encoder.changed_weights`` gave once.
+    """Load weights that ``Encoder.changed_weights`` returned.
 
     Raises:
-        CheckpointError: they are not of such an encoder.
+        CheckpointError: they are of another encoder.
     """
     try:
         encoder.backbone.fit(weights.keys())
@@ -77,14 +76,14 @@ def load_trained(encoder: Encoder, weights: Mapping[str, Tensor]) -> None:
 
 @torch.no_grad()
 def fill_trained(encoder: Encoder, weights: Mapping[str, Tensor]) -> None:
-    """Give an encoder the values of ``weights``, which are known to fit."""
+    """Copy ``weights``, which must fit, into an encoder."""
     state = encoder.backbone.state_dict()
     for name, value in weights.items():
         state[name].copy_(value)
 
 
 def describe_trained(encoder: Encoder) -> str:
-    """What of an encoder trains, in a few words for the user."""
+    """Which part of an encoder trains, in a few words for the user."""
     parameters = dict(encoder.backbone.named_parameters())
     num_trained = sum(p.numel() for p in parameters.values() if p.requires_grad)
     if not num_trained:
@@ -118,7 +117,7 @@ def _stages_from(encoder: Encoder, first: str | int) -> list[str]:
 
 
 def _norms_of(backbone: nn.Module, parameters: set[str]) -> dict[str, _BatchNorm]:
-    """The batch norms that own some of ``parameters``, by name."""
+    """The batch norms that have some of ``parameters``, by name."""
     return {
         name: module
         for name, module in backbone.named_modules()

@@ -1,15 +1,14 @@
-"""EfficientNet-Lite: the picture network of the default encoders.
+"""EfficientNet-Lite, the picture network of the default encoders, and its use as a backbone.
 
 Tan & Le 2019 (arXiv 1905.11946), section 4, with the Lite changes of the TensorFlow release of
-2020: ReLU6 in place of swish, no squeeze-and-excitation, stem and head widths and the repeats
-of the first and last stage not scaled. Padding is TensorFlow's "SAME": an even side at stride 2
-is padded after its end only. Batch norms (eps 1e-3) are folded into their convolutions when
-weights are loaded: nothing is left whose training mode could differ from its eval mode, unless
-some are taken out again to go on with their statistics.
+2020: ReLU6 instead of swish, no squeeze-and-excitation; stem, head and the repeats of the first and
+last stage are not scaled. Padding is TensorFlow's "SAME": an even side at stride 2 is padded at its
+end only. Batch norms (eps 1e-3) are folded into their convolutions when weights are loaded, so
+nothing is left that training mode could change. ``unfold`` brings some back for fine-tuning with
+live statistics.
 
-Knows nothing of files, of pictures or of how pixels are normalised.
-
-MERGED: EfficientNet-Lite as an encoder's backbone: its last map, its stages, its weights' file.
+``EfficientNetLite`` is the network; ``LiteBackbone`` is what an encoder uses of it: its last map,
+its stages, its classes.
 """
 
 import math
@@ -65,7 +64,7 @@ class SameConv2d(nn.Conv2d):
     """A convolution with TensorFlow's "SAME" padding: ceil(side / stride) comes out.
 
     Attributes:
-        norm: its batch norm; None where that is folded into its weight and bias.
+        norm: its batch norm; None if that is folded into weight and bias.
     """
 
     def __init__(self, width_in: int, width_out: int, kernel: int, *, stride: int, groups: int = 1):
@@ -73,7 +72,7 @@ class SameConv2d(nn.Conv2d):
         self.norm: nn.BatchNorm2d | None = None
 
     def add_norm(self) -> nn.BatchNorm2d:
-        """Take a batch norm, which is yet to be filled, in place of the bias."""
+        """Get a batch norm, to be filled by the caller, in place of the bias."""
         self.bias = None
         self.norm = nn.BatchNorm2d(
             self.out_channels, eps=BATCH_NORM_EPS, momentum=BATCH_NORM_MOMENTUM
@@ -99,7 +98,7 @@ class SameConv2d(nn.Conv2d):
 
 
 class Block(nn.Module):
-    """Inverted residual: widen by 1x1, look around by depthwise, narrow by 1x1, add the input."""
+    """Inverted residual: 1x1 to widen, depthwise, 1x1 to narrow, and the input added."""
 
     def __init__(self, width_in: int, width_out: int, *, kernel: int, stride: int, expansion: int):
         super().__init__()
@@ -116,7 +115,7 @@ class Block(nn.Module):
         return narrow.add_(inputs) if self.has_shortcut else narrow
 
     def convolutions(self) -> dict[str, tuple[str, SameConv2d]]:
-        """Name of each convolution in the published weights -> its batch norm's, and the module."""
+        """Published name of each convolution -> its batch norm's name, and the module."""
         named = {
             "_depthwise_conv": ("_bn1", self.depthwise),
             "_project_conv": ("_bn2", self.project),
@@ -130,8 +129,8 @@ class EfficientNetLite(nn.Module):
     """The network, from normalised pixels to its last feature map and its 1,000 classes.
 
     Args:
-        width_factor: Of the paper's equation 3: 1.0 for lite0, 1.1 for lite2.
-        depth_factor: Likewise: 1.0 for lite0, 1.2 for lite2.
+        width_factor: as in the paper's equation 3: 1.0 for lite0, 1.1 for lite2.
+        depth_factor: likewise: 1.0 for lite0, 1.2 for lite2.
     """
 
     def __init__(self, *, width_factor: float, depth_factor: float) -> None:
@@ -168,7 +167,7 @@ class EfficientNetLite(nn.Module):
         return F.relu6(self.head(self.blocks(hidden)), inplace=True)
 
     def load_published(self, state: Mapping[str, Tensor]) -> None:
-        """Take the weights as they were published, folding each batch norm into its convolution.
+        """Load the published weights and fold each batch norm into its convolution.
 
         Raises:
             ValueError: an entry is missing, left over or of another shape.
@@ -186,11 +185,11 @@ class EfficientNetLite(nn.Module):
             raise ValueError(f"the weights have {len(rest)} entries too many: {min(rest)}, ...")
 
     def unfold(self, names: Collection[str], state: Mapping[str, Tensor]) -> None:
-        """Take the batch norms of some modules out of their convolutions, as they were published.
+        """Undo the folding in some modules, with the published weights.
 
         Args:
             names: keys of ``named_modules``.
-            state: the weights as they were published, which ``load_published`` took.
+            state: the published weights, as given to ``load_published``.
         """
         chosen = {id(m) for name in names for m in self.get_submodule(name).modules()}
         for conv, (norm, module) in self._convolutions().items():
@@ -201,7 +200,7 @@ class EfficientNetLite(nn.Module):
                     _copy(getattr(filled, name), state[f"{norm}.{name}"])
 
     def _convolutions(self) -> dict[str, tuple[str, SameConv2d]]:
-        """As ``Block.convolutions``, of the whole network."""
+        """As ``Block.convolutions``, for the whole network."""
         named = {"_conv_stem": ("_bn0", self.stem), "_conv_head": ("_bn1", self.head)}
         for index, block in enumerate(self.blocks):
             assert isinstance(block, Block)
@@ -228,10 +227,10 @@ def _copy(parameter: Tensor, value: Tensor) -> None:
 
 
 class LiteBackbone(Backbone):
-    """EfficientNet-Lite; its grid is the 1,280-wide map that its own classifier averages.
+    """EfficientNet-Lite as a backbone; its grid is the 1,280-wide map that its classifier averages.
 
-    The narrower map before the head's 1x1 convolution would take a quarter of the room, but the
-    head's rectified features are what the classes are read from, and so is their mean, pooled.
+    The narrower map before the head's 1x1 convolution would need a quarter of the space, but the
+    classes are read from the head's rectified features, and pooled features are their mean.
     """
 
     def __init__(self, network: EfficientNetLite, weights: Path) -> None:
@@ -258,12 +257,12 @@ class LiteBackbone(Backbone):
         return logits
 
     def classes(self) -> Classes:
-        """ImageNet's."""
+        """The classifier of ImageNet's classes."""
         layer = self.network.classifier
         return Classes(layer.weight.detach(), layer.bias.detach(), imagenet_words())
 
     def stages(self) -> dict[str, list[str]]:
-        """stem, stage1 to stage7 (the paper's table 1, less one), head."""
+        """stem, stage1 to stage7 (rows 2 to 8 of the paper's table 1), head."""
         named = [name for name, _ in self.named_parameters()]
         return {
             stage: [n for n in named if n.startswith(tuple(f"network.{m}." for m in modules))]
@@ -271,12 +270,12 @@ class LiteBackbone(Backbone):
         }
 
     def unfold_norms(self, stages: Sequence[str]) -> None:
-        """Read the published weights again, in which they are not folded."""
+        """Read the published weights again; in them, batch norms are not folded."""
         names = [name for stage in stages for name in self.network.stages[stage]]
         self.network.unfold(names, read_weights(self.weights))
 
     def fit(self, names: Collection[str]) -> None:
-        """A convolution whose batch norm is named gets one."""
+        """Give a batch norm to each convolution whose norm is among ``names``."""
         for name, module in self.named_modules():
             if isinstance(module, SameConv2d) and f"{name}.norm.weight" in names:
                 module.add_norm()

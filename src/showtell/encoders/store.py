@@ -1,24 +1,22 @@
-"""What a feature store is on disk: its header, its journal, and the checks that guard them.
+"""The feature store: the features of many pictures on disk, memory-mapped for reading.
 
 A store is a folder:
 
 - ``store.json``: the format, the encoder's fingerprint, how many views, and the shapes;
-- ``rows.jsonl``: the journal, one line a picture, appended to only. Either
-  ``{"id", "size", "mtime_ns", "first", "views"}``: the picture's features are the rows
-  ``first`` to ``first + views - 1`` of the data files, the evaluation view first; or
-  ``{"id", "size", "mtime_ns", "error"}``: it could not be read, and why. Of two lines with one
-  id the later holds;
-- ``pooled.f16``: rows of D little-endian fp16 numbers, and nothing else;
-- ``grid.f16``: rows of R x D' likewise, in a store that was made with grid features.
+- ``rows.jsonl``: the journal, one line for each picture, only ever appended to. A line is either
+  ``{"id", "size", "mtime_ns", "first", "views"}``: the picture's features are the rows ``first`` to
+  ``first + views - 1`` of the data files, the evaluation view first. Or it is
+  ``{"id", "size", "mtime_ns", "error"}``: the picture could not be read, and why. If an id has
+  several lines, the last one counts;
+- ``pooled.f16``: rows of D little-endian fp16 numbers;
+- ``grid.f16``: rows of R x D' such numbers, in a store with grid features.
 
-Rows reach the disk before the journal names them (``store_writer.py``), so a store is sound
-whenever its writer was stopped: bytes past the journal's last whole line mean nothing.
-Knows nothing of pictures, encoders or torch.
+Rows reach the disk before the journal names them (``store_writer.py``). So a store is sound
+whenever its writer was stopped: bytes that the journal's last whole line does not cover mean
+nothing.
 
-MERGED: The feature store: what an encoder saw in each picture, kept on disk and memory-mapped.
-
-What lies in its folder is told in ``store_files.py``; ``store_writer.py`` writes it. Knows
-nothing of pictures, encoders or torch.
+``StoreSpec`` is the header, ``Journal`` the journal, ``FeatureStore`` a store opened for reading.
+This module imports no torch.
 """
 
 import json
@@ -45,16 +43,17 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class StoreSpec:
-    """What a store was made with.
+    """How the features of a store were made.
 
     Attributes:
-        encoder: The encoder's name.
-        fingerprint: Name, weights and preprocessing; only equal ones may share a store.
-        views: Random views of each training picture, besides its evaluation view.
-        flips: Whether half of the random views are mirrored.
-        seed: Of the random views.
+        encoder: the encoder's name.
+        fingerprint: the encoder's name, weights and preprocessing; all features of a store have
+            the same.
+        views: random views of each training picture, besides its evaluation view.
+        flips: whether half of the random views are mirrored.
+        seed: of the random views.
         pooled_size: D.
-        grid_size: (R, D'), None where only pooled features are kept.
+        grid_size: (R, D'), None if only pooled features are kept.
     """
 
     encoder: str
@@ -67,7 +66,7 @@ class StoreSpec:
 
     @property
     def bytes_per_row(self) -> int:
-        """Of one view of one picture, in all data files."""
+        """Size of one view of one picture, in all data files."""
         numbers = self.pooled_size
         if self.grid_size is not None:
             numbers += self.grid_size[0] * self.grid_size[1]
@@ -82,10 +81,10 @@ class StoreSpec:
         grid: bool,
         flips: bool | None = None,
     ) -> None:
-        """Refuse a store that was made otherwise than is asked now.
+        """Refuse a store whose features are not those that are needed now.
 
         Raises:
-            StoreError: naming what it was made with, what is asked, and what to do.
+            StoreError: it names what the store has, what is needed, and what to do.
         """
         advice = "give another folder, or delete this one to have it made again"
         if fingerprint is not None and fingerprint != self.fingerprint:
@@ -110,7 +109,7 @@ class StoreSpec:
             )
 
     def check_made(self, path: Path, asked: "StoreSpec") -> None:
-        """Refuse a store, made as this says, where ``asked`` needs another.
+        """Refuse the store at ``path``, which this spec describes, if ``asked`` needs another.
 
         Raises:
             StoreError: as ``check``.
@@ -129,7 +128,7 @@ class StoreSpec:
 
 
 def read_spec(path: Path) -> StoreSpec | None:
-    """The spec of the store at ``path``; None where there is no store yet.
+    """The spec of the store at ``path``; None if there is no store yet.
 
     Raises:
         StoreError: ``store.json`` cannot be read, or is of another format.
@@ -158,12 +157,12 @@ def read_spec(path: Path) -> StoreSpec | None:
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """The journal, read.
+    """The content of a journal.
 
     Attributes:
-        lines: Of each image id its last line.
-        num_rows: Data rows that the journal accounts for.
-        num_bytes: Length of the journal up to its last whole line.
+        lines: the last line of each image id.
+        num_rows: data rows that the journal names.
+        num_bytes: length of the journal up to its last whole line.
     """
 
     lines: dict[str, dict[str, Any]]
@@ -171,13 +170,13 @@ class Journal:
     num_bytes: int
 
     def is_current(self, image_id: str, size: int, mtime_ns: int, views: int) -> bool:
-        """Whether the store has what this file gives: its features, or why it has none.
+        """Whether the store has this picture's features, or the reason why it has none.
 
         Args:
-            image_id: The picture.
-            size: Of its file now, in bytes.
-            mtime_ns: When its file was last changed, in ns.
-            views: Views that are needed, the evaluation view counted.
+            image_id: the picture.
+            size: of its file now, in bytes.
+            mtime_ns: when its file was last changed, in ns.
+            views: views that are needed, including the evaluation view.
         """
         line = self.lines.get(image_id)
         if line is None or (line["size"], line["mtime_ns"]) != (size, mtime_ns):
@@ -186,7 +185,7 @@ class Journal:
 
 
 def read_journal(path: Path) -> Journal:
-    """Read the journal of the store at ``path``, leaving out a half last line.
+    """Read the journal of the store at ``path``, without a last line that is not whole.
 
     Raises:
         StoreError: it cannot be read, or a line in it is damaged.
@@ -212,12 +211,12 @@ def read_journal(path: Path) -> Journal:
 
 
 class FeatureStore:
-    """A store, opened to read from: a snapshot of what its journal named at that time.
+    """A store opened for reading: a snapshot of what its journal named at that time.
 
     Attributes:
-        path: Its folder.
-        spec: What it was made with.
-        failures: Image id -> why that picture could not be read.
+        path: its folder.
+        spec: how its features were made.
+        failures: image id -> why that picture could not be read.
     """
 
     def __init__(self, path: Path, spec: StoreSpec, journal: Journal) -> None:
@@ -246,16 +245,16 @@ class FeatureStore:
         views: int | None = None,
         grid: bool = False,
     ) -> Self:
-        """Open the store at ``path``, making sure that it is what the caller needs.
+        """Open the store at ``path`` and check that it has what the caller needs.
 
         Args:
-            path: Its folder.
-            fingerprint: Of the encoder that it must have been made by; None: any.
-            views: Random views of each training picture that it must have; None: any.
-            grid: Whether it must have grid features.
+            path: its folder.
+            fingerprint: of the encoder that must have made it; None: any.
+            views: random views of each training picture that it must have; None: any.
+            grid: whether it must have grid features.
 
         Raises:
-            StoreError: there is none, it is damaged, or it was made otherwise.
+            StoreError: there is none, it is damaged, or it has other features.
         """
         spec = read_spec(path)
         if spec is None:
@@ -266,7 +265,7 @@ class FeatureStore:
         return cls(path, spec, read_journal(path))
 
     def __len__(self) -> int:
-        """Pictures with features."""
+        """The number of pictures with features."""
         return len(self._row_of)
 
     def __contains__(self, image_id: object) -> bool:
@@ -278,10 +277,10 @@ class FeatureStore:
         return self._row_of.keys()
 
     def rows(self, image_ids: Sequence[str]) -> Rows:
-        """Row numbers (B,) of pictures; resolve them once, then read by them.
+        """Row numbers (B,) of pictures, for the methods below.
 
         Raises:
-            StoreError: some have no features: how many, which first, and what to do.
+            StoreError: some have no features; it names the first, and what to do.
         """
         try:
             return np.array([self._row_of[image_id] for image_id in image_ids], dtype=np.int64)
@@ -295,7 +294,7 @@ class FeatureStore:
         )
 
     def num_views(self, rows: Rows) -> Rows:
-        """How many views each picture has, (B,): its evaluation view and its random ones."""
+        """How many views each picture has, (B,), including the evaluation view."""
         return self._views[rows]
 
     def pooled(self, rows: Rows, views: Rows | int = 0) -> Half:
@@ -303,7 +302,7 @@ class FeatureStore:
 
         Args:
             rows: (B,) row numbers.
-            views: (B,) or one for all: 0 is the evaluation view, from 1 on the random ones.
+            views: (B,) or one for all: 0 is the evaluation view, 1 and up are random views.
         """
         return self._pooled.take(self._data_rows(rows, views), axis=0)
 
@@ -317,7 +316,7 @@ class FeatureStore:
         return self._first[rows] + views
 
     def _map(self, name: str, shape: tuple[int, ...]) -> Half:
-        """Memory-map a data file: rows are read from the disk as they are asked for."""
+        """Memory-map a data file: a row is read from the disk when it is needed."""
         if 0 in shape:
             return np.empty(shape, dtype=HALF)
         file = self.path / name

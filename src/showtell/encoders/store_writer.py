@@ -1,8 +1,8 @@
-"""Writing a feature store so that it can be stopped at any point, even by a power cut.
+"""Writing a feature store so that it can be stopped at any moment, even by a power cut.
 
-Rows are appended to the data files and flushed to the disk before the journal names them; on
-opening, whatever the journal does not name is cut off. One writer at a time, kept by a lock
-that the system releases when the process ends in any way.
+Rows are appended to the data files and flushed to the disk before the journal names them. Opening a
+store for writing cuts off whatever the journal does not name. A lock, which the system releases
+when the process ends in any way, allows one writer at a time.
 """
 
 import json
@@ -33,19 +33,19 @@ LOCK_FILE = "lock"
 
 
 class StoreWriter:
-    """The one writer of a store, made where there is none; used in a ``with`` block.
+    """The writer of a store, which it makes if there is none; used in a ``with`` block.
 
-    The picture's rows and its journal line come apart: rows are appended in any portions, as
+    A picture's rows and its journal line come separately: ``append`` takes rows in any portions, as
     batches come from the encoder, and ``add`` says which picture the next rows belong to.
 
     Attributes:
-        spec: What the store was made with.
-        failures: Image id -> why that picture could not be read.
-        num_saved: Pictures that this writer has brought to the disk.
+        spec: how the store's features are made.
+        failures: image id -> why that picture could not be read.
+        num_saved: pictures that this writer has flushed to the disk.
 
     Raises:
-        StoreError: another process is writing it, it was made otherwise than ``spec``, it is
-            damaged, or the disk refuses.
+        StoreError: another process is writing it, its features do not fit ``spec``, it is damaged,
+            or the disk cannot be written.
     """
 
     def __init__(self, path: Path, spec: StoreSpec) -> None:
@@ -72,7 +72,7 @@ class StoreWriter:
         trace: TracebackType | None,
     ) -> None:
         try:
-            # After Ctrl-C, too, what is done is kept; after a failed write nothing more is tried.
+            # Ctrl-C also keeps what is done. After a failed write nothing more is written.
             if self._is_sound:
                 self.flush()
         finally:
@@ -83,7 +83,7 @@ class StoreWriter:
         return self._journal.is_current(image_id, size, mtime_ns, views)
 
     def add(self, image_id: str, size: int, mtime_ns: int, views: int) -> None:
-        """Claim the next ``views`` rows, not appended yet, for a picture."""
+        """Claim the next ``views`` rows, which ``append`` will bring, for a picture."""
         line = {"id": image_id, "size": size, "mtime_ns": mtime_ns}
         self._pending.append((line | {"first": self._claimed, "views": views}, views))
         self._claimed += views
@@ -99,7 +99,7 @@ class StoreWriter:
         """Append rows, in the order of the claims: pooled (n, D) and grid (n, R, D').
 
         Raises:
-            StoreError: the disk is full or refuses; what was flushed before stays valid.
+            StoreError: the disk is full or cannot be written; what was flushed stays valid.
         """
         self._is_sound = False
         self._write(POOLED_FILE, pooled.astype(HALF, copy=False))
@@ -110,10 +110,10 @@ class StoreWriter:
         self._is_sound = True
 
     def flush(self) -> None:
-        """Bring rows to the disk, then name in the journal each picture whose rows are all there.
+        """Flush rows to the disk, then name in the journal each picture that has all its rows.
 
         Raises:
-            StoreError: the disk is full or refuses; what was flushed before stays valid.
+            StoreError: the disk is full or cannot be written; what was flushed stays valid.
         """
         lines, num_done = [], 0
         for line, views in self._pending:
@@ -144,7 +144,7 @@ class StoreWriter:
         return made
 
     def _recover(self, opened: ExitStack) -> None:
-        """Cut off whatever the journal does not name, and go on from there."""
+        """Cut off whatever the journal does not name, and continue from there."""
         self._journal = read_journal(self.path)
         self.failures = {
             key: line["error"] for key, line in self._journal.lines.items() if "error" in line
@@ -189,7 +189,7 @@ class StoreWriter:
 
 
 def _lock(file: IO[bytes], path: Path) -> None:
-    """Take the lock on ``file`` until it is closed, or the process ends.
+    """Hold the lock on ``file`` until it is closed or the process ends.
 
     Raises:
         StoreError: another process holds it.

@@ -1,7 +1,6 @@
 """Any picture network of the timm library (Wightman 2019) as an encoder's backbone.
 
-The recipe (size, crop, scale) is timm's own for those weights. Knows nothing of where local
-weights came from.
+The preprocessing (size, crop, scale) is timm's own for the weights.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +10,7 @@ from typing import Any, get_args
 from torch import Tensor, nn
 
 from showtell.encoders.backbone import Backbone
-from showtell.errors import ConfigError, MissingExtraError
+from showtell.errors import ConfigError, MissingExtraError, first_line
 from showtell.images.preprocess import Interpolation, Preprocessing
 
 
@@ -28,12 +27,12 @@ class TimmBackbone(Backbone):
         return last_map
 
     def pooled(self, last_map: Tensor) -> Tensor:
-        """What the model's own classifier would be given, (B, D)."""
+        """The input of the model's own classifier, (B, D)."""
         pooled: Tensor = self.network.forward_head(last_map, pre_logits=True)
         return pooled
 
     def regions(self, last_map: Tensor) -> Tensor:
-        """The grid, (B, R, D'); of a transformer the patches without class and register tokens."""
+        """The grid, (B, R, D'); of a transformer, its patches without class or register tokens."""
         if last_map.ndim == 3:
             return last_map[:, getattr(self.network, "num_prefix_tokens", 0) :]
         if getattr(self.network, "output_fmt", "NCHW") == "NHWC":
@@ -41,20 +40,24 @@ class TimmBackbone(Backbone):
         return last_map.flatten(2).transpose(1, 2)
 
     def logits(self, last_map: Tensor) -> Tensor:
-        """The model's classes, (B, classes); its pooled features where it has no classifier."""
+        """Scores of the model's classes, (B, classes); pooled features if it has no classifier."""
         logits: Tensor = self.network.forward_head(last_map)
         return logits
 
     def stages(self) -> dict[str, list[str]]:
-        """stage0 (the stem), stage1, ...: timm's own coarse groups, of a transformer its blocks.
+        """stage0 (the stem), stage1, ...: timm's coarse groups; of a transformer, its blocks.
 
-        {} for a model that timm groups in no way.
+        {} if timm has no groups for the model.
         """
         from timm.models import group_parameters
 
         try:
             matcher = self.network.group_matcher(coarse=True)
-        except (AttributeError, NotImplementedError, TypeError):  # it has none, or none so coarse
+        except (
+            AttributeError,
+            NotImplementedError,
+            TypeError,
+        ):  # no groups, or no coarse
             return {}
         groups = group_parameters(self.network, matcher)
         classifier = {id(p) for p in _classifier_parameters(self.network)}
@@ -65,7 +68,7 @@ class TimmBackbone(Backbone):
 
 
 def _classifier_parameters(network: Any) -> Iterator[nn.Parameter]:
-    """Of the last layer, which no feature passes through."""
+    """Parameters of the classifier, which features do not pass through."""
     found = network.get_classifier()
     for module in found if isinstance(found, tuple) else (found,):
         if isinstance(module, nn.Module):
@@ -73,7 +76,7 @@ def _classifier_parameters(network: Any) -> Iterator[nn.Parameter]:
 
 
 def build_timm(name: str, state: Mapping[str, Tensor] | None) -> tuple[TimmBackbone, Preprocessing]:
-    """Make the timm model ``name`` with the weights ``state``; without them timm downloads its own.
+    """Make the timm model ``name`` with the weights ``state``; if None, timm downloads its own.
 
     Raises:
         ConfigError: timm cannot be imported, has no such model, has no weights for it or cannot
@@ -98,7 +101,7 @@ def _import_timm() -> Any:
         import torch
 
         raise ConfigError(
-            f"timm cannot be imported ({str(error).splitlines()[0]}): the installed torchvision "
+            f"timm cannot be imported ({first_line(error)}): the installed torchvision "
             f"was not built for torch {torch.__version__}; install the one that was"
         ) from None
     return timm
@@ -123,16 +126,15 @@ def _download(timm: Any, name: str) -> nn.Module:
         network: nn.Module = timm.create_model(name, pretrained=True)
     except Exception as error:
         # The download may fail in as many ways as there are networks, proxies and disks.
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(
-            f"cannot download timm's weights of {name!r} ({reason}); "
+            f"cannot download timm's weights of {name!r} ({first_line(error)}); "
             "try again online, or give a local file as weights"
         ) from None
     return network
 
 
 def _fill(timm: Any, name: str, state: Mapping[str, Tensor]) -> nn.Module:
-    """A model with as many classes as ``state`` has; with none where it lacks the classifier."""
+    """A model with as many classes as ``state`` has; without classifier if ``state`` has none."""
     network: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
     config: Mapping[str, Any] = getattr(network, "pretrained_cfg", {})
     classifier = config.get("classifier")

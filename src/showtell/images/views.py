@@ -241,7 +241,7 @@ def cut(job: Job, recipe: Preprocessing, seed: int) -> list[Pixels] | str:
 
 
 def cut_ahead(
-    jobs: Sequence[Job], recipe: Preprocessing, *, seed: int, batch_size: int, is_beside: bool
+    jobs: Sequence[Job], recipe: Preprocessing, *, seed: int, batch_size: int, overlaps: bool
 ) -> Iterator[tuple[Job, list[Pixels] | str]]:
     """Each job with what ``cut`` makes of it, in order.
 
@@ -250,12 +250,12 @@ def cut_ahead(
         recipe: The encoder's.
         seed: Of the random views.
         batch_size: Views that the encoder takes at once.
-        is_beside: Whether the encoder works elsewhere, on a GPU (``work_ahead`` says why it asks).
+        overlaps: Whether the encoder works elsewhere, on a GPU (``work_ahead`` says why it asks).
     """
     return work_ahead(
         jobs,
         partial(cut, recipe=recipe, seed=seed),
         batch_size=batch_size,
-        is_beside=is_beside,
+        overlaps=overlaps,
         weigh=lambda job: job.num_views,
     )

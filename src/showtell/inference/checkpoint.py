@@ -30,7 +30,7 @@ from torch import Tensor
 from showtell.config import Config
 from showtell.core.files import errors_about, write_json, write_text
 from showtell.decoders.base import Decoder
-from showtell.decoders.registry import build_decoder
+from showtell.decoders.registry import load_decoder
 from showtell.errors import CheckpointError, ShowtellError
 from showtell.pretrained import known_names, shipped_folder
 from showtell.text.vocabulary import Vocabulary, load_vocabulary
@@ -177,18 +177,18 @@ def load_checkpoint(model: str | Path) -> Checkpoint:
         encoder = unpack_weights(load_file(folder / ENCODER)) if is_trained else None
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, ShowtellError) as error:
         raise CheckpointError(f"the checkpoint {folder} cannot be read: {error}") from None
-    decoder = build_decoder(
-        config.decoder,
-        vocab_size=len(vocabulary),
-        feature_size=feature_size,
-        region_size=region_size,
-    )
     try:
-        decoder.load_state_dict(weights)
+        decoder = load_decoder(
+            config.decoder,
+            weights,
+            vocab_size=len(vocabulary),
+            feature_size=feature_size,
+            region_size=region_size,
+        )
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{folder / MODEL} does not fit its config.toml: {reason}") from None
-    return Checkpoint(decoder.eval(), vocabulary, config, metrics, encoder)
+    return Checkpoint(decoder, vocabulary, config, metrics, encoder)
 
 
 def load_resume_state(folder: Path) -> ResumeState:

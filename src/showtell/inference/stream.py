@@ -115,7 +115,7 @@ def stream(
     describe: Describe,
     *,
     batch_size: int,
-    is_beside: bool,
+    overlaps: bool,
     originals: Originals | None = None,
 ) -> Iterator[PictureResult]:
     """Caption pictures as they come. A picture that no caption fits is a failure, too.
@@ -125,7 +125,7 @@ def stream(
         recipe: The encoder's preprocessing.
         describe: Captions a batch.
         batch_size: Pictures a batch.
-        is_beside: Whether ``describe`` computes on a GPU, beside the threads that decode.
+        overlaps: Whether ``describe`` computes on a GPU, beside the threads that decode.
         originals: If given, a picture that looks like one of these takes its caption.
     """
 
@@ -135,7 +135,7 @@ def stream(
         except ImageError as error:
             return str(error)
 
-    prepared = work_ahead(pictures, prepare, batch_size=batch_size, is_beside=is_beside)
+    prepared = work_ahead(pictures, prepare, batch_size=batch_size, overlaps=overlaps)
     num_described = num_since = 0
     while batch := list(islice(prepared, batch_size)):
         if (num_since := num_since + len(batch)) > MOST_BETWEEN:

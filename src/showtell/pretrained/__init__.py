@@ -7,6 +7,7 @@ Each is a checkpoint folder beside this file, with a card for people (``MODEL_CA
 import json
 import tomllib
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,15 @@ def model_names() -> list[str]:
 def known_names() -> list[str]:
     """What can be given in place of a model's folder: names and their aliases."""
     return [*ALIASES, *model_names()]
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """The names of the models that come with showtell, for ``Captioner.load`` and ``--model``.
+
+    Args:
+        pattern: only names that match it, as in ``flickr8k*``.
+    """
+    return [name for name in known_names() if fnmatchcase(name, pattern)]
 
 
 def shipped_folder(model: str | Path) -> Path | None:

@@ -1,7 +1,7 @@
-"""Every format that data comes in; ``load_dataset`` reads them all.
+"""Data sets of captioned pictures: the formats, and ``load_dataset``, which reads any of them.
 
-A new format is a module with a ``SOURCE`` and a line in ``SOURCES``; the contract tests then
-run over it.
+A format is a ``Source`` in the registry ``SOURCES``. Another package adds one with
+``register_source``; docs/extending.md has an example. The contract tests run over all of them.
 """
 
 import os
@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
+from showtell.config.registry import Registry
 from showtell.core.memory import paused_collector
 from showtell.data.cache import load_cached
 from showtell.data.reading import parse_json, read_text
@@ -27,23 +28,34 @@ from showtell.data.sources import (
 from showtell.data.sources.base import Source
 from showtell.data.sources.unrecognised import advice
 from showtell.data.unpack import Progress, unpacking_progress
-from showtell.errors import DataError, unknown_name
+from showtell.errors import DataError
 
-SOURCES: dict[str, Source] = {
-    source.name: source
-    for source in (
-        coco.SOURCE,
-        karpathy.SOURCE,
-        flickr8k.SOURCE,
-        folder.SOURCE,
-        table.SOURCE,
-        jsonl.SOURCE,
-        parquet.SOURCE,
-        webdataset.SOURCE,
-        scenes.SOURCE,
-    )
-}
+SOURCES: Registry[Source] = Registry("format", "showtell.sources", DataError)
 ALIASES = {"tsv": "csv"}
+
+
+def register_source(source: Source) -> Source:
+    """Add a format that ``load_dataset`` and ``--format`` know from now on.
+
+    Raises:
+        ConfigError: the name is taken.
+    """
+    SOURCES.register(source.name, source)
+    return source
+
+
+for _source in (
+    coco.SOURCE,
+    karpathy.SOURCE,
+    flickr8k.SOURCE,
+    folder.SOURCE,
+    table.SOURCE,
+    jsonl.SOURCE,
+    parquet.SOURCE,
+    webdataset.SOURCE,
+    scenes.SOURCE,
+):
+    register_source(_source)
 
 
 def load_dataset(
@@ -53,28 +65,25 @@ def load_dataset(
     images: Path | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
-    """Read captioned pictures, whatever their format.
+    """Read captioned pictures in any format.
 
     Args:
         data: A file or folder, or ``scenes`` or ``scenes:NUMBER`` for the built-in set (a folder
             of that name is ``./scenes``, given as a string).
-        format: A key of ``SOURCES`` where the format is not to be recognised.
-        images: The folder of the pictures where they are not in the usual places.
+        format: A key of ``SOURCES``; default: the format is recognised.
+        images: The folder of the pictures, if they are not in the usual places.
         progress: Called with the number of pictures unpacked so far, and 0, while an archive is
             unpacked.
 
     Raises:
-        DataError: there is no such data, its format cannot be told, it cannot be read, or
-            nothing usable is in it.
+        DataError: there is no such data, its format is not recognised, it cannot be read, or
+            nothing in it is usable.
     """
     text = os.fspath(data)
     if images is not None and not Path(images).is_dir():
         raise DataError(f"--images {images} is not a folder; give the folder of the pictures")
     if format is not None:
-        name = ALIASES.get(format, format)
-        if name not in SOURCES:
-            raise DataError(unknown_name("format", format, SOURCES))
-        source = SOURCES[name]
+        source = SOURCES.find(ALIASES.get(format, format))
     elif scenes.is_scenes(text):
         source = scenes.SOURCE
     else:
@@ -90,7 +99,9 @@ def load_dataset(
 
 
 def recognise(path: Path) -> Source:
-    """The one source whose format lies at ``path``.
+    """The source that recognises ``path``.
+
+    Sources of other packages are asked if none of showtell's own recognises it.
 
     Raises:
         DataError: nothing is there, or no source or several recognise it; the message says
@@ -99,6 +110,9 @@ def recognise(path: Path) -> Source:
     if not os.path.exists(path):
         raise DataError(_nothing_there(path))
     found = [source for source in SOURCES.values() if source.matches(path)]
+    if not found:
+        SOURCES.load_all()
+        found = [source for source in SOURCES.values() if source.matches(path)]
     found = [source for source in found if not source.is_container] or found
     if len(found) == 1:
         return found[0]
@@ -126,5 +140,5 @@ def _nothing_there(path: Path) -> str:
     hint = " (did you mean the built-in set, scenes?)" if near else ""
     return (
         f"no data at {path}{hint}; expected a file or folder in one of the formats "
-        f"{', '.join(SOURCES)}, or scenes for the built-in set"
+        f"{', '.join(SOURCES.names())}, or scenes for the built-in set"
     )

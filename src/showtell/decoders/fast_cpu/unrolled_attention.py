@@ -1,9 +1,12 @@
 """``RegionAttention`` over the steps of a recurrence, with the gradients that all steps share.
 
-The same numbers as the module gives step by step. Left to autograd, each step makes gradients as
-large as all regions and keys and adds them to the sum; here the regions' gradient is one product
-over the steps, the keys' is summed in place, and the weights' are products over all steps. The
-captions of a picture read its regions together, once a step.
+It gives the same numbers as the module does step by step. With autograd, each step makes gradients
+as large as all regions and keys, and adds them up. Here the regions' gradient is one product over
+the steps, the keys' gradient is summed in place, and the weights' gradients are products over all
+steps. The captions of a picture read its regions together, once a step.
+
+Without it a training step of up_down takes 1.24 times as long (benchmarks/up_down.py, one thread,
+bf16, 150 captions of 81 regions; rounds 1.16 to 1.30).
 """
 
 from typing import Any
@@ -15,16 +18,16 @@ from torch.nn import functional as F
 
 
 class UnrolledAttention:
-    """Looks at regions at each step of a recurrence over B captions.
+    """Attention to regions at each step of a recurrence over B captions.
 
-    Call it with the queries (n, H) of the first n captions, n never more than before; it returns
-    the context (n, C) and the weights (n, R) in fp32.
+    Call it with the queries (n, H) of the first n captions, where n never grows. It returns the
+    context (n, C) and the weights (n, R) in fp32.
 
     Args:
         keys, regions: (P, R, A) and (P, R, C).
-        mask: (P, R) True where a region is real; None where all are.
+        mask: (P, R) True where a region is real; None if all are.
         query_weight, score_weight: (A, H) and (1, A).
-        pictures: (B,) of each caption.
+        pictures: (B,) the picture of each caption.
     """
 
     def __init__(
@@ -42,7 +45,7 @@ class UnrolledAttention:
         self.mask = None if mask is None else mask.index_select(0, pictures)
         self.query_weight = query_weight.detach().to(keys.dtype)
         self.score_weight = score_weight.detach().to(keys.dtype)
-        self.steps: list[tuple[Tensor, ...]] = []  # what backward leaves, the last step first
+        self.steps: list[tuple[Tensor, ...]] = []  # what each step's backward pass adds
         self.keys_gradient: Tensor | None = None
         self.score_gradient = torch.zeros_like(score_weight, dtype=torch.float32)
         self.root: Tensor = _Root.apply(self, keys, regions, query_weight, score_weight)  # type: ignore[no-untyped-call]
@@ -54,10 +57,10 @@ class UnrolledAttention:
 
 
 class Groups:
-    """Rows of captions, brought together by picture: (P, K, ...), K the most captions of one.
+    """Rows of captions grouped by picture: (P, K, ...), where K is the most captions of a picture.
 
     Args:
-        pictures: (B,) of each caption.
+        pictures: (B,) the picture of each caption.
         num_pictures: P.
     """
 
@@ -71,7 +74,7 @@ class Groups:
         self.places = pictures * self.shape[1] + rank
 
     def gather(self, rows: Tensor) -> Tensor:
-        """(n, ...) of the first n captions -> (P, K, ...), zero where there is none."""
+        """(n, ...) of the first n captions -> (P, K, ...), zero where there is no caption."""
         placed = rows.new_zeros(self.shape[0] * self.shape[1], *rows.shape[1:])
         placed.index_copy_(0, self.places[: len(rows)], rows)
         return placed.view(*self.shape, *rows.shape[1:])
@@ -82,17 +85,17 @@ class Groups:
 
 
 class _Root(Function):
-    """Stands for all that the steps share; its backward runs after theirs."""
+    """A node before all steps, so that its backward pass runs after theirs."""
 
     @staticmethod
     def forward(ctx: Any, attention: UnrolledAttention, keys: Tensor, *_: Tensor) -> Tensor:
-        """-> a scalar that every step depends on."""
+        """Return a scalar that every step depends on."""
         ctx.attention = attention
         return keys.new_zeros((), dtype=torch.float32)
 
     @staticmethod
     def backward(ctx: Any, _: Tensor) -> tuple[Tensor | None, ...]:
-        """Of keys, regions, the query's and the score's weight."""
+        """Gradients of keys, regions, the query's weight and the score's weight."""
         attention: UnrolledAttention = ctx.attention
         queries, query_gradients, weights, context_gradients = zip(*attention.steps, strict=True)
         attention.steps = []
@@ -113,7 +116,7 @@ class _Root(Function):
 
 
 class _Look(Function):
-    """One step."""
+    """One step of attention."""
 
     @staticmethod
     def forward(
@@ -138,7 +141,7 @@ class _Look(Function):
     def backward(
         ctx: Any, context_gradient: Tensor, weights_gradient: Tensor
     ) -> tuple[None, Tensor, Tensor]:
-        """Of the query; the rest is left with ``attention``."""
+        """The query's gradient; what the others need is left in ``attention``."""
         attention: UnrolledAttention = ctx.attention
         query, met, weights, rounded = ctx.saved_tensors
         size, groups = len(query), attention.groups
@@ -146,7 +149,7 @@ class _Look(Function):
         seen = groups.scatter(by_picture, size).float() + weights_gradient
         score = (weights * (seen - (weights * seen).sum(dim=1, keepdim=True))).to(met.dtype)
         attention.score_gradient += torch.bmm(score[:, None], met).sum(dim=0)
-        # sigmoid' = s (1 - s); the score's weight, the same for all, is left for the sums.
+        # sigmoid' = s (1 - s); the factor of the score's weight is applied to the sums.
         slope = torch.addcmul(met, met, met, value=-1)
         if attention.keys_gradient is None:
             attention.keys_gradient = torch.zeros_like(attention.keys)

@@ -267,7 +267,7 @@ class NativeCaptioner(Captioner):
             self.encoder.preprocessing,
             describe,
             batch_size=batch_size or (64 if self.runtime.device == "cpu" else 256),
-            is_beside=self.runtime.device != "cpu",
+            overlaps=self.runtime.device != "cpu",
             originals=originals,
         )
 

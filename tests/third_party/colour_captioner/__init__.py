@@ -1,0 +1,1 @@
+"""A package that adds a decoder, an encoder and a format of data to showtell."""
