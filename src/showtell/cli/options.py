@@ -1,17 +1,36 @@
-"""Options that several commands share.
+"""Options that several commands share or that have much to say, and checks of what they name.
 
-MERGED: What an output may not be, found out before the work: nothing of a person's is written over.
+What a command is to write to is checked before the work, so that nothing of a person's is written
+over. Values that no command takes are refused here, with exit code 2.
 """
 
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from showtell.errors import ConfigError
+
+if TYPE_CHECKING:
+    from showtell.bulk.inputs import Inputs
+
+
+def _device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", value):
+        raise typer.BadParameter(f"{value!r} is no device; known: auto, cpu, cuda, cuda:1, mps")
+    return value
+
+
+def _precision(value: str) -> str:
+    if value not in ("auto", "fp32", "bf16"):
+        raise typer.BadParameter(f"{value!r} is no precision; known: auto, fp32, bf16")
+    return value
+
 
 Data = Annotated[
     str,
@@ -31,8 +50,12 @@ Store = Annotated[
     Path | None,
     typer.Option("--store", help="Feature store to use; default: one in the cache folder."),
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
-Precision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16.")]
+Device = Annotated[
+    str, typer.Option("--device", callback=_device, help="auto, cpu, cuda, cuda:1, mps.")
+]
+Precision = Annotated[
+    str, typer.Option("--precision", callback=_precision, help="auto, fp32, bf16.")
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")
 ]
@@ -56,6 +79,36 @@ Ensemble = Annotated[
     ),
 ]
 
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the files that are written, if they are there.")
+]
+Pictures = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PICTURE...",
+        help="Files, folders, globs, lists (.txt, .jsonl, .parquet), .tar archives, URLs.",
+    ),
+]
+Attention = Annotated[bool, typer.Option("--attention", help="JSON says where each word looked.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be captioned and kept, do nothing.")
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if any picture fails.")]
+Failures = Annotated[
+    Path | None,
+    typer.Option("--failures", help="Where failures are listed; default: failures.jsonl."),
+]
+Dedupe = Annotated[
+    bool, typer.Option("--dedupe", help="Pictures that look the same share a caption.")
+]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Pictures at once.")]
+Address = Annotated[
+    str | None, typer.Option("--address", help="ray: of the cluster; default: a local one.")
+]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="ray: models in memory at once.")
+]
+
 
 class SplitChoice(StrEnum):
     """Which records to take."""
@@ -73,6 +126,7 @@ def check_file(
     option: str = "-o",
     is_picture: bool = False,
     makes_folder: bool = False,
+    is_kept: bool = False,
 ) -> None:
     """Raise ConfigError where ``output`` cannot be a file that a command writes.
 
@@ -80,6 +134,7 @@ def check_file(
         inputs: what the command reads; names of files among other things.
         is_picture: whether it writes a picture; else none that is named like one is taken.
         makes_folder: whether the command makes the output's folder where there is none.
+        is_kept: whether a file that is there and holds something stays.
 
     Raises:
         FileNotFoundError: its folder is not there.
@@ -97,6 +152,8 @@ def check_file(
             f"{option} {output} is named like a picture, and none is written there: give another "
             "name, and the pictures after it"
         )
+    if is_kept and output.is_file() and output.stat().st_size:
+        raise ConfigError(f"{option} {output} is there: give another name, or add --overwrite")
     if not makes_folder and not output.parent.is_dir():
         raise FileNotFoundError(2, "no such folder", str(output.parent))
 
@@ -112,3 +169,15 @@ def _is_among(output: Path, inputs: Iterable[str | Path]) -> bool:
         except (OSError, ValueError):  # a URL, a name, nothing at all
             continue
     return False
+
+
+@contextmanager
+def told_skipped(inputs: "Inputs") -> Iterator[None]:
+    """Say on standard error what was left out: before the block, and after it what only came up
+    in it."""
+    told = inputs.describe_skipped()
+    if told:
+        typer.echo(told, err=True)
+    yield
+    if (now := inputs.describe_skipped()) != told:
+        typer.echo(now, err=True)
