@@ -14,9 +14,9 @@ TEXTS = frozenset(
     appleMark | binary comment | burst | dcim | default | dvc 10.1 hdmi | exif jpeg | exif_jpeg |
     exif_jpeg_picture | exif jpeg picture | flashpix | hellomoto | iclarified | image | intel ipp |
     jpeg | minolta | minolta dsc | my beautiful picture | my image | my picture | no comment |
-    none | null | photo | picture | samsung | samsung camera pictures | scanner | screenshot | sony dsc |
-    sony | test | title | unknown | unnamed | untitled | user comments | (null) | n/a | smart |
-    ldc | lge | jpeg file | jfif | frem | x-default | description | caption | comment
+    none | null | photo | picture | samsung | samsung camera pictures | scanner | screenshot |
+    sony dsc | sony | test | title | unknown | unnamed | untitled | user comments | (null) | n/a |
+    smart | ldc | lge | jpeg file | jfif | frem | x-default | description | caption | comment
     """.replace("\n", " ")
     .casefold()
     .split("|")

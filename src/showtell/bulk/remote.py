@@ -5,6 +5,7 @@ A URL that a person typed is opened as it is. A URL from a list is a stranger's 
 (server-side request forgery), also by way of a redirect or of a host name.
 """
 
+import errno
 import re
 import socket
 from collections import Counter
@@ -102,9 +103,7 @@ def listed_picture(name: str, source: str) -> Picture:
     if is_url(source):
         scheme = urlsplit(url).scheme.lower()
         if "::" in url or scheme not in STORE_SCHEMES | {urlsplit(source).scheme.lower()}:
-            return broken(
-                name, f"{scheme}:// is refused in a downloaded list; download it yourself"
-            )
+            return broken(name, f"{scheme}:// is refused in a downloaded list; name it yourself")
     refuses = _is_internal if is_url(source) and not _is_within(source) else _is_metadata
     if _is_web(url) and (address := _literal(url)) is not None and refuses(address):
         return broken(name, f"{address} is an address within this network or machine: refused")
@@ -233,7 +232,8 @@ def _client(refuses: Callable[[Address], bool]) -> Callable[..., Any]:
         def connect(info: Any) -> socket.socket:
             address = _plain(str(info[4][0]))
             if refuses(address):
-                raise PermissionError(f"{address} is an address within this network: refused")
+                reason = f"{address} is an address within this network or machine: refused"
+                raise PermissionError(errno.EACCES, reason)
             return socket.socket(info[0], info[1], info[2])
 
         connector = aiohttp.TCPConnector(socket_factory=connect)
@@ -242,8 +242,15 @@ def _client(refuses: Callable[[Address], bool]) -> Callable[..., Any]:
     return get_client
 
 
-_CLIENTS = {refuses: _client(refuses) for refuses in (_is_metadata, _is_internal)}
+_CLIENTS: dict[Callable[[Address], bool], Callable[..., Any]] = {
+    refuses: _client(refuses) for refuses in (_is_metadata, _is_internal)
+}
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    """The reason; where fsspec says only which URL failed, that of what failed below it."""
+    cause = error.__cause__
+    told = str(error)
+    if cause is not None and str(cause) and "://" in told and " " not in told:
+        told = str(cause)
+    return " ".join(told.split()) or type(error).__name__
