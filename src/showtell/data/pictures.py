@@ -12,18 +12,22 @@ finding COCO's 123,287 pictures costs two listings and not 123,287 calls.
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from showtell.data.reading import note_input
 
 PICTURE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-    + (".ppm", ".avif")
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
+        *(".ppm", ".avif"),
+    }
 )
 UNSUPPORTED_SUFFIXES = frozenset(
-    (".heic", ".heif", ".hif", ".jxl", ".jp2", ".svg", ".svgz", ".pdf", ".eps", ".psd", ".xcf")
-    + (".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw")
+    {
+        *(".heic", ".heif", ".hif", ".jxl", ".jp2", ".svg", ".svgz", ".pdf", ".eps", ".psd"),
+        *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef"),
+    }
 )
 """Pictures that people have and that showtell does not read; RAW files of cameras among them."""
 
@@ -64,14 +68,30 @@ def describe_unsupported(counts: Mapping[str, int]) -> str:
 
 
 def sidecar_names(picture: str) -> tuple[str, ...]:
-    """The names that a picture's text file may have, in lower case, the closest first.
+    """The names that a picture's text file may have, the closest first.
 
-    For ``Cat.jpg``: ``cat.jpg.txt``, ``cat.jpg.caption``, ``cat.txt``, ``cat.caption``.
+    For ``cat.jpg``: ``cat.jpg.txt``, ``cat.jpg.caption``, ``cat.txt``, ``cat.caption``.
     """
     stem = os.path.splitext(picture)[0]
-    return tuple(
-        f"{base}{suffix}".lower() for base in (picture, stem) for suffix in SIDECAR_SUFFIXES
-    )
+    return tuple(f"{base}{suffix}" for base in (picture, stem) for suffix in SIDECAR_SUFFIXES)
+
+
+class SidecarFinder:
+    """Finds the text file of a picture among the files of its folder, in any case (``CAT.TXT``)."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.texts = sorted(name for name in names if name.lower().endswith(SIDECAR_SUFFIXES))
+        self._by_lower_name: dict[str, list[str]] = {}
+        for name in self.texts:
+            self._by_lower_name.setdefault(name.lower(), []).append(name)
+
+    def find(self, picture: str) -> str:
+        """The name of the picture's text file; empty where it has none."""
+        for wanted in sidecar_names(picture):
+            found = self._by_lower_name.get(wanted.lower())
+            if found:
+                return wanted if wanted in found else found[0]
+        return ""
 
 
 def is_plain_file(entry: os.DirEntry[str]) -> bool:

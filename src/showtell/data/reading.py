@@ -12,7 +12,7 @@ import codecs
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -139,14 +139,23 @@ def read_text(path: Path) -> str:
     return decode_text(raw, path)
 
 
-def parse_json(text: str, path: Path, first_line: int = 1) -> Any:
-    """The value of a JSON text that begins on ``first_line`` of ``path``.
+PairsHook = Callable[[list[tuple[str, Any]]], Any]
+
+
+def parse_json(text: str, path: Path, first_line: int = 1, hook: PairsHook | None = None) -> Any:
+    """The value of a JSON text.
+
+    Args:
+        text: The text.
+        path: The file that it is from.
+        first_line: The line of the file on which the text begins.
+        hook: Makes each object of its pairs, as ``json.loads`` takes it.
 
     Raises:
         DataError: naming ``path:line:column``.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=hook)
     except json.JSONDecodeError as error:
         line = first_line + error.lineno - 1
         raise DataError(f"{path}:{line}:{error.colno}: bad JSON: {error.msg}") from None

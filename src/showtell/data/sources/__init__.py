@@ -1,10 +1,11 @@
-"""Every format that data comes in, and the one door to them: ``load_dataset``.
+"""Every format that data comes in; ``load_dataset`` reads them all.
 
 A new format is a module with a ``SOURCE`` and a line in ``SOURCES``; the contract tests then
 run over it.
 """
 
 import os
+import shlex
 from collections import Counter
 from difflib import get_close_matches
 from functools import partial
@@ -12,10 +13,22 @@ from pathlib import Path
 
 from showtell.core.memory import paused_collector
 from showtell.data.cache import load_cached
+from showtell.data.pictures import is_hidden, is_picture_name
 from showtell.data.reading import parse_json, printable, read_text
 from showtell.data.records import Dataset
-from showtell.data.sources import coco, flickr8k, folder, jsonl, karpathy, scenes, table
+from showtell.data.sources import (
+    coco,
+    flickr8k,
+    folder,
+    jsonl,
+    karpathy,
+    parquet,
+    scenes,
+    table,
+    webdataset,
+)
 from showtell.data.sources.base import Source
+from showtell.data.unpack import Progress, unpacking_progress
 from showtell.errors import DataError, unknown_name
 
 SOURCES: dict[str, Source] = {
@@ -27,6 +40,8 @@ SOURCES: dict[str, Source] = {
         folder.SOURCE,
         table.SOURCE,
         jsonl.SOURCE,
+        parquet.SOURCE,
+        webdataset.SOURCE,
         scenes.SOURCE,
     )
 }
@@ -34,7 +49,11 @@ ALIASES = {"tsv": "csv"}
 
 
 def load_dataset(
-    data: str | Path, *, format: str | None = None, images: Path | None = None
+    data: str | Path,
+    *,
+    format: str | None = None,
+    images: Path | None = None,
+    progress: Progress | None = None,
 ) -> Dataset:
     """Read captioned pictures, whatever their format.
 
@@ -43,6 +62,8 @@ def load_dataset(
             of that name is ``./scenes``, given as a string).
         format: A key of ``SOURCES`` where the format is not to be recognised.
         images: The folder of the pictures where they are not in the usual places.
+        progress: Called with the number of pictures unpacked so far, and 0, while an archive is
+            unpacked.
 
     Raises:
         DataError: there is no such data, its format cannot be told, it cannot be read, or
@@ -66,7 +87,7 @@ def load_dataset(
     if source.notes_inputs:
         load = partial(load_cached, source.load, source.name)
     # Half a million annotations hold no cycle; looking for one took a third of the time.
-    with paused_collector():
+    with paused_collector(), unpacking_progress(progress):
         return load(Path(text), Path(images) if images is not None else None)
 
 
@@ -75,11 +96,12 @@ def recognise(path: Path) -> Source:
 
     Raises:
         DataError: nothing is there, or no source or several recognise it; the message says
-            what was found, what was looked for and which formats there are.
+            what was found and what to do.
     """
     if not os.path.exists(path):
         raise DataError(_nothing_there(path))
     found = [source for source in SOURCES.values() if source.matches(path)]
+    found = [source for source in found if not source.is_container] or found
     if len(found) == 1:
         return found[0]
     formats = ", ".join(SOURCES)
@@ -89,13 +111,16 @@ def recognise(path: Path) -> Source:
             f"{path} could be read as {several}; say which with --format (one of {formats})"
         )
     if path.suffix.lower() == ".json":
-        parse_json(read_text(path), path)  # a broken file is told of by its line
-    looked_for = "; ".join(
-        f"{source.name}: {source.looks_for}" for source in SOURCES.values() if source.looks_for
-    )
+        parse_json(read_text(path), path)  # says on which line a broken file is wrong
+    if path.is_dir() and (picture := _a_picture_in(path)):
+        raise DataError(
+            f"{path} is {_what_lies_at(path)}, without captions: write the caption of {picture} "
+            f"into {Path(picture).stem}.txt beside it, and so on; or let a model write them: "
+            f"showtell caption {shlex.quote(str(path))} --format sidecar"
+        )
     raise DataError(
-        f"cannot tell the format of {path}: found {_what_lies_at(path)}; looked for {looked_for}; "
-        f"say which with --format (one of {formats})"
+        f"cannot tell the format of {path}: found {_what_lies_at(path)}; "
+        f"say which with --format (one of {formats}; docs/formats.md shows each)"
     )
 
 
@@ -106,6 +131,18 @@ def _nothing_there(path: Path) -> str:
         f"no data at {path}{hint}; expected a file or folder in one of the formats "
         f"{', '.join(SOURCES)}, or scenes for the built-in set"
     )
+
+
+def _a_picture_in(folder: Path) -> str:
+    """The name of one picture in a folder or its subfolders, "" where there is none."""
+    for place in (folder, *sorted(path for path in folder.iterdir() if path.is_dir())):
+        if is_hidden(place.relative_to(folder).as_posix()):
+            continue
+        names = (entry.name for entry in os.scandir(place))
+        found = min((name for name in names if is_picture_name(name)), default="")
+        if found and not is_hidden(found):
+            return printable(found)
+    return ""
 
 
 def _what_lies_at(path: Path) -> str:
