@@ -12,6 +12,7 @@ from bulk_worker import one_file, read_lines, run
 from showtell.bulk.inputs import find_inputs
 from showtell.bulk.naming import UniqueNames, sample_keys, split_name
 from showtell.bulk.shards import read
+from showtell.bulk.targets import Sidecars
 from showtell.errors import DataError
 
 
@@ -177,7 +178,9 @@ def test_what_is_passed_over(tmp_path: Path, photos: Path, contents: list[bytes]
             wanted.removeprefix("left out: ").split(", ")
         )
     listed = tmp_path / "list.txt"
-    listed.write_text(f"{photos}/a.jpg\n{photos}/._a.jpg\n{photos}/x.HEIC\n")
+    listed.write_text(
+        f"{photos}/a.jpg\n{photos}/._a.jpg\n{photos}/x.HEIC\n{photos}/.thumbnails/a.jpg\n"
+    )
     assert [Path(p.path).name for p in find_inputs([str(listed)])] == ["a.jpg", "x.HEIC"]
     only = tmp_path / "only"
     only.mkdir()
@@ -204,3 +207,42 @@ def test_a_header_of_a_gigabyte_is_refused(tmp_path: Path) -> None:
     assert picture.read is not None
     with pytest.raises(Exception, match="header has 1,073,741,824 bytes"):
         picture.read()
+
+
+HOSTILE = (
+    "../../up.jpg",
+    "/etc/abs.jpg",
+    "new\nline.jpg",
+    "a\x1b[31m.jpg",
+    "..\\win.jpg",
+    "C:\\d.jpg",
+)
+
+
+@pytest.mark.parametrize("container", ["tar", "parquet"])
+def test_hostile_names_of_members(tmp_path: Path, contents: list[bytes], container: str) -> None:
+    """They are names, and nothing is read or written by them."""
+    folder = tmp_path / "deep" / "down"
+    folder.mkdir(parents=True)
+    source = folder / f"s.{container}"
+    if container == "tar":
+        pack(source, [(name, contents[0]) for name in HOSTILE])
+    else:
+        pyarrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        rows = [{"image": {"bytes": contents[0], "path": name}} for name in HOSTILE]
+        parquet.write_table(pyarrow.Table.from_pylist(rows), source)
+    before = set(tmp_path.rglob("*"))
+    outs = {kind: folder / f"out.{kind}" for kind in ("text", "jsonl", "csv", "webdataset")}
+    for kind, out in outs.items():
+        assert run(one_file(out, kind), source).num_captioned == len(HOSTILE)
+    assert len(outs["text"].read_text().splitlines()) == len(HOSTILE)
+    assert "\x1b" not in outs["text"].read_text()
+    for key in keys_in(outs["webdataset"]):
+        assert not key.startswith("/")
+        assert ".." not in key.split("/")
+        assert key.isprintable()
+    summary = run(Sidecars(folder / "failures.jsonl", overwrite=True), source, overwrite=True)
+    assert (summary.num_captioned, summary.num_failed) == (0, len(HOSTILE))
+    assert set(tmp_path.rglob("*")) == before | {*outs.values(), folder / "failures.jsonl"}

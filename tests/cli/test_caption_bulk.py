@@ -71,6 +71,8 @@ def test_dry_run_and_sidecars(showtell: Shell, model: Path, photos: Path) -> Non
         (("--format", "csv", "--json"), "give one", 2),
         (("--attention",), "add --format jsonl or --json", 2),
         (("--engine", "ray"), "add -o FOLDER", 2),
+        (("--engine", "ray", "-o", "out", "--dry-run"), "--dry-run is for --engine local", 2),
+        (("--engine", "ray", "-o", "out", "--failures", "x"), "--failures is for --engine", 2),
         (("--device", "gpu"), "'gpu' is no device; known: auto, cpu, cuda, cuda:1, mps", 2),
         (("--precision", "fp8"), "'fp8' is no precision; known: auto, fp32, bf16", 2),
         (("--beam-size", "0"), "0 is not in the range 1<=x<=100", 2),

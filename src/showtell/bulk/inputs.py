@@ -14,6 +14,7 @@ from pathlib import Path
 from showtell.bulk import remote, shards
 from showtell.bulk.naming import is_picture_member
 from showtell.data.pictures import (
+    SIDECAR_SUFFIXES,
     describe_unsupported,
     is_hidden,
     is_picture_name,
@@ -32,7 +33,7 @@ class Inputs:
         paths: the files, folders, shards and URLs that they stand for.
         single: those of ``paths`` that the user named one by one.
         count: how many pictures there are; None where only reading all would tell.
-        num_texts: names that were left out: texts beside pictures, which are no lists.
+        texts: how many names were left out, by suffix: texts beside pictures, which are no lists.
         left_out: how many pictures of kinds that showtell does not read lie in folders, by suffix.
         left_out_of_archives: the same of archives, as far as they were read the last time.
     """
@@ -41,7 +42,7 @@ class Inputs:
     paths: tuple[str, ...]
     single: frozenset[str] = frozenset()
     count: int | None = None
-    num_texts: int = 0
+    texts: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
     left_out_of_archives: Counter[str] = field(default_factory=Counter, init=False)
 
@@ -69,10 +70,9 @@ class Inputs:
     def describe_skipped(self) -> str:
         """A line for each kind of thing that was left out; empty where nothing was."""
         lines = []
-        if self.num_texts:
-            lines.append(
-                f"left out: {self.num_texts:,} .txt beside pictures of the same name, no lists"
-            )
+        if self.texts:
+            found = ", ".join(f"{count:,} {suffix}" for suffix, count in self.texts.most_common())
+            lines.append(f"left out: {found} beside pictures of the same name, no lists")
         if left_out := self.left_out + self.left_out_of_archives:
             lines.append(describe_unsupported(left_out))
         return "\n".join(lines)
@@ -105,12 +105,17 @@ def find_inputs(names: Sequence[str]) -> Inputs:
     if texts and not left:
         raise DataError(f"{paths[0]} is the text of the picture beside it, no list: name pictures")
     number = _count(left, left_out)
-    return Inputs(tuple(names), left, frozenset(single - texts), number, len(texts), left_out)
+    suffixes = Counter(os.path.splitext(path)[1].lower() for path in texts)
+    return Inputs(tuple(names), left, frozenset(single - texts), number, suffixes, left_out)
 
 
 def _texts_of_pictures(paths: Sequence[str]) -> set[str]:
     """Which of these are texts of pictures beside them: ``cat.txt`` where there is ``cat.jpg``."""
-    texts = [path for path in paths if path.lower().endswith(".txt") and not remote.is_url(path)]
+    texts = [
+        path
+        for path in paths
+        if path.lower().endswith(SIDECAR_SUFFIXES) and not remote.is_url(path)
+    ]
     described: set[str] = set()
     for folder in {os.path.dirname(path) for path in texts}:
         try:

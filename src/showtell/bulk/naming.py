@@ -14,6 +14,7 @@ from showtell.data.pictures import is_hidden, is_picture_name, is_unsupported_pi
 from showtell.errors import ImageError
 from showtell.inference.stream import Picture
 
+LEFTOVER_FOLDERS = frozenset((".thumbnails", "__MACOSX", "@eaDir"))
 _ODD_BYTES = frozenset(map(chr, range(0xDC80, 0xDD00)))  # what Python reads them as in names
 _IN_CONTAINER = re.compile(r"(.*?\.(?:tar|tar\.\w+|tgz|parquet))/(.+)", re.IGNORECASE | re.DOTALL)
 
@@ -30,6 +31,15 @@ def is_picture_member(path: str, left_out: Counter[str]) -> bool:
         left_out[os.path.splitext(path)[1].lower()] += 1
         return False
     return is_picture_name(path)
+
+
+def is_leftover(path: str) -> bool:
+    """Whether a path in a list is of a file that systems put beside pictures: ``._cat.jpg``.
+
+    Hidden folders are no reason: a person who lists what lies in one means it.
+    """
+    parts = path.split("/")
+    return is_hidden(parts[-1]) or any(part in LEFTOVER_FOLDERS for part in parts)
 
 
 def broken(name: str, reason: str) -> Picture:

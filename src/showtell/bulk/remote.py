@@ -48,7 +48,8 @@ def local_path(name: str) -> str:
     """The path behind ``file:///home/me/cat.jpg``; another name as it is."""
     if not name.lower().startswith("file://"):
         return name
-    return unquote(urlsplit(name).path)
+    host, slash, path = name[len("file://") :].partition("/")
+    return unquote(f"{slash}{path}") if slash else host
 
 
 def name_of(path: Path) -> str:
@@ -95,6 +96,13 @@ def listed_picture(name: str, source: str) -> Picture:
         name: a URL; where ``source`` is one too, also a name as seen from its folder.
         source: the list or table, a path or a URL.
     """
+    try:
+        return _allowed(name, source)
+    except ValueError as error:  # of a URL that cannot be taken apart
+        return broken(name, f"is no URL: {_one_line(error)}")
+
+
+def _allowed(name: str, source: str) -> Picture:
     url = urljoin(f"{source.rpartition('/')[0]}/", name) if _is_web(source) else name
     if is_url(source) and "://" not in url:
         if url.startswith("/"):

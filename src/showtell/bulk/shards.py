@@ -16,8 +16,7 @@ from itertools import chain
 from typing import Any, BinaryIO, Self
 
 from showtell.bulk import remote
-from showtell.bulk.naming import UniqueNames, broken, is_picture_member
-from showtell.data.pictures import is_hidden
+from showtell.bulk.naming import UniqueNames, broken, is_leftover, is_picture_member
 from showtell.data.reading import encoding_of, printable
 from showtell.errors import DataError, MissingExtraError
 from showtell.inference.stream import Picture
@@ -86,8 +85,8 @@ def _opened(name: str) -> Iterator[BinaryIO]:
 def _read_list(file: BinaryIO, name: str, left_out: Counter[str]) -> Iterator[Picture]:
     for line in _lines(file):
         path = os.fsdecode(line.rstrip(b"\r\n"))
-        if path.strip() and not is_hidden(os.path.basename(path)):
-            yield _named(path, name)
+        if path.strip():
+            yield from _named(path, name)
 
 
 def _read_jsonl(file: BinaryIO, name: str, left_out: Counter[str]) -> Iterator[Picture]:
@@ -100,8 +99,10 @@ def _read_jsonl(file: BinaryIO, name: str, left_out: Counter[str]) -> Iterator[P
             yield broken(f"{name}:{number}", f"bad JSON: {error}")
             continue
         path = _name_in(value) if isinstance(value, dict) else None
-        keys = ", ".join(NAME_KEYS)
-        yield _named(path, name) if path else broken(f"{name}:{number}", f"has none of {keys}")
+        if path:
+            yield from _named(path, name)
+        else:
+            yield broken(f"{name}:{number}", f"has none of {', '.join(NAME_KEYS)}")
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
@@ -185,8 +186,10 @@ def _of_row(row: dict[str, Any], name: str, number: int) -> Iterator[Picture]:
         parts = [where, *([column] if len(held) > 1 else []), *([told.lstrip("/")] if told else [])]
         yield Picture(unique("/".join(parts)), partial(_same, content))
     if not held:
-        path = _name_in(row)
-        yield _named(path, name) if path else broken(where, "has no picture and no path")
+        if path := _name_in(row):
+            yield from _named(path, name)
+        else:
+            yield broken(where, "has no picture and no path")
 
 
 def _held(column: str, value: Any) -> Iterator[tuple[bytes, str | None]]:
@@ -216,15 +219,18 @@ def _name_in(row: dict[str, Any]) -> str | None:
     return None
 
 
-def _named(path: str, shard: str) -> Picture:
+def _named(path: str, shard: str) -> Iterator[Picture]:
     """A path in a list: as it stands, or, where there is none, as seen from the list's folder."""
+    if is_leftover(path):
+        return
     if remote.is_url(path) or remote.is_url(shard):
-        return remote.listed_picture(path, shard)
+        yield remote.listed_picture(path, shard)
+        return
     path = remote.local_path(path)
     if not os.path.isabs(path) and not os.path.lexists(path):
         beside = os.path.join(os.path.dirname(shard), path)
-        return Picture(beside if os.path.lexists(beside) else path)
-    return Picture(path)
+        path = beside if os.path.lexists(beside) else path
+    yield Picture(path)
 
 
 def _same(content: bytes) -> bytes:

@@ -162,6 +162,15 @@ class Request:
             raise UsageError("--attention has no place in text: add --format jsonl or --json")
         self.writing.check()
         self.cluster.check()
+        if self.cluster.engine is Engine.ray:
+            for name, value in (
+                ("--attention", self.making.attention),
+                ("--batch-size", self.making.batch_size),
+                ("--failures", self.writing.failures),
+                ("--json", self.writing.as_json),
+            ):
+                if value:
+                    raise UsageError(f"{name} is for --engine local")
 
     def load(self) -> "tuple[Captioner, DecodingConfig]":
         """The model, and its own decoding settings with the changes that were asked for."""
@@ -234,6 +243,8 @@ def run(request: Request, *, dry_run: bool) -> bool:
     """Do what was asked for, by one of four ways; whether the exit code tells of a failure."""
     request.check()
     if request.cluster.engine is Engine.ray:
+        if dry_run:
+            raise UsageError("--dry-run is for --engine local")
         from showtell.cli.caption_files import caption_on_ray
 
         return caption_on_ray(request)
