@@ -214,7 +214,7 @@ HOSTILE = (
     "/etc/abs.jpg",
     "new\nline.jpg",
     "a\x1b[31m.jpg",
-    "..\\win.jpg",
+    "d\\win.jpg",
     "C:\\d.jpg",
 )
 
