@@ -1,4 +1,4 @@
-"""The server that ``serve.py`` measures, as a process, and the clients who ask it.
+"""The server that scripts measure, as a process, and the clients who ask it.
 
 Good clients hold each answer against the caption that the file got offline.
 """
@@ -14,11 +14,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 
-import hostile
+import _hostile
 
 DESERVED = "as deserved"
 
@@ -68,6 +69,11 @@ def batch_size(port: int) -> float:
     return metric(port, f"{name}_sum") / metric(port, f"{name}_count")
 
 
+def told(statuses: Counter[str]) -> str:
+    """How often what came of hostile requests."""
+    return ", ".join(f"{what}: {num}" for what, num in statuses.items())
+
+
 class Checked:
     """Asks for captions of files and holds them against those that they got offline."""
 
@@ -82,7 +88,7 @@ class Checked:
         """One request, on this thread's own connection."""
         if not hasattr(self._local, "connection"):
             self._local.connection = HTTPConnection("127.0.0.1", self.port, timeout=120)
-        body, kind = hostile.multipart([(path.name, self.files[path])])
+        body, kind = _hostile.multipart([(path.name, self.files[path])])
         started = time.perf_counter()
         for attempt in (1, 2):  # an idle connection may have been closed
             try:
@@ -99,17 +105,23 @@ class Checked:
         if caption != self.captions[path]:
             self.wrong.append((path, caption))
 
+    def worst_wait(self, threads: ThreadPoolExecutor, num: int) -> float:
+        """Seconds that one of ``num`` requests took at most."""
+        self.seconds.clear()
+        list(threads.map(self.ask, itertools.islice(itertools.cycle(self.files), num)))
+        return max(self.seconds)
+
     def insist(self) -> None:
         """End here if an answer was wrong."""
         assert not self.wrong, f"{len(self.wrong)} wrong captions, as {self.wrong[:3]}"
 
     def among_hostile(self, statuses: Counter[str]) -> Iterator[Callable[[], None]]:
         """Endless tasks: a good request, a hostile one, a good one, ...; counts what came of it."""
-        kinds = hostile.kinds(next(iter(self.files.values())))
+        kinds = _hostile.kinds(next(iter(self.files.values())))
         rounds = zip(itertools.cycle(self.files), itertools.cycle(kinds.items()), strict=False)
 
-        def attack(name: str, what: hostile.Body | bytes, wanted: int) -> None:
-            got = hostile.send(self.port, what, wanted)
+        def attack(name: str, what: _hostile.Body | bytes, wanted: int) -> None:
+            got = _hostile.send(self.port, what, wanted)
             statuses[DESERVED if got == wanted else f"{name}: {got}, not {wanted}"] += 1
 
         for path, (name, (what, wanted)) in rounds:

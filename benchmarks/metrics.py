@@ -4,12 +4,14 @@
 
 Each side runs in a process of its own, from captions in memory to scores of every image, with
 tokenising; loading programs and tables counts, reading the two JSON files and showtell's one-time
-conversion of METEOR's tables do not. Prints seconds, peak memory (of Java too) and ratios.
+conversion of METEOR's tables do not. Prints seconds, peak memory (of Java too) and ratios, and
+what METEOR's shortcuts gain: how much longer it takes without each.
 """
 
 import argparse
 import json
 import os
+import re
 import resource
 import shutil
 import time
@@ -19,11 +21,20 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from _harness import Figure, benchmark, part, test_data
 
 FEW = 20  # captions, with --quick; then METEOR is left out of pycocoevalcap's table
+
+ROUNDS, LEAST_GAIN = 3, 1.03
+# What each shortcut is replaced by: the plain form, which gives the same scores.
+SHORTCUTS: dict[str, tuple[str, Any]] = {
+    "with every reference aligned": ("showtell.metrics.meteor._bound", lambda *_: 1.0),
+    "with every text normalised": ("showtell.metrics.meteor.text._PLAIN", re.compile("(?!)")),
+    "with the garbage collector": ("gc.disable", lambda: None),
+}
 
 NO_METEOR = ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D"]
 
@@ -59,6 +70,13 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
         "the tokeniser", "100,000 captions/s", rate / 1e5,
         detail=f"{corpus['num_captions']:,} COCO captions in {corpus['seconds']['table']:.2f} s",
     )  # fmt: skip
+    if not options.quick:
+        slower = best("shortcuts", options)
+        for name in SHORTCUTS:
+            yield Figure(
+                f"METEOR, {name}", "METEOR as it is", slower[name], LEAST_GAIN,
+                detail="one thread, median of rounds in one process",
+            )  # fmt: skip
 
 
 def read(
@@ -156,6 +174,30 @@ def tokenizer(captions: dict[str, str], references: dict[str, list[str]]) -> dic
     return {"seconds": {"table": seconds}, "num_captions": len(texts), "num_words": len(counts)}
 
 
+def shortcuts(captions: dict[str, str], references: dict[str, list[str]]) -> dict[str, Any]:
+    """How much longer METEOR takes without each of its shortcuts."""
+    from unittest import mock
+
+    from showtell.metrics import References, evaluate
+
+    people = References(references)
+
+    def score() -> float:
+        start = time.process_time()
+        evaluate(captions, people, metrics=["METEOR"])
+        return time.process_time() - start
+
+    score()
+    ratios: dict[str, list[float]] = {name: [] for name in SHORTCUTS}
+    for _ in range(ROUNDS):
+        as_it_is = score()
+        for name, (target, replacement) in SHORTCUTS.items():
+            with mock.patch(target, replacement):
+                ratios[name].append(score() / as_it_is)
+    seconds = {"table": 0.0}
+    return {"seconds": seconds, **{name: median(found) for name, found in ratios.items()}}
+
+
 def timed(run: Callable[[], Any]) -> tuple[Any, float]:
     start = time.perf_counter()
     value = run()
@@ -178,5 +220,5 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    sides = {one.__name__: side(one) for one in (pycocoevalcap, showtell, tokenizer)}
+    sides = {one.__name__: side(one) for one in (pycocoevalcap, showtell, tokenizer, shortcuts)}
     benchmark(measure, __doc__, options=_options, parts=sides)

@@ -1,11 +1,11 @@
-"""``showtell serve`` against captioning the same files offline, and among hostile requests.
+"""``showtell serve`` against captioning the same files offline.
 
 The offline reference is ``Captioner.caption_stream`` with its own batches, measured in this process
 right before and right after each round of the server, which is another process on the same
 processor; its clients, 16 threads with one picture a request, run here. Every answer is compared
-with the caption that the file got offline; a wrong one makes this script fail. Then 1,000 hostile
-requests among good ones: each must get the status it deserves, and each good one its caption.
-``--soak`` goes on with both for some minutes and watches the server's memory.
+with the caption that the file got offline; a wrong one makes this script fail. ``--soak`` goes on
+for some minutes with good requests and hostile ones (``_hostile.py``), and watches the server's
+memory.
 
     python benchmarks/serve.py [--model RUN] [--photos FOLDER] [--rounds 3] [--soak 10]
 
@@ -24,24 +24,23 @@ from statistics import median, quantiles
 from typing import TYPE_CHECKING
 
 from _harness import Figure, benchmark
-from _server import DESERVED, Checked, batch_size, metric, serving
+from _server import Checked, batch_size, metric, serving, told
 from features import find_photos
 
 from showtell.core.device import choose_runtime
 
 if TYPE_CHECKING:  # torch is imported after the allocator is tuned
-    from showtell.inference.captioner import Captioner
+    from showtell.inference.backends.native import NativeCaptioner
 
 MOST_SECONDS = 3.0
 LEAST_SHARE = 0.7
 MOST_GROWTH = 1.05  # of resident memory, over the second half of a soak
-SETTLING = 10.0  # seconds within which the server gives up what was asked by clients that have gone
 
 
 def measure(options: argparse.Namespace) -> Iterator[Figure]:
-    """The start, the throughput, hostile requests among good ones, and the soak."""
+    """The start, the throughput, and the soak."""
     if options.quick:
-        options.num, options.rounds, options.clients, options.hostile = 8, 1, 4, 30
+        options.num, options.rounds, options.clients = 8, 1, 4
     with tempfile.TemporaryDirectory() as folder:
         photos = options.photos or find_photos(Path(folder), options.num if options.quick else None)
         paths = sorted(photos.glob("*.jpg"))[: options.num]
@@ -59,8 +58,6 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
             with ThreadPoolExecutor(options.clients) as threads:
                 yield throughput(checked, threads, captioner, options)
                 checked.insist()
-                yield from hostility(checked, threads, options.hostile)
-                checked.insist()
                 yield soak(checked, threads, options.soak * 60)
                 checked.insist()
             process.terminate()
@@ -68,15 +65,15 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
             assert code == 0, f"exit code {code} after SIGTERM"
 
 
-def load(options: argparse.Namespace) -> "Captioner":
+def load(options: argparse.Namespace) -> "NativeCaptioner":
     """The same model in this process."""
     print(choose_runtime(options.device, threads=options.threads).describe())
-    from showtell.inference.captioner import Captioner
+    from showtell.inference.backends.native import NativeCaptioner
 
-    return Captioner.load(options.model, device=options.device)
+    return NativeCaptioner.load(options.model, device=options.device)
 
 
-def offline(captioner: "Captioner", paths: list[Path]) -> tuple[float, dict[Path, str]]:
+def offline(captioner: "NativeCaptioner", paths: list[Path]) -> tuple[float, dict[Path, str]]:
     """Pictures/s, and the captions."""
     started = time.perf_counter()
     results = list(captioner.caption_stream(paths))
@@ -88,7 +85,7 @@ def offline(captioner: "Captioner", paths: list[Path]) -> tuple[float, dict[Path
 def throughput(
     checked: Checked,
     threads: ThreadPoolExecutor,
-    captioner: "Captioner",
+    captioner: "NativeCaptioner",
     options: argparse.Namespace,
 ) -> Figure:
     """Rounds of offline, server, offline."""
@@ -118,42 +115,6 @@ def throughput(
         f"{runtime.precision} on {runtime.device}; {len(checked.wrong)} of {len(checked.seconds)} "
         f"captions differ from offline; rounds {', '.join(f'{share:.2f}' for share in shares)}",
     )
-
-
-def hostility(checked: Checked, threads: ThreadPoolExecutor, num: int) -> Iterator[Figure]:
-    """As many good requests as hostile ones, all mixed; nothing of them may be left behind."""
-    statuses = Counter[str]()
-    checked.seconds.clear()
-    tasks = itertools.islice(checked.among_hostile(statuses), 2 * num)
-    list(threads.map(lambda task: task(), tasks))
-    num_good = len(checked.seconds)
-    yield Figure(
-        "serve, good requests among hostile ones, answered rightly",
-        "all good ones",
-        (num_good - len(checked.wrong)) / num_good,
-        1.0,
-        detail=f"{num_good} requests",
-    )
-    yield Figure(
-        "serve, hostile requests, answered as they deserve",
-        "all hostile ones",
-        statuses[DESERVED] / statuses.total(),
-        1.0,
-        detail=told(statuses),
-    )
-    deadline = time.monotonic() + SETTLING
-    while left := [
-        name
-        for name in ("showtell_pictures_waiting", "showtell_upload_bytes")
-        if metric(checked.port, name)
-    ]:
-        assert time.monotonic() < deadline, f"left behind: {left}"
-        time.sleep(0.1)
-
-
-def told(statuses: Counter[str]) -> str:
-    """How often what came of hostile requests."""
-    return ", ".join(f"{what}: {num}" for what, num in statuses.items())
 
 
 def soak(checked: Checked, threads: ThreadPoolExecutor, seconds: float) -> Figure:
@@ -189,7 +150,6 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num", type=int, default=256, help="pictures a round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument("--hostile", type=int, default=1000, help="hostile requests")
     parser.add_argument("--soak", type=float, default=0.0, metavar="MINUTES")
 
 

@@ -13,7 +13,8 @@ FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 SCRIPTS = sorted(
     path.name for path in FOLDER.glob("[!_]*.py") if "from _harness import" in path.read_text()
 )
-NEEDS = {"bulk.py": (), "start.py": (), "serve.py": ("fastapi", "uvicorn", "prometheus_client")}
+SERVER = ("fastapi", "uvicorn", "prometheus_client")
+NEEDS = {"bulk.py": (), "start.py": (), "serve.py": SERVER, "hostile.py": SERVER}
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +31,7 @@ def run_all(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_there_are_scripts() -> None:
-    expected = "bulk coco features gpu growth serve start step training up_down"
+    expected = "bulk coco features gpu growth hostile serve start step training up_down"
     assert {f"{name}.py" for name in expected.split()} <= {*SCRIPTS}
 
 

@@ -20,8 +20,10 @@ def test_the_public_surface() -> None:
         "Captioner",
         "Config",
         "DecodingConfig",
+        "ModelInfo",
         "ShowtellError",
         "__version__",
+        "load",
         "load_dataset",
         "open_image",
     ]
@@ -91,11 +93,14 @@ def test_every_page_is_in_the_index_of_the_docs() -> None:
 PROGRAM = """
 from pathlib import Path
 
-from showtell import Caption, Captioner, load_dataset, open_image
+from showtell import Caption, Captioner, ModelInfo, load, load_dataset, open_image
 
 captioner = Captioner.load("default", device="cpu")
 captions: list[Caption] = captioner.caption([open_image("photo.jpg")])
 best: Caption = captions[0]
+one: Caption = captioner.caption("photo.jpg", decoding={"beam_size": 2})
+two: list[Caption] = load().caption(["photo.jpg", Path("photo.jpg"), b"", open("photo.jpg", "rb")])
+card: ModelInfo = captioner.card
 text: str = best.text
 confidence: float = best.confidence
 for result in captioner.caption_stream([Path("photo.jpg")]):

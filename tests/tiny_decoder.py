@@ -131,3 +131,16 @@ def features(num: int, first: int = 0) -> Features:
 
 def caption(found: Hypotheses, picture: int, rank: int = 0) -> tuple[int, ...]:
     return tuple(t for t in found.tokens[picture, rank].tolist() if t != PAD)
+
+
+def check_attention(decoder: TableDecoder, found: Hypotheses) -> None:
+    """Whether each caption has the attention of its own tokens, and 0 after them."""
+    assert found.attention is not None
+    num_pictures, num_captions = found.log_probs.shape
+    for picture in range(num_pictures):
+        for rank in range(num_captions):
+            tokens = caption(found, picture, rank)
+            codes = torch.tensor([decoder.code(tokens[:i]) for i in range(len(tokens))])
+            expected = decoder.attention(torch.full_like(codes, picture), codes)
+            assert torch.equal(found.attention[picture, rank, : len(tokens)], expected)
+            assert (found.attention[picture, rank, len(tokens) :] == 0).all()

@@ -42,6 +42,10 @@ class LargePictureError(ImageError):
     """A picture has more pixels than are allowed."""
 
 
+class PictureTypeError(ImageError, TypeError):
+    """Something was given as a picture that no picture can be made of."""
+
+
 class VocabularyError(ShowtellError):
     """A vocabulary file cannot be read, or does not fit the model."""
 

@@ -287,7 +287,6 @@ def test_a_run_is_not_overwritten_and_a_resumed_one_keeps_its_settings(
         (("caption", "x.jpg", "--model", "nowhere"), "no model 'nowhere'"),
         (("evaluate", "nowhere", "scenes:40"), "no model 'nowhere'"),
         (("caption", "nothing-*.jpg", "--model", "nowhere"), "no file matches"),
-        (("train", "scenes:40", "-o", "RUN", "--device", "tpu"), "device 'tpu'"),
     ],
 )
 def test_a_mistake_is_one_line(

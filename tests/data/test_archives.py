@@ -111,6 +111,18 @@ def test_members_of_one_stem_and_of_one_name(tmp_path: Path) -> None:
     ]
 
 
+def test_webdatasets_keys_end_at_the_first_dot(tmp_path: Path) -> None:
+    members = [("x/0.img.jpg", jpeg(1)), ("x/0.caption.txt", b"A dog")]
+    members += [("x/1.a.jpg", jpeg(2)), ("x/1.a.txt", b"A cat"), ("x/1.b.jpg", jpeg(3))]
+    members += [("x/1.b.txt", b"A cow"), ("y/0.jpg", jpeg(4))]
+    dataset = load_dataset(write_tar(tmp_path / "t.tar", members))
+    assert captions(dataset) == {
+        "t.tar/x/0.img.jpg": ("A dog",),
+        "t.tar/x/1.a.jpg": ("A cat",),
+        "t.tar/x/1.b.jpg": ("A cow",),
+    }
+
+
 def test_hostile_and_hidden_members(tmp_path: Path, cache: Path) -> None:
     names = ["../../evil.jpg", "/etc/evil.jpg", "a\nb.jpg", "ok.jpg", "._ok.jpg"]
     names += ["__MACOSX/ok.jpg", "x/.thumbnails/t.jpg", "y.heic", "CON.jpg"]

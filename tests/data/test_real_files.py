@@ -82,7 +82,7 @@ def test_rows_of_another_shape_are_listed_or_rejoined_with_a_note(folder: Path) 
         (
             "bad row",
             "captions.csv: row 3",
-            "has 1 cell where the header has 2; put text with delimiters in quotes",
+            "has 1 cell where the header has 2",
         )
     ]
     dataset = load(folder, "image,caption,split\np0.jpg,A dog, running,train\np1.jpg,A cat,train\n")

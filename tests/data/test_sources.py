@@ -241,6 +241,28 @@ def test_pictures_without_captions_get_a_line_that_says_what_to_do(
     )
 
 
+def test_pictures_with_a_table_of_another_name_get_the_name_of_the_table(
+    picture: Callable[..., None], tmp_path: Path
+) -> None:
+    picture(tmp_path / "a.jpg")
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "train.json").write_text('{"images": [], "annotations": []}')
+    (tmp_path / "labels.csv").write_text("image,caption\na.jpg,A cat\n")
+    with pytest.raises(DataError) as error:
+        load_dataset(tmp_path)
+    assert str(error.value).endswith(
+        f"; give the file with the captions: {tmp_path}/labels.csv or "
+        f"{tmp_path}/annotations/train.json"
+    )
+
+
+def test_pictures_that_are_not_read_are_named(tmp_path: Path) -> None:
+    for name in ("a.heic", "a.txt", "b.HEIC"):
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match=r"no picture that can be read; left out: 2 \.heic \(show"):
+        load_dataset(tmp_path)
+
+
 def test_what_is_not_recognised_says_what_was_found(tmp_path: Path) -> None:
     (tmp_path / "a.docx").touch()
     with pytest.raises(DataError) as error:

@@ -9,7 +9,6 @@ from showtell.decoding.beam import beam_search
 from showtell.decoding.constraints.named_words import NamedWords, named_words
 from showtell.decoding.ensemble import Ensemble
 from showtell.decoding.generate import generate
-from showtell.decoding.hypotheses import top_entries
 from showtell.decoding.sampling import sample
 from showtell.errors import ShowtellError
 from showtell.text.vocabulary import Spelling, WordVocabulary
@@ -136,12 +135,3 @@ def test_words_are_kept_to(method: str) -> None:
         assert 7 not in said
         assert said[-1] not in (4, 6)
         assert {*VOCABULARY.encode_words(required)} <= {*said} <= {*WORDS}
-
-
-@pytest.mark.parametrize(("size", "num"), [(5, 5), (100, 3), (1000, 4), (3001, 20), (8857, 10)])
-def test_top_entries_are_those_of_topk(size: int, num: int) -> None:
-    values = torch.randn(7, size, generator=torch.Generator().manual_seed(size))
-    values[0, : size // 2] = float("-inf")
-    best, index = top_entries(values, num)
-    assert torch.equal(best, values.topk(num).values)
-    assert torch.equal(values.gather(1, index), best)

@@ -2,7 +2,16 @@
 
 import pytest
 import torch
-from tiny_decoder import LENGTH, WORDS, Rules, TableDecoder, caption, enumerate_all, features
+from tiny_decoder import (
+    LENGTH,
+    WORDS,
+    Rules,
+    TableDecoder,
+    caption,
+    check_attention,
+    enumerate_all,
+    features,
+)
 
 from showtell.decoding.hypotheses import NEVER, Hypotheses
 from showtell.decoding.sampling import draw, sample
@@ -169,14 +178,7 @@ def test_where_no_caption_is_possible_there_is_none() -> None:
 def test_attention_follows_its_sample() -> None:
     decoder = TableDecoder(7, attends=True)
     found = sample(decoder, features(3), num_captions=4, max_length=LENGTH, with_attention=True)
-    assert found.attention is not None
-    for picture in range(3):
-        for rank in range(4):
-            tokens = caption(found, picture, rank)
-            codes = torch.tensor([decoder.code(tokens[:i]) for i in range(len(tokens))])
-            expected = decoder.attention(torch.full_like(codes, picture), codes)
-            assert torch.equal(found.attention[picture, rank, : len(tokens)], expected)
-            assert (found.attention[picture, rank, len(tokens) :] == 0).all()
+    check_attention(decoder, found)
 
 
 def test_no_pictures_give_no_samples() -> None:

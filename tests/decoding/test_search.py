@@ -1,5 +1,7 @@
 """Beam search against exhaustive enumeration, on decoders small enough to enumerate."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from hypothesis import example, given, settings
@@ -11,12 +13,15 @@ from tiny_decoder import (
     Rules,
     TableDecoder,
     caption,
+    check_attention,
     enumerate_all,
     features,
 )
 
+from showtell.decoders.base import State
 from showtell.decoding.beam import beam_search
 from showtell.decoding.hypotheses import NEVER, Hypotheses
+from showtell.encoders.features import Features
 from showtell.text.vocabulary import END, PAD, START, UNK
 
 
@@ -287,25 +292,14 @@ def test_attention_follows_its_hypothesis(options: dict) -> None:
     decoder = TableDecoder(7, attends=True)
     for rules in (Rules(), Rules(required=(5,))):
         found = search(decoder, 3, rules, beam_size=4, with_attention=True, **options)
-        assert found.attention is not None
-        for picture in range(3):
-            for rank in range(4):
-                tokens = caption(found, picture, rank)
-                codes = torch.tensor([decoder.code(tokens[:i]) for i in range(len(tokens))])
-                expected = decoder.attention(torch.full_like(codes, picture), codes)
-                assert torch.equal(found.attention[picture, rank, : len(tokens)], expected)
-                assert (found.attention[picture, rank, len(tokens) :] == 0).all()
+        check_attention(decoder, found)
     assert search(decoder, 3, Rules(), beam_size=2).attention is None
     assert search(TableDecoder(7), 3, Rules(), beam_size=2, with_attention=True).attention is None
 
 
-@pytest.mark.parametrize("least", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("options", [{}, {"groups": 2, "diversity": 1.0}, {"beam_size": 1}])
-def test_pictures_that_are_done_may_wait_for_others(
-    options: dict, least: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whenever they leave the batch, each picture's captions are those that it has alone."""
-    monkeypatch.setattr("showtell.decoding.beam.LEAST_GONE", least)
+def test_pictures_that_are_done_leave_the_others_as_they_are(options: dict) -> None:
+    """Each picture's captions are those that it has alone."""
     decoder = TableDecoder(3, num_pictures=8)
     for rules in (Rules(), Rules(required=(5,)), Rules(no_repeat_ngram=1)):
         found = search(decoder, 8, rules, **{"beam_size": 4, **options})
@@ -325,22 +319,48 @@ def test_pictures_that_are_done_may_wait_for_others(
 
 
 class Undeclared(TableDecoder):
-    """The same, but does not say what of its state is the picture's alone."""
+    """Every hypothesis has its own row of the picture's entry, which ``step`` hands back."""
 
     picture_state = frozenset()
 
 
 class Copying(Undeclared):
-    """Nor shows it by handing the same tensor back."""
+    """The same, but ``step`` returns a copy."""
 
     def step(self, tokens: torch.Tensor, state: dict) -> tuple[torch.Tensor, dict]:
         log_probs, state = super().step(tokens, state)
         return log_probs, state | {"picture": state["picture"].clone()}
 
 
+class Remembering(TableDecoder):
+    """Likes to repeat the first word, which it keeps in a tensor that later steps hand back.
+
+    The tensor is a hypothesis's own, so search must reorder it although it is the same object.
+    """
+
+    def init_state(self, features: Features) -> State:
+        state = super().init_state(features)
+        return state | {"first": torch.full_like(state["picture"], PAD)}
+
+    def step(self, tokens: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+        first = state["first"]
+        if bool((first == PAD).all()) and not bool((tokens == START).all()):
+            first = tokens.clone()
+        log_probs, new = super().step(tokens, state)
+        rows = first != PAD
+        log_probs[rows, first[rows]] += 3.0
+        return log_probs, new | {"first": first}
+
+    def log_probs(self, picture: int, words: Sequence[int]) -> torch.Tensor:
+        found = super().log_probs(picture, words)
+        if words:
+            found[words[0]] += 3.0
+        return found
+
+
 @pytest.mark.parametrize("kind", [Undeclared, Copying])
 @pytest.mark.parametrize("options", [{}, {"groups": 2, "diversity": 1.0}])
-def test_what_stays_of_a_state_may_be_declared_or_not(kind: type, options: dict) -> None:
+def test_what_is_the_pictures_alone_may_be_declared_or_not(kind: type, options: dict) -> None:
     for rules in (Rules(), Rules(required=(4, 6))):
         one, two = (
             search(decoder, 6, rules, beam_size=4, **options)
@@ -348,3 +368,19 @@ def test_what_stays_of_a_state_may_be_declared_or_not(kind: type, options: dict)
         )
         assert torch.equal(one.tokens, two.tokens)
         assert torch.equal(one.log_probs, two.log_probs)
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_an_entry_that_step_hands_back_is_reordered(size: int) -> None:
+    changed = 0
+    for seed in range(8):
+        decoder = Remembering(seed)
+        found = search(decoder, 3, Rules(), beam_size=size)
+        for picture in range(3):
+            expected = textbook(decoder, picture, size)
+            assert [caption(found, picture, r) for r in range(len(expected))] == [
+                tokens for _, tokens in expected
+            ]
+            plain = textbook(TableDecoder(seed), picture, size)
+            changed += [tokens for _, tokens in plain] != [tokens for _, tokens in expected]
+    assert changed > 8

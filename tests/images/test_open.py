@@ -16,7 +16,7 @@ from PIL import Image
 
 from showtell.errors import ImageError
 from showtell.images import open as images
-from showtell.images.open import open_image
+from showtell.images.open import BAND, open_image
 from showtell.images.preprocess import Preprocessing
 
 RECIPE = Preprocessing(32, 0.875, "bicubic", (127.0,) * 3, (128.0,) * 3)
@@ -340,3 +340,16 @@ def test_real_photos_all_open(test_data: Path) -> None:
     assert len(paths) == 64
     for path in paths:
         assert RECIPE.eval_view(open_image(path, min_side=RECIPE.decode_side)).std() > 5
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparency_of_a_tall_picture_is_laid_over_white_band_by_band(mode: str) -> None:
+    """As over the whole at once."""
+    generator = np.random.default_rng(0)
+    pixels = generator.integers(0, 256, (2 * BAND + 7, 5, len(mode)), dtype=np.uint8)
+    image = Image.frombytes(mode, pixels.shape[1::-1], pixels.tobytes())
+    whole = Image.new("RGBA", image.size, "white")
+    whole.alpha_composite(image.convert("RGBA"))
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    assert open_image(file.getvalue()).tobytes() == whole.convert("RGB").tobytes()

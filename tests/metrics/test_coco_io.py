@@ -78,7 +78,7 @@ def test_subset(tmp_path: Path) -> None:
     ("results", "message"),
     [
         ('[{"image_id": 1,\n "caption" "a"}]', r"results.json:2:12: bad JSON"),
-        ({"1": "a dog"}, "expected a list of captions .* found a dict"),
+        (COCO, "expected a list of captions .* found a dict"),
         ([], "no captions to score"),
         ([{"image_id": 1}, {"caption": "a"}, 5], "3 of 3 entries lack .*: number 0, 1, 2"),
         ([{"image_id": True, "caption": "a"}], "1 of 1 entries lack"),
@@ -97,7 +97,8 @@ def test_bad_results(results: Any, message: str, tmp_path: Path) -> None:
     ("references", "message"),
     [
         ("{", "references.json:1:2: bad JSON"),
-        ([], "expected COCO annotations"),
+        ([], "no image with sentences; expected COCO annotations"),
+        ("5", "expected a list of captions .* found a int"),
         ({"images": [{}], "annotations": []}, "entry 0 of images has no id"),
         ({"images": [], "annotations": [{"caption": "a"}]}, "entry 0 of annotations has no image"),
         ({"annotations": [{"id": 5, "image_id": 1, "caption": 3}]}, "1 annotations .*: 5"),
@@ -115,4 +116,121 @@ def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ScoringError, match=re.escape(f"no file {tmp_path / 'none.json'}")):
         read_results(tmp_path / "none.json")
     with pytest.raises(ScoringError, match="is a folder"):
-        read_references(tmp_path, {})
+        read_references(tmp_path)
+
+
+IDS = {
+    "number": 139,
+    "float": 139.0,
+    "leading zeros": "000000000139",
+    "float as text": "139.0",
+    "file name": "COCO_val2014_000000000139.jpg",
+    "file name of 2017": "000000000139.jpg",
+    "path": "val2014/COCO_val2014_000000000139.jpg",
+}
+
+
+@pytest.mark.parametrize("theirs", IDS.values(), ids=IDS)
+@pytest.mark.parametrize("ours", IDS.values(), ids=IDS)
+def test_ways_of_writing_an_id_are_one_image(ours: Any, theirs: Any, tmp_path: Path) -> None:
+    people = {
+        "annotations": [
+            {"image_id": theirs, "caption": "A woman stands in a kitchen."},
+            {"image_id": 285, "caption": "A big brown bear sits in grass."},
+        ]
+    }
+    results = [
+        {"image_id": 285, "caption": "a bear in grass"},
+        {"image_id": ours, "caption": "a woman in a kitchen"},
+    ]
+    scores = score(tmp_path, results, people)
+    [name, _] = scores.per_image
+    assert name == (theirs if isinstance(theirs, str) else "139")
+    assert scores.per_image[name]["BLEU-1"] > 0.5
+    notes = [note for note in scores.warnings if "written differently" in note]
+    assert len(notes) == (str(ours).removesuffix(".0") != str(theirs).removesuffix(".0")) or (
+        "139.0" in (ours, theirs)  # a text, so it is not 139 to the letter
+    )
+
+
+def test_an_id_that_could_be_two_images_is_not_guessed(tmp_path: Path) -> None:
+    people = {"annotations": [{"image_id": i, "caption": "a dog"} for i in ("7", "007", "7.jpg")]}
+    exact = score(tmp_path, [{"image_id": "007", "caption": "a dog"}], people, subset=True)
+    assert list(exact.per_image) == ["007"]
+    assert not any("written differently" in note for note in exact.warnings)
+    with pytest.raises(ScoringError, match=r"1 of 1 captions are of images .*: 0007"):
+        score(tmp_path, [{"image_id": "0007", "caption": "a dog"}], people, subset=True)
+    twice = [{"image_id": i, "caption": "a dog"} for i in ("139", "000139")]
+    with pytest.raises(ScoringError, match="1 images have more than one caption: 139"):
+        score(tmp_path, twice, {"annotations": [{"image_id": 139, "caption": "a dog"}]})
+
+
+def test_results_by_file_name_of_cocos_images(tmp_path: Path) -> None:
+    people = {
+        "images": [{"id": 71, "file_name": "beach.jpg"}, {"id": 72, "file_name": "hill.jpg"}],
+        "annotations": [
+            {"image_id": 71, "caption": "A beach."},
+            {"image_id": 72, "caption": "A hill."},
+        ],
+    }
+    results = [
+        {"path": "photos/hill.jpg", "caption": "a hill"},
+        {"path": "beach.jpg", "caption": "a"},
+    ]
+    scores = score(tmp_path, results, people)
+    assert list(scores.per_image) == ["beach.jpg", "hill.jpg"]
+    assert scores.per_image["hill.jpg"]["BLEU-1"] == pytest.approx(1.0, abs=1e-6)
+
+
+RESULT_FILES = {
+    "results.json": json.dumps(RESULTS),
+    "rows.jsonl": '{"path": "1.jpg", "caption": "a dog", "confidence": 0.5}\n\n'
+    '{"path": "2.jpg", "caption": "a cat sits", "confidence": 0.5}\n',
+    "rows.json": '{"image_id": 1, "caption": "a dog"}\n{"image_id": 2, "caption": "a cat sits"}\n',
+    "table.csv": "path,caption,confidence\r\n1.jpg,a dog,0.5\r\n2.jpg,a cat sits,0.5\r\n",
+    "table.tsv": "image_id\tcaption\n1\ta dog\n2\ta cat sits\n",
+    "by_image.json": '{"1": "a dog", "2": ["a cat sits"]}',
+}
+REFERENCE_FILES = {
+    "coco.json": json.dumps(COCO),
+    "karpathy.json": json.dumps(KARPATHY),
+    "rows.csv": "image,caption\n1.jpg,A dog runs.\n2.jpg,A cat sits.\n1.jpg,The dog is running.\n",
+    "columns.csv": "image_id,caption_1,caption_2\n1,A dog runs.,The dog is running.\n"
+    "2,A cat sits.,\n",
+    "splits.csv": "image_id,caption,split\n9,A car.,train\n1,A dog runs.,test\n"
+    "2,A cat sits.,test\n",
+    "rows.jsonl": '{"path": "1.jpg", "captions": ["A dog runs.", "The dog is running."]}\n'
+    '{"path": "2.jpg", "captions": ["A cat sits."]}\n',
+    "by_image.json": '{"1": ["A dog runs."], "2": ["A cat sits."]}',
+}
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "with a byte order mark"])
+@pytest.mark.parametrize("references", REFERENCE_FILES)
+@pytest.mark.parametrize("results", RESULT_FILES)
+def test_every_form_of_file(results: str, references: str, mark: str, tmp_path: Path) -> None:
+    (tmp_path / "refs").mkdir()
+    ours = write(tmp_path / results, mark + RESULT_FILES[results])
+    theirs = write(tmp_path / "refs" / references, mark + REFERENCE_FILES[references])
+    scores = score_files(ours, theirs, metrics=["BLEU-1"])
+    assert scores.num_images == 2
+    assert [round(each["BLEU-1"], 3) for each in scores.per_image.values()] == [0.607, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (
+            "image_id,caption\n1,a dog, running\n",
+            r"t.csv:2: 3 cells, but the header names 2; a cap",
+        ),
+        ("image_id,caption\n1\n", "t.csv:2: 1 cells, but the header names 2"),
+        ('image_id,caption\n1,"a dog\n', "t.csv:2: unexpected end of data"),
+        ("image_id,words\n1,a dog\n", "1 of 1 entries lack an image_id .* or a caption"),
+        ("image_id,caption\n", "no captions to score"),
+        ("", "no captions to score"),
+    ],
+)
+def test_no_row_of_a_table_is_cut_or_passed_over(table: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ScoringError, match=message):
+        read_results(write(tmp_path / "t.csv", table))

@@ -1,6 +1,8 @@
 """``evaluate``, ``References`` and ``Scores``: order, signature, warnings, errors."""
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +122,21 @@ def test_cider_d_errors() -> None:
 def test_cider_d_of_nothing() -> None:
     assert CiderD({"1": ["a"]}).score([], []).shape == (0,)
     assert CiderD({"1": [""], "2": [""]}).score(["1"], ["a b"]).tolist() == [0.0]
+
+
+def test_scoring_imports_no_torch(tmp_path: Path) -> None:
+    """A reward for self-critical training, or a score, costs no import of torch."""
+    program = """
+import json, sys
+from pathlib import Path
+from showtell.metrics import CiderD, evaluate
+from showtell.metrics.coco_io import score_files
+people = {"1": ["a dog runs"], "2": ["a cat sits"]}
+assert CiderD(people).score(["1", "2"], ["a dog", "a cat"]).sum() > 0
+evaluate({"1": "a dog", "2": "a cat"}, people, metrics=["BLEU-4"])
+file = Path(sys.argv[1], "captions.json")
+file.write_text(json.dumps(people))
+score_files(file, file, metrics=["ROUGE-L"], cache=file.parent)
+assert "torch" not in sys.modules, "torch was imported"
+"""
+    subprocess.run([sys.executable, "-c", program, tmp_path], check=True)

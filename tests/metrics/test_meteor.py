@@ -2,6 +2,8 @@
 
 import gzip
 import os
+import random
+import re
 import subprocess
 import sys
 import zipfile
@@ -58,6 +60,29 @@ def test_golden_statistics(
 
 
 @pytest.mark.parametrize(
+    ("shortcut", "plain"),
+    [
+        ("showtell.metrics.meteor._bound", lambda *_: 1.0),
+        ("showtell.metrics.meteor.text._PLAIN", re.compile("(?!)")),
+    ],
+)
+def test_shortcuts_change_no_statistics(
+    shortcut: str, plain: object, tables: meteor_tables.Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(1)
+    words = "a a the man men is of in dog dogs sitting sits boy child large big little bike . 's"
+
+    def caption() -> list[str]:
+        return rng.choices(words.split(), k=rng.randint(0, 12))
+
+    captions = [caption() for _ in range(300)]
+    references = [[caption() for _ in range(rng.randint(1, 5))] for _ in captions]
+    fast = meteor.best_statistics(captions, references, tables)
+    monkeypatch.setattr(shortcut, plain)
+    assert meteor.best_statistics(captions, references, tables) == fast
+
+
+@pytest.mark.parametrize(
     ("line", "words"),
     [
         ("close-up of bar-b-q", "close up of bar b-q"),
@@ -69,6 +94,7 @@ def test_golden_statistics(
         ("v. vs. etc.", "v. vs. etc ."),
         ("CAFÉ 日本", "café 日 本"),
         ("5\xa01/2", "5 1 / 2"),
+        ("\xa0", ""),  # nothing is left of it
     ],
 )
 def test_normaliser(line: str, words: str) -> None:
@@ -122,8 +148,9 @@ def small_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(folder: Path, cache: Path) -> subprocess.Popen[str]:
-    code = "from showtell.metrics import meteor_tables as m; print(len(m.load().paraphrases.keys))"
-    environment = {**os.environ, "PYTHONPATH": str(folder), "SHOWTELL_CACHE": str(cache)}
+    code = "from showtell.metrics.meteor import tables; print(len(tables.load().paraphrases.keys))"
+    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path, "SHOWTELL_CACHE": str(cache)}
     return subprocess.Popen(
         [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True
     )

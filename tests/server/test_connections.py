@@ -10,7 +10,6 @@ from http.client import HTTPConnection
 import pytest
 from tiny_server import TinyServer, form, picture, running, until
 
-from showtell.server import connections as connection
 from showtell.server.limits import Limits
 
 PNG = picture(0)
@@ -152,23 +151,6 @@ def test_uploads_in_memory_are_bounded() -> None:
         assert server.caption(PNG + bytes(250_000)).status == 200
 
 
-def test_connections_are_bounded(server: TinyServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    until(lambda: not server.server.server_state.connections)
-    monkeypatch.setattr(connection, "MAX_CONNECTIONS", 3)
-    kept = [server.connect() for _ in range(3)]
-    try:
-        until(lambda: len(server.server.server_state.connections) == 3)
-        with server.connect() as client:
-            answer = everything(client)
-        assert answer.startswith(b"HTTP/1.1 503 ")
-        assert b"Retry-After: 1\r\n" in answer
-    finally:
-        for client in kept:
-            client.close()
-    until(lambda: not server.server.server_state.connections)
-    assert server.ask("/healthz").status == 200
-
-
 def test_crowds_are_answered_rightly(server: TinyServer) -> None:
     """Good and hostile clients at once: every good one gets its own caption."""
     expected = [server.caption(picture(n)).json["results"][0]["caption"] for n in range(10)]
@@ -192,3 +174,104 @@ def test_crowds_are_answered_rightly(server: TinyServer) -> None:
     assert wrong == []
     until(lambda: server.figure("showtell_pictures_waiting") == 0)
     until(lambda: server.figure("showtell_upload_bytes") == 0)
+
+
+POST = (  # a body is to follow
+    b"POST /v1/captions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000000\r\n"
+    b"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+)
+IDLING = {
+    "nothing": b"",
+    "half a head": b"POST /v1/captions HTTP/1.1\r\nHost: localhost\r\nX-",
+    "an answer taken": b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "no body": POST,
+    "a bit of a body": POST + b"--b\r\n",
+}
+
+
+@pytest.mark.parametrize("sent", IDLING)
+def test_hundreds_of_idle_connections_keep_nobody_out(sent: str) -> None:
+    """They make way, though they come from the good clients' own address."""
+    with running(Limits(connections=200)) as server:
+        idle = []
+        try:
+            for _ in range(300):
+                client = server.connect()
+                idle.append(client)
+                client.sendall(IDLING[sent])
+            if sent.endswith("body"):
+                time.sleep(1.1)  # a body has a second to arrive before it makes way
+            with ThreadPoolExecutor(16) as threads:
+                answers = list(threads.map(lambda n: server.caption(picture(n % 10)), range(64)))
+            assert {answer.status for answer in answers} == {200}
+            assert len(server.server.server_state.connections) <= 200
+        finally:
+            for client in idle:
+                client.close()
+
+
+def test_requests_at_work_do_not_make_way() -> None:
+    """One client has three quarters of the connections at most; the others stay for others."""
+    with (
+        running(Limits(connections=16)) as server,
+        server.held(),
+        ThreadPoolExecutor(16) as threads,
+    ):
+        good = [threads.submit(server.caption, picture(n)) for n in range(12)]
+        until(lambda: len(server.server.server_state.connections) == 12)
+        until(lambda: server.backbone.reached.is_set())
+        time.sleep(0.2)  # until they all have been read
+        with server.connect() as client:
+            answer = everything(client)
+        assert answer.startswith(b"HTTP/1.1 429 ")
+        assert b"Retry-After: 1\r\n" in answer
+        head, body = request()
+        other = ("127.0.0.2", 0)
+        clients = [
+            socket.create_connection(("127.0.0.1", server.port), 30, other) for _ in range(4)
+        ]
+        for client in clients:
+            client.sendall(head + body)
+        time.sleep(0.2)
+        with socket.create_connection(("127.0.0.1", server.port), 30, other) as client:
+            answer = everything(client)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"Retry-After: 1\r\n" in answer
+        server.backbone.gate.set()
+        assert [answer.result().status for answer in good] == [200] * 12
+        for client in clients:
+            assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+            client.close()
+    until(lambda: not server.server.server_state.connections)
+
+
+def test_a_body_has_to_keep_its_pace() -> None:
+    limits = Limits(upload_patience=0.5, upload_rate=100_000, idle_seconds=1.0)
+    with running(limits) as server:
+        head, body = request(PNG + bytes(200_000))
+        started = time.monotonic()
+        with server.connect() as client:  # as fast as it has to be
+            client.sendall(head)
+            for n in range(0, len(body), 20_000):
+                client.sendall(body[n : n + 20_000])
+                time.sleep(0.1)
+            assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+        assert time.monotonic() - started > 1
+        with server.connect() as client:
+            client.sendall(head + body[:10_000])
+            started = time.monotonic()
+            answer = everything(client)
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"came too slowly" in answer
+        assert time.monotonic() - started < 10
+
+
+def test_an_answer_has_to_be_taken_in(impatient: TinyServer) -> None:
+    """Requests without end whose answers nobody reads."""
+    get = b"GET /page/page.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with impatient.connect() as client:
+        client.settimeout(20)
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            while True:
+                client.sendall(get * 100)
+    until(lambda: not impatient.server.server_state.connections)

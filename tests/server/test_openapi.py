@@ -59,7 +59,7 @@ def test_every_route_and_status_is_described(server: TinyServer) -> None:
     assert sorted(paths) == ["/healthz", "/metrics", "/readyz", "/v1/captions", "/v1/models"]
     answers = paths["/v1/captions"]["post"]["responses"]
     assert sorted(answers) == [
-        *("200", "400", "401", "403", "408", "413", "415", "421", "422", "500", "503"),
+        *("200", "400", "401", "403", "408", "413", "415", "421", "422", "429", "500", "503"),
     ]
     for path in paths.values():
         for operation in path.values():

@@ -110,6 +110,31 @@ def refused(showtell: Shell, *options: str | Path) -> str:
     return result.stderr
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--device", "gpu"],
+        ["--device", "cuda:first"],
+        ["--precision", "int8"],
+        ["--port", "70000"],
+        ["--port", "http"],
+        ["--max-pictures", "0"],
+        ["--max-megabytes", "-1"],
+        ["--max-megapixels", "151"],
+        ["--max-queue", "many"],
+        ["--cors", "example.org"],
+        ["--cors", "https://example.org/"],
+        ["--no-such-option"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_2(tmp_path: Path, options: list[str]) -> None:
+    result = Shell(tmp_path)("serve", *options)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert options[0] in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_what_cannot_be_served_is_said_in_one_line(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -177,7 +177,7 @@ class Request:
         from showtell.inference.captioner import Captioner
 
         captioner = Captioner.load(**self.model.arguments())
-        return captioner, captioner.config.decoding.with_changes(self.making.decoding)
+        return captioner, captioner.resolve(self.making.decoding)
 
 
 @with_decoding

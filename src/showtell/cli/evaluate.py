@@ -46,7 +46,9 @@ def evaluate(
     """
     from showtell.cli.console import ConsoleReporter
     from showtell.cli.options import check_file
+    from showtell.data.request import DataRequest
     from showtell.evaluation.evaluate import evaluate_model
+    from showtell.inference.captioner import ModelRequest
 
     check_file(output, [data], is_kept=not overwrite)
     check_file(
@@ -54,17 +56,11 @@ def evaluate(
     )
     with ConsoleReporter() as report:
         result = evaluate_model(
-            model,
-            data,
+            ModelRequest(model, ensemble or (), device, precision),
+            DataRequest(data, format, images, store),
             split=split.value,
             decoding_changes=decoding,
-            ensemble=ensemble or (),
             predictions=predictions,
-            format=format,
-            images=images,
-            store_folder=store,
-            device=device,
-            precision=precision,
             report=report,
         )
         report.note(f"captions: {result.predictions}")
@@ -72,8 +68,10 @@ def evaluate(
 
 
 def score(
-    results: Annotated[Path, typer.Argument(help="Captions in COCO's results format.")],
-    references: Annotated[Path, typer.Argument(help="COCO annotations or a Karpathy JSON.")],
+    results: Annotated[Path, typer.Argument(help="Captions: COCO results, JSON lines or a table.")],
+    references: Annotated[
+        Path, typer.Argument(help="COCO annotations, a Karpathy JSON, JSON lines or a table.")
+    ],
     per_image: Annotated[bool, typer.Option("--per-image", help="Each picture's scores.")] = False,
     metrics: Annotated[
         list[str] | None,

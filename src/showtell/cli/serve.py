@@ -1,6 +1,7 @@
 """``showtell serve``."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,14 @@ from showtell.pretrained import DEFAULT
 TOKEN_VARIABLE = "SHOWTELL_TOKEN"
 EXTRA = ("fastapi", "starlette", "uvicorn", "python_multipart", "prometheus_client")
 SHORTEST_TOKEN = 16
+
+
+def _origins(given: list[str] | None) -> list[str] | None:
+    """Origins as browsers send them; any other would never match one."""
+    for origin in given or ():
+        if not re.fullmatch(r"https?://[^/\s?#@]+", origin):
+            raise typer.BadParameter(f"{origin!r}: expected an origin such as https://example.org")
+    return given
 
 
 def serve(
@@ -42,7 +51,11 @@ def serve(
     ] = None,
     cors: Annotated[
         list[str] | None,
-        typer.Option("--cors", help="An origin whose pages may ask, https://example.org."),
+        typer.Option(
+            "--cors",
+            help="An origin whose pages may ask, https://example.org.",
+            callback=_origins,
+        ),
     ] = None,
     max_pictures: Annotated[
         int, typer.Option("--max-pictures", min=1, help="Pictures a request.")

@@ -1,4 +1,4 @@
-"""Several decoders that speak as one: at each step their probabilities are averaged.
+"""An ensemble: at each step, the probabilities of several decoders are averaged.
 
 The arithmetic mean of probabilities, as in Vinyals et al. 2016 (arXiv 1609.06647, section 4.3).
 The decoders share one vocabulary and one encoder.
@@ -17,7 +17,7 @@ from showtell.errors import CheckpointError
 
 
 class Ensemble:
-    """Steps of several decoders at once.
+    """Several decoders that search sees as one.
 
     Args:
         decoders: in eval mode; their ids mean the same words.
@@ -36,7 +36,7 @@ class Ensemble:
         self.max_tokens = min((limit for limit in limits if limit is not None), default=None)
 
     def init_state(self, features: Features) -> State:
-        """Every decoder's, each under its number; one attention for those that attend."""
+        """The states of all decoders, each under its number, and one common attention."""
         states = [decoder.init_state(features) for decoder in self.decoders]
         entries = {
             f"{number}.{name}": part

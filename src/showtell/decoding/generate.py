@@ -1,4 +1,4 @@
-"""The one front door of decoding: the place where its settings meet its functions."""
+"""From decoding settings to captions: the one place where ``DecodingConfig`` meets the search."""
 
 from showtell.config import DecodingConfig
 from showtell.decoding.beam import beam_search
@@ -19,19 +19,19 @@ def generate(
     first: int = 0,
     with_attention: bool = False,
 ) -> Hypotheses:
-    """Make captions as ``config`` says.
+    """Caption pictures with the method and the constraints of ``config``.
 
     Args:
         decoder: in eval mode; an ``Ensemble`` is one.
         features: of ``B`` pictures.
-        words: what ``named_words`` gives for ``config``; not needed where each id is a word and
-            ``config`` names and compares none.
-        first: the first picture's number, from which its random numbers follow.
+        words: from ``named_words(config, vocabulary)``; not needed where each id is a word and
+            ``config`` has no setting about particular words or n-grams.
+        first: the first picture's number; random numbers follow from it.
         with_attention: whether to keep where the decoder looked for each token.
 
     Returns:
-        ``config.num_captions`` captions a picture. Where not so many meet the settings, the
-        last places are empty and their log-probabilities -inf.
+        ``config.num_captions`` captions a picture. Where fewer meet the settings, the last
+        places are empty and their log-probabilities -inf.
 
     Raises:
         ConfigError: ``config.naming`` is set and the decoder reads no classifier.
@@ -49,6 +49,7 @@ def generate(
         forbidden=words.forbidden,
         required=words.required,
         bad_endings=words.bad_endings,
+        device=features.pooled.device,
     )
     if config.method == "sample":
         return sample(
@@ -82,6 +83,6 @@ def generate(
 
 
 def most_tokens(decoder: Steps, wanted: int) -> int:
-    """``wanted``, or fewer where the decoder has no positions for so many."""
+    """``wanted``, or fewer where the decoder has positions for fewer."""
     limit: int | None = getattr(decoder, "max_tokens", None)
     return wanted if limit is None else min(wanted, limit)

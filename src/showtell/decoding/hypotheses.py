@@ -1,14 +1,11 @@
-"""What every way of decoding gives, and what it needs of a decoder.
+"""What decoding returns, and what it needs from a decoder.
 
 Shapes: ``B`` pictures, ``K`` captions a picture, ``N`` rows of a step, ``T`` tokens, ``V``
 vocabulary, ``R`` regions.
-
-MERGED: The largest entries of long rows, faster than ``topk`` alone on a processor.
 """
 
 from typing import NamedTuple, Protocol
 
-import torch
 from torch import Tensor
 
 from showtell.decoders.base import State
@@ -16,7 +13,7 @@ from showtell.encoders.features import Features
 from showtell.text.vocabulary import PAD
 
 NEVER = float("-inf")
-ATTENTION = "attention"  # the entry of a state where a decoder that attends leaves its weights
+ATTENTION = "attention"  # the entry of a state with the weights of a decoder that attends
 
 
 class Hypotheses(NamedTuple):
@@ -28,12 +25,12 @@ class Hypotheses(NamedTuple):
     Attributes:
         tokens: (B, K, T) ids without ``<start>``; ``<end>`` is kept, then ``<pad>``.
         token_log_probs: (B, K, T) the decoder's log-probability of each token in nats, 0 on
-            padding. Constraints, temperature and diversity decide what is chosen and do not enter
-            here.
+            padding. Constraints, temperature and diversity affect which tokens are chosen, not
+            these numbers.
         log_probs: (B, K) their sum, ``<end>`` included.
         scores: (B, K) log_probs / number of tokens ** length_penalty.
-        attention: (B, K, T, R) where the decoder looked for each token, 0 on padding; None where
-            it was not asked for or the decoder does not attend.
+        attention: (B, K, T, R) where the decoder looked for each token, 0 on padding; None
+            if it was not asked for or the decoder does not attend.
     """
 
     tokens: Tensor
@@ -44,16 +41,19 @@ class Hypotheses(NamedTuple):
 
 
 class Steps(Protocol):
-    """What decoding needs of a decoder. Dim 0 of every entry of a state is the batch.
+    """What decoding needs from a decoder: a first state, and steps from one state to the next.
 
-    A decoder may name, as ``picture_state``, entries that follow from the picture alone (projected
-    regions, say); beam search leaves these at a row a picture. Other entries that ``step`` hands
-    back as the very tensor that it was given are taken for such, too, and not reordered; so
-    ``step`` must not write into a tensor of its state. The log-probabilities are the caller's:
-    constraints write into them. A decoder that has no positions for longer captions may say, as
-    ``max_tokens``, how many tokens one may have without ``<end>``; captions then keep to it.
-    One that attends has ``ATTENTION`` in its first state, and gives it where it gets it: a search
-    that does not want it takes it out.
+    Dim 0 of every entry of a state is the batch. Search reorders every entry after each step, so
+    that row n belongs to hypothesis n. The exception is entries that a decoder names in
+    ``picture_state``, a set of names: they follow from the picture alone (its projected regions,
+    for example) and keep one row a picture, whatever the number of hypotheses.
+
+    - ``step`` must not write into the tensors of its state. It may return them.
+    - The log-probabilities belong to the caller: constraints write into them.
+    - A decoder with a limited number of positions says in ``max_tokens`` how many tokens a caption
+      may have, ``<end>`` not counted.
+    - A decoder that attends has an ``ATTENTION`` entry in its first state, and returns one from
+      each step that is given one. Search removes the entry where attention is not wanted.
     """
 
     def init_state(self, features: Features) -> State:
@@ -64,12 +64,12 @@ class Steps(Protocol):
 
 
 def reorder(state: State, rows: Tensor) -> State:
-    """Rows (N',) of every entry."""
+    """Rows (N',) of every entry of a state."""
     return {name: part.index_select(0, rows) for name, part in state.items()}
 
 
 def cut_to_longest(found: Hypotheses) -> Hypotheses:
-    """Blank the places that no caption took, and drop the positions that no caption reaches."""
+    """Clear the places without a caption, and drop the positions that no caption reaches."""
     empty = (found.log_probs == NEVER)[:, :, None]
     tokens = found.tokens.masked_fill(empty, PAD)
     longest = int((tokens != PAD).sum(dim=-1).max()) if tokens.numel() else 0
@@ -83,35 +83,3 @@ def cut_to_longest(found: Hypotheses) -> Hypotheses:
         scores=found.scores,
         attention=attention,
     )
-
-
-BLOCK = 32
-
-
-def top_entries(values: Tensor, num: int) -> tuple[Tensor, Tensor]:
-    """``values.topk(num)`` along the last of two dimensions, in two exact steps.
-
-    The ``num`` largest entries of a row lie in the ``num`` blocks that have the largest maxima
-    (were one of them in another block, each of these would hold a larger entry). A maximum
-    vectorises, a heap does not. Among equal entries either may be taken, as with ``topk``.
-
-    Args:
-        values: (N, V).
-        num: of entries, at most V.
-
-    Returns:
-        (N, num) the largest first, and where in the row they are.
-    """
-    num_rows, size = values.shape
-    num_blocks = size // BLOCK
-    if values.is_cuda or num_blocks < 4 * num:
-        return values.topk(num, dim=1)
-    head = num_blocks * BLOCK
-    maxima = values[:, :head].reshape(num_rows, num_blocks, BLOCK).amax(dim=-1)
-    blocks = maxima.topk(num, dim=1, sorted=False).indices
-    index = (blocks[:, :, None] * BLOCK + torch.arange(BLOCK, device=values.device)).flatten(1)
-    if head < size:
-        tail = torch.arange(head, size, device=values.device).expand(num_rows, -1)
-        index = torch.cat([index, tail], dim=1)
-    best, place = values.gather(1, index).topk(num, dim=1)
-    return best, index.gather(1, place)

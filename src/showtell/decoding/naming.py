@@ -1,11 +1,11 @@
-"""Naming what no training picture showed.
+"""Naming things that the training captions hardly ever named.
 
-Where the encoder's classifier is sure of a thing that captions of the training pictures hardly ever
-named, the decoder has the word from captions without pictures at best, and what it sees misleads
-it: a rocket is a building. So the word gains in probability until it is said (a soft form of the
-tags that must come in Anderson et al. 2017, arXiv 1612.00576, section 3.3). Where the classifier is
-surer still, or all of the picture is a thing that they seldom named, the caption is told from the
-classifier's words alone.
+The encoder's classifier may be sure of a thing that training captions hardly ever name. A decoder
+has such a word, at best, from captions without pictures, and names something else: a rocket becomes
+a building. ``Naming`` therefore adds a bonus to the word's logit until the word is said (a soft
+form of the required tags of Anderson et al. 2017, arXiv 1612.00576, section 3.3). Where the
+classifier is even surer, or the whole picture shows a thing that captions seldom named, the decoder
+gets only the classifier's words and no regions.
 """
 
 import math
@@ -27,10 +27,10 @@ UNSAID = "unsaid"
 
 
 def naming(decoder: Steps, gain: float) -> Steps:
-    """The decoder, or those of an ensemble that read a classifier, with ``gain`` for such words.
+    """The decoder, or each decoder of an ensemble that reads a classifier, with ``Naming``.
 
     Raises:
-        ConfigError: none reads a classifier.
+        ConfigError: no decoder reads a classifier.
     """
     members = decoder.decoders if isinstance(decoder, Ensemble) else (decoder,)
     readers = [getattr(member, "concepts", None) for member in members]
@@ -47,12 +47,12 @@ def naming(decoder: Steps, gain: float) -> Steps:
 
 
 class Naming:
-    """The steps of a decoder, whose probabilities favour one word a picture until it is said.
+    """A decoder with a bonus for one word a picture, until the word is said.
 
     Args:
         decoder: in eval mode.
-        reader: the decoder's.
-        gain: nats that the word's logit gains.
+        reader: the decoder's reader of the classifier.
+        gain: the bonus in nats, added to the word's logit.
     """
 
     def __init__(self, decoder: Steps, reader: ConceptReader, gain: float) -> None:
@@ -61,7 +61,7 @@ class Naming:
         self.max_tokens: int | None = getattr(decoder, "max_tokens", None)
 
     def init_state(self, features: Features) -> State:
-        """The decoder's, and the word that each picture lacks, ``<pad>`` for none."""
+        """The decoder's state, and the word that each picture should name: ``<pad>`` for none."""
         closer = None
         if features.regions is not None and features.concepts is None:
             closer = self.reader.look_closer(features.pooled, features.regions)
@@ -87,13 +87,13 @@ class Naming:
         return log_probs, {**own, UNSAID: unsaid}
 
     def _favour(self, log_probs: Tensor, words: Tensor) -> Tensor:
-        """(M, V) -> the same with a logit more for (M, 1) words, still log-probabilities."""
+        """(M, V) log-probabilities with the bonus for (M, 1) words, normalised."""
         total = (log_probs.gather(1, words).exp() * math.expm1(self.gain)).log1p()
         gained = torch.zeros_like(log_probs).scatter_(1, words, self.gain)
         return log_probs + gained - total
 
     def _from_words(self, features: Features, closer: Closer, is_told: Tensor) -> Features:
-        """Where ``is_told`` (P,), no regions, and the words that windows show."""
+        """Where ``is_told`` (P,): no regions, and the classifier's words for windows."""
         assert features.regions is not None
         usual = self.reader(features.pooled)
         told = is_told[:, None]

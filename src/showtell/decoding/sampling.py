@@ -1,12 +1,12 @@
-"""Captions drawn at random: temperature, the k likeliest words, the nucleus.
+"""Sampling: captions drawn at random, with temperature, top-k and top-p.
 
-Top-k after Fan et al. 2018 (arXiv 1805.04833, section 5.4), top-p after Holtzman et al. 2020
-(arXiv 1904.09751, section 3.1). The filters come in the order temperature, top-k, top-p, each
-on what the one before left, renormalised.
+Top-k follows Fan et al. 2018 (arXiv 1805.04833, section 5.4), top-p (nucleus sampling) Holtzman et
+al. 2020 (arXiv 1904.09751, section 3.1). The filters apply in the order temperature, top-k, top-p,
+each to the renormalised result of the one before.
 
-Random numbers are not drawn from a stream but computed: each follows from the seed, the
-picture's number, the sample's number and the position alone. So a picture's samples are the same
-in whatever batch it comes, and on every device.
+Random numbers are a function of the seed, the picture's number, the sample's number and the
+position, instead of a stream. A picture's samples are therefore the same in any batch and on any
+device.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,6 @@ from showtell.decoding.hypotheses import (
     Steps,
     cut_to_longest,
     reorder,
-    top_entries,
 )
 from showtell.encoders.features import Features
 from showtell.text.vocabulary import END, PAD, START
@@ -31,7 +30,7 @@ from showtell.text.vocabulary import END, PAD, START
 # figure 16) as signed numbers.
 _MIX_1, _MIX_2 = 0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64
-_FIRST_NUCLEUS = 64  # tokens that a nucleus is looked for among, at first
+_FIRST_NUCLEUS = 64  # most nuclei lie among so many of the likeliest tokens
 
 
 @torch.no_grad()  # not inference_mode: see Runtime.inference
@@ -56,19 +55,19 @@ def sample(
         decoder: in eval mode.
         features: of ``B`` pictures.
         num_captions: K samples a picture, independent of each other; equal ones are kept.
-        max_length: tokens at most; after so many only ``<end>`` may follow.
+        max_length: the most tokens before ``<end>``.
         temperature: log-probabilities are divided by it.
-        top_k: only the so many likeliest tokens are drawn.
-        top_p: only the likeliest tokens that have this probability together are drawn.
+        top_k: draw from the k likeliest tokens only.
+        top_p: draw from the smallest set of likeliest tokens that has this probability.
         seed: the same seed gives the same captions.
         first: the first picture's number; the others follow.
-        length_penalty: of the scores, by which a picture's samples are ordered.
-        constraints: of ``build_constraints`` with ``max_tokens`` = ``max_length``; by default
-            only the special words are forbidden. They act before the filters.
+        length_penalty: alpha of the scores, which order a picture's samples.
+        constraints: from ``build_constraints`` with ``max_tokens`` = ``max_length``. They apply
+            before the filters. By default only the special tokens are forbidden.
         with_attention: whether to keep where the decoder looked for each token.
     """
     if constraints is None:
-        constraints = build_constraints(max_tokens=max_length)
+        constraints = build_constraints(max_tokens=max_length, device=features.pooled.device)
     device, num_pictures = features.pooled.device, features.pooled.shape[0]
     num = num_pictures * num_captions
     tokens = torch.full((num, max_length + 1), PAD, device=device)
@@ -145,10 +144,10 @@ def draw(
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> Tensor:
-    """Invert the cumulative distribution of what the filters leave.
+    """Draw one token a row from what the filters leave, by inverting the cumulative distribution.
 
     Args:
-        log_probs: (N, V); -inf where a token may not come. They need not add up to one.
+        log_probs: (N, V), not necessarily normalised; -inf where a token may not come.
         uniform: (N,) in [0, 1).
 
     Returns:
@@ -170,16 +169,16 @@ def draw(
 
 
 def _likeliest(weights: Tensor, top_k: int | None, top_p: float | None) -> tuple[Tensor, Tensor]:
-    """The largest of (N, V) weights, and their ids; 0 for those that the filters take out."""
+    """The largest of (N, V) weights and their ids; 0 for the tokens that a filter removes."""
     size = weights.shape[1]
     num = min(top_k or _FIRST_NUCLEUS, size)
-    best, ids = top_entries(weights, num)
+    best, ids = weights.topk(num, dim=1)
     if top_p is None:
         return best, ids
     mass = top_p * (best if top_k else weights).sum(dim=1, keepdim=True)
     while top_k is None and num < size and bool((best.sum(dim=1, keepdim=True) < mass).any()):
         num = min(4 * num, size)
-        best, ids = top_entries(weights, num)
+        best, ids = weights.topk(num, dim=1)
     before = best.cumsum(dim=1).roll(1, dims=1)
     before[:, 0] = 0.0
     outside = before >= mass

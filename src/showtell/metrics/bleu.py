@@ -1,8 +1,8 @@
 """BLEU-1..4 as COCO computes it (Papineni et al. 2002, section 2).
 
-Counts are clipped by the references' maxima, the reference length is the closest one (the shorter
-on a tie), and two constants of COCO's program keep zeros apart: 1e-15 is added to matches and
-1e-9 to guesses, so that a caption without a match scores nearly but not exactly 0.
+Counts are clipped by the maximum over the references. The reference length is the closest one, the
+shorter on a tie. COCO's program adds 1e-15 to matches and 1e-9 to guesses, so that a caption
+without a match scores nearly 0 instead of 0.
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ def bleu(
 
 
 class Bleu:
-    """Sentence BLEU against fixed references, whose clipping counts are kept.
+    """Sentence BLEU against fixed references; their clipping counts are computed once.
 
     Attributes:
         ngrams: the references' counts.
@@ -61,7 +61,7 @@ class Bleu:
         """BLEU-1..4 of N hypotheses, (N, 4) on a scale of 0 to 1.
 
         Args:
-            images: (N,) the index of each hypothesis's image, which may come any number of times.
+            images: (N,) the index of each hypothesis's image; an image may occur many times.
             levels: ``ngrams.count`` of the hypotheses.
             lengths: (N,) their words.
         """
@@ -71,7 +71,7 @@ class Bleu:
     def count(
         self, images: Ints, levels: Sequence[HypothesisLevel], lengths: Ints
     ) -> tuple[Ints, Ints, Ints]:
-        """What scores are made of: matches (N, 4), guesses (N, 4), closest lengths (N,)."""
+        """The counts behind the scores: matches (N, 4), guesses (N, 4), closest lengths (N,)."""
         matches = np.zeros((len(images), ORDERS), np.int64)
         for order, level in enumerate(levels):
             keys, most = self._most[order]
@@ -101,7 +101,7 @@ class Bleu:
 
 
 def _most_of_any_reference(level: ReferenceLevel) -> tuple[Ints, Ints]:
-    """Keys (image, n-gram), and how often the reference of the image that has it most has it."""
+    """Keys (image, n-gram), and the most times that any one reference of the image has it."""
     keys, starts = np.unique(level.pair_keys, return_index=True)
     most = np.maximum.reduceat(level.pair_counts, starts) if len(keys) else level.pair_counts
     return keys, most

@@ -1,8 +1,8 @@
 """CIDEr-D (Vedantam, Zitnick and Parikh 2015, section 4 and equation 7), as COCO computes it.
 
-Document frequencies come from the references given here; lengths are compared in bigrams, which
-is what COCO's program counts. ``CiderD`` keeps the references' n-grams, weights and norms, so that
-self-critical training can score hypotheses by the thousand. Imports no torch.
+Document frequencies come from the references given here. Lengths are compared in bigrams, as in
+COCO's program. ``CiderD`` computes the references' n-grams, weights and norms once, so that
+self-critical training can score thousands of hypotheses a step. This module imports no torch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,7 +54,7 @@ class CiderD:
 
     @classmethod
     def from_ngrams(cls, ngrams: ReferenceNgrams, image_ids: Sequence[str]) -> "CiderD":
-        """From references that are counted already; ``image_ids`` in the order of the counts."""
+        """From references that were counted before; ``image_ids`` in the order of the counts."""
         scorer = cls.__new__(cls)
         scorer._images = {image_id: index for index, image_id in enumerate(image_ids)}
         scorer._prepare(ngrams)
@@ -80,8 +80,8 @@ class CiderD:
     def score(self, image_ids: Sequence[str], hypotheses: Sequence[str | Sentence]) -> Floats:
         """CIDEr-D of N hypotheses, each of the image beside it; (N,) on a scale of 0 to 10.
 
-        An image may come any number of times. Training that rewards captions has to put its end
-        token into hypotheses and references alike, or captions will not learn where to end.
+        An image may occur any number of times. Training that rewards captions must put its end
+        token into both hypotheses and references, or captions do not learn where to end.
 
         Raises:
             ScoringError: an image has no references here.

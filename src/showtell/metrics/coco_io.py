@@ -1,18 +1,62 @@
-"""Files to score: captions in COCO's results format, references of COCO's or Karpathy's form.
+"""Score a file of captions against a file of references.
 
-Whatever does not fit is one line that says how many and which. Knows nothing of metrics.
+Captions: COCO's results format, JSON lines (as ``showtell caption`` writes them), a CSV or TSV with
+a header, or one JSON object of captions by image. References: the same with any number of captions
+an image, COCO's annotations, or a Karpathy split file.
+
+The two files may write an image's id in different ways: 139, 139.0, "000000000139" and
+"COCO_val2014_000000000139.jpg" are one image, unless the references have two of them. A file may
+also have several names for an image (its id, its file name); the kind of name by which most
+captions have references is taken. Whatever does not fit is one line that says how many and which.
 """
 
+import csv
+import io
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from showtell.core.files import cache_folder
 from showtell.core.messages import some
-from showtell.data.reading import printable, read_json
+from showtell.data.reading import parse_json, printable, read_text
+from showtell.data.sources.base import (
+    CAPTION_NAMES,
+    ID_NAMES,
+    PICTURE_NAMES,
+    SPLIT_NAMES,
+    find_name,
+)
 from showtell.errors import DataError, ScoringError
 from showtell.metrics.evaluate import Scores, evaluate
+
+TABLES = {".csv", ".tsv", ".txt"}
+_DELIMITERS = ",\t;|"
+_NUMBERED_CAPTION = re.compile(r"captions?_?\d+", re.IGNORECASE)
+_NUMBER = re.compile(r"(?:COCO_[a-z]+\d+_)?0*(\d+)(?:\.0+)?", re.IGNORECASE)
+_PICTURE_SUFFIX = re.compile(r"\.(?:jpe?g|jfif|png|webp|gif|bmp|tiff?|heic|avif)$", re.IGNORECASE)
+
+
+@dataclass
+class Entry:
+    """The captions of one image in a file.
+
+    Attributes:
+        names: what the file calls the image, by the kind of name: "id", "file name", "number".
+        captions: of the image; anything but a string is a fault of the file.
+        split: None where the file has no splits.
+    """
+
+    names: dict[str, str]
+    captions: list[Any] = field(default_factory=list)
+    split: str | None = None
+
+    @property
+    def image_id(self) -> str:
+        """The first of its names."""
+        return next(iter(self.names.values()))
 
 
 def score_files(
@@ -23,164 +67,325 @@ def score_files(
     subset: bool = False,
     cache: Path | None = None,
 ) -> Scores:
-    """Score a file of captions against a file of references.
+    """Score a file of captions against a file of references; see above for their formats.
 
     Args:
-        results: ``[{"image_id": ..., "caption": ...}, ...]``.
-        references: COCO's annotations, or a Karpathy split file, of which the split is taken that
-            most of the captions belong to.
+        results: one caption an image.
+        references: one or more captions an image. If the file has splits, the split that most of
+            the captions belong to is taken.
         metrics: as in ``evaluate``.
-        subset: score only the images that have a caption, where others of the references have
-            none; otherwise those are an error.
+        subset: score only the images that have a caption. Otherwise an image without a caption is
+            an error.
         cache: where tokenised references are kept; default: in showtell's cache.
 
     Raises:
-        ScoringError: a file cannot be read or is of another form, or the two do not fit.
+        ScoringError: a file cannot be read or has another form, or the two do not fit.
         MissingExtraError: METEOR was asked for by name and its extra is not installed.
     """
-    candidates = read_results(results)
-    people = read_references(references, candidates)
-    if subset:
-        people = {image_id: said for image_id, said in people.items() if image_id in candidates}
-    _compare(candidates, people, results, references)
-    return evaluate(
-        candidates, people, metrics=metrics, cache=cache or cache_folder() / "references"
+    said, people = read_results(results), read_references(references)
+    match = _best_match(said, people)
+    if twice := _repeated(match.image_ids):
+        raise ScoringError(
+            f"{results}: {len(twice)} images have more than one caption: {_some(twice)}"
+        )
+    if match.unknown:
+        raise ScoringError(
+            f"{results}: {len(match.unknown)} of {len(said)} captions are of images that "
+            f"{references} has no references for: {_some(match.unknown)}"
+        )
+    captions = [entry.captions[0] for entry in said]
+    candidates = dict(zip(match.image_ids, captions, strict=True))
+    texts = match.references
+    missing = [image_id for image_id in texts if image_id not in candidates]
+    if missing and not subset:
+        raise ScoringError(
+            f"{results}: no caption for {len(missing)} of the {len(texts)} images of "
+            f"{references}: {_some(missing)}; --subset scores only the images that have one"
+        )
+    for image_id in missing:
+        del texts[image_id]
+    scores = evaluate(
+        candidates, texts, metrics=metrics, cache=cache or cache_folder() / "references"
     )
+    return replace(scores, warnings=[*match.notes, *scores.warnings])
 
 
-def read_results(path: Path) -> dict[str, str]:
-    """Captions by image id (numbers as text), from COCO's results format.
+def read_results(path: Path) -> list[Entry]:
+    """One caption for each image, in the file's order.
 
     Raises:
-        ScoringError: bad JSON (with its line), another form, no captions, an image twice, or a
-            caption that is not a string.
+        ScoringError: the file cannot be read, has another form or no captions, names an image
+            twice, or has a caption that is not a string.
     """
-    value = _read(path)
-    if not isinstance(value, list):
-        raise ScoringError(
-            f"{path}: expected a list of captions as in COCO's results, "
-            '[{"image_id": 1, "caption": "a dog"}, ...], found a ' + type(value).__name__
-        )
-    if not value:
+    entries = list(_entries(path))
+    if not entries:
         raise ScoringError(f"{path}: no captions to score")
-    bad = [
-        number
-        for number, entry in enumerate(value)
-        if not (isinstance(entry, dict) and "caption" in entry and _is_id(entry.get("image_id")))
-    ]
+    bad = [n for n, entry in enumerate(entries) if not entry.names or not entry.captions]
     if bad:
         raise ScoringError(
-            f"{path}: {len(bad)} of {len(value)} entries lack an image_id (a number or a string) "
+            f"{path}: {len(bad)} of {len(entries)} entries lack an image_id (a number or a string) "
             f"or a caption: number {some(bad)}, counted from 0"
         )
-    ids = [str(entry["image_id"]) for entry in value]
-    wrong = [
-        i for i, entry in zip(ids, value, strict=True) if not isinstance(entry["caption"], str)
-    ]
+    wrong = [e.image_id for e in entries if not all(isinstance(text, str) for text in e.captions)]
     if wrong:
         raise ScoringError(
             f"{path}: {len(wrong)} captions are not strings: of images {_some(wrong)}"
         )
-    if twice := [image_id for image_id, count in Counter(ids).items() if count > 1]:
+    twice = [e.image_id for e in entries if len(e.captions) > 1]
+    if twice := [*twice, *_repeated([e.image_id for e in entries])]:
         raise ScoringError(
             f"{path}: {len(twice)} images have more than one caption: {_some(twice)}"
         )
-    return {image_id: entry["caption"] for image_id, entry in zip(ids, value, strict=True)}
+    return entries
 
 
-def read_references(path: Path, candidates: Mapping[str, str]) -> dict[str, list[str]]:
-    """References by image id (numbers as text), in the file's order.
-
-    Args:
-        path: COCO's annotations or a Karpathy split file.
-        candidates: the captions to score; they say which of Karpathy's splits is meant.
+def read_references(path: Path) -> list[Entry]:
+    """The images that have references, in the file's order.
 
     Raises:
-        ScoringError: bad JSON (with its line), another form, or a reference that is not a string.
+        ScoringError: the file cannot be read or has another form, or a reference is not a string.
     """
-    value = _read(path)
-    if isinstance(value, dict):
-        if isinstance(value.get("annotations"), list):
-            return _coco(value, path)
-        if isinstance(value.get("images"), list):
-            return _karpathy(value["images"], path, candidates)
-    raise ScoringError(
-        f'{path}: expected COCO annotations ({{"images": ..., "annotations": ...}}) or a Karpathy '
-        'split file ({"images": [{"sentences": ...}]})'
-    )
+    value = _value(path)
+    if isinstance(value, dict) and isinstance(value.get("annotations"), list):
+        entries = _coco(value, path)
+    elif isinstance(value, dict) and isinstance(value.get("images"), list):
+        entries = _karpathy(value["images"], path)
+    else:
+        entries = _merged(_entries(path, value), path)
+    if not (found := [entry for entry in entries if entry.captions]):
+        raise ScoringError(
+            f"{path}: no image with sentences; expected COCO annotations, a Karpathy split file, "
+            "or a table or JSON rows with image_id and caption"
+        )
+    return found
 
 
-def _coco(value: dict[str, Any], path: Path) -> dict[str, list[str]]:
-    references: dict[str, list[str]] = {}
+def _coco(value: dict[str, Any], path: Path) -> list[Entry]:
+    entries: dict[str, Entry] = {}
     images = value.get("images")
     for number, image in enumerate(images if isinstance(images, list) else []):
-        if not (isinstance(image, dict) and _is_id(image.get("id"))):
+        image_id = _id(image.get("id")) if isinstance(image, dict) else None
+        if image_id is None:
             raise ScoringError(f"{path}: entry {number} of images has no id")
-        references[str(image["id"])] = []
+        entries[image_id] = Entry(_names({"id": image_id, "file name": image.get("file_name")}))
     wrong: list[object] = []
-    for number, entry in enumerate(value["annotations"]):
-        if not (isinstance(entry, dict) and _is_id(entry.get("image_id"))):
+    for number, annotation in enumerate(value["annotations"]):
+        is_object = isinstance(annotation, dict)
+        image_id = _id(annotation.get("image_id")) if is_object else None
+        if image_id is None:
             raise ScoringError(f"{path}: entry {number} of annotations has no image_id")
-        caption = entry.get("caption")
-        if not isinstance(caption, str):
-            wrong.append(entry.get("id", number))
+        caption = annotation.get("caption")
+        if isinstance(caption, str):
+            entries.setdefault(image_id, Entry({"id": image_id})).captions.append(caption)
         else:
-            references.setdefault(str(entry["image_id"]), []).append(caption)
+            wrong.append(annotation.get("id", number))
     if wrong:
         raise ScoringError(
             f"{path}: {len(wrong)} annotations have no caption that is a string: {some(wrong)}"
         )
-    return {image_id: captions for image_id, captions in references.items() if captions}
+    return list(entries.values())
 
 
-def _karpathy(images: list[Any], path: Path, candidates: Mapping[str, str]) -> dict[str, list[str]]:
-    splits: dict[str, dict[str, list[str]]] = {}
+def _karpathy(images: list[Any], path: Path) -> list[Entry]:
+    entries = []
     for number, image in enumerate(images):
         sentences = image.get("sentences") if isinstance(image, dict) else None
-        name = _karpathy_id(image, candidates) if isinstance(image, dict) else None
-        if name is None or not isinstance(sentences, list):
+        names = {}
+        if isinstance(image, dict):
+            keys = {"id": "cocoid", "file name": "filename", "number": "imgid"}
+            names = _names({kind: image.get(key) for kind, key in keys.items()})
+        if not names or not isinstance(sentences, list):
             raise ScoringError(f"{path}: entry {number} of images lacks a name or sentences")
         captions = [s.get("raw") if isinstance(s, dict) else None for s in sentences]
-        texts = [caption for caption in captions if isinstance(caption, str)]
-        if len(texts) != len(captions):
-            raise ScoringError(f"{path}: a sentence of image {printable(name)} is not a string")
-        if texts:
-            splits.setdefault(str(image.get("split")), {})[name] = texts
-    if not splits:
-        raise ScoringError(f"{path}: no image with sentences")
-    return max(splits.values(), key=lambda images: len(images.keys() & candidates.keys()))
+        entry = Entry(names, captions, str(image.get("split")))
+        if not all(isinstance(caption, str) for caption in captions):
+            name = printable(entry.image_id)
+            raise ScoringError(f"{path}: a sentence of image {name} is not a string")
+        entries.append(entry)
+    return entries
 
 
-def _karpathy_id(image: dict[str, Any], candidates: Mapping[str, str]) -> str | None:
-    """The id that the results call an image by: COCO's, its file name, or its number."""
-    names = [str(image[key]) for key in ("cocoid", "filename", "imgid") if _is_id(image.get(key))]
-    return next((name for name in names if name in candidates), names[0] if names else None)
-
-
-def _compare(
-    candidates: Mapping[str, str], people: Mapping[str, object], results: Path, references: Path
-) -> None:
-    if unknown := [image_id for image_id in candidates if image_id not in people]:
-        raise ScoringError(
-            f"{results}: {len(unknown)} of {len(candidates)} captions are of images that "
-            f"{references} has no references for: {_some(unknown)}"
+def _merged(entries: Iterable[Entry], path: Path) -> list[Entry]:
+    """One entry an image; a file may have a row for each caption."""
+    merged: dict[str, Entry] = {}
+    for number, entry in enumerate(entries):
+        if not entry.names:
+            raise ScoringError(f"{path}: entry {number}, counted from 0, lacks an image_id or path")
+        if not all(isinstance(text, str) for text in entry.captions):
+            name = printable(entry.image_id)
+            raise ScoringError(f"{path}: a caption of image {name} is not a string")
+        merged.setdefault(entry.image_id, replace(entry, captions=[])).captions.extend(
+            entry.captions
         )
-    if missing := [image_id for image_id in people if image_id not in candidates]:
-        raise ScoringError(
-            f"{results}: no caption for {len(missing)} of the {len(people)} images of "
-            f"{references}: {_some(missing)}; --subset scores only the images that have one"
-        )
+    return list(merged.values())
 
 
-def _read(path: Path) -> Any:
+def _value(path: Path) -> Any:
+    """What a file holds: a JSON value, or a list of rows."""
     try:
-        return read_json(path)
+        text = read_text(path)
+        if path.suffix.lower() in TABLES and text.lstrip()[:1] not in ("[", "{"):
+            return list(_table(text, path))
+        if path.suffix.lower() in {".jsonl", ".ndjson"} or _is_lines(text):
+            # Not splitlines(): JSON strings may hold U+2028, which ends no line here.
+            lines = enumerate(text.split("\n"), 1)
+            return [parse_json(line, path, number) for number, line in lines if line.strip()]
+        return parse_json(text, path)
     except DataError as error:
         raise ScoringError(str(error)) from None
 
 
-def _is_id(value: object) -> bool:
-    return isinstance(value, int | str) and not isinstance(value, bool)
+def _is_lines(text: str) -> bool:
+    """Whether each of the first two lines is a JSON object."""
+    lines = [line.strip() for line in text.lstrip().split("\n", 2)[:2]]
+    return len(lines) == 2 and all(line[:1] == "{" and line[-1:] == "}" for line in lines)
+
+
+def _table(text: str, path: Path) -> Iterator[dict[str, Any]]:
+    header = text.partition("\n")[0]
+    delimiter = max(_DELIMITERS, key=header.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        names = next(reader, [])
+        for cells in reader:
+            if cells and len(cells) != len(names):
+                raise ScoringError(
+                    f"{path}:{reader.line_num}: {len(cells)} cells, but the header names "
+                    f"{len(names)}; a caption with {delimiter!r} in it needs quotes around it"
+                )
+            if cells:
+                yield dict(zip(names, cells, strict=True))
+    except csv.Error as error:
+        raise ScoringError(f"{path}:{reader.line_num}: {error}") from None
+
+
+def _entries(path: Path, value: Any = None) -> Iterator[Entry]:
+    """The rows of a file, each with the names and the captions that it has."""
+    value = _value(path) if value is None else value
+    if isinstance(value, dict) and all(map(_is_said, value.values())):
+        for name, said in value.items():
+            yield Entry({"id": name}, said if isinstance(said, list) else [said])
+    elif isinstance(value, list):
+        yield from map(_entry, value)
+    else:
+        raise ScoringError(
+            f"{path}: expected a list of captions as in COCO's results, "
+            '[{"image_id": 1, "caption": "a dog"}, ...], or JSON lines, a table, COCO annotations '
+            f"or a Karpathy split file; found a {type(value).__name__}"
+        )
+
+
+def _is_said(value: object) -> bool:
+    """Whether it is a caption or a list of captions."""
+    texts = value if isinstance(value, list) else [value]
+    return all(isinstance(text, str) for text in texts)
+
+
+def _entry(row: object) -> Entry:
+    if not isinstance(row, dict):
+        return Entry({})
+    keys = {"id": find_name(row, ID_NAMES), "file name": find_name(row, PICTURE_NAMES)}
+    names = _names({kind: row[key] for kind, key in keys.items() if key is not None})
+    one = find_name(row, CAPTION_NAMES)
+    said = row[one] if one is not None else []
+    captions = list(said) if isinstance(said, list) else [said]
+    captions += [text for key, text in row.items() if _NUMBERED_CAPTION.fullmatch(key) and text]
+    split = find_name(row, SPLIT_NAMES)
+    return Entry(names, captions, None if split is None else str(row[split]))
+
+
+def _names(given: Mapping[str, object]) -> dict[str, str]:
+    found = {kind: _id(value) for kind, value in given.items()}
+    return {kind: name for kind, name in found.items() if name is not None}
+
+
+def _id(value: object) -> str | None:
+    """An id as text; None for what is not an id. 139.0, as pandas writes it, is 139."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return None
+    return str(value).strip() or None
+
+
+def same_image(name: str) -> str:
+    """What ways of writing one image's id have in common.
+
+    139, 139.0, 000000000139 and COCO_val2014_000000000139.jpg give 139; ``photos/a.jpg`` gives
+    ``a``.
+    """
+    stem = _PICTURE_SUFFIX.sub("", re.split(r"[/\\]", name)[-1])
+    number = _NUMBER.fullmatch(stem)
+    return number[1] if number else stem
+
+
+@dataclass
+class _Match:
+    """Captions and the images that they are of.
+
+    Attributes:
+        image_ids: of each caption that has references, as the references write it.
+        unknown: names of the captions that have none.
+        references: captions by people for each image of the split that was taken.
+        notes: which ids were taken for the same although they are written differently.
+    """
+
+    image_ids: list[str]
+    unknown: list[str]
+    references: dict[str, list[str]]
+    notes: list[str]
+
+
+def _best_match(said: list[Entry], people: list[Entry]) -> _Match:
+    """The split, and the kinds of names, by which most captions have references."""
+    splits: dict[str | None, list[Entry]] = {}
+    for entry in people:
+        splits.setdefault(entry.split, []).append(entry)
+    best: _Match | None = None
+    for references in splits.values():
+        for ours in _kinds(said):
+            for theirs in _kinds(references):
+                match = _match(said, references, ours, theirs)
+                if best is None or len(match.unknown) < len(best.unknown):
+                    best = match
+                if not match.unknown:
+                    return match
+    assert best is not None
+    return best
+
+
+def _kinds(entries: list[Entry]) -> list[str]:
+    return list(dict.fromkeys(kind for entry in entries for kind in entry.names))
+
+
+def _match(said: list[Entry], people: list[Entry], ours: str, theirs: str) -> _Match:
+    """Compare names as they are; where one is not found, by ``same_image``."""
+    references = {entry.names.get(theirs, entry.image_id): entry.captions for entry in people}
+    alike: dict[str, list[str]] = {}
+    for name in references:
+        alike.setdefault(same_image(name), []).append(name)
+    image_ids, unknown, respelled = [], [], []
+    for entry in said:
+        name = entry.names.get(ours, entry.image_id)
+        found = [name] if name in references else alike.get(same_image(name), [])
+        if len(found) != 1:
+            unknown.append(name)
+            continue
+        image_ids += found
+        if found != [name]:
+            respelled.append((name, found[0]))
+    notes = []
+    if respelled:
+        (one, other), num = respelled[0], len(respelled)
+        notes.append(
+            f"{num} of {len(said)} image ids are written differently in the two files, and taken "
+            f"for the same: {printable(one)!r} for {printable(other)!r}"
+        )
+    return _Match(image_ids, unknown, references, notes)
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    return [name for name, count in Counter(names).items() if count > 1]
 
 
 def _some(names: Sequence[str]) -> str:

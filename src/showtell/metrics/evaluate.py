@@ -1,8 +1,7 @@
-"""Score captions against references: COCO's metrics, equal to the official ones to the digit.
+"""Score captions against references with COCO's metrics.
 
-Knows nothing of models, files or the command line (``coco_io.py`` reads files).
-
-MERGED: What scoring a set of captions gives: figures, and enough beside them to repeat them.
+The figures equal those of the official scorer. ``Scores`` has them, for the corpus and for each
+image, with a signature that makes them repeatable. ``coco_io.py`` scores files.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,9 +40,9 @@ class Scores:
         metrics: corpus scores by name, in ``METRICS``' order.
         per_image: the same for each image id.
         num_images: how many captions were scored.
-        bad_endings: share of captions that end in a word that no caption should ("with", "a").
-        signature: tokeniser, numbers of references and images, versions: cite it with the scores.
-        warnings: sentences about scores that say less than they seem to.
+        bad_endings: share of captions whose last word is one like "with" or "a".
+        signature: tokeniser, numbers of references and images, versions; cite it with the scores.
+        warnings: sentences about what to keep in mind when reading the scores.
     """
 
     metrics: dict[str, float]
@@ -54,7 +53,7 @@ class Scores:
     warnings: list[str] = field(default_factory=list)
 
     def to_dict(self, *, per_image: bool = False) -> dict[str, Any]:
-        """As JSON takes it; ``per_image`` adds each image's scores."""
+        """The scores as JSON has them; ``per_image`` adds the scores of each image."""
         values: dict[str, Any] = {
             "metrics": self.metrics,
             "num_images": self.num_images,
@@ -67,7 +66,7 @@ class Scores:
         return values
 
     def table(self, *, per_image: bool = False) -> str:
-        """For people: a line a metric, then what else there is to know."""
+        """A table for people: one line a metric, then the rest."""
         lines = [f"{name:<12}{value:8.4f}" for name, value in self.metrics.items()]
         lines.append(f"{'bad endings':<12}{self.bad_endings:8.2%}")
         lines.append(f"{'images':<12}{self.num_images:8d}")
@@ -87,7 +86,7 @@ _BLEU = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4")
 _Columns = dict[str, tuple[float, Sequence[float]]]  # metric -> the corpus's, each image's
 
 
-@paused_collector()  # words and counts by the million, and no cycle among them
+@paused_collector()  # a tenth faster: millions of words and counts, and no cycle among them
 def evaluate(
     candidates: Mapping[str, str],
     references: Mapping[str, Sequence[str]] | References,
@@ -101,8 +100,8 @@ def evaluate(
         candidates: a caption for each image id.
         references: captions by people for the same image ids. Make a ``References`` of them when
             they are scored against more than once.
-        metrics: names out of ``METRICS``. By default all but SPICE, which needs Java, and METEOR
-            only where its extra is installed.
+        metrics: names from ``METRICS``. Default: all except SPICE, which needs Java, and except
+            METEOR where its extra is not installed.
         cache: a folder where tokenised references are kept by content hash.
 
     Raises:
@@ -133,7 +132,7 @@ def evaluate(
 
 
 def _wanted(metrics: Iterable[str] | None) -> tuple[set[str], list[str]]:
-    """The metrics to compute, and a warning where METEOR could be expected and is left out."""
+    """The metrics to compute, and a warning where METEOR is installed but cannot run."""
     if metrics is not None:
         wanted = set(metrics)
         for name in sorted(wanted - set(METRICS)):
@@ -188,7 +187,7 @@ def _columns(captions: list[list[str]], references: References, wanted: set[str]
 
 
 def _signature(references: References, names: Sequence[str]) -> str:
-    """One line in the manner of sacreBLEU (Post 2018)."""
+    """One line, like the signatures of sacreBLEU (Post 2018)."""
     counts = sorted({len(captions) for captions in references.captions})
     refs = str(counts[0]) if len(counts) == 1 else f"{counts[0]}-{counts[-1]}"
     versions = {

@@ -1,15 +1,9 @@
 """Counts of n-grams (n = 1..4) as integer arrays, for BLEU and CIDEr-D.
 
-Words get consecutive ids, and an n-gram is the pair (id of its first n-1 words, id of its last
-word), numbered again among the distinct pairs. So any vocabulary fits 64-bit keys, and counting,
-document frequencies and look-ups are sorts and binary searches over whole corpora. Knows nothing
-of text: a word is anything hashable (a string, a token id).
-
-MERGED: Distinct values of long integer arrays, in time that grows as the arrays do.
-
-A sort of a whole array, and of its places even more, misses the caches as soon as the array is
-longer than they are, and costs ever more a value. So the values are first parted into ranges that
-fit. Knows nothing of what the numbers mean.
+Words get consecutive ids. An n-gram is the pair (id of its first n-1 words, id of its last word),
+and the distinct pairs get ids in turn, so keys fit 64 bits with any vocabulary. Counting, document
+frequencies and look-ups are then sorts and binary searches over whole corpora. A word may be
+anything hashable: a string, or a token id.
 """
 
 from collections.abc import Hashable, Sequence
@@ -19,49 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
-
-PART = 1 << 16  # values that are sorted at once
-MOST_PARTS = 256  # so that a part's number is a byte, which numpy sorts by counting
-SAMPLES = 64  # a part, by which the ranges are chosen
-
-
-def number_distinct(values: Ints) -> tuple[Ints, Ints]:
-    """As ``np.unique(values, return_inverse=True)``: (U,) sorted values, (N,) the place of each."""
-    num_parts = min(len(values) // PART + 1, MOST_PARTS)
-    if num_parts == 1:
-        keys, ids = np.unique(values, return_inverse=True)
-        return keys, ids
-    sample = np.sort(values[:: max(len(values) // (num_parts * SAMPLES), 1)])
-    step = len(sample) // num_parts
-    bounds = np.unique(sample[step::step][: num_parts - 1])
-    part = np.searchsorted(bounds, values, side="right").astype(np.uint8)
-    order = np.argsort(part, kind="stable")
-    ids = np.empty(len(values), np.int64)
-    found: list[Ints] = []
-    first = num_found = 0
-    for end in np.cumsum(np.bincount(part)):
-        places = order[first:end]
-        keys, within = np.unique(values[places], return_inverse=True)
-        ids[places] = within + num_found
-        found.append(keys)
-        first, num_found = end, num_found + len(keys)
-    return np.concatenate(found), ids
-
-
-def count_distinct(values: Ints, groups: Ints) -> tuple[Ints, Ints]:
-    """As ``np.unique(values, return_counts=True)``, of values that rise from group to group.
-
-    Args:
-        values: (N,); all of a group are below all of the next.
-        groups: (N,) never falling.
-    """
-    if len(values) <= PART:
-        keys, counts = np.unique(values, return_counts=True)
-        return keys, counts
-    starts = np.unique(np.searchsorted(groups, groups[PART::PART]))
-    parts = [np.unique(part, return_counts=True) for part in np.split(values, starts) if len(part)]
-    return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
-
 
 ORDERS = 4
 """N-grams of 1 to this many words are counted, as in BLEU-4 and CIDEr."""
@@ -104,13 +55,13 @@ class HypothesisLevel:
 
 
 class ReferenceNgrams:
-    """The n-grams of every image's references, counted once.
+    """The n-grams of the references of every image, counted once.
 
     Attributes:
-        num_images: images, in the order given.
+        num_images: number of images, in the order given.
         first: (num_images + 1,) where each image's references begin in the flat list of them.
-        lengths: (all references,) words.
-        levels: one for each order.
+        lengths: (all references,) number of words.
+        levels: the counts of each order.
     """
 
     def __init__(self, references: Sequence[Sequence[Sentence]]) -> None:
@@ -139,13 +90,13 @@ class ReferenceNgrams:
                 known = self._find(order, known[prefixes], last)
             else:
                 known = known[keys]
-            pairs, counts = count_distinct(sentences * max(len(keys), 1) + grams, sentences)
+            pairs, counts = np.unique(sentences * max(len(keys), 1) + grams, return_counts=True)
             hypothesis, gram = np.divmod(pairs, max(len(keys), 1))
             levels.append(HypothesisLevel(hypothesis, known[gram], counts))
         return levels, lengths
 
     def _find(self, order: int, prefixes: Ints, words: Ints) -> Ints:
-        """Ids of the references' n-grams made of these prefixes and words, -1 for no such."""
+        """Ids of the references' n-grams with these prefixes and last words; -1 for none."""
         keys = self.levels[order].keys
         if not len(keys):
             return np.full(len(words), -1)
@@ -159,9 +110,9 @@ class ReferenceNgrams:
 def _number(
     sentences: Sequence[Sentence], known: dict[Hashable, int]
 ) -> tuple[Ints, Ints, dict[Hashable, int]]:
-    """Word ids of all sentences in one array, the sentences' lengths, and ids of words not known.
+    """Word ids of all sentences in one array, the sentences' lengths, and the ids of new words.
 
-    New words get the ids after those of ``known``, in the order they are met.
+    New words are those not in ``known``; their ids follow, in the order of appearance.
     """
     flat = [word for sentence in sentences for word in sentence]
     new: dict[Hashable, int] = {}
@@ -185,12 +136,12 @@ def _ngrams(tokens: Ints, lengths: Ints, num_words: int) -> list[tuple[Ints, Int
     sentences = np.repeat(np.arange(len(lengths)), lengths)
     remaining = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(tokens))
     places = np.arange(len(tokens))
-    keys, grams = number_distinct(tokens)
+    keys, grams = np.unique(tokens, return_inverse=True)
     levels = [(keys, sentences, grams)]
     for order in range(2, ORDERS + 1):
         inside = remaining[places] >= order
         places, grams = places[inside], grams[inside]
-        keys, grams = number_distinct(grams * num_words + tokens[places + order - 1])
+        keys, grams = np.unique(grams * num_words + tokens[places + order - 1], return_inverse=True)
         levels.append((keys, sentences[places], grams))
     return levels
 
@@ -198,12 +149,12 @@ def _ngrams(tokens: Ints, lengths: Ints, num_words: int) -> list[tuple[Ints, Int
 def _reference_level(
     keys: Ints, sentences: Ints, grams: Ints, images: Ints, first: Ints
 ) -> ReferenceLevel:
-    """Sort occurrences by image, n-gram and reference, all three in one number."""
+    """Sort occurrences by image, n-gram and reference, packed into one number."""
     size = max(len(keys), 1)
     most = max(int(np.diff(first).max(initial=0)), 1)
     image = images[sentences]
     packed = (image * size + grams) * most + sentences - first[image]
-    pairs, counts = count_distinct(packed, image)
+    pairs, counts = np.unique(packed, return_counts=True)
     image_keys, reference = np.divmod(pairs, most)
     is_new = np.ones(len(image_keys), bool)
     is_new[1:] = image_keys[1:] != image_keys[:-1]

@@ -1,4 +1,4 @@
-"""The references of a set of images, tokenised once and kept for every later scoring."""
+"""The references of a set of images, tokenised once and cached for later scoring."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from showtell.text.tokenizer import TOKENIZER, tokenize_all
 
 
 class References:
-    """Tokenised references with everything about them that metrics can compute beforehand.
+    """Tokenised references, and what metrics compute from references alone.
 
     Attributes:
         image_ids: in the order given.
@@ -28,7 +28,7 @@ class References:
     ) -> None:
         """Tokenise ``references``, or read them from ``cache``, a folder, by content hash.
 
-        A cache that cannot be read or written is done without.
+        A cache that cannot be read or written is ignored.
 
         Raises:
             ScoringError: no images, an image without references, or one that is not a string.
@@ -51,10 +51,10 @@ class References:
 
 
 def split_spaces(captions: Sequence[list[str]]) -> list[list[str]]:
-    """Part tokens at the no-break spaces in them.
+    """Split tokens at the no-break spaces in them.
 
-    A fraction such as ``5 1/2`` is one token with such a space inside. The original joins tokens
-    with spaces, and its BLEU and CIDEr part them at white space of any kind; its ROUGE-L does not.
+    A fraction such as ``5 1/2`` is one token with such a space inside. The official program joins
+    tokens with spaces, and its BLEU and CIDEr split them at any white space; its ROUGE-L does not.
     """
     if not any("\xa0" in word for words in captions for word in words):
         return list(captions)

@@ -1,8 +1,8 @@
 """ROUGE-L as COCO computes it (Lin 2004, section 3: the longest common subsequence).
 
-The best precision and the best recall are taken over the references independently, and beta is
-1.2. Longest common subsequences are counted with whole words of bits (Hyyrö 2004, "Bit-parallel
-LCS-length computation revisited", figure 3): one addition for each reference word.
+The best precision and the best recall are taken over the references independently; beta is 1.2.
+The length of a longest common subsequence is computed with the bits of an integer (Hyyrö 2004,
+"Bit-parallel LCS-length computation revisited", figure 3): one addition for each reference word.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _BETA_SQUARED = 1.2**2
 def rouge_l(hypothesis: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     """ROUGE-L of one caption against an image's references, 0 to 1.
 
-    A caption without words counts as one empty word, as in the original, where splitting an empty
+    A caption without words counts as one empty word, as in COCO's program, where splitting an empty
     string gives one.
     """
     hypothesis = hypothesis or [""]

@@ -1,7 +1,7 @@
-"""SPICE (Anderson et al. 2016) through its authors' program, only where it is asked for.
+"""SPICE (Anderson et al. 2016, arXiv 1607.08822), by its authors' program.
 
-It parses sentences with Stanford's models, which pycocoevalcap does not ship; nothing here
-imitates it. Needs Java, the extra ``meteor`` (whose package has the program) and those models.
+It runs only when asked for. It needs Java, the extra ``meteor`` (its package contains the program)
+and Stanford's language models, which that package does not contain. Nothing here imitates it.
 """
 
 import json
@@ -26,8 +26,8 @@ def spice(
 ) -> tuple[float, list[float]]:
     """SPICE of one tokenised caption an image: the mean, and each image's F1.
 
-    An image whose captions name nothing has no score (nan), as in the original's program; so has
-    then the mean, as in the original's wrapper.
+    An image whose captions name nothing has the score nan, as in the original program. The mean is
+    then nan too, as in the original wrapper.
 
     Raises:
         MissingExtraError: the package with the program is not installed.
@@ -42,7 +42,7 @@ def spice(
         source, target = Path(work) / "in.json", Path(work) / "out.json"
         source.write_text(json.dumps(images), encoding="utf-8")
         command = ["java", "-Xmx8G", "-jar", "spice-1.0.jar", str(source), "-out", str(target)]
-        # The classes of a newer Java are closed to the program's cache unless opened.
+        # The program's cache needs access to classes that newer versions of Java close.
         opened = {"JDK_JAVA_OPTIONS": "--add-opens=java.base/java.lang=ALL-UNNAMED"}
         done = subprocess.run(
             [*command, "-subset", "-silent"],

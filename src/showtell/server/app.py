@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from showtell import __version__
-from showtell.server.connections import Access, Guard
+from showtell.server.connections import Access, ClientGoneError, Guard, unless_gone
 from showtell.server.description import (
     Captions,
     Description,
@@ -24,16 +24,17 @@ from showtell.server.description import (
     captions_body,
     problems,
 )
+from showtell.server.limits import client_of
 from showtell.server.metrics import GONE, Metrics, Observer
-from showtell.server.problems import Problem, busy
+from showtell.server.problems import Problem, busy, stopping
 from showtell.server.service import FIELDS, FILES, Service
-from showtell.server.uploads import ClientGoneError, Intake, unless_gone
+from showtell.server.uploads import Intake
 
 PAGE = Path(__file__).parent / "page"
 
 
 def create_app(service: Service, metrics: Metrics, access: Access) -> ASGIApp:
-    """Everything that is asked goes through: counting, guarding, routes."""
+    """The routes over a service, behind the guard; every request is counted."""
     app: ASGIApp = Guard(create_api(service, metrics, access), access)
     if access.origins:
         app = CORSMiddleware(
@@ -56,7 +57,9 @@ def create_api(service: Service, metrics: Metrics, access: Access) -> FastAPI:
     metrics.gauge(
         "showtell_pictures_waiting", "Pictures not answered yet.", lambda: batcher.waiting
     )
-    metrics.gauge("showtell_upload_bytes", "Bytes of uploads in memory.", lambda: intake.held)
+    metrics.gauge(
+        "showtell_upload_bytes", "Bytes of uploads in memory.", lambda: intake.bytes.taken
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -81,7 +84,7 @@ def create_api(service: Service, metrics: Metrics, access: Access) -> FastAPI:
     @app.post(
         "/v1/captions",
         response_model=Captions,
-        responses=problems(400, 403, 408, 413, 415, 422, 500, 503),
+        responses=problems(400, 403, 408, 413, 415, 422, 500),
         openapi_extra=captions_body(limits),
     )
     async def captions(request: Request) -> Response:
@@ -93,8 +96,10 @@ def create_api(service: Service, metrics: Metrics, access: Access) -> FastAPI:
         if batcher.waiting >= batcher.max_waiting:
             raise busy("the queue is full; try again in a second")
         try:
-            async with intake.form(request) as form:
-                return JSONResponse(await unless_gone(request, service.caption(form)))
+            client = client_of(request.client.host if request.client else "")
+            async with intake.form(request, client) as form:
+                answer = await unless_gone(request, service.caption(form, client))
+                return Response(answer, media_type="application/json")
         except (ClientDisconnect, ClientGoneError):
             return Response(status_code=GONE)  # which nobody reads
 
@@ -108,11 +113,11 @@ def create_api(service: Service, metrics: Metrics, access: Access) -> FastAPI:
         """Whether the server is there."""
         return JSONResponse({"status": "ok"})
 
-    @app.get("/readyz", response_model=Health, responses=problems(503))
+    @app.get("/readyz", response_model=Health, responses=problems())
     async def ready() -> Response:
         """Whether captions can be asked for."""
         if not batcher.is_alive:
-            raise busy("the server is stopping", retry_after=5)
+            raise stopping()
         return JSONResponse({"status": "ok"})
 
     @app.get(

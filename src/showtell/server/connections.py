@@ -1,23 +1,33 @@
-"""Who may ask, and what browsers are told: around the app, so that every answer passes here.
+"""Between a client's socket and the routes: its connection, and who may ask.
 
-MERGED: Connections: uvicorn's over h11, bounded in number and in the time they idle.
+A ``Connection`` is uvicorn's over h11, with bounds. Uvicorn closes a connection that says nothing
+after an answer, but it would keep one for ever that never sends a whole request, sends on after a
+refusal, or does not take in its answer. Here each of these has the same few seconds, whatever
+bytes trickle in. The ``Crowd`` bounds the connections of all clients and of each one: where there
+is no room for a new connection, one makes way that keeps the server waiting.
 
-Uvicorn closes a connection that says nothing after an answer; one that never sends a whole request,
-or goes on with a body that was refused, it would keep for ever. Here every connection without a
-request at work has the same few seconds, whatever bytes trickle in.
+The ``Guard`` stands around the app: it refuses what ``Access`` does not allow, and every answer
+gets its security headers there.
 """
 
 import asyncio
 import hmac
 import json
+from collections import Counter
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from showtell.server.problems import Problem, busy
+from showtell.server.limits import client_of, share
+from showtell.server.problems import Problem, busy, too_many
+
+Result = TypeVar("Result")
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -39,6 +49,210 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+
+READ_BYTES = 16 * 1024
+"""Read from a socket at a time. A body in chunks of one byte each takes the interpreter about
+15 us a chunk, so the 256 KiB that asyncio reads would keep all others waiting for half a second."""
+
+GRACE = 1.0  # seconds in which a request can arrive before its connection makes way
+
+
+class Crowd:
+    """The connections that are open.
+
+    Args:
+        most: How many there may be; one client may have ``share(most)``.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most, self.each = most, share(most)
+        self._open: dict[Connection, str] = {}
+        self._by_client: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def enter(self, connection: "Connection", client: str) -> None:
+        """Count a new connection; another may have to make way for it.
+
+        Raises:
+            Problem: there is no room, 429 for this client, 503 for anyone.
+        """
+        if self._by_client[client] >= self.each:
+            if not self._make_way([c for c, owner in self._open.items() if owner == client]):
+                raise too_many("too many connections from your address; try again in a second")
+        elif len(self._open) >= self.most and not self._make_way(list(self._open)):
+            raise busy("too many connections; try again in a second")
+        self._open[connection] = client
+        self._by_client[client] += 1
+
+    def leave(self, connection: "Connection") -> None:
+        """It is closed; a second time is no matter."""
+        client = self._open.pop(connection, None)
+        if client is not None:
+            self._by_client[client] -= 1
+            if not self._by_client[client]:
+                del self._by_client[client]
+
+    def _make_way(self, among: "list[Connection]") -> bool:
+        """Close one that keeps the server waiting, of the client that has the most connections.
+
+        That is the one that has idled longest; where none has for ``GRACE``, the one whose body has
+        been on its way longest; else one that has been opened just now. A request that has arrived
+        is never given up.
+        """
+
+        def order(connection: Connection) -> tuple[int, bool, bool, float]:
+            waited, is_receiving = connection.seconds_waited, connection.is_receiving
+            has_idled = waited > GRACE and not is_receiving
+            return self._by_client[self._open[connection]], has_idled, is_receiving, waited
+
+        can = [c for c in among if c.seconds_waited > (GRACE if c.is_receiving else 0.0)]
+        if not can:
+            return False
+        chosen = max(can, key=order)
+        self.leave(chosen)
+        chosen.transport.abort()
+        return True
+
+
+class Connection(H11Protocol):
+    """One client's HTTP/1.1 connection.
+
+    ``timeout_keep_alive`` of uvicorn's settings is the seconds for a request's head to arrive, and
+    for some more of an answer to be taken in.
+    """
+
+    def __init__(self, crowd: Crowd, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._crowd = crowd
+        self._timer: asyncio.TimerHandle | None = None
+        self._unsent = 0  # bytes, when the timer was set
+        self._waits_since = self.loop.time()
+
+    @property
+    def is_receiving(self) -> bool:
+        """Whether a request's head is here and its body is not."""
+        return self._is_at_work and self.cycle.more_body
+
+    @property
+    def seconds_waited(self) -> float:
+        """For the client to send or to take in something; 0 where the server has to act."""
+        is_awaited = not self._is_at_work or self.cycle.more_body or self.flow.write_paused
+        return self.loop.time() - self._waits_since if is_awaited else 0.0
+
+    @property
+    def _is_at_work(self) -> bool:
+        """Whether a request's head is here and its answer is not complete."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if hasattr(transport, "max_size"):
+            transport.max_size = READ_BYTES
+        try:
+            self._crowd.enter(self, client_of(self.client[0] if self.client else ""))
+        except Problem as problem:
+            self._refuse(problem)
+        else:
+            self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():  # what was read before is of no interest any more
+            return
+        was_at_work = self._is_at_work
+        super().data_received(data)
+        if self._is_at_work and not was_at_work:
+            self._waits_since = self.loop.time()  # for the body
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        self._waits_since = self.loop.time()
+        super().on_response_complete()
+        self._watch()
+
+    def pause_writing(self) -> None:
+        self._waits_since = self.loop.time()
+        super().pause_writing()
+        self._watch()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._crowd.leave(self)
+        self._stop_watching()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(Problem(400, msg))
+
+    def _watch(self) -> None:
+        """Run the timer where the client has to act; a body has a time of its own (``Intake``)."""
+        is_ours = self._is_at_work and not self.flow.write_paused
+        if is_ours or self.transport.is_closing():
+            self._stop_watching()
+        elif self._timer is None:
+            self._unsent = self.transport.get_write_buffer_size()
+            self._timer = self.loop.call_later(self.timeout_keep_alive, self._time_is_up)
+
+    def _time_is_up(self) -> None:
+        self._timer = None
+        if 0 < self.transport.get_write_buffer_size() < self._unsent:
+            self._watch()  # it takes in its answer, slowly
+        else:
+            self.transport.abort()
+
+    def _stop_watching(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer what never became a request, and hang up."""
+        body = json.dumps(problem.details).encode()
+        headers = {
+            "Content-Type": "application/problem+json",
+            "Content-Length": str(len(body)),
+            "Connection": "close",
+            **problem.headers,
+        }
+        lines = [f"HTTP/1.1 {problem.status:d} {problem.status.phrase}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
+        self.transport.close()
+
+
+class ClientGoneError(Exception):
+    """Nobody is there to be answered."""
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """The result of ``work``, which is cancelled when the client goes away.
+
+    To be used when the body has been read: then the next message can only be the farewell.
+
+    Raises:
+        ClientGoneError: it did.
+    """
+    task = asyncio.ensure_future(work)
+    farewell = asyncio.ensure_future(_farewell(request))
+    try:
+        await asyncio.wait({task, farewell}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGoneError
+        return task.result()
+    finally:
+        farewell.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+
+
+async def _farewell(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,62 +333,3 @@ def _with_headers(send: Send, path: str) -> Send:
         await send(message)
 
     return secured
-
-
-MAX_CONNECTIONS = 500
-
-
-class Connection(H11Protocol):
-    """An HTTP/1.1 connection; ``timeout_keep_alive`` of uvicorn's settings is its patience."""
-
-    _patience: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        if len(self.connections) > MAX_CONNECTIONS:
-            self._refuse(busy("too many connections; try again in a second"))
-        else:
-            self._watch()
-
-    def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():  # what was read before is of no interest any more
-            return
-        super().data_received(data)
-        self._watch()
-
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        self._watch()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_watching()
-        super().connection_lost(exc)
-
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(Problem(400, msg))
-
-    def _watch(self) -> None:
-        is_at_work = self.cycle is not None and not self.cycle.response_complete
-        if is_at_work or self.transport.is_closing():
-            self._stop_watching()
-        elif self._patience is None:
-            self._patience = self.loop.call_later(self.timeout_keep_alive, self.transport.abort)
-
-    def _stop_watching(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
-
-    def _refuse(self, problem: Problem) -> None:
-        """Answer what never became a request, and hang up."""
-        body = json.dumps(problem.details).encode()
-        headers = {
-            "Content-Type": "application/problem+json",
-            "Content-Length": str(len(body)),
-            "Connection": "close",
-            **problem.headers,
-        }
-        lines = [f"HTTP/1.1 {problem.status:d} {problem.status.phrase}"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
-        self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
-        self.transport.close()

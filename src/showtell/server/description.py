@@ -1,6 +1,7 @@
-"""The OpenAPI description: the form of a request for captions, and every status that can come.
+"""The API as OpenAPI describes it: the answers as models, the form of a request, every status.
 
-MERGED: The answers of the API as models, from which the OpenAPI description is made.
+The answers are pydantic models, which FastAPI puts into the description. The form of a request for
+captions is written out here with the server's limits, since FastAPI itself never reads it.
 """
 
 from typing import Any, Literal
@@ -12,8 +13,9 @@ from pydantic import BaseModel, Field
 from showtell.config import DecodingConfig
 from showtell.server.limits import Limits
 from showtell.server.problems import MEDIA_TYPE
+from showtell.server.wishes import EFFORT
 
-Status = Literal[400, 401, 403, 404, 405, 408, 413, 415, 422, 500, 503]
+Status = Literal[400, 401, 403, 404, 405, 408, 413, 415, 421, 422, 429, 500, 503]
 
 
 class ProblemDetails(BaseModel):
@@ -121,9 +123,11 @@ MEANINGS = {
     415: "The body is no multipart form, or a picture is of no kind that can be read.",
     421: "The server does not go by the name that it was asked under.",
     422: "A field or a setting is wrong, or a picture is damaged.",
+    429: "Your address has as many connections, pictures or bytes here as one may have.",
     500: "A bug.",
-    503: "The queue is full, or the server is stopping.",
+    503: "There is no room for now, no answer came in time, or the server is stopping.",
 }
+OF_ANY = (401, 421, 429, 503)  # requests
 OF_PICTURES = (413, 415, 422)
 RETRY_AFTER = {"schema": {"type": "integer"}, "description": "Seconds.", "required": True}
 AUTHENTICATE = {"schema": {"type": "string"}, "required": True}
@@ -134,10 +138,11 @@ Responses = dict[int | str, dict[str, Any]]
 def problems(*statuses: int) -> Responses:
     """What FastAPI is to say of these statuses, and of those that any request may get."""
     answers: Responses = {}
-    for status in sorted({*statuses, 401, 421}):
+    for status in sorted({*statuses, *OF_ANY}):
         model = PicturesProblem if status in OF_PICTURES else ProblemDetails
         answers[status] = {"description": MEANINGS[status], "model": model}
-    answers.get(503, {})["headers"] = {"Retry-After": RETRY_AFTER}
+    for status in (429, 503):
+        answers[status]["headers"] = {"Retry-After": RETRY_AFTER}
     answers[401]["headers"] = {"WWW-Authenticate": AUTHENTICATE}
     return answers
 
@@ -157,7 +162,8 @@ def captions_body(limits: Limits) -> dict[str, Any]:
         "attention": {
             "type": "string",
             "enum": ["true", "false"],
-            "description": "Whether to tell where the model looked, if it attends.",
+            "description": "Whether to tell where the model looked, if it attends; for "
+            f"{limits.attention_captions} captions a request at most.",
         },
         "model": {"type": "string", "description": "One of `/v1/models`; default: the first."},
     }
@@ -183,12 +189,24 @@ def _decoding_schema(limits: Limits) -> dict[str, Any]:
     for setting in schema["properties"].values():
         setting.pop("default", None)  # it is the model's
         setting.pop("title", None)
+    properties = schema["properties"]
     for name in ("beam_size", "num_captions"):
-        schema["properties"][name]["maximum"] = limits.beam_size
+        properties[name]["maximum"] = limits.beam_size
     for name in ("min_length", "max_length"):
-        schema["properties"][name]["maximum"] = limits.caption_words
-    schema["properties"]["forbidden_words"]["maxItems"] = limits.named_words
-    schema["description"] = "Changes of the model's own decoding settings."
+        properties[name]["maximum"] = limits.caption_words
+    [size, _] = properties["no_repeat_ngram"]["anyOf"]
+    size["maximum"] = limits.caption_words
+    for name in ("forbidden_words", "required_words"):
+        setting = properties[name]
+        setting["maxItems"] = min(limits.named_words, setting.get("maxItems", limits.named_words))
+        setting["items"]["maxLength"] = limits.phrase_characters
+    schema["description"] = (
+        "Changes of the model's own decoding settings. Forbidden and required words have "
+        f"{limits.named_characters:,} characters together at most, and the table that a search "
+        "needs for them (4 bytes times the words of a caption times 2 to the number of required "
+        f"words times the characters of all named words, about) {limits.table_bytes:,} bytes. A "
+        f"picture's search costs {limits.search_effort:,} at most: {EFFORT}."
+    )
     return schema
 
 

@@ -4,13 +4,14 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import uvicorn
 
 from showtell.errors import ConfigError
 from showtell.server.app import create_app
 from showtell.server.batching import Batcher, LoadedModel, load_models
-from showtell.server.connections import LOOPBACK, Access, Connection
+from showtell.server.connections import LOOPBACK, Access, Connection, Crowd
 from showtell.server.limits import Limits
 from showtell.server.metrics import Metrics
 from showtell.server.service import Service
@@ -75,7 +76,8 @@ def build_server(loaded: dict[str, LoadedModel], limits: Limits, access: Access)
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # clients' faults are no news
     config = uvicorn.Config(
         create_app(service, metrics, access),
-        http=Connection,
+        http=partial(Connection, Crowd(limits.connections)),  # type: ignore[arg-type]
+        h11_max_incomplete_event_size=limits.header_bytes,
         backlog=BACKLOG,
         ws="none",
         timeout_keep_alive=limits.idle_seconds,  # type: ignore[arg-type]

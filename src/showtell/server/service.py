@@ -1,43 +1,38 @@
-"""From a form to its answer: settings, pictures decoded in threads, captions from the batcher."""
+"""From a form to its answer: wish, decoded pictures, captions.
+
+    form -> read_wish -> for each picture: decode in a thread -> batcher -> caption -> answer
+
+Work that may be costly has lanes of its own, so that it delays nobody but its like: large pictures
+are decoded by one thread, tables of named words are built by another, and of searches with
+settings of a request's own only so many are in the batcher that together they cost no more than one
+picture's search may.
+"""
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
-from showtell.config import DecodingConfig
 from showtell.core.prefetch import num_workers
 from showtell.data.reading import printable
-from showtell.decoding.constraints.named_words import named_words
-from showtell.errors import (
-    ConfigError,
-    ImageError,
-    LargePictureError,
-    NotAPictureError,
-    ShowtellError,
-    unknown_name,
-)
+from showtell.errors import ImageError, LargePictureError, NotAPictureError, ShowtellError
 from showtell.images.open import Pixels, open_image
 from showtell.images.preprocess import Preprocessing
-from showtell.inference.caption import caption_record
-from showtell.server.batching import Batcher, Job, LoadedModel, QueueFullError
-from showtell.server.limits import Limits
-from showtell.server.problems import Problem, busy
+from showtell.inference.caption import Caption, caption_record
+from showtell.server.batching import Batcher, Job, LoadedModel, QueueFullError, StoppingError
+from showtell.server.limits import Lane, Limits, Shares, share
+from showtell.server.problems import Problem, busy, stopping
 from showtell.server.uploads import Form, Upload
+from showtell.server.wishes import Wish, check_words, read_wish
 
 FILES = "images"
 FIELDS = frozenset({"attention", "decoding", "model"})
 
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What a request asks for, checked."""
-
-    model: LoadedModel
-    settings: DecodingConfig
-    attention: bool
+Result = TypeVar("Result")
+Record = dict[str, Any]
 
 
 class Service:
@@ -53,8 +48,13 @@ class Service:
         self.models, self.batcher, self.limits = models, batcher, limits
         self._on_picture = on_picture
         self._threads = ThreadPoolExecutor(num_workers(), thread_name_prefix="decode")
+        self._large = ThreadPoolExecutor(1, thread_name_prefix="decode-large")
+        self._tables = ThreadPoolExecutor(1, thread_name_prefix="tables")
+        self._searches = Lane(limits.search_effort)
+        each = max(limits.pictures, share(limits.queue))
+        self._places = Shares(limits.queue, each, "the queue is full")
 
-    def describe_models(self) -> list[dict[str, Any]]:
+    def describe_models(self) -> list[Record]:
         """What ``ModelInfo`` says of each."""
         return [
             {
@@ -73,127 +73,152 @@ class Service:
     def stop(self) -> None:
         """Work off what is queued, and end the threads."""
         self.batcher.stop()
-        self._threads.shutdown(cancel_futures=True)
+        for threads in (self._threads, self._large, self._tables):
+            threads.shutdown(cancel_futures=True)
 
-    async def caption(self, form: Form) -> dict[str, Any]:
-        """The answer to a form.
+    async def caption(self, form: Form, client: str = "") -> bytes:
+        """The answer to a form, in JSON.
+
+        Args:
+            client: Whose places in the queue the pictures take.
 
         Raises:
-            Problem: of the form, or of its pictures where none could be captioned; 503 where the
-                queue is full or the answer took too long.
+            Problem: of the form, or of its pictures where none could be captioned; 429 or 503
+                where the queue is full, 503 where the answer took too long.
         """
-        wish = self._wish(form)
-        if not form.pictures:
+        num = len(form.pictures)
+        wish = read_wish(form, self.models, self.limits)
+        if not num:
             raise Problem(422, f"no picture: send at least one as {FILES!r}")
         try:
-            with self.batcher.reserve(len(form.pictures)):
+            with self._places.held_by(client) as holding, self.batcher.reserve(num):
+                holding.add(num)
                 async with asyncio.timeout(self.limits.answer_seconds):
+                    if wish.names_words:
+                        await _in(self._tables, lambda: check_words(wish, self.limits))
                     results = await self._results(wish, form)
+                    return await self._answer(wish, results)
         except QueueFullError:
             raise busy("the queue is full; try again in a second") from None
+        except StoppingError:
+            raise stopping() from None
         except TimeoutError:
             seconds = self.limits.answer_seconds
             raise busy(f"no answer within {seconds:g} seconds; try again", retry_after=5) from None
-        for result in results:
-            self._on_picture("failed" if "error" in result else "captioned")
-        _raise_if_all_failed(results)
-        return {"model": wish.model.name, "results": results}
 
-    def _wish(self, form: Form) -> Wish:
-        default = next(iter(self.models))
-        name = form.fields.get("model", default)
-        if name not in self.models:
-            raise Problem(422, unknown_name("model", name, self.models))
-        model = self.models[name]
-        attention = form.fields.get("attention", "false")
-        if attention not in ("true", "false"):
-            raise Problem(422, f"attention is {attention!r}: expected true or false")
-        if attention == "true" and not model.attends:
-            kind = model.captioner.config.decoder.kind
-            raise Problem(
-                422, f"attention: decoder {kind!r} of {name!r} does not attend to regions"
-            )
-        settings = self._settings(model, form.fields.get("decoding", "{}"))
-        return Wish(model, settings, attention == "true")
+    async def _results(self, wish: Wish, form: Form) -> list[Record]:
+        # A request with many pictures does not make the others wait for all of them: it has no more
+        # among those to be decoded than can be at a time, and only so many in the batcher.
+        decoding, turns = asyncio.Semaphore(num_workers()), Turns(wish.model)
 
-    def _settings(self, model: LoadedModel, text: str) -> DecodingConfig:
-        try:
-            changes = json.loads(text, parse_constant=_no_constant)
-        except (ValueError, RecursionError) as error:
-            raise Problem(422, f"decoding is no JSON: {error}") from None
-        if not isinstance(changes, dict):
-            raise Problem(422, 'decoding: expected a JSON object such as {"beam_size": 5}')
-        try:
-            settings = model.captioner.config.decoding.with_changes(changes)
-            self._check_effort(settings, changes)
-            named_words(settings, model.captioner.vocabulary)
-        except ShowtellError as error:
-            raise Problem(422, f"decoding: {error}") from None
-        return settings
+        async def result(index: int, upload: Upload) -> Record:
+            place = {"index": index, "name": printable(upload.name)}
+            try:
+                with self.batcher.expecting():
+                    async with decoding:
+                        view = await self._view(wish.model, upload)
+                job = Job(wish.model, view, wish.settings, wish.attention, id(form), index)
+                caption = await self._search(job, wish.effort, turns)
+                if not caption.log_probs:
+                    raise Problem(422, f"{upload.name}: no caption meets the decoding settings")
+            except Problem as problem:
+                return place | {"error": problem.details}
+            except StoppingError:
+                return place | {"error": stopping().details}
+            except ShowtellError as error:  # settings that cannot be met, by this picture or any
+                return place | {"error": Problem(422, f"{upload.name}: {error}").details}
+            return place | await self._aside(wish, lambda: caption_record(caption))
 
-    def _check_effort(self, settings: DecodingConfig, changes: dict[str, Any]) -> None:
-        """Raise where a request asks for more work than a model's own settings or the limits."""
-        limits = self.limits
-        for name, limit in (
-            ("beam_size", limits.beam_size),
-            ("num_captions", limits.beam_size),
-            ("min_length", limits.caption_words),
-            ("max_length", limits.caption_words),
-        ):
-            if name in changes and getattr(settings, name) > limit:
-                raise ConfigError(
-                    f"{name} = {getattr(settings, name)}: this server's limit is {limit}"
-                )
-        for name in ("forbidden_words", "required_words"):
-            if name in changes and len(getattr(settings, name)) > limits.named_words:
-                raise ConfigError(f"{name}: this server's limit is {limits.named_words}")
-
-    async def _results(self, wish: Wish, form: Form) -> list[dict[str, Any]]:
-        # A request has no more pictures among those to be decoded than can be at a time, so that
-        # one with many, or with huge ones, does not make the others wait for all of them.
-        turn = asyncio.Semaphore(num_workers())
         async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(self._result(wish, form, index, turn))
-                for index in range(len(form.pictures))
-            ]
+            tasks = [group.create_task(result(*item)) for item in enumerate(form.pictures)]
         return [task.result() for task in tasks]
 
-    async def _result(
-        self, wish: Wish, form: Form, index: int, turn: asyncio.Semaphore
-    ) -> dict[str, Any]:
-        upload = form.pictures[index]
-        place = {"index": index, "name": printable(upload.name)}
-        try:
-            with self.batcher.expecting():
-                async with turn:
-                    loop = asyncio.get_running_loop()
-                    view = await loop.run_in_executor(self._threads, self._view, wish.model, upload)
-                job = Job(wish.model, view, wish.settings, wish.attention, id(form), index)
-                waiting = self.batcher.submit(job)
-            caption = await asyncio.wrap_future(waiting)
-            if not caption.log_probs:
-                raise Problem(422, f"{upload.name}: no caption meets the decoding settings")
-        except Problem as problem:
-            return place | {"error": problem.details}
-        except ShowtellError as error:  # settings that cannot be met, by this picture or any
-            return place | {"error": Problem(422, f"{upload.name}: {error}").details}
-        return place | caption_record(caption)
+    async def _view(self, model: LoadedModel, upload: Upload) -> Pixels:
+        """What the model's encoder is to see of a picture."""
+        limits, recipe = self.limits, model.captioner.encoder.preprocessing
 
-    def _view(self, model: LoadedModel, upload: Upload) -> Pixels:
-        recipe = model.captioner.encoder.preprocessing
+        def view(max_pixels: int, max_scans: int) -> Pixels:
+            check_scans(upload.data, max_scans)
+            image = open_image(upload.data, min_side=recipe.decode_side, max_pixels=max_pixels)
+            return recipe.eval_view(image)
+
         try:
-            image = open_image(
-                upload.data, min_side=recipe.decode_side, max_pixels=self.limits.pixels
-            )
+            try:
+                usual = min(limits.large_pixels, limits.pixels)
+                return await _in(self._threads, lambda: view(usual, USUAL_SCANS))
+            except LargePictureError:
+                return await _in(self._large, lambda: view(limits.pixels, limits.scans))
         except ImageError as error:
             reason = str(error).removeprefix("picture: ")
             raise Problem(_status(error), f"{upload.name}: {reason}") from None
-        return recipe.eval_view(image)
+
+    async def _search(self, job: Job, effort: int, turns: "Turns") -> Caption:
+        async with turns.captioning:
+            async with turns.next:  # the lane is to be shared by requests, not by pictures
+                taken = await self._searches.take(effort) if effort else 0
+            try:
+                return await asyncio.wrap_future(self.batcher.submit(job))
+            finally:
+                self._searches.give_back(taken)
+
+    async def _answer(self, wish: Wish, results: list[Record]) -> bytes:
+        """The whole answer, piece by piece: of attention it may have millions of bytes."""
+        for result in results:
+            self._on_picture("failed" if "error" in result else "captioned")
+        _raise_if_all_failed(results)
+        pieces = [await self._aside(wish, partial(_json, result)) for result in results]
+        return b'{"model":%b,"results":[%b]}' % (_json(wish.model.name), b",".join(pieces))
+
+    async def _aside(self, wish: Wish, work: Callable[[], Result]) -> Result:
+        """``work`` here, or in a thread where there is attention to write down."""
+        return await _in(self._threads, work) if wish.attention else work()
 
 
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number in JSON")
+class Turns:
+    """How many pictures of one request may be where others wait, too.
+
+    Attributes:
+        captioning: In the batcher. On a processor larger batches are hardly faster.
+        next: At the head of the request's pictures, for the lane of searches.
+    """
+
+    def __init__(self, model: LoadedModel) -> None:
+        is_on_cpu = model.captioner.runtime.device == "cpu"
+        self.captioning = asyncio.Semaphore(8 if is_on_cpu else 32)
+        self.next = asyncio.Lock()
+
+
+USUAL_SCANS = 16
+"""A usual progressive JPEG has about ten."""
+
+# Not those that may stand within a scan (ITU T.81, section B.1.1.2), nor fill bytes.
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
+_END, _SCAN = 0xD9, 0xDA
+
+
+def check_scans(data: bytes, most: int) -> None:
+    """Raise LargePictureError where a JPEG has more than ``most`` scans.
+
+    Its decoder passes over all pixels in each, and a file of 20 MB has room for a million.
+    """
+    if not data.startswith(b"\xff\xd8"):
+        return
+    place, num = 2, 0
+    while (marker := _MARKER.search(data, place)) and data[marker.end() - 1] != _END:
+        num += data[marker.end() - 1] == _SCAN
+        if num > most:
+            raise LargePictureError(f"has more than {most} scans")
+        size = int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+        place = marker.end() + max(size, 2)
+
+
+async def _in(threads: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:
+    return await asyncio.get_running_loop().run_in_executor(threads, work)
+
+
+def _json(value: object) -> bytes:
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode()
 
 
 def _crop(recipe: Preprocessing) -> float | None:
@@ -206,7 +231,7 @@ def _status(error: ImageError) -> int:
     return 413 if isinstance(error, LargePictureError) else 422
 
 
-def _raise_if_all_failed(results: list[dict[str, Any]]) -> None:
+def _raise_if_all_failed(results: list[Record]) -> None:
     errors = [result["error"] for result in results if "error" in result]
     if len(errors) < len(results):
         return

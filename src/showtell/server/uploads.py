@@ -1,24 +1,24 @@
-"""Reading a multipart form into memory, and nowhere else.
+"""Forms: read into memory and nowhere else, each within its time and size.
 
 Starlette's own parser writes files beyond 1 MB to the disk. This one feeds the same tokeniser
-(``python_multipart``) and keeps what it finds in memory, counting as it goes, so that a limit is
-noticed with the byte that passes it and never after the body has been taken in.
+(``python_multipart``) and keeps what it finds in memory. It counts as it goes, so a limit is
+noticed with the byte that passes it, before the rest of the body is taken in.
 
-MERGED: Taking request bodies in: each within its time and size, all of them within some memory.
+``Intake`` reads the form of a request: it holds the body to its pace, and counts the bytes of all
+forms in memory. ``read_form`` is the reading itself, of any source of bytes.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
 
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from showtell.server.limits import Limits
-from showtell.server.problems import Problem, busy
+from showtell.server.limits import Limits, Shares, share
+from showtell.server.problems import Problem
 
 MAX_NAME = 255
 
@@ -37,6 +37,72 @@ class Form:
 
     pictures: list[Upload] = field(default_factory=list)
     fields: dict[str, str] = field(default_factory=dict)
+
+
+class Intake:
+    """Reads the forms of requests.
+
+    Args:
+        limits: What is too much.
+        files: The field whose parts are pictures.
+        fields: The other fields that there are.
+
+    Attributes:
+        bytes: The bytes of forms in memory.
+    """
+
+    def __init__(self, limits: Limits, *, files: str, fields: frozenset[str]) -> None:
+        self._limits, self._files, self._fields = limits, files, fields
+        each = max(limits.request_bytes, share(limits.held_bytes))
+        self.bytes = Shares(limits.held_bytes, each, "too many uploads")
+
+    @asynccontextmanager
+    async def form(self, request: Request, client: str) -> AsyncIterator[Form]:
+        """A request's form; within, its bytes count as in memory, and as this client's.
+
+        Raises:
+            Problem: 408 too slow, 429 or 503 too many uploads, and those of ``read_form``.
+            ClientDisconnect: the client is gone.
+        """
+        limits = self._limits
+        length = request.headers.get("content-length", "")
+        if length.isdecimal() and int(length) > limits.request_bytes:
+            raise _too_large(limits)  # before any of it is read
+        with self.bytes.held_by(client) as holding:
+            form = await read_form(
+                request.headers.get("content-type"),
+                _in_time(request.stream(), limits),
+                limits,
+                files=self._files,
+                fields=self._fields,
+                count=holding.add,
+            )
+            yield form
+
+
+async def _in_time(body: AsyncIterator[bytes], limits: Limits) -> AsyncIterator[bytes]:
+    """The same chunks.
+
+    Raises:
+        Problem: 408, when they come too slowly or for too long.
+    """
+    loop = asyncio.get_running_loop()
+    started, received = loop.time(), 0
+    while True:
+        seconds = min(limits.upload_seconds, limits.upload_patience + received / limits.upload_rate)
+        try:
+            async with asyncio.timeout_at(started + seconds):
+                chunk = await anext(body, None)
+        except TimeoutError:
+            if seconds == limits.upload_seconds:
+                reason = f"did not arrive within {seconds:g} seconds"
+            else:
+                reason = f"came too slowly: {limits.upload_rate:,} bytes per second are expected"
+            raise Problem(408, f"the request {reason}") from None
+        if chunk is None:
+            return
+        received += len(chunk)
+        yield chunk
 
 
 async def read_form(
@@ -73,12 +139,16 @@ async def read_form(
         async for chunk in body:
             size += len(chunk)
             if size > limits.request_bytes:
-                raise Problem(413, f"the request has more than {limits.request_bytes:,} bytes")
+                raise _too_large(limits)
             count(len(chunk))
             reader.write(chunk)
         return reader.finish()
     except FormParserError as error:
         raise Problem(400, f"the multipart body is damaged: {error}") from None
+
+
+def _too_large(limits: Limits) -> Problem:
+    return Problem(413, f"the request has more than {limits.request_bytes:,} bytes")
 
 
 class _Reader:
@@ -168,97 +238,3 @@ class _Reader:
 
 def _text(value: bytes) -> str:
     return value.decode("utf-8", "replace")
-
-
-T = TypeVar("T")
-
-
-class ClientGoneError(Exception):
-    """Nobody is there to be answered."""
-
-
-class Intake:
-    """Reads forms, and knows how many bytes of them are in memory.
-
-    Args:
-        limits: What is too much.
-        files: The field whose parts are pictures.
-        fields: The other fields that there are.
-    """
-
-    def __init__(self, limits: Limits, *, files: str, fields: frozenset[str]) -> None:
-        self._limits, self._files, self._fields = limits, files, fields
-        self.held = 0
-
-    @asynccontextmanager
-    async def form(self, request: Request) -> AsyncIterator[Form]:
-        """A request's form; within, its bytes count as held.
-
-        Raises:
-            Problem: 408 too slow, 503 too many uploads at a time, and those of ``read_form``.
-            ClientDisconnect: the client is gone.
-        """
-        held = 0
-
-        def count(size: int) -> None:
-            nonlocal held
-            if self.held + size > self._limits.held_bytes:
-                raise busy("too many uploads at this moment; try again in a second")
-            self.held += size
-            held += size
-
-        try:
-            self._check_length(request.headers.get("content-length", ""))
-            async with _deadline(self._limits.upload_seconds):
-                form = await read_form(
-                    request.headers.get("content-type"),
-                    request.stream(),
-                    self._limits,
-                    files=self._files,
-                    fields=self._fields,
-                    count=count,
-                )
-            yield form
-        finally:
-            self.held -= held
-
-    def _check_length(self, length: str) -> None:
-        """Refuse at once what says itself that it is too large; what does not say it is counted."""
-        if length.isdecimal() and int(length) > self._limits.request_bytes:
-            raise Problem(413, f"the request has more than {self._limits.request_bytes:,} bytes")
-
-
-@asynccontextmanager
-async def _deadline(seconds: float) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError:
-        raise Problem(408, f"the request did not arrive within {seconds:g} seconds") from None
-
-
-async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of ``work``, which is cancelled when the client goes away.
-
-    To be used when the body has been read: then the next message can only be the farewell.
-
-    Raises:
-        ClientGoneError: it did.
-    """
-    task = asyncio.ensure_future(work)
-    farewell = asyncio.ensure_future(_farewell(request))
-    try:
-        await asyncio.wait({task, farewell}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGoneError
-        return task.result()
-    finally:
-        farewell.cancel()
-        if not task.done():
-            task.cancel()
-            await asyncio.wait({task})
-
-
-async def _farewell(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -5,16 +5,13 @@ run over it.
 """
 
 import os
-import shlex
-from collections import Counter
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
 from showtell.core.memory import paused_collector
 from showtell.data.cache import load_cached
-from showtell.data.pictures import is_hidden, is_picture_name
-from showtell.data.reading import parse_json, printable, read_text
+from showtell.data.reading import parse_json, read_text
 from showtell.data.records import Dataset
 from showtell.data.sources import (
     coco,
@@ -28,6 +25,7 @@ from showtell.data.sources import (
     webdataset,
 )
 from showtell.data.sources.base import Source
+from showtell.data.sources.unrecognised import advice
 from showtell.data.unpack import Progress, unpacking_progress
 from showtell.errors import DataError, unknown_name
 
@@ -112,16 +110,15 @@ def recognise(path: Path) -> Source:
         )
     if path.suffix.lower() == ".json":
         parse_json(read_text(path), path)  # says on which line a broken file is wrong
-    if path.is_dir() and (picture := _a_picture_in(path)):
-        raise DataError(
-            f"{path} is {_what_lies_at(path)}, without captions: write the caption of {picture} "
-            f"into {Path(picture).stem}.txt beside it, and so on; or let a model write them: "
-            f"showtell caption {shlex.quote(str(path))} --format sidecar"
-        )
-    raise DataError(
-        f"cannot tell the format of {path}: found {_what_lies_at(path)}; "
-        f"say which with --format (one of {formats}; docs/formats.md shows each)"
-    )
+
+    def is_data(file: Path) -> bool:
+        return any(source.matches(file) for source in SOURCES.values())
+
+    try:
+        line = advice(path, is_data, SOURCES)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
+    raise DataError(line)
 
 
 def _nothing_there(path: Path) -> str:
@@ -131,30 +128,3 @@ def _nothing_there(path: Path) -> str:
         f"no data at {path}{hint}; expected a file or folder in one of the formats "
         f"{', '.join(SOURCES)}, or scenes for the built-in set"
     )
-
-
-def _a_picture_in(folder: Path) -> str:
-    """The name of one picture in a folder or its subfolders, "" where there is none."""
-    for place in (folder, *sorted(path for path in folder.iterdir() if path.is_dir())):
-        if is_hidden(place.relative_to(folder).as_posix()):
-            continue
-        names = (entry.name for entry in os.scandir(place))
-        found = min((name for name in names if is_picture_name(name)), default="")
-        if found and not is_hidden(found):
-            return printable(found)
-    return ""
-
-
-def _what_lies_at(path: Path) -> str:
-    if not path.is_dir():
-        kind = f"a {path.suffix} file" if path.suffix else "a file without an ending"
-        return f"{kind} of {path.stat().st_size:,} bytes"
-    endings: Counter[str] = Counter()
-    with os.scandir(path) as entries:
-        for entry in entries:
-            ending = os.path.splitext(entry.name)[1] or "other"
-            endings["folders" if entry.is_dir() else ending] += 1
-    if not endings:
-        return "an empty folder"
-    counts = ", ".join(f"{count:,} {printable(kind)}" for kind, count in endings.most_common(6))
-    return f"a folder with {counts}"

@@ -115,14 +115,23 @@ class _Reading:
         """List what cannot be used."""
         self.contents.problems.append((kind, where, detail))
 
+    def _only_texts(self) -> dict[tuple[str, int], str]:
+        """The text of each WebDataset key that has one only: ``0.txt`` goes with ``0.img.jpg``."""
+        by_key: dict[tuple[str, int], list[str]] = {}
+        for name, number in self.texts:
+            if not name.endswith(".json"):
+                by_key.setdefault((_key(name), number), []).append(name)
+        return {key: names[0] for key, names in by_key.items() if len(names) == 1}
+
     def pair(self) -> None:
         """Give each picture its captions."""
         finders: dict[int, SidecarFinder] = {}
+        only_texts = self._only_texts()
         for number in {number for _, number, _, _ in self.pictures}:
             names = [name for name, which in self.texts if which == number]
             finders[number] = SidecarFinder(names)
         for name, number, file, num_bytes in self.pictures:
-            text_name = finders[number].find(name)
+            text_name = finders[number].find(name) or only_texts.get((_key(name), number), "")
             json_name = os.path.splitext(name)[0] + ".json"
             captions, split = [], None
             try:
@@ -138,6 +147,12 @@ class _Reading:
             split = split or (top if rest and split_of(top) else None)
             unique = f"{name}#{number + 1}" if number else name
             self.contents.samples.append(Sample(unique, file, num_bytes, "", captions, split))
+
+
+def _key(name: str) -> str:
+    """WebDataset's key of a member: its path up to the first dot of the last part."""
+    folder, slash, base = name.rpartition("/")
+    return folder + slash + base.partition(".")[0]
 
 
 def _of_json(text: str, name: str) -> tuple[list[Any], Any]:

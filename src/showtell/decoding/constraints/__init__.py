@@ -1,30 +1,36 @@
-"""What a caption may not be: each constraint puts -inf where a token may not come next.
+"""Constraints: which tokens may come next in a caption.
 
-A constraint is called with the next tokens' log-probabilities (N, V), the tokens so far (N, L) and
-their number L, and changes the log-probabilities in place. The others are left as they are, not
-renormalised, so a caption keeps the probability that the model gives it.
+A constraint is called with the log-probabilities (N, V) of the next token, the tokens so far (N, L)
+and their number L. It writes -inf where a token may not come, and leaves the other entries as they
+are: they are not normalised again, so a caption keeps the probability that the model gives it.
 
-What is asked of words holds for words, whatever the tokens of the vocabulary are and however a
-caption spells them: ``word_rules.py`` and ``ngrams.py``. Where a token leaves a caption without an
-allowed end, it is forbidden before it is too late; so a beam of one finds a caption, too. Only
-blocked n-grams are not foreseen, but for the last token.
+Settings that name words are about words, whatever tokens the vocabulary has and however a caption
+spells them (``words.py`` and ``ngrams.py``). A token after which no allowed caption can end is
+forbidden at once, so even greedy search finds a caption. Repeated n-grams are the one exception:
+they are foreseen for the last token only.
+
+``WordRules`` and ``NoRepeatNgram`` use tables that follow from the settings alone. ``TABLES`` keeps
+those used last, for the next batch.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from showtell.decoding.constraints.cache import TableCache
 from showtell.decoding.constraints.ngrams import NoRepeatNgram
-from showtell.decoding.constraints.words import WordRules
+from showtell.decoding.constraints.words import WordRules, WordSettings
 from showtell.decoding.hypotheses import NEVER
 from showtell.text.vocabulary import END, PAD, SPECIAL_WORDS, START, UNK, Spelling
 
+CPU = torch.device("cpu")
+TABLES = TableCache()
+
 
 class Constraint(Protocol):
-    """Forbids tokens, given those so far."""
+    """Forbids tokens, given those so far. Its tensors are on the device of the search."""
 
     def __call__(self, log_probs: Tensor, prefixes: Tensor, length: int) -> Tensor:
         """(N, V) log-probabilities after (N, L) tokens -> the same with -inf."""
@@ -40,36 +46,38 @@ def build_constraints(
     forbidden: Sequence[str] = (),
     required: Sequence[str] = (),
     bad_endings: Sequence[str] = (),
+    device: torch.device = CPU,
 ) -> list[Constraint]:
-    """The constraints that these settings ask for.
+    """The constraints for these settings.
 
-    ``<pad>``, ``<start>`` and ``<unk>`` never come anyway. Words, and phrases of several with a
-    space between, are as ``spelling.spell`` has them.
+    ``<pad>``, ``<start>`` and ``<unk>`` are always forbidden. A phrase is one word, or
+    several with a space between, each as ``spelling.spell`` gives it.
 
     Args:
-        spelling: of the vocabulary; not needed where each id is a word and only lengths are asked
-            for.
-        max_tokens: tokens at most; after so many only ``<end>`` may follow.
-        min_length: words at least; before so many ``<end>`` may not come.
-        max_length: words at most; default: ``max_tokens``.
-        no_repeat_ngram: no so many words in a row come twice.
-        forbidden: words and phrases that never come.
-        required: words and phrases that must all come, each once at least.
-        bad_endings: words and phrases that ``<end>`` may not follow.
+        spelling: of the vocabulary; not needed where each id is a word and the only limits are
+            lengths.
+        max_tokens: the most tokens before ``<end>``.
+        min_length: the fewest words.
+        max_length: the most words; default: ``max_tokens``.
+        no_repeat_ngram: never repeat any n-gram of this length.
+        forbidden: phrases that may not occur.
+        required: phrases that must all occur.
+        bad_endings: phrases that ``<end>`` may not follow.
+        device: where the search runs.
     """
     special = {PAD, START, UNK}
     if max_length is None:
         max_length = max_tokens
     max_length = min(max_length, max_tokens)
-    constraints: list[Constraint] = [Forbidden(special)]
+    constraints: list[Constraint] = [Forbidden(special, device)]
     if no_repeat_ngram:
         assert spelling is not None
-        constraints.append(_no_repeat_ngram(no_repeat_ngram, spelling, max_tokens))
+        constraints.append(_no_repeat_ngram(no_repeat_ngram, spelling, max_tokens, device))
     names_words = bool(forbidden or required or bad_endings)
     if not names_words and (spelling is None or each_id_is_a_word(spelling)):
         return [*constraints, Length(min_length, max_length)]
     assert spelling is not None
-    rules = word_rules(
+    settings = WordSettings(
         spelling,
         max_tokens=max_tokens,
         min_words=min_length,
@@ -78,40 +86,47 @@ def build_constraints(
         required=tuple(required),
         bad_endings=tuple(bad_endings),
     )
-    return [Forbidden(special.union(rules.never)), *constraints[1:], rules]
+    rules = word_rules(settings, device)
+    return [Forbidden(special.union(rules.never), device), *constraints[1:], rules]
 
 
 def each_id_is_a_word(spelling: Spelling) -> bool:
-    """Whether every id but the special ones is a whole word, so that words count as ids."""
+    """Whether each id but the special ones is a whole word, so that a caption has a word an id."""
     num_special = len(SPECIAL_WORDS)
     return all(spelling.starts[num_special:]) and all(spelling.texts[num_special:])
 
 
-# The tables of these follow from the settings alone, and batches have the same settings.
-word_rules = lru_cache(maxsize=8)(WordRules)
-_no_repeat_ngram = lru_cache(maxsize=8)(NoRepeatNgram)
+def word_rules(settings: WordSettings, device: torch.device = CPU) -> WordRules:
+    """``WordRules(settings)`` on ``device``, built once for as long as ``TABLES`` keeps it."""
+    return TABLES.get(settings, device, lambda: WordRules(settings))
+
+
+def _no_repeat_ngram(
+    size: int, spelling: Spelling, max_tokens: int, device: torch.device
+) -> NoRepeatNgram:
+    key = NoRepeatNgram, size, spelling, max_tokens
+    return TABLES.get(key, device, lambda: NoRepeatNgram(size, spelling, max_tokens))
 
 
 class Forbidden:
-    """Ids that never come."""
+    """Tokens that never come."""
 
-    def __init__(self, ids: set[int]) -> None:
-        self.ids = torch.tensor(sorted(ids))
+    def __init__(self, ids: set[int], device: torch.device = CPU) -> None:
+        self.ids = torch.tensor(sorted(ids), device=device)
 
     def __call__(self, log_probs: Tensor, prefixes: Tensor, length: int) -> Tensor:
         """-inf in their columns."""
-        self.ids = self.ids.to(log_probs.device)
         return log_probs.index_fill_(1, self.ids, NEVER)
 
 
 class Length:
-    """Tokens at least and at most, each of which is a word."""
+    """The fewest and the most words, where each token is a word."""
 
     def __init__(self, min_length: int, max_length: int) -> None:
         self.min_length, self.max_length = min_length, max_length
 
     def __call__(self, log_probs: Tensor, prefixes: Tensor, length: int) -> Tensor:
-        """No ``<end>`` before ``min_length`` words, nothing else after ``max_length``."""
+        """No ``<end>`` before ``min_length`` words, only ``<end>`` after ``max_length``."""
         if length < self.min_length:
             log_probs[:, END] = NEVER
         if length >= self.max_length:

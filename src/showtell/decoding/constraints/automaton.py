@@ -1,57 +1,57 @@
-"""Where a caption stands in some named words and phrases, whatever the pieces that it is made of.
+"""Where a caption stands in the named phrases, and how far it is from an allowed end.
 
-A caption is read as one text, in which each word has a space before it, and a named phrase is
-looked for as a part of that text: the automaton of Aho & Corasick 1975 ("Efficient string
-matching", algorithms 2 and 3), over characters and then over the tokens of a vocabulary, most of
-which do the same and share a class. As a phrase begins with a space, so does every text that the
-automaton remembers; and what it knows of is words, not their parts.
+``WordAutomaton`` reads a caption as one text, in which each word has a space before it, and finds
+the phrases in that text: the automaton of Aho & Corasick 1975 ("Efficient string matching",
+algorithms 2 and 3), first over characters, then over the tokens of a vocabulary. Most tokens have
+the same effect and share a class. Because phrases begin with a space, the automaton finds whole
+words and never parts of words. A vocabulary of words and one of pieces of words differ only in
+their ``Spelling``.
 
-A vocabulary of words and one of pieces of words differ in nothing here but their ``Spelling``.
+``fewest_tokens`` computes, for each state of a caption, the fewest tokens to an allowed end. A
+state is a node of the automaton, the set of required phrases said before the word in progress, and
+the number of words begun. Each token either begins a word or continues one, so the states with n
+words follow from those with n + 1 (dynamic programming: Bellman 1957, chapter 3).
 
 Shapes: ``N`` rows, ``L`` tokens of a prefix, ``S`` nodes, ``K`` classes of tokens, ``V``
-vocabulary, ``W`` phrases.
-
-MERGED: From each state of a caption, the fewest tokens to an allowed end.
-
-A state is the node of a ``WordAutomaton``, the set of required phrases that were said before the
-word in progress, and the number of words begun. Each token begins a word or goes on with one, so
-the states of n words follow from those of n + 1 (Bellman 1957, chapter 3).
-
-Shapes: ``S`` nodes, ``M`` sets of required phrases, ``K`` classes of tokens, ``E`` edges.
+vocabulary, ``W`` phrases, ``M`` sets of required phrases, ``E`` edges.
 """
 
 from collections.abc import Sequence
+from copy import copy
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from showtell.decoding.constraints.cache import Table
 from showtell.text.vocabulary import SPECIAL_WORDS, Spelling
 
 SPACE = " "
-ROOT, FIRST = 0, 1  # nodes: in a word that no phrase has; before the first word, after two spaces
-SPECIAL, OTHER_START, OTHER_REST = 0, 1, 2  # classes: no text; a text that no phrase has, two ways
+# Nodes: inside a word that is in no phrase; before the first word, as after two spaces.
+ROOT, FIRST = 0, 1
+# Classes: special tokens; texts that are in no phrase and begin a word; those that continue one.
+SPECIAL, OTHER_START, OTHER_REST = 0, 1, 2
 
 Kinds = dict[tuple[bool, str | None], int]  # (begins a word, text or None) -> class
 
 
-class WordAutomaton:
-    """Reads tokens.
+class WordAutomaton(Table):
+    """Finds named phrases in the text of tokens.
 
     Args:
         spelling: of the vocabulary.
-        phrases: named words, or several with a space between, as ``spelling.spell`` has them.
+        phrases: words, or several with a space between, as ``spelling.spell`` gives them.
 
     Attributes:
         classes: (V,) the class of each id.
-        starts: (K,) whether its tokens begin a new word.
-        has_text: (K,) whether its tokens have any text; one that only begins a word has none.
+        starts: (K,) whether the tokens of a class begin a new word.
+        has_text: (K,) whether they have any text; a lone space that begins a word has none.
         next: (S, K) the node after a token.
         boundary: (S,) the node after a space.
         is_boundary: (S,) whether the last character is a space, so that any text begins a word.
-        is_bare: (S,) the same, but not before the first word: a word has begun and has no text.
-        ends: (S, W) whether a phrase is said as soon as the word ends.
-        depth: as many last tokens tell the node.
+        is_bare: (S,) the same, except before the first word: a word has begun and has no text.
+        ends: (S, W) whether a phrase is said once the word ends here.
+        depth: how many of the last tokens decide the node.
     """
 
     def __init__(self, spelling: Spelling, phrases: Sequence[str]) -> None:
@@ -76,7 +76,7 @@ class WordAutomaton:
         self.depth = self._depth(kinds)
 
     def _follow(self, text: str) -> int:
-        """The node of the longest end of ``text`` that is remembered; it begins with a space."""
+        """The node of the longest suffix of ``text`` that is a node and begins with a space."""
         while text not in self._nodes:
             cut = text.find(SPACE, 1)
             text = text[cut:] if cut > 0 else ""
@@ -123,18 +123,20 @@ class WordAutomaton:
             node = self.next[node, windows[..., place]]
         return node
 
-    def drop(self, classes: Tensor) -> None:
-        """Forget (K,) classes, of tokens that will not come; the first three stay."""
+    def without(self, classes: Tensor) -> "WordAutomaton":
+        """The same without (K,) ``classes``, whose tokens never come; the first three stay."""
         kept = ~classes
         kept[: OTHER_REST + 1] = True
         number = torch.where(kept, kept.cumsum(dim=0) - 1, SPECIAL)
-        self.classes = number[self.classes]
-        self.next = self.next[:, kept]
-        self.starts, self.has_text = self.starts[kept], self.has_text[kept]
+        smaller = copy(self)
+        smaller.classes = number[self.classes]
+        smaller.next = self.next[:, kept]
+        smaller.starts, smaller.has_text = self.starts[kept], self.has_text[kept]
+        return smaller
 
 
 def _prefixes(phrases: Sequence[str]) -> list[str]:
-    """The beginnings of phrases, each with its space, after those of ``ROOT`` and ``FIRST``."""
+    """The names of the nodes: ``ROOT``, ``FIRST``, then every prefix of " " + phrase."""
     names = dict.fromkeys(["", 2 * SPACE, SPACE])
     for phrase in phrases:
         names.update(dict.fromkeys(SPACE + phrase[:size] for size in range(1, len(phrase) + 1)))
@@ -142,13 +144,31 @@ def _prefixes(phrases: Sequence[str]) -> list[str]:
 
 
 def _parts(phrases: Sequence[str]) -> set[str]:
-    """Every part of a word of the phrases, "" too."""
+    """Every substring of a word of the phrases, "" too."""
     words = {word for phrase in phrases for word in phrase.split(SPACE)}
     ends = [(w, i, j) for w in words for i in range(len(w)) for j in range(i + 1, len(w) + 1)]
     return {"", *(word[i:j] for word, i, j in ends)}
 
 
-NO_WAY = 1_000_000  # tokens; no caption has so many
+def table_bytes(
+    spelling: Spelling, phrases: Sequence[str], *, num_required: int, max_words: int
+) -> int:
+    """Bytes of the tables of ``WordRules``, counted before any is built.
+
+    Args:
+        phrases: those of ``WordAutomaton``; the work grows with the square of their lengths.
+        num_required: how many of them are required.
+        max_words: of a caption.
+    """
+    parts = _parts(phrases)
+    tokens = zip(spelling.texts, spelling.starts, strict=True)
+    num_classes = 3 + len({token for token in tokens if token[0] in parts})
+    num_nodes = len(_prefixes(phrases))
+    fewest = 4 * (max_words + 2) * (1 << num_required) * num_nodes
+    return fewest + num_nodes * (8 * num_classes + len(phrases))
+
+
+NO_WAY = 1_000_000  # tokens: more than any caption has
 
 
 def fewest_tokens(
@@ -161,18 +181,19 @@ def fewest_tokens(
     min_words: int,
     max_words: int,
 ) -> Tensor:
-    """How many tokens it takes at least, ``<end>`` not counted.
+    """The fewest tokens to an allowed end, ``<end>`` not counted.
 
     Args:
-        automaton: knows the vocabulary and the phrases.
+        automaton: of the vocabulary and the phrases.
         said: (S,) the set of required phrases, as bits, that are said if the word ends here.
         num_required: M = 2**num_required.
         is_forbidden: (S,) whether the word may not end here.
-        is_bad: (S,) whether the caption may not.
+        is_bad: (S,) whether the caption may not end here.
         min_words, max_words: of a caption.
 
     Returns:
-        (max_words + 2, M, S), the number of words first; ``NO_WAY`` where there is none.
+        (max_words + 2, M, S), the number of words first; ``NO_WAY`` where none can
+        be reached.
     """
     reads, edges = automaton, _Edges(automaton)
     sets = torch.arange(2**num_required)
@@ -196,7 +217,7 @@ def fewest_tokens(
                 break
             now = better
         fewest[num] = now
-        if min_words < num and torch.equal(now, more):  # nor do fewer words make a difference
+        if min_words < num and torch.equal(now, more):  # fewer words make no difference either
             fewest[min_words:num] = now
             num = min_words
         num -= 1
@@ -204,12 +225,12 @@ def fewest_tokens(
 
 
 class _Edges:
-    """Where tokens lead, each pair of nodes once: (2, E) from and to.
+    """Which nodes tokens lead from and to: (2, E), each pair once.
 
     Attributes:
-        start: tokens that begin a word, from after a space.
-        rest_first: tokens that go on, from after a space: the first text of a word.
-        rest: tokens that go on with a word that has text.
+        start: of tokens that begin a word, from a node after a space.
+        rest_first: of tokens that continue a word, from a node after a space: its first text.
+        rest: of tokens that continue a word that has text.
         has_bare_start: whether a token begins a word and has no text.
     """
 

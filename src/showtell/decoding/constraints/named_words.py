@@ -1,6 +1,6 @@
-"""The words that decoding settings name, checked against a vocabulary.
+"""The words that decoding settings name, looked up in a vocabulary.
 
-Settings that no caption can meet are an error here, before any picture is read.
+Settings that no caption can meet are reported here, before any picture is read.
 """
 
 from dataclasses import dataclass
@@ -8,13 +8,15 @@ from difflib import get_close_matches
 
 from showtell.config import DecodingConfig
 from showtell.decoding.constraints import each_id_is_a_word, word_rules
+from showtell.decoding.constraints.automaton import table_bytes
+from showtell.decoding.constraints.words import WordSettings
 from showtell.errors import ConfigError, VocabularyError
 from showtell.text.tokenizer import BAD_ENDINGS, tokenize
 from showtell.text.vocabulary import SPECIAL_WORDS, Spelling, Vocabulary
 
 PIECES_A_WORD = 3
-"""Where a vocabulary is of pieces of words, a caption has at most so many for each word of
-``max_length``: enough for any wording, and a word spelled without end comes to one."""
+"""Where tokens are pieces of words, a caption has at most this many for each word of
+``max_length``. That is enough for any wording, and ends a word that is spelled on and on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +34,24 @@ class NamedWords:
     bad_endings: tuple[str, ...] = ()
 
     def max_tokens(self, max_length: int) -> int:
-        """Tokens that a caption of ``max_length`` words has at most."""
+        """The most tokens of a caption of ``max_length`` words."""
         if self.spelling is None or each_id_is_a_word(self.spelling):
             return max_length
         return PIECES_A_WORD * max_length
 
 
-def named_words(config: DecodingConfig, vocabulary: Vocabulary) -> NamedWords:
+def named_words(
+    config: DecodingConfig, vocabulary: Vocabulary, *, max_table_bytes: int | None = None
+) -> NamedWords:
     """Look up the words that ``config`` names.
 
+    Args:
+        max_table_bytes: Of the tables that the search needs for them; default: no limit.
+
     Raises:
-        VocabularyError: one of them cannot be said.
-        ConfigError: with this vocabulary no caption meets the settings.
+        VocabularyError: the vocabulary lacks one of them.
+        ConfigError: with this vocabulary no caption meets the settings, or the tables are too
+            large; they are not built then.
     """
     spelling = vocabulary.spelling
     words = NamedWords(
@@ -54,13 +62,32 @@ def named_words(config: DecodingConfig, vocabulary: Vocabulary) -> NamedWords:
             map(spelling.spell, sorted(BAD_ENDINGS) if config.no_bad_endings else ())
         ),
     )
+    if max_table_bytes is not None:
+        _check_table(config, words, spelling, max_table_bytes)
     if reason := _why_impossible(config, words, spelling):
         raise ConfigError(f"no caption meets the decoding settings: {reason}")
     return words
 
 
+def _check_table(
+    config: DecodingConfig, words: NamedWords, spelling: Spelling, max_bytes: int
+) -> None:
+    phrases = (*words.required, *words.forbidden, *words.bad_endings)
+    if not phrases:
+        return
+    size = table_bytes(
+        spelling, phrases, num_required=len(words.required), max_words=config.max_length
+    )
+    if size > max_bytes:
+        raise ConfigError(
+            f"required_words, forbidden_words, no_bad_endings and max_length need a table of "
+            f"{size:,} bytes, and the limit is {max_bytes:,}: require or forbid fewer words, or "
+            "shorter phrases"
+        )
+
+
 def _phrases(setting: str, given: tuple[str, ...], vocabulary: Vocabulary) -> tuple[str, ...]:
-    """Words and phrases as tokens spell them, each once."""
+    """Words and phrases as tokens spell them, without repeats."""
     spelling = vocabulary.spelling
     known = spelling.texts[len(SPECIAL_WORDS) :] if each_id_is_a_word(spelling) else None
     found: dict[str, None] = {}
@@ -90,7 +117,7 @@ def _why_impossible(config: DecodingConfig, words: NamedWords, spelling: Spellin
         return reason
     if not (words.forbidden or words.required or words.bad_endings):
         return None
-    rules = word_rules(
+    settings = WordSettings(
         spelling,
         max_tokens=words.max_tokens(config.max_length),
         min_words=config.min_length,
@@ -99,7 +126,7 @@ def _why_impossible(config: DecodingConfig, words: NamedWords, spelling: Spellin
         required=words.required,
         bad_endings=words.bad_endings,
     )
-    if rules.possible:
+    if word_rules(settings).possible:
         return None
     return (
         f"none of at most max_length = {config.max_length} words has all required_words and keeps "
@@ -108,7 +135,7 @@ def _why_impossible(config: DecodingConfig, words: NamedWords, spelling: Spellin
 
 
 def _why_no_word(config: DecodingConfig, words: NamedWords, spelling: Spelling) -> str | None:
-    """What leaves too few words, where each id is one."""
+    """Why too few words are left, where each id is a word."""
     usable = {*spelling.texts[len(SPECIAL_WORDS) :]} - {*words.forbidden}
     if not usable:
         return "every word is in forbidden_words"
@@ -129,5 +156,5 @@ def _why_no_word(config: DecodingConfig, words: NamedWords, spelling: Spelling) 
 
 
 def _shown(phrase: str, spelling: Spelling) -> str:
-    """As it is read."""
+    """The phrase as a person reads it."""
     return phrase.encode("latin-1").decode() if spelling.in_bytes else phrase

@@ -1,9 +1,9 @@
-"""No n words in a row come twice, with whatever pieces they are spelled.
+"""Never repeat an n-gram of words, whatever tokens spell the words.
 
-Words are told apart by a hash of their characters, which the pieces of a word add up to: c_0 +
-c_1 B + c_2 B**2 ... modulo 2**64 (Karp & Rabin 1987, section 3), with a random number for each
-character. As B has an inverse, the hash of what is missing of a word follows from those of the
-word and of its beginning.
+Words are compared by a hash of their characters that can be added up over the tokens of a word:
+c_0 + c_1 B + c_2 B**2 ... modulo 2**64 (Karp & Rabin 1987, section 3), with a random number for
+each character. B has an inverse, so the hash of the missing rest of a word follows from the hashes
+of the word and of its beginning.
 
 Shapes: ``N`` rows, ``L`` tokens of a prefix, ``V`` vocabulary.
 """
@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from showtell.decoding.constraints.cache import Table
 from showtell.decoding.hypotheses import NEVER
 from showtell.text.vocabulary import END, PAD, SPECIAL_WORDS, Spelling
 
@@ -29,7 +30,7 @@ class _Words(NamedTuple):
         hashes: (N, L + 1) of each word, 0 where there is none.
         sizes: (N, L + 1) characters of each word.
         num: (N,) words.
-        is_open: (N,) whether a piece that goes on belongs to the last word: it has text.
+        is_open: (N,) whether a token that continues a word would continue the last one.
     """
 
     hashes: Tensor
@@ -38,16 +39,17 @@ class _Words(NamedTuple):
     is_open: Tensor
 
 
-class NoRepeatNgram:
-    """No ``size`` words in a row come twice (Paulus et al. 2017, arXiv 1705.04304, section 2.5).
+class NoRepeatNgram(Table):
+    """No n-gram of ``size`` words occurs twice (Paulus et al. 2017, arXiv 1705.04304, section 2.5).
 
-    After pieces that spell such a word only pieces that go on with it may follow. Where none will
-    come, as no piece does so or it would be too long, the piece that completes it is forbidden.
+    Where the tokens so far spell a word that would complete a repeated n-gram, only tokens that
+    continue this word may follow. Where none can follow (no token continues a word, or the caption
+    would be too long), the token that completes the word is forbidden.
 
     Args:
-        size: of the n-grams.
+        size: of the n-grams, in words.
         spelling: of the vocabulary; no two ids are alike.
-        max_tokens: of a caption, ``<end>`` not counted.
+        max_tokens: the most tokens before ``<end>``.
     """
 
     def __init__(self, size: int, spelling: Spelling, max_tokens: int) -> None:
@@ -62,7 +64,8 @@ class NoRepeatNgram:
         )
         ids = torch.arange(len(texts))
         is_text = (ids >= len(SPECIAL_WORDS)) & (self.lengths > 0)
-        self.tables = [self._table(ids[is_text & kind]) for kind in (starts, ~starts)]
+        self.start_hashes, self.start_ids = self._table(ids[is_text & starts])
+        self.rest_hashes, self.rest_ids = self._table(ids[is_text & ~starts])
         self.ends_word = starts.clone()
         self.ends_word[END] = True
 
@@ -71,34 +74,24 @@ class NoRepeatNgram:
         hashes, order = self.hashes[ids].sort()
         return hashes, ids[order]
 
-    def to(self, device: torch.device) -> None:
-        """Move the tables to where the search runs."""
-        if device != self.hashes.device:
-            for name, part in vars(self).items():
-                if isinstance(part, Tensor):
-                    setattr(self, name, part.to(device))
-            self.tables = [(one.to(device), two.to(device)) for one, two in self.tables]
-
     def __call__(self, log_probs: Tensor, prefixes: Tensor, length: int) -> Tensor:
-        """-inf for what makes an n-gram come twice."""
+        """-inf for tokens that repeat an n-gram."""
         if length < self.size:
             return log_probs
-        self.to(log_probs.device)
         words = self._words(prefixes)
-        (start_hashes, start_ids), (rest_hashes, rest_ids) = self.tables
         is_last = length + 1 >= self.max_tokens
-        if not len(rest_ids) or is_last:
+        if not len(self.rest_ids) or is_last:
             targets, _ = self._followers(words, words.num)
-            _forbid(log_probs, targets, start_hashes, start_ids)
-        if not len(rest_ids):
+            _forbid(log_probs, targets, self.start_hashes, self.start_ids)
+        if not len(self.rest_ids):
             return log_probs
-        # Of the word in progress; no hypothesis that lives has -1.
+        # The number of the word in progress; -1 only in empty places.
         number = (words.num - words.is_open.long()).clamp(min=0)
         targets, follows = self._followers(words, number)
         own, size = (part.gather(1, number[:, None]) for part in (words.hashes, words.sizes))
         if is_last:
             missing = torch.where(follows, (targets - own) * self.inverses[size], 0)
-            _forbid(log_probs, missing, rest_hashes, rest_ids)
+            _forbid(log_probs, missing, self.rest_hashes, self.rest_ids)
         repeats = (follows & (targets == own) & words.is_open[:, None]).any(dim=1)
         if bool(repeats.any()):
             log_probs.masked_fill_(repeats[:, None] & self.ends_word, NEVER)
@@ -123,10 +116,10 @@ class NoRepeatNgram:
         )
 
     def _followers(self, words: _Words, number: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, ...) hashes of the words that followed the n - 1 words before word ``number``.
+        """Which words followed earlier on the n - 1 words before word ``number``.
 
         Returns:
-            The hashes, 0 for what did not follow, and True for what did.
+            (N, windows) the hash of each such word, 0 elsewhere; and True where there is one.
         """
         windows = words.hashes.unfold(1, self.size, 1)
         place = number[:, None] + torch.arange(1 - self.size, 0, device=number.device)
@@ -140,7 +133,7 @@ class NoRepeatNgram:
 def _forbid(log_probs: Tensor, targets: Tensor, hashes: Tensor, ids: Tensor) -> None:
     """-inf for the ids whose hash is among (N, P) ``targets``."""
     place = torch.searchsorted(hashes, targets).clamp(max=len(hashes) - 1)
-    # What is not to be forbidden points at <pad>, which never comes.
+    # Where nothing is to be forbidden, <pad> is, which never comes anyway.
     log_probs.scatter_(1, ids[place].masked_fill(hashes[place] != targets, PAD), NEVER)
 
 

@@ -1,14 +1,15 @@
-"""Words that may not come, words that must, last words that may not be, and how many there are.
+"""Constraints on words: forbidden, required, not as the last one, and how many.
 
-All of it is told by three things of a caption so far: the node of a ``WordAutomaton``, which
-required phrases were said, and the number of words. The fewest tokens from there to an allowed end
-are known beforehand, so a token is forbidden exactly where no allowed caption goes on with it: no
-hypothesis runs into a dead end.
+Three things about a caption so far decide everything: the node of a ``WordAutomaton``, which
+required phrases were said, and the number of words. ``fewest_tokens`` tells beforehand how many
+tokens it takes from there to an allowed end. A token is forbidden exactly where no allowed caption
+continues with it, so no hypothesis runs into a dead end.
 
 Shapes: ``N`` rows, ``L`` tokens of a prefix, ``S`` nodes, ``K`` classes of tokens, ``V``
 vocabulary, ``C`` required phrases, ``M`` = 2**C sets of them, ``P`` tokens.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -23,8 +24,31 @@ from showtell.decoding.constraints.automaton import (
     WordAutomaton,
     fewest_tokens,
 )
+from showtell.decoding.constraints.cache import Table
 from showtell.decoding.hypotheses import NEVER
 from showtell.text.vocabulary import END, Spelling
+
+
+@dataclass(frozen=True, slots=True)
+class WordSettings:
+    """What is asked of a caption's words. A phrase is as ``spelling.spell`` gives its words.
+
+    Attributes:
+        spelling: of the vocabulary.
+        max_tokens: the most tokens before ``<end>``.
+        min_words, max_words: of a caption.
+        forbidden: phrases that may not occur.
+        required: phrases that must all occur.
+        bad_endings: phrases that a caption may not end with.
+    """
+
+    spelling: Spelling
+    max_tokens: int
+    min_words: int
+    max_words: int
+    forbidden: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+    bad_endings: tuple[str, ...] = ()
 
 
 class Said(NamedTuple):
@@ -33,7 +57,7 @@ class Said(NamedTuple):
     Attributes:
         node: (N,) of the automaton.
         required: (N,) which required phrases were said before the word in progress, as bits.
-        num_words: (N,) begun.
+        num_words: (N,) words begun.
     """
 
     node: Tensor
@@ -42,12 +66,12 @@ class Said(NamedTuple):
 
 
 class Banks(NamedTuple):
-    """How many required phrases have come after the next token, the word in progress counted.
+    """How many required phrases are said after the next token; the word in progress counts.
 
     Attributes:
-        now: (N,) before it; and after every token but the following.
-        moved: (N, P) after each of ``WordRules.movers``.
-        going_on: (N,) after any other token that goes on with the word.
+        now: (N,) before the token, and after any token that the other two do not cover.
+        moved: (N, P) after each token of ``WordRules.movers``.
+        going_on: (N,) after any other token that continues the word in progress.
     """
 
     now: Tensor
@@ -55,38 +79,22 @@ class Banks(NamedTuple):
     going_on: Tensor
 
 
-class WordRules:
-    """A constraint on words. Phrases are as ``spelling.spell`` has their words.
-
-    Args:
-        spelling: of the vocabulary.
-        max_tokens: of a caption, ``<end>`` not counted.
-        min_words, max_words: of a caption.
-        forbidden: phrases that never come.
-        required: phrases that must all come.
-        bad_endings: phrases that are not the last.
+class WordRules(Table):
+    """A constraint on words.
 
     Attributes:
         num_required: C.
         never: ids that no allowed caption has.
         movers: (P,) ids that may complete a required phrase.
-        goes_on: (V,) whether an id goes on with a word; None where none does.
+        goes_on: (V,) whether an id continues a word; None where no id does.
     """
 
-    def __init__(
-        self,
-        spelling: Spelling,
-        *,
-        max_tokens: int,
-        min_words: int,
-        max_words: int,
-        forbidden: tuple[str, ...] = (),
-        required: tuple[str, ...] = (),
-        bad_endings: tuple[str, ...] = (),
-    ) -> None:
-        self.max_tokens, self.max_words = max_tokens, max_words
+    def __init__(self, settings: WordSettings) -> None:
+        required, forbidden = settings.required, settings.forbidden
+        self.max_tokens, self.max_words = settings.max_tokens, settings.max_words
         self.num_required = len(required)
-        reads = self.automaton = WordAutomaton(spelling, (*required, *forbidden, *bad_endings))
+        phrases = *required, *forbidden, *settings.bad_endings
+        reads = self.automaton = WordAutomaton(settings.spelling, phrases)
         first_bad = len(required) + len(forbidden)
         self.completes = reads.ends[:, : len(required)]
         # A token that begins a word and has no text is followed by text.
@@ -102,24 +110,23 @@ class WordRules:
             num_required=len(required),
             is_forbidden=self.is_forbidden,
             is_bad=reads.ends[:, first_bad:].any(dim=1),
-            min_words=min_words,
-            max_words=max_words,
+            min_words=settings.min_words,
+            max_words=settings.max_words,
         )
         self._sort_tokens()
-        self.device = self.fewest.device
 
     def _sort_tokens(self) -> None:
-        """Which tokens have to be looked at."""
+        """Find the tokens that need a look of their own."""
         reads = self.automaton
         hopeless = (self.fewest.amin(dim=(0, 1)) >= NO_WAY)[reads.next].all(dim=0)
         hopeless[SPECIAL] = False
         self.never: list[int] = hopeless[reads.classes].nonzero()[:, 0].tolist()
-        reads.drop(hopeless)
+        reads = self.automaton = reads.without(hopeless)
         classes = reads.classes
         moves = self.completes.any(dim=1)[reads.next].any(dim=0)
         moves[SPECIAL] = False
         self.movers = moves[classes].nonzero()[:, 0]
-        # Most tokens are of two classes; the columns of the few others are written one by one.
+        # Nearly all tokens are of two classes. The columns of the others are written one by one.
         apart = classes > OTHER_REST
         apart[END] = True
         self.columns = apart.nonzero()[:, 0]
@@ -131,18 +138,8 @@ class WordRules:
         """Whether there is an allowed caption."""
         return int(self.fewest[0, 0, FIRST]) <= self.max_tokens
 
-    def to(self, device: torch.device) -> None:
-        """Move the tables to where the search runs."""
-        if device != self.device:
-            for owner in (self, self.automaton):
-                for name, part in vars(owner).items():
-                    if isinstance(part, Tensor):
-                        setattr(owner, name, part.to(device))
-            self.device = device
-
     def __call__(self, log_probs: Tensor, prefixes: Tensor, length: int) -> Tensor:
         """-inf for each token after which there is no allowed end within ``max_tokens``."""
-        self.to(log_probs.device)
         reads, said = self.automaton, self._read(prefixes)
         required, node = self._after(said)
         begins = reads.has_text & (reads.starts | reads.is_boundary[said.node, None])
@@ -161,7 +158,7 @@ class WordRules:
         return log_probs
 
     def banks(self, prefixes: Tensor) -> Banks:
-        """For the beam search, which sets hypotheses of different numbers apart."""
+        """For beam search, which keeps hypotheses with different numbers in different banks."""
         said = self._read(prefixes)
         required, node = self._after(said)
         moved = self.sizes[required | self.said[node]][:, self.automaton.classes[self.movers]]

@@ -1,15 +1,15 @@
 """METEOR 1.5's alignment of a hypothesis with a reference (Denkowski and Lavie 2014, section 2).
 
-All matches that exact words, stems, synonyms and paraphrases make are candidates; a beam search
-over the reference's words keeps each word in at most one match, and prefers more matched words,
-then fewer chunks, then matches at nearer places. The search has the original's habits, found by
-comparing alignments with it:
+All matches by exact word, stem, synonym and paraphrase are candidates. A beam search over the words
+of the reference uses each word in at most one match. It prefers more matched words, then fewer
+chunks, then matches at nearer positions. It does three things as the original program does, found
+by comparing alignments:
 
-- a match adds its weight times its words on each side, cut to a whole number: a match of two
-  single words by stem or paraphrase adds nothing to what the search tries to make large;
-- a match that shares no word with another is fixed beforehand, so such matches are there all the
-  same; but two ways of matching the same words make neither fixed;
-- the distance of a candidate is added to the path it grew from, not to the path that has it.
+- A match counts its weight times its words on each side, cut to a whole number. A match of two
+  single words by stem or paraphrase therefore adds nothing to the number that the search maximises.
+- A match that shares no word with another is fixed beforehand, so such matches are found all the
+  same. Where two matches share the same words, neither is fixed.
+- The distance of a candidate is added to the path it continues, not to the path that contains it.
 """
 
 from collections.abc import Sequence
@@ -25,18 +25,18 @@ _BEAM_SIZE = 40
 
 
 Match = tuple[int, int, int, int, int]
-"""Place and number of words in the reference, the same in the hypothesis, module.
+"""Position and number of words in the reference, the same in the hypothesis, module.
 
-A plain tuple: millions of them are made.
+A plain tuple, because there are millions of them.
 """
 
 
 class Sentence(NamedTuple):
-    """A normalised sentence with what matching and counting need of it.
+    """A normalised sentence, with what matching and counting need.
 
     Attributes:
         words: of the sentence.
-        phrases: where those are that have paraphrases on the other side.
+        phrases: where its phrases with paraphrases on the other side are.
         is_function: which words are function words.
     """
 
@@ -50,7 +50,7 @@ def find_matches(
 ) -> list[list[Match]]:
     """All candidate matches with each reference.
 
-    They are in the original's order, which decides between equal alignments.
+    They are in the original program's order, which decides between equal alignments.
     """
     places: dict[str, list[int]] = {}
     stems: dict[str, list[int]] = {}

@@ -1,10 +1,10 @@
-"""METEOR's tables of paraphrases, synonyms and word forms, out of the installed pycocoevalcap.
+"""METEOR's tables of paraphrases, synonyms and word forms, from the installed pycocoevalcap.
 
-The wheel carries them as text (5.3 million paraphrases) that takes the original program ten
-seconds to read each time. Here they are converted once into sorted arrays of 64-bit hashes, which
-are memory-mapped afterwards: nothing is read but what is looked up. A phrase is known by the hash
-of its words, so the tables hold no text; two of some 3 million phrases share one with a chance of
-about 1 in 4 million.
+The package has them as text (5.3 million paraphrases), which takes the original program ten seconds
+to read each time. Here they are converted once into sorted arrays of 64-bit hashes and memory-
+mapped afterwards, so only what is looked up is read. The hash of its words stands for a phrase, so
+the tables hold no text. The chance that any two of the 3 million phrases share a hash is about 1 in
+4 million.
 """
 
 import gzip
@@ -26,7 +26,7 @@ from showtell.core.files import cache_folder
 from showtell.errors import MissingExtraError, ScoringError
 
 FORMAT = 1
-"""Raise it with any change to what the arrays hold: it names their folder."""
+"""Part of the folder's name. Increase it with any change to the contents of the arrays."""
 
 Hashes = NDArray[np.uint64]
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
@@ -35,28 +35,28 @@ _LINES_AT_ONCE = 300_000  # a multiple of 3
 
 @dataclass(frozen=True)
 class Table:
-    """For each of K keys some values: those of key k are ``values[starts[k]:starts[k + 1]]``."""
+    """K keys, each with some values: those of key k are ``values[starts[k]:starts[k + 1]]``."""
 
     keys: Hashes
     starts: NDArray[np.uint32]
     values: NDArray[np.generic]
 
     def find(self, hashes: Hashes) -> NDArray[np.int64]:
-        """Places of keys, -1 for those that are not there."""
+        """The positions of keys; -1 where there is no such key."""
         places = np.minimum(np.searchsorted(self.keys, hashes), len(self.keys) - 1)
         return np.where(self.keys[places] == hashes, places, -1)
 
     def of(self, place: int) -> NDArray[np.generic]:
-        """The values of the key at ``place``."""
+        """The values of the key at position ``place``."""
         return self.values[int(self.starts[place]) : int(self.starts[place + 1])]
 
 
 @dataclass(frozen=True)
 class Tables:
-    """All that METEOR knows of English.
+    """METEOR's knowledge of English.
 
     Attributes:
-        paraphrases: phrase -> places of its paraphrases among the same keys, in the file's order
+        paraphrases: phrase -> positions of its paraphrases among the same keys, in the file's order
             (which decides between equal alignments). Pairs are listed in one direction or both.
         synsets: word -> WordNet synsets.
         forms: irregular form -> hashes of its base forms.
@@ -72,12 +72,12 @@ class Tables:
 
 
 def word_hash(word: str) -> int:
-    """64 bits that stand for a word."""
+    """The 64-bit hash of a word."""
     return int.from_bytes(blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest())
 
 
 def extend(phrases: Hashes, words: Hashes) -> Hashes:
-    """Hashes of phrases with one more word each."""
+    """The hashes of phrases that are longer by one word each."""
     return phrases * _MULTIPLIER + words
 
 
@@ -87,7 +87,7 @@ def is_installed() -> bool:
 
 
 def load(folder: Path | None = None) -> Tables:
-    """Open the tables, after converting them where that has not been done.
+    """Open the tables; convert them first if that has not been done.
 
     Args:
         folder: where the converted tables lie; default: in showtell's cache.
@@ -111,7 +111,7 @@ def load(folder: Path | None = None) -> Tables:
 
 
 def is_converted(folder: Path | None = None) -> bool:
-    """Whether ``load`` would open the tables at once."""
+    """Whether the tables are converted, so that ``load`` only opens them."""
     return _converted(folder).is_dir()
 
 
@@ -145,10 +145,10 @@ def _open(folder: Path) -> Tables:
 
 
 def _convert(paraphrases: Path, jar: Path, target: Path) -> None:
-    """Write the arrays into a folder of another name, then rename it.
+    """Write the arrays into a temporary folder, then rename it.
 
-    Two processes may do so at once: the second to finish finds the folder there and throws its
-    own away.
+    Two processes may do so at once: the second to finish finds the folder there and deletes its
+    own.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".making-", dir=target.parent))
@@ -173,7 +173,7 @@ def _convert(paraphrases: Path, jar: Path, target: Path) -> None:
 def _read_paraphrases(path: Path) -> tuple[Hashes, Hashes, int]:
     """Hashes of both phrases of every pair, in the file's order, and the most words in one.
 
-    The file has three lines a pair: a probability, which METEOR 1.5 makes nothing of, and the two
+    The file has three lines a pair: a probability, which METEOR 1.5 does not use, and the two
     phrases.
     """
     left: list[Hashes] = []

@@ -1,13 +1,13 @@
 """The normaliser of METEOR 1.5 for English (``-norm``), found by probing the original.
 
-It takes after the tokeniser of Moses: symbols, commas and apostrophes are set apart, hyphens
-between words become spaces, final full stops are split off and abbreviations lose theirs.
+It resembles the tokeniser of Moses: symbols, commas and apostrophes become words of their own,
+hyphens between words become spaces, final full stops are split off, and abbreviations lose theirs.
 """
 
 import re
 import unicodedata
 
-_PLAIN = re.compile(r"[a-z0-9 ]*")
+_PLAIN = re.compile(r"[a-z0-9 ]*")  # the rules change nothing in such text
 _LETTER = r"[^\W\d_]"
 _NOT_LETTER = r"[\W\d_]"
 
@@ -23,8 +23,8 @@ _REPLACED = (
     ("–", " - "),
     ("--", "-"),
 )
-# Each runs once over the line and does not look again at what it consumed, so "bar-b-q" gives
-# "bar b-q"; the order matters.
+# Each runs once over the line, and its matches do not overlap, so "bar-b-q" gives "bar b-q". The
+# order matters.
 _RULES = (
     (re.compile(r"(\D),"), r"\1 , "),
     (re.compile(r",(\D)"), r" , \1"),
@@ -64,7 +64,7 @@ def _is_word_character(character: str) -> bool:
 
 def _split_stops(pieces: list[str]) -> list[str]:
     words = []
-    for piece, following in zip(pieces, [*pieces[1:], ""], strict=True):
+    for piece, following in zip(pieces, [*pieces, ""][1:], strict=True):
         stem = piece[:-1]
         if not stem or piece[-1] != ".":
             words.append(piece.replace(_DOT, "."))

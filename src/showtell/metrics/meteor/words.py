@@ -1,12 +1,11 @@
-"""The classic Snowball stemmer of English ("Porter 2", M. F. Porter 2001), which METEOR uses.
+"""The words of METEOR: their stems, synonyms and paraphrases.
 
-As published with Snowball 2.0 and earlier; later versions stem some words otherwise ("added",
-"evening"). Written from the description at snowballstem.org. NLTK's ``EnglishStemmer`` differs in
-142 of 393,000 words, such as "sensationally", and there METEOR agrees with this one.
+``stem`` is the classic Snowball stemmer of English ("Porter 2", M. F. Porter 2001), as published
+with Snowball 2.0 and earlier; later versions stem some words differently ("added", "evening"). It
+was written from the description at snowballstem.org. NLTK's ``EnglishStemmer`` differs in 142 of
+393,000 words, such as "sensationally"; METEOR agrees with this one.
 
-MERGED: What METEOR knows of the words of a corpus: stems, synonyms and paraphrases.
-
-Everything is looked up once for all sentences of a corpus, in whole arrays.
+``Lexicon`` looks up everything for all sentences of a corpus at once, in whole arrays.
 """
 
 from collections import defaultdict
@@ -103,7 +102,7 @@ def stem(word: str) -> str:
 
 
 def _mark_consonant_y(word: str) -> str:
-    """A ``y`` that begins the word or follows a vowel is a consonant, written ``Y``."""
+    """Write ``Y`` for each ``y`` that is a consonant: at the beginning, or after a vowel."""
     marked = ""
     for letter in word:
         if letter == "y" and (not marked or marked[-1] in _VOWELS):
@@ -113,7 +112,7 @@ def _mark_consonant_y(word: str) -> str:
 
 
 def _regions(word: str) -> tuple[int, int]:
-    """Where R1 and R2 begin: after the first consonant that follows a vowel, and so again."""
+    """Where R1 and R2 begin: each after the next consonant that follows a vowel."""
     first = next(
         (len(start) for start in ("gener", "commun", "arsen") if word.startswith(start)), 0
     )
@@ -223,7 +222,7 @@ def _longest(word: str, suffixes: tuple[tuple[str, str], ...]) -> tuple[str, str
     return max(found, key=lambda pair: len(pair[0])) if found else ("", "")
 
 
-# How a word that is no irregular form is taken back to a base form; the first that WordNet knows.
+# Endings that lead from a regular form to its base form; the first one found in WordNet counts.
 _SUFFIXES = (
     ("s", ""),
     ("men", "man"),
@@ -240,24 +239,25 @@ _SUFFIXES = (
 )
 
 Span = tuple[int, int]
-"""Place of the first word, number of words."""
+"""Position of the first word, number of words."""
 
 Phrases = dict[int, tuple[Span, ...]]
-"""Phrase -> where it is in a sentence."""
+"""Phrase -> its spans in a sentence."""
 
 
 class Lexicon:
-    """Stems, synonyms and paraphrases of hypotheses and references that meet each other.
+    """Stems, synonyms and paraphrases of the hypotheses and references of a corpus.
 
-    Only what can make a match is kept: synonyms that a hypothesis has, phrases with a paraphrase
-    on the other side.
+    Only what can make a match is kept: synonyms that occur in a hypothesis, and phrases that have a
+    paraphrase on the other side.
 
     Attributes:
         stems: of each word.
         synonyms: for each word, the words of hypotheses that share a WordNet synset with it.
-        phrases: of each hypothesis, then of each reference, where its phrases are.
-        paraphrases: for each phrase of a hypothesis, then for each of a reference, the phrases of
-            the other side that METEOR's table lists for it, with their ranks in the table.
+        phrases: two lists, of the hypotheses and of the references: where the phrases of each
+            sentence are.
+        paraphrases: two tables, of the hypotheses' phrases and of the references': the phrases of
+            the other side that METEOR's table lists, with their ranks in it.
     """
 
     def __init__(
@@ -337,7 +337,7 @@ Ints = NDArray[np.int64]
 def _find_spans(
     tables: Tables, sentences: Sequence[Sequence[str]], hashes: dict[str, int]
 ) -> tuple[Ints, Ints, Ints, Ints]:
-    """Spans that METEOR's table has: (sentence, first word, number of words, phrase), (S,) each."""
+    """Spans of METEOR's phrases: sentence, first word, number of words, phrase; (S,) each."""
     flat = np.fromiter((hashes[w] for s in sentences for w in s), np.uint64)
     lengths = np.fromiter(map(len, sentences), np.int64, len(sentences))
     owners = np.repeat(np.arange(len(sentences)), lengths)
@@ -360,7 +360,7 @@ def _find_spans(
 
 
 def _paraphrases(table: Table, phrases: Ints, others: Ints) -> tuple[Ints, Ints, Ints]:
-    """Pairs of a phrase with a listed one among ``others``: (phrase, other, rank), (P,) each."""
+    """Listed pairs of ``phrases`` and ``others``: phrase, other, rank in the table; (P,) each."""
     if not len(phrases) or not len(others):
         empty = np.zeros(0, np.int64)
         return empty, empty, empty
@@ -385,7 +385,7 @@ def _group_ranks(phrases: Ints, others: Ints, ranks: Ints) -> dict[int, dict[int
 def _collect(
     num_sentences: int, sentences: Ints, starts: Ints, lengths: Ints, phrases: Ints, keep: Ints
 ) -> list[Phrases]:
-    """For each sentence where those of its phrases are that are worth keeping."""
+    """For each sentence, where its phrases are; only phrases in ``keep``."""
     result: list[Phrases] = [{} for _ in range(num_sentences)]
     useful = np.isin(phrases, keep)
     columns = (column[useful].tolist() for column in (sentences, starts, lengths, phrases))
