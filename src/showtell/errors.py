@@ -1,8 +1,8 @@
 """Errors that a user can mend.
 
 Each message says what was given, what was expected and what to do next, in one line. The
-command line prints the line alone and exits with 1; a traceback comes only with ``--debug``.
-Broken invariants are ``assert``s, not one of these.
+command line prints the line alone and exits with 1 (2 for wrong usage); a traceback comes only
+with ``--debug``. Broken invariants are ``assert``s, not one of these.
 """
 
 import json
@@ -20,6 +20,10 @@ class ShowtellError(Exception):
 
 class ConfigError(ShowtellError):
     """A setting is unknown or has a value that cannot be."""
+
+
+class UsageError(ConfigError):
+    """Options of the command line do not fit each other; it exits with 2."""
 
 
 class DataError(ShowtellError):

@@ -1,8 +1,11 @@
 """Captions beside pictures and in their own metadata."""
 
+import io
 import json
+import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,10 +13,12 @@ from bulk.conftest import paint
 from bulk_worker import read_lines, run
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from showtell.bulk import metadata
+from showtell.bulk.boilerplate import is_boilerplate
 from showtell.bulk.targets import Metadata, Sidecars
+from showtell.data.pictures import SIDECAR_SUFFIXES, sidecar_names
 from showtell.data.sources import load_dataset
 
 TAGS = ("Description", "AltTextAccessibility", "ImageDescription", "CaptionWriter")
@@ -28,7 +33,8 @@ def test_sidecars(tmp_path: Path, photos: Path) -> None:
     assert (summary.num_captioned, summary.num_kept, summary.num_failed) == (5, 1, 1)
     assert (photos / "b.txt").read_text() == "my own words\n"
     names = sorted(p.relative_to(photos).as_posix() for p in photos.rglob("*.txt"))
-    assert names == ["a.png.txt", "a.txt", "b.txt", "c.txt", "d.txt", "within/e.txt"]
+    # a.txt would be read as the text of both a.jpg and a.png.
+    assert names == ["a.jpg.txt", "a.png.txt", "b.txt", "c.txt", "d.txt", "within/e.txt"]
     assert [r["path"] for r in read_lines(photos / "failures.jsonl")] == [str(photos / "bad.jpg")]
     assert len(load_dataset(str(photos)).records) == 6  # training reads them
     assert run(target, photos).num_captioned == 0
@@ -36,6 +42,145 @@ def test_sidecars(tmp_path: Path, photos: Path) -> None:
     assert run(over, photos, overwrite=True).num_captioned == 6
     assert (photos / "b.txt").read_text() != "my own words\n"
     assert not list(photos.rglob("*.tmp"))
+
+
+WORDS = "Oma \u00fcber den Wolken"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cat.jpg.txt",
+        "CAT.TXT",
+        "Cat.Txt",
+        "cat.txt",
+        "cat.caption",
+        "cat.jpg.caption",
+        "CAT.JPG.TXT",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-8-sig"])
+def test_a_persons_text_is_seen_under_every_name_that_training_reads(
+    tmp_path: Path, text: str, encoding: str
+) -> None:
+    paint(tmp_path / "cat.jpg", 1)
+    paint(tmp_path / "dog.jpg", 2)
+    (tmp_path / text).write_bytes(WORDS.encode(encoding))
+    assert os.path.splitext(text.lower())[1] in SIDECAR_SUFFIXES
+    assert text.lower() in {name.lower() for name in sidecar_names("cat.jpg")}
+    target = Sidecars(tmp_path / "failures.jsonl", overwrite=False)
+    before = (tmp_path / text).read_bytes()
+    summary = run(target, tmp_path)
+    assert (summary.num_captioned, summary.num_kept) == (1, 1)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+        ["cat.jpg", "dog.jpg", "dog.txt", text]
+    )
+    assert (tmp_path / text).read_bytes() == before
+    over = Sidecars(tmp_path / "failures.jsonl", overwrite=True)
+    assert run(over, tmp_path, overwrite=True).num_captioned == 2
+    assert (tmp_path / text).read_bytes() != before  # what training reads, and no second text
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_an_empty_text_says_nothing_and_is_filled(tmp_path: Path) -> None:
+    paint(tmp_path / "cat.jpg", 1)
+    (tmp_path / "cat.jpg.txt").write_text(" \n")
+    assert run(Sidecars(tmp_path / "f.jsonl", overwrite=False), tmp_path).num_captioned == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cat.jpg", "cat.jpg.txt"]
+
+
+def test_a_text_of_two_pictures_is_kept_for_both(tmp_path: Path) -> None:
+    paint(tmp_path / "cat.jpg", 1)
+    paint(tmp_path / "cat.png", 2)
+    (tmp_path / "cat.txt").write_text("mine")
+    assert run(Sidecars(tmp_path / "f.jsonl", overwrite=False), tmp_path).num_kept == 2
+    assert run(Sidecars(tmp_path / "f.jsonl", overwrite=True), tmp_path, overwrite=True)
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert names == ["cat.jpg", "cat.jpg.txt", "cat.png", "cat.png.txt", "cat.txt"]
+    assert (tmp_path / "cat.txt").read_text() == "mine"
+
+
+def pictures_with_words() -> Iterator[tuple[str, bytes]]:
+    """A picture for each place where programs keep a person's words."""
+    pyexiv2 = pytest.importorskip("pyexiv2")
+    language = {'lang="x-default"': WORDS}
+    for kind, name, value in (
+        *(
+            ("xmp", f"Xmp.{name}", language)
+            for name in (
+                *("dc.description", "iptc.AltTextAccessibility", "iptc.ExtDescrAccessibility"),
+                *("exif.UserComment", "tiff.ImageDescription"),
+            )
+        ),
+        ("exif", "Exif.Image.ImageDescription", WORDS),
+        ("exif", "Exif.Photo.UserComment", f"charset=Unicode {WORDS}"),
+        ("iptc", "Iptc.Application2.Caption", WORDS),
+    ):
+        with pyexiv2.ImageData(_picture()) as picture:
+            getattr(picture, f"modify_{kind}")({name: value})
+            yield name, picture.get_bytes()
+    exif = Image.Exif()
+    exif[0x9C9C] = f"{WORDS}\0".encode("utf-16-le")
+    yield "XPComment", _picture(exif=exif)
+    for code, encoding in (
+        (b"UNICODE\0", "utf-16-le"),
+        (b"UNICODE\0", "utf-16-be"),
+        (bytes(8), "utf-8"),
+    ):
+        exif = Image.Exif()
+        exif.get_ifd(0x8769)[0x9286] = code + WORDS.encode(encoding)
+        yield f"UserComment {encoding}", _picture(exif=exif)
+    for encoding in ("utf-8", "latin-1"):
+        yield f"JPEG comment {encoding}", _picture(comment=WORDS.encode(encoding))
+    for is_packed in (False, True):
+        info = PngImagePlugin.PngInfo()
+        info.add_text("Description", WORDS, zip=is_packed)
+        yield f"PNG Description {is_packed}", _picture("PNG", pnginfo=info)
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt("Description", WORDS)
+    yield "PNG Description iTXt", _picture("PNG", pnginfo=info)
+
+
+def test_a_persons_words_are_seen_in_every_field() -> None:
+    pytest.importorskip("pyexiv2")
+    visited = 0
+    for name, content in pictures_with_words():
+        assert metadata.alt_text(content) == WORDS, name
+        visited += 1
+    assert visited == 17
+
+
+CAMERA_TEXTS = [
+    *("DCIM\\100MEDIA\\DJI_0042.JPG", "DCIM/DJI_0001.JPG", "/storage/emulated/0/DCIM/a.jpg"),
+    *("C:\\Users\\me\\My Pictures\\a.jpg", "IMG_1234.JPG", "DSC_0042", "dav", "hdr", "_cuva"),
+    *("oznorWO", "sdr_HDRB", "fbthdr", "mde_soft", "hdrpl", "rhdr", "cof", "btfmdn", "bsh"),
+    *("OLYMPUS DIGITAL CAMERA         ", "KONICA MINOLTA DIGITAL CAMERA", "MINOLTA", "SAMSUNG"),
+    *("MEDION DIGITAL CAMERA", "KODAK Digital Still Camera", "<Digital Camera>", "SONY DSC"),
+    *("<Digimax i5, Samsung #1>", "SAMSUNG CAMERA PICTURES", "Exif_JPEG_PICTURE", "default"),
+    *('charset="Ascii"', "charset=Ascii", "HELLOMOTO", "My beautiful picture", "Scanner", "..."),
+    *("CREATOR: gd-jpeg v1.0 (using IJG JPEG v62), quality = 90", "Created with GIMP"),
+    *("Lavc58.54.100", "AppleMark", '{"mirror":false,"sensor_type":"rear"}', "Screenshot"),
+    "filter: 0; fileterIntensity: 0.0; filterMask: 0; module: j;",
+]
+
+
+@pytest.mark.parametrize("text", CAMERA_TEXTS)
+def test_what_cameras_write_is_nobodys_words(text: str) -> None:
+    assert is_boilerplate(text)
+    assert is_boilerplate(f" {text}\0\0")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("dog", "Ida", "Hund", "犬", "Oma", "sky", "front", "Sam", "night", "Berlin, 1999"),
+        *("Grandma with her dog at the lake", "a dog / a cat", "Left: Ida; right: Tom"),
+        *("Ida with her digital camera", "HDR of the bridge", "on the way to DCIM", "Über uns: 5"),
+        "祖母と犬が湖のほとりで遊んでいるところを写した写真。" * 3,
+    ],
+)
+def test_what_people_write_is_theirs(text: str) -> None:
+    assert not is_boilerplate(text)
 
 
 def pixels(path: Path) -> tuple[str, bytes]:
@@ -86,14 +231,12 @@ def test_other_metadata_stays_and_camera_defaults_are_no_words(photos: Path) -> 
 def test_any_words_come_back(text: str) -> None:
     pytest.importorskip("pyexiv2")
     content = _picture()
-    if text.lower() not in metadata.CAMERA_TEXTS:
+    if not is_boilerplate(text):
         once = metadata.with_alt_text(content, text, "w")
         assert metadata.alt_text(metadata.with_alt_text(once, text, "w")) == text
 
 
-def _picture() -> bytes:
-    import io
-
+def _picture(kind: str = "JPEG", **options: object) -> bytes:
     file = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(file, "JPEG")
+    Image.new("RGB", (8, 8)).save(file, kind, **options)
     return file.getvalue()

@@ -104,8 +104,8 @@ def test_parquet_with_pictures_and_with_paths(tmp_path: Path, photos: Path) -> N
         parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / f"{name}.parquet")
         said[name] = captions(tmp_path, tmp_path / f"{name}.parquet")
     assert said == {
-        "hf": {f"{tmp_path}/hf.parquet/x.jpg": wanted},
-        "bytes": {f"{tmp_path}/bytes.parquet/k": wanted},
+        "hf": {f"{tmp_path}/hf.parquet/0/x.jpg": wanted},
+        "bytes": {f"{tmp_path}/bytes.parquet/0/k": wanted},
         "paths": {str(photos / "a.jpg"): wanted},
         "none": {},
     }

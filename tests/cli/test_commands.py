@@ -203,7 +203,21 @@ def test_the_decoding_options_are_the_settings() -> None:
 
     assert list(OPTIONS) == list(DecodingConfig.model_fields)
     assert {method.value for method in Method} == {"greedy", "beam", "diverse", "sample"}
-    assert all(isinstance(option.__metadata__[0], OptionInfo) for option in OPTIONS.values())
+    for name, option in OPTIONS.items():
+        info = option.__metadata__[0]
+        assert isinstance(info, OptionInfo)
+        field = DecodingConfig.model_fields[name]
+        bounds = {
+            kind: getattr(limit, kind)
+            for limit in field.metadata
+            for kind in ("ge", "gt", "le", "lt")
+            if hasattr(limit, kind)
+        }
+        if field.annotation == tuple[str, ...]:  # its bounds are of how many there may be
+            continue
+        assert info.min == bounds.get("ge"), name
+        assert (info.callback is not None) == ("gt" in bounds), name
+        assert info.max == (bounds["lt"] - 1 if "lt" in bounds else bounds.get("le")), name
 
 
 def test_evaluate_writes_scores_and_predictions(

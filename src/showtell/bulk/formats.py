@@ -1,16 +1,13 @@
-"""Captions in one file: how each format is written, and read back where it can be.
+"""Captions in one file: records of results, and how each format writes them and reads them back.
 
-A file that is read back is gone on with: what it has by the same model is kept.
-
-MERGED: A result as a JSON record, and back: what every output format is made of.
-
-A caption has ``path``, ``caption``, ``confidence`` and more; a failure ``path`` and ``error``.
+A record is what every format is made of, a JSON object: a caption has ``path``, ``caption``,
+``confidence`` and more, a failure ``path`` and ``error``. A file that can be read back is gone on
+with: what it has by the same model is kept.
 """
 
 import csv
 import hashlib
 import json
-import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -18,6 +15,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
+from showtell.bulk.naming import sample_keys
 from showtell.config import DecodingConfig
 from showtell.data.duplicates import Look
 from showtell.data.reading import is_text, printable
@@ -94,7 +92,7 @@ class Format:
     """One kind of file.
 
     Attributes:
-        write: puts records into an open binary file.
+        write: puts records, which may be gone through again, into an open binary file.
         read: gives the records of such a file; None where it cannot tell.
     """
 
@@ -175,18 +173,30 @@ def read_parquet(path: Path) -> Iterator[Record]:
 def write_webdataset(records: Iterable[Record], file: IO[bytes]) -> None:
     """A tar archive: ``KEY.txt`` has the caption and ``KEY.json`` the record, a picture each.
 
-    KEY is the picture's path (in an archive: its name there) without the suffix, as WebDataset has
-    it, so that this archive and the pictures' own join by key.
+    The keys are unique (``naming.sample_keys``); those of pictures of one archive are the
+    archive's own, so that both join by key.
+
+    Args:
+        records: gone through three times.
     """
     with tarfile.open(fileobj=file, mode="w") as archive:
-        for record in records:
-            key = _within(record["path"]).rpartition(".")[0].lstrip("/") or record["path"]
+        for key, record in zip(sample_keys(_Paths(records)), records, strict=True):
             for suffix, text in (("txt", record["caption"]), ("json", to_line(record))):
                 member = tarfile.TarInfo(f"{key}.{suffix}")
                 content = text.encode()
                 member.size = len(content)
                 archive.addfile(member, BytesIO(content))
             archive.members.clear()  # type: ignore[attr-defined]  # else it keeps every header
+
+
+class _Paths:
+    """The paths of records, to be gone through as often as these."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self._records = records
+
+    def __iter__(self) -> Iterator[str]:
+        return (record["path"] for record in self._records)
 
 
 FORMATS: dict[str, Format] = {
@@ -212,12 +222,6 @@ def kept_records(path: Path, kind: str, model: str) -> Iterator[Record]:
                 yield record
     except (ValueError, KeyError, TypeError, OSError, csv.Error):
         return
-
-
-def _within(path: str) -> str:
-    """The name in the archive, where the path is of one."""
-    match = re.search(r"\.(tar|tar\.\w+|tgz)/(.+)", path)
-    return match[2] if match else path
 
 
 class _Encoder:

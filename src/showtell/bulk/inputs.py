@@ -1,17 +1,25 @@
 """What a user names on the command line, as a stream of pictures.
 
-Files, folders with all below them, globs, lists, archives (``shards.py``) and URLs
+Files, folders with all below them, globs, lists and archives (``shards.py``), and URLs
 (``remote.py``). Folders are walked while the pictures are taken, so there may be any number.
 """
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from showtell.bulk import remote, shards
-from showtell.data.pictures import is_picture_name
+from showtell.bulk.naming import is_picture_member
+from showtell.data.pictures import (
+    SIDECAR_SUFFIXES,
+    describe_unsupported,
+    is_hidden,
+    is_picture_name,
+    sidecar_names,
+)
 from showtell.errors import DataError
 from showtell.inference.stream import Picture
 
@@ -25,18 +33,23 @@ class Inputs:
         paths: the files, folders, shards and URLs that they stand for.
         single: those of ``paths`` that the user named one by one.
         count: how many pictures there are; None where only reading all would tell.
-        num_texts: names that were left out: texts beside pictures, which are no lists.
+        texts: how many names were left out, by suffix: texts beside pictures, which are no lists.
+        left_out: how many pictures of kinds that showtell does not read lie in folders, by suffix.
+        left_out_of_archives: the same of archives, as far as they were read the last time.
     """
 
     names: tuple[str, ...]
     paths: tuple[str, ...]
-    single: frozenset[str]
+    single: frozenset[str] = frozenset()
     count: int | None = None
-    num_texts: int = 0
+    texts: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+    left_out_of_archives: Counter[str] = field(default_factory=Counter, init=False)
 
     def __iter__(self) -> Iterator[Picture]:
+        self.left_out_of_archives.clear()
         for path in self.paths:
-            yield from _pictures(path)
+            yield from _pictures(path, self.left_out_of_archives)
 
     def has_failed(self, failures: Container[str]) -> bool:
         """Whether something that was named on its own gave no caption: a picture, or a whole list.
@@ -45,15 +58,24 @@ class Inputs:
             failures: the paths that have none.
         """
         return any(
-            all(str(picture.path) in failures for picture in _pictures(path))
+            all(str(picture.path) in failures for picture in _pictures(path, Counter()))
             for path in self.single
         )
 
+    @property
+    def is_one_picture(self) -> bool:
+        """Whether the user named a single picture, whose text needs no path."""
+        return len(self.paths) == self.count == 1
+
     def describe_skipped(self) -> str:
-        """A sentence about what was left out; empty where nothing was."""
-        if not self.num_texts:
-            return ""
-        return f"left out: {self.num_texts:,} .txt beside pictures of the same name, no lists"
+        """A line for each kind of thing that was left out; empty where nothing was."""
+        lines = []
+        if self.texts:
+            found = ", ".join(f"{count:,} {suffix}" for suffix, count in self.texts.most_common())
+            lines.append(f"left out: {found} beside pictures of the same name, no lists")
+        if left_out := self.left_out + self.left_out_of_archives:
+            lines.append(describe_unsupported(left_out))
+        return "\n".join(lines)
 
 
 def find_inputs(names: Sequence[str]) -> Inputs:
@@ -65,9 +87,10 @@ def find_inputs(names: Sequence[str]) -> Inputs:
     """
     paths: list[str] = []
     single = set()
-    for name in names:
+    left_out: Counter[str] = Counter()
+    for name in map(remote.local_path, names):
         if remote.is_url(name):
-            paths += remote.expand(name)
+            paths += remote.expand(name, left_out)
         elif glob.has_magic(name) and not os.path.lexists(name):
             matches = sorted(glob.glob(name, recursive=True))
             if not matches:
@@ -78,15 +101,21 @@ def find_inputs(names: Sequence[str]) -> Inputs:
             if not os.path.isdir(name):
                 single.add(paths[-1])
     texts = _texts_of_pictures(paths)
-    left = [path for path in paths if path not in texts]
+    left = tuple(path for path in paths if path not in texts)
     if texts and not left:
         raise DataError(f"{paths[0]} is the text of the picture beside it, no list: name pictures")
-    return Inputs(tuple(names), tuple(left), frozenset(single - texts), _count(left), len(texts))
+    number = _count(left, left_out)
+    suffixes = Counter(os.path.splitext(path)[1].lower() for path in texts)
+    return Inputs(tuple(names), left, frozenset(single - texts), number, suffixes, left_out)
 
 
 def _texts_of_pictures(paths: Sequence[str]) -> set[str]:
-    """``cat.txt`` and ``cat.png.txt`` where there are ``cat.jpg`` and ``cat.png``."""
-    texts = [path for path in paths if path.lower().endswith(".txt") and not remote.is_url(path)]
+    """Which of these are texts of pictures beside them: ``cat.txt`` where there is ``cat.jpg``."""
+    texts = [
+        path
+        for path in paths
+        if path.lower().endswith(SIDECAR_SUFFIXES) and not remote.is_url(path)
+    ]
     described: set[str] = set()
     for folder in {os.path.dirname(path) for path in texts}:
         try:
@@ -94,37 +123,51 @@ def _texts_of_pictures(paths: Sequence[str]) -> set[str]:
         except OSError:  # whoever reads the list says what is wrong
             continue
         for name in pictures:
-            described |= {os.path.join(folder, stem) for stem in (name, os.path.splitext(name)[0])}
-    return {path for path in texts if os.path.splitext(path)[0] in described}
+            described |= {os.path.join(folder, text.lower()) for text in sidecar_names(name)}
+    return {
+        path
+        for path in texts
+        if os.path.join(os.path.dirname(path), os.path.basename(path).lower()) in described
+    }
 
 
-def _count(paths: Sequence[str]) -> int | None:
+def _count(paths: Sequence[str], left_out: Counter[str]) -> int | None:
+    """How many pictures there are; those that are left out in folders are counted as well."""
     total: int | None = 0
     for path in paths:
-        number = shards.count(path) if shards.is_shard(path) else 1
-        if not shards.is_shard(path) and not remote.is_url(path) and os.path.isdir(path):
-            number = sum(1 for _ in walk(path))
+        number: int | None = 1
+        if shards.is_shard(path):
+            number = shards.count(path)
+        elif not remote.is_url(path) and os.path.isdir(path):
+            before = left_out.total()
+            number = sum(1 for _ in walk(path, left_out))
             if not number:
-                raise DataError(f"the folder {path!r} has no pictures in it")
+                others = describe_unsupported(left_out) if left_out.total() > before else ""
+                reason = f"the folder {path!r} has no pictures in it"
+                raise DataError(f"{reason}; {others}" if others else reason)
         total = None if total is None or number is None else total + number
     return total
 
 
-def _pictures(path: str) -> Iterator[Picture]:
+def _pictures(path: str, left_out_of_archives: Counter[str]) -> Iterator[Picture]:
     if shards.is_shard(path):
-        yield from shards.read(path)
+        yield from shards.read(path, left_out_of_archives)
     elif remote.is_url(path):
         yield remote.picture(path)
     elif os.path.isdir(path):
-        yield from map(Picture, walk(path))
+        yield from map(Picture, walk(path, Counter()))
     else:
         yield Picture(path)
 
 
-def walk(folder: str) -> Iterator[str]:
+def walk(folder: str, left_out: Counter[str]) -> Iterator[str]:
     """The files below a folder that are named like pictures, sorted; whatever they really are.
 
-    Links to folders are followed, but no folder is entered twice, so loops end.
+    Hidden files and folders are passed over (``data.pictures.is_hidden``). Links to folders are
+    followed, but no folder is entered twice, so loops end.
+
+    Args:
+        left_out: counts, by suffix, pictures of kinds that showtell does not read.
     """
     seen: set[tuple[int, int]] = set()
     waiting = [folder]
@@ -145,8 +188,9 @@ def walk(folder: str) -> Iterator[str]:
         below = []
         for entry in found:
             if _is_folder(entry):
-                below.append(entry.path)
-            elif is_picture_name(entry.name):
+                if not is_hidden(entry.name):
+                    below.append(entry.path)
+            elif is_picture_member(entry.name, left_out):
                 yield entry.path
         waiting += reversed(below)
 

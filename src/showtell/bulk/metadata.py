@@ -1,32 +1,31 @@
 """Captions in a picture's own metadata, the pixels left byte for byte as they are.
 
-Written are XMP ``dc:description``, IPTC's ``Iptc4xmpCore:AltTextAccessibility`` (IPTC Photo
+Exiv2 writes XMP ``dc:description``, IPTC's ``Iptc4xmpCore:AltTextAccessibility`` (IPTC Photo
 Metadata Standard 2021.1), EXIF ``ImageDescription``, and as their author
-``photoshop:CaptionWriter``; by Exiv2. Knows nothing of where pictures lie.
+``photoshop:CaptionWriter``. It reads all fields in which programs keep a person's words.
 """
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from showtell.bulk.boilerplate import is_boilerplate
 from showtell.errors import ImageError, MissingExtraError
 
 DESCRIPTION = "Xmp.dc.description"
 ALT_TEXT = "Xmp.iptc.AltTextAccessibility"
 WRITER = "Xmp.photoshop.CaptionWriter"
 IMAGE_DESCRIPTION = "Exif.Image.ImageDescription"
+USER_COMMENT = "Exif.Photo.UserComment"
 DEFAULT_LANGUAGE = 'lang="x-default"'
 MIME_TYPES = ("image/jpeg", "image/png", "image/webp", "image/tiff")
 
-# What cameras put into ImageDescription without being asked.
-CAMERA_TEXTS = (
-    "dcim",
-    "default",
-    "digital camera",
-    "konica minolta digital camera",
-    "minolta digital camera",
-    "olympus digital camera",
-    "samsung camera pictures",
-    "sony dsc",
+# Where programs keep a person's words, those that showtell writes first.
+XMP_FIELDS = (
+    *(ALT_TEXT, DESCRIPTION, "Xmp.iptc.ExtDescrAccessibility", "Xmp.iptcExt.ExtDescrAccessibility"),
+    *("Xmp.exif.UserComment", "Xmp.tiff.ImageDescription", "Xmp.acdsee.caption"),
 )
+EXIF_FIELDS = (IMAGE_DESCRIPTION, USER_COMMENT, "Exif.Image.XPComment")
+IPTC_FIELDS = ("Iptc.Application2.Caption",)
 
 
 def alt_text(content: bytes) -> str | None:
@@ -37,15 +36,54 @@ def alt_text(content: bytes) -> str | None:
         MissingExtraError: ``pyexiv2`` is not installed.
     """
     with _Open(content) as picture:
-        found: dict[str, Any] = picture.read_xmp()
-        texts = [found.get(ALT_TEXT), found.get(DESCRIPTION)]
-        texts.append(picture.read_exif().get(IMAGE_DESCRIPTION))
-    for text in texts:
-        for said in text.values() if isinstance(text, dict) else [text]:
-            said = str(said or "").strip(" \0\n")
-            if said and said.lower() not in CAMERA_TEXTS:
+        for said in _texts(picture):
+            said = said.strip(" \0\t\r\n")
+            if said and not is_boilerplate(said):
                 return said
     return None
+
+
+def _texts(picture: Any) -> Iterator[str]:
+    """All texts of the fields in which a person's words may be."""
+    fields = (
+        (picture.read_xmp, XMP_FIELDS),
+        (picture.read_exif, EXIF_FIELDS),
+        (picture.read_iptc, IPTC_FIELDS),
+    )
+    for read, names in fields:
+        found = _decoded(read)
+        for name in names:
+            value = found.get(name) or ""
+            if name == USER_COMMENT:
+                value = _user_comment(str(value))
+            if isinstance(value, dict):  # a text for each language
+                value = list(value.values())
+            yield from map(str, value if isinstance(value, list) else [value])
+    yield str(_decoded(picture.read_comment))  # a JPEG's comment, a PNG's Description
+
+
+def _decoded(read: Callable[[str], Any]) -> Any:
+    """What Exiv2 reads, as UTF-8, or as Latin-1 where it is none: older programs wrote that."""
+    try:
+        return read("utf-8")
+    except UnicodeDecodeError:
+        return read("latin-1")
+
+
+def _user_comment(value: str) -> str:
+    """The text of EXIF's UserComment (Exif 2.32, section 4.6.5): eight bytes name its encoding."""
+    if value.startswith("charset="):  # as Exiv2 shows one that is as it should be
+        return value.partition(" ")[2]
+    numbers = value.split()
+    if not all(number.isdecimal() and int(number) < 256 for number in numbers):
+        return value
+    raw = bytes(map(int, numbers))
+    code, text = raw[:8], raw[8:]
+    if code.startswith(b"UNICODE"):
+        is_big = text[:1] == b"\0" or text.startswith(b"\xfe\xff")
+        return text.decode("utf-16-be" if is_big else "utf-16-le", "replace").strip("\ufeff")
+    encoding = "shift_jis" if code.startswith(b"JIS") else "utf-8"
+    return text.decode(encoding, "replace")
 
 
 def with_alt_text(content: bytes, text: str, writer: str) -> bytes:

@@ -1,14 +1,12 @@
 """The same job on Ray Data: one model an actor, one shard at a time, one file of results a shard.
 
-Each actor does with its shard what the local engine does with a folder, by the same code. A shard
-is done when its file of results is there; one that was lost with its machine is done again, from
-its journal where the results lie on a shared disk. Knows nothing of formats or of decoding.
-
-MERGED: A big job cut into shards: each is captioned by itself, into a file of its own.
-
 An archive, a list or a table that the user names is a shard; pictures of folders and globs are put
 together by the thousand, as they come. The plan is kept beside the results, so that a job that
 goes on has the same shards, whatever has come into the folders since.
+
+Each actor does with its shard what the local engine does with a folder, by the same code. A shard
+is done when its file of results is there; one that was lost with its machine is done again, from
+its journal where the results lie on a shared disk.
 """
 
 import json
@@ -57,7 +55,7 @@ def make_plan(inputs: Inputs) -> Iterator[Shard]:
             yield Shard(f"{number:06d}-{stem}", (_absolute(path),))
             number += 1
             continue
-        for picture in Inputs((path,), (path,), frozenset()):
+        for picture in Inputs((path,), (path,)):
             loose.append(_absolute(str(picture.path)))
             if len(loose) == PICTURES_A_SHARD:
                 yield Shard(f"{number:06d}", tuple(loose))
@@ -172,7 +170,7 @@ class ShardCaptioner:
         )
         return caption_all(
             self._captioner,
-            Inputs(shard.names, shard.names, frozenset(), None),
+            Inputs(shard.names, shard.names),
             target,
             decoding=self._decoding,
             report=SilentReporter(),

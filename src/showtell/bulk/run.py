@@ -1,7 +1,4 @@
-"""One run over many pictures: what is left is captioned, written, and kept in a journal.
-
-Knows nothing of formats (``formats.py``), places (``targets.py``) or of how captions are made.
-"""
+"""One run over many pictures: what is left is captioned, written, and kept in a journal."""
 
 import os
 import time

@@ -8,20 +8,32 @@ import json
 import os
 import stat
 import tarfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from typing import Any, BinaryIO, Self
 
 from showtell.bulk import remote
-from showtell.data.pictures import is_picture_name
-from showtell.data.reading import printable
-from showtell.errors import DataError, ImageError, MissingExtraError
+from showtell.bulk.naming import UniqueNames, broken, is_leftover, is_picture_member
+from showtell.data.reading import encoding_of, printable
+from showtell.errors import DataError, MissingExtraError
 from showtell.inference.stream import Picture
 
 ROWS_A_READ = 16
-NAME_KEYS = ("path", "file_name", "url", "key", "__key__", "image")
-BYTES_KEYS = ("image", "bytes", "jpg", "png")
+NAME_KEYS = (
+    *("path", "file_name", "filename", "file", "filepath", "file_path"),
+    *("image_path", "img_path", "image_file", "image", "img"),
+    *("url", "image_url", "img_url", "key", "__key__"),
+)
+"""What lists and tables call a picture's path or URL, in any case; the first of these counts."""
+
+BYTES_KEYS = ("image", "img", "bytes", "jpg", "jpeg", "png", "webp")
+PICTURE_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
+MOST_HEADER_BYTES = 2**20  # of a tar header's own text: names, not contents
+
+Read = Callable[[BinaryIO, str, "Counter[str]"], Iterator[Picture]]
 
 
 def is_shard(name: str) -> bool:
@@ -29,8 +41,11 @@ def is_shard(name: str) -> bool:
     return name.lower().endswith(tuple(READERS))
 
 
-def read(name: str) -> Iterator[Picture]:
+def read(name: str, left_out: Counter[str]) -> Iterator[Picture]:
     """The pictures of a shard.
+
+    Args:
+        left_out: counts, by suffix, pictures of kinds that showtell does not read.
 
     Raises:
         DataError: it cannot be opened.
@@ -39,7 +54,7 @@ def read(name: str) -> Iterator[Picture]:
     reader = next(reader for suffix, reader in READERS.items() if name.lower().endswith(suffix))
     with _opened(name) as file:
         try:
-            yield from reader(file, name)
+            yield from reader(file, name, left_out)
         except (OSError, EOFError, ValueError, tarfile.TarError) as error:
             yield broken(name, f"cannot be read to its end: {printable(str(error))}")
 
@@ -48,16 +63,7 @@ def count(name: str) -> int | None:
     """How many pictures a list has; None where only reading all would tell."""
     if not name.lower().endswith((".txt", ".jsonl")) or remote.is_url(name):
         return None
-    return sum(1 for _ in read(name))
-
-
-def broken(name: str, reason: str) -> Picture:
-    """A picture that fails."""
-
-    def fail() -> bytes:
-        raise ImageError(reason)
-
-    return Picture(name, fail)
+    return sum(1 for _ in read(name, Counter()))
 
 
 @contextmanager
@@ -76,15 +82,15 @@ def _opened(name: str) -> Iterator[BinaryIO]:
         yield file
 
 
-def _read_list(file: BinaryIO, name: str) -> Iterator[Picture]:
-    for line in file:
+def _read_list(file: BinaryIO, name: str, left_out: Counter[str]) -> Iterator[Picture]:
+    for line in _lines(file):
         path = os.fsdecode(line.rstrip(b"\r\n"))
         if path.strip():
-            yield _named(path, name)
+            yield from _named(path, name)
 
 
-def _read_jsonl(file: BinaryIO, name: str) -> Iterator[Picture]:
-    for number, line in enumerate(file, 1):
+def _read_jsonl(file: BinaryIO, name: str, left_out: Counter[str]) -> Iterator[Picture]:
+    for number, line in enumerate(_lines(file), 1):
         if not line.strip():
             continue
         try:
@@ -92,18 +98,32 @@ def _read_jsonl(file: BinaryIO, name: str) -> Iterator[Picture]:
         except ValueError as error:
             yield broken(f"{name}:{number}", f"bad JSON: {error}")
             continue
-        path = _first(value, NAME_KEYS, str) if isinstance(value, dict) else None
-        keys = ", ".join(NAME_KEYS)
-        yield _named(path, name) if path else broken(f"{name}:{number}", f"has none of {keys}")
+        path = _name_in(value) if isinstance(value, dict) else None
+        if path:
+            yield from _named(path, name)
+        else:
+            yield broken(f"{name}:{number}", f"has none of {', '.join(NAME_KEYS)}")
 
 
-def _read_tar(file: BinaryIO, name: str) -> Iterator[Picture]:
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a text file as UTF-8, without its byte order mark."""
+    head = file.read(4)
+    encoding = encoding_of(head)
+    if not encoding.startswith("utf-8"):
+        text = (head + file.read(remote.MOST_BYTES)).decode(encoding)
+        yield from (line.encode("utf-8", "surrogateescape") for line in text.split("\n"))
+        return
+    first = (head + file.readline()).removeprefix(b"\xef\xbb\xbf")
+    yield from chain((line for line in first.split(b"\n") if line), file)
+
+
+def _read_tar(file: BinaryIO, name: str, left_out: Counter[str]) -> Iterator[Picture]:
+    unique = UniqueNames()
     with tarfile.open(fileobj=file, mode="r|*", tarinfo=_Member) as archive:
         for member in archive:
-            base = member.name.rpartition("/")[2]
-            if member.isdir() or not is_picture_name(base) or base.startswith("."):
+            if member.isdir() or not is_picture_member(member.name, left_out):
                 continue
-            where = f"{name}/{member.name}"
+            where = unique(f"{name}/{member.name}")
             if not member.isreg():
                 yield broken(where, "is not a regular file")
             elif member.size > remote.MOST_BYTES:
@@ -118,7 +138,11 @@ def _read_tar(file: BinaryIO, name: str) -> Iterator[Picture]:
 
 
 class _Member(tarfile.TarInfo):
-    """A header that tells its archive how it ended: ``tarfile`` takes a cut for the end."""
+    """A header that tells its archive how it ended: ``tarfile`` takes a cut for the end.
+
+    One whose own text (a long name, extended attributes) is larger than any name is refused:
+    ``tarfile`` would read it into memory whole.
+    """
 
     @classmethod
     def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:  # the name is the base class's
@@ -128,8 +152,15 @@ class _Member(tarfile.TarInfo):
             tarfile.ended_by = error  # type: ignore[attr-defined]
             raise
 
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in (b"L", b"K", b"x", b"g", b"X") and member.size > MOST_HEADER_BYTES:
+            raise ValueError(f"a member's header has {member.size:,} bytes")
+        return member
 
-def _read_parquet(file: BinaryIO, name: str) -> Iterator[Picture]:
+
+def _read_parquet(file: BinaryIO, name: str, left_out: Counter[str]) -> Iterator[Picture]:
     try:
         from pyarrow import ArrowException, parquet
     except ModuleNotFoundError:
@@ -139,45 +170,74 @@ def _read_parquet(file: BinaryIO, name: str) -> Iterator[Picture]:
         number = 0
         for batch in table.iter_batches(batch_size=ROWS_A_READ):
             for row in batch.to_pylist():
-                yield _of_row(row, name, number)
+                yield from _of_row(row, name, number)
                 number += 1
     except ArrowException as error:
         raise ValueError(str(error)) from None
 
 
-def _of_row(row: dict[str, Any], name: str, number: int) -> Picture:
-    inner = row.get("image")
-    if isinstance(inner, dict):  # as Hugging Face's datasets keep pictures
-        row = inner | {key: value for key, value in row.items() if key != "image"}
-        row = {key: row.get(key) or inner.get(key) for key in row}
-    path = _first(row, NAME_KEYS, str)
-    content = _first(row, BYTES_KEYS, bytes)
-    if content is not None:
-        return Picture(f"{name}/{path or number}", partial(_same, content))
-    return _named(path, name) if path else broken(f"{name}/{number}", "has no picture and no path")
+def _of_row(row: dict[str, Any], name: str, number: int) -> Iterator[Picture]:
+    """The pictures of a row: those whose bytes it holds, else the one that it names."""
+    where = f"{name}/{number}"
+    held = [(column, *found) for column, value in row.items() for found in _held(column, value)]
+    unique = UniqueNames()
+    for column, content, inner in held:
+        told = inner or (_name_in(row) if len(held) == 1 else None)
+        parts = [where, *([column] if len(held) > 1 else []), *([told.lstrip("/")] if told else [])]
+        yield Picture(unique("/".join(parts)), partial(_same, content))
+    if not held:
+        if path := _name_in(row):
+            yield from _named(path, name)
+        else:
+            yield broken(where, "has no picture and no path")
 
 
-def _first(row: dict[str, Any], keys: tuple[str, ...], kind: type) -> Any:
-    return next((row[key] for key in keys if isinstance(row.get(key), kind) and row[key]), None)
+def _held(column: str, value: Any) -> Iterator[tuple[bytes, str | None]]:
+    """The pictures in a cell, with their names: bytes, ``{bytes, path}``, or a list of these."""
+    if isinstance(value, list):
+        for one in value:
+            yield from _held(column, one)
+    elif isinstance(value, dict):
+        content, path = value.get("bytes"), value.get("path")
+        if isinstance(content, bytes) and content:
+            yield content, path if isinstance(path, str) else None
+    elif (isinstance(value, bytes) and value) and (
+        column.lower() in BYTES_KEYS or value.startswith(PICTURE_STARTS)
+    ):
+        yield value, None
 
 
-def _named(path: str, shard: str) -> Picture:
+def _name_in(row: dict[str, Any]) -> str | None:
+    """The path or URL that a row of a list or a table has, under any usual name."""
+    values = {key.lower(): value for key, value in row.items()}
+    for key in NAME_KEYS:
+        value = values.get(key)
+        if isinstance(value, dict):  # as Hugging Face's data sets keep pictures
+            value = value.get("path")
+        if isinstance(value, str) and value:
+            return value
+    return None
+
+
+def _named(path: str, shard: str) -> Iterator[Picture]:
     """A path in a list: as it stands, or, where there is none, as seen from the list's folder."""
-    if remote.is_url(path):
-        return remote.picture(path)
+    if is_leftover(path):
+        return
+    if remote.is_url(path) or remote.is_url(shard):
+        yield remote.listed_picture(path, shard)
+        return
+    path = remote.local_path(path)
     if not os.path.isabs(path) and not os.path.lexists(path):
-        if remote.is_url(shard):
-            return remote.picture(f"{shard.rpartition('/')[0]}/{path}")
         beside = os.path.join(os.path.dirname(shard), path)
-        return Picture(beside if os.path.lexists(beside) else path)
-    return Picture(path)
+        path = beside if os.path.lexists(beside) else path
+    yield Picture(path)
 
 
 def _same(content: bytes) -> bytes:
     return content
 
 
-READERS: dict[str, Callable[[BinaryIO, str], Iterator[Picture]]] = {
+READERS: dict[str, Read] = {
     ".txt": _read_list,
     ".jsonl": _read_jsonl,
     ".parquet": _read_parquet,

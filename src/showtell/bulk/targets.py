@@ -1,9 +1,9 @@
 """Where captions go: into one file, beside each picture, or into the pictures themselves.
 
-MERGED: Whether a file is one that showtell wrote before and may replace; others are a person's.
-
-The first record tells: nothing but showtell names the model in it. A text has nothing of the kind;
-each of its lines has to begin with a picture's name.
+A target knows what is a person's and leaves it alone: the words that a picture has already, and
+files that showtell did not write. Of those the first record tells, for nothing but showtell names
+the model in it; a text has nothing of the kind, so each of its lines has to begin with a
+picture's name.
 """
 
 import csv
@@ -14,7 +14,8 @@ import re
 import shutil
 import tarfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -31,12 +32,18 @@ from showtell.bulk.formats import (
 )
 from showtell.bulk.journal import SUFFIX, Journal
 from showtell.core.files import atomic_write
-from showtell.data.pictures import PICTURE_SUFFIXES, is_picture_name
+from showtell.data.pictures import (
+    PICTURE_SUFFIXES,
+    SIDECAR_SUFFIXES,
+    is_picture_name,
+    sidecar_names,
+)
+from showtell.data.reading import encoding_of
 from showtell.errors import DataError, ImageError, MissingExtraError
 from showtell.inference.stream import Picture
 
 _SUFFIXES = "|".join(suffix[1:] for suffix in sorted(PICTURE_SUFFIXES))
-_NAMED = re.compile(rf".+(\.({_SUFFIXES})|\.parquet/[^ ]+|://[^ ]+): ", re.IGNORECASE)
+_NAMED = re.compile(rf".+(\.({_SUFFIXES})|\.parquet/\d+(/[^:]*)?|://[^ ]+): ", re.IGNORECASE)
 
 
 def refuse_others(path: Path, kind: str) -> None:
@@ -189,14 +196,14 @@ class OneFile(Target):
         pass
 
     def finish(self, journal: Journal) -> None:
-        captions = (record for record in journal.records() if "error" not in record)
+        captions = _Captions(journal)
         if self.kind == "text" and self._alone:
             self._finish_alone(captions)
             return
         with atomic_write(self.path, "wb") as file:
             FORMATS[self.kind].write(captions, file)
 
-    def _finish_alone(self, captions: Iterable[Record]) -> None:
+    def _finish_alone(self, captions: "_Captions") -> None:
         """Write the text of the only picture; it does not show who wrote what was there before."""
         text = BytesIO()
         write_text_alone(captions, text)
@@ -210,8 +217,23 @@ class OneFile(Target):
             file.write(text.getvalue())
 
 
+class _Captions:
+    """The captions that a run has, to be gone through as often as need be."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def __iter__(self) -> Iterator[Record]:
+        return (record for record in self._journal.records() if "error" not in record)
+
+
 class Sidecars(Target):
-    """``cat.txt`` beside ``cat.jpg``, as those who train image models expect."""
+    """``cat.txt`` beside ``cat.jpg``, as those who train image models expect.
+
+    A picture's texts are those that ``showtell train`` reads as its captions
+    (``data.pictures.sidecar_names``). Where another picture has the same name but for the suffix,
+    ``cat.txt`` would be read as the text of both, and each gets one of its own: ``cat.jpg.txt``.
+    """
 
     kind = "sidecar"
 
@@ -219,18 +241,74 @@ class Sidecars(Target):
         self.failures = failures
         self.journal = failures.with_name(failures.name + SUFFIX)
         self._overwrite = overwrite
+        self._folder: _Folder | None = None
 
     def kept_text(self, picture: Picture) -> str | None:
         if self._overwrite or picture.read is not None:
             return None
-        try:
-            text = sidecar_of(str(picture.path)).read_bytes().decode("utf-8", "replace").strip()
-        except OSError:
-            return None
-        return text or None
+        folder, name = self._find(picture.path)
+        for place in (*folder.texts_of(name), folder.place_for(name)):
+            try:
+                raw = Path(folder.path, place).read_bytes()
+            except OSError:
+                continue
+            if text := raw.decode(encoding_of(raw[:4]), "replace").strip():
+                return text
+        return None
 
     def write(self, picture: Path | str, text: str) -> None:
-        replace_file(sidecar_of(str(picture)), f"{text}\n".encode())
+        folder, name = self._find(picture)
+        replace_file(Path(folder.path, folder.place_for(name)), f"{text}\n".encode())
+
+    def _find(self, picture: Path | str) -> tuple["_Folder", str]:
+        """The picture's folder, of which the last one is remembered, and its name there."""
+        path, name = os.path.split(picture)
+        if self._folder is None or self._folder.path != path:
+            self._folder = _Folder(path)
+        return self._folder, name
+
+
+class _Folder:
+    """Which texts lie beside which pictures, as it was when the folder was listed."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._texts: dict[str, list[str]] = {}
+        self._owners: set[str] = set()
+        self._stems: Counter[str] = Counter()
+        try:
+            names = sorted(os.listdir(path or "."))
+        except OSError:  # whoever opens the picture says why
+            names = []
+        for name in names:
+            if is_picture_name(name):
+                stem = os.path.splitext(name)[0]
+                self._owners |= {name, stem}
+                self._stems[stem] += 1
+            elif name.lower().endswith(SIDECAR_SUFFIXES):
+                self._texts.setdefault(name.lower(), []).append(name)
+
+    def texts_of(self, picture: str) -> list[str]:
+        """The names of a picture's texts, the closest first.
+
+        ``CAT.TXT`` is a text of ``cat.jpg`` unless there is a ``CAT.jpg``.
+        """
+        found: list[str] = []
+        for wanted in sidecar_names(picture):
+            for name in self._texts.get(wanted.lower(), ()):
+                base = os.path.splitext(name)[0]
+                if base == os.path.splitext(wanted)[0] or base not in self._owners:
+                    found.append(name)
+        return found
+
+    def place_for(self, picture: str) -> str:
+        """Where its caption goes: into its text if it has one of its own, else into a new one."""
+        stem = os.path.splitext(picture)[0]
+        is_shared = self._stems[stem] > 1
+        for name in self.texts_of(picture):
+            if not is_shared or name.lower().startswith(f"{picture.lower()}."):
+                return name
+        return f"{picture if is_shared else stem}.txt"
 
 
 class Metadata(Target):
@@ -255,30 +333,6 @@ class Metadata(Target):
     def write(self, picture: Path | str, text: str) -> None:
         place = Path(os.path.realpath(picture))
         replace_file(place, metadata.with_alt_text(place.read_bytes(), text, WRITER))
-
-
-def sidecar_of(picture: str) -> Path:
-    """``cat.txt``; ``cat.png.txt`` where a picture ``cat.jpg`` has taken that name."""
-    stem, suffix = os.path.splitext(picture)
-    folder, name = os.path.split(stem)
-    beside = _of_same_stem(folder or ".", name)
-    is_first = not beside or name + suffix == beside[0]
-    return Path(f"{stem}.txt" if is_first else f"{picture}.txt")
-
-
-_listing: tuple[str, dict[str, list[str]]] = ("", {})
-
-
-def _of_same_stem(folder: str, stem: str) -> list[str]:
-    """The pictures in a folder of one name but for the suffix, sorted; one folder is remembered."""
-    global _listing
-    if _listing[0] != folder:
-        stems: dict[str, list[str]] = {}
-        for name in sorted(os.listdir(folder)):
-            if is_picture_name(name):
-                stems.setdefault(os.path.splitext(name)[0], []).append(name)
-        _listing = (folder, stems)
-    return _listing[1].get(stem, [])
 
 
 def replace_file(path: Path, content: bytes) -> None:

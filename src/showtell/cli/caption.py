@@ -1,18 +1,21 @@
-"""``showtell caption``."""
+"""``showtell caption``: what was asked for, and which of its ways it goes."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from showtell.cli import options
 from showtell.cli.decoding import Decoding, with_decoding
-from showtell.errors import ConfigError
+from showtell.errors import UsageError
 from showtell.pretrained import DEFAULT
 
 if TYPE_CHECKING:
     from showtell.bulk.inputs import Inputs
+    from showtell.config import DecodingConfig
+    from showtell.inference.captioner import Captioner
 
 
 class CaptionFormat(StrEnum):
@@ -44,15 +47,142 @@ BY_SUFFIX = {
 TO_SCREEN = (CaptionFormat.text, CaptionFormat.jsonl, CaptionFormat.csv)
 
 
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Which model captions, and where it computes."""
+
+    name: str
+    ensemble: list[str]
+    device: str
+    precision: str
+
+    def arguments(self) -> dict[str, Any]:
+        """For ``Captioner.load``."""
+        return {
+            "model": self.name,
+            "ensemble": self.ensemble,
+            "device": self.device,
+            "precision": self.precision,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """How captions are made."""
+
+    decoding: Decoding
+    attention: bool
+    dedupe: bool
+    batch_size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """How and where captions are written, and what may be replaced.
+
+    Attributes:
+        format: None: as ``output`` ends.
+    """
+
+    format: CaptionFormat | None
+    output: Path | None
+    failures: Path | None
+    as_json: bool
+    overwrite: bool
+
+    @property
+    def kind(self) -> CaptionFormat:
+        """The format that was asked for, or that the output's name tells."""
+        suffix = self.output.suffix.lower() if self.output is not None and not self.as_json else ""
+        return self.format or BY_SUFFIX.get(suffix, CaptionFormat.text)
+
+    @property
+    def is_to_screen(self) -> bool:
+        """Whether captions are written as they come, and nothing is kept for another start."""
+        return self.as_json or (self.output is None and self.kind not in BESIDE)
+
+    def check(self) -> None:
+        """Raise UsageError where the options do not fit each other."""
+        output, format = self.output, self.kind
+        if self.format is None and not self.as_json and output and output.suffix.lower() == ".json":
+            raise UsageError(
+                f"-o {output}: add --json for one JSON object, or end the name in .jsonl for an "
+                "object a line"
+            )
+        if self.as_json and format not in (CaptionFormat.text, CaptionFormat.jsonl):
+            raise UsageError(f"--json and --format {format.value} are two formats; give one")
+        if output is not None and format in BESIDE:
+            raise UsageError(f"--format {format.value} writes beside or into the pictures: no -o")
+        if output is None and format not in TO_SCREEN + BESIDE:
+            raise UsageError(f"--format {format.value} needs a file: add -o FILE")
+
+    def check_files(self, inputs: "Inputs") -> None:
+        """Raise ConfigError where a file cannot be written, or is one of the inputs."""
+        options.check_file(self.output, inputs.paths)
+        options.check_file(self.failures, inputs.paths, option="--failures", makes_folder=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Which engine works, and what only Ray is told."""
+
+    engine: Engine
+    address: str | None
+    workers: int | None
+
+    def check(self) -> None:
+        """Raise UsageError where something is for Ray, and Ray does not work."""
+        if self.engine is not Engine.ray:
+            for name, value in (("--workers", self.workers), ("--address", self.address)):
+                if value is not None:
+                    raise UsageError(
+                        f"{name} is for --engine ray, and the engine is {self.engine.value}"
+                    )
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """All that ``showtell caption`` was asked for.
+
+    Attributes:
+        strict: whether any picture that fails makes the command fail.
+    """
+
+    pictures: list[str]
+    model: Model
+    making: Making
+    writing: Writing
+    cluster: Cluster
+    strict: bool
+
+    def check(self) -> None:
+        """Raise UsageError where the options do not fit each other."""
+        is_json = self.writing.as_json or self.writing.kind is CaptionFormat.jsonl
+        if self.making.attention and not is_json:
+            raise UsageError("--attention has no place in text: add --format jsonl or --json")
+        self.writing.check()
+        self.cluster.check()
+        if self.cluster.engine is Engine.ray:
+            for name, value in (
+                ("--attention", self.making.attention),
+                ("--batch-size", self.making.batch_size),
+                ("--failures", self.writing.failures),
+                ("--json", self.writing.as_json),
+            ):
+                if value:
+                    raise UsageError(f"{name} is for --engine local")
+
+    def load(self) -> "tuple[Captioner, DecodingConfig]":
+        """The model, and its own decoding settings with the changes that were asked for."""
+        from showtell.inference.captioner import Captioner
+
+        captioner = Captioner.load(**self.model.arguments())
+        return captioner, captioner.resolve(self.making.decoding)
+
+
 @with_decoding
 def caption(
-    pictures: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="PICTURE...",
-            help="Files, folders, globs, lists (.txt, .jsonl, .parquet), .tar archives, URLs.",
-        ),
-    ],
+    pictures: options.Pictures,
     model: options.Model = DEFAULT,
     format: Annotated[
         CaptionFormat | None,
@@ -62,38 +192,21 @@ def caption(
     ensemble: options.Ensemble = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
-    attention: Annotated[
-        bool, typer.Option("--attention", help="JSON says where each word looked.")
-    ] = False,
+    attention: options.Attention = False,
     as_json: options.Json = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace captions and texts that are there.")
     ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be captioned and kept, do nothing.")
-    ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 if any picture fails.")
-    ] = False,
-    failures: Annotated[
-        Path | None,
-        typer.Option("--failures", help="Where failures are listed; default: failures.jsonl."),
-    ] = None,
-    dedupe: Annotated[
-        bool, typer.Option("--dedupe", help="Pictures that look the same share a caption.")
-    ] = False,
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", min=1, help="Pictures at once.")
-    ] = None,
+    dry_run: options.DryRun = False,
+    strict: options.Strict = False,
+    failures: options.Failures = None,
+    dedupe: options.Dedupe = False,
+    batch_size: options.BatchSize = None,
     engine: Annotated[Engine, typer.Option("--engine", help="This machine, or Ray.")] = (
         Engine.local
     ),
-    address: Annotated[
-        str | None, typer.Option("--address", help="ray: of the cluster; default: a local one.")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="ray: models in memory at once.")
-    ] = None,
+    address: options.Address = None,
+    workers: options.Workers = None,
     *,
     decoding: Decoding,
 ) -> None:
@@ -114,111 +227,41 @@ def caption(
     A text that a picture has already is kept unless --overwrite, and so is a file that showtell
     did not write.
     """
-    from showtell.bulk.inputs import find_inputs
-    from showtell.bulk.targets import refuse_others
-    from showtell.cli.caption_files import caption_into, failures_file, make_target, print_plan
-    from showtell.cli.options import check_file
-
-    is_ray = engine is Engine.ray
-    format = _check_format(format, None if is_ray else output, as_json=as_json)
-    if attention and not as_json and format is not CaptionFormat.jsonl:
-        raise ConfigError("--attention has no place in text: add --format jsonl or --json")
-    _check_output(format, output, as_json=as_json)
-    if is_ray:
-        from showtell.cli.caption_files import caption_on_ray
-
-        loading = {"model": model, "ensemble": ensemble or [], "device": device}
-        if caption_on_ray(
-            pictures,
-            output,
-            format.value,
-            loading | {"precision": precision},
-            decoding,
-            address=address,
-            workers=workers,
-            dedupe=dedupe,
-            overwrite=overwrite,
-        ):
-            raise typer.Exit(1 if strict else 0)
-        return
-    for name, value in (("--workers", workers), ("--address", address)):
-        if value is not None:
-            raise ConfigError(f"{name} is for --engine ray, and the engine is {engine.value}")
-    inputs = find_inputs(pictures)
-    if skipped := inputs.describe_skipped():
-        typer.echo(skipped, err=True)
-    check_file(output, inputs.paths)
-    check_file(failures, inputs.paths, option="--failures", makes_folder=True)
-    target = None
-    if not as_json and (output is not None or format in BESIDE):
-        failures = failures or failures_file(pictures, output)
-        alone = _is_alone(inputs)
-        target = make_target(format.value, output, failures, overwrite=overwrite, alone=alone)
-        target.check()
-    elif output is not None and not overwrite:
-        refuse_others(output, "json")
-    if dry_run:
-        failed = print_plan(inputs, target)
-        if inputs.has_failed(failed) or (strict and failed):
-            raise typer.Exit(1)
-        return
-
-    from showtell.inference.captioner import Captioner
-
-    captioner = Captioner.load(model, ensemble=ensemble or (), device=device, precision=precision)
-    settings = captioner.resolve(decoding)
-    if target is None:
-        from showtell.cli.caption_screen import write_results
-        from showtell.inference.stream import Originals
-
-        results = captioner.caption_stream(
-            inputs,
-            decoding=settings,
-            attention=attention,
-            batch_size=batch_size,
-            originals=Originals() if dedupe else None,
-        )
-        kind = "json" if as_json else format.value
-        failed = write_results(results, kind, output, alone=_is_alone(inputs))
-        has_failed = inputs.has_failed(failed) or (strict and bool(failed))
-    else:
-        has_failed = caption_into(
-            target,
-            captioner,
-            inputs,
-            strict=strict,
-            alone=_is_alone(inputs),
-            decoding=settings,
-            attention=attention,
-            dedupe=dedupe,
-            overwrite=overwrite,
-            batch_size=batch_size,
-        )
-    if has_failed:
+    request = Request(
+        pictures,
+        Model(model, ensemble or [], device, precision),
+        Making(decoding, attention, dedupe, batch_size),
+        Writing(format, output, failures, as_json, overwrite),
+        Cluster(engine, address, workers),
+        strict,
+    )
+    if run(request, dry_run=dry_run):
         raise typer.Exit(1)
 
 
-def _is_alone(inputs: "Inputs") -> bool:
-    return len(inputs.paths) == inputs.count == 1
+def run(request: Request, *, dry_run: bool) -> bool:
+    """Do what was asked for, by one of four ways; whether the exit code tells of a failure."""
+    request.check()
+    if request.cluster.engine is Engine.ray:
+        if dry_run:
+            raise UsageError("--dry-run is for --engine local")
+        from showtell.cli.caption_files import caption_on_ray
 
+        return caption_on_ray(request)
 
-def _check_format(
-    format: CaptionFormat | None, output: Path | None, *, as_json: bool
-) -> CaptionFormat:
-    """The format that was asked for, or that the output's name tells."""
-    suffix = output.suffix.lower() if output is not None and not as_json else ""
-    if format is None and suffix == ".json":
-        raise ConfigError(
-            f"-o {output}: add --json for one JSON object, or end the name in .jsonl for an object "
-            "a line"
-        )
-    return format or BY_SUFFIX.get(suffix, CaptionFormat.text)
+    from showtell.bulk.inputs import find_inputs
+    from showtell.cli.caption_files import caption_into_files, make_target, print_plan
+    from showtell.cli.caption_screen import caption_to_screen, check_output
 
-
-def _check_output(format: CaptionFormat, output: Path | None, *, as_json: bool) -> None:
-    if as_json and format not in (CaptionFormat.text, CaptionFormat.jsonl):
-        raise ConfigError(f"--json and --format {format.value} are two formats; give one")
-    if output is not None and format in BESIDE:
-        raise ConfigError(f"--format {format.value} writes beside or into the pictures: no -o")
-    if output is None and format not in TO_SCREEN + BESIDE:
-        raise ConfigError(f"--format {format.value} needs a file: add -o FILE")
+    inputs = find_inputs(request.pictures)
+    with options.told_skipped(inputs):
+        request.writing.check_files(inputs)
+        if request.writing.is_to_screen:
+            check_output(request.writing)
+            if dry_run:
+                return print_plan(request, inputs, None)
+            return caption_to_screen(request, inputs)
+        target = make_target(request, inputs)
+        if dry_run:
+            return print_plan(request, inputs, target)
+        return caption_into_files(request, inputs, target)

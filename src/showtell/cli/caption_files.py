@@ -1,11 +1,8 @@
-"""``showtell caption`` into files, beside pictures or into them: what is shown, how it ends.
-
-MERGED: ``showtell caption --engine ray``.
-"""
+"""``showtell caption`` into files, beside pictures, into them, or on Ray; and what it would do."""
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -14,47 +11,38 @@ from showtell.bulk.run import caption_all, plan
 from showtell.bulk.targets import Metadata, OneFile, Sidecars, Target
 from showtell.cli.console import ConsoleReporter
 from showtell.data.reading import printable
-from showtell.errors import ConfigError
-from showtell.inference.captioner import Captioner
+from showtell.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from showtell.cli.caption import Request
 
 STOPPED = 130  # what a shell reports for a program that SIGINT ended
 MOST_ERRORS_SHOWN = 20
 
 
-def caption_into(
-    target: Target,
-    captioner: Captioner,
-    inputs: Inputs,
-    *,
-    strict: bool,
-    alone: bool,
-    **options: Any,
-) -> bool:
-    """Run ``caption_all`` before the user's eyes.
+def make_target(request: "Request", inputs: Inputs) -> Target:
+    """Where the captions go.
 
-    Args:
-        strict: whether any failure is one.
-        alone: whether there is but one picture, which needs no summary.
-        options: for ``caption_all``.
-
-    Returns:
-        Whether the exit code has to tell of a failure.
+    Raises:
+        DataError: what is to be written is there, and is a person's.
+        MissingExtraError: what writes the format is not installed.
     """
-    try:
-        with ConsoleReporter() as report:
-            shown = _Failures(report)
-            summary = caption_all(
-                captioner, inputs, target, report=report, on_failure=shown, **options
-            )
-            if not alone:
-                report.note(summary.describe(target.failures))
-    except KeyboardInterrupt:
-        typer.echo("stopped; the same command goes on where it stopped", err=True)
-        raise typer.Exit(STOPPED) from None
-    return summary.single_failed or (strict and bool(summary.num_failed))
+    writing = request.writing
+    overwrite, kind = writing.overwrite, writing.kind.value
+    failures = writing.failures or _failures_file(request.pictures, writing.output)
+    target: Target
+    if writing.output is not None:
+        alone = inputs.is_one_picture
+        target = OneFile(writing.output, kind, failures, overwrite=overwrite, alone=alone)
+    elif kind == Sidecars.kind:
+        target = Sidecars(failures, overwrite=overwrite)
+    else:
+        target = Metadata(failures, overwrite=overwrite)
+    target.check()
+    return target
 
 
-def failures_file(names: list[str], output: Path | None) -> Path:
+def _failures_file(names: list[str], output: Path | None) -> Path:
     """Beside the output; else in the folder that was named first, or in the current one."""
     if output is not None:
         return output.with_name("failures.jsonl")
@@ -62,42 +50,30 @@ def failures_file(names: list[str], output: Path | None) -> Path:
     return (first if first.is_dir() else Path()) / "failures.jsonl"
 
 
-def make_target(
-    kind: str, output: Path | None, failures: Path, *, overwrite: bool, alone: bool
-) -> Target:
-    """Where captions of a format go.
-
-    Raises:
-        MissingExtraError: what writes the format is not installed.
-    """
-    if kind == "sidecar":
-        return Sidecars(failures, overwrite=overwrite)
-    if kind == "xmp":
-        return Metadata(failures, overwrite=overwrite)
-    assert output is not None
-    return OneFile(output, kind, failures, overwrite=overwrite, alone=alone)
-
-
-def print_plan(inputs: Inputs, target: Target | None) -> set[str]:
-    """Show what would be done with each picture; the paths that would fail."""
-    failed: set[str] = set()
-    num_kept = num_left = 0
-    for planned in plan(inputs, target):
-        path = printable(planned.path)
-        if planned.error is not None:
-            failed.add(planned.path)
-            typer.echo(f"error: {printable(planned.error)}", err=True)
-        elif planned.kept is not None:
-            num_kept += 1
-            typer.echo(f"keep {path}: {printable(planned.kept)}")
-        else:
-            num_left += 1
-            typer.echo(f"caption {path}")
-    failing = f", {len(failed):,} would fail" if failed else ""
-    typer.echo(
-        f"{num_left:,} to caption, {num_kept:,} kept{failing}; nothing was written", err=True
-    )
-    return failed
+def caption_into_files(request: "Request", inputs: Inputs, target: Target) -> bool:
+    """Caption what has no caption yet; whether the exit code has to tell of a failure."""
+    captioner, decoding = request.load()
+    making = request.making
+    try:
+        with ConsoleReporter() as report:
+            summary = caption_all(
+                captioner,
+                inputs,
+                target,
+                decoding=decoding,
+                attention=making.attention,
+                dedupe=making.dedupe,
+                batch_size=making.batch_size,
+                overwrite=request.writing.overwrite,
+                report=report,
+                on_failure=_Failures(report),
+            )
+            if not inputs.is_one_picture:
+                report.note(summary.describe(target.failures))
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command goes on where it stopped", err=True)
+        raise typer.Exit(STOPPED) from None
+    return summary.single_failed or (request.strict and bool(summary.num_failed))
 
 
 class _Failures:
@@ -115,29 +91,51 @@ class _Failures:
             self.report.note("further failures are only listed in the failures file")
 
 
-def caption_on_ray(
-    pictures: list[str],
-    output: Path | None,
-    kind: str,
-    loading: dict[str, Any],
-    decoding: dict[str, Any],
-    *,
-    address: str | None,
-    workers: int | None,
-    dedupe: bool,
-    overwrite: bool,
-) -> int:
-    """Run the job on Ray; how many pictures and shards failed."""
-    if output is None:
-        raise ConfigError("--engine ray writes a file a shard: add -o FOLDER")
-    if output.is_file():
-        raise ConfigError(f"-o {output} is a file; --engine ray writes into a folder")
+def print_plan(request: "Request", inputs: Inputs, target: Target | None) -> bool:
+    """Show what would be done with each picture; whether the run would fail.
+
+    Args:
+        target: where captions would go; None: to the screen.
+    """
+    failed: set[str] = set()
+    num_kept = num_left = 0
+    for planned in plan(inputs, target):
+        path = printable(planned.path)
+        if planned.error is not None:
+            failed.add(planned.path)
+            typer.echo(f"error: {printable(planned.error)}", err=True)
+        elif planned.kept is not None:
+            num_kept += 1
+            typer.echo(f"keep {path}: {printable(planned.kept)}")
+        else:
+            num_left += 1
+            typer.echo(f"caption {path}")
+    failing = f", {len(failed):,} would fail" if failed else ""
+    typer.echo(
+        f"{num_left:,} to caption, {num_kept:,} kept{failing}; nothing was written", err=True
+    )
+    return inputs.has_failed(failed) or (request.strict and bool(failed))
+
+
+def caption_on_ray(request: "Request") -> bool:
+    """Run the job on Ray; whether the exit code has to tell of a failure."""
+    writing, cluster = request.writing, request.cluster
+    if writing.output is None:
+        raise UsageError("--engine ray writes a file a shard: add -o FOLDER")
+    if writing.output.is_file():
+        raise ConfigError(f"-o {writing.output} is a file; --engine ray writes into a folder")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     from showtell.bulk.ray import Job, caption_shards
     from showtell.bulk.remote import name_of
 
-    if os.path.exists(loading["model"]):  # actors have working folders of their own
-        loading = loading | {"model": os.path.abspath(loading["model"])}
-    job = Job(loading, decoding, name_of(output), kind, dedupe, overwrite)
+    loading = request.model.arguments()
+    if os.path.exists(request.model.name):  # actors have working folders of their own
+        loading["model"] = os.path.abspath(request.model.name)
+    making = request.making
+    output, kind = name_of(writing.output), writing.kind.value
+    job = Job(loading, making.decoding, output, kind, making.dedupe, writing.overwrite)
     with ConsoleReporter() as report:
-        return caption_shards(pictures, job, address=address, workers=workers, report=report)
+        num_failed = caption_shards(
+            request.pictures, job, address=cluster.address, workers=cluster.workers, report=report
+        )
+    return request.strict and bool(num_failed)

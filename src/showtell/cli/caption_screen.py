@@ -1,4 +1,4 @@
-"""Captions on standard output as they come, or as one JSON object."""
+"""``showtell caption`` to standard output as captions come, or as one JSON object."""
 
 import csv
 import json
@@ -6,33 +6,47 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import typer
 
 from showtell.bulk.formats import COLUMNS, Record, record_of, text_lines, to_line
+from showtell.bulk.inputs import Inputs
+from showtell.bulk.targets import refuse_others
 from showtell.core.files import atomic_write
 from showtell.data.reading import printable
-from showtell.inference.stream import PictureResult
+from showtell.inference.stream import Originals, PictureResult
+
+if TYPE_CHECKING:
+    from showtell.cli.caption import Request, Writing
 
 
-def write_results(
-    results: Iterable[PictureResult], kind: str, output: Path | None, *, alone: bool
-) -> set[str]:
-    """Write captions; failures go to standard error, or, for ``json``, into the object.
+def check_output(writing: "Writing") -> None:
+    """Raise DataError where the file of ``--json -o FILE`` is there, and is a person's."""
+    if writing.output is not None and not writing.overwrite:
+        refuse_others(writing.output, "json")
 
-    Args:
-        kind: json, text, jsonl or csv.
-        output: a file instead of standard output.
-        alone: whether there is but one picture, whose text needs no path.
 
-    Returns:
-        The paths that failed.
+def caption_to_screen(request: "Request", inputs: Inputs) -> bool:
+    """Caption pictures and print; whether the exit code has to tell of a failure.
+
+    Failures go to standard error, or, with ``--json``, into the object.
     """
-    with _opened(output) as file:
-        if kind == "json":
-            return _write_json(results, file)
-        return _write_lines(results, file, kind, alone=alone)
+    captioner, decoding = request.load()
+    writing, making = request.writing, request.making
+    results = captioner.caption_stream(
+        inputs,
+        decoding=decoding,
+        attention=making.attention,
+        batch_size=making.batch_size,
+        originals=Originals() if making.dedupe else None,
+    )
+    with _opened(writing.output) as file:
+        if writing.as_json:
+            failed = _write_json(results, file)
+        else:
+            failed = _write_lines(results, file, writing.kind.value, alone=inputs.is_one_picture)
+    return inputs.has_failed(failed) or (request.strict and bool(failed))
 
 
 def _write_json(results: Iterable[PictureResult], file: IO[str]) -> set[str]:

@@ -1,8 +1,7 @@
-"""Progress on standard error, for people; results go to standard output.
+"""What people see besides results: notes and progress on standard error, errors as one line.
 
-MERGED: From an exception to one line on standard error and an exit code.
-
-MERGED: Commands whose usage errors read as written, without the library's name for their kind.
+``ConsoleReporter`` draws while a command works. ``exit_code_for`` turns an exception into a line
+and an exit code. ``Command`` words usage errors as they were raised.
 """
 
 import errno
@@ -25,7 +24,7 @@ from typer.core import TyperCommand
 
 from showtell.core.files import CannotWriteError
 from showtell.core.progress import StepReport
-from showtell.errors import SaidElsewhereError, ShowtellError
+from showtell.errors import SaidElsewhereError, ShowtellError, UsageError
 
 
 class ConsoleReporter:
@@ -101,6 +100,7 @@ class ConsoleReporter:
 
 
 FAILED = 1
+WRONG_USAGE = 2
 BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 
 
@@ -113,6 +113,8 @@ def exit_code_for(error: Exception) -> int:
         return FAILED
     if isinstance(error, ShowtellError):
         say(str(error))
+        if isinstance(error, UsageError):
+            return WRONG_USAGE
     elif isinstance(error, OSError):
         say(_describe_os_error(error))
     else:

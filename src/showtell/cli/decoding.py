@@ -1,7 +1,7 @@
 """The decoding options, once for every command that makes captions.
 
-They carry the names of ``DecodingConfig``'s settings, which this cannot read: ``--help`` is to
-answer without pydantic. A test holds the two together.
+They have the names and the ranges of ``DecodingConfig``'s settings, which are repeated here because
+``--help`` is to answer without pydantic. A test holds the two together.
 """
 
 import inspect
@@ -25,41 +25,82 @@ class Method(StrEnum):
     sample = "sample"
 
 
-def _option(type_: Any, name: str, help: str) -> Any:
-    return Annotated[type_ | None, typer.Option(name, help=help)]
+def _option(
+    type_: Any, name: str, help: str, *, min: float | None = None, max: float | None = None
+) -> Any:
+    return Annotated[type_ | None, typer.Option(name, min=min, max=max, help=help)]
+
+
+def _above_zero(value: float | None) -> float | None:
+    if value is not None and not value > 0:
+        raise typer.BadParameter(f"{value} is not above 0")
+    return value
+
+
+def _positive(name: str, help: str, *, max: float | None = None) -> Any:
+    return Annotated[float | None, typer.Option(name, callback=_above_zero, max=max, help=help)]
 
 
 OPTIONS: dict[str, Any] = {
     "method": _option(Method, "--decoding", "How to search; default: as the model's settings say."),
-    "beam_size": _option(int, "--beam-size", "Hypotheses kept; 1 is greedy search."),
-    "num_captions": _option(int, "--num-captions", "Captions a picture, the best first."),
-    "length_penalty": _option(float, "--length-penalty", "Scores are log p / length**penalty."),
-    "min_length": _option(int, "--min-length", "Words a caption at least."),
-    "max_length": _option(int, "--max-length", "Words a caption at most."),
+    "beam_size": _option(
+        int, "--beam-size", "Hypotheses kept; 1 is greedy search.", min=1, max=100
+    ),
+    "num_captions": _option(
+        int, "--num-captions", "Captions for each picture, the best first.", min=1, max=100
+    ),
+    "length_penalty": _option(
+        float, "--length-penalty", "Scores are log p / length**penalty.", min=0
+    ),
+    "min_length": _option(int, "--min-length", "Fewest words in a caption.", min=0),
+    "max_length": _option(int, "--max-length", "Most words in a caption.", min=1, max=200),
     "no_repeat_ngram": _option(
-        int, "--no-repeat-ngram", "No so many words in a row come twice in a caption."
+        int,
+        "--no-repeat-ngram",
+        "Never repeat any n-gram of this length within a caption.",
+        min=1,
     ),
     "forbidden_words": _option(
-        list[str], "--forbidden-word", "A word that never comes out; may be repeated."
+        list[str], "--forbidden-word", "A word that no caption may have; may be repeated."
     ),
     "required_words": _option(
-        list[str], "--required-word", "A word that every caption has; may be repeated."
+        list[str], "--required-word", "A word that every caption must have; may be repeated."
     ),
     "no_bad_endings": _option(
-        bool, "--no-bad-endings/--bad-endings", 'No caption ends in "with a" and the like.'
+        bool, "--no-bad-endings/--bad-endings", 'No caption may end in "with a" and the like.'
     ),
     "naming": _option(
-        float, "--naming", "What captions hardly had, the classifier names by so many nats; 0: off."
+        float,
+        "--naming",
+        "Bonus (in nats) for words the image classifier is sure of but training captions rarely "
+        "use; 0: off.",
+        min=0,
+        max=20,
     ),
-    "groups": _option(int, "--groups", "diverse: groups of the beam; default: of one each."),
-    "diversity": _option(float, "--diversity", "diverse: how much groups shun each other's words."),
+    "groups": _option(
+        int, "--groups", "diverse: groups of the beam; default: one for each hypothesis.", min=1
+    ),
+    "diversity": _option(
+        float,
+        "--diversity",
+        "diverse: penalty for words that another beam group already chose at this step.",
+        min=0,
+    ),
     "min_confidence": _option(
-        float, "--min-confidence", "Captions that are less sure, 0 to 1, are left empty and marked."
+        float,
+        "--min-confidence",
+        "Captions with less confidence, 0 to 1, are left empty and marked.",
+        min=0,
+        max=1,
     ),
-    "temperature": _option(float, "--temperature", "sample: below 1 prefers likely words."),
-    "top_k": _option(int, "--top-k", "sample: only the k likeliest words."),
-    "top_p": _option(float, "--top-p", "sample: only the likeliest words with this probability."),
-    "seed": _option(int, "--seed", "sample: the same seed, the same captions."),
+    "temperature": _positive("--temperature", "sample: below 1 prefers likely words."),
+    "top_k": _option(int, "--top-k", "sample: only the k most likely words.", min=1),
+    "top_p": _positive(
+        "--top-p", "sample: only the most likely words that reach this probability.", max=1
+    ),
+    "seed": _option(
+        int, "--seed", "sample: the same seed gives the same captions.", min=0, max=2**32 - 1
+    ),
 }
 
 

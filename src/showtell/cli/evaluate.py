@@ -34,6 +34,7 @@ def evaluate(
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     as_json: options.Json = False,
+    overwrite: options.Overwrite = False,
     *,
     decoding: Decoding,
 ) -> None:
@@ -49,8 +50,10 @@ def evaluate(
     from showtell.evaluation.evaluate import evaluate_model
     from showtell.inference.captioner import ModelRequest
 
-    check_file(output, [data])
-    check_file(predictions, [data], option="--predictions", makes_folder=True)
+    check_file(output, [data], is_kept=not overwrite)
+    check_file(
+        predictions, [data], option="--predictions", makes_folder=True, is_kept=not overwrite
+    )
     with ConsoleReporter() as report:
         result = evaluate_model(
             ModelRequest(model, ensemble or (), device, precision),
@@ -83,6 +86,7 @@ def score(
     ] = False,
     output: options.OutputFile = None,
     as_json: options.Json = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Score captions that any program made, by COCO's metrics, without Java.
 
@@ -92,7 +96,7 @@ def score(
     from showtell.metrics import meteor
     from showtell.metrics.coco_io import score_files
 
-    check_file(output, [results, references])
+    check_file(output, [results, references], is_kept=not overwrite)
     if not metrics or "METEOR" in metrics:
         meteor.prepare_aloud(lambda text: typer.echo(text, err=True))
     scores = score_files(results, references, metrics=metrics or None, subset=subset)

@@ -34,20 +34,18 @@ def sheet(
     A picture that cannot be read is named on standard error; the exit code is then 1.
     """
     from showtell.bulk.inputs import find_inputs
-    from showtell.cli.options import check_file
     from showtell.images.sheet import Cell, refuse_others, save_contact_sheet
     from showtell.inference.captioner import Captioner
 
     if output.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"-o {output}: a sheet's name ends in {', '.join(SUFFIXES)}")
     inputs = find_inputs(pictures)
-    if skipped := inputs.describe_skipped():
-        typer.echo(skipped, err=True)
-    check_file(output, inputs.paths, is_picture=True)
-    refuse_others(output)
-    captioner = Captioner.load(model, device=device, precision=precision)
-    settings = captioner.resolve(decoding)
-    results = list(captioner.caption_stream(inputs, decoding=settings))
+    with options.told_skipped(inputs):
+        options.check_file(output, inputs.paths, is_picture=True)
+        refuse_others(output)
+        captioner = Captioner.load(model, device=device, precision=precision)
+        settings = captioner.resolve(decoding)
+        results = list(captioner.caption_stream(inputs, decoding=settings))
     cells = [Cell(Path(found.path), found.caption.text) for found in results if found.caption]
     for found in results:
         if found.caption is None:

@@ -1,0 +1,132 @@
+"""Lists from strangers: what they may name, and where a connection may go."""
+
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from bulk_worker import one_file, read_lines, run
+
+from showtell.bulk import remote
+from showtell.errors import ImageError, MissingExtraError
+
+ELSEWHERE = "https://example.com/lists/list.txt"
+
+
+def refusal(name: str, source: str) -> str:
+    picture = remote.listed_picture(name, source)
+    assert picture.read is not None
+    with pytest.raises(ImageError) as caught:
+        picture.read()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "file:///etc/passwd",
+        "FILE:///etc/passwd",
+        "local:///etc/passwd",
+        "zip://a.jpg::file:///tmp/a.zip",
+        "memory://secret.jpg",
+        "http://169.254.169.254/latest/meta-data/a.jpg",
+        "http://[::ffff:169.254.169.254]/a.jpg",
+        "http://[64:ff9b::a9fe:a9fe]/a.jpg",
+        "http://[fd00:ec2::254]/a.jpg",
+        "http://10.0.0.5/a.jpg",
+        "http://127.0.0.1:8000/a.jpg",
+        "//192.168.1.1/a.jpg",
+        "http://[::1/a.jpg",
+    ],
+)
+def test_a_downloaded_list_cannot_look_inside(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "_is_within", lambda source: False)
+    reason = refusal(name, ELSEWHERE)
+    assert "refused" in reason or reason == "is no URL: Invalid IPv6 URL"
+
+
+def test_a_list_in_a_store_cannot_name_this_machines_files() -> None:
+    assert "is a path of this machine" in refusal("/etc/passwd.jpg", "s3://lake/list.txt")
+    assert "refused" in refusal("file:///etc/passwd.jpg", "s3://lake/list.txt")
+
+
+def test_what_a_downloaded_list_may_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "_is_within", lambda source: False)
+    names = {
+        "a.jpg": "https://example.com/lists/a.jpg",
+        "../b.jpg": "https://example.com/b.jpg",
+        "/etc/passwd.jpg": "https://example.com/etc/passwd.jpg",
+        "s3://lake/a.jpg": "s3://lake/a.jpg",
+        "http://8.8.8.8/a.jpg": "http://8.8.8.8/a.jpg",
+    }
+    for name, url in names.items():
+        assert remote.listed_picture(name, ELSEWHERE).path == url
+
+
+def test_a_local_list(tmp_path: Path, photos: Path) -> None:
+    """A person's own list names files as they like, but no cloud's metadata."""
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"file://{photos}/a.jpg\nhttp://169.254.169.254/a.jpg\n")
+    out = tmp_path / "out.jsonl"
+    summary = run(one_file(out), listed)
+    assert [r["path"] for r in read_lines(out)] == [str(photos / "a.jpg")]
+    assert summary.num_failed == 1
+    assert "169.254.169.254 is an address within" in (tmp_path / "failures.jsonl").read_text()
+
+
+@pytest.fixture
+def site(photos: Path) -> Iterator[str]:
+    """A web site whose /away leads to a cloud's metadata."""
+    content = (photos / "a.jpg").read_bytes()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/away.jpg":
+                self.send_response(302)
+                self.send_header("Location", "http://169.254.169.254/latest/a.jpg")
+                self.end_headers()
+                return
+            body = b"a.jpg\naway.jpg\nfile:///etc/passwd\n" if "list" in self.path else content
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_the_web(tmp_path: Path, site: str) -> None:
+    """A list on this network may name its neighbours; redirects out of it are not followed."""
+    pytest.importorskip("aiohttp")
+    out = tmp_path / "out.jsonl"
+    summary = run(one_file(out), f"{site}/list.txt", f"{site}/b.jpg")
+    assert [r["path"] for r in read_lines(out)] == [f"{site}/a.jpg", f"{site}/b.jpg"]
+    reasons = {r["path"]: r["error"] for r in read_lines(tmp_path / "failures.jsonl")}
+    assert summary.num_failed == len(reasons) == 2
+    assert "169.254.169.254" in reasons[f"{site}/away.jpg"]
+    assert "refused in a downloaded list" in reasons["file:///etc/passwd"]
+    with pytest.raises(ImageError, match=r"127\.0\.0\.1 is an address within"):
+        remote.fetch(f"{site}/a.jpg", remote._is_internal)
+
+
+def test_without_what_reads_the_web(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("fsspec")
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    with pytest.raises(
+        MissingExtraError, match=r"reading https://host/a.jpg needs an extra.*remote"
+    ):
+        remote.expand("https://host/a.jpg", Counter())
