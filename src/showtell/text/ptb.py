@@ -115,26 +115,27 @@ _STARTERS = (
     "this we what when while yet you"
 )
 
+# Only English letters are the same in another case: Python counts the long s as an s.
 # Rules by kind; {L} is a letter, {N} a digit, {W} either, {M} a letter or a mark.
 _RULES: dict[str, str] = {
-    "assimilation": r"(?i:cannot|gonna|gotta|lemme|gimme|wanna|'tis|'twas)",
+    "assimilation": r"(?ai:cannot|gonna|gotta|lemme|gimme|wanna|'tis|'twas)",
     "tag": r"<(?:[!?][A-Za-z-][^>\n]*|/?[A-Za-z][A-Za-z0-9_:.-]*"
     r"(?: +[A-Za-z][A-Za-z0-9_:.-]*(?: *= *(?:'[^'\n]*'|\"[^\"\n]*\"))?)* ?/?)>",
     "negated": r"([A-Za-z]*[A-MO-Za-mo-z])[nN]['`][tT]",
     "not": r"[nN]['`][tT]",
-    "before clitic": r"({M}+)'(?i:[msd]|re|ve|ll)(?![A-Za-z])",
-    "clitic": r"('(?i:[msd]|re|ve|ll))(?![A-Za-z])",
-    "typographic clitic": r"'(?i:[msd]|re|ve|ll)",
+    "before clitic": r"({M}+)'(?ai:[msd]|re|ve|ll)(?![A-Za-z])",
+    "clitic": r"('(?ai:[msd]|re|ve|ll))(?![A-Za-z])",
+    "typographic clitic": r"'(?ai:[msd]|re|ve|ll)",
     "and": r"'[nN]'|'[nN](?=\s)",
     "apostrophe": (
-        r"(?i:[ldj]'|dunkin'|somethin'|ol'|'em|'till?|'cause)"
-        r"|[A-HJ-XZn]'{L}{L}+|{L}+[aeiouyAEIOUY]'[aeiouA-Z]{L}*|'[2-9]0s|'{N}{N}(?=\s)"
+        r"(?ai:[ldj]'|dunkin'|somethin'|ol'|'em|'till?|'cause)"
+        r"|[A-HJ-XZn]'{L}{L}+|{L}+[aeiouyAEIOUY]'[aeiouA-Z]{L}*|'[2-9]0s|'[0-9][0-9](?=\s)"
     ),
-    "typewriter": r"(?i:c'mon|nat'l)",
+    "typewriter": r"(?ai:c'mon|nat'l)",
     "you": r"([yY]')(?={L})",
     "word": r"{M}(?:{M}|{N})*(?:[.!?]{M}(?:{M}|{N})*)*",
     "file": (
-        r"{W}+(?:\.{W}+)*\.(?i:c|h|x|gz|pl|ps|py|bat|bmp|cgi|class|cpp|dll|docx?|exe|gif|html?|jar"
+        r"{W}+(?:\.{W}+)*\.(?ai:c|h|x|gz|pl|ps|py|bat|bmp|cgi|class|cpp|dll|docx?|exe|gif|html?|jar"
         r"|java|jpe?g|mov|pdf|php|png|ppt|sql|tar|txt|wav|xml|zip)(?=[\s.,?!])"
     ),
     "compound": r"(?:[dDoOlL]'{W})?{W}+(?:[-_֊‐‑](?:[dDoOlL]'{W})?{W}+)*",
@@ -164,13 +165,17 @@ _RULES: dict[str, str] = {
     "last initial": r"([A-Za-z])\.\s+(?:STARTERS|M[rRsS]\.)\s",
     "abbreviation": r"[A-Za-z]+\.",
     "before number": r"([A-Za-z]+\.)\s?{N}",
-    "stop before comma": r"((?:[dDoOlL]'{W})?{W}+(?:[._!?-]{W}+)*\.|[A-Z]+(?:[&+][A-Z]+)+\.)[,;:]",
+    "stop before comma": (
+        r"((?:{M}(?:{M}|{N})*(?:[.!?]{M}(?:{M}|{N})*)*"
+        r"|(?:[dDoOlL]'{W})?{W}+(?:[-_]{W}+)*|[A-Za-z0-9][A-Za-z0-9.]*(?:-[A-Za-z0-9]+)+"
+        r"|[A-Z]+(?:[&+][A-Z]+)+)\.)[,;:]"
+    ),
     "language": r"[cC]\+\+|[cCfF]\#",
-    "joined capitals": r"[A-Z]+(?:(?:[&+]|&(?i:amp);)[A-Z]+)+",
+    "joined capitals": r"[A-Z]+(?:(?:[&+]|&(?ai:amp);)[A-Z]+)+",
     "currency": r"[A-Z]+\$",
     "smiley": r"[<>]?[:;=][-o']?[()\[\]DPpd\\|@{O](?![A-Za-z0-9])",
     "face": r"\([-^=<>']_[-^=<>']\)|[-^=<>']_[-^=<>']",
-    "entity": r"&(?i:lt|gt|amp);|&(?:quot|apos|nbsp|mdash|ndash);|&\#{N}+;",
+    "entity": r"&(?ai:lt|gt|amp);|&(?:quot|apos|nbsp|mdash|ndash);|&\#{N}+;",
     "ellipsis": r"\.\.\.+|\.(?: \.){2,}|[…\x85]",
     "exclamation": r"[!?]+",
     "dashes": r"-+|_+|[–—\x96\x97]",
