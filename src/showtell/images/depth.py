@@ -125,9 +125,10 @@ def lower_bytes(image: Image.Image) -> Pixels:
     assert mode is not None
     # Read in the other order of bytes, the byte that is kept is the lower one.
     other = "RGB;16B" if mode == "RGB;16L" or (mode == "RGB;16N" and _LITTLE) else "RGB;16L"
-    image.tile = [
+    opened: Any = image  # a file that Pillow has opened has tiles
+    opened.tile = [
         tile._replace(args=other if isinstance(tile.args, str) else (other, *tile.args[1:]))
-        for tile in image.tile
+        for tile in opened.tile
     ]
     image.load()
     return np.asarray(image)

@@ -128,7 +128,8 @@ def _decode_once(
     if min_side is not None:
         image.draft(image.mode, (min_side, min_side))
     image.load()
-    if image.format == "TIFF" and getattr(getattr(image, "tag_v2", None), "next", 0):
+    tags: Any = getattr(image, "tag_v2", None)
+    if image.format == "TIFF" and getattr(tags, "next", False):
         notes.append("has more than one page: the first is read")
     # Read after loading: the TIFF reader turns the picture itself, and takes the tag away.
     upright = UPRIGHT.get(_orientation(image))
