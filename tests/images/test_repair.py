@@ -1,10 +1,12 @@
 """Files whose pixels are sound, or deeper than 8 bits: the right pixels, and a note."""
 
 import io
+import json
 import struct
 import subprocess
 import sys
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -265,3 +267,21 @@ def test_images_imports_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["6", "False"]
+
+
+def test_a_note_is_shown_and_kept(tmp_path: Path) -> None:
+    values = np.rint(RAMP * 257).astype("<u2").repeat(60, axis=0)
+    (tmp_path / "profile.png").write_bytes(png(values, TEXTS["profile"]))
+    (tmp_path / "profile.txt").write_text("a grey ramp")
+    showtell = [sys.executable, "-m", "showtell"]
+    picture = str(tmp_path / "profile.png")
+    found = subprocess.run(
+        [*showtell, "caption", picture], capture_output=True, text=True, check=True
+    )
+    assert found.stderr.startswith(f"note: {picture}: read without its texts")
+    command = [*showtell, "caption", picture, "--format", "jsonl"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(found.stdout)["notes"][0].startswith("read without its texts")
+    command = [*showtell, "data", "inspect", str(tmp_path)]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "picture read with a note" in found.stdout
