@@ -29,7 +29,7 @@ from showtell.core.device import choose_runtime
 from showtell.core.progress import SilentReporter
 
 if TYPE_CHECKING:  # torch is imported after the allocator is tuned
-    from showtell.inference.captioner import Captioner
+    from showtell.inference.backends.native import NativeCaptioner
 
 LEAST_SHARE = 0.5
 MOST_GROWTH_MB = 50
@@ -126,17 +126,17 @@ def share(options: argparse.Namespace) -> dict[str, Any]:
     return {"share": median(shares), "detail": detail}
 
 
-def load(options: argparse.Namespace) -> tuple["Captioner", list[Path]]:
+def load(options: argparse.Namespace) -> tuple["NativeCaptioner", list[Path]]:
     """The model, as many threads as were asked for, and the photos."""
     choose_runtime(options.device, threads=options.threads)
-    from showtell.inference.captioner import Captioner
+    from showtell.inference.backends.native import NativeCaptioner
 
-    captioner = Captioner.load(options.model, device=options.device)
+    captioner = NativeCaptioner.load(options.model, device=options.device)
     print(captioner.runtime.describe())
     return captioner, sorted(Path(options.photos).glob("*.jpg"))[: options.num]
 
 
-def bare_rate(captioner: "Captioner", clock: Clock, options: argparse.Namespace) -> float:
+def bare_rate(captioner: "NativeCaptioner", clock: Clock, options: argparse.Namespace) -> float:
     """Images/s of the encoder alone on a batch that is ready."""
     import torch
 
@@ -154,7 +154,7 @@ def bare_rate(captioner: "Captioner", clock: Clock, options: argparse.Namespace)
 
 
 def run(
-    captioner: "Captioner",
+    captioner: "NativeCaptioner",
     options: argparse.Namespace,
     photos: list[Path],
     report: SilentReporter,

@@ -76,6 +76,7 @@ def start(options: argparse.Namespace) -> dict[str, Any]:
 
     from showtell.config import Config
     from showtell.core.progress import SilentReporter
+    from showtell.data.request import DataRequest
     from showtell.training.prepare import prepare
     from showtell.training.request import open_data
 
@@ -84,7 +85,7 @@ def start(options: argparse.Namespace) -> dict[str, Any]:
     os.environ["SHOWTELL_CACHE"] = options.cache
     config = Config.load(None, ("data.vocab_threshold=5",))
     begin = time.process_time()
-    dataset = open_data(str(file), report=SilentReporter())
+    dataset = open_data(DataRequest(str(file)), report=SilentReporter())
     data = prepare(dataset, config.data, store, SilentReporter())
     num_captions = len(data.train.lengths) + len(data.val.lengths)
     return {"seconds": time.process_time() - begin, "num_captions": num_captions}
@@ -121,6 +122,7 @@ def epoch(options: argparse.Namespace) -> dict[str, Any]:
     from showtell.core.device import choose_runtime
     from showtell.core.distributed import ALONE
     from showtell.core.progress import SilentReporter
+    from showtell.data.request import DataRequest
     from showtell.decoders.registry import build_decoder
     from showtell.training.objectives import build_objective
     from showtell.training.prepare import prepare
@@ -134,7 +136,10 @@ def epoch(options: argparse.Namespace) -> dict[str, Any]:
     file = coco_file(_num_pictures(options))
     store = random_store("coco", ids_of(file))
     data = prepare(
-        open_data(str(file), report=SilentReporter()), config.data, store, SilentReporter()
+        open_data(DataRequest(str(file)), report=SilentReporter()),
+        config.data,
+        store,
+        SilentReporter(),
     )
     num_words = len(data.vocabulary)
     torch.manual_seed(0)

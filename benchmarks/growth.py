@@ -69,6 +69,7 @@ def start(options: argparse.Namespace) -> Point:
 
     from showtell.config import Config
     from showtell.core.progress import SilentReporter
+    from showtell.data.request import DataRequest
     from showtell.training.prepare import prepare
     from showtell.training.request import open_data
 
@@ -94,7 +95,9 @@ def start(options: argparse.Namespace) -> Point:
         os.environ["SHOWTELL_CACHE"] = str(folder / "cache")
         config, before = Config(), peak_bytes()
         begin = time.perf_counter()
-        dataset = open_data(str(folder / "captions_train2014.json"), report=SilentReporter())
+        dataset = open_data(
+            DataRequest(str(folder / "captions_train2014.json")), report=SilentReporter()
+        )
         prepare(dataset, config.data, store, SilentReporter())
         return {"seconds": time.perf_counter() - begin, "bytes": max(peak_bytes(), before)}
 

@@ -146,11 +146,12 @@ def showtell(options: argparse.Namespace) -> dict[str, Any]:
     from showtell.core.device import choose_runtime
     from showtell.core.progress import SilentReporter, StepReport
     from showtell.data.records import Dataset
+    from showtell.data.request import DataRequest
     from showtell.encoders.encoder import build_encoder
     from showtell.encoders.extract import features_for
     from showtell.text.vocabulary import WordVocabulary
     from showtell.training.corpus import TokenizedCaptions
-    from showtell.training.request import train_on
+    from showtell.training.request import TrainRequest, train_on
 
     class Clock(SilentReporter):
         """Notes when each step was done."""
@@ -190,13 +191,12 @@ def showtell(options: argparse.Namespace) -> dict[str, Any]:
             dataset, encoder, runtime=runtime, folder=folder / "store", views=VIEWS, report=clock
         )
         making = time.perf_counter() - start
+        data = DataRequest("photos", store=folder / "store")
         train_on(
             dataset,
-            folder / "run",
-            config=config,
+            TrainRequest(data, folder / "run", device=options.device),
+            config,
             report=clock,
-            store_folder=folder / "store",
-            device=options.device,
         )
     # From one step's end to the next; the first epoch also warms up.
     epochs = clock.ends[1:] or [[*clock.ends[0], clock.ends[0][-1] + 1]]

@@ -18,13 +18,14 @@ from showtell.config import Config
 from showtell.core.device import choose_runtime
 from showtell.core.progress import SilentReporter
 from showtell.decoders.registry import build_decoder
-from showtell.inference.captioner import Captioner
+from showtell.inference.backends.native import NativeCaptioner
+from showtell.inference.checkpoint import Checkpoint
 from showtell.text.vocabulary import WordVocabulary
 
 WORDS = WordVocabulary({"a": 5, "red": 4, "dog": 3, "ball": 2, "on": 1}, 1)
 
 
-def tiny_captioner(*changes: str) -> Captioner:
+def tiny_captioner(*changes: str) -> NativeCaptioner:
     settings = ["decoder.embed_size=8", "decoder.hidden_size=8", "decoding.beam_size=2"]
     config = Config.load(None, [*settings, "decoding.max_length=4", *changes])
     with torch.random.fork_rng():
@@ -33,14 +34,13 @@ def tiny_captioner(*changes: str) -> Captioner:
         decoder = build_decoder(
             config.decoder, vocab_size=len(WORDS), feature_size=encoder.pooled_size
         )
-    captioner = Captioner(decoder.eval(), WORDS, config, choose_runtime("cpu", "fp32"))
-    captioner.__dict__["encoder"] = encoder
-    return captioner
+    checkpoint = Checkpoint(decoder.eval(), WORDS, config, {})
+    return NativeCaptioner(checkpoint, choose_runtime("cpu", "fp32"), encoder=encoder)
 
 
 def run(target: Target, *names: Path | str, **options: object) -> Summary:
     captioner = options.pop("captioner", None) or tiny_captioner()
-    assert isinstance(captioner, Captioner)
+    assert isinstance(captioner, NativeCaptioner)
     return caption_all(
         captioner,
         find_inputs([str(name) for name in names]),

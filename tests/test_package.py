@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 import tomllib
@@ -19,8 +20,10 @@ def test_the_public_surface() -> None:
         "Captioner",
         "Config",
         "DecodingConfig",
+        "ModelInfo",
         "ShowtellError",
         "__version__",
+        "load",
         "load_dataset",
         "open_image",
     ]
@@ -69,3 +72,58 @@ def test_generated_docs_are_up_to_date() -> None:
     assert page["HELP"].read_text(encoding="utf-8") == page["help_page"](), advice
     assert page["SETTINGS"].read_text(encoding="utf-8") == page["settings_page"](), advice
     assert page["ARCHITECTURE"].read_text(encoding="utf-8") == page["architecture"](), advice
+
+
+def test_the_readme_names_every_folder() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    tree = readme.partition("src/showtell/\n")[2].partition("```")[0]
+    named = set(re.findall(r"^  (\w+)/ ", tree, flags=re.MULTILINE))
+    folders = {path.parent.name for path in (ROOT / "src" / "showtell").glob("*/__init__.py")}
+    assert len(folders) >= 17
+    assert named == folders
+
+
+def test_every_page_is_in_the_index_of_the_docs() -> None:
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert len(pages) > 15
+    assert sorted(page for page in pages if f"({page}" not in index) == []
+
+
+PROGRAM = """
+from pathlib import Path
+
+from showtell import Caption, Captioner, ModelInfo, load, load_dataset, open_image
+
+captioner = Captioner.load("default", device="cpu")
+captions: list[Caption] = captioner.caption([open_image("photo.jpg")])
+best: Caption = captions[0]
+one: Caption = captioner.caption("photo.jpg", decoding={"beam_size": 2})
+two: list[Caption] = load().caption(["photo.jpg", Path("photo.jpg"), b"", open("photo.jpg", "rb")])
+card: ModelInfo = captioner.card
+text: str = best.text
+confidence: float = best.confidence
+for result in captioner.caption_stream([Path("photo.jpg")]):
+    print(result.path, result.text, result.error)
+pictures: int = len(load_dataset("scenes").records)
+wrong: int = best.text
+"""
+
+
+def test_a_program_that_uses_the_public_api_is_type_checked(tmp_path: Path) -> None:
+    """``py.typed`` ships: a checker sees the types, and finds the one mistake."""
+    assert (ROOT / "src" / "showtell" / "py.typed").is_file()
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM, encoding="utf-8")
+    # Elsewhere than the checkout, so that neither its settings nor its source folder are at hand.
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", program.name],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    expected = (
+        'Incompatible types in assignment (expression has type "str", variable has type "int")'
+    )
+    [line] = [line for line in done.stdout.splitlines() if "error:" in line]
+    assert expected in line

@@ -16,9 +16,10 @@ from tiny_world import SETTINGS, THINGS, tiny_records
 
 from showtell.core.progress import SilentReporter
 from showtell.data.records import Dataset, Record
+from showtell.data.request import DataRequest
 from showtell.encoders.encoder import Encoder
 from showtell.training.loop import TrainingResult
-from showtell.training.request import start_training
+from showtell.training.request import TrainRequest, start_training
 
 SIDE = 48
 PAINT = {"red": (200, 30, 30), "green": (30, 180, 40), "blue": (30, 50, 210), "white": (170,) * 3}
@@ -59,18 +60,12 @@ def train(
     dataset = Dataset("tiny", "folder", records)
     overrides = () if resume else (*settings, *TRAINED, *changes)
     with (
-        mock.patch("showtell.training.request.load_dataset", lambda *_, **__: dataset),
+        mock.patch("showtell.data.request.load_dataset", lambda *_, **__: dataset),
         mock.patch("showtell.training.prepare.build_encoder", build_staged),
     ):
-        return start_training(
-            "tiny",
-            folder,
-            overrides=overrides,
-            resume=resume,
-            store_folder=store or folder.with_name(f"{folder.name}-features"),
-            report=report or SilentReporter(),
-            device="cpu",
-        )
+        data = DataRequest("tiny", store=store or folder.with_name(f"{folder.name}-features"))
+        request = TrainRequest(data, folder, overrides=overrides, resume=resume, device="cpu")
+        return start_training(request, report=report or SilentReporter())
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ from showtell.core.device import choose_runtime
 from showtell.decoders.registry import build_decoder
 from showtell.encoders.encoder import Encoder
 from showtell.images.preprocess import Preprocessing
-from showtell.inference.captioner import Captioner
+from showtell.inference.backends.native import NativeCaptioner
+from showtell.inference.checkpoint import Checkpoint
 from showtell.server.batching import LoadedModel
 from showtell.server.connections import LOOPBACK, Access
 from showtell.server.limits import Limits
@@ -61,7 +62,7 @@ def gated_encoder() -> Encoder:
     return encoder
 
 
-def tiny_captioner(kind: str, encoder: Encoder, *changes: str) -> Captioner:
+def tiny_captioner(kind: str, encoder: Encoder, *changes: str) -> NativeCaptioner:
     settings = [f"decoder.kind={kind}", "decoder.embed_size=8", "decoder.hidden_size=16"]
     config = Config.load(None, [*settings, "decoding.max_length=8", *changes])
     with torch.random.fork_rng():
@@ -71,9 +72,8 @@ def tiny_captioner(kind: str, encoder: Encoder, *changes: str) -> Captioner:
         )
         for weights in decoder.parameters():
             torch.nn.init.normal_(weights, std=0.7)
-    captioner = Captioner(decoder.eval(), WORDS, config, choose_runtime("cpu", "fp32"))
-    captioner.encoder = encoder
-    return captioner
+    checkpoint = Checkpoint(decoder.eval(), WORDS, config, {})
+    return NativeCaptioner(checkpoint, choose_runtime("cpu", "fp32"), encoder=encoder)
 
 
 def tiny_models(encoder: Encoder | None = None) -> dict[str, LoadedModel]:
@@ -82,8 +82,8 @@ def tiny_models(encoder: Encoder | None = None) -> dict[str, LoadedModel]:
     plain = tiny_captioner("show_tell", encoder)
     looks = tiny_captioner("attention", encoder, "decoder.attention_size=8")
     return {
-        "plain": LoadedModel("plain", plain, False),
-        "looks": LoadedModel("looks", looks, True),
+        "plain": LoadedModel("plain", plain),
+        "looks": LoadedModel("looks", looks),
     }
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from showtell.errors import ShowtellError
     from showtell.images.open import open_image
     from showtell.inference.caption import Caption
-    from showtell.inference.captioner import Captioner
+    from showtell.inference.captioner import Captioner, ModelInfo, load
 
 __version__ = "0.1.0"
 __all__ = [
@@ -21,8 +21,10 @@ __all__ = [
     "Captioner",
     "Config",
     "DecodingConfig",
+    "ModelInfo",
     "ShowtellError",
     "__version__",
+    "load",
     "load_dataset",
     "open_image",
 ]
@@ -32,7 +34,9 @@ _HOME = {
     "Captioner": "showtell.inference.captioner",
     "Config": "showtell.config",
     "DecodingConfig": "showtell.config",
+    "ModelInfo": "showtell.inference.captioner",
     "ShowtellError": "showtell.errors",
+    "load": "showtell.inference.captioner",
     "load_dataset": "showtell.data.sources",
     "open_image": "showtell.images.open",
 }

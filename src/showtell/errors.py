@@ -5,8 +5,13 @@ command line prints the line alone and exits with 1; a traceback comes only with
 Broken invariants are ``assert``s, not one of these.
 """
 
+import json
+import shlex
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib import metadata
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 
 class ShowtellError(Exception):
@@ -31,6 +36,10 @@ class NotAPictureError(ImageError):
 
 class LargePictureError(ImageError):
     """A picture has more pixels than are allowed."""
+
+
+class PictureTypeError(ImageError, TypeError):
+    """Something was given as a picture that no picture can be made of."""
 
 
 class VocabularyError(ShowtellError):
@@ -61,7 +70,41 @@ class MissingExtraError(ShowtellError):
     """An optional dependency is not installed."""
 
     def __init__(self, extra: str, needed_for: str) -> None:
-        super().__init__(f"{needed_for} needs an extra: pip install 'showtell[{extra}]'")
+        super().__init__(f"{needed_for} needs an extra: {install_line(extra)}")
+
+
+def install_line(extra: str) -> str:
+    """The command that adds an extra to this very installation, as it can be typed.
+
+    ``pip install 'showtell[...]'`` works where showtell came from a package index. A checkout or a
+    wheel file is named by its path, with the checkout's ``constraints.txt``.
+    """
+    source, editable = _installed_from()
+    if source is None:
+        return f"pip install 'showtell[{extra}]'"
+    constraints = source / "constraints.txt"
+    pins = f"-c {shlex.quote(str(constraints))} " if constraints.is_file() else ""
+    return f"pip install {pins}{'-e ' * editable}{shlex.quote(f'{source}[{extra}]')}"
+
+
+def _installed_from() -> tuple[Path | None, bool]:
+    """The checkout or wheel file that showtell was installed from, and whether it is editable.
+
+    None: it came from a package index.
+    """
+    checkout = Path(__file__).resolve().parents[2]
+    try:
+        text = metadata.distribution("showtell").read_text("direct_url.json") or "{}"
+        direct = json.loads(text)  # PEP 610
+    except (metadata.PackageNotFoundError, ValueError):
+        direct = {}
+    url = urlsplit(direct.get("url", ""))
+    if url.scheme == "file" and Path(unquote(url.path)).exists():
+        is_editable = bool(direct.get("dir_info", {}).get("editable", False))
+        return Path(unquote(url.path)), is_editable
+    if (checkout / "pyproject.toml").is_file():  # run from its source, without being installed
+        return checkout, True
+    return None, False
 
 
 def unknown_name(what: str, given: str, known: Iterable[str]) -> str:

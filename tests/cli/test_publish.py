@@ -8,7 +8,7 @@ import pytest
 from cli_shell import Shell
 from small_recipe import write_recipe
 
-from showtell.inference.captioner import Captioner
+from showtell.inference.backends.native import NativeCaptioner
 from showtell.pretrained import read_card
 
 
@@ -32,7 +32,7 @@ def test_a_recipe_becomes_a_model_with_a_card(showtell: Shell, tmp_path: Path) -
     assert metrics["measured_on"] == "scenes, dev"
     assert "images:40" in metrics["signature"]
     assert set(metrics["others"]) == {"other scenes"}
-    captioner = Captioner.load(output, device="cpu")
+    captioner = NativeCaptioner.load(output, device="cpu")
     assert captioner.calibration is None  # it is no good yet, and the notes say so
     assert "confidence is not calibrated: of 40 captions none" in done.stderr
     assert captioner.config.decoding.beam_size == 2

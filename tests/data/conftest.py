@@ -1,6 +1,9 @@
 """Tiny data sets of every format on disk."""
 
+import io
 import json
+import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,6 +101,36 @@ def build_jsonl(root: Path) -> Path:
     return path
 
 
+def build_parquet(root: Path) -> Path:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    paint_all(root / "painted")
+    rows = [
+        {
+            "photo": {"bytes": (root / "painted" / name).read_bytes(), "path": name},
+            "caption": list(CAPTIONS[name]),
+            "split": split,
+        }
+        for name, split in zip(NAMES, SPLITS, strict=True)
+    ]
+    (root / "set").mkdir()
+    parquet.write_table(pyarrow.Table.from_pylist(rows), root / "set" / "pictures.parquet")
+    return root / "set"
+
+
+def build_webdataset(root: Path) -> Path:
+    paint_all(root / "painted")
+    for split, name in zip(SPLITS, NAMES, strict=True):
+        with tarfile.open(root / f"set-{split}-000.tar", "w") as archive:
+            archive.add(root / "painted" / name, name)
+            text = "\n".join(CAPTIONS[name]).encode()
+            member = tarfile.TarInfo(f"{Path(name).stem}.txt")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text))
+    shutil.rmtree(root / "painted")
+    return root
+
+
 BUILDERS: dict[str, Build] = {
     "coco": build_coco,
     "karpathy": build_karpathy,
@@ -105,6 +138,8 @@ BUILDERS: dict[str, Build] = {
     "folder": build_folder,
     "csv": build_csv,
     "jsonl": build_jsonl,
+    "parquet": build_parquet,
+    "webdataset": build_webdataset,
 }
 
 

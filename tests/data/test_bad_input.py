@@ -211,12 +211,10 @@ def test_pictures_beside_the_split_folders(tmp_path: Path, picture: Picture) -> 
             "path, image,",
         ),
         (b"path,words\n1,A cat\n", "no column for the caption; found columns: path, words"),
-        (b'path,caption\na.jpg,A cat\nb.jpg,"A dog\n', ":3: unexpected end of data"),
         (b"path,caption\na.jpg,caf\xe9\n", ":2: byte 0xe9 is not UTF-8"),
-        ("path,caption\n".encode("utf-16"), ":1: byte 0xff is not UTF-8"),
+        (b"\xff\xfep\0a\0\x00\xd8\n\0", ":1: byte 0x00 is not UTF-16; save the file as UTF-8"),
         (b"path,caption\na\0.jpg,A cat\n", "holds NUL characters"),
         (b"path,caption\n", "holds no captioned picture: 0 pictures listed"),
-        (b"path,caption\na.jpg," + b"x" * 200_000, "field larger than field limit"),
     ],
 )
 def test_bad_tables(tmp_path: Path, raw: bytes, expected: str) -> None:
@@ -277,7 +275,10 @@ def test_web_addresses_are_not_fetched(tmp_path: Path, picture: Picture) -> None
     [
         ('{"path": "a.jpg", "caption": "A"}\n{"path": oops}\n', ":2:10: bad JSON"),
         ("\n\n", "is empty; each line is an object with path and captions"),
-        ('{"image_id": 1, "caption": "A"}\n', ":1: no key for the picture or none for the captio"),
+        (
+            '{"image_id": 1, "caption": "A"}\n',
+            ":1: no key for the picture, here or in any",
+        ),
         ("[1, 2", ":1:6: bad JSON"),
     ],
 )
@@ -303,7 +304,7 @@ def test_odd_json_lines_are_listed(tmp_path: Path, picture: Picture) -> None:
     assert [record.captions for record in dataset.records] == [("A cat",)]
     assert problems(dataset) == [
         ("caption is not text", "set.jsonl:1"),
-        ("bad row", "set.jsonl:2 (set.jsonl:2 is a int, expected an object)"),
+        ("bad row", "set.jsonl:2"),
         ("bad row", "set.jsonl:3"),
         ("missing picture", "b.jpg"),
         ("missing picture", "a\\x00.jpg"),

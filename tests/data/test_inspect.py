@@ -97,7 +97,7 @@ def test_one_of_a_thing_is_singular(tmp_path: Path) -> None:
     lines = inspection_text(inspect_dataset(load_dataset(path))).splitlines()
     assert " train:         1 picture            1 caption" in lines
     assert "1 word in all (train captions)" in lines
-    assert "  vocab_threshold 1:       1 word, 100.00% of all" in lines
+    assert "  vocab_threshold 1:       1 word, 100.00% of all words" in lines
 
 
 def test_pictures_may_be_left_out(flawed: Path) -> None:

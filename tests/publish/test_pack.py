@@ -12,7 +12,7 @@ from showtell.decoders.registry import build_decoder
 from showtell.encoders.encoder import trained_fingerprint
 from showtell.encoders.features import Features
 from showtell.errors import CheckpointError
-from showtell.inference.captioner import Captioner
+from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from showtell.publish.pack import pack_checkpoint
 from showtell.text.vocabulary import WordVocabulary
@@ -114,5 +114,5 @@ def test_what_cannot_be_packed_is_one_line(tmp_path: Path) -> None:
 def test_a_packed_model_captions(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "model", checkpoint())
     pack_checkpoint(tmp_path / "model", tmp_path / "packed", storage="int8")
-    captioner = Captioner.load(tmp_path / "packed", device="cpu", precision="fp32")
+    captioner = NativeCaptioner.load(tmp_path / "packed", device="cpu", precision="fp32")
     assert captioner.caption_features(Features(torch.randn(1, 40)))[0].words

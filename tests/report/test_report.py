@@ -13,6 +13,8 @@ from cli_shell import Shell
 from page_parser import Page, parse_page
 from PIL import Image
 
+from showtell.errors import install_line
+
 SECTIONS = ["figures", "curves", "captions", "attention", "words", "settings", "provenance"]
 CURVES = {"loss", "perplexity", "cider-d", "metrics", "learning-rate", "speed", "bad-endings"}
 CHARTS = CURVES | {"word-frequencies", "caption-lengths"}
@@ -244,5 +246,5 @@ def test_without_matplotlib_the_extra_is_named(run: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1
-    expected = "error: showtell report needs an extra: pip install 'showtell[train]'\n"
+    expected = f"error: showtell report needs an extra: {install_line('train')}\n"
     assert done.stderr == expected

@@ -1,5 +1,6 @@
 """What arrives together is encoded together; a queue that is full says so at once."""
 
+import asyncio
 import json
 import threading
 import time
@@ -10,10 +11,13 @@ from tiny_server import Answer, TinyServer, gated_encoder, picture, running, tin
 
 from showtell.config import DecodingConfig
 from showtell.errors import ConfigError
-from showtell.images.open import open_image
+from showtell.images.open import Pixels, open_image
 from showtell.inference.caption import Caption
-from showtell.server.batching import Batcher, Job, QueueFullError
+from showtell.server.batching import Batcher, Job, LoadedModel, QueueFullError, StoppingError
 from showtell.server.limits import Limits
+from showtell.server.problems import Problem
+from showtell.server.service import Service
+from showtell.server.uploads import Form, Upload
 
 
 def test_requests_that_arrive_together_are_one_batch(server: TinyServer) -> None:
@@ -181,3 +185,44 @@ def test_what_is_queued_when_it_stops_is_worked_off() -> None:
     backbone.gate.set()
     stopping.join(20)
     assert all(future.result(0).log_probs for future in futures)
+
+
+def test_after_stop_nothing_is_taken() -> None:
+    queue = Queue()
+    queue.batcher.start()
+    assert queue.submit().result(20)
+    queue.batcher.stop()
+    with pytest.raises(StoppingError):
+        queue.submit()
+    with pytest.raises(StoppingError), queue.batcher.reserve(1):
+        raise AssertionError
+    assert (queue.batcher.queued, queue.batcher.waiting) == (0, 0)
+
+
+class StopsMeanwhile(Service):
+    """A server that is told to stop while it decodes a picture."""
+
+    def _view(self, model: LoadedModel, upload: Upload) -> Pixels:
+        view = super()._view(model, upload)
+        self.batcher.stop()
+        return view
+
+
+def test_a_request_that_comes_too_late_is_503() -> None:
+    batcher = Batcher(max_waiting=8)
+    batcher.start()
+    service = StopsMeanwhile(tiny_models(), batcher, Limits())
+    form = Form([Upload("a.png", picture(0))], {})
+    with ThreadPoolExecutor(1) as thread:  # another test's event loop may run in this one
+
+        def ask() -> None:
+            thread.submit(lambda: asyncio.run(service.caption(form))).result(20)
+
+        with pytest.raises(Problem, match="the server is stopping") as meanwhile:
+            ask()
+        with pytest.raises(Problem, match="the server is stopping") as afterwards:
+            ask()
+    assert meanwhile.value.status == afterwards.value.status == 503
+    assert afterwards.value.headers == {"Retry-After": "5"}
+    assert batcher.waiting == 0
+    service.stop()

@@ -20,6 +20,7 @@ from tiny_server import Answer, TinyServer, picture, until
 from showtell.config import Config
 from showtell.decoders.registry import build_decoder
 from showtell.encoders.encoder import build_encoder
+from showtell.errors import install_line
 from showtell.inference.checkpoint import Checkpoint, save_checkpoint
 from showtell.text.vocabulary import WordVocabulary
 
@@ -134,4 +135,4 @@ def test_what_cannot_be_served_is_said_in_one_line(
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     monkeypatch.delitem(sys.modules, "showtell.server.run", raising=False)
     monkeypatch.setenv("SHOWTELL_TOKEN", TOKEN)
-    assert "pip install 'showtell[serve]'" in refused(showtell, "-m", model)
+    assert install_line("serve") in refused(showtell, "-m", model)

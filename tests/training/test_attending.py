@@ -14,7 +14,7 @@ from showtell.decoders.registry import DECODERS
 from showtell.encoders.features import Features, load_features
 from showtell.encoders.store import FeatureStore
 from showtell.evaluation.evaluate import evaluate_captioner
-from showtell.inference.captioner import Captioner
+from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import load_checkpoint
 from showtell.training.loop import Run
 from showtell.training.objectives.losses import cross_entropy
@@ -57,7 +57,7 @@ def test_learns_what_one_region_shows(tmp_path: Path, store: FeatureStore, kind:
     result = make(tmp_path / "run", store, kind, "training.num_epochs=10").run()
     assert result.metrics["CIDEr-D"] > 3
     assert load_checkpoint(tmp_path / "run").metrics["region_size"] == GRID[1]
-    captioner = Captioner.load(tmp_path / "run", device="cpu", precision="fp32")
+    captioner = NativeCaptioner.load(tmp_path / "run", device="cpu", precision="fp32")
     records = [record for record in RECORDS if record.split == "test"]
     assert evaluate_captioner(captioner, records, store).scores.metrics["CIDEr-D"] > 3
 

@@ -9,7 +9,7 @@ from tiny_world import tiny_config
 
 from showtell.data.records import Dataset
 from showtell.errors import CheckpointError
-from showtell.inference.captioner import Captioner
+from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import load_checkpoint
 from showtell.training.averages import average_checkpoints
 
@@ -65,7 +65,9 @@ def test_the_mean_of_checkpoints(tmp_path: Path, dataset: Dataset, store) -> Non
     metrics = load_checkpoint(output).metrics
     assert metrics["averaged"] == [str(part) for part in parts]
     assert metrics["metrics"] is None
-    assert Captioner.load(output, device="cpu").vocabulary == load_checkpoint(folder).vocabulary
+    assert (
+        NativeCaptioner.load(output, device="cpu").vocabulary == load_checkpoint(folder).vocabulary
+    )
     average_checkpoints([parts[1]], tmp_path / "one")
     assert same_weights(tmp_path / "one", parts[1])
 

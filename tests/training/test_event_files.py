@@ -75,5 +75,5 @@ def test_without_tensorboard_the_extra_is_named(
         return import_module(name, *rest, **named)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(MissingExtraError, match=r"pip install 'showtell\[train\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install .*\[train\]"):
         RunLog(tmp_path, "log.txt", event_files=True)

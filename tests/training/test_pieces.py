@@ -23,7 +23,7 @@ from showtell.encoders.features import load_features
 from showtell.encoders.store import FeatureStore
 from showtell.errors import VocabularyError
 from showtell.evaluation.evaluate import evaluate_captioner
-from showtell.inference.captioner import Captioner
+from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import load_checkpoint
 from showtell.text.subwords import SubwordVocabulary
 from showtell.training.loop import Run
@@ -90,7 +90,7 @@ def test_learns_stops_goes_on_and_captions(tmp_path: Path, store: FeatureStore, 
         make(tmp_path, store, config, Notes(steps=2 * STEPS_PER_EPOCH + 3)).run()
     assert load_checkpoint(tmp_path / "last").metrics["epoch"] == 2
     result = make(tmp_path, store, config, Notes(), resume=True).run()
-    model = Captioner.load(tmp_path, device="cpu", precision="fp32")
+    model = NativeCaptioner.load(tmp_path, device="cpu", precision="fp32")
     assert isinstance(model.vocabulary, SubwordVocabulary)
     records = [record for record in RECORDS if record.split == "val"]
     score = evaluate_captioner(model, records, store).scores.metrics["CIDEr-D"]
@@ -133,8 +133,8 @@ def test_an_ensemble_refuses_another_vocabulary(tmp_path: Path, store: FeatureSt
     load = {"device": "cpu", "precision": "fp32"}
     for other in ("words", "fewer"):
         with pytest.raises(VocabularyError, match="different vocabularies"):
-            Captioner.load(tmp_path / "pieces", ensemble=[tmp_path / other], **load)
-    model = Captioner.load(tmp_path / "pieces", ensemble=[tmp_path / "again"], **load)
+            NativeCaptioner.load(tmp_path / "pieces", ensemble=[tmp_path / other], **load)
+    model = NativeCaptioner.load(tmp_path / "pieces", ensemble=[tmp_path / "again"], **load)
     [caption] = model.caption_features(load_features(store, store.rows(["p1"])))
     assert len(caption.log_probs) == len(caption.words) + 1
 

@@ -21,6 +21,7 @@ from showtell.config import Config
 from showtell.core.distributed import Processes
 from showtell.core.progress import SilentReporter
 from showtell.data.records import Dataset, Record
+from showtell.data.request import DataRequest
 from showtell.encoders.encoder import build_encoder
 from showtell.encoders.finetune import load_trained, train_from
 from showtell.errors import (
@@ -31,10 +32,11 @@ from showtell.errors import (
     StoreError,
 )
 from showtell.evaluation.evaluate import evaluate_model
-from showtell.inference.captioner import Captioner
+from showtell.inference.backends.native import NativeCaptioner
+from showtell.inference.captioner import ModelRequest
 from showtell.inference.checkpoint import load_checkpoint
 from showtell.training.averages import average_checkpoints
-from showtell.training.request import train_on
+from showtell.training.request import TrainRequest, train_on
 
 
 @pytest.fixture
@@ -42,9 +44,9 @@ def records(tmp_path: Path) -> tuple[Record, ...]:
     return paint(tmp_path / "pictures")
 
 
-def load(folder: Path) -> Captioner:
-    captioner = Captioner.load(folder, device="cpu", precision="fp32")
-    with mock.patch("showtell.inference.captioner.build_encoder", build_staged):
+def load(folder: Path) -> NativeCaptioner:
+    captioner = NativeCaptioner.load(folder, device="cpu", precision="fp32")
+    with mock.patch("showtell.inference.backends.native.build_encoder", build_staged):
         assert captioner.encoder
     return captioner
 
@@ -141,18 +143,14 @@ def test_the_checkpoint_says_what_validation_said(
     captioner = load(run)
     assert captioner.metrics["encoder_fingerprint"] == captioner.encoder.fingerprint
     with (
-        mock.patch("showtell.evaluation.evaluate.load_dataset", lambda *_, **__: dataset),
-        mock.patch("showtell.inference.captioner.build_encoder", build_staged),
+        mock.patch("showtell.data.request.load_dataset", lambda *_, **__: dataset),
+        mock.patch("showtell.inference.backends.native.build_encoder", build_staged),
     ):
         evaluation = evaluate_model(
-            str(run),
-            "tiny",
+            ModelRequest(run, device="cpu", precision="fp32"),
+            DataRequest("tiny", store=tmp_path / "evaluated"),
             split="val",
-            decoding_changes={},
             report=SilentReporter(),
-            store_folder=tmp_path / "evaluated",
-            device="cpu",
-            precision="fp32",
         )
     for name, value in evaluation.scores.metrics.items():
         assert value == pytest.approx(result.metrics[name], abs=1e-6), name
@@ -219,8 +217,8 @@ def test_several_processes_are_refused(tmp_path: Path, records: tuple[Record, ..
     ):
         train_on(
             Dataset("tiny", "folder", records),
-            tmp_path / "run",
-            config=config,
+            TrainRequest(DataRequest("tiny"), tmp_path / "run"),
+            config,
             report=SilentReporter(),
             processes=Processes(rank=1, size=2),
         )

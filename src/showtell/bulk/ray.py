@@ -133,7 +133,7 @@ class ShardCaptioner:
         torch.set_num_threads(job.threads)
         self._job = job
         self._captioner = Captioner.load(**job.loading)
-        self._decoding = self._captioner.config.decoding.with_changes(job.decoding)
+        self._decoding = self._captioner.resolve(job.decoding)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         [line] = batch["shard"]

@@ -166,7 +166,7 @@ def caption(
     from showtell.inference.captioner import Captioner
 
     captioner = Captioner.load(model, ensemble=ensemble or (), device=device, precision=precision)
-    settings = captioner.config.decoding.with_changes(decoding)
+    settings = captioner.resolve(decoding)
     if target is None:
         from showtell.cli.caption_screen import write_results
         from showtell.inference.stream import Originals

@@ -1,7 +1,4 @@
-"""``showtell data ...`` and ``showtell features``.
-
-MERGED: How the findings of ``showtell data inspect`` are printed for people.
-"""
+"""``showtell data inspect`` and ``showtell features``, and how findings are printed for people."""
 
 import json
 from collections.abc import Iterator
@@ -18,72 +15,12 @@ BAR_WIDTH = 40
 NUM_LENGTHS = 24  # rows of the histogram; longer captions share the last one
 
 
-def inspection_text(found: Inspection) -> str:
-    """The findings as plain text, the most asked for first."""
-    return "\n".join(_lines(found))
-
-
-def _lines(found: Inspection) -> Iterator[str]:
-    yield f"{found.name} ({found.format})"
-    yield from (f"note: {note}" for note in found.notes)
-    yield ""
-    for name, split in found.splits.items():
-        pictures = counted(split.num_pictures, "picture", 9)
-        captions = counted(split.num_captions, "caption", 11)
-        yield f"{name:>6}: {pictures:<18} {captions}"
-    per_picture = found.captions_per_picture
-    yield (
-        f"captions a picture: {per_picture['min']:.0f} to {per_picture['max']:.0f}, "
-        f"{per_picture['mean']:.2f} on average"
-    )
-    for name, sizes in (("width", found.widths), ("height", found.heights)):
-        if sizes:
-            yield (
-                f"{name}: {sizes['min']:.0f} to {sizes['max']:.0f} pixels, "
-                f"median {sizes['median']:.0f}"
-            )
-    yield ""
-    yield "words a caption"
-    yield from _histogram(found.caption_lengths)
-    yield ""
-    yield f"{counted(found.num_running_words, 'word')} in all ({found.words_from} captions)"
-    for size in found.vocabulary:
-        yield (
-            f"  vocab_threshold {size.threshold}: "
-            f"{counted(size.num_words, 'word', 7)}, {size.coverage:.2%} of all"
-        )
-    yield "  most frequent: " + ", ".join(f"{word} {n:,}" for word, n in found.frequent_words[:10])
-    yield f"  captions that repeat another: {found.num_repeated_captions:,}"
-    if found.num_leaks is not None:
-        yield f"  pictures whose very file is in another split too: {found.num_leaks:,}"
-    yield ""
-    if not found.problems:
-        yield "no problems" if found.widths else "no problems (pictures were not decoded)"
-    for group in found.problems:
-        yield f"{group.count:,} x {group.kind}"
-        for problem in group.examples:
-            yield f"    {problem.where}" + (f": {problem.detail}" if problem.detail else "")
-        if group.count > len(group.examples):
-            yield f"    ... and {group.count - len(group.examples):,} more"
-
-
-def _histogram(lengths: dict[int, int]) -> Iterator[str]:
-    rows: dict[int, int] = {}
-    for length, count in lengths.items():
-        row = min(length, NUM_LENGTHS)
-        rows[row] = rows.get(row, 0) + count
-    most = max(rows.values(), default=1)
-    for row, count in rows.items():
-        label = f"{row}+" if row == NUM_LENGTHS else str(row)
-        yield f"{label:>6} {count:>9,} {'#' * round(BAR_WIDTH * count / most)}"
-
-
-app = typer.Typer(no_args_is_help=True, help="Look at captioned pictures before training on them.")
+app = typer.Typer(no_args_is_help=True, help="Check captioned pictures before training on them.")
 
 
 @app.callback()
 def _data() -> None:
-    """Look at captioned pictures before training on them."""
+    """Check captioned pictures before training on them."""
 
 
 @app.command("inspect")
@@ -97,7 +34,7 @@ def inspect(
     output: options.OutputFile = None,
     as_json: options.Json = False,
 ) -> None:
-    """Counts, lengths, vocabulary, and everything that is wrong with DATA."""
+    """Show counts, lengths and vocabulary of DATA, and everything that is wrong with it."""
     from showtell.cli.console import ConsoleReporter
     from showtell.cli.options import check_file
     from showtell.core.files import write_text
@@ -105,8 +42,9 @@ def inspect(
     from showtell.data.sources import load_dataset
 
     check_file(output, [data])
-    dataset = load_dataset(data, format=format, images=images)
     with ConsoleReporter() as report:
+        unpacking = report.watch("unpacking", "pictures")
+        dataset = load_dataset(data, format=format, images=images, progress=unpacking)
         inspection = inspect_dataset(
             dataset, check_pictures=pictures, progress=report.watch("checking", "pictures")
         )
@@ -144,7 +82,7 @@ def features(
     device: options.Device = "auto",
     precision: options.Precision = "auto",
 ) -> None:
-    """Encode each picture of DATA once. Stopped at any point, it goes on where it stopped."""
+    """Encode each picture of DATA once. If it is stopped, the next run continues from there."""
     from showtell.cli.console import ConsoleReporter
     from showtell.core.device import choose_runtime
     from showtell.data.sources import load_dataset
@@ -152,9 +90,12 @@ def features(
     from showtell.encoders.encoder import build_encoder
     from showtell.encoders.extract import features_for
 
-    dataset = usable_splits(load_dataset(data, format=format, images=images))
     runtime = choose_runtime(device, precision)
     with ConsoleReporter() as report:
+        unpacking = report.watch("unpacking", "pictures")
+        dataset = usable_splits(
+            load_dataset(data, format=format, images=images, progress=unpacking)
+        )
         report.note(runtime.describe())
         store = features_for(
             dataset,
@@ -169,3 +110,63 @@ def features(
     typer.echo(f"{len(store):,} pictures in {output}")
     for image_id, reason in store.failures.items():
         typer.echo(f"skipped {image_id}: {reason}", err=True)
+
+
+def inspection_text(found: Inspection) -> str:
+    """The findings as plain text, the most important first."""
+    return "\n".join(_lines(found))
+
+
+def _lines(found: Inspection) -> Iterator[str]:
+    yield f"{found.name} ({found.format})"
+    yield from (f"note: {note}" for note in found.notes)
+    yield ""
+    for name, split in found.splits.items():
+        pictures = counted(split.num_pictures, "picture", 9)
+        captions = counted(split.num_captions, "caption", 11)
+        yield f"{name:>6}: {pictures:<18} {captions}"
+    per_picture = found.captions_per_picture
+    yield (
+        f"captions per picture: {per_picture['min']:.0f} to {per_picture['max']:.0f}, "
+        f"{per_picture['mean']:.2f} on average"
+    )
+    for name, sizes in (("width", found.widths), ("height", found.heights)):
+        if sizes:
+            yield (
+                f"{name}: {sizes['min']:.0f} to {sizes['max']:.0f} pixels, "
+                f"median {sizes['median']:.0f}"
+            )
+    yield ""
+    yield "words per caption"
+    yield from _histogram(found.caption_lengths)
+    yield ""
+    yield f"{counted(found.num_running_words, 'word')} in all ({found.words_from} captions)"
+    for size in found.vocabulary:
+        yield (
+            f"  vocab_threshold {size.threshold}: "
+            f"{counted(size.num_words, 'word', 7)}, {size.coverage:.2%} of all words"
+        )
+    yield "  most frequent: " + ", ".join(f"{word} {n:,}" for word, n in found.frequent_words[:10])
+    yield f"  captions that repeat another: {found.num_repeated_captions:,}"
+    if found.num_leaks is not None:
+        yield f"  pictures whose exact file is also in another split: {found.num_leaks:,}"
+    yield ""
+    if not found.problems:
+        yield "no problems" if found.widths else "no problems (pictures were not decoded)"
+    for group in found.problems:
+        yield f"{group.count:,} x {group.kind}"
+        for problem in group.examples:
+            yield f"    {problem.where}" + (f": {problem.detail}" if problem.detail else "")
+        if group.count > len(group.examples):
+            yield f"    ... and {group.count - len(group.examples):,} more"
+
+
+def _histogram(lengths: dict[int, int]) -> Iterator[str]:
+    rows: dict[int, int] = {}
+    for length, count in lengths.items():
+        row = min(length, NUM_LENGTHS)
+        rows[row] = rows.get(row, 0) + count
+    most = max(rows.values(), default=1)
+    for row, count in rows.items():
+        label = f"{row}+" if row == NUM_LENGTHS else str(row)
+        yield f"{label:>6} {count:>9,} {'#' * round(BAR_WIDTH * count / most)}"

@@ -45,23 +45,19 @@ def evaluate(
     """
     from showtell.cli.console import ConsoleReporter
     from showtell.cli.options import check_file
+    from showtell.data.request import DataRequest
     from showtell.evaluation.evaluate import evaluate_model
+    from showtell.inference.captioner import ModelRequest
 
     check_file(output, [data])
     check_file(predictions, [data], option="--predictions", makes_folder=True)
     with ConsoleReporter() as report:
         result = evaluate_model(
-            model,
-            data,
+            ModelRequest(model, ensemble or (), device, precision),
+            DataRequest(data, format, images, store),
             split=split.value,
             decoding_changes=decoding,
-            ensemble=ensemble or (),
             predictions=predictions,
-            format=format,
-            images=images,
-            store_folder=store,
-            device=device,
-            precision=precision,
             report=report,
         )
         report.note(f"captions: {result.predictions}")

@@ -17,8 +17,8 @@ Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="Captioned pictures: a COCO, Karpathy, CSV, TSV or JSONL file, a Flickr8k folder, "
-        "a folder of pictures with .txt sidecars, or `scenes` (built in).",
+        help="Captioned pictures: a COCO, Karpathy, CSV, TSV, JSON, Parquet or tar file, a "
+        "Flickr8k folder, a folder of pictures with .txt sidecars, or `scenes` (built in).",
     ),
 ]
 Format = Annotated[

@@ -49,23 +49,20 @@ def reliability(
     """
     from showtell.cli.console import ConsoleReporter
     from showtell.cli.options import check_file
+    from showtell.data.request import DataRequest
     from showtell.evaluation.calibration import measure_model
+    from showtell.inference.captioner import ModelRequest
 
     check_file(figure, [data], option="--figure", is_picture=True)
     with ConsoleReporter() as report:
         measured = measure_model(
-            model,
-            data,
+            ModelRequest(model, device=device, precision=precision),
+            DataRequest(data, format, images, store),
             split=split.value,
             report=report,
             threshold=threshold,
             calibrate=calibrate,
             decoding_changes=decoding,
-            format=format,
-            images=images,
-            store_folder=store,
-            device=device,
-            precision=precision,
         )
     if figure:
         from showtell.core.files import atomic_write

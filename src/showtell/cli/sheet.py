@@ -46,7 +46,7 @@ def sheet(
     check_file(output, inputs.paths, is_picture=True)
     refuse_others(output)
     captioner = Captioner.load(model, device=device, precision=precision)
-    settings = captioner.config.decoding.with_changes(decoding)
+    settings = captioner.resolve(decoding)
     results = list(captioner.caption_stream(inputs, decoding=settings))
     cells = [Cell(Path(found.path), found.caption.text) for found in results if found.caption]
     for found in results:

@@ -1,7 +1,4 @@
-"""``showtell train``.
-
-MERGED: What the command line shows of a sweep.
-"""
+"""``showtell train``: one run, or a sweep of runs with a table at its end."""
 
 import json
 import shlex
@@ -115,19 +112,14 @@ def train(
     """
     from showtell.cli.console import ConsoleReporter
     from showtell.core.distributed import Processes
-    from showtell.training.request import start_training
+    from showtell.data.request import DataRequest
+    from showtell.training.request import TrainRequest, start_training
     from showtell.training.sweep import is_sweep, run_sweep
 
     processes = Processes.from_environment()
-    asked: dict[str, Any] = {
-        "config_file": config,
-        "overrides": settings or [],
-        "resume": resume,
-        "format": format,
-        "images": images,
-        "store_folder": store,
-        "device": device,
-    }
+    request = TrainRequest(
+        DataRequest(data, format, images, store), output, config, settings or (), resume, device
+    )
     if is_sweep(output, settings or []):
         if processes.are_many:
             raise ConfigError(
@@ -135,7 +127,7 @@ def train(
                 "each setting one value"
             )
         with ConsoleReporter() as report:
-            swept = run_sweep(data, output, report=report, **asked)
+            swept = run_sweep(request, report=report)
         _end(swept.stopped, swept.sweep.to_dict() if as_json else None, processes)
         if not as_json:
             print_table(swept.sweep, output)
@@ -143,7 +135,7 @@ def train(
             raise typer.Exit(FAILED)
         return
     with ConsoleReporter(quiet=not processes.is_first) as report:
-        result = start_training(data, output, report=report, **asked)
+        result = start_training(request, report=report)
     _end(result.stopped, {"run": str(output), **asdict(result)} if as_json else None, processes)
     if processes.is_first and not as_json:
         _print_best(result, output)

@@ -20,7 +20,7 @@ from showtell.core.files import cache_folder, write_json
 from showtell.data.reading import Inputs, stamp, watch_inputs
 from showtell.data.records import Dataset, Problem, Record
 
-FORMAT = 1  # to be raised when a source comes to read the same files otherwise
+FORMAT = 2  # raise it when a source comes to read the same files differently
 WORTH_IT = 10_000  # pictures; fewer are read in less than half a second
 SETTLED = 1.0  # seconds; what changed less long ago may change again under the same time stamp
 

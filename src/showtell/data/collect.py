@@ -1,22 +1,32 @@
 """Gathering one source's pictures and captions into a ``Dataset``.
 
-Every source reads its own format and tells a ``Collector`` what it found. What cannot be used
-is skipped, counted and listed here, by the same rules for all of them.
+Every source reads its own format and hands what it found to a ``Collector``. The collector skips,
+counts and lists what cannot be used, by the same rules for all sources.
 """
 
+import os
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from showtell.core.messages import counted
-from showtell.data.pictures import PictureFinder, leaves_folder
+from showtell.data.pictures import (
+    PictureFinder,
+    describe_unsupported,
+    is_unsupported_picture,
+    leaves_folder,
+)
 from showtell.data.reading import is_text, printable
 from showtell.data.records import Dataset, Problem, Record, Split
-from showtell.data.splits import describe_counts, hash_split
+from showtell.data.splits import KNOWN_SPLIT_NAMES, describe_counts, hash_split, split_of
 from showtell.errors import DataError
+
+NO_WORD = "caption without a word"
+REJECTED = "rejected caption"
 
 
 class Draft:
-    """A picture that exists, while its captions are gathered."""
+    """A picture that exists, while its captions are being gathered."""
 
     __slots__ = ("captions", "file_name", "image_id", "path", "split")
 
@@ -34,7 +44,7 @@ class Collector:
     Args:
         name: What the user called the data set.
         source: The source's name, a key of ``SOURCES``.
-        finder: Where pictures are looked for.
+        finder: Where pictures are looked for; may be replaced while reading.
         own_paths: The user wrote the paths for this machine, so a path may be absolute or
             climb with ``..``. In published annotations such a path is a problem.
     """
@@ -44,12 +54,13 @@ class Collector:
     ) -> None:
         self.name = name
         self.source = source
-        self.finder = finder
         self.problems: list[Problem] = []
         self.notes: list[str] = []
         self._own_paths = own_paths
         self._drafts: dict[str, Draft | None] = {}
         self._id_of_path: dict[str, str] = {}
+        self._finders = [finder]
+        self._unsupported: Counter[str] = Counter()
         self._num_outside = 0
         self._missing_example = ""
         self._looked_in = ""
@@ -58,16 +69,56 @@ class Collector:
         """List one thing that was skipped."""
         self.problems.append(Problem(kind, printable(where), printable(detail)))
 
+    @property
+    def finder(self) -> PictureFinder:
+        """Where pictures are looked for."""
+        return self._finders[-1]
+
+    @finder.setter
+    def finder(self, finder: PictureFinder) -> None:
+        self._finders.append(finder)
+        self._looked_in = ""
+
     def known(self, image_id: str) -> bool:
-        """Whether a picture of this id was met, usable or not."""
+        """Whether there was a picture of this id, usable or not."""
         return image_id in self._drafts
 
+    def ids(self) -> Iterable[str]:
+        """The ids of all pictures so far, usable or not."""
+        return self._drafts.keys()
+
     def draft(self, image_id: str) -> Draft | None:
-        """The picture of this id; None where it was skipped or never met."""
+        """The picture of this id; None where it was skipped or there was none."""
         return self._drafts.get(image_id)
 
-    def add_picture(self, image_id: str, file_name: str, split: Split | None) -> Draft | None:
-        """Take a picture entry; None, and a problem listed, where it cannot be used."""
+    def leave_out(self, file_name: str) -> None:
+        """Count a picture of a kind that showtell does not read."""
+        self._unsupported[os.path.splitext(file_name)[1].lower()] += 1
+
+    def add_picture(
+        self,
+        image_id: str,
+        file_name: str,
+        split: Split | None,
+        *,
+        said_split: object = None,
+        path: str | None = None,
+    ) -> Draft | None:
+        """Take a picture entry; None, and a problem listed, where it cannot be used.
+
+        Args:
+            image_id: Unique in the data set.
+            file_name: The picture's name in the data set.
+            split: The split that follows from the place of the data, or None.
+            said_split: What the entry itself says of its split, as found; it goes before ``split``.
+            path: The file, where it is known already; else it is looked for by its name.
+        """
+        if said_split not in (None, ""):
+            split = split_of(str(said_split))
+            if split is None:
+                detail = f"{said_split!r}; known: {KNOWN_SPLIT_NAMES}"
+                self.skip_picture(image_id, "unknown split", detail)
+                return None
         if image_id in self._drafts:
             self.problem("duplicate id", image_id, f"{file_name} skipped, the first entry is kept")
             return None
@@ -75,7 +126,11 @@ class Collector:
             self.problem("bad id", image_id, f"of {file_name}: empty, or not valid Unicode")
             return None
         self._drafts[image_id] = None
-        path = self._locate(image_id, file_name)
+        if is_unsupported_picture(file_name):
+            self.leave_out(file_name)
+            return None
+        if path is None:
+            path = self._locate(image_id, file_name)
         if path is None:
             return None
         other = self._id_of_path.setdefault(path, image_id)
@@ -87,7 +142,7 @@ class Collector:
         return draft
 
     def skip_picture(self, image_id: str, kind: str, detail: str = "") -> None:
-        """List a problem of a picture that is then left out with all of its captions."""
+        """List a problem of a picture and leave it out with all of its captions."""
         self._drafts[image_id] = None
         self.problem(kind, image_id, detail)
 
@@ -109,11 +164,17 @@ class Collector:
             if not web:
                 self._looked_in = self._looked_in or self.finder.describe()
                 detail = f"no {file_name} in {self._looked_in}"
+                several = self.finder.candidates(file_name)
+                if len(several) > 1:
+                    detail = f"{file_name} could be {' or '.join(several[:3])}; add the suffix"
             self.problem("missing picture", image_id, detail)
         return path
 
     def add_caption(self, draft: Draft, caption: object, where: str | None = None) -> None:
-        """Take one caption of a picture, stripped; an empty or odd one is a problem."""
+        """Take one caption of a picture, stripped; one that cannot be used becomes a problem.
+
+        A caption without any letter or digit ("...") has no word to learn, so it is left out.
+        """
         if not isinstance(caption, str):
             detail = f"a {type(caption).__name__} where a caption was expected"
             self.problem("caption is not text", where or draft.image_id, detail)
@@ -123,6 +184,8 @@ class Collector:
             self.problem("empty caption", where or draft.image_id)
         elif not is_text(text):
             self.problem("caption is not text", where or draft.image_id, "not valid Unicode")
+        elif not any(map(str.isalnum, text)):
+            self.problem(NO_WORD, where or draft.image_id, text)
         else:
             draft.captions.append(text)
 
@@ -144,19 +207,38 @@ class Collector:
             records.append(Record(draft.image_id, Path(draft.path), captions, draft.split))
         if not records:
             raise DataError(self._why_empty())
-        if self._num_outside:
-            self.notes.append(
-                f"{self._num_outside:,} picture paths are absolute or climb with '..'; "
-                "they were followed as written"
-            )
-        if self.finder.num_loose:
-            self.notes.append(
-                f"{counted(self.finder.num_loose, 'picture')} found under names that differ "
-                "from the annotations' in upper and lower case or in Unicode form"
-            )
+        self.notes += self._skipping_notes()
         return Dataset(
             self.name, self.source, tuple(records), tuple(self.problems), tuple(self.notes)
         )
+
+    def _skipping_notes(self) -> list[str]:
+        """A sentence for each decision about several pictures or captions."""
+        notes = []
+        if self._num_outside:
+            notes.append(
+                f"{self._num_outside:,} picture paths are absolute or climb with '..'; "
+                "they were followed as written"
+            )
+        if num_loose := sum(finder.num_loose for finder in self._finders):
+            notes.append(
+                f"{counted(num_loose, 'picture')} found under names that differ "
+                "from the annotations' in upper and lower case or in Unicode form"
+            )
+        if num_completed := sum(finder.num_completed for finder in self._finders):
+            notes.append(
+                f"{counted(num_completed, 'picture')} named without the suffix of the file"
+            )
+        kinds = Counter(problem.kind for problem in self.problems)
+        if kinds[NO_WORD]:
+            notes.append(f"left out: {counted(kinds[NO_WORD], 'caption')} without any word")
+        if kinds[REJECTED]:
+            notes.append(
+                f"left out: {counted(kinds[REJECTED], 'caption')} that the annotators rejected"
+            )
+        if self._unsupported:
+            notes.append(describe_unsupported(self._unsupported))
+        return notes
 
     def _captioned(self) -> list[Draft]:
         usable = []
@@ -188,7 +270,10 @@ class Collector:
                 f"{printable(self._missing_example)!r} in {self.finder.describe()}; "
                 "say where the pictures are with --images DIR"
             )
-        found = ", ".join(f"{kind} {count:,}" for kind, count in counts.most_common())
+        kinds = [f"{kind} {count:,}" for kind, count in counts.most_common()]
+        if self._unsupported:
+            kinds.append(describe_unsupported(self._unsupported))
+        found = "; ".join(kinds)
         return (
             f"{self.name} ({self.source}) holds no captioned picture: "
             f"{counted(len(self._drafts), 'picture')} listed; {found or 'nothing else found'}"

@@ -1,12 +1,9 @@
-"""What ``showtell data inspect`` shows: counts, lengths, words, sizes, and all that is wrong.
+"""What ``showtell data inspect`` finds out: counts, lengths, words, sizes, and all that is wrong.
 
-Looks at a data set as it was read, before any split is drawn for training. Knows nothing of how
-the findings are printed.
-
-MERGED: Whether pictures decode, how large they are, and which are the same file twice.
-
-Every file is read once: its bytes are decoded and, where another file is of the same size,
-hashed. Knows nothing of how a picture is decoded: the caller brings that.
+``inspect_dataset`` looks at a data set as it was read, before any split is drawn for training.
+``decode_pictures`` reads each picture file once: it decodes the bytes and, where another file has
+the same size, hashes them, so that files which are there twice are found. Printing the findings is
+up to ``cli/data.py``.
 """
 
 import hashlib
@@ -29,135 +26,18 @@ from showtell.errors import ImageError
 from showtell.images.open import notes_of, open_image
 from showtell.text.tokenizer import tokenize
 
-PICTURES_A_TASK = 64
+THRESHOLDS = (1, 2, 3, 4, 5)
+NUM_FREQUENT = 20
+NUM_EXAMPLES = 5
+PICTURES_PER_TASK = 64
 
 Decode = Callable[[bytes], tuple[int, int, tuple[str, ...]]]
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class PictureCheck:
-    """What was found of one record's picture.
-
-    Attributes:
-        width: In pixels, as stored (before any EXIF rotation); 0 where it does not decode.
-        height: Likewise.
-        digest: sha256 of the file where another one is of the same size, else "".
-        error: Why it does not decode, else "".
-        notes: What had to be assumed or left out to decode it.
-    """
-
-    width: int
-    height: int
-    digest: str
-    error: str
-    notes: tuple[str, ...] = ()
-
-
-def decode_pictures(
-    records: Sequence[Record], decode: Decode, *, progress: Progress | None = None
-) -> list[PictureCheck]:
-    """Decode every record's picture, in threads.
-
-    Args:
-        decode: Takes a file's bytes, gives width, height and notes; raises ImageError where it
-            cannot.
-        records: Whose pictures; the result has their order.
-        progress: Called with how many are done, and of how many.
-    """
-    sizes = [_num_bytes(record) for record in records]
-    counts = Counter(sizes)
-    tasks = [
-        [(record, counts[size] > 1) for record, size in pairs]
-        for pairs in _chunks(list(zip(records, sizes, strict=True)))
-    ]
-
-    def run(task: list[tuple[Record, bool]]) -> list[PictureCheck]:
-        return [_check(record, needs_digest, decode) for record, needs_digest in task]
-
-    checks: list[PictureCheck] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done in pool.map(run, tasks):
-            checks += done
-            if progress is not None:
-                progress(len(checks), len(records))
-    return checks
-
-
-def broken_pictures(records: Sequence[Record], checks: Sequence[PictureCheck]) -> list[Problem]:
-    """A problem for each picture that does not decode."""
-    return [
-        Problem("broken picture", printable(str(record.path)), printable(check.error))
-        for record, check in zip(records, checks, strict=True)
-        if check.error
-    ]
-
-
-def pictures_with_notes(records: Sequence[Record], checks: Sequence[PictureCheck]) -> list[Problem]:
-    """A problem for each picture that is read, but not as its file says."""
-    return [
-        Problem("picture read with a note", printable(str(record.path)), printable(note))
-        for record, check in zip(records, checks, strict=True)
-        for note in check.notes
-    ]
-
-
-def same_pictures(
-    records: Sequence[Record], checks: Sequence[PictureCheck]
-) -> tuple[list[Problem], list[Problem]]:
-    """Files that are byte for byte the same: those within a split, and those across splits.
-
-    The second kind leaks: what is tested or validated on was trained on.
-    """
-    groups: dict[str, list[Record]] = defaultdict(list)
-    for record, check in zip(records, checks, strict=True):
-        if check.digest:
-            groups[check.digest].append(record)
-    within, across = [], []
-    for first, *others in groups.values():
-        for other in others:
-            detail = f"{other.split}; the same file as {first.image_id} ({first.split})"
-            if other.split == first.split:
-                within.append(Problem("same picture twice", other.image_id, detail))
-            else:
-                across.append(Problem("same picture in two splits", other.image_id, detail))
-    return within, across
-
-
-def _num_bytes(record: Record) -> int:
-    try:
-        return os.stat(record.path).st_size
-    except OSError:
-        return -1
-
-
-def _chunks(pairs: list[tuple[Record, int]]) -> list[list[tuple[Record, int]]]:
-    return [
-        pairs[start : start + PICTURES_A_TASK] for start in range(0, len(pairs), PICTURES_A_TASK)
-    ]
-
-
-def _check(record: Record, needs_digest: bool, decode: Decode) -> PictureCheck:
-    try:
-        raw = record.path.read_bytes()
-    except OSError as error:
-        return PictureCheck(0, 0, "", error.strerror or str(error))
-    digest = hashlib.sha256(raw).hexdigest() if needs_digest else ""
-    try:
-        width, height, notes = decode(raw)
-    except ImageError as error:
-        return PictureCheck(0, 0, digest, str(error).removeprefix("picture: "))
-    return PictureCheck(width, height, digest, "", notes)
-
-
-THRESHOLDS = (1, 2, 3, 4, 5)
-NUM_FREQUENT = 20
-NUM_EXAMPLES = 5
-
-
-@dataclass(frozen=True, slots=True)
 class SplitCounts:
-    """How much one split has."""
+    """How many pictures and captions one split has."""
 
     num_pictures: int
     num_captions: int
@@ -165,13 +45,12 @@ class SplitCounts:
 
 @dataclass(frozen=True, slots=True)
 class VocabularySize:
-    """The vocabulary that a count threshold leaves.
+    """The size of the vocabulary at one count threshold.
 
     Attributes:
-        threshold: Words seen less often are left out.
+        threshold: Words that occur less often are left out.
         num_words: How many words are kept.
-        coverage: The kept words' share of all words of the captions, each counted as
-            often as it is said, 0 to 1.
+        coverage: The share of all running words of the captions that are kept, 0 to 1.
     """
 
     threshold: int
@@ -190,7 +69,7 @@ class ProblemGroup:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """Everything there is to know of a data set before training on it.
+    """Everything there is to know about a data set before training on it.
 
     Attributes:
         name: What the user called it.
@@ -199,15 +78,15 @@ class Inspection:
         captions_per_picture: Their min, mean and max.
         caption_lengths: Number of captions of each length in words.
         words_from: The split whose captions the words below are counted in.
-        num_running_words: Words in all of those captions, each counted as often as it is said.
+        num_running_words: Words in all of those captions, every occurrence counted.
         vocabulary: Its size at each of ``THRESHOLDS``.
         frequent_words: The most frequent words with their counts.
-        num_repeated_captions: Captions that say word for word what another one says.
-        repeated_captions: The most repeated of them with their counts.
+        num_repeated_captions: Captions that are the same, to the letter, as an earlier one.
+        repeated_captions: The most repeated captions with their counts.
         widths: Of decoded pictures in pixels: min, median and max; None if not decoded.
         heights: Likewise.
-        num_leaks: Pictures whose very file is also in another split; None if not compared.
-        problems: What was skipped while reading, broken pictures, files that are there twice.
+        num_leaks: Pictures whose exact file is also in another split; None if not compared.
+        problems: What was skipped while reading, broken pictures, duplicate files.
         notes: Decisions that were made for the user.
     """
 
@@ -235,6 +114,25 @@ class Inspection:
         return value
 
 
+@dataclass(frozen=True, slots=True)
+class PictureCheck:
+    """What was found about one record's picture.
+
+    Attributes:
+        width: In pixels, as stored (before any EXIF rotation); 0 where it does not decode.
+        height: Likewise.
+        digest: sha256 of the file where another file has the same size, else "".
+        error: Why it does not decode, else "".
+        notes: What had to be assumed or left out to decode it.
+    """
+
+    width: int
+    height: int
+    digest: str
+    error: str
+    notes: tuple[str, ...] = ()
+
+
 def inspect_dataset(
     dataset: Dataset, *, check_pictures: bool = True, progress: Progress | None = None
 ) -> Inspection:
@@ -243,7 +141,7 @@ def inspect_dataset(
     Args:
         dataset: As ``load_dataset`` gave it.
         check_pictures: Also decode every picture and compare the files.
-        progress: Called with how many pictures were decoded, and of how many.
+        progress: Called with how many pictures are decoded, and how many there are.
     """
     lengths: Counter[int] = Counter()
     words: Counter[str] = Counter()
@@ -331,7 +229,7 @@ def _spread(lengths: Sequence[int]) -> dict[str, float] | None:
 def _problems(
     dataset: Dataset, checks: list[PictureCheck] | None
 ) -> tuple[tuple[ProblemGroup, ...], int | None]:
-    """All problems by kind, the most frequent first, and how many pictures leak."""
+    """All problems by kind, the most frequent first, and the number of leaks."""
     problems = list(dataset.problems)
     num_leaks = None
     if checks is not None:
@@ -346,3 +244,99 @@ def _problems(
         ProblemGroup(kind, len(found), tuple(found[:NUM_EXAMPLES])) for kind, found in kinds.items()
     ]
     return tuple(sorted(groups, key=lambda group: -group.count)), num_leaks
+
+
+def decode_pictures(
+    records: Sequence[Record], decode: Decode, *, progress: Progress | None = None
+) -> list[PictureCheck]:
+    """Decode every record's picture, in threads.
+
+    Args:
+        records: The records whose pictures are decoded; the result has their order.
+        decode: Takes a file's bytes and returns width, height and notes; raises ImageError.
+        progress: Called with how many pictures are done, and how many there are.
+    """
+    sizes = [_num_bytes(record) for record in records]
+    counts = Counter(sizes)
+    tasks = [
+        [(record, counts[size] > 1) for record, size in pairs]
+        for pairs in _chunks(list(zip(records, sizes, strict=True)))
+    ]
+
+    def run(task: list[tuple[Record, bool]]) -> list[PictureCheck]:
+        return [_check(record, needs_digest, decode) for record, needs_digest in task]
+
+    checks: list[PictureCheck] = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for done in pool.map(run, tasks):
+            checks += done
+            if progress is not None:
+                progress(len(checks), len(records))
+    return checks
+
+
+def broken_pictures(records: Sequence[Record], checks: Sequence[PictureCheck]) -> list[Problem]:
+    """A problem for each picture that does not decode."""
+    return [
+        Problem("broken picture", printable(str(record.path)), printable(check.error))
+        for record, check in zip(records, checks, strict=True)
+        if check.error
+    ]
+
+
+def pictures_with_notes(records: Sequence[Record], checks: Sequence[PictureCheck]) -> list[Problem]:
+    """A problem for each picture that is read, but not as its file says."""
+    return [
+        Problem("picture read with a note", printable(str(record.path)), printable(note))
+        for record, check in zip(records, checks, strict=True)
+        for note in check.notes
+    ]
+
+
+def same_pictures(
+    records: Sequence[Record], checks: Sequence[PictureCheck]
+) -> tuple[list[Problem], list[Problem]]:
+    """Files that are the same byte for byte: first those within a split, then those across splits.
+
+    The second kind is a leak: the model is tested or validated on pictures it was trained on.
+    """
+    groups: dict[str, list[Record]] = defaultdict(list)
+    for record, check in zip(records, checks, strict=True):
+        if check.digest:
+            groups[check.digest].append(record)
+    within, across = [], []
+    for first, *others in groups.values():
+        for other in others:
+            detail = f"{other.split}; the same file as {first.image_id} ({first.split})"
+            if other.split == first.split:
+                within.append(Problem("same picture twice", other.image_id, detail))
+            else:
+                across.append(Problem("same picture in two splits", other.image_id, detail))
+    return within, across
+
+
+def _num_bytes(record: Record) -> int:
+    try:
+        return os.stat(record.path).st_size
+    except OSError:
+        return -1
+
+
+def _chunks(pairs: list[tuple[Record, int]]) -> list[list[tuple[Record, int]]]:
+    return [
+        pairs[start : start + PICTURES_PER_TASK]
+        for start in range(0, len(pairs), PICTURES_PER_TASK)
+    ]
+
+
+def _check(record: Record, needs_digest: bool, decode: Decode) -> PictureCheck:
+    try:
+        raw = record.path.read_bytes()
+    except OSError as error:
+        return PictureCheck(0, 0, "", error.strerror or str(error))
+    digest = hashlib.sha256(raw).hexdigest() if needs_digest else ""
+    try:
+        width, height, notes = decode(raw)
+    except ImageError as error:
+        return PictureCheck(0, 0, digest, str(error).removeprefix("picture: "))
+    return PictureCheck(width, height, digest, "", notes)

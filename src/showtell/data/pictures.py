@@ -1,25 +1,97 @@
 """Which files are pictures, and where a named picture lies.
 
-Each folder is listed once (``os.scandir``), so that asking after COCO's 123,287 pictures costs
-two listings and not 123,287 calls. Nothing is opened: whether a file decodes is found out by
-whoever decodes it.
+One rule decides for folders, archives and lists which files are pictures (``is_picture_name``),
+which are pictures of a kind that showtell does not read (``is_unsupported_picture``) and which
+are leftovers of a file manager (``is_hidden``). It goes by names; whether a file decodes is found
+out when it is read.
+
+``PictureFinder`` looks for named pictures. It lists each folder once (``os.scandir``), so that
+finding COCO's 123,287 pictures costs two listings and not 123,287 calls.
 """
 
 import os
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from showtell.data.reading import note_input
 
 PICTURE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif"}
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
+        *(".ppm", ".avif"),
+    }
 )
+UNSUPPORTED_SUFFIXES = frozenset(
+    {
+        *(".heic", ".heif", ".hif", ".jxl", ".jp2", ".svg", ".svgz", ".pdf", ".eps", ".psd"),
+        *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef"),
+    }
+)
+"""Pictures that people have and that showtell does not read; RAW files of cameras among them."""
+
+SIDECAR_SUFFIXES = (".txt", ".caption")
 
 
 def is_picture_name(name: str) -> bool:
     """Whether a file name ends like a picture's, in upper or lower case."""
     return os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES
+
+
+def is_unsupported_picture(name: str) -> bool:
+    """Whether a file name ends like a picture of a kind that showtell does not read."""
+    return os.path.splitext(name)[1].lower() in UNSUPPORTED_SUFFIXES
+
+
+def is_hidden(path: str) -> bool:
+    """Whether a relative path is hidden, or in a hidden folder.
+
+    That is ``.thumbnails/``, macOS's ``._cat.jpg`` and ``__MACOSX/``, Synology's ``@eaDir/``.
+    """
+    return any(
+        part in ("__MACOSX", "@eaDir") or (part.startswith(".") and part not in (".", ".."))
+        for part in path.split("/")
+    )
+
+
+def describe_unsupported(counts: Mapping[str, int]) -> str:
+    """One line about pictures that were left out, by their suffix; empty where there are none.
+
+    Args:
+        counts: How many there are of each suffix, ``.heic`` for example.
+    """
+    if not counts:
+        return ""
+    found = ", ".join(f"{count:,} {suffix}" for suffix, count in Counter(counts).most_common())
+    return f"left out: {found} (showtell does not read these kinds; convert them to JPEG or PNG)"
+
+
+def sidecar_names(picture: str) -> tuple[str, ...]:
+    """The names that a picture's text file may have, the closest first.
+
+    For ``cat.jpg``: ``cat.jpg.txt``, ``cat.jpg.caption``, ``cat.txt``, ``cat.caption``.
+    """
+    stem = os.path.splitext(picture)[0]
+    return tuple(f"{base}{suffix}" for base in (picture, stem) for suffix in SIDECAR_SUFFIXES)
+
+
+class SidecarFinder:
+    """Finds the text file of a picture among the files of its folder, in any case (``CAT.TXT``)."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.texts = sorted(name for name in names if name.lower().endswith(SIDECAR_SUFFIXES))
+        self._by_lower_name: dict[str, list[str]] = {}
+        for name in self.texts:
+            self._by_lower_name.setdefault(name.lower(), []).append(name)
+
+    def find(self, picture: str) -> str:
+        """The name of the picture's text file; empty where it has none."""
+        for wanted in sidecar_names(picture):
+            found = self._by_lower_name.get(wanted.lower())
+            if found:
+                return wanted if wanted in found else found[0]
+        return ""
 
 
 def is_plain_file(entry: os.DirEntry[str]) -> bool:
@@ -53,6 +125,7 @@ class PictureFinder:
     Attributes:
         num_loose: Pictures found under a name of other case or Unicode form.
         num_renamed: Pictures found under their other name.
+        num_completed: Pictures found by a name without its suffix (``p0`` for ``p0.jpg``).
     """
 
     def __init__(
@@ -65,11 +138,13 @@ class PictureFinder:
         self.folders = tuple(dict.fromkeys(folders))
         self.num_loose = 0
         self.num_renamed = 0
+        self.num_completed = 0
         self._folder_names = tuple(str(folder) for folder in self.folders)
         self._bare = bare
         self._other_name = other_name
         self._listings: dict[str, frozenset[str]] = {}
         self._loose_listings: dict[str, dict[str, str]] = {}
+        self._stem_listings: dict[str, dict[str, list[str]]] = {}
         self._unreadable: dict[str, str] = {}
 
     def find(self, name: str) -> str | None:
@@ -91,7 +166,29 @@ class PictureFinder:
             other = self._other_name(name)
             found = self._find_exactly(other) if other != name else None
             self.num_renamed += found is not None
+        if found is None and not is_picture_name(name):
+            found = self._find_by_stem(name)
+            self.num_completed += found is not None
         return found
+
+    def candidates(self, stem: str) -> list[str]:
+        """The pictures of the first folder that has some of this name but for the suffix."""
+        for folder in self._folder_names:
+            head, tail = os.path.split(os.path.join(folder, stem))
+            stems = self._stem_listings.get(head)
+            if stems is None:
+                stems = {}
+                for name in sorted(self._listing(head)):
+                    if is_picture_name(name):
+                        stems.setdefault(os.path.splitext(name)[0], []).append(name)
+                self._stem_listings[head] = stems
+            if tail in stems:
+                return [os.path.join(head, name) for name in stems[tail]]
+        return []
+
+    def _find_by_stem(self, name: str) -> str | None:
+        found = self.candidates(name)
+        return found[0] if len(found) == 1 else None
 
     def holds(self, name: str) -> bool:
         """Whether a picture lies under exactly this name."""

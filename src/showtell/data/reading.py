@@ -1,17 +1,18 @@
-"""Reading text and JSON so that whatever is wrong with a file is one line with its place.
+"""Reading text and JSON, and noting what was read.
 
-Knows nothing of what the files mean.
+Whatever is wrong with a file becomes one line with its place (``path:line:column``). Text is
+UTF-8, or UTF-16 or UTF-32 where a byte order mark says so.
 
-MERGED: What the reading of a data set looked at, so that it is known when it has to be read again.
-
-Whoever opens a file or lists a folder says so to ``note_input``; what was said within
-``watch_inputs`` is kept, each with a stamp that changes when the file, or the folder's list of
-names, does.
+A data set that is kept in the cache has to be read again when one of its inputs changes. So whoever
+opens a file or lists a folder calls ``note_input``; ``watch_inputs`` collects what was noted, each
+with a stamp that changes when the file, or the folder's list of names, does.
 """
 
+import codecs
 import json
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -27,7 +28,7 @@ _watched: ContextVar[Inputs | None] = ContextVar("watched", default=None)
 
 @contextmanager
 def watch_inputs() -> Iterator[Inputs]:
-    """Within it, the files and folders that are looked at, by their absolute paths."""
+    """Collect the files and folders that are looked at inside the block, by absolute path."""
     inputs: Inputs = {}
     token = _watched.set(inputs)
     try:
@@ -37,7 +38,7 @@ def watch_inputs() -> Iterator[Inputs]:
 
 
 def note_input(path: str | os.PathLike[str]) -> None:
-    """Say, before it is opened, that what is read depends on a file or on a folder's names."""
+    """Note, before opening it, that the data set depends on this file or folder's names."""
     inputs = _watched.get()
     if inputs is not None:
         name = os.path.abspath(path)
@@ -45,7 +46,7 @@ def note_input(path: str | os.PathLike[str]) -> None:
 
 
 def stamp(path: str) -> Stamp:
-    """What a file or folder is like now."""
+    """The size, time and number of a file or folder as it is now; None where there is none."""
     try:
         found = os.stat(path)
     except OSError:
@@ -74,14 +75,60 @@ def _escape(character: str) -> str:
     return character if character.isprintable() else repr(character)[1:-1]
 
 
-def read_text(path: Path) -> str:
-    """A UTF-8 file as text, without its byte-order mark.
+_MARKS = (  # UTF-32's mark begins with that of UTF-16, so it is looked for first
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def encoding_of(head: bytes) -> str:
+    """The encoding of a text file, by the byte order mark that it begins with; else UTF-8.
+
+    UTF-16 without a mark is recognised where the first two characters are ASCII, as those of a
+    table's header or of JSON are (RFC 4627, section 3).
+    """
+    for mark, encoding in _MARKS:
+        if head.startswith(mark):
+            return encoding
+    zeros = [byte == 0 for byte in head[:4]]
+    if zeros == [False, True, False, True]:
+        return "utf-16-le"
+    if zeros == [True, False, True, False]:
+        return "utf-16-be"
+    return "utf-8"
+
+
+def decode_text(raw: bytes, path: Path | str) -> str:
+    """The text of a file's bytes, without its byte order mark.
 
     Raises:
-        DataError: the file is missing, is a folder, cannot be read, or is not UTF-8.
+        DataError: the bytes are not of the encoding that they seem to be of.
+    """
+    encoding = encoding_of(raw[:4])
+    try:
+        return raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        name = encoding.removesuffix("-sig").upper()
+        raise DataError(
+            f"{path}:{line}: byte {raw[error.start]:#04x} is not {name}; save the file as UTF-8"
+        ) from None
+
+
+def read_text(path: Path) -> str:
+    """A text file without its byte order mark.
+
+    Raises:
+        DataError: the file is missing, is a folder or a pipe, cannot be read, or is not UTF-8
+            (nor UTF-16 or UTF-32 with a byte order mark).
     """
     note_input(path)
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode) and not path.is_dir():
+            raise DataError(f"{path} is a pipe or a device, expected a file")
         raw = path.read_bytes()
     except FileNotFoundError:
         raise DataError(f"no file {path}") from None
@@ -89,24 +136,26 @@ def read_text(path: Path) -> str:
         raise DataError(f"{path} is a folder, expected a file") from None
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{path}:{line}: byte {error.object[error.start]:#04x} is not UTF-8; "
-            "save the file as UTF-8"
-        ) from None
+    return decode_text(raw, path)
 
 
-def parse_json(text: str, path: Path, first_line: int = 1) -> Any:
-    """The value of a JSON text that begins on ``first_line`` of ``path``.
+PairsHook = Callable[[list[tuple[str, Any]]], Any]
+
+
+def parse_json(text: str, path: Path, first_line: int = 1, hook: PairsHook | None = None) -> Any:
+    """The value of a JSON text.
+
+    Args:
+        text: The text.
+        path: The file that it is from.
+        first_line: The line of the file on which the text begins.
+        hook: Makes each object of its pairs, as ``json.loads`` takes it.
 
     Raises:
         DataError: naming ``path:line:column``.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=hook)
     except json.JSONDecodeError as error:
         line = first_line + error.lineno - 1
         raise DataError(f"{path}:{line}:{error.colno}: bad JSON: {error.msg}") from None

@@ -1,8 +1,6 @@
-"""What a data set is to the rest of showtell: records, and a list of what was wrong with it.
+"""What the rest of showtell sees of a data set: records, and a list of what was wrong with it.
 
-Knows nothing of file formats (``sources/``) or of pictures' contents (``features/images.py``).
-
-MERGED: What a run was trained on, as one hash.
+``dataset_fingerprint`` is one hash of all records, so that a run can say what it was trained on.
 """
 
 import hashlib
@@ -21,7 +19,7 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One picture and what people said of it."""
+    """One picture with its captions."""
 
     image_id: str
     path: Path
@@ -31,11 +29,11 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that was skipped when a data set was read, or that is odd about it.
+    """Something that was skipped when a data set was read, or that is odd about it.
 
     Attributes:
-        kind: A short fixed phrase, the same for every problem of its sort ("missing picture").
-        where: The picture, the image id or ``file:line`` that it is about.
+        kind: A short phrase, the same for every problem of this kind ("missing picture").
+        where: The picture, the image id or ``file:line`` with the problem.
         detail: What was found there, for a person.
     """
 
@@ -46,14 +44,14 @@ class Problem:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Records of one source, with the problems that were met while reading them.
+    """Records of one source, with the problems found while reading them.
 
     Attributes:
         name: What the user called it (a path, or ``scenes``).
         format: The source that read it, a key of ``SOURCES``.
         records: Every usable record; never empty.
-        problems: What was skipped and why.
-        notes: Sentences about decisions made for the user (how a split was drawn, say).
+        problems: What was skipped, and why.
+        notes: Sentences about decisions made for the user, such as how a split was drawn.
     """
 
     name: str
@@ -67,7 +65,7 @@ class Dataset:
         return tuple(record for record in self.records if record.split == split)
 
     def problem_counts(self) -> dict[str, int]:
-        """How often each kind of problem was met, the most frequent first."""
+        """How often each kind of problem was found, the most frequent first."""
         return dict(Counter(problem.kind for problem in self.problems).most_common())
 
     def split_counts(self) -> dict[Split, int]:
@@ -79,7 +77,7 @@ class Dataset:
         """The records of ``train``, ``val`` or ``test``, or every record for ``all``.
 
         Raises:
-            DataError: the name is no split, or the split has no picture.
+            DataError: there is no split of this name, or it has no picture.
         """
         if split == "all":
             return self.records
@@ -101,8 +99,8 @@ class Dataset:
 def dataset_fingerprint(dataset: Dataset) -> str:
     """sha256 of every record's id, split, captions and picture's size in bytes, ordered by id.
 
-    Not of paths, so that a data set may be moved, and not of the pictures' contents, so that
-    COCO takes a second. A picture that is no longer there counts as of size -1.
+    Paths are left out, so that a data set may be moved. The pictures' contents are left out, so
+    that COCO takes a second. A picture that is no longer there counts as of size -1.
     """
     digest = hashlib.sha256()
     for record in sorted(dataset.records, key=lambda record: record.image_id):

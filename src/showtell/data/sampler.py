@@ -1,17 +1,16 @@
 """Batches of captions of one length, or of whole pictures, each caption exactly once an epoch.
 
 The original draws a length at random and then captions of that length with replacement, so an
-"epoch" misses many captions. Here captions are shuffled, ordered by length (a stable sort keeps
-the shuffle within a length), cut into batches, and the batches shuffled. A batch has one length
-but for the few that lie on the border between two; those are padded.
+"epoch" misses many captions. Here captions are shuffled, sorted by length (a stable sort keeps
+the shuffle within a length) and cut into batches, and the batches are shuffled. A batch has one
+length, except the few batches on the border between two lengths, which are padded.
 
-A decoder that attends computes more of a picture than of a caption. For it the captions of a
-picture stay together, and pictures are ordered by their longest caption, so that a batch's
-captions are of about one length still. Where a batch is full the captions of a picture may be
-split between two.
+For a decoder with attention, the work for a picture is larger than the work for a caption. There
+the captions of a picture stay together, and pictures are sorted by their longest caption, so that
+the captions of a batch still have about one length. The captions of a picture may be split between
+two batches where the first one is full.
 
-Everything follows from (seed, epoch), so a run can go on in the middle of an epoch. Knows nothing
-of captions' text.
+Batches follow from (seed, epoch) alone, so a run can continue in the middle of an epoch.
 """
 
 from itertools import pairwise

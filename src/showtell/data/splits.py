@@ -1,10 +1,11 @@
-"""Which pictures are for training, which to validate on, which to test on.
+"""Which pictures are for training, which for validation, which for testing.
 
 What the data says is kept. Where it says nothing, or nothing that can be trained on, a split is
 drawn by the rank of ``sha256(image_id)``: the same on every machine, in every order of reading.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -31,6 +32,15 @@ KNOWN_SPLIT_NAMES = ", ".join(_SPLIT_NAMES)
 def split_of(name: str) -> Split | None:
     """The split that a usual name means (``dev`` is ``val``), None for any other name."""
     return _SPLIT_NAMES.get(name.strip().lower())
+
+
+_SPLIT_IN_NAME = re.compile(rf"(?<![a-z])({'|'.join(_SPLIT_NAMES)})(?![a-z])")
+
+
+def split_in_name(name: str) -> Split | None:
+    """The split that a file's name says, such as ``captions_val2017``; None where it says none."""
+    match = _SPLIT_IN_NAME.search(name.lower())
+    return split_of(match[1]) if match else None
 
 
 def hash_order(image_ids: Iterable[str]) -> list[str]:

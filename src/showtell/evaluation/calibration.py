@@ -1,8 +1,11 @@
-"""Whether captions that a model is sure of are better: measured, and fitted.
+"""Whether a model's confidence can be trusted: measured, and calibrated where it cannot.
 
-A caption's quality is its own CIDEr-D. Knows nothing of models or files.
-
-MERGED: A model's confidence against the quality of its captions, on pictures new to it.
+A caption's quality is its own CIDEr-D on pictures that the model has not seen; a caption that
+reaches a threshold counts as acceptable. ``measure_model`` captions a split and compares confidence
+with quality in bins of equally many captions. On request it fits a calibration (Platt 1999), after
+which confidence is the share of captions like this one that are acceptable, and writes it into the
+model. The statistics (``measure_reliability``, ``fit_calibration``, ``cross_calibrated``) take
+plain numbers.
 """
 
 import json
@@ -16,10 +19,12 @@ from numpy.typing import NDArray
 
 from showtell.core.files import write_json
 from showtell.core.progress import Reporter
+from showtell.data.request import DataRequest
 from showtell.errors import CheckpointError, ScoringError
 from showtell.evaluation.evaluate import caption_split
+from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.caption import CALIBRATION, Calibration, Caption
-from showtell.inference.captioner import Captioner
+from showtell.inference.captioner import ModelRequest
 from showtell.inference.checkpoint import METRICS, find_checkpoint
 from showtell.metrics import Scores
 from showtell.pretrained import shipped_folder
@@ -28,17 +33,17 @@ Values = NDArray[np.float64]
 NUM_BINS = 10
 NUM_FOLDS = 5
 # CIDEr-D. On Flickr8k's dev pictures four of five captions by people reach it, each scored against
-# the other four of its picture (0.79 and 0.83 of the first and the second captions).
+# the other four of its picture (0.79 of the first captions and 0.83 of the second).
 ACCEPTABLE = 0.25
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Captions of like confidence.
+    """Captions of similar confidence.
 
     Attributes:
-        low, high: their least and their largest confidence.
-        num: how many.
+        low, high: the lowest and the highest confidence.
+        num: how many captions.
         confidence: their mean confidence.
         cider: their mean CIDEr-D.
         acceptable: the share of them whose CIDEr-D reaches the threshold.
@@ -57,11 +62,12 @@ class Reliability:
     """How confidence and quality go together.
 
     Attributes:
-        rank_correlation: Spearman's, of confidence and CIDEr-D; 1: the same order.
-        error: expected calibration error (Naeini et al. 2015): mean distance of a bin's confidence
-            from its share of acceptable captions.
+        rank_correlation: Spearman's, of confidence and CIDEr-D; 1 means the same order.
+        error: expected calibration error (Naeini et al. 2015): the mean distance between a bin's
+            confidence and its share of acceptable captions.
         threshold: CIDEr-D from which on a caption is acceptable.
-        bins: least sure first, equally many captions in each.
+        acceptable: the share of all captions that are.
+        bins: the least confident captions first, equally many in each.
     """
 
     rank_correlation: float
@@ -90,6 +96,92 @@ class Reliability:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class MeasuredConfidence:
+    """Reliability of a model's confidence.
+
+    Attributes:
+        now: with the confidence that the model gives.
+        fitted: a calibration fitted to these captions, if one was asked for.
+        then: with calibrated confidence, cross-validated.
+    """
+
+    now: Reliability
+    fitted: Calibration | None = None
+    then: Reliability | None = None
+
+
+def measure_model(
+    model: ModelRequest,
+    data: DataRequest,
+    *,
+    split: str,
+    report: Reporter,
+    threshold: float = ACCEPTABLE,
+    calibrate: bool = False,
+    decoding_changes: Mapping[str, Any] | None = None,
+) -> MeasuredConfidence:
+    """Caption a split with a model and compare the captions' confidence with their quality.
+
+    Args:
+        threshold: CIDEr-D, 0 to 10, from which on a caption is acceptable.
+        calibrate: write a fitted calibration into the model.
+        decoding_changes: to the model's own settings; no caption is withheld in any case.
+
+    Raises:
+        ShowtellError: the model or the data cannot be read, or confidence cannot be calibrated.
+    """
+    if calibrate and shipped_folder(model.model):
+        raise CheckpointError(
+            f"{model.model} comes with showtell and is not changed: pack it into a folder of yours "
+            f"(showtell pack {model.model} -o FOLDER) and calibrate that"
+        )
+    captioner = NativeCaptioner.of(model)
+    decoding = captioner.resolve({**(decoding_changes or {}), "min_confidence": 0.0})
+    found = caption_split(captioner, data, split=split, decoding=decoding, report=report)
+    measured = measure_confidence(
+        found.evaluation.captions,
+        found.evaluation.scores,
+        threshold=threshold,
+        fit=calibrate,
+        data=f"{Path(data.data).name} {split}",
+    )
+    if measured.fitted is not None:
+        write_calibration(find_checkpoint(model.model), measured.fitted)
+    return measured
+
+
+def measure_confidence(
+    captions: Mapping[str, Caption],
+    scores: Scores,
+    *,
+    threshold: float = ACCEPTABLE,
+    fit: bool = False,
+    data: str = "",
+) -> MeasuredConfidence:
+    """Compare captions' confidence with their own CIDEr-D.
+
+    Args:
+        fit: whether to fit a calibration.
+        data: what the pictures are, for people.
+
+    Raises:
+        ScoringError: there are too few captions, or no calibration fits.
+    """
+    said = {name: caption for name, caption in captions.items() if caption.log_probs}
+    ciders = [scores.per_image[name]["CIDEr-D"] for name in said]
+    sure = [caption.confidence for caption in said.values()]
+    now = measure_reliability(sure, ciders, threshold=threshold)
+    if not fit:
+        return MeasuredConfidence(now)
+    means = [caption.mean_log_prob for caption in said.values()]
+    fitted = fit_calibration(means, ciders, threshold=threshold, data=data)
+    crossed = cross_calibrated(means, ciders, threshold=threshold)
+    return MeasuredConfidence(
+        now, fitted, measure_reliability(crossed, ciders, threshold=threshold)
+    )
+
+
 def measure_reliability(
     confidences: Sequence[float],
     ciders: Sequence[float],
@@ -97,7 +189,7 @@ def measure_reliability(
     threshold: float = ACCEPTABLE,
     num_bins: int = NUM_BINS,
 ) -> Reliability:
-    """Bins of captions by confidence, with how good they are.
+    """Put captions into bins by confidence, and measure how good each bin is.
 
     Args:
         confidences: (N,) of captions, 0 to 1.
@@ -142,14 +234,15 @@ def fit_calibration(
 ) -> Calibration:
     """Logistic regression of "acceptable" on the mean log-probability, by Newton's method.
 
-    With the targets of Platt 1999, section 2.2, so that it is finite on separable data, too.
+    The targets are those of Platt 1999, section 2.2, so the fit is finite on separable data too.
 
     Args:
         mean_log_probs: (N,) of captions, in nats.
         ciders: (N,) CIDEr-D of each caption.
 
     Raises:
-        ScoringError: all captions are acceptable or none is, or surer captions are no better.
+        ScoringError: all captions are acceptable, or none is, or more confident captions are not
+            better.
     """
     x, fine = np.asarray(mean_log_probs, float), np.asarray(ciders, float) >= threshold
     num_fine, num_poor = int(fine.sum()), int((~fine).sum())
@@ -173,8 +266,8 @@ def fit_calibration(
     slope = float(weights[0] / scale)
     if slope <= 0:
         raise ScoringError(
-            "surer captions are no better here, so that confidence cannot be calibrated: give more "
-            "pictures"
+            "captions with a higher confidence are not better here, so confidence cannot be "
+            "calibrated: give more pictures"
         )
     offset = float(weights[1] - weights[0] * centre / scale)
     return Calibration(round(slope, 6), round(offset, 6), threshold, len(x), data)
@@ -183,10 +276,10 @@ def fit_calibration(
 def cross_calibrated(
     mean_log_probs: Sequence[float], ciders: Sequence[float], *, threshold: float = ACCEPTABLE
 ) -> list[float]:
-    """Each caption's confidence by a calibration fitted without it and its ``NUM_FOLDS``-th part.
+    """Cross-validated confidence: each fold's by a calibration that was fitted to the other folds.
 
     Raises:
-        ScoringError: as ``fit_calibration``, for a part.
+        ScoringError: as ``fit_calibration``, for one of the ``NUM_FOLDS`` fits.
     """
     x, good = np.asarray(mean_log_probs, float), np.asarray(ciders, float)
     fold = np.arange(len(x)) % NUM_FOLDS
@@ -198,8 +291,15 @@ def cross_calibrated(
     return [float(value) for value in confidences]
 
 
+def write_calibration(folder: Path, calibration: Calibration) -> None:
+    """Put ``calibration`` into a checkpoint's ``metrics.json``."""
+    path = folder / METRICS
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    write_json(path, metrics | {CALIBRATION: calibration.to_dict()})
+
+
 def rank_correlation(one: Values, other: Values) -> float:
-    """Spearman's rho, -1 to 1; 0 where one of the two is constant. Equal values share a rank."""
+    """Spearman's rho, -1 to 1; 0 if one of the two is constant. Equal values share a rank."""
     ranks = [_ranks(values) for values in (one, other)]
     centred = [rank - rank.mean() for rank in ranks]
     size = float(np.sqrt((centred[0] ** 2).sum() * (centred[1] ** 2).sum()))
@@ -211,109 +311,3 @@ def _ranks(values: Values) -> Values:
     last = np.cumsum(counts)
     mean: Values = (last - (counts - 1) / 2)[places]
     return mean
-
-
-@dataclass(frozen=True)
-class MeasuredConfidence:
-    """Reliability of a model's confidence.
-
-    Attributes:
-        now: of the confidence as the model gives it.
-        fitted: a calibration of these captions, where one was asked for.
-        then: of a confidence so calibrated, each caption by a fit to the others.
-    """
-
-    now: Reliability
-    fitted: Calibration | None = None
-    then: Reliability | None = None
-
-
-def measure_confidence(
-    captions: Mapping[str, Caption],
-    scores: Scores,
-    *,
-    threshold: float = ACCEPTABLE,
-    fit: bool = False,
-    data: str = "",
-) -> MeasuredConfidence:
-    """Compare captions' confidence with their own CIDEr-D.
-
-    Args:
-        fit: whether to fit a calibration.
-        data: what the pictures are, for people.
-
-    Raises:
-        ScoringError: there are too few captions, or no calibration fits.
-    """
-    said = {name: caption for name, caption in captions.items() if caption.log_probs}
-    ciders = [scores.per_image[name]["CIDEr-D"] for name in said]
-    sure = [caption.confidence for caption in said.values()]
-    now = measure_reliability(sure, ciders, threshold=threshold)
-    if not fit:
-        return MeasuredConfidence(now)
-    means = [caption.mean_log_prob for caption in said.values()]
-    fitted = fit_calibration(means, ciders, threshold=threshold, data=data)
-    crossed = cross_calibrated(means, ciders, threshold=threshold)
-    return MeasuredConfidence(
-        now, fitted, measure_reliability(crossed, ciders, threshold=threshold)
-    )
-
-
-def measure_model(
-    model: str,
-    data: str,
-    *,
-    split: str,
-    report: Reporter,
-    threshold: float = ACCEPTABLE,
-    calibrate: bool = False,
-    decoding_changes: Mapping[str, Any],
-    format: str | None = None,
-    images: Path | None = None,
-    store_folder: Path | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-) -> MeasuredConfidence:
-    """Caption ``split`` of ``data`` with ``model`` and compare confidence with quality.
-
-    Args:
-        threshold: CIDEr-D, 0 to 10, from which on a caption is acceptable.
-        calibrate: write a fitted calibration into the model.
-
-    Raises:
-        ShowtellError: the model or the data cannot be read, or confidence cannot be calibrated.
-    """
-    if calibrate and shipped_folder(model):
-        raise CheckpointError(
-            f"{model} comes with showtell and is not changed: pack it into a folder of yours "
-            f"(showtell pack {model} -o FOLDER) and calibrate that"
-        )
-    captioner = Captioner.load(model, device=device, precision=precision)
-    decoding = captioner.config.decoding.with_changes({**decoding_changes, "min_confidence": 0.0})
-    found = caption_split(
-        captioner,
-        data,
-        split=split,
-        decoding=decoding,
-        report=report,
-        format=format,
-        images=images,
-        store_folder=store_folder,
-    )
-    measured = measure_confidence(
-        found.evaluation.captions,
-        found.evaluation.scores,
-        threshold=threshold,
-        fit=calibrate,
-        data=f"{Path(data).name} {split}",
-    )
-    if measured.fitted is not None:
-        write_calibration(find_checkpoint(model), measured.fitted)
-    return measured
-
-
-def write_calibration(folder: Path, calibration: Calibration) -> None:
-    """Put ``calibration`` into a checkpoint's ``metrics.json``."""
-    path = folder / METRICS
-    metrics = json.loads(path.read_text(encoding="utf-8"))
-    write_json(path, metrics | {CALIBRATION: calibration.to_dict()})

@@ -1,8 +1,9 @@
-"""A checkpoint, a data set, a split: captions and scores, in files that others can read.
+"""Caption the pictures of a data set and score the captions.
 
-MERGED: Caption the pictures of a data set and score what was said.
-
-Works on features from a store, so it serves training's validation and ``showtell evaluate``.
+``evaluate_model`` is all of ``showtell evaluate``: it loads a model and a data set, captions a
+split (``caption_split``), and writes captions and scores. ``caption_records``, which the report
+uses, encodes given pictures first. ``evaluate_captioner`` is the core: it captions from features in
+a store; training's validation calls it after each epoch.
 """
 
 import re
@@ -16,17 +17,19 @@ from showtell.core.distributed import ALONE, Processes
 from showtell.core.files import write_json
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, Record, dataset_fingerprint
-from showtell.data.sources import load_dataset
+from showtell.data.request import DataRequest
 from showtell.data.splits import usable_splits
 from showtell.decoding.constraints.named_words import named_words
 from showtell.encoders.extract import features_for
-from showtell.encoders.features import load_features
 from showtell.encoders.store import FeatureStore
 from showtell.errors import DataError
+from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.caption import Caption
-from showtell.inference.captioner import Captioner
+from showtell.inference.captioner import ModelRequest
 from showtell.metrics import References, Scores, evaluate, meteor
 from showtell.pretrained import shipped_folder
+
+BATCH_SIZE = 128  # pictures at a time; of many processes, each one's
 
 
 @dataclass(frozen=True)
@@ -52,58 +55,20 @@ class Evaluation:
         ]
 
 
-def evaluate_captioner(
-    captioner: Captioner,
-    records: Sequence[Record],
-    store: FeatureStore,
-    *,
-    references: References | None = None,
-    decoding: DecodingConfig | None = None,
-    batch_size: int = 128,
-    progress: Callable[[int, int], None] | None = None,
-    processes: Processes = ALONE,
-) -> Evaluation:
-    """Caption ``records`` from their stored features (view 0) and score the captions.
+@dataclass(frozen=True)
+class CaptionedSplit:
+    """What a model says of the pictures of a split, and how good it is.
 
-    Args:
-        references: of the same records, where they are scored against more than once.
-        batch_size: pictures at a time; of many processes, each one's.
-        progress: called with (pictures done, pictures in all) after each batch.
-        processes: among which the pictures are shared out; all get the result.
+    Attributes:
+        records: those that could be read.
+        skipped: the others' image ids, with the reasons.
+        store: the features that the captions were made from.
     """
-    captions: list[Caption] = []
-    for start in range(0, len(records), batch_size * processes.size):
-        batch = records[start : start + batch_size * processes.size]
-        part = processes.part(len(batch))
-        found: list[Caption] = []
-        if part:
-            own = [batch[place].image_id for place in part]
-            features = load_features(
-                store,
-                store.rows(own),
-                regions=captioner.needs_regions,
-                dtype=captioner.runtime.dtype,
-            )
-            found = captioner.caption_features(
-                features, decoding=decoding, first=start + part.start
-            )
-        for captions_of_part in processes.gather(found):
-            captions += captions_of_part
-        if progress:
-            progress(len(captions), len(records))
-    by_id = dict(zip((record.image_id for record in records), captions, strict=True))
-    texts = {image_id: caption.text for image_id, caption in by_id.items()}
-    scores = processes.from_first(lambda: evaluate(texts, references or references_of(records)))
-    return Evaluation(by_id, scores)
 
-
-def references_of(records: Sequence[Record]) -> References:
-    """The captions of ``records``, tokenised and counted for scoring."""
-    return References({record.image_id: record.captions for record in records})
-
-
-def _is_plain_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and str(int(text)) == text
+    records: tuple[Record, ...]
+    evaluation: Evaluation
+    skipped: dict[str, str]
+    store: FeatureStore
 
 
 @dataclass(frozen=True)
@@ -129,104 +94,99 @@ class ModelEvaluation:
         }
 
 
-@dataclass(frozen=True)
-class CaptionedSplit:
-    """What a model says of the pictures of a split, and how good it is.
-
-    Attributes:
-        records: those that could be read.
-        skipped: the others' image ids, with the reasons.
-    """
-
-    records: tuple[Record, ...]
-    evaluation: Evaluation
-    skipped: dict[str, str]
-
-
 def evaluate_model(
-    model: str,
-    data: str,
+    model: ModelRequest,
+    data: DataRequest,
     *,
     split: str,
-    decoding_changes: Mapping[str, Any],
     report: Reporter,
+    decoding_changes: Mapping[str, Any] | None = None,
     predictions: Path | None = None,
-    ensemble: Sequence[str] = (),
-    format: str | None = None,
-    images: Path | None = None,
-    store_folder: Path | None = None,
-    device: str = "auto",
-    precision: str = "auto",
 ) -> ModelEvaluation:
-    """Caption ``split`` of ``data`` with ``model``, score it, write both.
+    """Caption a split with a model, score the captions, and write both.
 
     Args:
-        decoding_changes: to the model's own ``DecodingConfig``; the best caption is scored.
-        ensemble: further models, whose probabilities are averaged with the first's.
+        split: ``train``, ``val``, ``test`` or ``all``.
+        decoding_changes: to the model's own settings; the best caption is scored.
+        predictions: the file for the captions, in COCO's results format; by default one in
+            ``evaluation/`` in the model's folder. The scores go beside it.
 
     Raises:
         ShowtellError: the model or the data cannot be read, or the split is empty.
     """
-    captioner = Captioner.load(model, ensemble=ensemble, device=device, precision=precision)
-    decoding = captioner.config.decoding.with_changes(decoding_changes)
-    found = caption_split(
-        captioner,
-        data,
-        split=split,
-        decoding=decoding,
-        report=report,
-        format=format,
-        images=images,
-        store_folder=store_folder,
-    )
-    path = predictions or _default_path(model, data, split)
+    captioner = NativeCaptioner.of(model)
+    decoding = captioner.resolve(decoding_changes)
+    found = caption_split(captioner, data, split=split, decoding=decoding, report=report)
+    path = predictions or _default_path(model.model, data.data, split)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, found.evaluation.coco_results())
-    result = ModelEvaluation(model, data, split, found.evaluation.scores, path, found.skipped)
+    scores = found.evaluation.scores
+    result = ModelEvaluation(str(model.model), data.data, split, scores, path, found.skipped)
     write_json(path.with_suffix(".scores.json"), result.to_dict())
     return result
 
 
 def caption_split(
-    captioner: Captioner,
-    data: str,
+    captioner: NativeCaptioner,
+    data: DataRequest,
     *,
     split: str,
     report: Reporter,
     decoding: DecodingConfig | None = None,
-    format: str | None = None,
-    images: Path | None = None,
-    store_folder: Path | None = None,
 ) -> CaptionedSplit:
-    """Caption ``split`` of ``data`` and score it; nothing but features is written.
+    """Caption a split and score the captions; nothing but features is written.
 
     Raises:
         ShowtellError: the data cannot be read, or the split is empty.
     """
-    named_words(decoding or captioner.config.decoding, captioner.vocabulary)  # before the pictures
+    # Wrong words show now, not after the pictures are encoded.
+    named_words(decoding or captioner.decoding, captioner.vocabulary)
     report.note(captioner.runtime.describe())
-    dataset = load_dataset(data, format=format, images=images)
+    dataset = data.load()
     records = _records(dataset, split, captioner.metrics.get("data_fingerprint"), report)
+    return caption_records(
+        captioner, dataset, records, store=data.store, decoding=decoding, report=report
+    )
+
+
+def caption_records(
+    captioner: NativeCaptioner,
+    dataset: Dataset,
+    records: Sequence[Record],
+    *,
+    report: Reporter,
+    store: Path | None = None,
+    decoding: DecodingConfig | None = None,
+) -> CaptionedSplit:
+    """Caption ``records`` of ``dataset`` and score the captions, as ``caption_split`` does.
+
+    Args:
+        store: the feature store's folder; by default that of the training, if the data is the
+            same.
+
+    Raises:
+        DataError: none of the pictures can be read.
+        StoreError: the store was made by something else, or cannot be written.
+    """
     meteor.prepare_aloud(report.note)
-    settings = captioner.config
-    store = features_for(
+    settings = captioner.config.encoder
+    features = features_for(
         dataset,
         captioner.encoder,
-        # As for a test: these pictures need the one view without augmentation. The rest is as in
-        # the training, whose store serves again where the data is the same.
+        # These pictures need the one view without augmentation. The rest is as in training, whose
+        # store serves again if the data is the same.
         records=records,
         augmented=(),
-        views=settings.encoder.views,
+        views=settings.views,
         any_views=True,
-        flips=settings.encoder.flips,
+        flips=settings.flips,
         runtime=captioner.runtime,
-        folder=store_folder,
+        folder=store,
         grid=captioner.needs_regions,
         report=report,
     )
-    skipped = {
-        r.image_id: store.failures[r.image_id] for r in records if r.image_id in store.failures
-    }
+    failures = features.failures
+    skipped = {r.image_id: failures[r.image_id] for r in records if r.image_id in failures}
     if skipped:
         report.note(f"{len(skipped)} pictures could not be read and are not scored")
     usable = tuple(record for record in records if record.image_id not in skipped)
@@ -235,20 +195,63 @@ def caption_split(
     evaluation = evaluate_captioner(
         captioner,
         usable,
-        store,
+        features,
         decoding=decoding,
         progress=lambda done, total: report.progress("captioning", done, total, "pictures"),
     )
-    return CaptionedSplit(usable, evaluation, skipped)
+    return CaptionedSplit(usable, evaluation, skipped, features)
+
+
+def evaluate_captioner(
+    captioner: NativeCaptioner,
+    records: Sequence[Record],
+    store: FeatureStore,
+    *,
+    references: References | None = None,
+    decoding: DecodingConfig | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    processes: Processes = ALONE,
+) -> Evaluation:
+    """Caption ``records`` from their stored features (view 0) and score the captions.
+
+    Args:
+        references: of the same records, where they are scored against more than once.
+        progress: called with (pictures done, pictures in all) after each batch.
+        processes: among which the pictures are shared out; all get the result.
+    """
+    captions: list[Caption] = []
+    together = BATCH_SIZE * processes.size
+    for start in range(0, len(records), together):
+        batch = records[start : start + together]
+        part = processes.part(len(batch))
+        found: list[Caption] = []
+        if part:
+            rows = store.rows([batch[place].image_id for place in part])
+            features = captioner.stored_features(store, rows)
+            first = start + part.start
+            found = captioner.caption_features(features, decoding=decoding, first=first)
+        for captions_of_part in processes.gather(found):
+            captions += captions_of_part
+        if progress:
+            progress(len(captions), len(records))
+    by_id = dict(zip((record.image_id for record in records), captions, strict=True))
+    texts = {image_id: caption.text for image_id, caption in by_id.items()}
+    scores = processes.from_first(lambda: evaluate(texts, references or references_of(records)))
+    return Evaluation(by_id, scores)
+
+
+def references_of(records: Sequence[Record]) -> References:
+    """The captions of ``records``, tokenised and counted for scoring."""
+    return References({record.image_id: record.captions for record in records})
 
 
 def _records(
     dataset: Dataset, split: str, trained_on: str | None, report: Reporter
 ) -> tuple[Record, ...]:
-    """The pictures to score: what training set apart as ``split``, on the data of the training.
+    """The pictures to score.
 
-    On other data it is what the data marks as ``split``; where it marks none, what training
-    would set apart.
+    On the data that the model was trained on, training's own split decides. On other data the
+    data's marks decide; if it marks no picture with ``split``, it is split as for training.
     """
     if len(dataset.records) > 1:
         drawn = usable_splits(dataset)
@@ -262,8 +265,12 @@ def _records(
     return dataset.select(split)
 
 
-def _default_path(model: str, data: str, split: str) -> Path:
+def _default_path(model: str | Path, data: str, split: str) -> Path:
     name = re.sub(r"[^\w.-]+", "-", Path(data).stem or data)
     if shipped_folder(model):  # which is not for writing into
         return Path("evaluation") / f"{model}-{name}-{split}.json"
     return Path(model) / "evaluation" / f"{name}-{split}.json"
+
+
+def _is_plain_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and str(int(text)) == text

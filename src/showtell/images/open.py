@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, UnidentifiedImageError
 
-from showtell.errors import ImageError, LargePictureError, NotAPictureError
+from showtell.errors import ImageError, LargePictureError, NotAPictureError, PictureTypeError
 from showtell.images import depth, repair
 from showtell.images.depth import Pixels as Pixels
 
@@ -269,3 +270,71 @@ class _QuietPillow:
 
 
 _quiet_pillow = _QuietPillow()
+
+
+PictureLike = Path | str | bytes | bytearray | memoryview | BinaryIO | Image.Image | NDArray[Any]
+"""What ``as_image`` takes for one picture."""
+
+
+def is_picture_like(value: object) -> bool:
+    """Whether ``value`` is one picture, rather than several or none."""
+    kinds = (Path, str, bytes, bytearray, memoryview, io.IOBase, Image.Image, np.ndarray)
+    return isinstance(value, kinds)
+
+
+def as_image(
+    picture: PictureLike, *, min_side: int | None = None, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """An RGB picture, the right way up, of whatever a Python program has.
+
+    A Pillow picture straight from ``Image.open`` is turned as its EXIF says; any other is taken to
+    be upright. Transparency is laid over white and 16-bit greys are scaled, as ``open_image`` does.
+
+    Args:
+        picture: A path, a file's bytes, an open binary file, a Pillow picture of any mode, or a
+            uint8 array (H, W) of greys, (H, W, 3) of RGB or (H, W, 4) of RGBA.
+        min_side, max_pixels: As for ``open_image``; ``min_side`` matters for files alone.
+
+    Raises:
+        PictureTypeError: It is none of these; also a TypeError.
+        ImageError: It cannot be decoded, or has no pixels or too many.
+    """
+    if isinstance(picture, bytearray | memoryview):
+        picture = bytes(picture)
+    if isinstance(picture, np.ndarray):
+        picture = _image_of_array(picture)
+    if not isinstance(picture, Image.Image):
+        if not is_picture_like(picture):
+            raise PictureTypeError(
+                f"not a picture: {type(picture).__name__}; give a path, bytes, a Pillow picture "
+                "or a NumPy array"
+            )
+        return open_image(picture, min_side=min_side, max_pixels=max_pixels)
+    width, height = picture.size
+    if not width * height:
+        raise ImageError(f"picture: {width} x {height} pixels are none")
+    if width * height > max_pixels:
+        raise LargePictureError(
+            f"picture: has {width} x {height} pixels; the limit is {max_pixels:,}"
+        )
+    try:
+        with _quiet_pillow():
+            picture.load()  # a picture from Image.open is decoded only now
+            is_from_file = isinstance(picture, ImageFile.ImageFile)
+            upright = UPRIGHT.get(_orientation(picture)) if is_from_file else None
+            rgb = picture if picture.mode == "RGB" and not is_from_file else _to_rgb(picture)
+    except Exception as error:  # as in open_image
+        raise ImageError(f"picture: {_reason(error)}") from None
+    return rgb if upright is None else rgb.transpose(upright)
+
+
+def _image_of_array(pixels: NDArray[Any]) -> Image.Image:
+    fits = pixels.size > 0 and (
+        pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))
+    )
+    if pixels.dtype != np.uint8 or not fits:
+        raise PictureTypeError(
+            f"not a picture: an array of {pixels.dtype} {pixels.shape}; expected uint8 of shape "
+            "(H, W), (H, W, 3) or (H, W, 4)"
+        )
+    return Image.fromarray(pixels)

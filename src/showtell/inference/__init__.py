@@ -1,1 +1,1 @@
-"""From pictures to captions: the captioner, its checkpoint, streams of pictures."""
+"""From pictures to captions: captioners and their backends, checkpoints, streams of pictures."""

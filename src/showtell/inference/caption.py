@@ -1,12 +1,11 @@
-"""What a model says of a picture: words, how sure it is of them, and where it looked.
+"""A caption: its words, how confident the model is of it, and where the model looked.
 
-MERGED: How sure a model is of a caption, as a number that means something.
-
-The geometric mean of the words' probabilities orders captions, but is no probability of anything:
-label smoothing lowers it, self-critical training raises it. A model may carry a calibration
-(Platt 1999, "Probabilistic Outputs for Support Vector Machines", section 2): its confidence then
-is the share of captions with that mean that are acceptable, which is that their own CIDEr-D
-reaches a threshold. ``reliability.py`` fits it. Knows nothing of decoding.
+Without a calibration, confidence is the geometric mean of the words' probabilities. That mean
+orders captions, but it is not the probability of anything: label smoothing lowers it,
+self-critical training raises it. A model may carry a calibration (Platt 1999, "Probabilistic
+Outputs for Support Vector Machines", section 2). Its confidence then is the share of captions
+with the same mean that are acceptable: whose own CIDEr-D reaches a threshold.
+``evaluation/calibration.py`` fits it.
 """
 
 import math
@@ -26,10 +25,10 @@ class Calibration:
     """confidence = 1 / (1 + exp(-(slope * m + offset))), m a caption's mean log-probability.
 
     Attributes:
-        slope: per nat; positive, so that the order of captions stays.
+        slope: per nat; positive, so captions keep their order.
         cider: CIDEr-D, 0 to 10, from which on a caption counts as acceptable.
-        num_captions: how many it was fitted on.
-        data: which captions these were, for people.
+        num_captions: how many captions it was fitted on.
+        data: the name of the data set and split they are from, for people.
     """
 
     slope: float
@@ -51,10 +50,10 @@ class Calibration:
 
     @classmethod
     def of(cls, metrics: Mapping[str, Any]) -> Self | None:
-        """The calibration of a checkpoint with these ``metrics``; None where it has none.
+        """The calibration in a checkpoint's ``metrics``; None if there is none.
 
         Raises:
-            ValueError: it is none of ours.
+            ValueError: its values are not those of a calibration.
         """
         values = metrics.get(CALIBRATION)
         if values is None:
@@ -70,29 +69,29 @@ class Calibration:
 
 
 def geometric_mean(log_probs: tuple[float, ...]) -> float:
-    """Of the probabilities of a caption's words and end, 0 to 1; 0 where there are none."""
+    """The geometric mean, 0 to 1, of the probabilities of words and end; 0 if there are none."""
     return math.exp(sum(log_probs) / len(log_probs)) if log_probs else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """What a model says of one picture.
+    """A caption of one picture.
+
+    If no caption meets the decoding settings, ``text`` and ``log_probs`` are empty and the
+    confidence is 0.
 
     Attributes:
         text: the caption.
-        words: its words; ``log_probs`` has one number more, that of ending there.
-        log_probs: log-probability in nats of each word (the sum over its pieces, where the
-            vocabulary has pieces of words) and of the end.
-        confidence: 0 to 1; of a model with a calibration the share of captions like this one that
-            are acceptable (``confidence.py``), else the geometric mean of these probabilities.
-        alternatives: the picture's other captions, the next best first, where ``num_captions``
-            asks for more than one; they have none of their own.
+        words: its words.
+        log_probs: log-probability in nats of each word, and one more of the end. A word in several
+            pieces has the sum over its pieces.
+        confidence: 0 to 1. For a calibrated model it is the share of captions like this one that
+            are acceptable, otherwise the geometric mean of the words' and the end's probabilities.
+        alternatives: the picture's other captions, the next best first, if ``num_captions`` asks
+            for more than one. They have no alternatives of their own.
         attention: for each word (the mean over its pieces) and for the end, how much the decoder
             looked at each region of the grid, row by row; None unless asked for.
-        withheld: what the text would be, where ``min_confidence`` left it empty; else None.
-
-    Where no caption meets the decoding settings, ``log_probs`` is empty, the text too, and the
-    confidence is 0.
+        withheld: the text that ``min_confidence`` removed; None if it removed none.
     """
 
     text: str
@@ -110,7 +109,7 @@ class Caption:
 
     @property
     def mean_log_prob(self) -> float:
-        """The same for each of its words and the end."""
+        """The mean over the words and the end, in nats."""
         return self.log_prob / max(len(self.log_probs), 1)
 
 
@@ -125,7 +124,7 @@ def captions_of(
 
     Args:
         calibration: gives the confidence; by default it is the geometric mean of probabilities.
-        min_confidence: captions that are less sure have no text.
+        min_confidence: the text of captions with a lower confidence is withheld.
     """
 
     def finished(caption: Caption) -> Caption:
@@ -154,7 +153,7 @@ def captions_of(
 
 
 def caption_record(caption: Caption) -> dict[str, Any]:
-    """A caption as JSON has it, everywhere; with ``alternatives`` where there are some."""
+    """A caption as every JSON output has it; with ``alternatives`` if there are any."""
     record: dict[str, Any] = {
         "caption": caption.text,
         "confidence": round(caption.confidence, 4),

@@ -1,261 +1,206 @@
-"""The one public object: load a model, caption pictures.
+"""The front door: what every captioner can do, and how one is loaded.
 
-The command line, training's validation and everything else that makes captions comes through
-here; none holds captioning logic of its own.
+``Captioner`` is the interface that the command line, the server and bulk runs know. The models that
+showtell trains implement it in ``backends/native.py``, which code that works on features rather
+than on pictures (evaluation, training) uses directly.
 """
 
-import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, overload
 
-from PIL import Image
-from torch import Tensor
-
-from showtell.config import Config, DecodingConfig
-from showtell.core.device import Runtime, choose_runtime
-from showtell.core.memory import bound_kernel_cache
-from showtell.decoders.base import Decoder
-from showtell.decoding.constraints.named_words import named_words
-from showtell.decoding.ensemble import Ensemble
-from showtell.decoding.generate import generate
-from showtell.decoding.hypotheses import Steps
-from showtell.encoders.backbone import hash_state
-from showtell.encoders.encoder import Encoder, build_encoder
-from showtell.encoders.extract import encode_images, encode_pixels
-from showtell.encoders.features import Features
-from showtell.encoders.finetune import load_trained
-from showtell.errors import CheckpointError, ConfigError, VocabularyError
-from showtell.images.open import Pixels
-from showtell.inference.caption import Calibration, Caption, captions_of
-from showtell.inference.checkpoint import load_checkpoint
-from showtell.inference.stream import Originals, Picture, PictureResult, stream
+from showtell.config import DecodingConfig
+from showtell.images.open import PictureLike, is_picture_like
+from showtell.inference.caption import Caption
+from showtell.inference.stream import Originals, Picture, PictureResult
 from showtell.pretrained import DEFAULT
-from showtell.text.vocabulary import Vocabulary
+
+Decoding = DecodingConfig | Mapping[str, Any] | None
+"""Settings; or changes to the model's own, by name; or None for the model's own."""
 
 
-class Captioner:
-    """Captions pictures with one trained model.
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What a captioner is and what it can do; ask here before asking for a feature.
 
-    Args:
-        decoder: in eval mode, on the runtime's device.
-        vocabulary: the decoder's.
-        config: the run's settings; ``config.decoding`` is what ``caption`` does by default.
-        runtime: device and precision.
-        metrics: figures and provenance of the checkpoint.
-        others: decoders of the same vocabulary and encoder, for an ensemble with ``decoder``.
-        encoder_weights: those of the encoder that were trained; None: it is as published.
-
-    Raises:
-        CheckpointError: ``metrics`` has a calibration that is none.
-        ConfigError, VocabularyError: ``config.decoding`` does not fit the vocabulary.
+    Attributes:
+        name: a short name for people: a registered one, or that of the run's or model's folder.
+        licence: of the weights, as an SPDX identifier; None where it is not known.
+        num_parameters: numbers in all its networks; None where it is not known.
+        alternatives: whether it gives several captions of a picture (``num_captions``).
+        attention: whether captions can say where the model looked.
+        calibrated: whether ``confidence`` is the share of captions like it that are acceptable.
+        prompt: whether it takes instructions in words.
     """
 
-    def __init__(
-        self,
-        decoder: Decoder,
-        vocabulary: Vocabulary,
-        config: Config,
-        runtime: Runtime,
-        metrics: dict[str, Any] | None = None,
-        others: Sequence[Decoder] = (),
-        encoder_weights: Mapping[str, Tensor] | None = None,
-    ) -> None:
-        self.decoder = decoder
-        self.steps: Steps = Ensemble([decoder, *others]) if others else decoder
-        self.parts = (decoder, *others)
-        self.needs_regions = any(part.needs_regions for part in self.parts)
-        self.vocabulary = vocabulary
-        self.config = config
-        self.runtime = runtime
-        self.metrics = metrics or {}
-        # Probabilities of an ensemble are others than those that it was fitted on.
-        self.calibration = None if others else _calibration(self.metrics)
-        self._encoder_weights = encoder_weights
-        named_words(config.decoding, vocabulary)  # wrong words show now, not after an epoch
+    name: str
+    licence: str | None = None
+    num_parameters: int | None = None
+    alternatives: bool = False
+    attention: bool = False
+    calibrated: bool = False
+    prompt: bool = False
 
-    @classmethod
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """A model as a user asks for it; the attributes are the arguments of ``Captioner.load``."""
+
+    model: str | Path = DEFAULT
+    ensemble: Sequence[str | Path] = ()
+    device: str = "auto"
+    precision: str = "auto"
+
+
+class Captioner(ABC):
+    """Captions pictures with one model, wherever that model computes."""
+
+    @staticmethod
     def load(
-        cls,
         model: str | Path = DEFAULT,
         *,
         ensemble: Sequence[str | Path] = (),
         device: str = "auto",
         precision: str = "auto",
-    ) -> Self:
+    ) -> "Captioner":
         """Load a model: by default the one that comes with showtell.
 
         Args:
             model: a checkpoint folder, a run's folder (its best checkpoint is taken), or a name
-                that ``showtell models`` lists; it gives the settings, too.
+                that ``showtell models`` lists.
             ensemble: further models, whose probabilities are averaged with the first's.
+            device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+            precision: ``auto``, ``fp32``, ``bf16``.
 
         Raises:
-            CheckpointError: there is none, or it is damaged, or one of the ensemble has another
-                encoder.
+            CheckpointError: there is no such model, or it is damaged, or one of the ensemble has
+                another encoder.
             VocabularyError: one of the ensemble has another vocabulary.
         """
-        bound_kernel_cache()
-        checkpoint = load_checkpoint(model)
-        runtime = choose_runtime(device, precision)
-        others = []
-        for name in ensemble:
-            other = load_checkpoint(name)
-            if other.vocabulary != checkpoint.vocabulary:
-                raise VocabularyError(
-                    f"{model} and {name} have different vocabularies: models of an ensemble need "
-                    "the same one (train the second with -s data.vocab_file=...)"
-                )
-            encoders = [m.metrics.get("encoder_fingerprint") for m in (checkpoint, other)]
-            if encoders[0] != encoders[1]:
-                raise CheckpointError(
-                    f"{model} and {name} have different encoders ({encoders[0]} and "
-                    f"{encoders[1]}): models of an ensemble need the same one"
-                )
-            others.append(other.decoder.to(runtime.device))
-        return cls(
-            checkpoint.decoder.to(runtime.device),
-            checkpoint.vocabulary,
-            checkpoint.config,
-            runtime,
-            checkpoint.metrics,
-            others,
-            checkpoint.encoder,
-        )
+        from showtell.inference.backends.native import NativeCaptioner
 
-    @cached_property
-    def encoder(self) -> Encoder:
-        """The CNN, loaded when it is first needed.
+        return NativeCaptioner.load(model, ensemble=ensemble, device=device, precision=precision)
 
-        Raises:
-            CheckpointError: it is not the one that the decoder was trained with.
-        """
-        settings = self.config.encoder
-        encoder = build_encoder(settings.name, weights=settings.weights)
-        if self._encoder_weights is not None:
-            load_trained(encoder, self._encoder_weights)
-        trained_with = self.metrics.get("encoder_fingerprint", encoder.fingerprint)
-        if encoder.fingerprint != trained_with:
-            raise CheckpointError(
-                f"this model was trained with encoder {trained_with}, but {settings.name!r} is now "
-                f"{encoder.fingerprint}: use the same weights, or train again"
-            )
-        return encoder.to(self.runtime.device)
+    @property
+    @abstractmethod
+    def card(self) -> ModelInfo:
+        """What the model is and what it can do."""
+
+    @property
+    @abstractmethod
+    def decoding(self) -> DecodingConfig:
+        """The model's own decoding settings, used where none are given."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """12 digits that stand for everything but settings that captions depend on."""
+
+    @overload
+    def caption(  # type: ignore[overload-overlap]  # a str is a sequence of str: it is one path
+        self,
+        images: PictureLike,
+        *,
+        decoding: Decoding = None,
+        attention: bool = False,
+        first: int = 0,
+    ) -> Caption: ...
+
+    @overload
+    def caption(
+        self,
+        images: Iterable[PictureLike],
+        *,
+        decoding: Decoding = None,
+        attention: bool = False,
+        first: int = 0,
+    ) -> list[Caption]: ...
 
     def caption(
         self,
-        images: Sequence[Image.Image],
+        images: PictureLike | Iterable[PictureLike],
         *,
-        decoding: DecodingConfig | None = None,
+        decoding: Decoding = None,
         attention: bool = False,
         first: int = 0,
-    ) -> list[Caption]:
-        """The best caption of each picture, with ``alternatives`` if ``num_captions`` asks.
+    ) -> Caption | list[Caption]:
+        """Caption one picture, or several at once.
 
         Args:
-            decoding: instead of the model's own settings.
-            attention: whether captions carry where the decoder looked.
-            first: the first picture's number; sampling follows from ``seed`` and these numbers.
+            images: a picture, or an iterable of pictures. Each may be a path, a file's bytes, an
+                open binary file, a Pillow picture of any mode, or a uint8 array (H, W),
+                (H, W, 3) or (H, W, 4).
+            decoding: settings, or a dict of changes to the model's own (``{"beam_size": 5}``).
+            attention: whether captions carry where the model looked (see ``card``).
+            first: the first picture's number; samples depend on ``seed`` and on these numbers.
+
+        Returns:
+            One caption for one picture, a list for several. Each is the best caption, and has
+            ``alternatives`` if ``num_captions`` asks for more.
 
         Raises:
-            ConfigError: attention is asked for and the decoder does not attend, or no caption
-                can meet the settings.
+            ConfigError: the model cannot give attention, or no caption can meet the settings.
+            ImageError: a picture cannot be read.
+            PictureTypeError: ``images`` holds something else than pictures.
             VocabularyError: ``decoding`` names a word that the model does not know.
         """
-        if not images:
-            return []
-        named_words(decoding or self.config.decoding, self.vocabulary)  # before any work is done
-        features = encode_images(images, self.encoder, self.runtime, grid=self.needs_regions)
-        return self.caption_features(features, decoding=decoding, attention=attention, first=first)
+        is_one = is_picture_like(images) or not isinstance(images, Iterable)
+        captions = self.caption_pictures(
+            [images] if is_one else list(images),  # type: ignore[list-item, arg-type]
+            decoding=self.resolve(decoding),
+            attention=attention,
+            first=first,
+        )
+        return captions[0] if is_one else captions
 
-    def caption_features(
+    @abstractmethod
+    def caption_pictures(
         self,
-        features: Features,
+        pictures: Sequence[PictureLike],
         *,
-        decoding: DecodingConfig | None = None,
+        decoding: DecodingConfig,
         attention: bool = False,
         first: int = 0,
     ) -> list[Caption]:
-        """As ``caption``, for the features of ``B`` pictures."""
-        settings = decoding or self.config.decoding
-        words = named_words(settings, self.vocabulary)
-        with self.runtime.inference():
-            found = generate(
-                self.steps,
-                features.to(self.runtime.device),
-                settings,
-                words,
-                first=first,
-                with_attention=attention,
-            )
-        if attention and found.attention is None and bool(found.log_probs.isfinite().any()):
-            raise ConfigError(
-                f"attention: decoder {self.config.decoder.kind!r} does not attend to regions"
-            )
-        return captions_of(
-            found,
-            self.vocabulary,
-            calibration=self.calibration,
-            min_confidence=settings.min_confidence,
-        )
+        """What a backend does for ``caption``, of any number of pictures."""
 
+    @abstractmethod
     def caption_stream(
         self,
         pictures: Iterable[Path | str | Picture],
         *,
-        decoding: DecodingConfig | None = None,
+        decoding: Decoding = None,
         attention: bool = False,
         batch_size: int | None = None,
         originals: Originals | None = None,
     ) -> Iterator[PictureResult]:
-        """Caption pictures as they come, in order; one that cannot be read gives its reason.
+        """Caption any number of pictures as they come, in order and in bounded memory.
 
-        Threads decode while results are taken, and only a few batches are in memory, however many
-        pictures there are. A caption that is empty because none meets the decoding settings is a
-        failure, too.
+        A picture that cannot be read gives its reason and the others go on. So does one for which
+        no caption meets the decoding settings.
 
         Args:
             pictures: files, or pictures that are read from elsewhere.
             decoding, attention: as for ``caption``.
-            batch_size: pictures that are searched for at once; default: 64 on a processor, where
-                more gain nothing, 256 on a GPU.
+            batch_size: pictures at a time; by default what suits the model.
             originals: if given, a picture that looks like one of these takes its caption, and
                 others join them (extra ``dedupe``).
 
         Raises:
-            ConfigError, VocabularyError: as ``caption``, with the first result.
+            ConfigError, VocabularyError: as ``caption``, before the first picture is read.
         """
-        settings = decoding or self.config.decoding
-        named_words(settings, self.vocabulary)
 
-        def describe(pixels: Pixels, first: int) -> list[Caption]:
-            features = encode_pixels(pixels, self.encoder, self.runtime, grid=self.needs_regions)
-            return self.caption_features(
-                features, decoding=settings, attention=attention, first=first
-            )
+    def resolve(self, decoding: Decoding) -> DecodingConfig:
+        """Complete decoding settings.
 
-        return stream(
-            (p if isinstance(p, Picture) else Picture(p) for p in pictures),
-            self.encoder.preprocessing,
-            describe,
-            batch_size=batch_size or (64 if self.runtime.device == "cpu" else 256),
-            is_beside=self.runtime.device != "cpu",
-            originals=originals,
-        )
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """12 digits that stand for the weights of decoder and encoder and for the vocabulary."""
-        digest = hashlib.sha256(self.encoder.fingerprint.encode())
-        digest.update(self.vocabulary.to_json().encode())
-        for part in self.parts:
-            digest.update(hash_state(part.state_dict()).encode())
-        return digest.hexdigest()[:12]
+        Raises:
+            ConfigError: naming every setting that is wrong.
+        """
+        if isinstance(decoding, DecodingConfig):
+            return decoding
+        return self.decoding.with_changes(decoding) if decoding else self.decoding
 
 
-def _calibration(metrics: Mapping[str, Any]) -> Calibration | None:
-    try:
-        return Calibration.of(metrics)
-    except ValueError as error:
-        raise CheckpointError(f"the model's metrics.json is damaged: {error}") from None
+load = Captioner.load

@@ -1,17 +1,16 @@
 """A model on disk: a folder that is either whole or not there.
 
-``model.safetensors``, ``config.toml``, ``vocabulary.json``, ``metrics.json``; and to go on with
-training ``resume.safetensors`` + ``resume.json``. The folder is written under a temporary name
-and renamed. Nothing is pickled. The encoder's weights are not in it, but for those that were
-trained (``encoder.safetensors``): its name is in the configuration and its fingerprint in
-``metrics.json``, and loading compares them.
+It holds ``model.safetensors``, ``config.toml``, ``vocabulary.json`` and ``metrics.json``; the
+folder ``last/`` of a run also has ``resume.safetensors`` and ``resume.json``, from which training
+goes on. The folder is written under a temporary name and then renamed. Nothing is pickled. Of the
+encoder only the weights that were trained are stored (``encoder.safetensors``). Its name is in
+the configuration and its fingerprint in ``metrics.json``, and loading compares them.
 
-MERGED: Weights on disk in half or a quarter of the room.
-
-Matrices take the room; vectors (biases, gains, statistics of batch norms) stay in fp32. ``int8`` is
-symmetric, with a scale for each row: w ~ q * scale, q from -127 to 127 (Jacob et al. 2018,
-arXiv 1712.05877, section 2.1, without zero point); a decoder's last layer is in fp16 then, for its
-errors are those of every word. Knows nothing of files.
+Weights may be stored in half (``fp16``) or a quarter (``int8``) of their size; they are read as
+fp32 in any case. Only matrices are packed: vectors (biases, gains, statistics of batch norms) are
+small and stay in fp32. ``int8`` is symmetric with a scale for each row: w ~ q * scale, q from
+-127 to 127 (Jacob et al. 2018, arXiv 1712.05877, section 2.1, without zero point). A decoder's
+last layer is then in fp16, because its errors affect every word.
 """
 
 import json
@@ -43,7 +42,7 @@ LAST_LAYER = "output.weight"
 
 
 def pack_weights(state: Mapping[str, Tensor], storage: Storage) -> dict[str, Tensor]:
-    """The weights as they are stored; packing what was unpacked gives the same to the bit."""
+    """The weights as they are stored. Unpacking and packing again gives the same bits."""
     packed: dict[str, Tensor] = {}
     for name, weight in state.items():
         is_matrix = weight.is_floating_point() and weight.dim() >= 2
@@ -58,7 +57,7 @@ def pack_weights(state: Mapping[str, Tensor], storage: Storage) -> dict[str, Ten
 
 
 def unpack_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights in fp32, whichever way they were stored.
+    """The weights in fp32, however they were stored.
 
     Raises:
         KeyError: a scale is missing.
@@ -100,7 +99,7 @@ OLD_SUFFIX = ".old"
 
 @dataclass(frozen=True)
 class ResumeState:
-    """What a run needs besides the model to go on as if it had never stopped."""
+    """What a stopped run needs besides the model to go on exactly where it was."""
 
     tensors: dict[str, Tensor]
     data: dict[str, Any]
@@ -108,14 +107,14 @@ class ResumeState:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained decoder with all that belongs to it.
+    """A trained decoder with everything that belongs to it.
 
     Attributes:
         decoder: in eval mode, on the processor.
         metrics: figures and provenance (``encoder_fingerprint``, ``feature_size``, ``region_size``,
-            versions; ``base_encoder_fingerprint`` where some of the encoder was trained).
-        encoder: the weights of the encoder's backbone that were trained, by name; None where it is
-            as it was published.
+            versions; ``base_encoder_fingerprint`` if some of the encoder was trained).
+        encoder: the weights of the encoder's backbone that were trained, by name; None if the
+            encoder is as it was published.
     """
 
     decoder: Decoder
@@ -132,14 +131,14 @@ def save_checkpoint(
     resume: ResumeState | None = None,
     storage: Storage = "fp32",
 ) -> None:
-    """Write a checkpoint folder; one that is there already is replaced in the end.
+    """Write a checkpoint folder; an older one is replaced only when the new one is whole.
 
     Args:
         resume: what training needs to go on.
-        storage: how matrices are stored; they are read as fp32 in any case.
+        storage: how matrices are stored.
 
     Raises:
-        OSError: the disk is full or not writable; what was there is untouched.
+        OSError: the disk is full or not writable; an older checkpoint is untouched.
     """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -164,7 +163,7 @@ def load_checkpoint(model: str | Path) -> Checkpoint:
     """Read a checkpoint folder, the best checkpoint of a run's folder, or a model by its name.
 
     Raises:
-        CheckpointError: not there, incomplete, damaged, or of another make.
+        CheckpointError: it is not there, incomplete or damaged, or another program made it.
     """
     folder = find_checkpoint(model)
     try:
@@ -196,7 +195,7 @@ def load_resume_state(folder: Path) -> ResumeState:
     """Read what ``save_checkpoint`` was given as ``resume``.
 
     Raises:
-        CheckpointError: the checkpoint was not made to go on from, or is damaged.
+        CheckpointError: the checkpoint has no resume state, or is damaged.
     """
     try:
         data = json.loads((folder / RESUME_DATA).read_text(encoding="utf-8"))

@@ -1,8 +1,8 @@
 """From a stream of pictures to a stream of captions, in order and in bounded memory.
 
-Threads decode and cut pictures a batch ahead, the network takes them a batch at a time, a broken
-one gives its reason and the others go on. Knows nothing of networks: the caller brings what
-captions a batch of pixels.
+Threads decode and cut pictures while the network captions the batch before. A picture that cannot
+be read gives its reason, and the others go on. The network is the caller's: ``stream`` is given a
+function that captions a batch of views.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -21,7 +21,7 @@ from showtell.images.open import Pixels, notes_of, open_image
 from showtell.images.preprocess import Preprocessing
 from showtell.inference.caption import Caption
 
-MOST_BETWEEN = 125  # pictures, until freed memory is given back
+MOST_BETWEEN = 125  # pictures, after which freed memory is given back
 
 Describe = Callable[[Pixels, int], list[Caption]]
 """Captions for pixels (B, 3, S, S), whose first picture has this number in the stream."""
@@ -32,9 +32,9 @@ class Picture:
     """A picture that is still to be read.
 
     Attributes:
-        path: Its name in results: a path, a URL, an archive with the name within.
-        read: Gives its bytes, in a thread, raising ImageError where it cannot; None: ``path`` is
-            a file.
+        path: Its name in results: a path, a URL, or an archive's path with the name within.
+        read: Returns its bytes; called in a thread; raises ImageError if it cannot. None means
+            that ``path`` is a file.
     """
 
     path: Path | str
@@ -47,10 +47,10 @@ class PictureResult:
 
     Attributes:
         path: As it was given.
-        caption: None where it failed.
-        error: The reason.
-        look: What it looks like, where near duplicates are looked for.
-        same_as: The picture that it took the caption of, because both look the same.
+        caption: None if it failed.
+        error: The reason, if it failed.
+        look: A hash of its looks, if near duplicates are searched for.
+        same_as: The picture whose caption it took because both look the same.
         notes: What had to be assumed or left out to read the picture (``notes_of``).
     """
 
@@ -63,19 +63,19 @@ class PictureResult:
 
     @property
     def text(self) -> str:
-        """The caption's text; empty where it failed."""
+        """The caption's text; empty if it failed."""
         return self.caption.text if self.caption else ""
 
     @property
     def confidence(self) -> float:
-        """The caption's; 0 where it failed."""
+        """The caption's confidence; 0 if it failed."""
         return self.caption.confidence if self.caption else 0.0
 
 
 class Originals:
-    """Results that pictures which look the same take their captions from.
+    """The first picture of each look, whose caption later pictures with that look take.
 
-    It grows by every picture that looks like none before: by its caption and 44 bytes.
+    Every picture with a new look adds its caption and 44 bytes.
     """
 
     def __init__(self) -> None:
@@ -83,16 +83,16 @@ class Originals:
         self._results: list[PictureResult | None] = []
 
     def find(self, look: Look) -> int | None:
-        """The number of one that looks the same."""
+        """The number of a picture that looks the same; None if there is none."""
         return self._looks.find(look)
 
     def expect(self, look: Look) -> int:
-        """Take up a picture whose result is still to come."""
+        """Add a picture whose result comes later; returns its number."""
         self._results.append(None)
         return self._looks.add(look)
 
     def remember(self, result: PictureResult) -> None:
-        """Take up a result of an earlier run."""
+        """Add a result of an earlier run."""
         if result.look is not None and result.same_as is None:
             self._results[self.expect(result.look)] = result
 
@@ -121,14 +121,14 @@ def stream(
     is_beside: bool,
     originals: Originals | None = None,
 ) -> Iterator[PictureResult]:
-    """Caption pictures as they come; a caption that is empty is a failure, too.
+    """Caption pictures as they come. A picture that no caption fits is a failure, too.
 
     Args:
         pictures: Any number.
-        recipe: The encoder's.
+        recipe: The encoder's preprocessing.
         describe: Captions a batch.
         batch_size: Pictures a batch.
-        is_beside: Whether ``describe`` computes on a GPU.
+        is_beside: Whether ``describe`` computes on a GPU, beside the threads that decode.
         originals: If given, a picture that looks like one of these takes its caption.
     """
 
@@ -152,7 +152,7 @@ def stream(
 
 
 class _Batch:
-    """Which pictures of a batch the network has to see, and what becomes of all of them."""
+    """Which pictures of a batch the network has to see, and the results of all of them."""
 
     def __init__(
         self, batch: list[tuple[Picture, _Prepared | str]], originals: Originals | None

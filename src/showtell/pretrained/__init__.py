@@ -17,6 +17,7 @@ from showtell.errors import CheckpointError, unknown_name
 FOLDER = Path(__file__).parent
 CARD = "MODEL_CARD.md"
 DEFAULT = "default"
+LICENCE = "Apache-2.0"  # of the weights that come with showtell; each card says what it rests on
 ALIASES = {DEFAULT: "flickr8k-lite2"}
 
 

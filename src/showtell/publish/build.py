@@ -13,6 +13,7 @@ from typing import Any
 
 from showtell.core.files import write_json, write_text
 from showtell.core.progress import Reporter
+from showtell.data.request import DataRequest
 from showtell.data.sources import load_dataset
 from showtell.errors import ScoringError
 from showtell.evaluation.calibration import (
@@ -22,7 +23,7 @@ from showtell.evaluation.calibration import (
     write_calibration,
 )
 from showtell.evaluation.evaluate import CaptionedSplit, caption_split
-from showtell.inference.captioner import Captioner
+from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import METRICS, replace_folder
 from showtell.metrics import Scores
 from showtell.pretrained import CARD
@@ -83,7 +84,7 @@ def publish(recipe_file: Path, places: Places, output: Path, report: Reporter) -
     report.note(f"packing {recipe.shipped} as {recipe.weights}")
     shipped = places.work / recipe.shipped
     pack_checkpoint(shipped, folder, storage=recipe.weights, decoding=recipe.decoding)
-    captioner = Captioner.load(folder, device=places.device)
+    captioner = NativeCaptioner.load(folder, device=places.device)
     found = _measure(recipe, captioner, places, report)
     scores = {title: split.evaluation.scores for title, split in found.items()}
     confidence = _calibrate(folder, found, report)
@@ -115,12 +116,12 @@ def publish(recipe_file: Path, places: Places, output: Path, report: Reporter) -
 
 
 def _measure(
-    recipe: Recipe, captioner: Captioner, places: Places, report: Reporter
+    recipe: Recipe, captioner: NativeCaptioner, places: Places, report: Reporter
 ) -> dict[str, CaptionedSplit]:
     found = {}
     for one in recipe.measure:
         report.note(f"captioning {one.title}")
-        data = places.data_of(one.data)
+        data = DataRequest(places.data_of(one.data))
         found[one.title] = caption_split(captioner, data, split=one.split, report=report)
     return found
 

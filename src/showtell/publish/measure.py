@@ -22,9 +22,8 @@ from pathlib import Path
 from showtell.data.records import Record
 from showtell.data.scenes import render_scenes, scenes_folder
 from showtell.errors import CheckpointError, ConfigError, MissingExtraError
-from showtell.images.open import open_image
 from showtell.images.sheet import Cell, save_contact_sheet
-from showtell.inference.captioner import Captioner
+from showtell.inference.backends.native import NativeCaptioner
 from showtell.text.tokenizer import tokenize_all
 
 LEAST_REFERENCES = 2
@@ -159,13 +158,12 @@ def measure_speed(model: Path, pictures: Sequence[Path]) -> Speed:
     """
     command = [sys.executable, "-m", "showtell", "caption", str(pictures[0]), "-m", str(model)]
     first = min(_seconds(command) for _ in range(REPEATS))
-    captioner = Captioner.load(model)
+    captioner = NativeCaptioner.load(model)
     list(captioner.caption_stream(pictures[:1]))  # torch makes its kernels ready
     single = []
     for path in (list(pictures) * NUM_SINGLE)[:NUM_SINGLE]:
         started = time.perf_counter()
-        image = open_image(path, min_side=captioner.encoder.preprocessing.decode_side)
-        captioner.caption([image])
+        captioner.caption(path)
         single.append(time.perf_counter() - started)
     batch = (list(pictures) * 32)[:32]
     rates = []
@@ -216,7 +214,7 @@ def find_examples(names: Sequence[str], folder: Path) -> list[Path]:
 
 def draw_examples(model: Path, pictures: Sequence[Path], output: Path) -> None:
     """A sheet of ``pictures`` with what ``model`` says of them, and how sure it is."""
-    captioner = Captioner.load(model)
+    captioner = NativeCaptioner.load(model)
     cells = [
         Cell(Path(found.path), found.caption.text, (f"confidence {found.caption.confidence:.2f}",))
         for found in captioner.caption_stream(pictures)

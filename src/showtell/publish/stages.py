@@ -14,11 +14,12 @@ from typing import Any
 from showtell.config import Config
 from showtell.core.files import write_json
 from showtell.core.progress import Reporter
+from showtell.data.request import DataRequest
 from showtell.errors import CheckpointError, ConfigError
 from showtell.inference.checkpoint import CONFIG
 from showtell.publish.recipe import AverageStage, Recipe, TrainStage
 from showtell.training.averages import average_checkpoints
-from showtell.training.request import open_data, train_on
+from showtell.training.request import TrainRequest, open_data, train_on
 
 NOTES = "stages.json"
 
@@ -94,10 +95,9 @@ def _train(recipe: Recipe, stage: TrainStage, places: Places, report: Reporter) 
             f"{folder} was begun with other settings than the recipe now has: remove that folder "
             "to begin again"
         )
-    dataset = open_data(places.data_of(stage.data), report=report)
-    result = train_on(
-        dataset, folder, config=config, report=report, resume=started, device=places.device
-    )
+    data = DataRequest(places.data_of(stage.data))
+    request = TrainRequest(data, folder, resume=started, device=places.device)
+    result = train_on(open_data(data, report=report), request, config, report=report)
     return not result.stopped
 
 

@@ -1,4 +1,4 @@
-"""The story of a report: read the runs, caption with them, draw, write the page and its figures."""
+"""Making a report: read the runs, caption with them, draw figures, write the page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,8 +42,7 @@ def make_report(
 ) -> ReportResult:
     """Write one page about a run, or one that compares several.
 
-    What the page needs and cannot have (a missing file, data that is no longer there) is left
-    out, and the page says so.
+    Sections whose files or data are missing are left out, and the page says so.
 
     Args:
         output: the page, or a folder for it, in which it is ``report.html``, of several runs
@@ -51,7 +50,7 @@ def make_report(
         place: where the validation pictures are, if not where training had them.
 
     Raises:
-        CheckpointError: a folder is no run's.
+        CheckpointError: a folder does not hold a run.
         OSError: the page cannot be written.
     """
     place = place or DataPlace()
@@ -86,7 +85,7 @@ def make_report(
 def _caption(
     runs: Sequence[RunFolder], place: DataPlace, device: str, precision: str, report: Reporter
 ) -> tuple[list[CaptionedRun], dict[str, str]]:
-    """The runs' captions, and of those without any the reason why."""
+    """The captions of the runs, and for runs without captions the reason."""
     captioned: list[CaptionedRun] = []
     reasons: dict[str, str] = {}
     for run in runs:
@@ -106,7 +105,7 @@ def _caption(
 def _shown(
     captioned: Sequence[CaptionedRun], reasons: Sequence[str], pictures: Path, *, compare: bool
 ) -> tuple[list[Section], list[Figure]]:
-    """What needs captions: examples, attention, words; where there are none, the reason."""
+    """The sections that need captions: examples, attention, words; or why there are none."""
     if not captioned:
         body = notes([f"Left out: {reason}" for reason in dict.fromkeys(reasons)])
         titles = {"captions": "Captions", "attention": "Attention", "words": "Words and lengths"}
@@ -116,7 +115,7 @@ def _shown(
     if compare:
         return [showing.differing(captioned), words], drawings
     [run] = captioned
-    if run.captioner.needs_regions:
+    if run.captioner.attends:
         attention = showing.attention(run, pictures)
     else:
         kind = run.captioner.config.decoder.kind

@@ -1,7 +1,4 @@
-"""What a run's model says of validation pictures, and which of it is best and worst.
-
-Knows nothing of HTML or of drawing.
-"""
+"""The captions of a run's validation pictures, and which of them are best and worst."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,14 +8,12 @@ from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, Record, dataset_fingerprint
 from showtell.data.sources import load_dataset
 from showtell.data.splits import usable_splits
-from showtell.encoders.extract import features_for
-from showtell.encoders.features import load_features
 from showtell.encoders.store import FeatureStore
 from showtell.errors import DataError, ShowtellError
-from showtell.evaluation.evaluate import evaluate_captioner
+from showtell.evaluation.evaluate import caption_records
+from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.caption import Caption
-from showtell.inference.captioner import Captioner
-from showtell.metrics import Scores, meteor
+from showtell.metrics import Scores
 from showtell.report.reading import RunFolder
 
 RANKED_BY = "CIDEr-D"
@@ -26,11 +21,12 @@ RANKED_BY = "CIDEr-D"
 
 @dataclass(frozen=True)
 class DataPlace:
-    """Where the validation pictures are looked for; None is where training had them.
+    """Where to look for the validation pictures; None means where training had them.
 
     Attributes:
-        data: path, or ``scenes``.
-        max_pictures: at most so many are captioned, spread evenly over the split.
+        data: a path, or ``scenes``.
+        format, images, store: as in ``DataRequest``.
+        max_pictures: caption at most this many, spread evenly over the split.
     """
 
     data: str | None = None
@@ -45,9 +41,9 @@ class CaptionedRun:
     """A run's captions of the validation pictures, with their scores.
 
     Attributes:
-        checkpoint: ``best`` or ``last``: whose captions these are.
-        data: what the pictures are of, for people.
-        num_in_split: how many the split has; ``records`` may be fewer.
+        checkpoint: the one that made the captions, ``best`` or ``last``.
+        data: the name of the data set.
+        num_in_split: how many pictures the split has; ``records`` may be fewer.
     """
 
     name: str
@@ -57,11 +53,11 @@ class CaptionedRun:
     num_in_split: int
     captions: dict[str, Caption]
     scores: Scores
-    captioner: Captioner
+    captioner: NativeCaptioner
     store: FeatureStore
 
     def ranked(self) -> list[Record]:
-        """The best caption's picture first; by CIDEr-D, among equals by ROUGE-L."""
+        """Records from best to worst: by CIDEr-D, then by ROUGE-L."""
         return sorted(
             self.records,
             key=lambda record: (
@@ -89,7 +85,7 @@ class CaptionedRun:
             ConfigError: the decoder does not attend.
         """
         rows = self.store.rows([record.image_id for record in records])
-        features = load_features(self.store, rows, regions=True, dtype=self.captioner.runtime.dtype)
+        features = self.captioner.stored_features(self.store, rows)
         return self.captioner.caption_features(features, attention=True)
 
 
@@ -107,50 +103,27 @@ def caption_validation(
         ShowtellError: there is no checkpoint, the data is not where it was or is no longer the
             training's, or its pictures cannot be read.
     """
-    captioner = Captioner.load(run.folder, device=device, precision=precision)
+    captioner = NativeCaptioner.load(run.folder, device=device, precision=precision)
     dataset = _dataset(run, place, report)
     every = dataset.select("val")
     step = max(1.0, len(every) / place.max_pictures)
     chosen = [every[int(i * step)] for i in range(min(len(every), place.max_pictures))]
-    meteor.prepare_aloud(report.note)
-    settings = captioner.config
-    store = features_for(
-        dataset,
-        captioner.encoder,
-        records=chosen,
-        augmented=(),
-        views=settings.encoder.views,
-        any_views=True,
-        flips=settings.encoder.flips,
-        runtime=captioner.runtime,
-        folder=_store(run, place),
-        grid=captioner.needs_regions,
-        report=report,
-    )
-    records = tuple(record for record in chosen if record.image_id not in store.failures)
-    if not records:
-        raise DataError(f"none of the {len(chosen)} pictures of {dataset.name} could be read")
-    evaluation = evaluate_captioner(
-        captioner,
-        records,
-        store,
-        progress=lambda done, total: report.progress("captioning", done, total, "pictures"),
-    )
+    found = caption_records(captioner, dataset, chosen, store=_store(run, place), report=report)
     return CaptionedRun(
         run.name,
         run.checkpoint_name,
         dataset.name,
-        records,
+        found.records,
         len(every),
-        evaluation.captions,
-        evaluation.scores,
+        found.evaluation.captions,
+        found.evaluation.scores,
         captioner,
-        store,
+        found.store,
     )
 
 
 def _dataset(run: RunFolder, place: DataPlace, report: Reporter) -> Dataset:
-    """The data, divided as for training."""
+    """The data set, split as for training."""
     if place.data is not None:
         dataset = usable_splits(load_dataset(place.data, format=place.format, images=place.images))
         if dataset_fingerprint(dataset) != run.provenance.get("data_fingerprint"):
@@ -178,7 +151,7 @@ def _dataset(run: RunFolder, place: DataPlace, report: Reporter) -> Dataset:
 
 
 def _store(run: RunFolder, place: DataPlace) -> Path | None:
-    """The feature store to use; None is the default one."""
+    """The feature store to use; None means the default one."""
     if place.store or place.data:
         return place.store
     known = run.provenance.get("features_at")

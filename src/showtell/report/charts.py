@@ -1,8 +1,8 @@
-"""Which figures a report has, and what each says in words.
+"""Which figures a report has, and the text that describes each.
 
-One run's figures show it from several sides; with several runs each is a line with its name.
-
-MERGED: The figure of a confidence's reliability: how many captions are acceptable where it says so.
+For one run there is a figure for each group of measurements; for several runs each figure has a
+line with a run's name. ``reliability_figure`` draws confidence against the share of acceptable
+captions.
 """
 
 import re
@@ -23,7 +23,7 @@ KNOWN = {"epoch", "step", "loss", "perplexity", "objective", "lr", "tokens", "se
 
 
 def curve_figures(runs: Sequence[RunFolder]) -> list[Figure]:
-    """All that the log has; a figure without a point is left out."""
+    """A figure for everything in the log; a figure without any point is left out."""
     found = [*_loss(runs), *_perplexity(runs), *_metrics(runs), *_course(runs)]
     return [figure for figure in found if figure is not None]
 
@@ -75,7 +75,7 @@ def word_figures(people: WordUse, said: Sequence[tuple[str, WordUse]]) -> list[F
 
 
 def _usual_length(use: WordUse) -> int:
-    """The length of all but 0.5 % of the captions: one of 80 words would squeeze the rest."""
+    """The length that 99.5 % of captions do not exceed; longer ones would squeeze the rest."""
     seen = 0
     for length in sorted(use.lengths):
         seen += use.lengths[length]
@@ -95,7 +95,7 @@ def _loss(runs: Sequence[RunFolder]) -> list[Figure | None]:
 
 
 def _perplexity(runs: Sequence[RunFolder]) -> list[Figure | None]:
-    """Of the mean loss, as training reports it: a mean of perplexities would follow its peaks."""
+    """Perplexity of the mean loss, as training reports it; a mean of perplexities follows peaks."""
 
     def exp(loss: Values) -> Values:
         return np.exp(np.minimum(loss, 100.0))  # of a run that diverged; axes have room for no more
@@ -140,7 +140,7 @@ def _metrics(runs: Sequence[RunFolder]) -> list[Figure | None]:
 
 
 def _course(runs: Sequence[RunFolder]) -> list[Figure | None]:
-    """How the training went: rate, speed, endings, and whatever else a step was logged with."""
+    """The course of training: learning rate, speed, endings, and other values that were logged."""
     rates = [_thinned(run.name, *run.log.series("lr")) for run in runs]
     speeds = [Line(run.name, *speed(run.log)) for run in runs]
     endings = _by_epoch(runs, "bad_endings")
@@ -185,7 +185,7 @@ def _steps(
 
 
 def _trained(runs: Sequence[RunFolder], figure: str, label: str | None = None) -> list[Line]:
-    """A step's figure over the steps, smoothed; the band only where one run has the page."""
+    """A training figure over the steps, smoothed; with a band if there is only one run."""
     lines = []
     for index, run in enumerate(runs):
         curve = smooth(*run.log.series(figure))
@@ -195,7 +195,7 @@ def _trained(runs: Sequence[RunFolder], figure: str, label: str | None = None) -
 
 
 def _validated(runs: Sequence[RunFolder], figure: str, label: str | None = None) -> list[Line]:
-    """A validation's figure over the steps."""
+    """A validation figure over the steps."""
     lines = []
     for index, run in enumerate(runs):
         epochs, values = run.log.validation(figure)
@@ -206,7 +206,7 @@ def _validated(runs: Sequence[RunFolder], figure: str, label: str | None = None)
 
 
 def _by_epoch(runs: Sequence[RunFolder], figure: str, label: str | None = None) -> list[Line]:
-    """A validation's figure over the epochs."""
+    """A validation figure over the epochs."""
     lines = []
     for index, run in enumerate(runs):
         epochs, values = run.log.validation(figure)
@@ -223,7 +223,7 @@ def _thinned(label: str, x: Values, y: Values) -> Line:
 
 
 def _in_words(lines: Sequence[Line], unit: str) -> str:
-    """What a figure shows, in a sentence for each line."""
+    """A description of a figure: a sentence for each line."""
     return " ".join(
         f"{line.label}: from {line.y[0]:.4g} at {unit} {line.x[0]:,.0f} to {line.y[-1]:.4g} at "
         f"{unit} {line.x[-1]:,.0f}; lowest {line.y.min():.4g}, highest {line.y.max():.4g}."

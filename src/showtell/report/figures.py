@@ -1,7 +1,7 @@
 """Drawing: lines and bars by matplotlib, each figure once for light and once for dark pages.
 
-Knows nothing of runs: what to draw and what to say of it is ``charts.py``'s. Colours are told
-apart by people who see fewer of them, too, and lines by their dashes.
+``charts.py`` decides what to draw. The colours can be told apart by people with colour blindness,
+and lines also differ in their dashes.
 """
 
 import io
@@ -42,7 +42,7 @@ class Theme:
     series: tuple[str, ...]
 
     def colour(self, number: int) -> str:
-        """Of a line or bar; ``NEUTRAL`` is for what the others are compared with."""
+        """The colour of a line or bar; ``NEUTRAL`` is for the series to compare others with."""
         return self.neutral if number == NEUTRAL else self.series[number % len(self.series)]
 
 
@@ -68,9 +68,9 @@ class Figure:
     """A drawing, ready for the page.
 
     Attributes:
-        name: of its file, without the ending.
-        title: what is above it on the page.
-        alt: what it shows, for those who do not see it.
+        name: its file's name, without the suffix.
+        title: its heading on the page.
+        alt: a description for people who cannot see it.
         light, dark: PNG.
     """
 
@@ -86,8 +86,8 @@ class Line:
     """A line of a chart, (P,) points; ``low`` and ``high`` bound a band around it.
 
     Attributes:
-        dots: whether its points are marked; a line of one point is in any case.
-        colour: number of its colour; by default its place among the lines.
+        dots: whether points are marked; the point of a one-point line always is.
+        colour: number of its colour; by default its position among the lines.
     """
 
     label: str
@@ -118,7 +118,7 @@ def line_figure(
         log: whether y is logarithmic.
         whole_x: whether x has whole numbers only, as epochs are.
         from_zero: whether y begins at 0.
-        percent: whether y is a share, to be shown in per cent.
+        percent: whether y is a share, shown in per cent.
     """
 
     def plot(axes: Axes, theme: Theme) -> None:
@@ -154,7 +154,7 @@ def bar_figure(
     *,
     x_label: str,
 ) -> Figure:
-    """Horizontal bars, the first label at the top; for each label one bar of every series.
+    """Horizontal bars: for each label one bar of every series; the first label is at the top.
 
     Args:
         series: name, number of the colour and (L,) shares of each, 0 to 1.
@@ -246,7 +246,7 @@ def _render(theme: Theme, height: float, plot: Callable[[Axes, Theme], None]) ->
 
 
 def _plain(value: float, _: int | None = None) -> str:
-    """12,000 and 0.001 and 1e-05: without an offset that is easily overlooked."""
+    """Tick labels such as 12,000, 0.001 and 1e-05, never with an offset."""
     if value and abs(value) < 1e-3:
         return f"{value:.3g}"
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"

@@ -1,6 +1,6 @@
 """Pieces of a self-contained page: text escaped, pictures inside, nothing asked of any host.
 
-Each function gives HTML that is whole in itself. Knows nothing of runs.
+Each function returns complete HTML elements.
 """
 
 import base64
@@ -21,7 +21,7 @@ JPEG_QUALITY = 82
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page under a heading of its own."""
+    """A part of the page with its own heading."""
 
     id: str
     title: str
@@ -71,7 +71,7 @@ def heading(text: str) -> str:
 
 
 def notes(lines: Sequence[str]) -> str:
-    """A box that is not to be overlooked; nothing where there is no line."""
+    """A box with a line for each note; empty if there are no notes."""
     if not lines:
         return ""
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)
@@ -79,7 +79,7 @@ def notes(lines: Sequence[str]) -> str:
 
 
 def facts(values: Mapping[str, str]) -> str:
-    """Short figures with their names."""
+    """Numbers with their names."""
     items = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
         for name, value in values.items()
@@ -96,10 +96,10 @@ def table(
     best_row: int | None = None,
     best_cells: Iterable[tuple[int, int]] = (),
 ) -> str:
-    """A table whose rows begin with their heading.
+    """A table; the first cell of each row is its heading.
 
     Args:
-        numbers: whether all but the first column are figures.
+        numbers: whether all columns but the first hold numbers.
         best_row: the row to mark.
         best_cells: (row, column) of cells to mark.
     """
@@ -125,12 +125,12 @@ def table(
 
 
 def side_by_side(tables: Iterable[str]) -> str:
-    """Tables in a row as far as there is room."""
+    """Tables side by side, as many as fit."""
     return f'<div class="tables">{"".join(tables)}</div>'
 
 
 def figure(drawing: Figure) -> str:
-    """A figure that follows the page from light to dark."""
+    """A figure with a light and a dark version; the page's colour scheme chooses."""
     width, height = Image.open(io.BytesIO(drawing.light)).size
     shown = round(WIDTH * CSS_DOTS)
     return (

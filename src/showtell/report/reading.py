@@ -1,11 +1,7 @@
-"""A run's folder as figures: its log as arrays, its settings, where its data was.
+"""What a run's folder holds: its log as arrays and curves, its settings, where its data was.
 
-Reads what training wrote, also while it still writes; needs no torch. Knows nothing of HTML or
-of drawing.
-
-MERGED: From a hundred thousand noisy steps to a curve that a page can show.
-
-Knows nothing of drawing.
+A run that is still being trained can be read too. The losses of a hundred thousand steps are noisy,
+so they are averaged into a curve with as many points as a page can show. Nothing here needs torch.
 """
 
 import json
@@ -45,7 +41,8 @@ class Log:
     Attributes:
         steps: (S,) each for every name of a step's figures; NaN where a step has none.
         epochs: the validations, in order.
-        num_unreadable: lines that are no JSON or no figures, but for a last one without an end.
+        num_unreadable: lines that are not JSON, or whose values are not numbers; a last line
+            that is still being written does not count.
     """
 
     steps: dict[str, Values] = field(default_factory=dict)
@@ -53,32 +50,32 @@ class Log:
     num_unreadable: int = 0
 
     def series(self, name: str) -> tuple[Values, Values]:
-        """The steps that have a finite figure of this name, and the figures."""
+        """The steps that have a finite value of this name, and the values."""
         if name not in self.steps:
             return np.empty(0), np.empty(0)
         known = np.isfinite(self.steps[name])
         return self.steps["step"][known], self.steps[name][known]
 
     def validation(self, name: str) -> tuple[list[Epoch], Values]:
-        """The epochs whose validation has this figure, and the figures."""
+        """The epochs whose validation has this figure, and its values."""
         epochs = [e for e in self.epochs if math.isfinite(e.values.get(name, math.nan))]
         return epochs, np.array([epoch.values[name] for epoch in epochs])
 
     @property
     def last_step(self) -> int:
-        """The last step that was logged; 0 where there is none."""
+        """The last step that was logged; 0 if there is none."""
         return int(self.steps["step"][-1]) if self.steps else 0
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """What one run left.
+    """What one run wrote into its folder.
 
     Attributes:
-        name: what the page calls it.
-        settings: of ``config.toml``, by section; empty where it is missing.
-        provenance: of ``run.json``; likewise.
-        checkpoint: of the best checkpoint's ``metrics.json``, else the last one's.
+        name: the run's name on the page.
+        settings: from ``config.toml``, by section; empty if it is missing.
+        provenance: from ``run.json``; empty if it is missing.
+        checkpoint: ``metrics.json`` of the best checkpoint, or of the last if there is no best.
         checkpoint_name: ``best`` or ``last``; empty where there is none.
         notes: a sentence for each thing that is missing or could not be read.
     """
@@ -94,7 +91,7 @@ class RunFolder:
 
     @property
     def best_epoch(self) -> Epoch | None:
-        """The epoch whose checkpoint is ``best/``; without one, that of the highest CIDEr-D."""
+        """The epoch of the checkpoint ``best/``; without one, that with the highest CIDEr-D."""
         kept = self.checkpoint.get("epoch") if self.checkpoint_name == "best" else None
         for epoch in self.log.epochs:
             if epoch.epoch == kept:
@@ -114,10 +111,10 @@ class RunFolder:
 
 
 def read_runs(folders: list[Path]) -> list[RunFolder]:
-    """Read several; their names are their folders', made longer where two are the same.
+    """Read several runs. Each is named after its folder, with parent folders if names are equal.
 
     Raises:
-        CheckpointError: one is no run's folder.
+        CheckpointError: a folder does not hold a run.
     """
     return [
         read_run(folder, name)
@@ -129,7 +126,7 @@ def read_run(folder: Path, name: str | None = None) -> RunFolder:
     """Read one run's folder, however far the run came.
 
     Raises:
-        CheckpointError: there is no such folder, or it is no run's.
+        CheckpointError: there is no such folder, or it does not hold a run.
     """
     _check_is_run(folder)
     notes: list[str] = []
@@ -247,7 +244,7 @@ def _numbers(entry: dict[str, Any]) -> dict[str, float]:
 
 
 class _Columns:
-    """Rows of figures kept by column, eight bytes each, so that millions of steps stay small."""
+    """Rows of numbers, stored by column with eight bytes each: millions of steps fit in memory."""
 
     def __init__(self) -> None:
         self._columns: dict[str, array[float]] = {"step": array("d")}
@@ -260,7 +257,7 @@ class _Columns:
             column.append(row.get(name, math.nan))
 
     def cut_from(self, step: float) -> bool:
-        """Drop the rows of ``step`` and after; whether there were any."""
+        """Drop the rows from ``step`` on; return whether there were any."""
         steps = self._columns["step"]
         keep = len(steps)
         while keep and steps[keep - 1] >= step:
@@ -282,7 +279,7 @@ STEPS_A_POINT = 8  # fewer leave a curve as noisy as it was
 
 
 class Curve(NamedTuple):
-    """A curve (P,), and where 80 % of what it sums up lies (P,)."""
+    """A curve of means (P,), with the band (P,) that holds 80 % of the values."""
 
     x: Values
     y: Values
@@ -304,10 +301,10 @@ def smooth(x: Values, y: Values) -> Curve:
 
 
 def speed(log: Log) -> tuple[Values, Values]:
-    """Tokens a second over the steps, smoothed; validation and saving between epochs left out.
+    """Tokens a second over the steps, smoothed, without validation and saving between epochs.
 
     Returns:
-        steps (P,) and tokens a second (P,); empty where the log has no times.
+        steps (P,) and tokens a second (P,); empty if the log has no times.
     """
     steps, tokens, seconds = _timed_steps(log)
     pieces = _pieces(len(steps))

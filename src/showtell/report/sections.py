@@ -25,7 +25,7 @@ PLACES = ("data_at", "images_at", "features_at")  # where things lay tells nothi
 
 
 def lead(runs: Sequence[RunFolder]) -> str:
-    """What stands above everything: in one line what this is, and what must not be overlooked."""
+    """The top of the page: one line that says what this is, and warnings."""
     if len(runs) > 1:
         return notes([f"{run.name}: {n}" for run in runs for n in (*_state(run), *run.notes)])
     [run] = runs
@@ -42,7 +42,7 @@ def lead(runs: Sequence[RunFolder]) -> str:
 
 
 def final_figures(runs: Sequence[RunFolder]) -> Section:
-    """Of each run's best epoch; the best of several runs is marked."""
+    """The figures of each run's best epoch; the best of several runs is marked."""
     if len(runs) == 1:
         return Section("figures", "Final figures", _best_figures(runs[0]))
     epochs = [run.best_epoch for run in runs]
@@ -81,7 +81,7 @@ def _best_figures(run: RunFolder) -> str:
 
 
 def curves(runs: Sequence[RunFolder], drawings: Sequence[Figure]) -> Section:
-    """All curves, and for one run the same figures epoch by epoch."""
+    """All curves; for a single run also a table with a row for each epoch."""
     if not drawings:
         return Section("curves", "Curves", notes([_no_curves(runs)]))
     about = paragraph(
@@ -96,7 +96,7 @@ def curves(runs: Sequence[RunFolder], drawings: Sequence[Figure]) -> Section:
 
 
 def settings(runs: Sequence[RunFolder]) -> Section:
-    """Of one run all, of several those that differ."""
+    """All settings of a single run; of several runs those that differ."""
     flat = [_flat(run.settings) for run in runs]
     names = list(dict.fromkeys(name for values in flat for name in values))
     if len(runs) == 1:
@@ -122,7 +122,7 @@ def settings(runs: Sequence[RunFolder]) -> Section:
 
 
 def provenance(runs: Sequence[RunFolder]) -> Section:
-    """Fingerprints, versions, machine: what is needed to make a run again."""
+    """What is needed to make a run again: fingerprints, versions, machine."""
     flat = [{k: v for k, v in _flat(run.provenance).items() if k not in PLACES} for run in runs]
     names = list(dict.fromkeys(name for values in flat for name in values))
     title, body = "run.json", ""
@@ -140,7 +140,7 @@ def provenance(runs: Sequence[RunFolder]) -> Section:
 
 
 def _checkpoints(runs: Sequence[RunFolder]) -> str:
-    """Which checkpoint each run's captions are of, and whether it belongs to the run."""
+    """Which checkpoint made each run's captions, and whether it belongs to the run."""
     rows = []
     for run in runs:
         found = run.checkpoint

@@ -1,6 +1,6 @@
 """The sections of a report that need the pictures: examples, attention maps, words, lengths.
 
-MERGED: Attention maps: the picture as the encoder saw it, lit where the decoder looked for a word.
+An attention map is the picture as the encoder saw it, bright where the decoder looked for a word.
 """
 
 import math
@@ -44,7 +44,7 @@ ENDING = "(end)"
 
 @dataclass(frozen=True)
 class Tile:
-    """One word's map: the picture, and in words where its brightest place is."""
+    """The attention map of one word, and a description of its brightest place."""
 
     word: str
     image: Image.Image
@@ -52,7 +52,7 @@ class Tile:
 
 
 def attention_tiles(path: Path, caption: Caption, recipe: Preprocessing) -> list[Tile]:
-    """A map for each word of ``caption`` and for its end.
+    """An attention map for each word of ``caption`` and for its end.
 
     Weights are shown relative to the word's largest, as in figure 3 of Xu et al. 2015; how flat
     or peaked they are is told by ``where``.
@@ -71,12 +71,12 @@ def attention_tiles(path: Path, caption: Caption, recipe: Preprocessing) -> list
 
 
 def is_square(num_regions: int) -> bool:
-    """Whether so many regions can be a square grid, as every encoder's are."""
+    """Whether this many regions can be a square grid, which every encoder has."""
     return math.isqrt(num_regions) ** 2 == num_regions
 
 
 def save_attention_sheet(path: Path, tiles: Sequence[Tile], heading: str) -> None:
-    """All the maps of one caption as a PNG."""
+    """All attention maps of one caption as a PNG."""
     rows = -(-len(tiles) // COLUMNS)
     columns = min(COLUMNS, len(tiles))
     line = round(TEXT * 1.5)
@@ -151,7 +151,7 @@ def differing(runs: Sequence[CaptionedRun]) -> Section:
 
 
 def attention(run: CaptionedRun, folder: Path) -> Section:
-    """Where the decoder looked, word by word, for some of the best and worst captions."""
+    """Attention maps, word by word, of some of the best and worst captions."""
     best, worst = run.extremes(NUM_ATTENDED)
     body = paragraph(
         "The picture as the encoder saw it. It is light where the decoder looked when it chose "
@@ -205,7 +205,7 @@ def words(runs: Sequence[CaptionedRun]) -> tuple[Section, list[Figure]]:
 
 
 def _unlike(name: str, use: WordUse, people: WordUse) -> list[str]:
-    """Tables of the words said more, and less, than by people."""
+    """Tables of the words that a model uses more, and less, than people do."""
     head = ["word", "captions", "references"]
     return [
         table(

@@ -1,4 +1,4 @@
-"""What a model's captions are made of, beside what people's are: words, lengths, endings."""
+"""Words, lengths and endings of a model's captions, compared with people's."""
 
 import math
 from collections import Counter
@@ -13,10 +13,10 @@ class WordUse:
     """The words of a set of captions.
 
     Attributes:
-        words: how often each is there.
-        lengths: how many captions have so many words.
+        words: how often each occurs.
+        lengths: how many captions have each number of words.
         endings: how often each word ends a caption that should not end with it.
-        num_distinct: captions that differ from each other.
+        num_distinct: how many different captions there are.
     """
 
     words: Counter[str]
@@ -26,7 +26,7 @@ class WordUse:
 
     @classmethod
     def of(cls, captions: Iterable[str]) -> "WordUse":
-        """Tokenise captions and count."""
+        """Tokenise and count captions."""
         tokenized = tokenize_all(list(captions))
         return cls(
             Counter(word for words in tokenized for word in words),
@@ -41,20 +41,20 @@ class WordUse:
 
     @property
     def mean_length(self) -> float:
-        """Words a caption."""
+        """Mean number of words in a caption."""
         return self.words.total() / max(self.num_captions, 1)
 
     @property
     def bad_endings(self) -> float:
-        """Share of captions that end where none should."""
+        """Share of captions that end in a word such as "a" or "with"."""
         return self.endings.total() / max(self.num_captions, 1)
 
     def share(self, word: str) -> float:
-        """Of all words, how many are this one."""
+        """Share of this word among all words."""
         return self.words[word] / max(self.words.total(), 1)
 
     def length_share(self, length: int) -> float:
-        """Of all captions, how many have this many words."""
+        """Share of captions with this many words."""
         return self.lengths[length] / max(self.num_captions, 1)
 
 
@@ -71,7 +71,7 @@ def unlike(said: WordUse, people: WordUse, num: int = 10) -> tuple[list[str], li
 
 
 def _likelihood_ratio(word: str, said: WordUse, people: WordUse) -> float:
-    """G2 of a word's counts in two texts, negative where the first has less of it."""
+    """G2 of a word's counts in two texts; negative if the first text has fewer."""
     counts = said.words[word], people.words[word]
     totals = said.words.total(), people.words.total()
     if not all(totals):

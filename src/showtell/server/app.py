@@ -25,7 +25,7 @@ from showtell.server.description import (
     problems,
 )
 from showtell.server.metrics import GONE, Metrics, Observer
-from showtell.server.problems import Problem, busy
+from showtell.server.problems import Problem, busy, stopping
 from showtell.server.service import FIELDS, FILES, Service
 from showtell.server.uploads import ClientGoneError, Intake, unless_gone
 
@@ -112,7 +112,7 @@ def create_api(service: Service, metrics: Metrics, access: Access) -> FastAPI:
     async def ready() -> Response:
         """Whether captions can be asked for."""
         if not batcher.is_alive:
-            raise busy("the server is stopping", retry_after=5)
+            raise stopping()
         return JSONResponse({"status": "ok"})
 
     @app.get(

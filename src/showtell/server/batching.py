@@ -1,9 +1,8 @@
-"""Dynamic batching: pictures of many requests through the encoder together.
+"""The server's models, and dynamic batching: pictures of many requests in one batch.
 
-One thread computes, since torch uses every core for one batch; while it works the next batch
-gathers. Knows nothing of HTTP.
-
-MERGED: The models that a server answers with, by their names.
+One thread computes, because torch uses every core for one batch; meanwhile the next batch gathers.
+Models that were trained with the same encoder share it, and pictures for any of them share its
+batches. Each picture gets the caption that it would get alone.
 """
 
 import threading
@@ -13,76 +12,57 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
 from showtell.config import DecodingConfig
-from showtell.encoders.extract import encode_pixels
 from showtell.encoders.features import Features
-from showtell.errors import ConfigError
 from showtell.images.open import Pixels
+from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.caption import Caption
-from showtell.inference.captioner import Captioner
+
+MAX_ROWS = 512
+"""Hypotheses that are searched at once: pictures times the beam."""
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A captioner under the name that requests ask for it by.
-
-    Attributes:
-        attends: Whether its captions can say where it looked.
-    """
+    """A captioner under the name that requests ask for it by."""
 
     name: str
-    captioner: Captioner
-    attends: bool
+    captioner: NativeCaptioner
+
+    @property
+    def attends(self) -> bool:
+        """Whether its captions can say where it looked."""
+        return self.captioner.card.attention
 
 
 def load_models(
     models: Sequence[str], *, device: str = "auto", precision: str = "auto"
 ) -> dict[str, LoadedModel]:
-    """Load models and have each caption a grey square, so that the first request is no slower.
-
-    Those that were trained with the same encoder share it.
+    """Load models, and caption a grey square with each so that the first request is no slower.
 
     Args:
-        models: Folders or registered names; the first is the default.
+        models: folders or registered names; the first is the default.
 
     Raises:
-        CheckpointError: one is not there, or damaged.
+        CheckpointError: a model is not there, or damaged.
     """
     loaded: dict[str, LoadedModel] = {}
     for given in models:
-        captioner = Captioner.load(given, device=device, precision=precision)
-        trained_with = captioner.metrics.get("encoder_fingerprint")
-        for other in loaded.values():
-            if trained_with and other.captioner.encoder.fingerprint == trained_with:
-                captioner.encoder = other.captioner.encoder
-        name = _unique(_name(given), loaded)
-        loaded[name] = LoadedModel(name, captioner, _attends(captioner))
+        captioner = NativeCaptioner.load(
+            given,
+            device=device,
+            precision=precision,
+            encoders=[other.captioner.encoder for other in loaded.values()],
+        )
+        captioner.caption(Image.new("RGB", (64, 64), "grey"))
+        name = _unique(captioner.card.name, loaded)
+        loaded[name] = LoadedModel(name, captioner)
     return loaded
-
-
-def _attends(captioner: Captioner) -> bool:
-    """Whether it does, found by trying; which also warms it up."""
-    grey = Image.new("RGB", (64, 64), "grey")
-    try:
-        [caption] = captioner.caption([grey], attention=True)
-    except ConfigError:
-        return False
-    return caption.attention is not None
-
-
-def _name(given: str) -> str:
-    """The folder's name; a run's, where a checkpoint of it is given."""
-    path = Path(given)
-    if not path.is_dir():
-        return given
-    path = path.resolve()
-    return path.parent.name if path.name in ("best", "last") else path.name
 
 
 def _unique(name: str, taken: dict[str, LoadedModel]) -> str:
@@ -93,12 +73,12 @@ def _unique(name: str, taken: dict[str, LoadedModel]) -> str:
     return unique
 
 
-MAX_ROWS = 512
-"""Hypotheses that are searched at once: pictures times the beam."""
-
-
 class QueueFullError(Exception):
-    """As many pictures as may wait do."""
+    """So many pictures wait that no more are taken."""
+
+
+class StoppingError(Exception):
+    """The batcher was told to stop and takes no more pictures."""
 
 
 @dataclass(eq=False, slots=True)
@@ -106,10 +86,10 @@ class Job:
     """One picture to caption.
 
     Attributes:
-        view: (3, S, S), what the model's encoder is to see of it.
-        request: Whatever is the same for the pictures of one request.
-        number: The picture's in its request; samples follow from it, and from no other picture.
-        caption: What comes of it; cancelled by whoever no longer waits.
+        view: (3, S, S), as the model's encoder is to see it.
+        request: Any value that the pictures of one request share.
+        number: The picture's place in its request; samples depend on it, and on no other picture.
+        caption: The result. Whoever no longer waits cancels it.
     """
 
     model: LoadedModel
@@ -125,10 +105,10 @@ class Batcher:
     """A bounded queue, and a thread that empties it batch by batch.
 
     Args:
-        max_waiting: Pictures that may be reserved for at a time.
+        max_waiting: How many pictures may have a place at a time.
         max_batch: Pictures a pass of the encoder.
         max_delay: Seconds that a first picture waits for others that are being decoded.
-        on_batch: Told of each pass: its pictures and its seconds.
+        on_batch: Called after each pass with its number of pictures and its seconds.
     """
 
     def __init__(
@@ -150,7 +130,7 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Pictures that are reserved for: being decoded, queued, or worked on."""
+        """Pictures that have a place: being decoded, queued, or worked on."""
         return self._reserved
 
     @property
@@ -168,7 +148,7 @@ class Batcher:
         self._thread.start()
 
     def stop(self) -> None:
-        """Work off what is queued, and end."""
+        """Take no more pictures, caption those that are queued, and end."""
         with self._changed:
             self._is_stopping = True
             self._changed.notify_all()
@@ -180,8 +160,10 @@ class Batcher:
 
         Raises:
             QueueFullError: there are not so many.
+            StoppingError: ``stop`` was called.
         """
         with self._changed:
+            self._refuse_if_stopping()
             if self._reserved + count > self.max_waiting:
                 raise QueueFullError
             self._reserved += count
@@ -193,7 +175,7 @@ class Batcher:
 
     @contextmanager
     def expecting(self) -> Iterator[None]:
-        """Within it a picture is on its way: a batch that is not full waits a moment for it."""
+        """Announce a picture: until the end of the block, a batch that is not full waits for it."""
         with self._changed:
             self._expected += 1
         try:
@@ -204,11 +186,20 @@ class Batcher:
                 self._changed.notify_all()
 
     def submit(self, job: Job) -> Future[Caption]:
-        """Queue a picture, for which a place must be reserved."""
+        """Queue a picture, for which a place must be reserved.
+
+        Raises:
+            StoppingError: ``stop`` was called; nobody would caption it.
+        """
         with self._changed:
+            self._refuse_if_stopping()
             self._queue.append(job)
             self._changed.notify_all()
         return job.caption
+
+    def _refuse_if_stopping(self) -> None:
+        if self._is_stopping:
+            raise StoppingError
 
     def _run(self) -> None:
         while batch := self._next_batch():
@@ -217,7 +208,7 @@ class Batcher:
             self._on_batch(len(batch), time.perf_counter() - started)
 
     def _next_batch(self) -> list[Job]:
-        """The oldest picture with those after it that the same encoder takes; none: it is over."""
+        """The oldest picture with later ones for the same encoder; empty when it is time to end."""
         with self._changed:
             while True:
                 while not self._queue and not self._is_stopping:
@@ -245,10 +236,9 @@ class Batcher:
 
     def _work(self, batch: list[Job]) -> None:
         captioner = batch[0].model.captioner
-        grid = any(job.model.captioner.needs_regions for job in batch)
+        regions = any(job.model.captioner.needs_regions for job in batch)
         try:
-            views = np.stack([job.view for job in batch])
-            features = encode_pixels(views, captioner.encoder, captioner.runtime, grid=grid)
+            features = captioner.encode(np.stack([job.view for job in batch]), regions=regions)
         except Exception as error:
             _fail(batch, error)
             return
@@ -271,7 +261,7 @@ class Batcher:
 def _groups(batch: Sequence[Job]) -> Iterator[list[int]]:
     """Rows that can be decoded together: the same settings of the same model.
 
-    Samples follow from their pictures' numbers, which count up from the first of a group.
+    Samples depend on the pictures' numbers, which have to be consecutive within a group.
     """
     together: dict[Hashable, list[int]] = defaultdict(list)
     for row, job in enumerate(batch):

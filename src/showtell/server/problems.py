@@ -56,3 +56,8 @@ class Problem(Exception):
 def busy(detail: str, *, retry_after: int = 1) -> Problem:
     """503: come back in ``retry_after`` seconds."""
     return Problem(503, detail, headers={"Retry-After": str(retry_after)})
+
+
+def stopping() -> Problem:
+    """503: this server takes no more pictures."""
+    return busy("the server is stopping", retry_after=5)

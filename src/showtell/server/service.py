@@ -22,9 +22,9 @@ from showtell.errors import (
 from showtell.images.open import Pixels, open_image
 from showtell.images.preprocess import Preprocessing
 from showtell.inference.caption import caption_record
-from showtell.server.batching import Batcher, Job, LoadedModel, QueueFullError
+from showtell.server.batching import Batcher, Job, LoadedModel, QueueFullError, StoppingError
 from showtell.server.limits import Limits
-from showtell.server.problems import Problem, busy
+from showtell.server.problems import Problem, busy, stopping
 from showtell.server.uploads import Form, Upload
 
 FILES = "images"
@@ -91,6 +91,8 @@ class Service:
                     results = await self._results(wish, form)
         except QueueFullError:
             raise busy("the queue is full; try again in a second") from None
+        except StoppingError:
+            raise stopping() from None
         except TimeoutError:
             seconds = self.limits.answer_seconds
             raise busy(f"no answer within {seconds:g} seconds; try again", retry_after=5) from None
@@ -176,6 +178,8 @@ class Service:
                 raise Problem(422, f"{upload.name}: no caption meets the decoding settings")
         except Problem as problem:
             return place | {"error": problem.details}
+        except StoppingError:
+            return place | {"error": stopping().details}
         except ShowtellError as error:  # settings that cannot be met, by this picture or any
             return place | {"error": Problem(422, f"{upload.name}: {error}").details}
         return place | caption_record(caption)

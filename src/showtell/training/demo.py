@@ -6,14 +6,15 @@ from pathlib import Path
 
 from showtell.core.progress import Reporter
 from showtell.data.records import Record
+from showtell.data.request import DataRequest
 from showtell.data.scenes import is_held_out, render_scenes
 from showtell.data.sources import load_dataset
 from showtell.encoders.extract import features_for
 from showtell.errors import CheckpointError
 from showtell.evaluation.evaluate import Evaluation, evaluate_captioner
 from showtell.images.sheet import Cell, save_contact_sheet
-from showtell.inference.captioner import Captioner
-from showtell.training.request import holds_run, names_in, start_training
+from showtell.inference.backends.native import NativeCaptioner
+from showtell.training.request import TrainRequest, holds_run, names_in, start_training
 
 NUM_EXAMPLES = 12
 RUN, SHEET = "run", "captions.png"
@@ -57,8 +58,8 @@ def run_demo(folder: Path, *, report: Reporter) -> DemoResult:
     render_scenes(progress=lambda done, total: report.progress("painting", done, total, "pictures"))
     run = folder / RUN
     shutil.rmtree(run, ignore_errors=True)
-    start_training("scenes", run, overrides=SETTINGS, report=report)
-    captioner = Captioner.load(run)
+    start_training(TrainRequest(DataRequest("scenes"), run, overrides=SETTINGS), report=report)
+    captioner = NativeCaptioner.load(run)
     dataset = load_dataset("scenes")
     test = dataset.split("test")
     store = features_for(

@@ -24,7 +24,7 @@ from showtell.decoders.language_model import LanguageModel
 from showtell.decoders.layers import share_batch_norms
 from showtell.encoders.encoder import Encoder
 from showtell.errors import CheckpointError
-from showtell.inference.captioner import Captioner
+from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import Checkpoint
 from showtell.training.checkpoints import Checkpoints
 from showtell.training.objectives import build_objective
@@ -115,7 +115,11 @@ class Run:
         if processes.are_many:
             share_batch_norms(decoder, processes.sum_)
             check_agreement(processes, config, data, runtime, decoder)
-        self.captioner = Captioner(self.state.measured, data.vocabulary, config, runtime)
+        self.captioner = NativeCaptioner(
+            Checkpoint(self.state.measured, data.vocabulary, config, {}),
+            runtime,
+            encoder=self.state.measured_encoder,
+        )
         report.note(self.state.describe(config))
         if config.training.compile:
             report.note(compile_decoder(decoder))
@@ -238,7 +242,7 @@ class Run:
         started = time.monotonic()
         self.state.eval()
         watch = watch_stop(stop, self.report, "encoding")
-        with validation_data(self.data, self.state, self.captioner, self.folder, watch) as data:
+        with validation_data(self.data, self.captioner, self.folder, watch) as data:
             values = validate(self.captioner, data, report=self.report, stop=stop)
         progress = self.state.progress
         progress.seconds += time.monotonic() - started

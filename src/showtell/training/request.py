@@ -1,7 +1,12 @@
-"""From what a user asks for to a run: settings, data, features, and what is kept of them."""
+"""From a user's request to a training run: read settings and data, encode pictures, start.
+
+The run's folder gets ``config.toml`` with all settings and ``run.json`` with what the run depends
+on (data, encoder, versions), so that it can be made again.
+"""
 
 import platform
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +22,7 @@ from showtell.core.files import write_json, write_text
 from showtell.core.memory import paused_collector
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, dataset_fingerprint
-from showtell.data.sources import load_dataset
+from showtell.data.request import DataRequest
 from showtell.data.splits import usable_splits
 from showtell.encoders.encoder import Encoder
 from showtell.encoders.store import FeatureStore
@@ -41,25 +46,29 @@ RUN_FILE = "run.json"
 LEFT_BY_FAILED_START = {CONFIG, RUN_FILE}
 
 
-def start_training(
-    data: str,
-    folder: Path,
-    *,
-    report: Reporter,
-    config_file: Path | None = None,
-    overrides: Sequence[str] = (),
-    resume: bool = False,
-    format: str | None = None,
-    images: Path | None = None,
-    store_folder: Path | None = None,
-    device: str = "auto",
-) -> TrainingResult:
-    """Train on ``data`` into ``folder``.
+@dataclass(frozen=True, slots=True)
+class TrainRequest:
+    """A run, or a sweep of runs, in the words of the command line.
 
-    Args:
-        data: path, or ``scenes``.
-        overrides: ``section.key=value``.
-        resume: go on with the run in ``folder``, with its own settings.
+    Attributes:
+        data: what to train on.
+        folder: where checkpoints and logs go.
+        config_file: settings in TOML.
+        overrides: ``section.key=value``; in a sweep also ``section.key=value,value``.
+        resume: go on with what is in ``folder``, with its own settings.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+    """
+
+    data: DataRequest
+    folder: Path
+    config_file: Path | None = None
+    overrides: Sequence[str] = ()
+    resume: bool = False
+    device: str = "auto"
+
+
+def start_training(request: TrainRequest, *, report: Reporter) -> TrainingResult:
+    """Train one model.
 
     Raises:
         ShowtellError: anything that the user can mend; what was written stays.
@@ -67,33 +76,23 @@ def start_training(
     Under ``torchrun`` it is called in each process: all train together, the first writes.
     """
     processes = Processes.from_environment()
-    with processes.joined(own_device := processes.device(device)):
-        config = _settings(folder, config_file, overrides, resume)
-        if not resume:
+    with processes.joined(device := processes.device(request.device)):
+        config = _settings(request)
+        if not request.resume:
             check_files(config)
-        return train_on(
-            open_data(data, format=format, images=images, report=report),
-            folder,
-            config=config,
-            report=report,
-            resume=resume,
-            images=images,
-            store_folder=store_folder,
-            device=own_device,
-            processes=processes,
-        )
+        dataset = open_data(request.data, report=report)
+        own = replace(request, device=device)
+        return train_on(dataset, own, config, report=report, processes=processes)
 
 
-def open_data(
-    data: str, *, report: Reporter, format: str | None = None, images: Path | None = None
-) -> Dataset:
-    """Read ``data`` and say what is wrong with it.
+def open_data(data: DataRequest, *, report: Reporter) -> Dataset:
+    """Read a data set to train on, and say what is wrong with it.
 
     Raises:
         DataError: there is nothing to train on.
     """
     with paused_collector(all_stays=True):
-        dataset = usable_splits(load_dataset(data, format=format, images=images))
+        dataset = usable_splits(data.load())
     for note in dataset.notes:
         report.note(note)
     for kind, count in dataset.problem_counts().items():
@@ -103,17 +102,16 @@ def open_data(
 
 def train_on(
     dataset: Dataset,
-    folder: Path,
-    *,
+    request: TrainRequest,
     config: Config,
+    *,
     report: Reporter,
-    resume: bool = False,
-    images: Path | None = None,
-    store_folder: Path | None = None,
-    device: str = "auto",
     processes: Processes = ALONE,
 ) -> TrainingResult:
-    """As ``start_training``, with data and settings at hand.
+    """As ``start_training``, with the data read and the settings complete.
+
+    Args:
+        request: its ``config_file`` and ``overrides`` are not read any more.
 
     Raises:
         ShowtellError: anything that the user can mend; what was written stays.
@@ -123,10 +121,11 @@ def train_on(
             f"encoder.train_from with {processes.size} processes: not supported yet; train the "
             "encoder in one process, or leave encoder.train_from out"
         )
+    folder, resume = request.folder, request.resume
     language_model = open_language_model(config, folder, resume)
     if language_model:
         config = config.with_decoder(language_model.sizes())
-    runtime = choose_runtime(device, config.training.precision)
+    runtime = choose_runtime(request.device, config.training.precision)
     report.note(runtime.describe())
     if processes.are_many:
         report.note(f"{processes.size} processes train together; this is the first of them")
@@ -136,7 +135,7 @@ def train_on(
             check_words(dataset, config.data)
         encoder = open_encoder(config, start, folder)
         store = open_store(
-            dataset, encoder, config, runtime=runtime, folder=store_folder, report=report
+            dataset, encoder, config, runtime=runtime, folder=request.data.store, report=report
         )
         meteor.prepare_aloud(report.note)
     provenance = _provenance(config, dataset, encoder, runtime) | {"processes": processes.size}
@@ -156,7 +155,7 @@ def train_on(
         folder.mkdir(parents=True, exist_ok=True)
     if processes.is_first and not resume:
         write_text(folder / CONFIG, config.to_toml())
-        write_json(folder / RUN_FILE, provenance | _places(dataset, images, store))
+        write_json(folder / RUN_FILE, provenance | _places(dataset, request.data.images, store))
     return Run(
         config=config,
         data=prepared,
@@ -172,11 +171,10 @@ def train_on(
     ).run()
 
 
-def _settings(
-    folder: Path, config_file: Path | None, overrides: Sequence[str], resume: bool
-) -> Config:
-    if resume:
-        if config_file or overrides:
+def _settings(request: TrainRequest) -> Config:
+    folder = request.folder
+    if request.resume:
+        if request.config_file or request.overrides:
             raise ConfigError(
                 "a resumed run keeps its own settings: leave -c and -s out, or start a new run"
             )
@@ -184,7 +182,7 @@ def _settings(
             raise CheckpointError(f"{folder} holds no run to resume; start it without --resume")
         return Config.load(folder / CONFIG)
     refuse_used(folder)
-    return Config.load(config_file, overrides)
+    return Config.load(request.config_file, request.overrides)
 
 
 def refuse_used(folder: Path) -> None:

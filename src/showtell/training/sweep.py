@@ -1,16 +1,15 @@
 """Sweeps: one run after the other for every combination of settings, each in its own folder.
 
-They share the data set as it was read and its feature store. What is wrong with settings is said
-before the first run begins; a run that fails later is noted, and the next one begins.
-
-MERGED: A sweep on disk: ``sweep.json``, its definition from the start and its results as they come.
+The runs share the data set, which is read once, and its feature store. Wrong settings of any run
+are reported before the first run begins. If a run fails later, that is noted and the next one
+begins. ``sweep.json`` in the sweep's folder holds the settings of all runs from the start and
+their results as they come, so a stopped sweep can go on.
 """
 
 import copy
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +26,7 @@ from showtell.errors import CheckpointError, ConfigError, ShowtellError
 from showtell.inference.checkpoint import CONFIG
 from showtell.training.loop import TrainingResult
 from showtell.training.prepare import check_start
-from showtell.training.request import open_data, refuse_used, train_on
+from showtell.training.request import TrainRequest, open_data, refuse_used, train_on
 
 SWEEP_FILE = "sweep.json"
 
@@ -157,40 +156,27 @@ def is_sweep(folder: Path, overrides: Sequence[str]) -> bool:
     return bool(Grid.read(overrides).axes) or (folder / SWEEP_FILE).exists()
 
 
-def run_sweep(
-    data: str,
-    folder: Path,
-    *,
-    report: Reporter,
-    config_file: Path | None = None,
-    overrides: Sequence[str] = (),
-    resume: bool = False,
-    format: str | None = None,
-    images: Path | None = None,
-    store_folder: Path | None = None,
-    device: str = "auto",
-) -> SweepResult:
-    """Train every combination of ``overrides`` on ``data``, each into a folder in ``folder``.
+def run_sweep(request: TrainRequest, *, report: Reporter) -> SweepResult:
+    """Train every combination of settings, each into a folder in ``request.folder``.
 
-    Args:
-        data: path, or ``scenes``.
-        overrides: ``section.key=value``, or ``section.key=value,value`` for an axis of the grid.
-        resume: go on with the sweep in ``folder``: finished runs stay, a stopped one goes on,
-            failed ones are tried again.
+    With ``request.resume``, finished runs stay, a stopped one goes on, failed ones are tried again.
 
     Raises:
         ShowtellError: settings are wrong (all of them are named), or data or device are, or
             there is a sweep already, or none to resume.
     """
-    sweep = _open(folder, config_file, overrides, resume)
-    configs = _checked(sweep, folder, device)
-    dataset = open_data(data, format=format, images=images, report=report)
-    sweep = _for_data(sweep, dataset, folder, resume)
+    folder = request.folder
+    sweep = _open(request)
+    configs = _checked(sweep, folder, request.device)
+    dataset = open_data(request.data, report=report)
+    sweep = _for_data(sweep, dataset, folder, request.resume)
     folder.mkdir(parents=True, exist_ok=True)
     sweep.write(folder)
-    train = partial(
-        train_on, dataset, report=report, images=images, store_folder=store_folder, device=device
-    )
+
+    def train(place: Path, config: Config, resume: bool) -> TrainingResult:
+        own = replace(request, folder=place, resume=resume)
+        return train_on(dataset, own, config, report=report)
+
     for number, run in enumerate(sweep.runs, 1):
         title = f"run {number} of {len(sweep.runs)}, {run.name}"
         if _is_finished(run, folder):
@@ -209,16 +195,17 @@ def run_sweep(
 
 
 def _attempt(
-    run: SweepRun, place: Path, config: Config, train: Callable[..., TrainingResult]
+    run: SweepRun,
+    place: Path,
+    config: Config,
+    train: Callable[[Path, Config, bool], TrainingResult],
 ) -> SweepRun:
     """Start the run in ``place`` or go on with it; what is known of it then."""
     if config.training.compile:
         torch.compiler.reset()  # torch keeps few variants of a function, of all runs together
     try:
         started = (place / CONFIG).is_file()
-        result = train(
-            place, config=Config.load(place / CONFIG) if started else config, resume=started
-        )
+        result = train(place, Config.load(place / CONFIG) if started else config, started)
     except FAILURES as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         return run.model_copy(update={"status": "failed", "reason": reason})
@@ -232,10 +219,11 @@ def _attempt(
     )
 
 
-def _open(folder: Path, config_file: Path | None, overrides: Sequence[str], resume: bool) -> Sweep:
+def _open(request: TrainRequest) -> Sweep:
     """The sweep that is to be run, or to go on."""
-    if resume:
-        if config_file or overrides:
+    folder = request.folder
+    if request.resume:
+        if request.config_file or request.overrides:
             raise ConfigError(
                 "a resumed sweep keeps its own settings: leave -c and -s out, or start a new one"
             )
@@ -245,7 +233,7 @@ def _open(folder: Path, config_file: Path | None, overrides: Sequence[str], resu
             f"{folder} already holds a sweep: add --resume to go on with it, or give another -o"
         )
     refuse_used(folder)
-    return Sweep.plan(config_file, overrides)
+    return Sweep.plan(request.config_file, request.overrides)
 
 
 def _checked(sweep: Sweep, folder: Path, device: str) -> dict[str, Config]:

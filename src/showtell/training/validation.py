@@ -16,20 +16,18 @@ from showtell.core.distributed import ALONE, Processes
 from showtell.core.progress import Reporter
 from showtell.data.sampler import picture_keys
 from showtell.encoders.extract import extract_features
-from showtell.encoders.features import load_features
 from showtell.encoders.store import FeatureStore
 from showtell.evaluation.evaluate import evaluate_captioner
-from showtell.inference.captioner import Captioner
+from showtell.inference.backends.native import NativeCaptioner
 from showtell.training.objectives.losses import cross_entropy, perplexity
 from showtell.training.prepare import TrainingData
-from showtell.training.state import TrainingState
 from showtell.training.stop import StopNow, StopRequest
 
 BATCH_SIZE = 256  # captions; memory is no matter without gradients
 
 
 def validate(
-    captioner: Captioner, data: TrainingData, *, report: Reporter, stop: StopRequest
+    captioner: NativeCaptioner, data: TrainingData, *, report: Reporter, stop: StopRequest
 ) -> dict[str, float]:
     """Measure a captioner whose decoder is in eval mode; all processes get the same.
 
@@ -73,7 +71,7 @@ def watch_stop(stop: StopRequest, report: Reporter, task: str) -> Callable[[int,
 
 @torch.no_grad()
 def validation_loss(
-    captioner: Captioner, data: TrainingData, processes: Processes = ALONE
+    captioner: NativeCaptioner, data: TrainingData, processes: Processes = ALONE
 ) -> float:
     """Mean negative log-likelihood of a validation token in nats, each picture seen as view 0.
 
@@ -82,19 +80,15 @@ def validation_loss(
     """
     corpus, device = data.val, captioner.runtime.device
     total, count = 0.0, 0
-    regions, order = captioner.decoder.needs_regions, np.argsort(corpus.lengths, kind="stable")
-    if regions:
+    order = np.argsort(corpus.lengths, kind="stable")
+    if captioner.needs_regions:
         order = np.lexsort(picture_keys(corpus.lengths, corpus.pictures, None))
     for start in range(processes.rank * BATCH_SIZE, len(order), processes.size * BATCH_SIZE):
         captions = order[start : start + BATCH_SIZE]
         inputs, targets = corpus.tensors(captions, device)
         pictures, index = np.unique(corpus.pictures[captions], return_inverse=True)
-        features = load_features(
-            data.stored(),
-            pictures,
-            regions=regions,
-            dtype=captioner.runtime.dtype,
-        )._replace(picture_of=torch.from_numpy(index))
+        features = captioner.stored_features(data.stored(), pictures)
+        features = features._replace(picture_of=torch.from_numpy(index))
         with captioner.runtime.inference():
             loss = cross_entropy(captioner.decoder, features.to(device), inputs, targets)
         total += loss.nll.item() * loss.num_tokens
@@ -106,15 +100,14 @@ def validation_loss(
 @contextmanager
 def validation_data(
     data: TrainingData,
-    state: TrainingState,
-    captioner: Captioner,
+    captioner: NativeCaptioner,
     folder: Path,
     watch: Callable[[int, int], None],
 ) -> Iterator[TrainingData]:
     """``data`` with features of its validation pictures, as the measured encoder sees them now.
 
     Args:
-        captioner: the one that is to be measured.
+        captioner: the one that is to be measured, with the encoder that trains.
         folder: the run's, on whose disk the store lies meanwhile.
         watch: called with (pictures done, pictures in all).
 
@@ -124,8 +117,7 @@ def validation_data(
     if data.pictures is None:
         yield data
         return
-    encoder, grid = state.measured_encoder, captioner.needs_regions
-    assert encoder is not None
+    encoder, grid = captioner.encoder, captioner.needs_regions
     path = folder / ".validation.tmp"
     shutil.rmtree(path, ignore_errors=True)
     try:

@@ -1,10 +1,10 @@
 """The built-in data set: coloured shapes on everyday backgrounds, five captions each.
 
-Rendered by our own code on first use, from nothing but each picture's name, so that
-``train-00017`` is the same on every machine and however many pictures are asked for.
+showtell renders the pictures on first use. Each follows from its name alone, so ``train-00017`` is
+the same picture on every machine and in a set of any size.
 
-Left and right are facts here: a picture that is flipped in training no longer fits its captions,
-so features of ``scenes`` are to be taken without flips.
+Captions say what is left and what is right, so a flipped picture no longer fits its captions:
+features of ``scenes`` are made without flips.
 """
 
 import os
@@ -37,7 +37,7 @@ def is_held_out(image_id: str) -> bool:
 
 
 def image_ids(num_train: int = NUM_TRAIN) -> Iterator[tuple[str, Split]]:
-    """The ids and splits of a set: an eighth of train each as val and test, half that held out."""
+    """The ids and splits of a set: val and test are an eighth of train each, held-out half that."""
     num_test = max(MIN_TEST, num_train // 8)
     counts: tuple[tuple[str, Split, int], ...] = (
         ("train-", "train", num_train),
@@ -51,7 +51,7 @@ def image_ids(num_train: int = NUM_TRAIN) -> Iterator[tuple[str, Split]]:
 
 
 def scene_of(image_id: str) -> tuple[Scene, Random]:
-    """The facts of a picture, and its generator as it stands after they were drawn."""
+    """The facts of a picture, and the random generator in its state after they were drawn."""
     random = Random(f"showtell scenes {VERSION} {SEED} {image_id}")
     kind = KINDS[int(image_id.rpartition("-")[2]) % len(KINDS)]
     return draw_scene(random, kind, held_out=is_held_out(image_id)), random
@@ -65,14 +65,14 @@ def scenes_folder() -> Path:
 def render_scenes(
     num_train: int = NUM_TRAIN, *, progress: Progress | None = None
 ) -> tuple[Record, ...]:
-    """The records of a set, after painting what pictures of it the cache lacks.
+    """The records of a set; pictures that the cache lacks are painted first.
 
     Each picture is written under a temporary name and renamed, so processes may render at the
-    same time, and one that was killed is gone on with where it stopped.
+    same time, and the next run continues where a killed one stopped.
 
     Args:
         num_train: How many training pictures; the other splits follow from it.
-        progress: Called with how many pictures are there, and of how many.
+        progress: Called with how many pictures are there, and how many are wanted.
 
     Raises:
         OSError: the cache folder cannot be written.

@@ -1,7 +1,7 @@
 """What a scene stands on: plain colours, sky, grass, sea, night, sunset, sand, bricks, wood.
 
-Softness comes from small pictures enlarged, which Pillow does in whole numbers and so the same
-everywhere; its own noise generator cannot be seeded and is not used.
+Soft textures are small pictures, enlarged: Pillow resizes in whole numbers, so the result is the
+same everywhere. Pillow's own noise generator cannot be seeded and is not used.
 """
 
 from collections.abc import Callable, Sequence

@@ -68,32 +68,29 @@ def _size(thing: Thing) -> str:
 
 
 def _single(scene: Scene) -> list[str]:
-    thing, place = scene.things[0], PLACES[scene.background]
+    thing = scene.things[0]
     short = with_article(_words(thing, texture=True))
     full = with_article(_words(thing, size=_size(thing), texture=True))
     sized = with_article(_words(thing, size=_size(thing)))
-    return [
-        f"{full} {place}",
-        f"{short} {place}",
-        f"there is {full} {place}",
-        f"{sized} {place}",
-        f"a picture of {full}",
-        f"{short} is {place}",
-    ]
+    return _phrasings(short, full, sized, "is", PLACES[scene.background])
 
 
 def _group(scene: Scene) -> list[str]:
-    thing, place, number = scene.things[0], PLACES[scene.background], NUMBERS[scene.count]
+    thing, number = scene.things[0], NUMBERS[scene.count]
     short = f"{number} {_words(thing, texture=True, plural=True)}"
     full = f"{number} {_words(thing, size=_size(thing), texture=True, plural=True)}"
     sized = f"{number} {_words(thing, size=_size(thing), plural=True)}"
+    return _phrasings(short, full, sized, "are", PLACES[scene.background])
+
+
+def _phrasings(short: str, full: str, sized: str, verb: str, place: str) -> list[str]:
     return [
         f"{full} {place}",
         f"{short} {place}",
-        f"there are {full} {place}",
+        f"there {verb} {full} {place}",
         f"{sized} {place}",
         f"a picture of {full}",
-        f"{short} are {place}",
+        f"{short} {verb} {place}",
     ]
 
 

@@ -1,9 +1,9 @@
-"""What is in a scene: drawn at random from the picture's name, before a line is painted.
+"""The facts of a scene, drawn at random from the picture's name before it is painted.
 
 A scene is one object, a group of equal ones, two in a spatial relation, or three in a row. Some
 combinations are held out: no training, validation or ordinary test picture has one, and every
 held-out picture has one, so that a captioner's figure on those measures composition and not
-memory. Knows nothing of pixels (``draw.py``) or of English (``words.py``).
+memory. ``draw.py`` paints a scene and ``words.py`` describes it.
 """
 
 from dataclasses import dataclass

@@ -1,21 +1,32 @@
-"""Every format that data comes in, and the one door to them: ``load_dataset``.
+"""Every format that data comes in; ``load_dataset`` reads them all.
 
 A new format is a module with a ``SOURCE`` and a line in ``SOURCES``; the contract tests then
 run over it.
 """
 
 import os
-from collections import Counter
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
 from showtell.core.memory import paused_collector
 from showtell.data.cache import load_cached
-from showtell.data.reading import parse_json, printable, read_text
+from showtell.data.reading import parse_json, read_text
 from showtell.data.records import Dataset
-from showtell.data.sources import coco, flickr8k, folder, jsonl, karpathy, scenes, table
+from showtell.data.sources import (
+    coco,
+    flickr8k,
+    folder,
+    jsonl,
+    karpathy,
+    parquet,
+    scenes,
+    table,
+    webdataset,
+)
 from showtell.data.sources.base import Source
+from showtell.data.sources.unrecognised import advice
+from showtell.data.unpack import Progress, unpacking_progress
 from showtell.errors import DataError, unknown_name
 
 SOURCES: dict[str, Source] = {
@@ -27,6 +38,8 @@ SOURCES: dict[str, Source] = {
         folder.SOURCE,
         table.SOURCE,
         jsonl.SOURCE,
+        parquet.SOURCE,
+        webdataset.SOURCE,
         scenes.SOURCE,
     )
 }
@@ -34,7 +47,11 @@ ALIASES = {"tsv": "csv"}
 
 
 def load_dataset(
-    data: str | Path, *, format: str | None = None, images: Path | None = None
+    data: str | Path,
+    *,
+    format: str | None = None,
+    images: Path | None = None,
+    progress: Progress | None = None,
 ) -> Dataset:
     """Read captioned pictures, whatever their format.
 
@@ -43,6 +60,8 @@ def load_dataset(
             of that name is ``./scenes``, given as a string).
         format: A key of ``SOURCES`` where the format is not to be recognised.
         images: The folder of the pictures where they are not in the usual places.
+        progress: Called with the number of pictures unpacked so far, and 0, while an archive is
+            unpacked.
 
     Raises:
         DataError: there is no such data, its format cannot be told, it cannot be read, or
@@ -66,7 +85,7 @@ def load_dataset(
     if source.notes_inputs:
         load = partial(load_cached, source.load, source.name)
     # Half a million annotations hold no cycle; looking for one took a third of the time.
-    with paused_collector():
+    with paused_collector(), unpacking_progress(progress):
         return load(Path(text), Path(images) if images is not None else None)
 
 
@@ -75,11 +94,12 @@ def recognise(path: Path) -> Source:
 
     Raises:
         DataError: nothing is there, or no source or several recognise it; the message says
-            what was found, what was looked for and which formats there are.
+            what was found and what to do.
     """
     if not os.path.exists(path):
         raise DataError(_nothing_there(path))
     found = [source for source in SOURCES.values() if source.matches(path)]
+    found = [source for source in found if not source.is_container] or found
     if len(found) == 1:
         return found[0]
     formats = ", ".join(SOURCES)
@@ -89,14 +109,16 @@ def recognise(path: Path) -> Source:
             f"{path} could be read as {several}; say which with --format (one of {formats})"
         )
     if path.suffix.lower() == ".json":
-        parse_json(read_text(path), path)  # a broken file is told of by its line
-    looked_for = "; ".join(
-        f"{source.name}: {source.looks_for}" for source in SOURCES.values() if source.looks_for
-    )
-    raise DataError(
-        f"cannot tell the format of {path}: found {_what_lies_at(path)}; looked for {looked_for}; "
-        f"say which with --format (one of {formats})"
-    )
+        parse_json(read_text(path), path)  # says on which line a broken file is wrong
+
+    def is_data(file: Path) -> bool:
+        return any(source.matches(file) for source in SOURCES.values())
+
+    try:
+        line = advice(path, is_data, SOURCES)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
+    raise DataError(line)
 
 
 def _nothing_there(path: Path) -> str:
@@ -106,18 +128,3 @@ def _nothing_there(path: Path) -> str:
         f"no data at {path}{hint}; expected a file or folder in one of the formats "
         f"{', '.join(SOURCES)}, or scenes for the built-in set"
     )
-
-
-def _what_lies_at(path: Path) -> str:
-    if not path.is_dir():
-        kind = f"a {path.suffix} file" if path.suffix else "a file without an ending"
-        return f"{kind} of {path.stat().st_size:,} bytes"
-    endings: Counter[str] = Counter()
-    with os.scandir(path) as entries:
-        for entry in entries:
-            ending = os.path.splitext(entry.name)[1] or "other"
-            endings["folders" if entry.is_dir() else ending] += 1
-    if not endings:
-        return "an empty folder"
-    counts = ", ".join(f"{count:,} {printable(kind)}" for kind, count in endings.most_common(6))
-    return f"a folder with {counts}"

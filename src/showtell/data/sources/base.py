@@ -1,22 +1,26 @@
-"""What a source of data is, and what several of them share.
+"""What a source of data is, and what several sources share.
 
-A source knows one format: how to recognise it cheaply and how to read it. It knows nothing of
-the other sources.
+A ``Source`` reads one format: it recognises it cheaply and loads it.
 
-MERGED: What tables and JSON lines share: rows with a picture, captions, perhaps a split and an id.
-
-Paths in them are the user's own: relative to the file, absolute, or climbing with ``..``.
+Tables, JSON files and Parquet files share rows: each ``Row`` names a picture, and has captions and
+perhaps a split and an id. Columns and keys are found by their usual names. The user wrote these
+files, so a path in them may be absolute or climb with ``..``; relative paths start at the file.
 """
 
+import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from showtell.data.collect import Collector, Draft
+from showtell.data.ids import id_text
 from showtell.data.pictures import PictureFinder
-from showtell.data.records import Dataset
-from showtell.data.splits import KNOWN_SPLIT_NAMES, split_of
+from showtell.data.reading import encoding_of, note_input, printable
+from showtell.data.records import Dataset, Split
+from showtell.data.splits import split_of
+from showtell.errors import DataError
 
 PEEK_BYTES = 65_536
 
@@ -26,13 +30,15 @@ class Source:
     """One format that data comes in.
 
     Attributes:
-        name: What ``--format`` takes.
+        name: The value of ``--format``.
         description: One line for people.
-        looks_for: What ``matches`` goes by, to follow "looked for".
+        looks_for: What ``matches`` looks for; follows the words "looked for".
         matches: Whether a path looks like this format; reads at most a little of it.
-        load: Reads it; the second argument is where the user says that the pictures are.
-        notes_inputs: Whether ``load`` notes all that it looks at (``data/inputs.py``), so that a
+        load: Reads it; the second argument is the folder of the pictures, if the user named one.
+        notes_inputs: Whether ``load`` notes all that it looks at (``note_input``), so that a
             large data set may be kept in the cache as it was read.
+        is_container: Whether the pictures lie inside archives. A folder that another source
+            recognises too is then left to the other one.
     """
 
     name: str
@@ -41,22 +47,32 @@ class Source:
     matches: Callable[[Path], bool]
     load: Callable[[Path, Path | None], Dataset]
     notes_inputs: bool = False
+    is_container: bool = False
 
 
 def peek(path: Path) -> str:
-    """The beginning and the end of a file, enough to tell one format from another.
+    """The beginning and the end of a text file, enough to tell one format from another.
 
-    Returns "" for what cannot be read: recognising is no place to complain.
+    Returns "" for what cannot be read: ``load`` reports that.
     """
     try:
+        if not path.is_file():
+            return ""
         with open(path, "rb") as file:
             head = file.read(PEEK_BYTES)
             size = file.seek(0, 2)
-            file.seek(max(len(head), size - PEEK_BYTES))
+            file.seek(max(len(head), size - PEEK_BYTES) & ~3)  # between characters of UTF-16
             tail = file.read()
-    except OSError:
+    except (OSError, ValueError):
         return ""
-    return (head + b"\n" + tail).decode("utf-8", "replace")
+    encoding = encoding_of(head[:4])
+    rest = encoding_of(head[2:6]) if encoding == "utf-16" else encoding
+    return f"{head.decode(encoding, 'replace')}\n{tail.decode(rest, 'replace')}"
+
+
+def is_json_list(text: str) -> bool:
+    """Whether the text of a JSON file begins with a list."""
+    return text.lstrip("\ufeff \t\r\n").startswith("[")
 
 
 def picture_finder(
@@ -68,7 +84,7 @@ def picture_finder(
     """Looks in ``images`` where the user named it, else in the usual places.
 
     Args:
-        images: The user's word on where pictures are, or None.
+        images: The folder of the pictures that the user named, or None.
         bases: Folders that may hold the pictures or a folder of them, best guess first.
         subfolders: Usual names of such a folder, best guess first.
         other_name: As ``PictureFinder`` takes it.
@@ -79,24 +95,87 @@ def picture_finder(
     return PictureFinder(folders, bare=images is not None, other_name=other_name)
 
 
+class Place(NamedTuple):
+    """A folder in which files of a data set lie.
+
+    Attributes:
+        folder: The folder.
+        split: The split that its name says.
+        prefix: Its path from the data set's folder, with a slash at the end.
+    """
+
+    folder: Path
+    split: Split | None
+    prefix: str
+
+
+def find_places(root: Path, has_files: Callable[[Path], bool]) -> list[Place]:
+    """The folders of a data set that have certain files.
+
+    They are ``root`` itself, or its split folders (``train``, ``val`` ...), or ``data`` below it,
+    or the split folders of ``data``; the first of these that has files. Hugging Face data sets
+    are laid out in these ways.
+    """
+    for base in (root, root / "data", root / "default"):
+        note_input(base)
+        prefix = "" if base == root else f"{base.name}/"
+        if has_files(base):
+            return [Place(base, None, prefix)]
+        places = [
+            Place(base / name, split, f"{prefix}{name}/")
+            for name in _names(base)
+            if (split := split_of(name)) is not None and has_files(base / name)
+        ]
+        if places:
+            return places
+    return []
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def files_ending(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """The files of a folder with one of these suffixes, sorted; hidden ones are left out."""
+    return [
+        folder / name
+        for name in _names(folder)
+        if name.lower().endswith(suffixes) and name[0] != "." and (folder / name).is_file()
+    ]
+
+
+def only_file(files: Sequence[Path], folder: Path, usual: str) -> Path:
+    """The one file of a folder.
+
+    Args:
+        files: What was found.
+        folder: Where.
+        usual: What was looked for, for the message.
+
+    Raises:
+        DataError: there is none, or there are several.
+    """
+    if len(files) == 1:
+        return files[0]
+    names = ", ".join(printable(file.name) for file in files[:9]) or "none"
+    raise DataError(f"{folder} should hold one {usual}, found {names}; give the file")
+
+
 # Usual names of each role, the likeliest first; compared in lower case with _ for space and -.
 PICTURE_NAMES = (
     *("path", "image", "image_path", "file_name", "filename", "filepath", "file_path", "file"),
     *("image_file", "image_filename", "image_name", "img", "img_path", "picture", "photo"),
 )
-CAPTION_NAMES = ("caption", "captions", "text", "sentence", "comment", "description", "alt_text")
-SPLIT_NAMES = ("split", "subset", "partition")
+CAPTION_NAMES = (
+    *("caption", "captions", "text", "sentence", "sentences", "caption_str", "prompt"),
+    *("comment", "description", "alt_text"),
+)
+SPLIT_NAMES = ("split", "subset", "partition", "set_name")
 ID_NAMES = ("image_id", "imageid", "img_id")
-
-
-class Row(NamedTuple):
-    """One row of a file, as found."""
-
-    where: str
-    file_name: object
-    captions: Sequence[object]
-    split: object = None
-    image_id: object = None
+_NUMBERED_CAPTION = re.compile(r"^captions?_?\d+$")
 
 
 def normalised(name: str) -> str:
@@ -105,54 +184,125 @@ def normalised(name: str) -> str:
 
 
 def find_name(names: Iterable[str], wanted: Sequence[str]) -> str | None:
-    """Which of ``names`` plays a role, given the role's usual names."""
+    """Which of ``names`` has a role, given the role's usual names."""
     known: dict[str, str] = {}
     for name in names:
         known.setdefault(normalised(name), name)
     return next((known[name] for name in wanted if name in known), None)
 
 
-def collect_rows(
-    rows: Iterable[Row], file: Path, name: str, source: str, images: Path | None
+def caption_names(names: Iterable[str]) -> list[str]:
+    """The column or key of captions, with any numbered ones (``caption_1`` ... ``caption_5``)."""
+    names = list(names)
+    numbered = [name for name in names if _NUMBERED_CAPTION.match(normalised(name))]
+    one = find_name(names, CAPTION_NAMES)
+    return [one, *numbered] if one is not None else numbered
+
+
+def captions_in(value: object) -> list[object]:
+    """The captions of a JSON or Parquet value: a text, a list of texts, or of ``{"raw": text}``."""
+    if value is None:
+        return []
+    found = []
+    for entry in value if isinstance(value, list) else [value]:
+        if isinstance(entry, dict):
+            name = find_name(map(str, entry), ("raw", *CAPTION_NAMES))
+            found += captions_in(entry[name] if name is not None else None) or [entry]
+        else:
+            found.append(entry)
+    return found
+
+
+class Row(NamedTuple):
+    """One row of a file, as found; ``fault`` says why it cannot be used."""
+
+    where: str
+    file_name: object
+    captions: Sequence[object]
+    split: object = None
+    image_id: object = None
+    fault: str = ""
+
+
+def row_of(where: str, value: dict[str, Any]) -> Row:
+    """The row that a JSON object is."""
+    captions = [
+        caption for name in caption_names(value) for caption in captions_in(value.get(name))
+    ]
+
+    def get(wanted: tuple[str, ...]) -> Any:
+        name = find_name(value, wanted)
+        return value[name] if name is not None else None
+
+    return Row(where, get(PICTURE_NAMES), captions, get(SPLIT_NAMES), get(ID_NAMES))
+
+
+class RowFile(NamedTuple):
+    """A file of rows, and what its place says of all of them.
+
+    Attributes:
+        file: The file; relative picture paths start at its folder.
+        rows: What it holds.
+        place: The folder it lies in, where the data set has several.
+        other_name: As ``PictureFinder`` takes it.
+    """
+
+    file: Path
+    rows: Iterable[Row]
+    place: Place | None = None
+    other_name: Callable[[str], str] | None = None
+
+
+def load_rows(
+    files: Iterable[RowFile], name: str, source: str, images: Path | None, notes: list[str]
 ) -> Dataset:
-    """The data set of a file's rows; several rows may speak of one picture.
+    """The data set of files of rows; several rows may be about one picture.
+
+    Args:
+        files: What to read.
+        name: What the user called the data set.
+        source: The source's name.
+        images: The folder of the pictures that the user named, or None.
+        notes: Sentences about decisions; may grow while the rows are read.
 
     Raises:
         DataError: nothing usable is in them, or no picture is found.
     """
-    finder = picture_finder(images, [file.parent], ("images", "Images"))
-    collector = Collector(name, source, finder, own_paths=True)
-    for row in rows:
-        _add(row, collector)
+    collector = Collector(name, source, PictureFinder([]), own_paths=True)
+    for file, rows, place, other_name in files:
+        folders = ("images", "Images", "train_images", "test_images")
+        collector.finder = picture_finder(images, [file.parent], folders, other_name)
+        split, prefix = (place.split, place.prefix) if place else (None, "")
+        for row in rows:
+            _add(row, collector, split, prefix)
+    collector.notes += notes
     return collector.finish()
 
 
-def _add(row: Row, collector: Collector) -> None:
+def _add(row: Row, collector: Collector, place_split: Split | None, prefix: str) -> None:
+    if row.fault:
+        collector.problem("bad row", row.where, row.fault)
+        return
     if not (isinstance(row.file_name, str) and row.file_name.strip()):
         collector.problem("bad row", row.where, "names no picture")
         return
     file_name = row.file_name.strip()
-    image_id = file_name if row.image_id in (None, "") else str(row.image_id).strip()
+    image_id = (id_text(row.image_id) or "").strip() or (
+        file_name if os.path.isabs(file_name) else prefix + file_name
+    )
     if collector.known(image_id):
         draft = collector.draft(image_id)
         if draft is None or not _agrees(row, draft, file_name, collector):
             return
     else:
-        split = None
-        if row.split not in (None, ""):
-            split = split_of(str(row.split))
-            if split is None:
-                detail = f"{row.where}: {row.split!r}; known: {KNOWN_SPLIT_NAMES}"
-                collector.skip_picture(image_id, "unknown split", detail)
-                return
-        draft = collector.add_picture(image_id, file_name, split)
+        draft = collector.add_picture(image_id, file_name, place_split, said_split=row.split)
     if draft is not None:
         for caption in row.captions:
             collector.add_caption(draft, caption, row.where)
 
 
 def _agrees(row: Row, draft: Draft, file_name: str, collector: Collector) -> bool:
-    """Whether a later row of a picture names the same file and split; else a problem."""
+    """Whether a later row of a picture names the same file and split; else it is a problem."""
     if file_name != draft.file_name:
         detail = f"{row.where}: {file_name}, but the id was {draft.file_name} before"
         collector.problem("duplicate id", draft.image_id, detail)

@@ -2,6 +2,9 @@
 
 Takes one annotations file, the folder ``annotations`` or the folder above it (train and val are
 joined). The split is what the file's name says. Format: https://cocodataset.org/#format-data
+
+VizWiz-Captions has the same format (Gurari et al. 2020, "Captioning Images Taken by People Who Are
+Blind"); captions that its annotators rejected, or replaced by a fixed sentence, are left out.
 """
 
 import re
@@ -9,16 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from showtell.core.messages import counted
-from showtell.data.collect import Collector
+from showtell.data.collect import REJECTED, Collector
+from showtell.data.ids import IdNumbers, id_text
 from showtell.data.pictures import PictureFinder
 from showtell.data.reading import json_list, note_input, printable, read_json_object
 from showtell.data.records import Dataset, Split
-from showtell.data.sources.base import Source, peek, picture_finder
-from showtell.data.splits import split_of
+from showtell.data.sources.base import Source, is_json_list, peek, picture_finder
+from showtell.data.splits import split_in_name
 from showtell.errors import DataError
 
-PICTURE_FOLDERS = ("val2017", "train2017", "val2014", "train2014", "test2015", "test2017")
-_SPLIT_IN_NAME = re.compile(r"(?<![a-z])(train|val|valid|validation|dev|test)(?![a-z])")
+PICTURE_FOLDERS = (
+    *("val2017", "train2017", "val2014", "train2014", "test2015", "test2017"),
+    *("train", "val", "test"),
+)
+_HAS_LISTS = re.compile(r'"(?:images|annotations)"\s*:\s*[\[{]')
 _FOLDER_IN_NAME = re.compile(r"(train|val|test)20\d\d")
 _PREFIX_OF_2014 = re.compile(r"^COCO_(train|val)2014_")
 _OFFICIAL = re.compile(r"^captions_(train|val)(20\d\d)\.json$")
@@ -31,9 +38,9 @@ def matches(path: Path) -> bool:
     if path.suffix.lower() != ".json":
         return False
     text = peek(path)
-    if '"sentences"' in text or text.lstrip("\ufeff \t\r\n").startswith("["):
+    if '"sentences"' in text or is_json_list(text):
         return False
-    return '"images"' in text or '"annotations"' in text
+    return _HAS_LISTS.search(text) is not None
 
 
 def load(path: Path, images: Path | None) -> Dataset:
@@ -58,7 +65,7 @@ def coco_pictures(folder: Path, images: Path | None, stems: list[str]) -> Pictur
 
     Args:
         folder: Where the annotations lie.
-        images: The user's word, or None.
+        images: The folder of the pictures that the user named, or None.
         stems: Names of the annotation files, which may say ``val2017``.
     """
     found = (_FOLDER_IN_NAME.search(stem) for stem in stems)
@@ -128,18 +135,13 @@ def _choose(folder: Path) -> tuple[list[Path], str]:
     )
 
 
-def _split_of_file(path: Path) -> Split | None:
-    match = _SPLIT_IN_NAME.search(path.stem.lower())
-    return split_of(match[1]) if match else None
-
-
 def _read(path: Path, collector: Collector) -> None:
     value = read_json_object(path)
     if "annotations" not in value and "images" in value:
         raise DataError(f"{path} lists pictures without captions; give a captions_*.json")
     pictures = json_list(value, "images", path)
     annotations = json_list(value, "annotations", path)
-    _add_pictures(pictures, _split_of_file(path), collector)
+    _add_pictures(pictures, split_in_name(path.stem), collector)
     num_captions = _add_captions(annotations, collector)
     if annotations and not num_captions:
         raise DataError(
@@ -151,36 +153,53 @@ def _read(path: Path, collector: Collector) -> None:
 def _add_pictures(pictures: list[Any], split: Split | None, collector: Collector) -> None:
     for entry in pictures:
         try:
-            image_id, file_name = entry["id"], entry["file_name"]
+            image_id, file_name = id_text(entry["id"]), entry["file_name"]
         except (KeyError, TypeError):
             collector.problem("bad image entry", _short(entry), "needs id and file_name")
             continue
-        if not isinstance(file_name, str) or not _is_id(image_id):
-            collector.problem("bad image entry", _short(entry), "id or file_name is of no use")
+        if not isinstance(file_name, str) or image_id is None:
+            detail = "id is no number or text, or file_name is no text"
+            collector.problem("bad image entry", _short(entry), detail)
             continue
-        collector.add_picture(str(image_id), file_name, split)
+        collector.add_picture(image_id, file_name, split)
 
 
 def _add_captions(annotations: list[Any], collector: Collector) -> int:
-    """Add the captions; how many entries had one, usable or not."""
-    num_captions = 0
+    """Add the captions; returns how many entries had one, usable or not."""
+    num_captions = num_respelled = 0
+    numbers: IdNumbers | None = None
     for entry in annotations:
         try:
-            caption, image_id = entry["caption"], str(entry["image_id"])
+            caption, image_id = entry["caption"], id_text(entry["image_id"])
         except (KeyError, TypeError):
             collector.problem("bad annotation", _short(entry), "needs image_id and caption")
             continue
         num_captions += 1
+        if image_id is None:
+            collector.problem("bad annotation", _short(entry), "image_id is no number or text")
+            continue
+        if not collector.known(image_id):
+            numbers = numbers or IdNumbers(collector.ids())
+            found = numbers.find(image_id)
+            if len(found) != 1:
+                detail = f"could be of {' or '.join(found[:3])}" if found else _short(caption)
+                collector.problem("annotation without its image", image_id, detail)
+                continue
+            image_id = found[0]
+            num_respelled += 1
         draft = collector.draft(image_id)
-        if draft is not None:
+        if draft is None:
+            continue
+        if entry.get("is_rejected") is True or entry.get("is_precanned") is True:
+            collector.problem(REJECTED, image_id, _short(caption))
+        else:
             collector.add_caption(draft, caption)
-        elif not collector.known(image_id):
-            collector.problem("annotation without its image", image_id, _short(caption))
+    if num_respelled:
+        collector.notes.append(
+            f"{counted(num_respelled, 'annotation')} spelled the id of the picture in another way "
+            "(such as 139.0 or 000000000139 for 139) and were matched by the number"
+        )
     return num_captions
-
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, (int, str)) and not isinstance(value, bool)
 
 
 def _short(value: object) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from showtell.data.collect import Collector
 from showtell.data.reading import read_text
 from showtell.data.records import Dataset, Split
-from showtell.data.sources.base import Source, peek, picture_finder
+from showtell.data.sources.base import Source, only_file, peek, picture_finder
 from showtell.data.splits import split_of
 from showtell.errors import DataError
 
@@ -38,7 +38,9 @@ def load(path: Path, images: Path | None) -> Dataset:
     Raises:
         DataError: no token file, no caption in it, or no picture is found.
     """
-    file = _token_file(path) if path.is_dir() else path
+    file = path
+    if path.is_dir():
+        file = only_file(_token_files(path), path, "token file such as Flickr8k.token.txt")
     text = read_text(file)
     folder = file.parent
     above = folder.resolve().parent if folder == Path() else folder.parent
@@ -66,17 +68,6 @@ def _token_files(folder: Path) -> list[Path]:
         if files:
             return files
     return []
-
-
-def _token_file(folder: Path) -> Path:
-    files = _token_files(folder)
-    if len(files) != 1:
-        names = ", ".join(file.name for file in files) or "none"
-        raise DataError(
-            f"{folder} should hold one token file such as Flickr8k.token.txt, found {names}; "
-            "give the file"
-        )
-    return files[0]
 
 
 def _read_split_lists(folder: Path) -> tuple[dict[str, Split], list[str]]:

@@ -1,7 +1,7 @@
 """A folder of pictures, each with a text file of the same name: one caption a line.
 
-``cat.jpg`` goes with ``cat.txt`` (or ``cat.jpg.txt``). Folders within are read as well; those
-named train, val or test at the top say the split.
+``cat.jpg`` goes with ``cat.jpg.txt``, ``cat.txt`` or ``cat.caption``. Folders within are read as
+well; those named train, val or test at the top say the split.
 """
 
 import os
@@ -9,7 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from showtell.data.collect import Collector
-from showtell.data.pictures import PictureFinder, is_picture_name, is_plain_file
+from showtell.data.pictures import (
+    PictureFinder,
+    SidecarFinder,
+    is_hidden,
+    is_picture_name,
+    is_plain_file,
+    is_unsupported_picture,
+)
 from showtell.data.reading import is_text, read_text
 from showtell.data.records import Dataset
 from showtell.data.sources.base import Source
@@ -26,18 +33,18 @@ def matches(path: Path) -> bool:
     for number, (_, names) in enumerate(_walk(path, [])):
         if number >= MAX_FOLDERS_PEEKED:
             return False
-        there = set(names)
-        if any(is_picture_name(name) and _sidecar(name, there) for name in names):
+        sidecars = SidecarFinder(names)
+        if any(is_picture_name(name) and sidecars.find(name) for name in names):
             return True
     return False
 
 
 def load(path: Path, images: Path | None) -> Dataset:
-    """Read every picture under ``path``; sidecars lie beside them, or under ``images``' twin.
+    """Read every picture under ``path`` with the text file beside it.
 
     Args:
-        path: The folder with the sidecars.
-        images: A folder of the same inner layout with the pictures, or None.
+        path: The folder with the text files.
+        images: Another folder of the same layout, with the pictures, where they lie apart.
 
     Raises:
         DataError: no folder, or no picture in it has a caption.
@@ -48,17 +55,20 @@ def load(path: Path, images: Path | None) -> Dataset:
     collector = Collector(str(path), "folder", PictureFinder([root]))
     unreadable: list[tuple[str, str]] = []
     for place, names in _walk(root, unreadable):
-        texts = set(names) if root == path else _file_names(path / place)
+        sidecars = SidecarFinder(names if root == path else _file_names(path / place))
         used = set()
         for name in names:
+            if is_unsupported_picture(name):
+                used.add(sidecars.find(name))
+                collector.leave_out(name)
             if not is_picture_name(name):
                 continue
-            sidecar = _sidecar(name, texts)
+            sidecar = sidecars.find(name)
             used.add(sidecar)
             relative = (place / name).as_posix()
-            _add(path, relative, path / place / sidecar if sidecar else None, collector)
-        for name in sorted(texts):
-            if name.endswith(".txt") and name not in used and used:
+            _add(relative, path / place / sidecar if sidecar else None, collector)
+        for name in sidecars.texts:
+            if name not in used and used:
                 where = (place / name).as_posix()
                 collector.problem("annotation without its image", where, "no picture of that name")
     for where, reason in unreadable:
@@ -66,7 +76,7 @@ def load(path: Path, images: Path | None) -> Dataset:
     return collector.finish()
 
 
-def _add(root: Path, relative: str, sidecar: Path | None, collector: Collector) -> None:
+def _add(relative: str, sidecar: Path | None, collector: Collector) -> None:
     if not is_text(relative):
         collector.problem("bad file name", relative, "not UTF-8; rename the file")
         return
@@ -86,14 +96,6 @@ def _add(root: Path, relative: str, sidecar: Path | None, collector: Collector) 
                 collector.add_caption(draft, line)
 
 
-def _sidecar(picture: str, names: set[str]) -> str:
-    stem = os.path.splitext(picture)[0]
-    for candidate in (f"{stem}.txt", f"{picture}.txt", f"{stem}.TXT"):
-        if candidate in names:
-            return candidate
-    return ""
-
-
 def _file_names(folder: Path) -> set[str]:
     try:
         with os.scandir(folder) as entries:
@@ -105,7 +107,7 @@ def _file_names(folder: Path) -> set[str]:
 def _walk(root: Path, unreadable: list[tuple[str, str]]) -> Iterator[tuple[Path, list[str]]]:
     """Each folder's path from ``root`` and its files' names, sorted; links followed, no loops.
 
-    Hidden files and folders are left out (``.git``, macOS's ``._cat.jpg``). Folders that cannot
+    Hidden files and folders are left out (``is_hidden``). Folders that cannot
     be listed are added to ``unreadable`` with the reason.
     """
     seen: set[str] = set()
@@ -118,7 +120,7 @@ def _walk(root: Path, unreadable: list[tuple[str, str]]) -> Iterator[tuple[Path,
         seen.add(real)
         try:
             with os.scandir(root / place) as entries:
-                shown = [entry for entry in entries if not entry.name.startswith((".", "__MACOSX"))]
+                shown = [entry for entry in entries if not is_hidden(entry.name)]
         except OSError as error:
             unreadable.append((str(root / place), error.strerror or str(error)))
             continue
@@ -136,7 +138,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 SOURCE = Source(
     name="folder",
-    description="a folder of pictures with .txt files beside them, one caption a line",
+    description="a folder of pictures with .txt or .caption files beside them, one caption a line",
     looks_for="pictures with a .txt of the same name",
     matches=matches,
     load=load,

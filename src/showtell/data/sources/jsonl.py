@@ -1,8 +1,14 @@
-"""JSON lines: one object a line with a picture and its captions; also one JSON list of them.
+"""JSON of rows: one object a line, one list of objects, or one object of captions by picture.
 
 ``{"path": "a.jpg", "captions": ["A dog .", "A brown dog ."], "split": "train"}``
+
+A JSON file may also be ``{"a.jpg": "A dog ."}`` or kohya's ``meta_cap.json``
+(``{"a": {"caption": "A dog ."}}``), or TextCaps' ``{"data": [...]}`` (Sidorov et al. 2020,
+"TextCaps: a Dataset for Image Captioning with Reading Comprehension").
 """
 
+import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,43 +16,76 @@ from typing import Any
 from showtell.data.reading import parse_json, printable, read_text
 from showtell.data.records import Dataset
 from showtell.data.sources.base import (
-    CAPTION_NAMES,
-    ID_NAMES,
     PICTURE_NAMES,
-    SPLIT_NAMES,
+    Place,
     Row,
+    RowFile,
     Source,
-    collect_rows,
+    caption_names,
+    captions_in,
     find_name,
+    find_places,
+    is_json_list,
+    load_rows,
+    only_file,
     peek,
+    row_of,
 )
 from showtell.errors import DataError
 
 FILE_NAMES = ("captions.jsonl", "metadata.jsonl")
+_OTHER_FORMATS = re.compile(r'"(?:images|annotations|sentences)"\s*:\s*\[')
+_CAPTIONS_BY_PICTURE = re.compile(r'\s*\{\s*"(?:[^"\\]|\\.)*+"\s*:\s*(?:"|\[\s*"|(?P<object>\{))')
+_CAPTION_KEY = re.compile(r'"(?:captions?|caption_str|text|prompt)"\s*:')
 
 
 def matches(path: Path) -> bool:
-    """A ``.jsonl`` or ``.ndjson``, a ``.json`` that is a list, or a folder with such a file."""
+    """A ``.jsonl`` or ``.ndjson``, a ``.json`` of rows, or a folder with such a file."""
     if path.is_dir():
-        return bool(_files(path))
-    if path.suffix.lower() == ".json":
-        return peek(path).lstrip("\ufeff \t\r\n").startswith("[")
-    return path.suffix.lower() in {".jsonl", ".ndjson"}
+        return bool(_places(path))
+    if path.suffix.lower() != ".json":
+        return path.suffix.lower() in {".jsonl", ".ndjson"}
+    text = peek(path)
+    if is_json_list(text):
+        return True
+    if _OTHER_FORMATS.search(text):
+        return False
+    if '"caption_str"' in text:
+        return True
+    match = _CAPTIONS_BY_PICTURE.match(text.lstrip("\ufeff"))
+    return bool(match and (not match["object"] or _CAPTION_KEY.search(text)))
 
 
 def load(path: Path, images: Path | None) -> Dataset:
-    """Read a file of JSON lines, or the one that a folder holds.
+    """Read a file of rows, or those that a folder holds.
 
     Raises:
         DataError: no file, bad JSON (with its line), or nothing usable.
     """
-    file = path
-    if path.is_dir():
-        files = _files(path)
-        if len(files) != 1:
-            raise DataError(f"{path} should hold one of {', '.join(FILE_NAMES)}; give the file")
-        file = files[0]
-    return collect_rows(_rows(file), file, str(path), "jsonl", images)
+    if not path.is_dir():
+        files = [_row_file(path)]
+    else:
+        places = _places(path) or [Place(path, None, "")]
+        usual = f"of {', '.join(FILE_NAMES)}"
+        files = [
+            _row_file(only_file(_files(place.folder), place.folder, usual), place)
+            for place in places
+        ]
+    return load_rows(files, str(path), "jsonl", images, [])
+
+
+def _row_file(file: Path, place: Place | None = None) -> RowFile:
+    # TextCaps names folders of Open Images (train/0f.jpg) whichever folder its pictures are in.
+    other_name = _base_name if file.suffix.lower() == ".json" else None
+    return RowFile(file, _rows(file), place, other_name)
+
+
+def _base_name(file_name: str) -> str:
+    return file_name.rpartition("/")[2]
+
+
+def _places(folder: Path) -> list[Place]:
+    return find_places(folder, lambda place: bool(_files(place)))
 
 
 def _files(folder: Path) -> list[Path]:
@@ -57,27 +96,40 @@ def _rows(file: Path) -> Iterator[Row]:
     text = read_text(file)
     if not text.strip():
         raise DataError(f"{file} is empty; each line is an object with path and captions")
-    first = True
+    first = None
+    has_picture = has_captions = False
     for where, value in _values(text, file):
         if not isinstance(value, dict):
-            detail = f"{where} is a {type(value).__name__}, expected an object"
-            yield Row(f"{where} ({detail})", None, ())
+            fault = f"a {type(value).__name__} where an object was expected"
+            yield Row(where, None, (), fault=fault)
             continue
-        row = _row(where, value)
-        if first and not (isinstance(row.file_name, str) and row.captions):
-            found = ", ".join(printable(str(key)) for key in value) or "none"
-            raise DataError(
-                f"{file.parent / where}: no key for the picture or none for the captions; found: "
-                f"{found}; write path and captions"
-            )
-        first = False
-        yield row
+        first = first or (where, value)
+        has_picture = has_picture or find_name(value, PICTURE_NAMES) is not None
+        has_captions = has_captions or bool(caption_names(value))
+        yield row_of(where, value)
+    if first is not None and not (has_picture and has_captions):
+        where, value = first
+        found = ", ".join(printable(str(key)) for key in list(value)[:20]) or "none"
+        missing = "captions" if has_picture else "picture"
+        raise DataError(
+            f"{file.parent / where}: no key for the {missing}, here or in any other row; found: "
+            f"{found}; write path and captions"
+        )
 
 
 def _values(text: str, file: Path) -> Iterator[tuple[str, Any]]:
-    if text.lstrip().startswith("["):
-        for number, value in enumerate(parse_json(text, file), 1):
-            yield f"{file.name}: item {number}", value
+    if is_json_list(text):
+        yield from _items(parse_json(text, file), file)
+        return
+    if file.suffix.lower() == ".json" and not _is_lines(text):
+        value = parse_json(text, file, hook=_keep_all)
+        if isinstance(value, dict) and isinstance(value.get("data"), list):
+            yield from _items(value["data"], file)
+        elif isinstance(value, dict):
+            for name, said in value.items():
+                yield f"{file.name}: {printable(name)}", _of_picture(name, said)
+        else:
+            yield from _items([value], file)
         return
     # Not splitlines(): JSON strings may hold U+2028, which ends no line here.
     for number, line in enumerate(text.split("\n"), 1):
@@ -85,22 +137,45 @@ def _values(text: str, file: Path) -> Iterator[tuple[str, Any]]:
             yield f"{file.name}:{number}", parse_json(line, file, number)
 
 
-def _row(where: str, value: dict[str, Any]) -> Row:
-    caption_name = find_name(value, CAPTION_NAMES)
-    said = value[caption_name] if caption_name is not None else []
-    captions = said if isinstance(said, list) else [said]
+def _is_lines(text: str) -> bool:
+    """Whether a JSON file holds one object a line."""
+    first, _, rest = text.lstrip().partition("\n")
+    return first.startswith("{") and first.rstrip().endswith("}") and rest.startswith("{")
 
-    def get(wanted: tuple[str, ...]) -> Any:
-        name = find_name(value, wanted)
-        return value[name] if name is not None else None
 
-    return Row(where, get(PICTURE_NAMES), captions, get(SPLIT_NAMES), get(ID_NAMES))
+def _items(values: list[Any], file: Path) -> Iterator[tuple[str, Any]]:
+    for number, value in enumerate(values, 1):
+        yield f"{file.name}: item {number}", value
+
+
+def _of_picture(name: str, said: Any) -> dict[str, Any]:
+    """The row of one picture in an object of captions by picture."""
+    entries = said if isinstance(said, list) else [said]
+    captions: list[object] = []
+    for entry in entries:
+        if isinstance(entry, dict):
+            captions += [text for key in caption_names(entry) for text in captions_in(entry[key])]
+        else:
+            captions += captions_in(entry)
+    return {"path": name, "captions": captions}
+
+
+def _keep_all(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object in which a key that comes twice keeps all of its values, in one list."""
+    value = dict(pairs)
+    if len(value) == len(pairs):
+        return value
+    lists: dict[str, list[Any]] = {}
+    for name, entry in pairs:
+        lists.setdefault(name, []).extend(entry if isinstance(entry, list) else [entry])
+    counts = Counter(name for name, _ in pairs)
+    return {name: lists[name] if counts[name] > 1 else value[name] for name in value}
 
 
 SOURCE = Source(
     name="jsonl",
     description="JSON lines: objects with path and captions, perhaps split and image_id",
-    looks_for="a .jsonl, or a JSON list of objects",
+    looks_for="a .jsonl, or a .json list of objects or object of captions by picture",
     matches=matches,
     load=load,
 )

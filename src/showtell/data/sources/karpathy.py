@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from showtell.data.collect import Collector
+from showtell.data.ids import id_text
 from showtell.data.reading import json_list, note_input, read_json_object
 from showtell.data.records import Dataset
 from showtell.data.sources import coco
-from showtell.data.sources.base import Source, peek, picture_finder
-from showtell.data.splits import KNOWN_SPLIT_NAMES, split_of
-from showtell.errors import DataError
+from showtell.data.sources.base import Source, is_json_list, only_file, peek, picture_finder
 
 PICTURE_FOLDERS = (
     *("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset", "flickr30k-images"),
@@ -26,7 +25,10 @@ def matches(path: Path) -> bool:
     if path.is_dir():
         # Flickr8k's own token file says the same; where it lies, that source is meant.
         return len(_split_files(path)) == 1 and not any(path.glob("*.token*"))
-    return path.suffix.lower() == ".json" and '"sentences"' in peek(path)
+    if path.suffix.lower() != ".json":
+        return False
+    text = peek(path)
+    return '"sentences"' in text and not is_json_list(text)
 
 
 def load(path: Path, images: Path | None) -> Dataset:
@@ -35,7 +37,10 @@ def load(path: Path, images: Path | None) -> Dataset:
     Raises:
         DataError: no such file, not a split file, or no picture is found.
     """
-    file = _only_file(path) if path.is_dir() else path
+    file = path
+    if path.is_dir():
+        note_input(path)
+        file = only_file(_split_files(path), path, "Karpathy split file dataset_*.json")
     value = read_json_object(file)
     pictures = json_list(value, "images", file)
     folder = file.parent
@@ -53,40 +58,31 @@ def _split_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("dataset_*.json"))
 
 
-def _only_file(folder: Path) -> Path:
-    note_input(folder)
-    files = _split_files(folder)
-    if len(files) != 1:
-        names = ", ".join(file.name for file in files) or "none"
-        raise DataError(
-            f"{folder} should hold one Karpathy split file dataset_*.json, found {names}; "
-            "give the file"
-        )
-    return files[0]
-
-
 def _add(entry: Any, collector: Collector) -> None:
     if not (isinstance(entry, dict) and isinstance(entry.get("filename"), str)):
         collector.problem("bad image entry", str(entry)[:80], "needs filename and sentences")
         return
     folder, name = entry.get("filepath"), entry["filename"]
     # COCO results go by COCO's ids; the Flickr sets have none but their file names.
-    image_id = str(entry.get("cocoid", name))
-    split = split_of(str(entry.get("split")))
-    if split is None:
-        given = entry.get("split")
-        detail = f"{given!r}; known: {KNOWN_SPLIT_NAMES}"
-        collector.skip_picture(image_id, "unknown split", detail)
-        return
+    image_id = id_text(entry.get("cocoid")) or name
     # filepath is the folder of COCO's release; elsewhere it is absent, and some copies lack it.
     nested = f"{folder}/{name}" if isinstance(folder, str) and folder else name
     file_name = nested if collector.finder.holds(nested) else name
-    draft = collector.add_picture(image_id, file_name, split)
+    draft = collector.add_picture(image_id, file_name, None, said_split=entry.get("split"))
     sentences = entry.get("sentences")
     if draft is not None:
         for sentence in sentences if isinstance(sentences, list) else ():
-            raw = sentence.get("raw") if isinstance(sentence, dict) else sentence
-            collector.add_caption(draft, raw)
+            collector.add_caption(draft, _text_of(sentence))
+
+
+def _text_of(sentence: Any) -> Any:
+    """A sentence as written; its tokens, joined, where the file has only those."""
+    if not isinstance(sentence, dict):
+        return sentence
+    tokens = sentence.get("tokens")
+    if "raw" not in sentence and isinstance(tokens, list):
+        return " ".join(token for token in tokens if isinstance(token, str))
+    return sentence.get("raw")
 
 
 SOURCE = Source(

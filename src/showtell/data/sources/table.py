@@ -1,15 +1,21 @@
 """CSV and TSV: a header that names the columns, one caption or one picture a row.
 
-Also the tables that Flickr8k and Flickr30k are passed around as (``captions.txt`` with commas,
+Also the tables in which Flickr8k and Flickr30k are often found (``captions.txt`` with commas,
 ``results.csv`` with ``|``), and the ``metadata.csv`` of a Hugging Face image folder.
+
+Cells follow RFC 4180, with the leniency that real files need: a cell may have spaces around its
+quotes, and where quotes do not enclose a whole cell they are text. A row of another shape than the
+header is never cut: surplus commas belong to the caption where the caption is the last column, and
+any other such row is listed as a problem.
 """
 
-import csv
-import io
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from showtell.core.messages import counted
+from showtell.data.pictures import is_picture_name
 from showtell.data.reading import printable, read_text
 from showtell.data.records import Dataset
 from showtell.data.sources.base import (
@@ -17,42 +23,58 @@ from showtell.data.sources.base import (
     ID_NAMES,
     PICTURE_NAMES,
     SPLIT_NAMES,
+    Place,
     Row,
+    RowFile,
     Source,
-    collect_rows,
+    caption_names,
     find_name,
-    normalised,
+    find_places,
+    load_rows,
+    only_file,
     peek,
 )
 from showtell.errors import DataError
 
 DELIMITERS = ",\t;|"
 TABLE_NAMES = ("captions.csv", "captions.tsv", "captions.txt", "metadata.csv")
-_NUMBERED_CAPTION = re.compile(r"^captions?_?\d+$")
 
 
 def matches(path: Path) -> bool:
     """A ``.csv`` or ``.tsv``, a text file whose first line names such columns, or its folder."""
     if path.is_dir():
-        return bool(_tables(path))
+        return bool(_places(path))
     suffix = path.suffix.lower()
     if suffix in {".csv", ".tsv"}:
         return True
     if suffix != ".txt":
         return False
-    header = peek(path).lstrip("\ufeff").partition("\n")[0]
-    names = header.rstrip("\r").split(_delimiter(header))
-    return bool(find_name(names, PICTURE_NAMES) and _caption_columns(names))
+    header = _first_line(peek(path).lstrip("\ufeff"))
+    names = header.split(_delimiter(header))
+    return bool(find_name(names, PICTURE_NAMES) and caption_names(names))
 
 
 def load(path: Path, images: Path | None) -> Dataset:
-    """Read a table, or the one that a folder holds.
+    """Read a table, or those that a folder holds.
 
     Raises:
-        DataError: no table, not UTF-8, unknown columns, bad quoting, or nothing usable.
+        DataError: no table, no text, unknown columns, or nothing usable.
     """
-    file = _only_table(path) if path.is_dir() else path
-    return collect_rows(_rows(file), file, str(path), "csv", images)
+    notes: list[str] = []
+    files: list[RowFile] = []
+    if path.is_dir():
+        places = _places(path) or [Place(path, None, "")]
+        usual = f"of {', '.join(TABLE_NAMES)}"
+        for place in places:
+            file = only_file(_tables(place.folder), place.folder, usual)
+            files.append(RowFile(file, _read(file, notes), place))
+    else:
+        files.append(RowFile(path, _read(path, notes)))
+    return load_rows(files, str(path), "csv", images, notes)
+
+
+def _places(folder: Path) -> list[Place]:
+    return find_places(folder, lambda place: bool(_tables(place)))
 
 
 def _tables(folder: Path) -> list[Path]:
@@ -60,77 +82,169 @@ def _tables(folder: Path) -> list[Path]:
     return [file for file in found if file.suffix != ".txt" or matches(file)]
 
 
-def _only_table(folder: Path) -> Path:
-    tables = _tables(folder)
-    if len(tables) != 1:
-        names = ", ".join(file.name for file in tables) or "none"
-        raise DataError(
-            f"{folder} should hold one of {', '.join(TABLE_NAMES)}, found {names}; give the file"
-        )
-    return tables[0]
+def _first_line(text: str) -> str:
+    return re.split(r"[\r\n]", text, maxsplit=1)[0]
 
 
 def _delimiter(header: str) -> str:
     return max(DELIMITERS, key=header.count)
 
 
-def _caption_columns(names: list[str]) -> list[str]:
-    """The column of captions with any numbered ones (``caption_1`` ... ``caption_5``)."""
-    numbered = [name for name in names if _NUMBERED_CAPTION.match(normalised(name))]
-    one = find_name(names, CAPTION_NAMES)
-    return [one, *numbered] if one is not None else numbered
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Where each role stands in a row."""
+
+    num: int
+    picture: int
+    captions: tuple[int, ...]
+    split: int | None
+    image_id: int | None
+
+    @classmethod
+    def of_header(cls, names: list[str], file: Path) -> "_Columns":
+        """
+        Raises:
+            DataError: there is no column for the picture, or none for the caption.
+        """
+        number = {name: index for index, name in reversed(list(enumerate(names)))}
+        picture, captions = find_name(names, PICTURE_NAMES), caption_names(names)
+        if picture is None or not captions:
+            what, usual = ("caption", CAPTION_NAMES) if picture else ("picture", PICTURE_NAMES)
+            found = ", ".join(printable(name) for name in names[:20])
+            raise DataError(
+                f"{file}: no column for the {what}; found columns: {found}; "
+                f"the first line must name one of {', '.join(usual)}"
+            )
+        split, image_id = find_name(names, SPLIT_NAMES), find_name(names, ID_NAMES)
+        return cls(
+            num=len(names),
+            picture=number[picture],
+            captions=tuple(number[name] for name in captions),
+            split=None if split is None else number[split],
+            image_id=None if image_id is None else number[image_id],
+        )
 
 
-def _rows(file: Path) -> Iterator[Row]:
+class _Lines:
+    """The rows of a table's text as cells.
+
+    Args:
+        text: The whole file.
+        delimiter: What separates cells.
+    """
+
+    def __init__(self, text: str, delimiter: str) -> None:
+        self.text = text
+        self.delimiter = delimiter
+        self.num_literal = 0  # cells whose quotes were taken as text
+        escaped = re.escape(delimiter)
+        # Possessive, so that a quote without its end is given up at once and not tried anew.
+        self._quoted = re.compile(rf' *"((?:[^"]++|"")*+)" *(?={escaped}|[\r\n]|\Z)')
+        self._line_end = re.compile(r"[\r\n]")
+        self._plain = re.compile(rf"[^{escaped}\r\n]*+")
+
+    def rows(self, columns: _Columns | None = None) -> Iterator[tuple[list[str], str, int]]:
+        """Each row's cells, its text from the header's last column on, and where the row ends.
+
+        Args:
+            columns: Of the header, once it is known.
+        """
+        position, length = 0, len(self.text)
+        while position < length:
+            match = self._line_end.search(self.text, position)
+            end = match.start() if match else length
+            if self.text.find('"', position, end) < 0:  # nearly all rows, and ten times as fast
+                cells = self.text[position:end].split(self.delimiter)
+                last = self.delimiter.join(cells[columns.num - 1 :]) if columns else ""
+            else:
+                cells, starts, end = self._quoted_row(position, columns)
+                is_long = columns and len(cells) >= columns.num
+                last = self.text[starts[columns.num - 1] : end] if columns and is_long else ""
+            yield cells, last, end
+            position = end + (2 if self.text.startswith("\r\n", end) else 1)
+
+    def _quoted_row(
+        self, position: int, columns: _Columns | None
+    ) -> tuple[list[str], list[int], int]:
+        """The cells of a row with quotes, where each begins, and where the row ends."""
+        cells, starts = [], []
+        while True:
+            starts.append(position)
+            match = self._quoted.match(self.text, position)
+            if match is not None and not self._swallows_rows(match[1], columns):
+                cells.append(match[1].replace('""', '"'))
+            else:
+                match = self._plain.match(self.text, position)
+                assert match is not None
+                cells.append(match[0])
+                self.num_literal += match[0].lstrip().startswith('"')
+            position = match.end()
+            if not self.text.startswith(self.delimiter, position):
+                return cells, starts, position
+            position += 1
+
+    def _swallows_rows(self, quoted: str, columns: _Columns | None) -> bool:
+        """Whether the lines of a quoted cell are rows of their own, between two stray quotes."""
+        if columns is None or "\n" not in quoted:
+            return False
+        for line in quoted.split("\n")[1:]:
+            cells = line.split(self.delimiter)
+            if len(cells) == columns.num and is_picture_name(cells[columns.picture].strip(' "')):
+                return True
+        return False
+
+
+def _read(file: Path, notes: list[str]) -> Iterator[Row]:
     text = read_text(file)
     if not text.strip():
         raise DataError(f"{file} is empty; its first line must name the columns")
     if "\0" in text:
-        raise DataError(f"{file} holds NUL characters, so it is no text table; save it as UTF-8")
-    delimiter = _delimiter(text.partition("\n")[0])
-    # An unclosed quote would swallow the rest of the file without a word; strict tells.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        yield from _read(reader, file)
-    except csv.Error as error:
-        raise DataError(
-            f"{file}:{reader.line_num}: {error}; a quote inside a quoted cell is written twice"
-        ) from None
-
-
-def _read(reader: Iterator[list[str]], file: Path) -> Iterator[Row]:
-    names = next(reader)
-    columns = {name: number for number, name in reversed(list(enumerate(names)))}
-    picture, captions = find_name(names, PICTURE_NAMES), _caption_columns(names)
-    if picture is None or not captions:
-        what, usual = ("picture", PICTURE_NAMES) if picture is None else ("caption", CAPTION_NAMES)
-        found = ", ".join(printable(name) for name in names[:20])
-        raise DataError(
-            f"{file}: no column for the {what}; found columns: {found}; "
-            f"the first line must name one of {', '.join(usual)}"
-        )
-    split, image_id = find_name(names, SPLIT_NAMES), find_name(names, ID_NAMES)
-    for number, cells in enumerate(reader, 2):
-        if not cells:
+        raise DataError(f"{file} holds NUL characters, so it is not a text table; save it as UTF-8")
+    lines = _Lines(text, _delimiter(_first_line(text)))
+    names, _, end_of_header = next(lines.rows())
+    columns = _Columns.of_header(names, file)
+    lines.text = text[end_of_header:].removeprefix("\r").removeprefix("\n")
+    lines.num_literal = num_rejoined = 0
+    last_is_caption = columns.captions == (columns.num - 1,)
+    for number, (cells, last, _) in enumerate(lines.rows(columns), 2):
+        if not any(cell.strip() for cell in cells):
             continue
-        where = f"{file.name}: row {number}"
+        while len(cells) > columns.num and not cells[-1].strip():
+            cells.pop()  # nothing but delimiters at the end of the line
+        if len(cells) > columns.num and last_is_caption:
+            cells[columns.num - 1 :] = [last]
+            num_rejoined += 1
+        yield _row(f"{file.name}: row {number}", cells, columns)
+    if num_rejoined:
+        rows = counted(num_rejoined, "row")
+        notes.append(f"{file.name}: the caption of {rows} has unquoted delimiters; kept whole")
+    if lines.num_literal:
+        cells_with = counted(lines.num_literal, "cell")
+        notes.append(f"{file.name}: the quotes of {cells_with} enclose only a part; kept as text")
 
-        def cell(name: str | None, cells: list[str] = cells) -> str | None:
-            index = len(cells) if name is None else columns[name]
-            return cells[index] if index < len(cells) else None
 
-        said = [text for name in captions if (text := cell(name)) is not None]
-        if len(captions) > 1:  # a picture may have fewer captions than the table has columns
-            said = [text for text in said if text.strip()]
-        elif not said:
-            said = [""]
-        yield Row(where, cell(picture), said, cell(split), cell(image_id))
+def _row(where: str, cells: list[str], columns: _Columns) -> Row:
+    """A row; one of another shape than the header has a fault."""
+    may_lack = columns.captions[1:] if len(columns.captions) > 1 else ()
+    missing = range(len(cells), columns.num)
+    if len(cells) > columns.num or any(index not in may_lack for index in missing):
+        shape = f"has {counted(len(cells), 'cell')} where the header has {columns.num}"
+        advice = "; put text with delimiters in quotes" if len(cells) > columns.num else ""
+        return Row(where, None, (), fault=shape + advice)
+    said = [cells[index] for index in columns.captions if index < len(cells)]
+    if len(columns.captions) > 1:  # a picture may have fewer captions than the table has columns
+        said = [text for text in said if text.strip()]
+
+    def cell(index: int | None) -> str | None:
+        return None if index is None else cells[index]
+
+    return Row(where, cell(columns.picture), said, cell(columns.split), cell(columns.image_id))
 
 
 SOURCE = Source(
     name="csv",
     description="a CSV or TSV with a column for the picture and one for the caption",
-    looks_for="a .csv or .tsv, or a folder with captions.csv",
+    looks_for="a .csv or .tsv, or a folder with captions.csv or metadata.csv",
     matches=matches,
     load=load,
 )

@@ -1,0 +1,279 @@
+"""Files as people have them: read whole, or listed; nothing is lost without a word."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from showtell.data.ids import IdNumbers, id_text
+from showtell.data.records import Dataset
+from showtell.data.sources import load_dataset
+from showtell.errors import DataError
+
+Picture = Callable[..., None]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, picture: Picture) -> Path:
+    """A folder with pictures p0.jpg to p3.jpg."""
+    for number in range(4):
+        picture(tmp_path / f"p{number}.jpg", 40 * number)
+    return tmp_path
+
+
+def load(folder: Path, text: str | bytes, name: str = "captions.csv", **options: Any) -> Dataset:
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return load_dataset(path, **options)
+
+
+def captions(dataset: Dataset) -> dict[str, tuple[str, ...]]:
+    return {record.image_id: record.captions for record in dataset.records}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("image,caption\np0.jpg,A dog, running, fast\n", "A dog, running, fast"),
+        ('image, caption\np0.jpg, "A dog, running"\n', "A dog, running"),
+        ('image,caption\np0.jpg,"A dog, running" \n', "A dog, running"),
+        ('image,caption\np0.jpg,"Stop" says the sign\n', '"Stop" says the sign'),
+        ('image\tcaption\np0.jpg\t"Stop" says the sign\n', '"Stop" says the sign'),
+        ('image\tcaption\np0.jpg\t"Stop, says the sign\n', '"Stop, says the sign'),
+        ('image,caption\np0.jpg,A "dog", running\n', 'A "dog", running'),
+        ('image,caption\np0.jpg,"A dog\n"\n', "A dog"),
+        ('image,caption\np0.jpg,"A ""dog"", running\nfast"\n', 'A "dog", running\nfast'),
+        ("image,caption\np0.jpg,A dog,,\n", "A dog"),
+        ("image,caption\r\np0.jpg,A dog, running\r\n", "A dog, running"),
+        ("image,caption\rp0.jpg,A dog, running\r", "A dog, running"),
+        ("caption;image\nA dog, running;p0.jpg\n", "A dog, running"),
+        ("image|caption\np0.jpg|A dog | a cat", "A dog | a cat"),
+    ],
+)
+def test_a_caption_is_read_whole(folder: Path, text: str, said: str) -> None:
+    assert captions(load(folder, text)) == {"p0.jpg": (said,)}
+
+
+def test_stray_quotes_in_two_rows_do_not_swallow_the_rows_between(folder: Path) -> None:
+    text = 'image\tcaption\np0.jpg\t"Stop\np1.jpg\tA cat\np2.jpg\tA "bus"\np3.jpg\tgo"\n'
+    dataset = load(folder, text, "captions.tsv")
+    assert captions(dataset) == {
+        "p0.jpg": ('"Stop',),
+        "p1.jpg": ("A cat",),
+        "p2.jpg": ('A "bus"',),
+        "p3.jpg": ('go"',),
+    }
+    assert "captions.tsv: the quotes of 1 cell enclose only a part; kept as text" in dataset.notes
+
+
+def test_rows_of_another_shape_are_listed_or_rejoined_with_a_note(folder: Path) -> None:
+    rows = "p0.jpg,A dog, running\np1.jpg\np2.jpg,A bus\n,,\n\np3.jpg,A, b\n"
+    dataset = load(folder, "image,caption\n" + rows)
+    assert captions(dataset)["p0.jpg"] == ("A dog, running",)
+    assert captions(dataset)["p3.jpg"] == ("A, b",)
+    assert (
+        dataset.notes[0]
+        == "captions.csv: the caption of 2 rows has unquoted delimiters; kept whole"
+    )
+    assert [(p.kind, p.where, p.detail) for p in dataset.problems] == [
+        (
+            "bad row",
+            "captions.csv: row 3",
+            "has 1 cell where the header has 2",
+        )
+    ]
+    dataset = load(folder, "image,caption,split\np0.jpg,A dog, running,train\np1.jpg,A cat,train\n")
+    assert captions(dataset) == {"p1.jpg": ("A cat",)}
+    assert "has 4 cells where the header has 3" in dataset.problems[0].detail
+
+
+def test_many_stray_quotes_take_no_time(folder: Path) -> None:
+    rows = 'p0.jpg,"A dog\n' * 30_000 + 'p1.jpg,"""A cat\n' * 30_000
+    dataset = load(folder, "image,caption\n" + rows)
+    assert {image_id: len(said) for image_id, said in captions(dataset).items()} == {
+        "p0.jpg": 30_000,
+        "p1.jpg": 30_000,
+    }
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("c.csv", "image,caption\r\np0.jpg,Ein Bär\r\n"),
+        ("c.jsonl", '{"path": "p0.jpg", "caption": "Ein Bär"}\n'),
+        ("c.json", '[{"path": "p0.jpg", "caption": "Ein Bär"}]'),
+        ("d.json", '{"p0.jpg": "Ein Bär"}'),
+        ("p0.txt", "Ein Bär"),
+    ],
+)
+def test_encodings(folder: Path, encoding: str, name: str, text: str) -> None:
+    path = folder / name
+    path.write_bytes(text.encode(encoding))
+    dataset = load_dataset(folder if name == "p0.txt" else path)
+    assert captions(dataset) == {"p0.jpg": ("Ein Bär",)}
+
+
+def test_a_first_row_without_captions_condemns_nothing(folder: Path) -> None:
+    text = '{"path": "p0.jpg", "captions": []}\n{"path": "p1.jpg", "captions": ["A cat"]}\n'
+    dataset = load(folder, text, "c.jsonl")
+    assert captions(dataset) == {"p1.jpg": ("A cat",)}
+    assert [(p.kind, p.where) for p in dataset.problems] == [("image without captions", "p0.jpg")]
+
+
+def test_json_lines_in_a_json_file(folder: Path) -> None:
+    text = '{"path": "p0.jpg", "text": "A dog"}\n{"path": "p1.jpg", "text": "A cat"}\n'
+    assert captions(load(folder, text, "c.json")) == {"p0.jpg": ("A dog",), "p1.jpg": ("A cat",)}
+
+
+def test_a_key_that_comes_twice_keeps_both_captions(folder: Path) -> None:
+    text = '{"p0.jpg": "A dog", "p1.jpg": "A cat", "p0.jpg": "A puppy"}'
+    assert captions(load(folder, text, "c.json"))["p0.jpg"] == ("A dog", "A puppy")
+
+
+@pytest.mark.parametrize("spelling", [139, 139.0, "139", "139.0", "000000000139"])
+@pytest.mark.parametrize("other", [139, 139.0, "00139", "COCO_val2014_000000000139.jpg"])
+def test_spellings_of_one_coco_id(folder: Path, spelling: Any, other: Any) -> None:
+    value = {
+        "images": [{"id": spelling, "file_name": "p0.jpg"}, {"id": 140, "file_name": "p1.jpg"}],
+        "annotations": [
+            {"image_id": other, "caption": "A dog"},
+            {"image_id": 140, "caption": "A cat"},
+        ],
+    }
+    dataset = load(folder, json.dumps(value), "captions_val2017.json")
+    assert captions(dataset) == {str(id_text(spelling)): ("A dog",), "140": ("A cat",)}
+    assert not dataset.problems
+    was_respelled = id_text(spelling) != id_text(other)
+    assert any("spelled the id" in note for note in dataset.notes) == was_respelled
+
+
+def test_an_ambiguous_spelling_is_listed(folder: Path) -> None:
+    value = {
+        "images": [{"id": "7", "file_name": "p0.jpg"}, {"id": "007", "file_name": "p1.jpg"}],
+        "annotations": [
+            {"image_id": 7, "caption": "A dog"},
+            {"image_id": "07", "caption": "A cat"},
+            {"image_id": float("nan"), "caption": "A cat"},
+        ],
+    }
+    dataset = load(folder, json.dumps(value), "captions_val2017.json")
+    assert captions(dataset) == {"7": ("A dog",)}
+    problem = dataset.problems[0]
+    assert (problem.kind, problem.where) == ("annotation without its image", "07")
+    assert problem.detail == "could be of 7 or 007"
+    assert dataset.problems[1].kind == "bad annotation"
+
+
+def test_ids_that_are_no_numbers_are_left_alone() -> None:
+    assert IdNumbers(["cat", "1a", "12"]).find("cat") == []
+    assert IdNumbers(["cat", "1a", "12"]).find("012.0") == ["12"]
+    assert [id_text(value) for value in (True, None, 1.5, float("inf"), [])] == [None] * 5
+
+
+def test_rejected_captions_and_captions_without_words_are_counted(folder: Path) -> None:
+    value = {
+        "images": [{"id": n, "file_name": f"p{n}.jpg"} for n in range(2)],
+        "annotations": [
+            {"image_id": 0, "caption": "A can", "is_rejected": False, "is_precanned": False},
+            {"image_id": 0, "caption": "spam", "is_rejected": True, "is_precanned": False},
+            {"image_id": 0, "caption": "Quality issues", "is_precanned": True},
+            {"image_id": 0, "caption": "..."},
+            {"image_id": 1, "caption": "spam", "is_rejected": True},
+        ],
+    }
+    dataset = load(folder, json.dumps(value), "captions_val.json")
+    assert captions(dataset) == {"0": ("A can",)}
+    assert dataset.problem_counts() == {
+        "rejected caption": 3,
+        "caption without a word": 1,
+        "image without captions": 1,
+    }
+    assert "left out: 1 caption without any word" in dataset.notes
+    assert "left out: 3 captions that the annotators rejected" in dataset.notes
+
+
+def test_karpathys_form_without_split_and_raw(folder: Path) -> None:
+    images = [{"filename": "p0.jpg", "cocoid": 5.0, "sentences": [{"tokens": ["a", "dog"]}]}]
+    images += [{"filename": f"p{n}.jpg", "sentences": [{"raw": "A cat"}]} for n in (1, 2)]
+    dataset = load(folder, json.dumps({"images": images}), "dataset_x.json")
+    assert captions(dataset)["5"] == ("a dog",)
+    assert dataset.split_counts() == {"train": 1, "val": 1, "test": 1}
+
+
+def test_hugging_faces_rows_of_karpathys_split(folder: Path) -> None:
+    rows = [{"filepath": "val2014", "filename": "p0.jpg", "sentences": ["A dog", {"raw": "A pup"}]}]
+    assert captions(load(folder, json.dumps(rows), "c.json")) == {"p0.jpg": ("A dog", "A pup")}
+
+
+def test_a_name_without_suffix_that_two_pictures_have_is_listed(
+    folder: Path, picture: Picture
+) -> None:
+    picture(folder / "p0.png")
+    dataset = load(folder, "image,caption\np0,A dog\np1,A cat\n")
+    assert captions(dataset) == {"p1": ("A cat",)}
+    assert dataset.problems[0].kind == "missing picture"
+    assert dataset.problems[0].detail.endswith("p0.png; add the suffix")
+    assert "1 picture named without the suffix of the file" in dataset.notes
+
+
+def test_one_rule_for_pictures_in_folders(folder: Path, picture: Picture) -> None:
+    for name in ("a.jfif", "b.JPE"):
+        (folder / "p0.jpg").rename(folder / name)
+        picture(folder / "p0.jpg")
+        (folder / name).with_suffix(".txt").write_text(f"Of {name}")
+    for name in ("IMG.HEIC", "x.svg", "y.heic", "z.nef", "._a.jfif", ".thumbnails/t.jpg"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+        (folder / name).with_suffix(".txt").write_text("A thing")
+    (folder / "__MACOSX").mkdir()
+    picture(folder / "__MACOSX" / "q.jpg")
+    (folder / "__MACOSX" / "q.txt").write_text("A thing")
+    dataset = load_dataset(folder)
+    assert captions(dataset) == {"a.jfif": ("Of a.jfif",), "b.JPE": ("Of b.JPE",)}
+    assert dataset.notes[-1] == (
+        "left out: 2 .heic, 1 .svg, 1 .nef "
+        "(showtell does not read these kinds; convert them to JPEG or PNG)"
+    )
+    assert dataset.problem_counts() == {"image without captions": 4}
+
+
+def test_one_rule_for_pictures_in_lists(folder: Path) -> None:
+    (folder / "x.heic").touch()
+    dataset = load(folder, "image,caption\nx.heic,A cat\np0.jpg,A dog\n")
+    assert captions(dataset) == {"p0.jpg": ("A dog",)}
+    assert not dataset.problems
+    assert dataset.notes[-1].startswith("left out: 1 .heic (")
+
+
+def test_sidecars_of_pictures_of_one_stem(folder: Path, picture: Picture) -> None:
+    picture(folder / "p0.png", 7)
+    (folder / "p0.TXT").write_text("The photo")
+    (folder / "p0.png.caption").write_text("The drawing")
+    (folder / "p1.caption").write_text("Another")
+    dataset = load_dataset(folder)
+    assert captions(dataset) == {
+        "p0.jpg": ("The photo",),
+        "p0.png": ("The drawing",),
+        "p1.jpg": ("Another",),
+    }
+
+
+def test_split_folders_with_equal_names(tmp_path: Path, picture: Picture) -> None:
+    for number, split in enumerate(("train", "validation", "test")):
+        picture(tmp_path / split / "0.jpg", number)
+        (tmp_path / split / "metadata.csv").write_text(f"file_name,text\n0.jpg,Of {split}\n")
+    dataset = load_dataset(tmp_path)
+    assert {(r.image_id, r.path, r.split, r.captions) for r in dataset.records} == {
+        (f"{name}/0.jpg", tmp_path / name / "0.jpg", split, (f"Of {name}",))
+        for name, split in (("train", "train"), ("validation", "val"), ("test", "test"))
+    }
+
+
+def test_a_pipe_is_refused_and_does_not_hang(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(DataError, match="is a pipe or a device, expected a file"):
+        load_dataset(tmp_path / "pipe.csv")
