@@ -317,15 +317,17 @@ def as_image(
         raise LargePictureError(
             f"picture: has {width} x {height} pixels; the limit is {max_pixels:,}"
         )
+    notes: list[str] = []
     try:
         with _quiet_pillow():
             picture.load()  # a picture from Image.open is decoded only now
             is_from_file = isinstance(picture, ImageFile.ImageFile)
             upright = UPRIGHT.get(_orientation(picture)) if is_from_file else None
-            rgb = picture if picture.mode == "RGB" and not is_from_file else _to_rgb(picture)
+            rgb = picture if picture.mode == "RGB" and not is_from_file else _to_rgb(picture, notes)
     except Exception as error:  # as in open_image
         raise ImageError(f"picture: {_reason(error)}") from None
-    return rgb if upright is None else rgb.transpose(upright)
+    rgb = rgb if upright is None else rgb.transpose(upright)
+    return _noted(rgb, notes) if notes else rgb
 
 
 def _image_of_array(pixels: NDArray[Any]) -> Image.Image:
