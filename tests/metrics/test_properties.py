@@ -21,7 +21,7 @@ METEOR_WORDS = """
 a a a the the man men is of in dog dogs 's with and sitting sits standing boy child big large little
 bicycle bike bikes riding rides motor vehicle car auto close-up t.v. 4:15 st. no. 5 $ n't -lrb-
 bar-b-q u.s. couch sofa couple group two people persons next to abandoned empty c++ foo.bar etc. v.
-mr. ' :
+mr. ' : σκύλος ძაღლი một chó दौड़ собака é̂ כֶּלֶב
 """
 
 captions = st.one_of(

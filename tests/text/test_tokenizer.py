@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from showtell.text.tokenizer import PUNCTUATION, tokenize, tokenize_all
+from showtell.text.tokenizer import PUNCTUATION, tokenize, tokenize_all, tokenize_as_scored
 
-GOLDEN = json.loads((Path(__file__).parent / "golden_tokens.json").read_text(encoding="utf-8"))
+FOLDER = Path(__file__).parent
+GOLDEN = json.loads((FOLDER / "golden_tokens.json").read_text(encoding="utf-8"))
+SCRIPTS = json.loads((FOLDER / "golden_scripts.json").read_text(encoding="utf-8"))["captions"]
 
 
 def test_golden_captions() -> None:
@@ -42,6 +44,39 @@ def test_golden_captions() -> None:
 )
 def test_words(caption: str, words: str) -> None:
     assert tokenize(caption) == words.split()
+
+
+@pytest.mark.parametrize("golden", SCRIPTS, ids=lambda golden: golden["language"])
+def test_every_script_is_scored_as_officially_and_read_in_whole_words(
+    golden: dict[str, str],
+) -> None:
+    caption, official = golden["caption"], golden["official"].split()
+    assert tokenize_all([caption, "x"])[0] == official
+    assert tokenize_as_scored(caption) == official
+    assert tokenize(caption) == golden.get("whole", golden["official"]).split()
+
+
+def test_every_golden_script_is_visited() -> None:
+    assert len(SCRIPTS) == 30
+    assert sum("whole" in golden for golden in SCRIPTS) == 14
+
+
+@pytest.mark.parametrize(
+    ("caption", "words"),
+    [
+        ("🐶\u200d👩 a\u200d b", "a b"),  # a joiner is part of a word only between its letters
+        ("\ufe0f ❤\ufe0f 1\ufe0f\u20e3", "❤ 1"),
+        ("𞤀𞤣𞤤𞤢𞤥", "𞤢𞤣𞤤𞤢𞤥"),  # Adlam, beyond the first 65,536 characters
+        ("ſet 'ſa", "ſet ſa"),
+    ],
+)
+def test_words_outside_ascii(caption: str, words: str) -> None:
+    assert tokenize(caption) == words.split()
+
+
+@given(st.text(alphabet=st.characters(codec="ascii"), max_size=40))
+def test_ascii_has_the_same_words_in_training_and_scoring(text: str) -> None:
+    assert tokenize(text) == tokenize_as_scored(text)
 
 
 def test_an_initial_at_the_end_depends_on_the_next_caption() -> None:

@@ -1,9 +1,10 @@
-"""The tokeniser against the original jar: all of COCO 2014 and Flickr8k, and odd text."""
+"""The tokeniser against the original jar: COCO 2014, Flickr8k, every script, and odd text."""
 
 import json
 import random
 import shutil
 import subprocess
+import unicodedata
 import zipfile
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -75,6 +76,65 @@ def test_random_characters(tmp_path: Path) -> None:
     letters = "abntdsAKThe 5 01 .,-'\"/&:;()!?$#@_+"
     captions = ["".join(rng.choices(letters, k=rng.randint(1, 14))) for _ in range(20_000)]
     assert len(differences(captions, tmp_path)) <= 10
+
+
+# Without white space, and without the soft hyphen, which may be a word of its own in the original.
+EVERY_CHARACTER = [
+    character
+    for character in map(chr, range(0x80, 0x10000))
+    if not (character.isspace() or character == "\xad" or 0xD800 <= ord(character) < 0xE000)
+]
+
+
+@pytest.mark.parametrize(
+    "surroundings",
+    [
+        "z {} z",
+        "za{}bz",
+        "z {}ab {}.{}. ab{}",
+        "1{}2 1:{} {}1",
+        "a-{}b {}-a b-{}",
+        "{}'s #{} é{}{}",
+    ],
+)
+def test_every_character(surroundings: str, tmp_path: Path) -> None:
+    assert len(EVERY_CHARACTER) == 63_340
+    captions = [surroundings.replace("{}", character) for character in EVERY_CHARACTER]
+    assert differences(captions, tmp_path) == []
+
+
+_SCRIPTS = (
+    "LATIN GREEK CYRILLIC ARMENIAN HEBREW ARABIC SYRIAC THAANA DEVANAGARI BENGALI GURMUKHI "
+    "GUJARATI ORIYA TAMIL TELUGU KANNADA MALAYALAM SINHALA THAI LAO TIBETAN MYANMAR GEORGIAN "
+    "ETHIOPIC KHMER MONGOLIAN HANGUL HIRAGANA KATAKANA COMBINING"
+)
+SCRIPTS = _SCRIPTS.split()
+
+
+def characters_of(script: str) -> str:
+    """The letters, marks and digits of a script, below U+10000."""
+    return "".join(
+        character
+        for character in map(chr, range(0x80, 0x10000))
+        if unicodedata.name(character, "").split(" ")[0] == script
+        and unicodedata.category(character)[0] in "LMN"
+    )
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_random_text_of_each_script(script: str, tmp_path: Path) -> None:
+    rng = random.Random(script)
+    characters = characters_of(script)
+    assert len(characters) > 40
+    letters = characters + "aeiouABC" * (len(characters) // 32 + 1)
+    captions = []
+    for _ in range(5_000):
+        words = ["".join(rng.choices(letters, k=rng.randint(1, 6))) for _ in range(4)]
+        words.insert(rng.randint(0, 4), rng.choice(PIECES))
+        signs = rng.choices([" ", " ", " ", ", ", ". ", "! ", "-", "'", "/", "\u200d", " ("], k=5)
+        captions.append("".join(map(str.__add__, words, signs)))
+    # "o'o" is one word in the original, and a capital sigma before certain signs is another one.
+    assert len(differences(captions, tmp_path)) <= 1
 
 
 @pytest.mark.slow

@@ -72,3 +72,15 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path, content: bytes, said: s
         VocabularyError, match=rf"vocab\.pkl is {said}.*expected a vocabulary\.json"
     ):
         load_vocabulary(path)
+
+
+def test_a_vocabulary_of_showtell_0_1_0_loads(tmp_path: Path) -> None:
+    """Its tokeniser cut words at combining marks; the words that it wrote are kept as they are."""
+    WordVocabulary.build({"a": 5, "dog": 3, "नमस": 2, "्": 2}).save(tmp_path / "v.json")
+    text = (tmp_path / "v.json").read_text(encoding="utf-8")
+    old = text.replace('"ptb-corenlp3.4.1-coco-v2"', '"ptb-corenlp3.4.1-coco-v1"')
+    assert old != text
+    (tmp_path / "v.json").write_text(old, encoding="utf-8")
+    vocabulary = load_vocabulary(tmp_path / "v.json")
+    assert vocabulary.words[4:] == ("a", "dog", "नमस", "्")
+    assert vocabulary.encode("A dog.") == [4, 5]

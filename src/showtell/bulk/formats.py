@@ -40,6 +40,8 @@ def record_of(result: PictureResult, model: str | None = None) -> Record:
         record["look"] = result.look.to_text()
     if result.same_as is not None:
         record["same_as"] = str(result.same_as)
+    if result.notes:
+        record["notes"] = list(result.notes)
     if model is not None:
         record["model"] = model
     return record
@@ -53,7 +55,8 @@ def result_of(record: Record) -> PictureResult:
     """
     caption = _heard(record, tuple(_heard(other) for other in record.get("alternatives", ())))
     look = Look.from_text(record["look"]) if "look" in record else None
-    return PictureResult(record["path"], caption, None, look, record.get("same_as"))
+    notes = tuple(record.get("notes", ()))
+    return PictureResult(record["path"], caption, None, look, record.get("same_as"), notes)
 
 
 def to_line(record: Record) -> str:

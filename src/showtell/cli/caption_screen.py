@@ -71,6 +71,9 @@ def _write_lines(
         table.writeheader()
     for result in results:
         record = record_of(result)
+        if kind != "jsonl":  # whose records have the notes
+            for note in result.notes:
+                typer.echo(f"note: {printable(str(result.path))}: {note}", err=True)
         if result.caption is None:
             failed.add(record["path"])
             typer.echo(f"error: {printable(str(result.error))}", err=True)

@@ -1,8 +1,8 @@
-"""Pictures that look the same: found by a perceptual hash, so that one caption serves them all.
+"""Near-duplicates: pictures that look the same, so that one caption serves them all.
 
-The hash is ``imagehash``'s pHash (Zauner 2010, "Implementation and Benchmarking of Perceptual
-Image Hash Functions", section 3.2.1), 256 bits of the lowest frequencies of a picture's greys; as
-it knows no colours, the mean colour is held against it. Knows nothing of captions or files.
+Pictures are compared by ``imagehash``'s pHash (Zauner 2010, "Implementation and Benchmarking of
+Perceptual Image Hash Functions", section 3.2.1): 256 bits that describe the lowest frequencies of a
+picture's greys. The hash ignores colour, so the mean colours are compared as well.
 """
 
 from dataclasses import dataclass
@@ -30,15 +30,15 @@ class Look:
     colour: tuple[int, int, int]
 
     def to_text(self) -> str:
-        """One word, for a record."""
+        """The look as one word, to be stored in a record."""
         return self.bits + bytes(self.colour).hex()
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """What ``to_text`` made.
+        """Read what ``to_text`` wrote.
 
         Raises:
-            ValueError: it did not.
+            ValueError: the text is something else.
         """
         if len(text) != HASH_SIDE * HASH_SIDE // 4 + 6:
             raise ValueError(f"not a picture's hash: {text!r}")
@@ -62,7 +62,10 @@ def look_of(image: Image.Image) -> Look:
 
 
 class NearDuplicates:
-    """The looks of pictures so far, by number; 44 bytes each, all compared at each question."""
+    """The looks of the pictures so far, numbered from 0.
+
+    A look takes 44 bytes. ``find`` compares all of them.
+    """
 
     def __init__(self) -> None:
         self._bits: NDArray[np.uint64] = np.zeros((FIRST_ROOM, 4), dtype=np.uint64)
@@ -82,7 +85,7 @@ class NearDuplicates:
         return int(near[num_different[near].argmin()]) if len(near) else None
 
     def add(self, look: Look) -> int:
-        """Remember one more; its number."""
+        """Add a look and return its number."""
         if self._num == len(self._bits):
             self._bits = np.concatenate([self._bits, np.zeros_like(self._bits)])
             self._colours = np.concatenate([self._colours, np.zeros_like(self._colours)])

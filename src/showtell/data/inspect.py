@@ -13,6 +13,7 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
@@ -22,7 +23,7 @@ from PIL import Image
 from showtell.data.reading import printable
 from showtell.data.records import Dataset, Problem, Record
 from showtell.errors import ImageError
-from showtell.images.open import open_image
+from showtell.images.open import notes_of, open_image
 from showtell.text.tokenizer import tokenize
 
 THRESHOLDS = (1, 2, 3, 4, 5)
@@ -30,7 +31,7 @@ NUM_FREQUENT = 20
 NUM_EXAMPLES = 5
 PICTURES_PER_TASK = 64
 
-Decode = Callable[[bytes], tuple[int, int]]
+Decode = Callable[[bytes], tuple[int, int, tuple[str, ...]]]
 Progress = Callable[[int, int], None]
 
 
@@ -122,12 +123,14 @@ class PictureCheck:
         height: Likewise.
         digest: sha256 of the file where another file has the same size, else "".
         error: Why it does not decode, else "".
+        notes: What had to be assumed or left out to decode it.
     """
 
     width: int
     height: int
     digest: str
     error: str
+    notes: tuple[str, ...] = ()
 
 
 def inspect_dataset(
@@ -180,16 +183,19 @@ def inspect_dataset(
     )
 
 
-def _decode(raw: bytes) -> tuple[int, int]:
+def _decode(raw: bytes) -> tuple[int, int, tuple[str, ...]]:
     """Decode as feature extraction will; the size is the stored one, before any rotation."""
     if not raw:
         raise ImageError("the file is empty")
     # The smallest scale of a JPEG is quick and still reads the file to its end.
-    open_image(raw, min_side=1)
-    with warnings.catch_warnings():
+    image = open_image(raw, min_side=1)
+    width, height = image.size
+    # Where Pillow refuses the file, that is its size: only a sound JPEG is decoded smaller.
+    with warnings.catch_warnings(), suppress(Exception):
         warnings.simplefilter("ignore")
         with Image.open(io.BytesIO(raw)) as picture:
-            return picture.size
+            width, height = picture.size
+    return width, height, notes_of(image)
 
 
 def _split_counts(dataset: Dataset) -> dict[str, SplitCounts]:
@@ -228,7 +234,8 @@ def _problems(
     num_leaks = None
     if checks is not None:
         within, across = same_pictures(dataset.records, checks)
-        problems += [*broken_pictures(dataset.records, checks), *across, *within]
+        problems += broken_pictures(dataset.records, checks)
+        problems += [*across, *within, *pictures_with_notes(dataset.records, checks)]
         num_leaks = len(across)
     kinds: dict[str, list[Problem]] = {}
     for problem in problems:
@@ -246,7 +253,7 @@ def decode_pictures(
 
     Args:
         records: The records whose pictures are decoded; the result has their order.
-        decode: Takes a file's bytes and returns width and height; raises ImageError.
+        decode: Takes a file's bytes and returns width, height and notes; raises ImageError.
         progress: Called with how many pictures are done, and how many there are.
     """
     sizes = [_num_bytes(record) for record in records]
@@ -274,6 +281,15 @@ def broken_pictures(records: Sequence[Record], checks: Sequence[PictureCheck]) -
         Problem("broken picture", printable(str(record.path)), printable(check.error))
         for record, check in zip(records, checks, strict=True)
         if check.error
+    ]
+
+
+def pictures_with_notes(records: Sequence[Record], checks: Sequence[PictureCheck]) -> list[Problem]:
+    """A problem for each picture that is read, but not as its file says."""
+    return [
+        Problem("picture read with a note", printable(str(record.path)), printable(note))
+        for record, check in zip(records, checks, strict=True)
+        for note in check.notes
     ]
 
 
@@ -320,7 +336,7 @@ def _check(record: Record, needs_digest: bool, decode: Decode) -> PictureCheck:
         return PictureCheck(0, 0, "", error.strerror or str(error))
     digest = hashlib.sha256(raw).hexdigest() if needs_digest else ""
     try:
-        width, height = decode(raw)
+        width, height, notes = decode(raw)
     except ImageError as error:
         return PictureCheck(0, 0, digest, str(error).removeprefix("picture: "))
-    return PictureCheck(width, height, digest, "")
+    return PictureCheck(width, height, digest, "", notes)

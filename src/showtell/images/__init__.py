@@ -1,1 +1,1 @@
-"""Pictures: opened, cut into the views that an encoder sees, drawn on sheets; imports no torch."""
+"""Pictures: opened, cut into the views that an encoder sees, drawn on sheets. Imports no torch."""

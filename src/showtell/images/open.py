@@ -1,9 +1,8 @@
-"""Pictures: from a file's bytes to the square of pixels that an encoder looks at.
+"""Opening pictures: whatever a folder holds becomes upright RGB, or one line says why not.
 
-``open_image`` turns whatever a folder of pictures holds into upright RGB, or says in one line
-why it cannot. ``Preprocessing`` is an encoder's recipe: which square of the picture, at what
-size, on what scale. Normalising itself is left to the encoder, on its own device.
-Knows nothing of encoders, torch or the feature store.
+A file whose pixels are sound is read even if something else in it is damaged (``repair.py``), and
+one of more than 8 bits a colour is scaled to 8 (``depth.py``). ``notes_of`` says what a reader of
+the result should know about either.
 """
 
 import io
@@ -22,6 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from showtell.errors import ImageError, LargePictureError, NotAPictureError, PictureTypeError
+from showtell.images import depth, repair
+from showtell.images.depth import Pixels as Pixels
 
 MAX_PIXELS = 150_000_000
 """A picture with more pixels is refused: decoded, it would take more than 450 MB."""
@@ -42,8 +43,7 @@ UPRIGHT = {
 }
 
 BAND = 256  # rows
-
-Pixels = NDArray[np.uint8]
+NOTES = "showtell_notes"  # in a picture's ``info``
 
 
 def open_image(
@@ -54,8 +54,10 @@ def open_image(
 ) -> Image.Image:
     """Decode a picture into RGB, the right way up.
 
-    Of an animation the first frame is taken; transparency is laid over white; 16-bit greys are
-    scaled, not clipped. Colour profiles are ignored, as the encoders' own training did.
+    Of an animation or a TIFF of several pages the first is taken. Transparency is laid over white.
+    Values of more than 8 bits are scaled, not clipped (``depth.py`` says where white is). Colour
+    profiles are ignored, as the encoders' own training did. Damage that leaves the pixels sound
+    costs nothing; ``notes_of`` the result tells of it.
 
     Args:
         source: A file, its bytes, or an open binary file.
@@ -102,7 +104,53 @@ def _open_binary(source: Path | str | bytes | BinaryIO) -> Iterator[BinaryIO]:
         yield source
 
 
+def notes_of(image: Image.Image) -> tuple[str, ...]:
+    """What ``open_image`` had to assume or to leave out, a sentence each."""
+    return tuple(image.info.get(NOTES, ()))
+
+
 def _decode(file: BinaryIO, min_side: int | None, max_pixels: int) -> Image.Image:
+    notes: list[str] = []
+    try:
+        return _noted(_decode_once(file, min_side, max_pixels, notes), notes)
+    except LargePictureError:
+        raise
+    except Exception:  # of any kind: hostile bytes make decoders raise nearly anything
+        rescued = _rescue(file, min_side, max_pixels)
+        if rescued is None:
+            raise
+        return rescued
+
+
+def _decode_once(
+    file: BinaryIO, min_side: int | None, max_pixels: int, notes: list[str]
+) -> Image.Image:
+    image = _opened(file, max_pixels)
+    has_more_bits = depth.has_sixteen_bit_colours(image)
+    if min_side is not None:
+        image.draft(image.mode, (min_side, min_side))
+    image.load()
+    tags: Any = getattr(image, "tag_v2", None)
+    if image.format == "TIFF" and getattr(tags, "next", False):
+        notes.append("has more than one page: the first is read")
+    # Read after loading: the TIFF reader turns the picture itself, and takes the tag away.
+    upright = UPRIGHT.get(_orientation(image))
+    rgb = _to_rgb(image, notes)
+    if has_more_bits and np.asarray(rgb).max() < 64:  # nearly black: the upper bits are not used
+        lower = depth.lower_bytes(_opened(file, max_pixels))
+        values = np.asarray(rgb).astype(np.uint16) * 256 + lower
+        declared = depth.declared_range(image)
+        rgb = Image.fromarray(depth.to_eight_bits(values, declared, notes))
+    return rgb if upright is None else rgb.transpose(upright)
+
+
+def _opened(file: BinaryIO, max_pixels: int) -> Image.Image:
+    """The picture, not decoded yet.
+
+    Raises:
+        LargePictureError: it has more than ``max_pixels``.
+    """
+    file.seek(0)
     try:
         image: Image.Image = Image.open(file, formats=_known_formats())
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -110,13 +158,44 @@ def _decode(file: BinaryIO, min_side: int | None, max_pixels: int) -> Image.Imag
     width, height = image.size
     if width * height > max_pixels:
         raise LargePictureError(f"has {width} x {height} pixels; the limit is {max_pixels:,}")
-    if min_side is not None:
-        image.draft(image.mode, (min_side, min_side))
-    image.load()
-    # Read after loading: the TIFF reader turns the picture itself, and takes the tag away.
-    upright = UPRIGHT.get(_orientation(image))
-    rgb = _to_rgb(image)
-    return rgb if upright is None else rgb.transpose(upright)
+    return image
+
+
+def _rescue(file: BinaryIO, min_side: int | None, max_pixels: int) -> Image.Image | None:
+    """The picture of a file that Pillow refuses although its pixels are sound; else None."""
+    file.seek(0)
+    start = file.read(8)
+    if not start.startswith((repair.PNG_SIGNATURE, repair.JPEG_START, b"II", b"MM")):
+        return None
+    data = start + file.read()
+    notes: list[str] = []
+
+    def decode(data: bytes) -> Image.Image:
+        return _decode_once(io.BytesIO(data), min_side, max_pixels, notes)
+
+    try:
+        if start == repair.PNG_SIGNATURE:
+            mended = repair.sound_png(data)
+        elif start.startswith(repair.JPEG_START):
+            mended = repair.sound_jpeg(data, lambda data: decode(data).tobytes())
+        else:
+            colours = depth.colours_in_floats(data, max_pixels)
+            if colours is not None:
+                eight_bits = depth.to_eight_bits(colours, depth.Range(), notes)
+                return _noted(Image.fromarray(eight_bits), notes)
+            mended = repair.first_tiff_page(data)
+        return None if mended is None else _noted(decode(mended[0]), [mended[1], *notes])
+    except LargePictureError:
+        raise
+    except Exception:  # the caller reports the first error, which is about the file as it is
+        return None
+
+
+def _noted(image: Image.Image, notes: list[str]) -> Image.Image:
+    image.info.pop(NOTES, None)  # a file may have written it
+    if notes:
+        image.info[NOTES] = tuple(dict.fromkeys(notes))
+    return image
 
 
 def _orientation(image: Image.Image) -> Any:
@@ -126,9 +205,18 @@ def _orientation(image: Image.Image) -> Any:
         return None
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("F", "I") or image.mode.startswith("I;16"):
-        return Image.fromarray(_to_eight_bits(np.asarray(image))).convert("RGB")
+def _to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
+    if depth.is_deep(image):
+        values = depth.to_eight_bits(np.asarray(image), depth.declared_range(image), notes)
+        tags: Any = getattr(image, "tag_v2", {})
+        # Pillow turns greys of 8 bits and fewer by itself.
+        return Image.fromarray(
+            255 - values if tags.get(depth.PHOTOMETRIC) == 0 else values
+        ).convert("RGB")
+    if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
+        # Adobe's programs store inks upside down and leave their marker; Pillow takes every file to
+        # be theirs. Without the marker 0 is no ink, as browsers and ImageMagick have it.
+        image = image.point(lambda ink: 255 - ink)
     if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
         return _over_white(image)
     return image.convert("RGB")
@@ -148,26 +236,6 @@ def _over_white(image: Image.Image) -> Image.Image:
         over_white.alpha_composite(band)
         whole.paste(over_white.convert("RGB"), (0, top))
     return whole
-
-
-def _to_eight_bits(values: NDArray[Any]) -> Pixels:
-    """Grey values (H, W) of 16 or 32 bits, or floats, onto 0-255.
-
-    Whole numbers up to 65,535 are 16-bit greys (65,535 is white), floats up to 1 are shares of
-    white. Anything else carries no known white, so its own range is stretched.
-    """
-    if values.dtype.kind == "f":
-        values = np.nan_to_num(values.astype(np.float64))
-    low, high = float(values.min()), float(values.max())
-    if values.dtype.itemsize == 2 and values.dtype.kind == "u":
-        white: float = 65535
-    elif low < 0 or high > 65535:
-        values, white = values.astype(np.float64) - low, max(high - low, 1e-12)
-    elif values.dtype.kind == "f":
-        white = 1.0 if high <= 1 else 255.0 if high <= 255 else 65535.0
-    else:
-        white = 255 if high <= 255 else 65535
-    return np.rint(values.astype(np.float64) * (255 / white)).astype(np.uint8)
 
 
 def _reason(error: Exception) -> str:
@@ -264,15 +332,17 @@ def as_image(
         raise LargePictureError(
             f"picture: has {width} x {height} pixels; the limit is {max_pixels:,}"
         )
+    notes: list[str] = []
     try:
         with _quiet_pillow():
             picture.load()  # a picture from Image.open is decoded only now
             is_from_file = isinstance(picture, ImageFile.ImageFile)
             upright = UPRIGHT.get(_orientation(picture)) if is_from_file else None
-            rgb = picture if picture.mode == "RGB" and not is_from_file else _to_rgb(picture)
+            rgb = picture if picture.mode == "RGB" and not is_from_file else _to_rgb(picture, notes)
     except Exception as error:  # as in open_image
         raise ImageError(f"picture: {_reason(error)}") from None
-    return rgb if upright is None else rgb.transpose(upright)
+    rgb = rgb if upright is None else rgb.transpose(upright)
+    return _noted(rgb, notes) if notes else rgb
 
 
 def _image_of_array(pixels: NDArray[Any]) -> Image.Image:

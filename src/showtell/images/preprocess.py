@@ -1,4 +1,7 @@
-"""From an upright RGB picture to the square of pixels that an encoder looks at."""
+"""An encoder's recipe: which square of a picture it sees, at what size, on what scale.
+
+Normalising with mean and standard deviation is left to the encoder, on its own device.
+"""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,4 @@
-"""Pictures with their captions on one sheet, as a PNG or a JPEG.
-
-Knows nothing of models: it draws what it is given.
-"""
+"""Contact sheets: pictures with their captions, drawn on one PNG or JPEG."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

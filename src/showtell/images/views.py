@@ -1,21 +1,15 @@
-"""Worker processes that cut views while a network trains.
+"""Views: the squares of pixels that an encoder sees, cut from pictures by threads or by processes.
 
-Each is a plain child process, asked by a thread of its own over pipes (``view_worker.py``). Not
-``multiprocessing``, whose workers run the program's main file again, or inherit threads and a GPU
-by fork, and can outlive a killed parent: these end as soon as the pipe does. Knows nothing of
-encoders or of the order in which views are needed.
+Features are extracted from the views that ``cut_ahead`` makes: threads decode each picture once
+and cut all of its views, in order. Pillow lets go of the interpreter's lock while it decodes and
+scales. A random view depends on the seed, the picture's id and the view's number alone: not on
+order, on other pictures or on where a run was stopped.
 
-MERGED: A process that decodes pictures and cuts one view of each, for ``view_workers.py``.
-
-It reads requests, a line of JSON each, and answers each with the length of an error message and
-the message, or with 0 and the pixels. It ends when its input does: when whoever asks has closed it
-or is gone, in whatever way. Imports neither torch nor the program that started it.
-
-MERGED: Views of many pictures: decoded once each, cut by threads, in order.
-
-Pillow lets go of the interpreter's lock while it decodes and scales, so threads do. A random
-view depends on the seed, the picture's id and the view's number alone: not on order, on other
-pictures or on where a run was stopped. Knows nothing of encoders or of the feature store.
+Training of the encoder itself asks ``ViewWorkers`` for one view at a time. Each worker is a plain
+child process, asked by a thread of its own over pipes. ``multiprocessing`` is not used: its workers
+run the program's main file again, or inherit threads and a GPU by fork, and can outlive a killed
+parent; these end as soon as the pipe does. A worker reads requests, a line of JSON each. It answers
+with the length of an error message and the message, or with 0 and the pixels.
 """
 
 import hashlib
@@ -38,7 +32,79 @@ from showtell.errors import ImageError, ShowtellError
 from showtell.images.open import Pixels, open_image
 from showtell.images.preprocess import Preprocessing
 
-LENGTH_BYTES = 4  # of the error message's length, big-endian
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One picture to cut views of: its file as it was when the run began.
+
+    Attributes:
+        image_id: Random views follow from it.
+        path: The file.
+        size: Of the file, in bytes; 0 where there is none.
+        mtime_ns: When the file was last changed, in ns; 0 where there is none.
+        num_views: How many to cut: the evaluation view, then random ones.
+        flips: Whether half of the random views are mirrored.
+    """
+
+    image_id: str
+    path: Path
+    size: int
+    mtime_ns: int
+    num_views: int
+    flips: bool
+
+
+def plan(image_id: str, path: Path, *, num_random: int, flips: bool) -> Job:
+    """The job for one picture: its evaluation view and ``num_random`` random ones."""
+    try:
+        info = os.stat(path)
+    except OSError:  # decoding will say what is wrong
+        return Job(image_id, path, 0, 0, 1 + num_random, flips)
+    return Job(image_id, path, info.st_size, info.st_mtime_ns, 1 + num_random, flips)
+
+
+def view_generator(seed: int, image_id: str, view: int) -> np.random.Generator:
+    """The source of chance for one random view: the same in any order, run and process."""
+    digest = hashlib.sha256(image_id.encode("utf-8", "surrogatepass")).digest()
+    return np.random.default_rng([seed, view, int.from_bytes(digest[:8], "big")])
+
+
+def cut(job: Job, recipe: Preprocessing, seed: int) -> list[Pixels] | str:
+    """Decode a picture and cut its views, (3, S, S) each, the evaluation view first.
+
+    Returns:
+        The views; or, where the picture cannot be decoded, the reason.
+    """
+    try:
+        image = open_image(job.path, min_side=recipe.decode_side)
+    except ImageError as error:
+        return str(error)
+    cuts = [recipe.eval_view(image)]
+    for view in range(1, job.num_views):
+        rng = view_generator(seed, job.image_id, view)
+        cuts.append(recipe.random_view(image, rng, flip=job.flips))
+    return cuts
+
+
+def cut_ahead(
+    jobs: Sequence[Job], recipe: Preprocessing, *, seed: int, batch_size: int, overlaps: bool
+) -> Iterator[tuple[Job, list[Pixels] | str]]:
+    """Each job with what ``cut`` makes of it, in order.
+
+    Args:
+        jobs: Any number; only a few batches' views are in memory at a time.
+        recipe: The encoder's.
+        seed: Of the random views.
+        batch_size: Views that the encoder takes at once.
+        overlaps: Whether the encoder works elsewhere, on a GPU (``work_ahead`` says why it asks).
+    """
+    return work_ahead(
+        jobs,
+        partial(cut, recipe=recipe, seed=seed),
+        batch_size=batch_size,
+        overlaps=overlaps,
+        weigh=lambda job: job.num_views,
+    )
 
 
 def cut_view(
@@ -57,6 +123,9 @@ def cut_view(
     if seed is None:
         return recipe.eval_view(image)
     return recipe.random_view(image, np.random.default_rng(seed), flip=flips)
+
+
+LENGTH_BYTES = 4  # of the error message's length, big-endian
 
 
 def run_worker() -> None:
@@ -185,77 +254,3 @@ def _read(worker: Worker, length: int) -> bytearray:
             raise EOFError
         filled += count
     return data
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One picture to cut views of: its file as it was when the run began.
-
-    Attributes:
-        image_id: Random views follow from it.
-        path: The file.
-        size: Of the file, in bytes; 0 where there is none.
-        mtime_ns: When the file was last changed, in ns; 0 where there is none.
-        num_views: How many to cut: the evaluation view, then random ones.
-        flips: Whether half of the random views are mirrored.
-    """
-
-    image_id: str
-    path: Path
-    size: int
-    mtime_ns: int
-    num_views: int
-    flips: bool
-
-
-def plan(image_id: str, path: Path, *, num_random: int, flips: bool) -> Job:
-    """The job for one picture: its evaluation view and ``num_random`` random ones."""
-    try:
-        info = os.stat(path)
-    except OSError:  # decoding will say what is wrong
-        return Job(image_id, path, 0, 0, 1 + num_random, flips)
-    return Job(image_id, path, info.st_size, info.st_mtime_ns, 1 + num_random, flips)
-
-
-def view_generator(seed: int, image_id: str, view: int) -> np.random.Generator:
-    """The source of chance for one random view: the same in any order, run and process."""
-    digest = hashlib.sha256(image_id.encode("utf-8", "surrogatepass")).digest()
-    return np.random.default_rng([seed, view, int.from_bytes(digest[:8], "big")])
-
-
-def cut(job: Job, recipe: Preprocessing, seed: int) -> list[Pixels] | str:
-    """Decode a picture and cut its views, (3, S, S) each, the evaluation view first.
-
-    Returns:
-        The views; or, where the picture cannot be decoded, the reason.
-    """
-    try:
-        image = open_image(job.path, min_side=recipe.decode_side)
-    except ImageError as error:
-        return str(error)
-    cuts = [recipe.eval_view(image)]
-    for view in range(1, job.num_views):
-        rng = view_generator(seed, job.image_id, view)
-        cuts.append(recipe.random_view(image, rng, flip=job.flips))
-    return cuts
-
-
-def cut_ahead(
-    jobs: Sequence[Job], recipe: Preprocessing, *, seed: int, batch_size: int, overlaps: bool
-) -> Iterator[tuple[Job, list[Pixels] | str]]:
-    """Each job with what ``cut`` makes of it, in order.
-
-    Args:
-        jobs: Any number; only a few batches' views are in memory at a time.
-        recipe: The encoder's.
-        seed: Of the random views.
-        batch_size: Views that the encoder takes at once.
-        overlaps: Whether the encoder works elsewhere, on a GPU (``work_ahead`` says why it asks).
-    """
-    return work_ahead(
-        jobs,
-        partial(cut, recipe=recipe, seed=seed),
-        batch_size=batch_size,
-        overlaps=overlaps,
-        weigh=lambda job: job.num_views,
-    )

@@ -17,7 +17,7 @@ from showtell.core.memory import give_back_memory
 from showtell.core.prefetch import work_ahead
 from showtell.data.duplicates import Look, NearDuplicates, look_of
 from showtell.errors import ImageError
-from showtell.images.open import Pixels, open_image
+from showtell.images.open import Pixels, notes_of, open_image
 from showtell.images.preprocess import Preprocessing
 from showtell.inference.caption import Caption
 
@@ -51,6 +51,7 @@ class PictureResult:
         error: The reason, if it failed.
         look: A hash of its looks, if near duplicates are searched for.
         same_as: The picture whose caption it took because both look the same.
+        notes: What had to be assumed or left out to read the picture (``notes_of``).
     """
 
     path: Path | str
@@ -58,6 +59,7 @@ class PictureResult:
     error: str | None = None
     look: Look | None = None
     same_as: Path | str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -107,6 +109,7 @@ class Originals:
 class _Prepared:
     pixels: Pixels
     look: Look | None
+    notes: tuple[str, ...]
 
 
 def stream(
@@ -174,18 +177,19 @@ class _Batch:
             if isinstance(found, str):
                 yield PictureResult(picture.path, None, found)
             elif is_new:
-                result = _result(picture.path, next(said), found.look)
+                result = _result(picture.path, next(said), found)
                 if number is not None and self._originals is not None:
                     self._originals[number] = result
                 yield result
             else:
                 assert self._originals is not None and number is not None
-                yield _same(picture.path, self._originals[number], found.look)
+                yield _same(picture.path, self._originals[number], found)
 
 
 def _prepare(picture: Picture, recipe: Preprocessing, *, with_look: bool) -> _Prepared:
     image = _open(picture, recipe.decode_side)
-    return _Prepared(recipe.eval_view(image), look_of(image) if with_look else None)
+    look = look_of(image) if with_look else None
+    return _Prepared(recipe.eval_view(image), look, notes_of(image))
 
 
 def _open(picture: Picture, min_side: int) -> Image.Image:
@@ -197,12 +201,13 @@ def _open(picture: Picture, min_side: int) -> Image.Image:
         raise ImageError(f"{picture.path}: {str(error).removeprefix('picture: ')}") from None
 
 
-def _result(path: Path | str, caption: Caption, look: Look | None) -> PictureResult:
-    if not caption.log_probs:
-        return PictureResult(path, None, f"{path}: no caption meets the decoding settings", look)
-    return PictureResult(path, caption, None, look)
+def _result(path: Path | str, caption: Caption, found: _Prepared) -> PictureResult:
+    error = None if caption.log_probs else f"{path}: no caption meets the decoding settings"
+    return PictureResult(
+        path, None if error else caption, error, look=found.look, notes=found.notes
+    )
 
 
-def _same(path: Path | str, original: PictureResult, look: Look | None) -> PictureResult:
+def _same(path: Path | str, original: PictureResult, found: _Prepared) -> PictureResult:
     error = f"{path}: no caption meets the decoding settings" if original.error else None
-    return PictureResult(path, original.caption, error, look, original.path)
+    return PictureResult(path, original.caption, error, found.look, original.path, found.notes)

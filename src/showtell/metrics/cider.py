@@ -20,7 +20,7 @@ from showtell.metrics.ngrams import (
     ReferenceNgrams,
     Sentence,
 )
-from showtell.text.tokenizer import tokenize, tokenize_all
+from showtell.text.tokenizer import tokenize_all, tokenize_as_scored
 
 VERSION = "1"
 
@@ -89,7 +89,7 @@ class CiderD:
         if unknown := [image_id for image_id in image_ids if image_id not in self._images]:
             raise ScoringError(f"no references for {len(unknown)} images: {some(unknown)}")
         images = np.fromiter((self._images[i] for i in image_ids), np.int64, len(image_ids))
-        sentences = [tokenize(h) if isinstance(h, str) else h for h in hypotheses]
+        sentences = [tokenize_as_scored(h) if isinstance(h, str) else h for h in hypotheses]
         levels, lengths = self.ngrams.count(sentences)
         return self.score_counts(images, levels, lengths)
 

@@ -1,23 +1,27 @@
-"""The lexer under the tokeniser: the longest of a set of rules wins, the earlier one on a tie.
+"""Penn Treebank tokens: the rules, characters and abbreviations of COCO's official tokeniser.
 
-Written from the answers of CoreNLP 3.4.1's ``PTBTokenizer`` (``tests/text`` compares them over
-all of COCO 2014 and Flickr8k and over random text). Rules are regular expressions; where a rule
-looks past its token, the token is its first group and the whole match counts for its length, as
-in the lexer generators that such tokenisers are made with.
+``lex`` cuts a line into tokens as CoreNLP 3.4.1's ``PTBTokenizer`` does. At each position the rule
+with the longest match wins, and the earlier rule on a tie. Where a rule looks past its token, the
+token is its first group and the whole match counts for its length, as in the lexer generators that
+such tokenisers are made with.
 
-MERGED: How single characters and entities are spelled by the tokeniser, and which ones vanish.
-
-MERGED: Words that keep their full stop, as the Penn Treebank tokeniser of COCO's scorer knows them.
-
-The lists were found by asking CoreNLP 3.4.1's ``PTBTokenizer`` for every word of up to five
-letters, for every word of COCO 2014's captions and for some 300 usual abbreviations, in lower
+Everything here was written from that program's answers, not from its source. It was asked for
+every character of the first 65,536 in several surroundings (``ptb_characters.txt``); for every word
+of up to five letters, every word of COCO 2014's captions and some 300 usual abbreviations, in lower
 case, capitalised and in capitals, before a word, a number, a capital and the end of a line.
-Single letters keep their stop too (``lexer.py`` knows that by itself).
+``tests/text`` compares the two over all of COCO 2014 and Flickr8k, and over random text.
+
+The original was made before Unicode 6, so it cuts words of many scripts at their vowel signs
+(Khmer, Burmese, Sinhala, Kannada, ...) and drops newer letters. With ``official=False`` those words
+stay whole; text in ASCII is the same either way.
 """
 
 import re
+import sys
 import unicodedata
+from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
 
 BRACKETS = {
     "(": "-lrb-",
@@ -62,48 +66,11 @@ ENTITIES = {
 QUOTES = {
     **dict.fromkeys("‘‛‹\x91", "`"),
     **dict.fromkeys("’›\x92", "'"),
-    **dict.fromkeys("“„«\x93", "``"),
+    **dict.fromkeys("“«\x93", "``"),
     **dict.fromkeys("”»\x94", "''"),
+    **{quote: quote for quote in "‚„‟"},
 }
 TYPEWRITER = str.maketrans({q: '"' if len(s) == 2 else s for q, s in QUOTES.items()})
-
-_GONE_CATEGORIES = frozenset(["Cc", "Cf", "Cn", "Co", "Cs", "Me", "Nl"])
-# Characters of the blocks of European scripts and symbols that the original's tables lack.
-_GONE = (
-    (0x482, 0x482),
-    (0x528, 0x52F),
-    (0x58A, 0x58F),
-    (0x2010, 0x2012),
-    (0x2024, 0x2025),
-    (0x2027, 0x2027),
-    (0x203C, 0x203D),
-    (0x2043, 0x2043),
-    (0x2045, 0x205E),
-    (0x20A1, 0x20A3),
-    (0x20A5, 0x20AB),
-    (0x20AD, 0x20C0),
-    (0x20D0, 0x20F0),
-    (0x2150, 0x2152),
-    (0x215F, 0x215F),
-    (0x2189, 0x218B),
-)
-
-
-def vanishes(character: str) -> bool:
-    """Whether a character that no rule takes gives no token: emoji, control characters, ...
-
-    Exact below U+0590 and from U+2000 to U+2BFF; of other scripts the original, which is older
-    than today's Unicode, drops some more.
-    """
-    code = ord(character)
-    if code > 0xFFFF:
-        return True
-    if character in SINGLE or character in QUOTES:
-        return False
-    return unicodedata.category(character) in _GONE_CATEGORIES or any(
-        low <= code <= high for low, high in _GONE
-    )
-
 
 _ANY_CASE = """
 adj adm adv al ala alex apr ariz assn assoc asst atty attys aug ave bancorp bhd bldg blvd brig bros
@@ -148,40 +115,43 @@ _STARTERS = (
     "this we what when while yet you"
 )
 
-# Rules by kind; {L} is a letter, {N} a digit, {W} either.
+# Only English letters are the same in another case: Python counts the long s as an s.
+# Rules by kind; {L} is a letter, {N} a digit, {W} either, {M} a letter or a mark.
 _RULES: dict[str, str] = {
-    "assimilation": r"(?i:cannot|gonna|gotta|lemme|gimme|wanna|'tis|'twas)",
+    "assimilation": r"(?ai:cannot|gonna|gotta|lemme|gimme|wanna|'tis|'twas)",
     "tag": r"<(?:[!?][A-Za-z-][^>\n]*|/?[A-Za-z][A-Za-z0-9_:.-]*"
     r"(?: +[A-Za-z][A-Za-z0-9_:.-]*(?: *= *(?:'[^'\n]*'|\"[^\"\n]*\"))?)* ?/?)>",
     "negated": r"([A-Za-z]*[A-MO-Za-mo-z])[nN]['`][tT]",
     "not": r"[nN]['`][tT]",
-    "before clitic": r"({L}+)'(?i:[msd]|re|ve|ll)(?![A-Za-z])",
-    "clitic": r"('(?i:[msd]|re|ve|ll))(?![A-Za-z])",
-    "typographic clitic": r"'(?i:[msd]|re|ve|ll)",
+    "before clitic": r"({M}+)'(?ai:[msd]|re|ve|ll)(?![A-Za-z])",
+    "clitic": r"('(?ai:[msd]|re|ve|ll))(?![A-Za-z])",
+    "typographic clitic": r"'(?ai:[msd]|re|ve|ll)",
     "and": r"'[nN]'|'[nN](?=\s)",
     "apostrophe": (
-        r"(?i:[ldj]'|dunkin'|somethin'|ol'|'em|'till?|'cause)"
-        r"|[A-HJ-XZn]'{L}{L}+|{L}+[aeiouyAEIOUY]'[aeiouA-Z]{L}*|'[2-9]0s|'{N}{N}(?=\s)"
+        r"(?ai:[ldj]'|dunkin'|somethin'|ol'|'em|'till?|'cause)"
+        r"|[A-HJ-XZn]'{L}{L}+|{L}+[aeiouyAEIOUY]'[aeiouA-Z]{L}*|'[2-9]0s|'[0-9][0-9](?=\s)"
     ),
-    "typewriter": r"(?i:c'mon|nat'l)",
+    "typewriter": r"(?ai:c'mon|nat'l)",
     "you": r"([yY]')(?={L})",
-    "word": r"{L}{W}*(?:[.!?]{L}{W}*)*",
+    "word": r"{M}(?:{M}|{N})*(?:[.!?]{M}(?:{M}|{N})*)*",
     "file": (
-        r"{W}+(?:\.{W}+)*\.(?i:c|h|x|gz|pl|ps|py|bat|bmp|cgi|class|cpp|dll|docx?|exe|gif|html?|jar"
+        r"{W}+(?:\.{W}+)*\.(?ai:c|h|x|gz|pl|ps|py|bat|bmp|cgi|class|cpp|dll|docx?|exe|gif|html?|jar"
         r"|java|jpe?g|mov|pdf|php|png|ppt|sql|tar|txt|wav|xml|zip)(?=[\s.,?!])"
     ),
-    "compound": r"(?:[dDoOlL]'{W})?{W}+(?:[-_‐‑](?:[dDoOlL]'{W})?{W}+)*",
-    "dotted compound": r"{W}(?:{W}|[.,])*(?:-(?:{L}(?:\.{L})+\.|{W}+))+",
+    "compound": r"(?:[dDoOlL]'{W})?{W}+(?:[-_֊‐‑](?:[dDoOlL]'{W})?{W}+)*",
+    "dotted compound": (
+        r"[A-Za-z0-9][A-Za-z0-9.,]*(?:-(?:[A-Za-z](?:\.[A-Za-z])+\.|[A-Za-z0-9]+))+"
+    ),
     "alternatives": (
         r"[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}(?:\\?/[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}){1,2}"
     ),
     "date": r"{N}{1,2}[-/]{N}{1,2}[-/]{N}{2,4}",
-    "number": r"[-+]?(?:{N}*(?:[.:,]{N}+)+|{N}+)",
-    "fraction": r"(?:{N}{1,4}[- \xa0])?{N}{1,4}\\?/{N}{1,4}",
+    "number": r"[-+]?(?:{N}*(?:[.:,٫٬]{N}+)+|{N}+)",
+    "fraction": r"(?:{N}{1,4}[- \xa0])?{N}{1,4}(?:\\?/|⁄){N}{1,4}",
     "phone": (
-        r"\({N}{2,3}\)[ \xa0]?{N}{3,4}[- .\xa0]?{N}{3,5}"
-        r"|\+?{N}{2,4}[- \xa0](?:{N}{3,4}[- \xa0]{N}{3,4}|{N}{6,9})"
-        r"|\+{N}{2,4}[- \xa0]{N}{2,4}[- \xa0]{N}{3,4}[- \xa0]?{N}{3,4}"
+        r"\([0-9]{2,3}\)[ \xa0]?[0-9]{3,4}[- .\xa0]?[0-9]{3,5}"
+        r"|\+?[0-9]{2,4}[- \xa0](?:[0-9]{3,4}[- \xa0][0-9]{3,4}|[0-9]{6,9})"
+        r"|\+[0-9]{2,4}[- \xa0][0-9]{2,4}[- \xa0][0-9]{3,4}[- \xa0]?[0-9]{3,4}"
     ),
     "url": (
         r"https?://[^\s\"<>|(){}]+[^\s\"<>|.!?(){},-]"
@@ -189,27 +159,31 @@ _RULES: dict[str, str] = {
         r"|(?:[^\s`'\"|!(){},-_$]+\.)+(?:com|net|org|edu))"
         r"(?:/[^\s\"<>|()]+[^\s\"<>|.!?(){},-])?"
     ),
-    "mail": r"<?{W}[^\s\"<>|(){}]*@(?:[^\s\"<>|().{}]+\.)*[^\s\"<>|().{}]+>?",
-    "handle": r"@[A-Za-z_][A-Za-z_0-9]*|\#{L}+|[\#]+|@+",
+    "mail": r"<?[A-Za-z0-9][^\s\"<>|(){}]*@(?:[^\s\"<>|().{}]+\.)*[^\s\"<>|().{}]+>?",
+    "handle": r"@[A-Za-z_][A-Za-z_0-9]*|\#{M}+|[\#]+|@+",
     "initials": r"[A-Za-z](?:\.[A-Za-z])*\.",
     "last initial": r"([A-Za-z])\.\s+(?:STARTERS|M[rRsS]\.)\s",
     "abbreviation": r"[A-Za-z]+\.",
     "before number": r"([A-Za-z]+\.)\s?{N}",
-    "stop before comma": r"((?:[dDoOlL]'{W})?{W}+(?:[._!?-]{W}+)*\.|[A-Z]+(?:[&+][A-Z]+)+\.)[,;:]",
+    "stop before comma": (
+        r"((?:{M}(?:{M}|{N})*(?:[.!?]{M}(?:{M}|{N})*)*"
+        r"|(?:[dDoOlL]'{W})?{W}+(?:[-_]{W}+)*|[A-Za-z0-9][A-Za-z0-9.]*(?:-[A-Za-z0-9]+)+"
+        r"|[A-Z]+(?:[&+][A-Z]+)+)\.)[,;:]"
+    ),
     "language": r"[cC]\+\+|[cCfF]\#",
-    "joined capitals": r"[A-Z]+(?:(?:[&+]|&(?i:amp);)[A-Z]+)+",
+    "joined capitals": r"[A-Z]+(?:(?:[&+]|&(?ai:amp);)[A-Z]+)+",
     "currency": r"[A-Z]+\$",
     "smiley": r"[<>]?[:;=][-o']?[()\[\]DPpd\\|@{O](?![A-Za-z0-9])",
     "face": r"\([-^=<>']_[-^=<>']\)|[-^=<>']_[-^=<>']",
-    "entity": r"&(?i:lt|gt|amp);|&(?:quot|apos|nbsp|mdash|ndash);|&\#{N}+;",
+    "entity": r"&(?ai:lt|gt|amp);|&(?:quot|apos|nbsp|mdash|ndash);|&\#{N}+;",
     "ellipsis": r"\.\.\.+|\.(?: \.){2,}|[…\x85]",
     "exclamation": r"[!?]+",
     "dashes": r"-+|_+|[–—\x96\x97]",
     "typewriter quotes": r"``|''",
     "arrows": r"<<|>>",
-    "superscripts": r"[¹²³⁰-₉]+",
+    "superscripts": r"[¹²³⁰⁴-⁹₀-₉]+",
     "stars": r"\*\*+",
-    "single": r"\S",
+    "single": r"(?s:.)",
 }
 _RULES["last initial"] = _RULES["last initial"].replace(
     "STARTERS", "|".join(f"{word.capitalize()}|{word.upper()}" for word in _STARTERS.split())
@@ -228,21 +202,97 @@ _AS_TYPED = {
 }
 
 
-# Letters of any script, without the superscripts, fractions and Roman numerals that Python counts
-# among the characters of words, and without what lies beyond the first 65,536 characters.
-_NO_LETTERS = "²³¹¼-¾⁰-₉⅐-↋①-⓿❶-➓㈠-㊿\U00010000-\U0010ffff"
-_ASCII = {"{L}": "[A-Za-z]", "{N}": "[0-9]", "{W}": "[A-Za-z0-9]"}
-_ANY = {"{L}": rf"[^\W\d_{_NO_LETTERS}]", "{N}": r"\d", "{W}": rf"[^\W_{_NO_LETTERS}]"}
+_ASCII = {"{L}": "[A-Za-z]", "{N}": "[0-9]", "{W}": "[A-Za-z0-9]", "{M}": "[A-Za-z]"}
+# Joiners within a word: of Persian, of the scripts of India and of Sinhala.
+_JOINERS = "\u200c\u200d"
+
+
+@dataclass(frozen=True, slots=True)
+class _Characters:
+    """Sets of characters, each as the inside of a regular expression's ``[...]``."""
+
+    letters: str
+    digits: str
+    marks: str
+    symbols: str
+
+    def placeholders(self, *, official: bool) -> dict[str, str]:
+        """What stands for {L}, {N}, {W} and {M} in the rules."""
+        if official:
+            return {
+                "{L}": f"[{self.letters}]",
+                "{N}": f"[{self.digits}]",
+                "{W}": f"[{self.letters}{self.digits}]",
+                "{M}": f"[{self.letters}{self.marks}]",
+            }
+        inside = self.letters + self.marks
+        joined = f"(?<=[{inside}])[{_JOINERS}](?=[{inside}])"
+        letter = f"(?:[{inside}]|{joined})"
+        either = f"(?:[{inside}{self.digits}]|{joined})"
+        return {"{L}": letter, "{N}": f"[{self.digits}]", "{W}": either, "{M}": letter}
 
 
 @cache
-def _rules(ascii_only: bool) -> list[tuple[str, re.Pattern[str]]]:
-    rules = []
+def _official_characters() -> _Characters:
+    text = files("showtell.text").joinpath("ptb_characters.txt").read_text(encoding="ascii")
+    sets = {
+        name: "".join(
+            "-".join(f"\\u{int(end, 16):04x}" for end in span.split("-")) for span in spans.split()
+        )
+        for name, spans in re.findall(r"^\[(\w+)\]\n([^\[]+)", text, re.MULTILINE)
+    }
+    sets["letters"] += "A-Za-z"
+    sets["digits"] += "0-9"
+    return _Characters(**sets)
+
+
+@cache
+def _all_characters() -> _Characters:
+    """The official characters, and the letters, digits and marks that the original lacks."""
+    official = _official_characters()
+    known = re.compile(f"[{official.letters}{official.digits}{official.marks}{official.symbols}]")
+    # Enclosing marks and those that choose a variant of a symbol are no part of a word.
+    name_of = {"Mn": "marks", "Mc": "marks", "Nd": "digits"}
+    more: dict[str, list[str]] = {"letters": [], "marks": [], "digits": []}
+    for character in map(chr, range(0x80, sys.maxunicode + 1)):
+        category = unicodedata.category(character)
+        name = "letters" if category[0] == "L" else name_of.get(category)
+        if name and not known.match(character) and not _VARIANT.match(character):
+            more[name].append(character)
+    return _Characters(
+        official.letters + "".join(more["letters"]),
+        official.digits + "".join(more["digits"]),
+        official.marks + "".join(more["marks"]),
+        official.symbols,
+    )
+
+
+_VARIANT = re.compile("[\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """Compiled rules, by kind, and the single characters that are tokens."""
+
+    patterns: list[tuple[str, re.Pattern[str]]]
+    tokens: re.Pattern[str]
+
+
+@cache
+def _rules(*, ascii_only: bool, official: bool) -> _Rules:
+    if ascii_only:
+        placeholders, symbols = _ASCII, ""
+    else:
+        characters = _official_characters() if official else _all_characters()
+        placeholders = characters.placeholders(official=official)
+        symbols = characters.symbols
+    patterns = []
     for kind, pattern in _RULES.items():
-        for name, characters in (_ASCII if ascii_only else _ANY).items():
-            pattern = pattern.replace(name, characters)
-        rules.append((kind, re.compile(pattern)))
-    return rules
+        for name, expression in placeholders.items():
+            pattern = pattern.replace(name, expression)
+        patterns.append((kind, re.compile(pattern)))
+    specials = re.escape("".join(SINGLE))
+    return _Rules(patterns, re.compile(f"[!-~{specials}{symbols}]"))
 
 
 def is_abbreviation(word: str) -> bool:
@@ -255,15 +305,16 @@ def is_abbreviation(word: str) -> bool:
     )
 
 
-def lex(text: str, after: str = "\n") -> list[str]:
+def lex(text: str, after: str = "\n", *, official: bool = True) -> list[str]:
     """All tokens of ``text``, in lower case and normalised, punctuation included.
 
     Args:
         text: One line.
         after: What follows the line, its line break included. Some rules look ahead: an initial
             keeps its full stop unless the next line begins with "The" or the like.
+        official: Cut and drop letters and marks as the original does; False keeps words whole.
     """
-    rules = _rules(text.isascii())
+    rules = _rules(ascii_only=text.isascii(), official=official)
     spelled = text.replace("\xad", "")
     text = spelled.translate(TYPEWRITER) if not text.isascii() else text
     whole = text + after
@@ -277,15 +328,15 @@ def lex(text: str, after: str = "\n") -> list[str]:
             tokens.append("".join(QUOTES[quote] for quote in spelled[position : position + 2]))
             position += 2
             continue
-        kind, match = _longest(rules, whole, position, spelled)
+        kind, match = _longest(rules.patterns, whole, position, spelled)
         stop = match.end(1) if match.re.groups else match.end()
         token = whole[position:stop]
         if kind == "assimilation":
             first = ASSIMILATIONS[token.lower()]
             tokens += [token[:first].lower(), token[first:].lower()]
         elif kind in _AS_SPELLED:
-            tokens.append(spelled[position:stop].lower())
-        elif token != "&nbsp;" and not (kind == "single" and vanishes(token)):
+            tokens.append(_lower(spelled[position:stop]))
+        elif token != "&nbsp;" and (kind != "single" or rules.tokens.match(token)):
             tokens.append(_normal(token, kind))
         position = stop
     return tokens
@@ -324,4 +375,12 @@ def _normal(token: str, kind: str) -> str:
         return ENTITIES.get(token.lower(), token)
     if kind != "mail":
         token = token.replace("(", "-lrb-").replace(")", "-rrb-")
-    return token.lower().replace(" ", "\xa0")
+    return _lower(token).replace(" ", "\xa0")
+
+
+def _lower(token: str) -> str:
+    if "Σ" in token:
+        # Java lets a word go on after a hyphen, so a sigma before it is not the final one. Python
+        # looks past a soft hyphen, of which tokens have none.
+        return token.replace("-", "\xad").lower().replace("\xad", "-")
+    return token.lower()

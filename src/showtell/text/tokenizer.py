@@ -1,18 +1,17 @@
 """COCO's tokeniser: Penn Treebank rules, lower case, punctuation removed, without Java.
 
-Gives the words that ``pycocoevalcap``'s ``PTBTokenizer`` gives, which calls CoreNLP 3.4.1's
-``PTBTokenizer -preserveLines -lowerCase`` and drops a list of punctuation tokens. One tokeniser
-serves training and scoring. It was written from what that program answers (``docs/metrics.md``
-has the quirks), not from its source, and knows nothing of vocabularies or files.
+``tokenize_all`` gives the words that ``pycocoevalcap``'s ``PTBTokenizer`` gives, which calls
+CoreNLP 3.4.1's ``PTBTokenizer -preserveLines -lowerCase`` and drops a list of punctuation tokens
+(``docs/metrics.md`` has the quirks). Scores are computed from these words.
+
+``tokenize`` gives the words that models are trained on and that constraints name. They are the
+same, except where the official tokeniser cuts words apart: in scripts whose vowel signs it does
+not know, and in letters newer than it is.
 
 Most captions are words between single spaces. So a caption is cut at white space, and each plain
-piece is looked up in a memory of pieces seen before; a caption with a piece that could reach
-over a space (``5 1/2``, ``no. 5``, ``<a b>``) goes through the lexer as a whole.
-
-MERGED: Words that end a caption only where it was cut short.
-
-Metrics count the captions that end so; decoding can forbid it. The list is that of Luo's
-self-critical.pytorch (``bad_endings``).
+piece is looked up among the pieces seen before. A caption with a piece that could reach over a
+space (``5 1/2``, ``no. 5``, ``<a b>``), or with a character outside ASCII, goes through the lexer
+as a whole.
 """
 
 import re
@@ -20,12 +19,19 @@ from collections.abc import Sequence
 
 from showtell.text.ptb import ASSIMILATIONS, CAPITALISED, is_abbreviation, lex
 
-TOKENIZER = "ptb-corenlp3.4.1-coco-v1"
+TOKENIZER = "ptb-corenlp3.4.1-coco-v2"
 """Name and version of these rules, for signatures of scores and of vocabularies."""
+
+# Version 1 (showtell 0.1.0) cut words at combining marks; text in ASCII has the same words in both.
+# A model made with it goes on as it is: its words are those that it was trained on.
+READABLE_TOKENIZERS = frozenset([TOKENIZER, "ptb-corenlp3.4.1-coco-v1"])
+"""Tokenisers whose vocabularies this version reads."""
 
 # What ``pycocoevalcap`` drops. Its list has -LRB-, -RRB-, -LCB- and -RCB- in capitals while the
 # text is in lower case, so round and curly brackets stay in.
 PUNCTUATION = frozenset(["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"])
+# To the scorer the low quotes of German and other languages are words; to a reader they are not.
+_NO_WORDS = PUNCTUATION | {"‚", "„", "‟", "‚‚", "„„"}
 
 # Where a token may reach over white space (tags, fractions, telephone numbers, ". . ."), the
 # caption is lexed whole. So it is where the full stop of the piece depends on what comes next.
@@ -82,24 +88,31 @@ _plain_words: set[str] = set()  # lower-case pieces that are one token each: the
 
 
 def tokenize(caption: str) -> list[str]:
-    """The words of one caption, in lower case, as COCO's scorer sees them.
+    """The words of one caption, in lower case, for training and for constraints.
 
-    White space of any kind parts words; a line break inside a caption is a space. A phone number
-    or a mixed fraction is one token with a no-break space inside, as in the original.
+    They are what COCO's scorer sees, except that words of every script stay whole. White space of
+    any kind parts words; a line break inside a caption is a space. A phone number or a mixed
+    fraction is one token with a no-break space inside, as in the original.
     """
     words = _plain(caption)
-    return _by_pieces(caption, "\n") if words is None else words
+    return _by_pieces(caption, "\n", official=False) if words is None else words
+
+
+def tokenize_as_scored(caption: str) -> list[str]:
+    """The words of one caption as COCO's scorer sees them where another line follows it."""
+    words = _plain(caption)
+    return _by_pieces(caption, "\n", official=True) if words is None else words
 
 
 def tokenize_all(captions: Sequence[str]) -> list[list[str]]:
-    """Tokenise captions as lines of one file, which is how the official scorer does it.
+    """The words of captions as the official scorer sees them, which reads them as lines of a file.
 
     There the end of one line can depend on the next: "the letter K." keeps its full stop unless
     "A", "The" or the like begins the caption after it, and "no." if a digit does. So scores equal
     the official ones only where captions are tokenised together and in the same order.
     """
     return [
-        _by_pieces(caption, _after(captions, index)) if words is None else words
+        _by_pieces(caption, _after(captions, index), official=True) if words is None else words
         for index, caption in enumerate(captions)
         for words in (_plain(caption),)
     ]
@@ -113,7 +126,7 @@ def _plain(caption: str) -> list[str] | None:
     return words if _plain_words.issuperset(words) else None
 
 
-def _by_pieces(caption: str, after: str) -> list[str]:
+def _by_pieces(caption: str, after: str, *, official: bool) -> list[str]:
     words: list[str] = []
     pieces = [] if _SPANS.search(caption) else caption.split()
     for piece in pieces:
@@ -125,7 +138,8 @@ def _by_pieces(caption: str, after: str) -> list[str]:
         if pieces:
             return words
     line = " ".join(caption.splitlines())
-    return [token for token in lex(line, after) if token not in PUNCTUATION]
+    dropped = PUNCTUATION if official else _NO_WORDS
+    return [token for token in lex(line, after, official=official) if token not in dropped]
 
 
 def _after(captions: Sequence[str], index: int) -> str:
@@ -139,6 +153,8 @@ def _after(captions: Sequence[str], index: int) -> str:
     return after[:-1]
 
 
+# From Luo's self-critical.pytorch (``bad_endings``). Metrics count the captions that end so, and
+# decoding can forbid it.
 _BAD_ENDINGS = "a an the in for at of with before after on upon near to is are am"
 BAD_ENDINGS = frozenset(_BAD_ENDINGS.split())
-"""Articles, prepositions and forms of "to be"."""
+"""Articles, prepositions and forms of "to be": words that end only a caption cut short."""

@@ -1,15 +1,11 @@
-"""Tokens and their ids: what every vocabulary does, and that of whole words.
+"""Vocabularies: the tokens of a model and their ids, how tokens spell words, and their JSON file.
 
-Ids: ``<pad>`` 0, ``<start>`` 1, ``<end>`` 2, ``<unk>`` 3, then the tokens. In a vocabulary of words
-these are the words, the most frequent first (ties in alphabetical order, so that the same
-captions always give the same ids). Pieces of words are in ``subwords.py``.
+Ids are ``<pad>`` 0, ``<start>`` 1, ``<end>`` 2, ``<unk>`` 3, then the tokens. In a vocabulary of
+words these are the words, the most frequent first; ties are in alphabetical order, so that the
+same captions always give the same ids. Vocabularies of pieces of words are in ``subwords.py``.
 
-MERGED: How the tokens of a vocabulary spell words: what each id is in a text.
-
-Decoding looks here for what tokens a word can be said with. Knows nothing of how the tokens came
-about.
-
-MERGED: Reading ``vocabulary.json``, whichever kind of vocabulary is in it.
+Decoding reads a vocabulary's ``Spelling`` to find which tokens can make up a word.
+``load_vocabulary`` reads ``vocabulary.json``, whichever kind of vocabulary is in it.
 """
 
 import json
@@ -24,7 +20,10 @@ from typing import Any, Self
 from showtell.core.files import write_text
 from showtell.core.messages import counted
 from showtell.errors import VocabularyError
-from showtell.text.tokenizer import TOKENIZER, tokenize
+from showtell.text.tokenizer import READABLE_TOKENIZERS, TOKENIZER, tokenize
+
+PAD, START, END, UNK = 0, 1, 2, 3
+SPECIAL_WORDS = ("<pad>", "<start>", "<end>", "<unk>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +44,6 @@ class Spelling:
     def spell(self, word: str) -> str:
         """What the texts of a word's tokens, one after the other, are equal to."""
         return word.encode().decode("latin-1") if self.in_bytes else word
-
-
-PAD, START, END, UNK = 0, 1, 2, 3
-SPECIAL_WORDS = ("<pad>", "<start>", "<end>", "<unk>")
 
 
 class Vocabulary(ABC):
@@ -243,7 +238,7 @@ def load_vocabulary(path: Path) -> Vocabulary:
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, VocabularyError) as error:
         raise VocabularyError(f"{path} is not a showtell vocabulary: {error}") from None
-    if tokenizer != TOKENIZER:
+    if tokenizer not in READABLE_TOKENIZERS:
         raise VocabularyError(
             f"{path} was made with tokeniser {tokenizer!r}, this version has {TOKENIZER!r}; "
             "build the vocabulary again"

@@ -5,7 +5,6 @@ hyphens between words become spaces, final full stops are split off, and abbrevi
 """
 
 import re
-import unicodedata
 
 _PLAIN = re.compile(r"[a-z0-9 ]*")  # the rules change nothing in such text
 _LETTER = r"[^\W\d_]"
@@ -41,6 +40,14 @@ _KEEP_STOP = frozenset(["v", "vs", "i.e", "e.g", "rev"])
 _KEEP_STOP_BEFORE_NUMBER = frozenset(["pp"])
 
 
+# Letters outside these blocks (Greek, Georgian, most of Vietnamese) are words of their own to the
+# original; so are combining marks.
+_SET_APART = re.compile(
+    r"[^A-Za-z0-9 .',\t\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u017e\u0400-\u0527\u1d00-\u1d7f"
+    r"\ua640-\ua66e\ua67e-\ua697-]"
+)
+
+
 def normalize(line: str) -> list[str]:
     """The words of a line as METEOR counts them."""
     line = line.lower()
@@ -48,18 +55,12 @@ def normalize(line: str) -> list[str]:
         return line.split()
     for old, new in _REPLACED:
         line = line.replace(old, new)
-    line = "".join(c if _is_word_character(c) else f" {c} " for c in line)
+    line = _SET_APART.sub(r" \g<0> ", line)
     line = _DOTS.sub(lambda dots: f" {_DOT * len(dots[0])} ", line)
     line = f" {line} "
     for pattern, replacement in _RULES:
         line = pattern.sub(replacement, line)
     return _split_stops(line.split())
-
-
-def _is_word_character(character: str) -> bool:
-    if character.isascii():
-        return character.isalnum() or character in " .',-\t"
-    return unicodedata.category(character) == "Ll"
 
 
 def _split_stops(pieces: list[str]) -> list[str]:

@@ -1,0 +1,200 @@
+"""Pictures of more than 8 bits a colour: whole numbers of 10 to 32 bits and floats, onto 0-255.
+
+Pillow holds greys of up to 32 bits, but cuts 16-bit colours down to their upper 8 bits and refuses
+colours in floats. Here such files are read in full.
+
+Which value is white is decided in this order. A TIFF may declare it (BitsPerSample, MinSampleValue
+and MaxSampleValue, SMinSampleValue and SMaxSampleValue). Negative values, and those above 16 bits,
+have no known white, so their own range is stretched. Floats up to 1 are shares of white, also where
+a few bright spots are above it. For all others white is the largest value of 8, 10, 12, 14 or 16
+bits, whichever just holds the brightest value: cameras and scanners of 10 to 14 bits often write
+files of 16 bits and do not fill them. A note says so where that is fewer than 16.
+"""
+
+import io
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from showtell.errors import LargePictureError
+
+Pixels = NDArray[np.uint8]
+
+WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, STRIPS = 256, 257, 258, 259, 262, 273
+SAMPLES, ROWS_PER_STRIP, STRIP_SIZES, PLANAR = 277, 278, 279, 284
+MIN_SAMPLE, MAX_SAMPLE, PREDICTOR, TILE_WIDTH = 280, 281, 317, 322
+SAMPLE_FORMAT, S_MIN_SAMPLE, S_MAX_SAMPLE = 339, 340, 341
+_KEPT_TAGS = (HEIGHT, COMPRESSION, 266, STRIPS, ROWS_PER_STRIP, STRIP_SIZES, 323, 324, 325)
+_SHORT, _LONG = 3, 4
+USUAL_BITS = (8, 10, 12, 14, 16)
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The values of black and white that a file declares; None where it does not."""
+
+    low: float | None = None
+    high: float | None = None
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether Pillow holds the picture as greys of more than 8 bits."""
+    return image.mode in ("F", "I") or image.mode.startswith("I;16")
+
+
+def declared_range(image: Image.Image) -> Range:
+    """What a TIFF's tags say; other formats say nothing."""
+    tags: Any = getattr(image, "tag_v2", None)
+    if tags is None:
+        return Range()
+    bits = min(_numbers(tags.get(BITS)) or [16])
+    low = _numbers(tags.get(S_MIN_SAMPLE)) or _numbers(tags.get(MIN_SAMPLE))
+    high = _numbers(tags.get(S_MAX_SAMPLE)) or _numbers(tags.get(MAX_SAMPLE))
+    white = max(high) if high else 0.0
+    if bits in (10, 12, 14):
+        white = white or 2.0**bits - 1
+    # Zero and "all of the file's bits" are what programs write that do not know.
+    if white in (0.0, 2.0**bits - 1) and bits in (16, 32):
+        return Range()
+    return Range(min(low) if low else 0.0, white)
+
+
+def _numbers(value: Any) -> list[float]:
+    values = value if isinstance(value, tuple) else (value,)
+    return [float(one) for one in values if isinstance(one, int | float)]
+
+
+def to_eight_bits(values: NDArray[Any], declared: Range, notes: list[str]) -> Pixels:
+    """Values of 16 or 32 bits, or floats, (H, W) or (H, W, 3), onto 0-255.
+
+    Args:
+        values: as stored.
+        declared: the file's black and white.
+        notes: takes a line where white was guessed.
+    """
+    is_float = values.dtype.kind == "f"
+    if is_float:
+        values = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
+    low, high = float(values.min()), float(values.max())
+    black, white = 0.0, 65535.0
+    if (
+        declared.high is not None
+        and declared.low is not None
+        and (declared.low <= low and high <= declared.high and declared.low < declared.high)
+    ):
+        black, white = declared.low, declared.high
+    elif low < 0 or high > 65535:
+        black, white = low, max(high, low + 1e-12)
+    elif is_float and (high <= 1 or _is_share(values)):
+        white = 1.0
+    else:
+        bits = next(bits for bits in USUAL_BITS if high <= 2**bits - 1)
+        white = 2.0**bits - 1
+        if 8 < bits < 16 or (bits == 8 and values.dtype.itemsize == 2 and high > 0):
+            notes.append(f"its brightest value is {high:g}: read as {bits} bits of a larger file")
+    scaled = (values.astype(np.float64) - black) * (255 / (white - black))
+    return np.rint(scaled).clip(0, 255).astype(np.uint8)
+
+
+def _is_share(values: NDArray[np.float64]) -> bool:
+    """Whether nearly all values are at most 1, and not whole numbers."""
+    return bool(np.quantile(values, 0.95) <= 1 and (values % 1 != 0).any())
+
+
+def has_sixteen_bit_colours(image: Image.Image) -> bool:
+    """Whether Pillow is about to keep only the upper bytes of red, green and blue."""
+    return _sixteen_bit_mode(image) is not None
+
+
+def _sixteen_bit_mode(image: Image.Image) -> str | None:
+    tiles = getattr(image, "tile", None)
+    if image.mode != "RGB" or not tiles:
+        return None
+    arguments = tiles[0].args
+    mode = arguments if isinstance(arguments, str) else arguments[0] if arguments else None
+    return mode if mode in ("RGB;16B", "RGB;16L", "RGB;16N") else None
+
+
+def lower_bytes(image: Image.Image) -> Pixels:
+    """The lower bytes of 16-bit colours, (H, W, 3), of a picture that is not loaded yet."""
+    mode = _sixteen_bit_mode(image)
+    assert mode is not None
+    # Read in the other order of bytes, the byte that is kept is the lower one.
+    other = "RGB;16B" if mode == "RGB;16L" or (mode == "RGB;16N" and _LITTLE) else "RGB;16L"
+    opened: Any = image  # a file that Pillow has opened has tiles
+    opened.tile = [
+        tile._replace(args=other if isinstance(tile.args, str) else (other, *tile.args[1:]))
+        for tile in opened.tile
+    ]
+    image.load()
+    return np.asarray(image)
+
+
+_LITTLE = struct.pack("=H", 1) == b"\x01\x00"
+
+
+def colours_in_floats(data: bytes, max_pixels: int) -> NDArray[np.float32] | None:
+    """The (H, W, 3) colours of a TIFF of 32-bit floats; None where it is something else.
+
+    Pillow reads greys in floats, in every compression. So the file is given a directory that
+    calls a row of W colours a row of 3 W greys.
+
+    Raises:
+        LargePictureError: it has more than ``max_pixels``.
+    """
+    if data[:4] not in (b"II*\0", b"MM\0*"):
+        return None
+    order = "<" if data[:2] == b"II" else ">"
+    entries = _tiff_entries(data, order)
+    samples = _first(entries, SAMPLES, 1)
+    if (
+        samples not in (3, 4)
+        or _first(entries, SAMPLE_FORMAT, 1) != 3
+        or _first(entries, BITS, 1) != 32
+        or _first(entries, PLANAR, 1) != 1
+        or _first(entries, PREDICTOR, 1) != 1
+    ):
+        return None
+    width, height = _first(entries, WIDTH, 0), _first(entries, HEIGHT, 0)
+    if width * height > max_pixels:
+        raise LargePictureError(f"has {width} x {height} pixels; the limit is {max_pixels:,}")
+    new = {tag: entries[tag][0] for tag in _KEPT_TAGS if tag in entries}
+    for tag in (WIDTH, TILE_WIDTH):
+        if tag in entries:
+            new[tag] = struct.pack(f"{order}HII", _LONG, 1, samples * entries[tag][1])
+    for tag, value in ((BITS, 32), (PHOTOMETRIC, 1), (SAMPLES, 1), (SAMPLE_FORMAT, 3)):
+        new[tag] = struct.pack(f"{order}HIHxx", _SHORT, 1, value)
+    padding = bytes(len(data) % 2)
+    directory = struct.pack(f"{order}H", len(new))
+    directory += b"".join(struct.pack(f"{order}H", tag) + new[tag] for tag in sorted(new))
+    start = struct.pack(f"{order}I", len(data) + len(padding))
+    rewritten = data[:4] + start + data[8:] + padding + directory + bytes(4)
+    with Image.open(io.BytesIO(rewritten), formats=["TIFF"]) as image:
+        greys = np.asarray(image, dtype=np.float32)
+    return greys.reshape(len(greys), -1, samples)[:, :, :3]
+
+
+def _tiff_entries(data: bytes, order: str) -> dict[int, tuple[bytes, int]]:
+    """By tag: type, count and value as stored, and the first value of those that are numbers."""
+    (at,) = struct.unpack_from(f"{order}I", data, 4)
+    (count,) = struct.unpack_from(f"{order}H", data, at)
+    entries = {}
+    for place in range(at + 2, at + 2 + 12 * count, 12):
+        tag, kind, number = struct.unpack_from(f"{order}HHI", data, place)
+        size, letter = (2, "H") if kind == _SHORT else (4, "I")
+        offset = place + 8
+        if size * number > 4:
+            (offset,) = struct.unpack_from(f"{order}I", data, offset)
+        value = 0
+        if kind in (_SHORT, _LONG) and number:
+            (value,) = struct.unpack_from(f"{order}{letter}", data, offset)
+        entries[tag] = data[place + 2 : place + 12], value
+    return entries
+
+
+def _first(entries: dict[int, tuple[bytes, int]], tag: int, default: int) -> int:
+    return entries[tag][1] if tag in entries else default
