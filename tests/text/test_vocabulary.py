@@ -84,3 +84,4 @@ def test_a_vocabulary_of_showtell_0_1_0_loads(tmp_path: Path) -> None:
     vocabulary = load_vocabulary(tmp_path / "v.json")
     assert vocabulary.words[4:] == ("a", "dog", "नमस", "्")
     assert vocabulary.encode("A dog.") == [4, 5]
+    assert vocabulary.to_json() == old  # a model's fingerprint follows from it

@@ -3,13 +3,15 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from showtell.cli import options
 from showtell.core.messages import counted
-from showtell.data.inspect import Inspection
+
+if TYPE_CHECKING:
+    from showtell.data.inspect import Inspection
 
 BAR_WIDTH = 40
 NUM_LENGTHS = 24  # rows of the histogram; longer captions share the last one
@@ -112,12 +114,12 @@ def features(
         typer.echo(f"skipped {image_id}: {reason}", err=True)
 
 
-def inspection_text(found: Inspection) -> str:
+def inspection_text(found: "Inspection") -> str:
     """The findings as plain text, the most important first."""
     return "\n".join(_lines(found))
 
 
-def _lines(found: Inspection) -> Iterator[str]:
+def _lines(found: "Inspection") -> Iterator[str]:
     yield f"{found.name} ({found.format})"
     yield from (f"note: {note}" for note in found.notes)
     yield ""

@@ -12,7 +12,6 @@ from functools import cached_property
 from typing import Any, Self
 
 from showtell.errors import MissingExtraError, VocabularyError
-from showtell.text.tokenizer import TOKENIZER
 from showtell.text.vocabulary import SPECIAL_WORDS, UNK, Spelling, Vocabulary, said
 
 KIND = "subwords"
@@ -148,7 +147,7 @@ class SubwordVocabulary(Vocabulary):
 
     def to_json(self) -> str:
         """One piece a line, then one merge a line."""
-        head = {"format": 1, "kind": KIND, "tokenizer": TOKENIZER}
+        head = {"format": 1, "kind": KIND, "tokenizer": self.tokenizer}
         pieces = _lines(self.pieces)
         merges = _lines(" ".join(pair) for pair in self.merges)
         start = json.dumps(head, indent=2)[:-2]

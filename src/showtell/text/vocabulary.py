@@ -55,10 +55,13 @@ class Vocabulary(ABC):
     Attributes:
         words: what each id says, the four special ones first.
         unit: what its tokens are, for messages: ``words``.
+        tokenizer: name and version of the tokeniser whose words it has; a vocabulary that was made
+            by an earlier version keeps that version's name, and so its model's fingerprint.
     """
 
     words: tuple[str, ...]
     unit: str
+    tokenizer: str = TOKENIZER
 
     @property
     @abstractmethod
@@ -183,7 +186,7 @@ class WordVocabulary(Vocabulary):
 
     def to_json(self) -> str:
         """One word a line, with its count."""
-        head = {"format": 1, "tokenizer": TOKENIZER, "threshold": self.threshold}
+        head = {"format": 1, "tokenizer": self.tokenizer, "threshold": self.threshold}
         lines = ",\n".join(
             f"    {json.dumps(word, ensure_ascii=False)}: {count}"
             for word, count in self.counts.items()
@@ -243,4 +246,5 @@ def load_vocabulary(path: Path) -> Vocabulary:
             f"{path} was made with tokeniser {tokenizer!r}, this version has {TOKENIZER!r}; "
             "build the vocabulary again"
         )
+    vocabulary.tokenizer = tokenizer
     return vocabulary
