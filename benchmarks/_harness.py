@@ -13,7 +13,7 @@ with "_". Such a script
 - yields ``Figure.missing(...)`` where this machine lacks what it needs (a GPU, photos).
 
 Work whose memory is measured, or that must start afresh, goes through ``part``: the same script
-in a process of its own. Knows nothing of what is measured.
+in a process of its own.
 """
 
 import argparse

@@ -15,11 +15,11 @@ from urllib.parse import unquote, urlsplit
 
 
 class ShowtellError(Exception):
-    """Root of every error that is the user's to mend."""
+    """Base of every error that the user can mend."""
 
 
 class ConfigError(ShowtellError):
-    """A setting is unknown or has a value that cannot be."""
+    """A setting is unknown or has an impossible value."""
 
 
 class UsageError(ConfigError):
@@ -35,7 +35,7 @@ class ImageError(ShowtellError):
 
 
 class NotAPictureError(ImageError):
-    """The bytes are of no kind of picture that can be read."""
+    """The bytes are not a picture in a format that can be read."""
 
 
 class LargePictureError(ImageError):
@@ -43,7 +43,7 @@ class LargePictureError(ImageError):
 
 
 class PictureTypeError(ImageError, TypeError):
-    """Something was given as a picture that no picture can be made of."""
+    """Something was given as a picture that cannot be turned into one."""
 
 
 class VocabularyError(ShowtellError):
@@ -55,7 +55,7 @@ class StoreError(ShowtellError):
 
 
 class CheckpointError(ShowtellError):
-    """A model folder is missing, incomplete or of another make."""
+    """A model folder is missing, incomplete or made by something else."""
 
 
 class ScoringError(ShowtellError):

@@ -45,7 +45,7 @@ def refusal(name: str, source: str) -> str:
 def test_a_downloaded_list_cannot_look_inside(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "_is_within", lambda source: False)
     reason = refusal(name, ELSEWHERE)
-    assert "refused" in reason or reason == "is no URL: Invalid IPv6 URL"
+    assert "refused" in reason or reason == "is not a URL: Invalid IPv6 URL"
 
 
 def test_a_list_in_a_store_cannot_name_this_machines_files() -> None:

@@ -71,10 +71,10 @@ def test_dry_run_and_sidecars(showtell: Shell, model: Path, photos: Path) -> Non
         (("--format", "csv", "--json"), "give one", 2),
         (("--attention",), "add --format jsonl or --json", 2),
         (("--engine", "ray"), "add -o FOLDER", 2),
-        (("--engine", "ray", "-o", "out", "--dry-run"), "--dry-run is for --engine local", 2),
-        (("--engine", "ray", "-o", "out", "--failures", "x"), "--failures is for --engine", 2),
-        (("--device", "gpu"), "'gpu' is no device; known: auto, cpu, cuda, cuda:1, mps", 2),
-        (("--precision", "fp8"), "'fp8' is no precision; known: auto, fp32, bf16", 2),
+        (("--engine", "ray", "-o", "out", "--dry-run"), "--dry-run works only with --engine", 2),
+        (("--engine", "ray", "-o", "out", "--failures", "x"), "--failures works only with", 2),
+        (("--device", "gpu"), "unknown device 'gpu'; expected auto, cpu, cuda, cuda:1 or mps", 2),
+        (("--precision", "fp8"), "unknown precision 'fp8'; expected auto, fp32 or bf16", 2),
         (("--beam-size", "0"), "'--beam-size': Input should be greater than or equal to 1", 2),
         (("--temperature", "0"), "0.0 is not above 0", 2),
         (("-o", "nowhere/at/all.txt"), "no such folder", 1),
@@ -103,7 +103,7 @@ def test_interrupted(showtell: Shell, model: Path, photos: Path, tmp_path: Path)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert errors.splitlines() == ["stopped; the same command goes on where it stopped"]
+    assert errors.splitlines() == ["stopped; to resume, run the same command again"]
     assert not out.exists()
     done = len(journal.read_text().splitlines()) - 1
     assert 0 < done < 3006

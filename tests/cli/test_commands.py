@@ -159,7 +159,7 @@ def test_json_has_words_and_where_they_looked(
         assert len(weights) == rows * columns
         assert sum(weights) == pytest.approx(1, abs=0.02)
     for options, message in (
-        ((looks,), "error: --attention has no place in text: add --format jsonl or --json"),
+        ((looks,), "error: --attention needs JSON output: add --format jsonl or --json"),
         ((model, "--json"), "error: attention: decoder 'show_tell' does not attend to regions"),
     ):
         failed = showtell(*asked, *options)
@@ -354,7 +354,7 @@ def test_ctrl_c_keeps_the_last_state_and_says_how_to_go_on(
     assert process.returncode == 130
     assert "Traceback" not in errors
     last_line = errors.strip().splitlines()[-1]
-    assert last_line == f"stopped; to go on: showtell train scenes:40 -o {folder} --resume"
+    assert last_line == f"stopped; to resume: showtell train scenes:40 -o {folder} --resume"
     steps = len((folder / "training_log.txt").read_text().splitlines())
     assert json.loads((folder / "last" / "metrics.json").read_text())["step"] == steps
 
@@ -421,7 +421,7 @@ def test_average_makes_a_model_of_several(showtell: Shell, model: Path, tmp_path
     assert ((one[name] + two[name]) / 2 - mean[name]).abs().max() < 1e-6
     again = showtell("average", *parts, "-o", str(output))
     assert again.returncode == 1
-    assert "is there already" in again.stderr
+    assert "already exists" in again.stderr
     assert again.stderr.count("\n") == 1
 
 

@@ -26,41 +26,44 @@ def contents(folder: Path) -> dict[str, bytes]:
     [
         ("caption a.jpg -o a.jpg", "-o a.jpg is one of the inputs"),
         ("caption *.jpg -o ../photos/a.jpg", "-o ../photos/a.jpg is one of the inputs"),
-        ("caption -o a.jpg b.jpg c.jpg", "-o a.jpg is named like a picture"),
-        ("caption --json -o a.jpg b.jpg c.jpg", "-o a.jpg is named like a picture"),
-        ("caption a.jpg --failures b.jpg -o x.txt", "--failures b.jpg is named like a picture"),
+        ("caption -o a.jpg b.jpg c.jpg", "-o a.jpg has the name of a picture"),
+        ("caption --json -o a.jpg b.jpg c.jpg", "-o a.jpg has the name of a picture"),
+        ("caption a.jpg --failures b.jpg -o x.txt", "--failures b.jpg has the name of a picture"),
         ("caption list.txt -o list.txt", "-o list.txt is one of the inputs"),
-        ("caption a.jpg b.jpg -o notes.txt", "notes.txt is there and is no text that showtell"),
-        ("caption . -o mine.jsonl", "mine.jsonl is there and is no jsonl that showtell wrote"),
-        ("caption . -o notes.csv", "notes.csv is there and is no csv that showtell wrote"),
-        ("caption . -o notes.parquet", "notes.parquet is there and is no parquet that"),
-        ("caption . -o notes.tar", "notes.tar is there and is no webdataset that showtell"),
-        ("caption . --json -o data.json", "data.json is there and is no json that showtell"),
+        ("caption a.jpg b.jpg -o notes.txt", "notes.txt already exists and is not text written"),
+        ("caption . -o mine.jsonl", "mine.jsonl already exists and is not jsonl written"),
+        ("caption . -o notes.csv", "notes.csv already exists and is not csv written"),
+        ("caption . -o notes.parquet", "notes.parquet already exists and is not parquet written"),
+        ("caption . -o notes.tar", "notes.tar already exists and is not webdataset written"),
+        ("caption . --json -o data.json", "data.json already exists and is not json written"),
         ("caption . -o new/x.txt", "no such folder: new"),
         ("caption . -o x.json", "-o x.json: add --json"),
-        ("caption . --engine ray -o notes.txt", "-o notes.txt is a file; --engine ray"),
-        ("caption a.jpg --workers 2", "--workers is for --engine ray, and the engine is local"),
-        ("caption a.jpg --address x", "--address is for --engine ray"),
+        ("caption . --engine ray -o notes.txt", "-o notes.txt is a file, but --engine ray"),
+        ("caption a.jpg --workers 2", "--workers needs --engine ray, but the engine is local"),
+        ("caption a.jpg --address x", "--address needs --engine ray"),
         ("sheet a.jpg -o a.jpg", "-o a.jpg is one of the inputs"),
-        ("sheet -o a.jpg b.jpg c.jpg", "a.jpg is there and is no sheet of showtell"),
-        ("sheet . -o s.gif", "-o s.gif: a sheet's name ends in .jpg, .jpeg, .png"),
-        ("sheet . -o s", "-o s: a sheet's name ends in .jpg, .jpeg, .png"),
+        ("sheet -o a.jpg b.jpg c.jpg", "a.jpg already exists and is not a sheet"),
+        ("sheet . -o s.gif", "-o s.gif: the name of a sheet must end in .jpg, .jpeg, .png"),
+        ("sheet . -o s", "-o s: the name of a sheet must end in .jpg, .jpeg, .png"),
         ("sheet . -o new/s.png", "no such folder: new"),
         ("evaluate x scenes:40 --predictions a.jpg", "--predictions a.jpg is named like"),
         ("evaluate x data.json --predictions data.json", "--predictions data.json is one of"),
         ("score data.json mine.jsonl -o mine.jsonl", "-o mine.jsonl is one of the inputs"),
         ("score data.json mine.jsonl -o missing/x.json", "no such folder: missing"),
-        ("score data.json mine.jsonl -o notes.txt", "-o notes.txt is there: give another name, or"),
-        ("evaluate x scenes:40 -o notes.txt", "-o notes.txt is there: give another name, or"),
-        ("evaluate x scenes:40 --predictions notes.txt", "--predictions notes.txt is there"),
+        (
+            "score data.json mine.jsonl -o notes.txt",
+            "-o notes.txt already exists: give another name, or",
+        ),
+        ("evaluate x scenes:40 -o notes.txt", "-o notes.txt already exists: give another name, or"),
+        ("evaluate x scenes:40 --predictions notes.txt", "--predictions notes.txt already exists"),
         ("data inspect data.json -o data.json", "-o data.json is one of the inputs"),
-        ("report x -o a.jpg", "-o a.jpg is named like a picture"),
+        ("report x -o a.jpg", "-o a.jpg has the name of a picture"),
         ("train scenes:40 -o a.jpg", "a.jpg is a file: give the name of a folder"),
-        ("train . -o .", ". is there and holds no run: give another -o"),
-        ("train . -o . -s optimizer.lr=1e-3,1e-4", ". is there and holds no run"),
+        ("train . -o .", ". already exists and is not a run: give a new"),
+        ("train . -o . -s optimizer.lr=1e-3,1e-4", ". already exists and is not a run"),
         ("demo -o a.jpg", "a.jpg is a file: give the name of a folder"),
-        ("demo -o .", ". is there and holds no demo: give another -o"),
-        ("demo -o ..", ".. is there and holds no demo"),
+        ("demo -o .", ". already exists and is not a demo: give a new"),
+        ("demo -o ..", ".. already exists and is not a demo"),
     ],
 )
 def test_what_is_a_persons_stays(
@@ -144,10 +147,12 @@ def test_a_text_beside_a_picture_is_no_list(showtell: Shell, model: Path, photos
     result = showtell("caption", "-m", model, *sorted(photos.iterdir()))
     assert result.returncode == 0
     assert len(result.stdout.splitlines()) == 3
-    assert result.stderr == "left out: 3 .txt beside pictures of the same name, no lists\n"
+    assert (
+        result.stderr == "left out: 3 .txt beside pictures of the same name, which are not lists\n"
+    )
     result = showtell("caption", "-m", model, photos / "a.txt")
     assert result.returncode == 1
-    assert "a.txt is the text of the picture beside it, no list" in result.stderr
+    assert "a.txt is the text of the picture beside it, not a list" in result.stderr
 
 
 def test_a_list_that_gives_no_picture_is_a_failure(

@@ -114,7 +114,7 @@ def test_a_stopped_sweep_goes_on(
         result = showtell(*DATA, "-o", folder, *GRID)
     assert result.returncode == 130, result.stderr
     assert result.stdout == ""
-    hint = f"stopped; to go on: showtell train scenes:40 -o {folder} --resume"
+    hint = f"stopped; to resume: showtell train scenes:40 -o {folder} --resume"
     assert result.stderr.splitlines()[-1] == hint
     assert [run["status"] for run in sweep_of(folder)["runs"]] == ["finished", "stopped"]
     metrics = folder / "optimizer.lr=.005" / "last" / "metrics.json"
@@ -122,7 +122,7 @@ def test_a_stopped_sweep_goes_on(
     before = (folder / "optimizer.lr=0.01" / "training_log.txt").stat().st_mtime_ns
     result = showtell(*DATA, "-o", folder, "--resume")
     assert result.returncode == 0, result.stderr
-    assert "going on after epoch 0, step 2" in result.stderr
+    assert "resuming after epoch 0, step 2" in result.stderr
     assert (folder / "optimizer.lr=0.01" / "training_log.txt").stat().st_mtime_ns == before
     assert [run["status"] for run in sweep_of(folder)["runs"]] == ["finished"] * 2
     for run in ("optimizer.lr=0.01", "optimizer.lr=.005"):

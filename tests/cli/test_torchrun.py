@@ -41,7 +41,7 @@ def test_stopped_and_gone_on(showtell: Shell, tmp_path: Path) -> None:
     assert process.returncode != 0
     assert out == ""
     command = f"torchrun --nproc-per-node 2 -m showtell train scenes:40 -o {folder} --device cpu"
-    assert errors.count(f"stopped; to go on: {command} --resume") == 1, errors
+    assert errors.count(f"stopped; to resume: {command} --resume") == 1, errors
     assert errors.count("encoded 50 pictures") <= 1
     assert errors.count("captions of 40 pictures to train on") == 1
     steps = len(log.read_text().splitlines())

@@ -104,7 +104,7 @@ def test_what_cannot_be_packed_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is the model itself"):
         pack_checkpoint(tmp_path / "model", tmp_path / "model")
     save_checkpoint(tmp_path / "other", checkpoint())
-    with pytest.raises(CheckpointError, match="is there and no packed model"):
+    with pytest.raises(CheckpointError, match="already exists and is not a packed model"):
         pack_checkpoint(tmp_path / "model", tmp_path / "other")
     save_checkpoint(tmp_path / "own", checkpoint("encoder.weights=/home/someone/w.pth"))
     with pytest.raises(CheckpointError, match=r"encoder weights in .*w\.pth"):

@@ -78,7 +78,7 @@ def test_where_all_fail_that_is_the_status(server: TinyServer) -> None:
 
 WRONG = {
     "decoding": {
-        "{": "decoding is no JSON",
+        "{": "decoding is not JSON",
         "[" * 100_000: "more than 16,384 bytes",
         "[" * 10_000: "decoding",
         "3": "expected a JSON object",

@@ -101,11 +101,11 @@ def test_a_file_gives_back_the_vocabulary(tmp_path: Path, vocabulary: Vocabulary
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("pieces", ["a"], "bytes are no pieces"),
+        ("pieces", ["a"], "bytes have no piece"),
         ("pieces", [*PIECES.pieces, "a"], "twice"),
         ("pieces", [*PIECES.pieces, 3], "not a string"),
         ("merges", ["a"], "not enough values"),
-        ("merges", ["a zzz"], "joins or makes no piece"),
+        ("merges", ["a zzz"], "joins or makes something that is not a piece"),
         ("merges", 5, "not iterable"),
         ("tokenizer", "old", "made with tokeniser 'old'"),
     ],

@@ -1,8 +1,8 @@
 """Captions in one file: records of results, and how each format writes them and reads them back.
 
-A record is what every format is made of, a JSON object: a caption has ``path``, ``caption``,
-``confidence`` and more, a failure ``path`` and ``error``. A file that can be read back is gone on
-with: what it has by the same model is kept.
+Every format is made of records, which are JSON objects: that of a caption has ``path``,
+``caption``, ``confidence`` and more, that of a failure has ``path`` and ``error``. If a finished
+file can be read back, a new run keeps its captions by the same model and adds the others.
 """
 
 import csv

@@ -1,7 +1,8 @@
 """What a user names on the command line, as a stream of pictures.
 
-Files, folders with all below them, globs, lists and archives (``shards.py``), and URLs
-(``remote.py``). Folders are walked while the pictures are taken, so there may be any number.
+A user may name files, folders (with their subfolders), globs, lists and archives (``shards.py``),
+and URLs (``remote.py``). Folders are walked while pictures are captioned, so their size does not
+matter.
 """
 
 import glob
@@ -72,7 +73,7 @@ class Inputs:
         lines = []
         if self.texts:
             found = ", ".join(f"{count:,} {suffix}" for suffix, count in self.texts.most_common())
-            lines.append(f"left out: {found} beside pictures of the same name, no lists")
+            lines.append(f"left out: {found} beside pictures of the same name, which are not lists")
         if left_out := self.left_out + self.left_out_of_archives:
             lines.append(describe_unsupported(left_out))
         return "\n".join(lines)
@@ -103,7 +104,9 @@ def find_inputs(names: Sequence[str]) -> Inputs:
     texts = _texts_of_pictures(paths)
     left = tuple(path for path in paths if path not in texts)
     if texts and not left:
-        raise DataError(f"{paths[0]} is the text of the picture beside it, no list: name pictures")
+        raise DataError(
+            f"{paths[0]} is the text of the picture beside it, not a list: name pictures"
+        )
     number = _count(left, left_out)
     suffixes = Counter(os.path.splitext(path)[1].lower() for path in texts)
     return Inputs(tuple(names), left, frozenset(single - texts), number, suffixes, left_out)

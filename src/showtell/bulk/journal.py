@@ -1,8 +1,9 @@
-"""What a run has done, line by line, so that one that is killed at any moment goes on.
+"""The journal of a bulk run: what is done, line by line, so that a killed run can resume.
 
-One JSON object a line: first who writes it, then a record a picture. Lines reach the system a
-batch at a time; a line that was cut off is cut away when the journal is opened again. One writer
-at a time, kept by a lock that the system releases when the process ends in any way.
+Each line is a JSON object: the first says which model writes the journal, then comes a record for
+each picture. Lines are flushed after each batch; a line that was cut off is removed when the
+journal is opened again. A lock allows one writer at a time; the system releases it when the process
+ends.
 """
 
 import json
@@ -119,7 +120,7 @@ class Journal:
             return
         if begun != identity:
             raise DataError(
-                f"{self.path} was begun with another model or other settings; go on with those, "
+                f"{self.path} was begun with another model or other settings; continue with those, "
                 "or begin anew with --overwrite"
             )
         whole = len(head)

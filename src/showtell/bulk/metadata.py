@@ -1,4 +1,4 @@
-"""Captions in a picture's own metadata, the pixels left byte for byte as they are.
+"""Captions in a picture's own metadata; its pixels stay the same, byte for byte.
 
 Exiv2 writes XMP ``dc:description``, IPTC's ``Iptc4xmpCore:AltTextAccessibility`` (IPTC Photo
 Metadata Standard 2021.1), EXIF ``ImageDescription``, and as their author

@@ -1,7 +1,7 @@
-"""Which files in a folder or an archive are taken, and what pictures in archives are called.
+"""Which files in folders and archives are captioned, and the names of pictures in archives.
 
 A picture in an archive or a table has the container's name in front of its own, so that pictures
-of two containers are never taken for one: ``shards/0001.tar/dog.jpg``, and with the number of its
+of two containers never have the same name: ``shards/0001.tar/dog.jpg``, and with the number of its
 row ``table.parquet/17/dog.jpg``. A name that comes twice in an archive is numbered, ``dog#2.jpg``.
 """
 

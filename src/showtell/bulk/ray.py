@@ -1,12 +1,12 @@
-"""The same job on Ray Data: one model an actor, one shard at a time, one file of results a shard.
+"""Bulk captioning on Ray Data: each actor loads one model and captions one shard at a time.
 
-An archive, a list or a table that the user names is a shard; pictures of folders and globs are put
-together by the thousand, as they come. The plan is kept beside the results, so that a job that
-goes on has the same shards, whatever has come into the folders since.
+An archive, a list or a table that the user names is a shard; pictures of folders and globs are
+grouped by the thousand. The plan is stored beside the results, so that a resumed job has the same
+shards even if pictures were added to the folders.
 
-Each actor does with its shard what the local engine does with a folder, by the same code. A shard
-is done when its file of results is there; one that was lost with its machine is done again, from
-its journal where the results lie on a shared disk.
+An actor captions a shard with the code that captions a folder locally, and writes one file of
+results for it. A shard is done when that file exists. A shard that was lost with its machine is
+done again; if the results are on a shared disk, it continues from its journal.
 """
 
 import json

@@ -1,8 +1,8 @@
-"""Pictures behind URLs: ``s3://``, ``gs://``, ``https://`` and what else fsspec knows.
+"""Pictures behind URLs: ``s3://``, ``gs://``, ``https://`` and whatever else fsspec opens.
 
-A URL that a person typed is opened as it is. A URL from a list is a stranger's word:
-``listed_picture`` refuses those that lead into this machine or its cloud's own services
-(server-side request forgery), also by way of a redirect or of a host name.
+A URL that a person typed is opened as it is. A URL from a list may come from a stranger:
+``listed_picture`` refuses URLs that lead into this machine or its cloud's own services (server-side
+request forgery), even through a redirect or a host name.
 """
 
 import errno
@@ -99,7 +99,7 @@ def listed_picture(name: str, source: str) -> Picture:
     try:
         return _allowed(name, source)
     except ValueError as error:  # of a URL that cannot be taken apart
-        return broken(name, f"is no URL: {_one_line(error)}")
+        return broken(name, f"is not a URL: {_one_line(error)}")
 
 
 def _allowed(name: str, source: str) -> Picture:

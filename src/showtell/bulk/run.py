@@ -1,4 +1,4 @@
-"""One run over many pictures: what is left is captioned, written, and kept in a journal."""
+"""One bulk run: caption the pictures that have no caption yet, write them, keep a journal."""
 
 import os
 import time
@@ -65,7 +65,7 @@ def caption_all(
 ) -> Summary:
     """Caption every picture that has no caption yet.
 
-    Stopped in any way, it goes on where it stopped when called again.
+    If it is stopped in any way, calling it again resumes.
 
     Args:
         target: where captions go.

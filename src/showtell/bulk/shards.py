@@ -1,7 +1,7 @@
 """Many pictures in one file: lists of paths, JSON lines, Parquet tables, tar archives.
 
 Archives (WebDataset's shards) are read from front to back, so that a pipe from an object store
-serves as well as a disk. Whatever is wrong within becomes a picture that fails with the reason.
+works as well as a disk. A problem inside a shard becomes a failed picture with the reason.
 """
 
 import json

@@ -1,9 +1,8 @@
 """Where captions go: into one file, beside each picture, or into the pictures themselves.
 
-A target knows what is a person's and leaves it alone: the words that a picture has already, and
-files that showtell did not write. Of those the first record tells, for nothing but showtell names
-the model in it; a text has nothing of the kind, so each of its lines has to begin with a
-picture's name.
+A target never overwrites what a person wrote: existing texts of a picture, and files that showtell
+did not write. A file counts as showtell's if its first record names the model. A text file has no
+such record, so each of its lines has to begin with a picture's name.
 """
 
 import csv
@@ -60,7 +59,7 @@ def refuse_others(path: Path, kind: str) -> None:
         is_ours = False
     if not is_ours:
         raise DataError(
-            f"{path} is there and is no {kind} that showtell wrote: give another name, or "
+            f"{path} already exists and is not {kind} written by showtell: give another name, or "
             "--overwrite to replace it"
         )
 
@@ -141,7 +140,7 @@ class Target(ABC):
     journal: Path
 
     def check(self) -> None:
-        """Raise DataError where what is to be written is there and a person's; before the work."""
+        """Raise DataError, before the work, if a person's file would be overwritten."""
         refuse_others(self.failures, "failures")
 
     def begin(self, journal: Journal, model: str) -> None:  # noqa: B027 - most have nothing
@@ -210,7 +209,7 @@ class OneFile(Target):
         before = self.path.read_bytes() if self.path.is_file() else b""
         if before and before != text.getvalue() and not self._overwrite:
             raise DataError(
-                f"{self.path} is there and holds another text than this caption: give another "
+                f"{self.path} already exists with a text other than this caption: give another "
                 "name, or --overwrite to replace it"
             )
         with atomic_write(self.path, "wb") as file:
@@ -269,7 +268,7 @@ class Sidecars(Target):
 
 
 class _Folder:
-    """Which texts lie beside which pictures, as it was when the folder was listed."""
+    """Which texts are beside which pictures, as of the moment when the folder was listed."""
 
     def __init__(self, path: str) -> None:
         self.path = path

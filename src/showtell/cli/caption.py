@@ -1,4 +1,4 @@
-"""``showtell caption``: what was asked for, and which of its ways it goes."""
+"""``showtell caption``: its options, their checks, and the choice between screen, files and Ray."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -106,13 +106,17 @@ class Writing:
         output, format = self.output, self.kind
         if self.format is None and not self.as_json and output and output.suffix.lower() == ".json":
             raise UsageError(
-                f"-o {output}: add --json for one JSON object, or end the name in .jsonl for an "
-                "object a line"
+                f"-o {output}: add --json for one JSON object, or end the name in .jsonl for one "
+                "object on each line"
             )
         if self.as_json and format not in (CaptionFormat.text, CaptionFormat.jsonl):
-            raise UsageError(f"--json and --format {format.value} are two formats; give one")
+            raise UsageError(
+                f"--json and --format {format.value} exclude each other: give only one"
+            )
         if output is not None and format in BESIDE:
-            raise UsageError(f"--format {format.value} writes beside or into the pictures: no -o")
+            raise UsageError(
+                f"--format {format.value} writes beside or into the pictures: leave out -o"
+            )
         if output is None and format not in TO_SCREEN + BESIDE:
             raise UsageError(f"--format {format.value} needs a file: add -o FILE")
 
@@ -136,7 +140,7 @@ class Cluster:
             for name, value in (("--workers", self.workers), ("--address", self.address)):
                 if value is not None:
                     raise UsageError(
-                        f"{name} is for --engine ray, and the engine is {self.engine.value}"
+                        f"{name} needs --engine ray, but the engine is {self.engine.value}"
                     )
 
 
@@ -159,7 +163,7 @@ class Request:
         """Raise UsageError where the options do not fit each other."""
         is_json = self.writing.as_json or self.writing.kind is CaptionFormat.jsonl
         if self.making.attention and not is_json:
-            raise UsageError("--attention has no place in text: add --format jsonl or --json")
+            raise UsageError("--attention needs JSON output: add --format jsonl or --json")
         self.writing.check()
         self.cluster.check()
         if self.cluster.engine is Engine.ray:
@@ -170,7 +174,7 @@ class Request:
                 ("--json", self.writing.as_json),
             ):
                 if value:
-                    raise UsageError(f"{name} is for --engine local")
+                    raise UsageError(f"{name} works only with --engine local")
 
     def load(self) -> "tuple[Captioner, DecodingConfig]":
         """The model, and its own decoding settings with the changes that were asked for."""
@@ -186,7 +190,9 @@ def caption(
     model: options.Model = DEFAULT,
     format: Annotated[
         CaptionFormat | None,
-        typer.Option("--format", help="How to write them; default: as -o ends, else text."),
+        typer.Option(
+            "--format", help="Format of the captions; default: from the suffix of -o, else text."
+        ),
     ] = None,
     output: options.Output = None,
     ensemble: options.Ensemble = None,
@@ -195,37 +201,38 @@ def caption(
     attention: options.Attention = False,
     as_json: options.Json = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace captions and texts that are there.")
+        bool, typer.Option("--overwrite", help="Replace existing captions and texts.")
     ] = False,
     dry_run: options.DryRun = False,
     strict: options.Strict = False,
     failures: options.Failures = None,
     dedupe: options.Dedupe = False,
     batch_size: options.BatchSize = None,
-    engine: Annotated[Engine, typer.Option("--engine", help="This machine, or Ray.")] = (
-        Engine.local
-    ),
+    engine: Annotated[
+        Engine, typer.Option("--engine", help="Where to run: this machine or Ray.")
+    ] = (Engine.local),
     address: options.Address = None,
     workers: options.Workers = None,
     *,
     decoding: Decoding,
 ) -> None:
-    """Say what is in pictures.
+    """Caption pictures.
 
-    With --num-captions, text has a line for each caption, the best first, and JSON has
-    `alternatives`. JSON has the words with their log-probabilities, and that of the end. With
-    --attention it has a row of weights for each word and for the end, over a grid of so many rows
-    and columns, row by row from the top left. With --min-confidence a caption that is less sure is
-    empty; JSON has it as `withheld`, and beside text standard error names its picture.
+    With --num-captions, text output has one line for each caption, best first, and JSON has the
+    other captions as `alternatives`. JSON also has the words and their log-probabilities; the last
+    log-probability is that of the end of the caption. With --attention, JSON has a row of weights
+    for each word and for the end, and the number of rows and columns of the grid that the weights
+    cover, row by row from the top left. With --min-confidence, a caption with a lower confidence
+    is left empty: JSON has it as `withheld`, and with text output its picture is named on standard
+    error.
 
-    A picture that cannot be read is named on standard error, and in failures.jsonl where captions
-    go to files; the others are still captioned. The exit code is then 1 if the picture was named
-    on its own, if a list that was gives no other, or with --strict.
+    A picture that cannot be read is named on standard error, and in failures.jsonl if captions go
+    to files. The other pictures are still captioned. The exit code is then 1 if the picture was
+    named on its own, if a list that was named on its own has no other picture, or with --strict.
 
     With -o, and for `sidecar` (a .txt file beside each picture) and `xmp` (the picture's own
-    metadata), a run that was stopped goes on when it is started again, and does only what is left.
-    A text that a picture has already is kept unless --overwrite, and so is a file that showtell
-    did not write.
+    metadata), a run that was stopped resumes when the same command is run again. A picture's
+    existing text, and a file that showtell did not write, are kept unless --overwrite is given.
     """
     request = Request(
         pictures,
@@ -240,11 +247,11 @@ def caption(
 
 
 def run(request: Request, *, dry_run: bool) -> bool:
-    """Do what was asked for, by one of four ways; whether the exit code tells of a failure."""
+    """Do what was asked for; whether the exit code has to report a failure."""
     request.check()
     if request.cluster.engine is Engine.ray:
         if dry_run:
-            raise UsageError("--dry-run is for --engine local")
+            raise UsageError("--dry-run works only with --engine local")
         from showtell.cli.caption_files import caption_on_ray
 
         return caption_on_ray(request)

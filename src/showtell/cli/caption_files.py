@@ -1,4 +1,4 @@
-"""``showtell caption`` into files, beside pictures, into them, or on Ray; and what it would do."""
+"""``showtell caption`` into files, beside pictures, into pictures or on Ray; and ``--dry-run``."""
 
 import os
 from pathlib import Path
@@ -51,7 +51,7 @@ def _failures_file(names: list[str], output: Path | None) -> Path:
 
 
 def caption_into_files(request: "Request", inputs: Inputs, target: Target) -> bool:
-    """Caption what has no caption yet; whether the exit code has to tell of a failure."""
+    """Caption what has no caption yet; whether the exit code has to report a failure."""
     captioner, decoding = request.load()
     making = request.making
     try:
@@ -71,7 +71,7 @@ def caption_into_files(request: "Request", inputs: Inputs, target: Target) -> bo
             if not inputs.is_one_picture:
                 report.note(summary.describe(target.failures))
     except KeyboardInterrupt:
-        typer.echo("stopped; the same command goes on where it stopped", err=True)
+        typer.echo("stopped; to resume, run the same command again", err=True)
         raise typer.Exit(STOPPED) from None
     return summary.single_failed or (request.strict and bool(summary.num_failed))
 
@@ -118,12 +118,12 @@ def print_plan(request: "Request", inputs: Inputs, target: Target | None) -> boo
 
 
 def caption_on_ray(request: "Request") -> bool:
-    """Run the job on Ray; whether the exit code has to tell of a failure."""
+    """Run the job on Ray; whether the exit code has to report a failure."""
     writing, cluster = request.writing, request.cluster
     if writing.output is None:
-        raise UsageError("--engine ray writes a file a shard: add -o FOLDER")
+        raise UsageError("--engine ray writes one file for each shard: add -o FOLDER")
     if writing.output.is_file():
-        raise ConfigError(f"-o {writing.output} is a file; --engine ray writes into a folder")
+        raise ConfigError(f"-o {writing.output} is a file, but --engine ray writes into a folder")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     from showtell.bulk.ray import Job, caption_shards
     from showtell.bulk.remote import name_of

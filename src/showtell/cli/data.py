@@ -1,4 +1,4 @@
-"""``showtell data inspect`` and ``showtell features``, and how findings are printed for people."""
+"""``showtell data inspect``, its report for people, and ``showtell features``."""
 
 import json
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def inspect(
     output: options.OutputFile = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show counts, lengths and vocabulary of DATA, and everything that is wrong with it."""
+    """Show counts, lengths and vocabulary of DATA, and every problem in it."""
     from showtell.cli.console import ConsoleReporter
     from showtell.cli.options import check_file
     from showtell.core.files import write_text
@@ -64,27 +64,36 @@ def features(
     data: options.Data,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the feature store.")],
     encoder: Annotated[
-        str, typer.Option("--encoder", help="lite0, lite2, or timm:NAME.")
+        str, typer.Option("--encoder", help="Encoder: lite0, lite2 or timm:NAME.")
     ] = "lite2",
     weights: Annotated[
-        Path | None, typer.Option("--weights", help="Weights file of a timm encoder.")
+        Path | None,
+        typer.Option("--weights", help="Local file with the weights of a timm encoder."),
     ] = None,
     views: Annotated[
         int,
-        typer.Option("--views", min=0, help="Random crops and flips of each training picture."),
+        typer.Option(
+            "--views", min=0, help="Number of random views (crops, flips) of each training picture."
+        ),
     ] = 4,
     flips: Annotated[
         bool, typer.Option("--flips/--no-flips", help="Mirror half of the random views.")
     ] = True,
     grid: Annotated[
-        bool, typer.Option("--grid/--no-grid", help="Keep grid features, for attention decoders.")
+        bool,
+        typer.Option(
+            "--grid/--no-grid", help="Also store grid features, which decoders with attention need."
+        ),
     ] = False,
     format: options.Format = None,
     images: options.Images = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
 ) -> None:
-    """Encode each picture of DATA once. If it is stopped, the next run continues from there."""
+    """Encode the pictures of DATA into a feature store.
+
+    If it is stopped, the same command continues where it stopped.
+    """
     from showtell.cli.console import ConsoleReporter
     from showtell.core.device import choose_runtime
     from showtell.data.sources import load_dataset

@@ -1,7 +1,7 @@
 """The decoding options, once for every command that makes captions.
 
-They have the names and the ranges of ``DecodingConfig``'s settings, which are repeated here because
-``--help`` is to answer without pydantic. A test holds the two together.
+They have the names and ranges of ``DecodingConfig``'s settings. These are repeated here so that
+``--help`` works without importing pydantic; a test checks that both agree.
 """
 
 import inspect
@@ -42,18 +42,25 @@ def _positive(name: str, help: str, *, max: float | None = None) -> Any:
 
 
 OPTIONS: dict[str, Any] = {
-    "method": _option(Method, "--decoding", "How to search; default: as the model's settings say."),
+    "method": _option(
+        Method, "--decoding", "Decoding method; default: the one in the model's settings."
+    ),
     "beam_size": _option(
-        int, "--beam-size", "Hypotheses kept; 1 is greedy search.", min=1, max=100
+        int, "--beam-size", "Number of hypotheses to keep; 1 is greedy search.", min=1, max=100
     ),
     "num_captions": _option(
-        int, "--num-captions", "Captions for each picture, the best first.", min=1, max=100
+        int, "--num-captions", "Number of captions for each picture, best first.", min=1, max=100
     ),
     "length_penalty": _option(
-        float, "--length-penalty", "Scores are log p / length**penalty.", min=0
+        float,
+        "--length-penalty",
+        "Exponent of the length in the score log p / length**penalty.",
+        min=0,
     ),
-    "min_length": _option(int, "--min-length", "Fewest words in a caption.", min=0),
-    "max_length": _option(int, "--max-length", "Most words in a caption.", min=1, max=200),
+    "min_length": _option(int, "--min-length", "Smallest number of words in a caption.", min=0),
+    "max_length": _option(
+        int, "--max-length", "Largest number of words in a caption.", min=1, max=200
+    ),
     "no_repeat_ngram": _option(
         int,
         "--no-repeat-ngram",
@@ -61,13 +68,19 @@ OPTIONS: dict[str, Any] = {
         min=1,
     ),
     "forbidden_words": _option(
-        list[str], "--forbidden-word", "A word that no caption may have; may be repeated."
+        list[str],
+        "--forbidden-word",
+        "Word or phrase that captions must not contain; may be repeated.",
     ),
     "required_words": _option(
-        list[str], "--required-word", "A word that every caption must have; may be repeated."
+        list[str],
+        "--required-word",
+        "Word or phrase that every caption must contain; may be repeated.",
     ),
     "no_bad_endings": _option(
-        bool, "--no-bad-endings/--bad-endings", 'No caption may end in "with a" and the like.'
+        bool,
+        "--no-bad-endings/--bad-endings",
+        'Do not let a caption end in words such as "with" or "a".',
     ),
     "naming": _option(
         float,
@@ -78,7 +91,7 @@ OPTIONS: dict[str, Any] = {
         max=20,
     ),
     "groups": _option(
-        int, "--groups", "diverse: groups of the beam; default: one for each hypothesis.", min=1
+        int, "--groups", "diverse: number of beam groups; default: one for each hypothesis.", min=1
     ),
     "diversity": _option(
         float,
@@ -89,17 +102,23 @@ OPTIONS: dict[str, Any] = {
     "min_confidence": _option(
         float,
         "--min-confidence",
-        "Captions with less confidence, 0 to 1, are left empty and marked.",
+        "Leave captions with a lower confidence (0 to 1) empty, and mark them.",
         min=0,
         max=1,
     ),
-    "temperature": _positive("--temperature", "sample: below 1 prefers likely words."),
-    "top_k": _option(int, "--top-k", "sample: only the k most likely words.", min=1),
+    "temperature": _positive("--temperature", "sample: values below 1 favour likely words."),
+    "top_k": _option(int, "--top-k", "sample: draw only from the k most likely words.", min=1),
     "top_p": _positive(
-        "--top-p", "sample: only the most likely words that reach this probability.", max=1
+        "--top-p",
+        "sample: draw only from the most likely words that together have this probability.",
+        max=1,
     ),
     "seed": _option(
-        int, "--seed", "sample: the same seed gives the same captions.", min=0, max=2**32 - 1
+        int,
+        "--seed",
+        "sample: seed of the random numbers; the same seed gives the same captions.",
+        min=0,
+        max=2**32 - 1,
     ),
 }
 

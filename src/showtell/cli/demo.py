@@ -1,4 +1,4 @@
-"""``showtell demo``."""
+"""``showtell demo``: train on built-in pictures and caption new ones."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,11 +7,11 @@ import typer
 
 
 def demo(
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where its results go.")] = Path(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.")] = Path(
         "demo"
     ),
 ) -> None:
-    """Train a captioner on built-in pictures, offline, and show what it says of unseen ones."""
+    """Train a captioner on built-in pictures, offline, and caption pictures that it never saw."""
     from showtell.cli.console import ConsoleReporter
     from showtell.training.demo import run_demo
 

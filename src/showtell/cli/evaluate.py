@@ -1,4 +1,4 @@
-"""``showtell evaluate`` and ``showtell score``."""
+"""``showtell evaluate`` and ``showtell score``: measure captions with COCO's metrics."""
 
 import json
 from pathlib import Path
@@ -12,19 +12,19 @@ from showtell.cli.decoding import Decoding, with_decoding
 if TYPE_CHECKING:
     from showtell.metrics import Scores
 
-MODEL_HELP = "A run's folder or a checkpoint's, or a name of `showtell models`."
+MODEL_HELP = "Folder of a run or a checkpoint, or a name that `showtell models` lists."
 
 
 @with_decoding
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     data: options.Data,
-    split: Annotated[options.SplitChoice, typer.Option("--split", help="Which pictures.")] = (
+    split: Annotated[options.SplitChoice, typer.Option("--split", help="Split to caption.")] = (
         options.SplitChoice.test
     ),
     predictions: Annotated[
         Path | None,
-        typer.Option("--predictions", help="Where the captions go, in COCO's results format."),
+        typer.Option("--predictions", help="File for the captions, in COCO's results format."),
     ] = None,
     output: options.OutputFile = None,
     ensemble: options.Ensemble = None,
@@ -40,9 +40,9 @@ def evaluate(
 ) -> None:
     """Caption the pictures of DATA with MODEL and score the captions.
 
-    The captions are written in COCO's results format, by default into evaluation/ in the model's
-    folder, with the scores beside them; of a model that comes with showtell, into evaluation/ in
-    the working directory.
+    The captions are written in COCO's results format, with the scores beside them. By default they
+    go into evaluation/ in the model's folder; for a model that comes with showtell, into
+    evaluation/ in the working directory.
     """
     from showtell.cli.console import ConsoleReporter
     from showtell.cli.options import check_file
@@ -68,29 +68,37 @@ def evaluate(
 
 
 def score(
-    results: Annotated[Path, typer.Argument(help="Captions: COCO results, JSON lines or a table.")],
-    references: Annotated[
-        Path, typer.Argument(help="COCO annotations, a Karpathy JSON, JSON lines or a table.")
+    results: Annotated[
+        Path, typer.Argument(help="Captions to score: COCO results, JSON lines or a table.")
     ],
-    per_image: Annotated[bool, typer.Option("--per-image", help="Each picture's scores.")] = False,
+    references: Annotated[
+        Path,
+        typer.Argument(
+            help="References: COCO annotations, a Karpathy JSON, JSON lines or a table."
+        ),
+    ],
+    per_image: Annotated[
+        bool, typer.Option("--per-image", help="Also show the scores of each picture.")
+    ] = False,
     metrics: Annotated[
         list[str] | None,
         typer.Option(
             "--metric",
-            help="BLEU-4, METEOR, ROUGE-L, CIDEr-D, ...; may be repeated. Default: all that need "
-            "no Java. SPICE runs its authors' program, which needs Java and its models.",
+            help="Metric to compute: BLEU-4, METEOR, ROUGE-L, CIDEr-D, ...; may be repeated. "
+            "Default: all that work without Java. SPICE runs its authors' program, which needs "
+            "Java and that program's models.",
         ),
     ] = None,
     subset: Annotated[
-        bool, typer.Option("--subset", help="Score the captioned images alone.")
+        bool, typer.Option("--subset", help="Score only the images that have a caption.")
     ] = False,
     output: options.OutputFile = None,
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Score captions that any program made, by COCO's metrics, without Java.
+    """Score captions of any program with COCO's metrics, without Java.
 
-    The references' tokens are kept in the cache folder, so that a second scoring starts at once.
+    The tokenised references are kept in the cache folder, so the next scoring starts at once.
     """
     from showtell.cli.options import check_file
     from showtell.metrics import meteor

@@ -1,4 +1,4 @@
-"""``showtell models``, ``pack``, ``average`` and ``publish``."""
+"""``showtell models``, ``pack``, ``average`` and ``publish``: models on disk."""
 
 import json
 from enum import StrEnum
@@ -24,7 +24,7 @@ def models(
 ) -> None:
     """List the models that come with showtell, or show the card of one.
 
-    Each name can be given wherever a model's folder can: caption --model NAME, evaluate NAME DATA,
+    A name works wherever a model's folder does: caption --model NAME, evaluate NAME DATA,
     train -s training.init_from=NAME.
     """
     from showtell.pretrained import describe_shipped, read_card, shipped_models
@@ -75,17 +75,21 @@ class Storage(StrEnum):
 def pack(
     model: Annotated[
         str,
-        typer.Argument(help="A run's folder or a checkpoint's, or a name of `showtell models`."),
+        typer.Argument(
+            help="Folder of a run or a checkpoint, or a name that `showtell models` lists."
+        ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the packed model.")],
     weights: Annotated[
         Storage,
-        typer.Option("--weights", help="How they are stored; int8 takes a quarter of fp32."),
+        typer.Option(
+            "--weights", help="Format of the weights; int8 takes a quarter of the space of fp32."
+        ),
     ] = Storage.fp16,
 ) -> None:
-    """Make a model fit to be handed on: small, without training state, without paths.
+    """Pack a model for others: small, without training state and without paths.
 
-    The folder is a checkpoint like any other. The same model gives the same files to the byte.
+    The result is a checkpoint folder like any other. The same model always gives the same bytes.
     """
     from showtell.publish.pack import pack_checkpoint
 
@@ -96,14 +100,14 @@ def pack(
 def average(
     checkpoints: Annotated[
         list[Path],
-        typer.Argument(help="Checkpoint folders of one run, as RUN/epoch-007 RUN/epoch-008."),
+        typer.Argument(help="Checkpoint folders of one run, such as RUN/epoch-007 RUN/epoch-008."),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the new checkpoint.")],
 ) -> None:
     """Average the weights of CHECKPOINTS into a new one.
 
-    The mean of a run's last few epochs often captions better than any of them; showtell evaluate
-    tells.
+    The mean of a run's last few epochs often captions better than any single one of them;
+    `showtell evaluate` measures it.
     """
     from showtell.training.averages import average_checkpoints
 
@@ -112,22 +116,30 @@ def average(
 
 
 def publish(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="Stages and card, in TOML.")],
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="TOML file with the stages and the card.")
+    ],
     data: options.Data,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the model.")],
     work: Annotated[
-        Path, typer.Option("--work", help="Gets a folder for each stage; is gone on with.")
+        Path,
+        typer.Option(
+            "--work", help="Folder with a subfolder for each stage; it is reused to resume."
+        ),
     ] = Path("runs/publish"),
     others: Annotated[
         list[str] | None,
-        typer.Option("--data", help="NAME=PATH of other data in the recipe; may be repeated."),
+        typer.Option(
+            "--data",
+            help="Path of other data that the recipe names, as NAME=PATH; may be repeated.",
+        ),
     ] = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
 ) -> None:
-    """Make a model as RECIPE says: train, average, pack, measure, and write its card.
+    """Make a model from RECIPE: train, average, pack, measure, and write its card.
 
-    A stage that is made stays; the same command goes on after Ctrl-C. configs/pretrained/ has the
+    Finished stages are kept, so the same command resumes after Ctrl-C. configs/pretrained/ has the
     recipe of the model that comes with showtell.
     """
     from showtell.cli.console import ConsoleReporter
@@ -138,12 +150,12 @@ def publish(
     for other in others or []:
         name, equals, path = other.partition("=")
         if not equals or not name or not path:
-            raise ConfigError(f"--data {other!r} is not NAME=PATH")
+            raise ConfigError(f"--data {other!r}: expected NAME=PATH")
         paths[name] = path
     with ConsoleReporter() as report:
         made = build(recipe, Places(paths, work, device), output, report)
     if made is None:
-        typer.echo("stopped; the same command goes on", err=True)
+        typer.echo("stopped; to resume, run the same command again", err=True)
         raise typer.Exit(INTERRUPTED)
     if as_json:
         scores = {title: found.to_dict() for title, found in made.scores.items()}

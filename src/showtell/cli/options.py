@@ -1,7 +1,7 @@
-"""Options that several commands share or that have much to say, and checks of what they name.
+"""Options that several commands share, and checks of the files that they name.
 
-What a command is to write to is checked before the work, so that nothing of a person's is written
-over. Values that no command takes are refused here, with exit code 2.
+Output files are checked before the work begins, so that nobody's files are overwritten. Values that
+no command accepts are refused here, with exit code 2.
 """
 
 import os
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 
 def _device(value: str) -> str:
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", value):
-        raise typer.BadParameter(f"{value!r} is no device; known: auto, cpu, cuda, cuda:1, mps")
+        raise typer.BadParameter(
+            f"unknown device {value!r}; expected auto, cpu, cuda, cuda:1 or mps"
+        )
     return value
 
 
 def _precision(value: str) -> str:
     if value not in ("auto", "fp32", "bf16"):
-        raise typer.BadParameter(f"{value!r} is no precision; known: auto, fp32, bf16")
+        raise typer.BadParameter(f"unknown precision {value!r}; expected auto, fp32 or bf16")
     return value
 
 
@@ -41,15 +43,16 @@ Data = Annotated[
     ),
 ]
 Format = Annotated[
-    str | None, typer.Option("--format", help="The format of DATA, where it is ambiguous.")
+    str | None, typer.Option("--format", help="Format of DATA; needed only if it is ambiguous.")
 ]
 Images = Annotated[
-    Path | None, typer.Option("--images", help="Where the pictures of DATA lie, if not beside it.")
+    Path | None,
+    typer.Option("--images", help="Folder of the pictures of DATA, if they are not beside it."),
 ]
 
 
 def _existing_store(store: Path | None) -> Path | None:
-    """Refuse a store that is not there: a mistyped name would have every picture encoded anew."""
+    """Refuse a store that does not exist: a mistyped name would encode every picture again."""
     if store is not None and not (store / "store.json").is_file():
         raise ConfigError(
             f"no feature store at {store}: make it with `showtell features DATA -o {store}`, or "
@@ -62,68 +65,90 @@ Store = Annotated[
     Path | None,
     typer.Option(
         "--store",
-        help="Feature store to use, as `showtell features` makes one; default: one in the cache "
+        help="Feature store to read, made by `showtell features`; default: one in the cache "
         "folder.",
         callback=_existing_store,
     ),
 ]
 Device = Annotated[
-    str, typer.Option("--device", callback=_device, help="auto, cpu, cuda, cuda:1, mps.")
+    str,
+    typer.Option(
+        "--device", callback=_device, help="Device to compute on: auto, cpu, cuda, cuda:1 or mps."
+    ),
 ]
 Precision = Annotated[
-    str, typer.Option("--precision", callback=_precision, help="auto, fp32, bf16.")
+    str,
+    typer.Option(
+        "--precision", callback=_precision, help="Precision to compute in: auto, fp32 or bf16."
+    ),
 ]
 Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")
+    bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")
 ]
 Output = Annotated[
-    Path | None, typer.Option("-o", "--output", help="Write there instead of standard output.")
+    Path | None,
+    typer.Option("-o", "--output", help="File to write instead of standard output."),
 ]
 OutputFile = Annotated[
     Path | None,
-    typer.Option("-o", "--output", dir_okay=False, help="Write there instead of standard output."),
+    typer.Option(
+        "-o", "--output", dir_okay=False, help="File to write instead of standard output."
+    ),
 ]
 Model = Annotated[
     str,
     typer.Option(
-        "--model", "-m", help="A run's folder or a checkpoint's, or a name of `showtell models`."
+        "--model",
+        "-m",
+        help="Folder of a run or a checkpoint, or a name that `showtell models` lists.",
     ),
 ]
 Ensemble = Annotated[
     list[str] | None,
     typer.Option(
-        "--ensemble", help="A further model to average probabilities with; may be repeated."
+        "--ensemble", help="Another model to average probabilities with; may be repeated."
     ),
 ]
 
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace the files that are written, if they are there.")
+    bool, typer.Option("--overwrite", help="Replace output files that already exist.")
 ]
 Pictures = Annotated[
     list[str],
     typer.Argument(
         metavar="PICTURE...",
-        help="Files, folders, globs, lists (.txt, .jsonl, .parquet), .tar archives, URLs.",
+        help="Files, folders, globs, lists (.txt, .jsonl, .parquet), .tar archives or URLs.",
     ),
 ]
-Attention = Annotated[bool, typer.Option("--attention", help="JSON says where each word looked.")]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Say what would be captioned and kept, do nothing.")
+Attention = Annotated[
+    bool,
+    typer.Option("--attention", help="Add to JSON where the model looked for each word."),
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if any picture fails.")]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="List what would be captioned and what would be kept; write nothing."
+    ),
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with code 1 if any picture fails.")]
 Failures = Annotated[
     Path | None,
-    typer.Option("--failures", help="Where failures are listed; default: failures.jsonl."),
+    typer.Option("--failures", help="File that lists failed pictures; default: failures.jsonl."),
 ]
 Dedupe = Annotated[
-    bool, typer.Option("--dedupe", help="Pictures that look the same share a caption.")
+    bool, typer.Option("--dedupe", help="Caption pictures that look the same only once.")
 ]
-BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Pictures at once.")]
+BatchSize = Annotated[
+    int | None, typer.Option("--batch-size", min=1, help="Pictures in one batch.")
+]
 Address = Annotated[
-    str | None, typer.Option("--address", help="ray: of the cluster; default: a local one.")
+    str | None,
+    typer.Option(
+        "--address", help="ray: address of the cluster; default: start Ray on this machine."
+    ),
 ]
 Workers = Annotated[
-    int | None, typer.Option("--workers", min=1, help="ray: models in memory at once.")
+    int | None, typer.Option("--workers", min=1, help="ray: number of models to load at once.")
 ]
 
 
@@ -149,9 +174,9 @@ def check_file(
 
     Args:
         inputs: what the command reads; names of files among other things.
-        is_picture: whether it writes a picture; else none that is named like one is taken.
-        makes_folder: whether the command makes the output's folder where there is none.
-        is_kept: whether a file that is there and holds something stays.
+        is_picture: whether it writes a picture; if not, names of pictures are refused.
+        makes_folder: whether the command makes the output's folder if it does not exist.
+        is_kept: whether a file that exists and is not empty is kept.
 
     Raises:
         FileNotFoundError: its folder is not there.
@@ -166,11 +191,13 @@ def check_file(
         raise ConfigError(f"{option} {output} is one of the inputs: give another name")
     if not is_picture and is_picture_name(output.name):
         raise ConfigError(
-            f"{option} {output} is named like a picture, and none is written there: give another "
-            "name, and the pictures after it"
+            f"{option} {output} has the name of a picture, but the output is not a picture: give "
+            "another name, and the pictures after it"
         )
     if is_kept and output.is_file() and output.stat().st_size:
-        raise ConfigError(f"{option} {output} is there: give another name, or add --overwrite")
+        raise ConfigError(
+            f"{option} {output} already exists: give another name, or add --overwrite"
+        )
     if not makes_folder and not output.parent.is_dir():
         raise FileNotFoundError(2, "no such folder", str(output.parent))
 
@@ -190,8 +217,8 @@ def _is_among(output: Path, inputs: Iterable[str | Path]) -> bool:
 
 @contextmanager
 def told_skipped(inputs: "Inputs") -> Iterator[None]:
-    """Say on standard error what was left out: before the block, and after it what only came up
-    in it."""
+    """Say on standard error which inputs were left out: before the block, and again after it if
+    more were left out in it."""
     told = inputs.describe_skipped()
     if told:
         typer.echo(told, err=True)

@@ -1,4 +1,4 @@
-"""``showtell reliability``."""
+"""``showtell reliability``: measure and calibrate a model's confidence."""
 
 import json
 from pathlib import Path
@@ -15,22 +15,25 @@ from showtell.cli.evaluate import MODEL_HELP
 def reliability(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     data: options.Data,
-    split: Annotated[options.SplitChoice, typer.Option("--split", help="Which pictures.")] = (
+    split: Annotated[options.SplitChoice, typer.Option("--split", help="Split to caption.")] = (
         options.SplitChoice.val
     ),
     threshold: Annotated[
         float,
-        typer.Option("--acceptable", min=0, max=10, help="CIDEr-D of a caption that is."),
+        typer.Option(
+            "--acceptable", min=0, max=10, help="CIDEr-D from which a caption counts as acceptable."
+        ),
     ] = 0.25,
     calibrate: Annotated[
         bool,
         typer.Option(
             "--calibrate",
-            help="Write into the model what makes its confidence the share of acceptable captions.",
+            help="Write into the model a curve that makes its confidence the share of acceptable "
+            "captions.",
         ),
     ] = False,
     figure: Annotated[
-        Path | None, typer.Option("--figure", help="Draw it there, as PNG (extra train).")
+        Path | None, typer.Option("--figure", help="PNG file for a figure (needs the extra train).")
     ] = None,
     format: options.Format = None,
     images: options.Images = None,
@@ -41,11 +44,12 @@ def reliability(
     *,
     decoding: Decoding,
 ) -> None:
-    """Measure whether captions that MODEL is sure of are better, on pictures of DATA.
+    """Measure on DATA whether captions with a higher confidence are better.
 
-    Captions are put into ten groups by their confidence; a table says how good each is. With
-    --calibrate a logistic curve is fitted, after which confidence is the share of captions like
-    this one that are acceptable. Do it on pictures that the model was not trained on.
+    The captions are divided into ten groups by confidence, and a table shows how good each group
+    is. With --calibrate, a logistic curve is fitted and stored in the model; a caption's confidence
+    is then the share of similar captions that are acceptable. Use pictures that the model was not
+    trained on.
     """
     from showtell.cli.console import ConsoleReporter
     from showtell.cli.options import check_file
@@ -80,5 +84,5 @@ def reliability(
         return
     typer.echo(measured.now.table())
     if measured.then:
-        typer.echo("\nafter calibration, each caption by a fit to the others:\n")
+        typer.echo("\nafter calibration (cross-validated):\n")
         typer.echo(measured.then.table())

@@ -1,4 +1,4 @@
-"""``showtell report``."""
+"""``showtell report``: an HTML page about one or several runs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,13 +17,13 @@ def report(
         typer.Option(
             "-o",
             "--output",
-            help="The page, or a folder for it; default: report.html in RUN, or comparison.html "
-            "in the first of several.",
+            help="File of the page, or a folder for it; default: report.html in RUN, or, with "
+            "several runs, comparison.html in the first.",
         ),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option("--data", help="DATA of the training, if it is no longer where it was."),
+        typer.Option("--data", help="Training data, if it has moved since the training."),
     ] = None,
     format: options.Format = None,
     images: options.Images = None,
@@ -33,17 +33,17 @@ def report(
         typer.Option(
             "--max-pictures",
             min=0,
-            help="Caption at most so many validation pictures; 0: none, curves and settings only.",
+            help="Largest number of validation pictures to caption; 0: only curves and settings.",
         ),
     ] = 5000,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
 ) -> None:
-    """Write one HTML page about a run, or one that compares several.
+    """Write an HTML page about a run, or a page that compares several runs.
 
-    The page holds curves, best and worst captions with their pictures, attention maps, words and
-    lengths, settings and fingerprints, and needs no other file and no network. Each figure lies as
-    PNG in a folder beside it, too. A run that is still going on can be reported on.
+    The page has curves, the best and worst captions with their pictures, attention maps, words and
+    lengths, settings and fingerprints. It needs no other file and no network. Each figure is also
+    written as PNG into a folder beside the page. The run may still be in progress.
     """
     from showtell.cli.console import ConsoleReporter
     from showtell.cli.options import check_file

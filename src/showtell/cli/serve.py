@@ -1,4 +1,4 @@
-"""``showtell serve``."""
+"""``showtell serve``: a page and an HTTP API for captions."""
 
 import os
 import re
@@ -17,7 +17,7 @@ SHORTEST_TOKEN = 16
 
 
 def _origins(given: list[str] | None) -> list[str] | None:
-    """Origins as browsers send them; any other would never match one."""
+    """The origins, if they have the form in which browsers send them; others would never match."""
     for origin in given or ():
         if not re.fullmatch(r"https?://[^/\s?#@]+", origin):
             raise typer.BadParameter(f"{origin!r}: expected an origin such as https://example.org")
@@ -30,51 +30,61 @@ def serve(
         typer.Option(
             "--model",
             "-m",
-            help="A run's folder or a checkpoint's, or a name of `showtell models`; may be "
-            "repeated, the first is the default.",
+            help="Folder of a run or a checkpoint, or a name that `showtell models` lists; may be "
+            "repeated: the first is the default model.",
         ),
     ] = [DEFAULT],  # noqa: B006
-    host: Annotated[str, typer.Option("--host", help="The address to listen at.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="0: any that is free.")
+        int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0: any free port.")
     ] = 8000,
     token_file: Annotated[
         Path | None,
         typer.Option(
             "--token-file",
-            help="A file with the bearer token that requests must carry; or set SHOWTELL_TOKEN.",
+            help="File with the bearer token that requests must send; or set SHOWTELL_TOKEN.",
         ),
     ] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option("--allow-host", help="A name that a proxy asks a local server under."),
+        typer.Option(
+            "--allow-host",
+            help="Host name that a proxy on this machine passes on; may be repeated.",
+        ),
     ] = None,
     cors: Annotated[
         list[str] | None,
         typer.Option(
             "--cors",
-            help="An origin whose pages may ask, https://example.org.",
+            help="Origin of web pages that may send requests, such as https://example.org; may be "
+            "repeated.",
             callback=_origins,
         ),
     ] = None,
     max_pictures: Annotated[
-        int, typer.Option("--max-pictures", min=1, help="Pictures a request.")
+        int, typer.Option("--max-pictures", min=1, help="Largest number of pictures in a request.")
     ] = 32,
     max_megabytes: Annotated[
-        int, typer.Option("--max-megabytes", min=1, help="A picture's file.")
+        int, typer.Option("--max-megabytes", min=1, help="Largest file of a picture, in MiB.")
     ] = 20,
     max_megapixels: Annotated[
-        int, typer.Option("--max-megapixels", min=1, max=150, help="Of a picture.")
+        int,
+        typer.Option(
+            "--max-megapixels", min=1, max=150, help="Largest picture, in millions of pixels."
+        ),
     ] = 50,
     max_queue: Annotated[
-        int, typer.Option("--max-queue", min=1, help="Pictures at work or waiting.")
+        int,
+        typer.Option(
+            "--max-queue", min=1, help="Largest number of pictures waiting or being captioned."
+        ),
     ] = 256,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
 ) -> None:
-    """Caption pictures on request: a page for people at /, an API for programs at /v1/captions.
+    """Serve captions: a page for people at /, an API for programs at /v1/captions.
 
-    It stops at Ctrl-C or SIGTERM, when what it has accepted is answered.
+    On Ctrl-C or SIGTERM the server first answers the requests that it has accepted, then it stops.
     """
     try:
         from showtell.server.limits import MIB, Limits

@@ -1,4 +1,4 @@
-"""``showtell sheet``."""
+"""``showtell sheet``: pictures with their captions on one sheet."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,17 +19,22 @@ def sheet(
         list[str], typer.Argument(metavar="PICTURE...", help="Files, folders or globs.")
     ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", dir_okay=False, help="The sheet, .jpg or .png.")
+        Path,
+        typer.Option("-o", "--output", dir_okay=False, help="File of the sheet, .jpg or .png."),
     ],
     model: options.Model = DEFAULT,
-    columns: Annotated[int, typer.Option("--columns", min=1, help="Pictures in a row.")] = 4,
-    heading: Annotated[str, typer.Option("--heading", help="A line above them.")] = "",
+    columns: Annotated[
+        int, typer.Option("--columns", min=1, help="Number of pictures in a row.")
+    ] = 4,
+    heading: Annotated[
+        str, typer.Option("--heading", help="Line of text above the pictures.")
+    ] = "",
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     *,
     decoding: Decoding,
 ) -> None:
-    """Draw pictures with their captions below them on one sheet.
+    """Draw pictures with their captions on one sheet.
 
     A picture that cannot be read is named on standard error; the exit code is then 1.
     """
@@ -38,7 +43,7 @@ def sheet(
     from showtell.inference.captioner import Captioner
 
     if output.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"-o {output}: a sheet's name ends in {', '.join(SUFFIXES)}")
+        raise ConfigError(f"-o {output}: the name of a sheet must end in {', '.join(SUFFIXES)}")
     inputs = find_inputs(pictures)
     with options.told_skipped(inputs):
         options.check_file(output, inputs.paths, is_picture=True)

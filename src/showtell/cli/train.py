@@ -23,7 +23,7 @@ WIDTH = 10_000  # characters, more than any table has
 
 
 def print_table(sweep: "Sweep", folder: Path) -> None:
-    """The runs with what sets them apart and what came of it, and how to see more."""
+    """Print the runs with the settings in which they differ and their results."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -80,18 +80,20 @@ def train(
     data: options.Data,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")],
     config: Annotated[
-        Path | None, typer.Option("-c", "--config", help="Settings in TOML; configs/ has presets.")
+        Path | None,
+        typer.Option("-c", "--config", help="TOML file with settings; configs/ has presets."),
     ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
             "-s",
             "--set",
-            help="One setting, as in -s training.num_epochs=3; several values make a sweep.",
+            help="A setting, such as -s training.num_epochs=3; may be repeated. Several values "
+            "make a sweep.",
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where the run or the sweep stopped.")
+        bool, typer.Option("--resume", help="Resume the run or the sweep where it stopped.")
     ] = False,
     format: options.Format = None,
     images: options.Images = None,
@@ -101,12 +103,13 @@ def train(
 ) -> None:
     """Train a captioner on DATA.
 
-    The run's folder gets training_log.txt, metrics.jsonl, and the checkpoints best/, last/ and
-    epoch-NNN/. Ctrl-C keeps the last state; --resume goes on from it.
+    The run's folder gets training_log.txt, metrics.jsonl and the checkpoints best/, last/ and
+    epoch-NNN/. Ctrl-C saves the state; --resume continues from it.
 
-    A setting with several values, as in -s optimizer.lr=1e-3,5e-4, makes a sweep: a run for each,
-    and for each combination where several settings have several, one after the other, in folders
-    of the output folder. A table ends it.
+    A setting with several values, such as -s optimizer.lr=1e-3,5e-4, makes a sweep: showtell trains
+    one run for each value, or for each combination if several settings have several values. The
+    runs follow one another, each in a subfolder of the output folder. At the end, a table compares
+    them.
 
     docs/settings.md lists all settings.
     """
@@ -158,12 +161,12 @@ def _end(stopped: bool, values: dict[str, Any] | None, processes: "Processes") -
         typer.echo(json.dumps(values, ensure_ascii=False, indent=2))
     if stopped:
         if processes.is_first:
-            typer.echo(f"stopped; to go on: {_resume_command(processes)}", err=True)
+            typer.echo(f"stopped; to resume: {_resume_command(processes)}", err=True)
         raise typer.Exit(INTERRUPTED)
 
 
 def _resume_command(processes: "Processes") -> str:
-    """The command as it was typed, less what a resumed run has from its own configuration."""
+    """The command as it was typed, without the options that a resumed run reads from its folder."""
     kept, arguments = [], iter(sys.argv[1:])
     for argument in arguments:
         if argument in ("-c", "--config", "-s", "--set"):

@@ -1,7 +1,8 @@
 """The settings of a run: frozen models, read from TOML and written back as TOML.
 
-``build_encoder`` and ``build_decoder`` turn them into arguments; no other class sees a settings
-object. Nothing here imports torch, so that the command line starts fast.
+Settings become classes in ``build_decoder``, ``build_encoder``, ``build_objective``,
+``build_optimizer`` and ``generate``; docs/architecture.md says where these are. Nothing here
+imports torch, so that the command line starts fast.
 """
 
 from showtell.config.decoder import (

@@ -1,1 +1,1 @@
-"""The ground that the rest stands on: devices, memory, processes, files, messages, progress."""
+"""What every other folder uses: devices, memory, processes, files, messages, progress."""

@@ -1,7 +1,7 @@
-"""Where and how precisely to compute: chosen for the user, and said aloud with the reason.
+"""The device and the precision to compute with, chosen for the user and reported with the reason.
 
-torch is imported inside functions alone, so that the command line can import this module and
-still answer ``--help`` at once.
+torch is imported only inside functions, so that the command line can import this module and still
+answer ``--help`` at once.
 """
 
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from showtell.core.messages import counted
 from showtell.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -121,7 +122,8 @@ def _choose_device(asked: str) -> tuple[str, str]:
     if (kind == "cuda" and not has_cuda) or (kind == "mps" and not has_mps):
         raise ConfigError(f"device {asked!r}: this torch finds none here; use auto or cpu")
     if kind == "cuda" and number and int(number) >= torch.cuda.device_count():
-        raise ConfigError(f"device {asked!r}: this machine has {torch.cuda.device_count()}")
+        gpus = counted(torch.cuda.device_count(), "GPU")
+        raise ConfigError(f"device {asked!r}: this machine has {gpus}")
     return asked, "as asked"
 
 

@@ -1,14 +1,15 @@
-"""The processes that train one model together: one a GPU, or some on a processor's cores.
+"""Several processes that train one model: one for each GPU, or several on a processor's cores.
 
-``torchrun`` starts them and says in environment variables which is which. In a process that is
-alone nothing here does anything. All processes make the same calls in the same order: each call
-that speaks of all processes waits for the others, some minutes within a step and days where one
-process works for all.
+``torchrun`` starts them and numbers them in environment variables. In a single process nothing here
+has any effect. All processes make the same calls in the same order, because a call that concerns
+all processes waits for the others: some minutes within a step, and up to days while one process
+works for all.
 
 Gradients are summed after the backward pass. torch's ``DistributedDataParallel`` sums them during
-it; tried on two busy cores it took as much processor time and at best hid the sums, 12 % of a step
-there. It would need a search for unused parameters at each step, since a process may have no
-caption of a batch, and a group of its own beside the batch norms' sums (docs/training.md).
+it. On two busy cores that took as much processor time and could at best hide the sums, which were
+12 % of a step. It would also have to search for unused parameters at each step, because a process
+may have no caption of a batch, and need a process group separate from that of the batch norms' sums
+(docs/training.md).
 """
 
 import importlib
@@ -237,7 +238,7 @@ class Processes:
         for rank, other in enumerate(others, start=1):
             if different := [name for name in first if first[name] != other[name]]:
                 raise ConfigError(
-                    f"process {rank} has not the same {' and '.join(different)} as process 0: "
+                    f"process {rank} and process 0 differ in {' and '.join(different)}: "
                     "start all with the same command, data, store, run folder and versions"
                 )
 
@@ -253,5 +254,5 @@ def _heeding_others() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise ProcessError(
-            "another process of this run has ended or hangs; go on with --resume"
+            "another process of this run has ended or hangs; continue with --resume"
         ) from error

@@ -45,7 +45,7 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """
     if path.is_dir():
         raise IsADirectoryError(
-            errno.EISDIR, "is a folder, and a file was to be written", str(path)
+            errno.EISDIR, "is a folder, but a file has to be written there", str(path)
         )
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     encoding = None if "b" in mode else "utf-8"

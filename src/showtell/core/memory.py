@@ -1,17 +1,17 @@
-"""Memory: how a process of showtell's own tunes the allocator and Python's garbage collector.
+"""Memory: how showtell's own programs tune the allocator and Python's garbage collector.
 
-A library does not change its host, so nothing here happens when showtell is imported, a model is
-loaded or pictures are captioned. ``tune_process`` is for a program that is showtell and nothing
-else: the command line, which includes the server, and Ray's actors call it before anything else.
+A library does not change its host, so importing showtell, loading a model or captioning pictures
+changes neither. The command line (with the server) and Ray's actors call ``tune_process`` first;
+a program that uses showtell as a library does not.
 
 The allocator: torch allocates its feature maps anew at every step. glibc maps fresh pages for
 them each time, and clearing those takes a third of an encoder's time on a processor
 (``benchmarks/features.py`` measures it), so freed memory is kept. Now and then it is handed back
 (``give_back_memory``), as the pieces in which it is kept grow while batches differ.
 
-The garbage collector: importing torch makes half a million objects that stay. Looking through
-them as they are made, and once more when the process ends, is a third of the time of captioning
-one photo.
+The garbage collector: importing torch makes half a million objects that stay. The collector would
+scan them while they are made, and again when the process ends, which takes a third of the time of
+captioning one photo.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""Work that threads do ahead of whoever needs the results, in order and in bounded memory.
+"""Prefetching: threads compute results ahead of their use, in order and in bounded memory.
 
 It is meant for work that releases the interpreter's lock, as Pillow does while it decodes and
 scales pictures.

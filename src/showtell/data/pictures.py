@@ -1,4 +1,4 @@
-"""Which files are pictures, and where a named picture lies.
+"""Which files are pictures, and where a named picture is.
 
 One rule decides for folders, archives and lists which files are pictures (``is_picture_name``),
 which are pictures of a kind that showtell does not read (``is_unsupported_picture``) and which

@@ -1,4 +1,4 @@
-"""A data set as a user asks for it: a name, and where its parts lie."""
+"""A data set as a user asks for it: its name and the places of its parts."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ class DataRequest:
     Attributes:
         data: a path, or ``scenes``.
         format: of ``data``, where it is ambiguous.
-        images: the folder of the pictures, if they do not lie beside ``data``.
+        images: the folder of the pictures, if they are not beside ``data``.
         store: the feature store to use; by default one in the cache folder.
     """
 

@@ -1,4 +1,4 @@
-"""Batches of captions of one length, or of whole pictures, each caption exactly once an epoch.
+"""Batches of captions of one length, or of whole pictures, each caption exactly once in an epoch.
 
 The original draws a length at random and then captions of that length with replacement, so an
 "epoch" misses many captions. Here captions are shuffled, sorted by length (a stable sort keeps

@@ -346,9 +346,9 @@ class PrefixLm(Decoder):
         num_tokens = num_before + tokens.shape[1]
         if self.prefix_length + num_tokens > self.num_positions:
             raise ConfigError(
-                f"decoder.num_positions = {self.num_positions} hold a prefix of "
+                f"decoder.num_positions = {self.num_positions} has room for a prefix of "
                 f"{self.prefix_length} and {self.num_positions - self.prefix_length} tokens with "
-                f"<start>; a caption has {num_tokens}: lower decoding.max_length and "
+                f"<start>, but a caption has {num_tokens}: lower decoding.max_length and "
                 "data.max_caption_length"
             )
         return self.output.embed(tokens).to(prefix[0].keys.dtype)

@@ -1,8 +1,9 @@
-"""The registry of decoders, and the one place where a decoder's settings meet its class.
+"""The registry of decoders, and ``build_decoder``, which makes one from its settings.
 
 A decoder's constructor takes the settings of its section (``config/decoder.py``) by their names,
-and ``vocab_size`` and ``feature_size``. Another package adds a decoder with ``register_decoder``;
-docs/extending.md has an example.
+and ``vocab_size`` and ``feature_size``. To add a decoder to showtell, write its module, add its
+class to ``DECODERS`` and its settings to ``config/decoder.py``. Another package adds a decoder with
+``register_decoder``; docs/extending.md has an example.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,0 +1,1 @@
+"""Decoding: from a decoder's probabilities to captions. ``generate`` is the entry point."""

@@ -1,6 +1,6 @@
-"""Naming things that the training captions hardly ever named.
+"""Naming things that training captions rarely name.
 
-The encoder's classifier may be sure of a thing that training captions hardly ever name. A decoder
+The encoder's classifier may be sure of a thing that training captions rarely name. A decoder
 has such a word, at best, from captions without pictures, and names something else: a rocket becomes
 a building. ``Naming`` therefore adds a bonus to the word's logit until the word is said (a soft
 form of the required tags of Anderson et al. 2017, arXiv 1612.00576, section 3.3). Where the

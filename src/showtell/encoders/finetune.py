@@ -32,7 +32,7 @@ def train_from(encoder: Encoder, first: str | int, *, live_norms: bool = False) 
         backbone.unfold_norms(chosen)
         if encoder.changed.intersection(folded) - backbone.state_dict().keys():
             raise ConfigError(
-                "encoder.batch_norm = train: the encoder that training.init_from brings was "
+                "encoder.batch_norm = train: the encoder of training.init_from was "
                 "trained with its batch norms folded in; use frozen, or train it from a model "
                 "with the encoder as published"
             )

@@ -184,7 +184,7 @@ class StoreWriter:
         kept = f"; this run's {self.num_saved} pictures so far are kept" if self.num_saved else ""
         return StoreError(
             f"cannot write the feature store {self.path}: {error.strerror or error}{kept}; "
-            "mend that and run the same command again"
+            "solve that, then run the same command again"
         )
 
 

@@ -327,7 +327,7 @@ def as_image(
         return open_image(picture, min_side=min_side, max_pixels=max_pixels)
     width, height = picture.size
     if not width * height:
-        raise ImageError(f"picture: {width} x {height} pixels are none")
+        raise ImageError(f"picture: {width} x {height} pixels, so it is empty")
     if width * height > max_pixels:
         raise LargePictureError(
             f"picture: has {width} x {height} pixels; the limit is {max_pixels:,}"

@@ -1,6 +1,7 @@
 """An encoder's recipe: which square of a picture it sees, at what size, on what scale.
 
-Normalising with mean and standard deviation is left to the encoder, on its own device.
+A view is an array of bytes. ``encode_pixels`` (``encoders/extract.py``) makes it a tensor, and
+``Encoder.forward`` subtracts the mean and divides by the standard deviation, on its own device.
 """
 
 from dataclasses import dataclass

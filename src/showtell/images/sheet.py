@@ -68,7 +68,7 @@ def refuse_others(path: Path) -> None:
     except Exception:  # whatever it is, it is no sheet
         is_sheet = False
     if not is_sheet:
-        raise ImageError(f"{path} is there and is no sheet of showtell: give another name")
+        raise ImageError(f"{path} already exists and is not a sheet of showtell: give another name")
 
 
 def _draw_cell(

@@ -1,4 +1,4 @@
-"""The models that come with showtell: their names, where they lie, and what is known of them.
+"""The models that come with showtell: their names, folders and figures.
 
 Each is a checkpoint folder beside this file, with a card for people (``MODEL_CARD.md``), made by
 ``showtell.publish``. Nothing here loads any weights.
@@ -41,10 +41,10 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def shipped_folder(model: str | Path) -> Path | None:
-    """Where the model of this name lies; None where it is no name but a folder.
+    """The folder of the model with this name; None if ``model`` is a folder and not a name.
 
-    A string that is a known name means that model, whatever lies in the working directory, so
-    that a command says the same everywhere; ``./default`` and a ``Path`` mean the folder.
+    A known name means that model even if the working directory has a folder of that name, so that
+    a command does the same everywhere; ``./default`` and a ``Path`` mean the folder.
     """
     if not isinstance(model, str) or model not in known_names():
         return None

@@ -1,6 +1,6 @@
-"""How a model is published: stages, packing, figures, card, and at last the folder.
+"""How a model is published: stages, packing, figures, card and, last, the final folder.
 
-Everything is made in a folder of work. What lies under the final name is replaced at the very end.
+Everything is made in a work folder; the folder with the final name is replaced at the very end.
 """
 
 import json

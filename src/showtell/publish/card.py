@@ -1,6 +1,6 @@
 """The card of a model: a template in which each ``{{name}}`` becomes a section of measured figures.
 
-What a person has to say stands in the template; every number comes from here.
+The template has the text that a person wrote; every number comes from here.
 """
 
 import re

@@ -201,7 +201,7 @@ def find_examples(names: Sequence[str], folder: Path) -> list[Path]:
         else:
             path = folder / name
         if not path.is_file():
-            raise ConfigError(f"examples: {name!r} is no picture ({path})")
+            raise ConfigError(f"examples: {name!r} is not a picture ({path})")
         found.append(path)
     return found
 

@@ -1,4 +1,4 @@
-"""Making a checkpoint fit to be handed on: small, without training state, without paths."""
+"""Packing a checkpoint for others: small, without training state and without paths."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -58,8 +58,8 @@ def pack_checkpoint(
     checkpoint = load_checkpoint(model)
     if weights := checkpoint.config.encoder.weights:
         raise CheckpointError(
-            f"{model} looks with the encoder weights in {weights}, which a packed model would not "
-            "have; pack one whose encoder comes from a package"
+            f"{model} uses the encoder weights in {weights}, which a packed model would not "
+            "contain; pack a model whose encoder comes from a package"
         )
     metrics = _without_places(checkpoint.metrics) | {"weights": storage}
     if checkpoint.encoder is not None:
@@ -85,7 +85,7 @@ def check_output(output: Path) -> None:
     except CheckpointError:
         is_packed = False
     if not is_packed:
-        raise CheckpointError(f"{output} is there and no packed model: give another -o")
+        raise CheckpointError(f"{output} already exists and is not a packed model: give another -o")
 
 
 def _without_places(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -108,7 +108,9 @@ class Recipe(Section):
                     )
             made.append(stage.name)
         if self.model is not None and self.model.split("/")[0] not in made:
-            raise ValueError(f"model = {self.model!r} is no stage; there are {', '.join(made)}")
+            raise ValueError(
+                f"model = {self.model!r} is not a stage; expected one of {', '.join(made)}"
+            )
         return self
 
     @classmethod

@@ -99,13 +99,13 @@ class _Work:
             return False
         if "made_of" not in note:
             raise CheckpointError(
-                f"{folder} was made by a showtell that did not note of what: remove that folder to "
-                "make it again"
+                f"{folder} was made by an older showtell that did not record its inputs: remove "
+                "it to make it again"
             )
         if different := list(_differences(note["made_of"], self._made_of(stage))):
             raise CheckpointError(
-                f"{folder} was made of something else: {'; '.join(different)}; remove that folder "
-                "to make it again, or give what it was made of"
+                f"{folder} was made from something else: {'; '.join(different)}; remove that "
+                "folder to make it again, or give the original inputs"
             )
         return True
 

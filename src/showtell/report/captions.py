@@ -144,7 +144,7 @@ def _dataset(run: RunFolder, place: DataPlace, report: Reporter) -> Dataset:
         ) from None
     if dataset_fingerprint(dataset) != known.get("data_fingerprint"):
         raise DataError(
-            f"{data} is no longer what the run was trained on; to caption it in any case, give "
+            f"{data} is no longer what the run was trained on; to caption it anyway, give "
             "it with --data"
         )
     return dataset

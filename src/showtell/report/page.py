@@ -1,4 +1,4 @@
-"""Pieces of a self-contained page: text escaped, pictures inside, nothing asked of any host.
+"""Pieces of a self-contained page: escaped text, embedded pictures, no request to any host.
 
 Each function returns complete HTML elements.
 """

@@ -120,12 +120,12 @@ MEANINGS = {
     403: "The request comes from a page of another origin.",
     408: "The body did not arrive in time.",
     413: "Too many bytes, pixels or pictures.",
-    415: "The body is no multipart form, or a picture is of no kind that can be read.",
+    415: "The body is not a multipart form, or a picture has a format that cannot be read.",
     421: "The server does not go by the name that it was asked under.",
     422: "A field or a setting is wrong, or a picture is damaged.",
     429: "Your address has as many connections, pictures or bytes here as one may have.",
     500: "A bug.",
-    503: "There is no room for now, no answer came in time, or the server is stopping.",
+    503: "The server is full, no answer came in time, or the server is stopping.",
 }
 OF_ANY = (401, 421, 429, 503)  # requests
 OF_PICTURES = (413, 415, 422)

@@ -1,7 +1,7 @@
-"""How much of anything one client may ask of the server.
+"""How much a client may ask of the server.
 
-``Limits`` are the figures. ``Shares`` keeps one address from taking all of something that every
-client needs; ``Lane`` keeps costly work from standing in the way of the other work.
+``Limits`` has the numbers. ``Shares`` keeps one address from using up what every client needs;
+``Lane`` keeps costly work from delaying all other work.
 """
 
 import asyncio

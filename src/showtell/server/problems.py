@@ -1,4 +1,4 @@
-"""What went wrong with a request, as RFC 9457 ("Problem Details for HTTP APIs") writes it."""
+"""Errors of requests, as RFC 9457 ("Problem Details for HTTP APIs") defines them."""
 
 from collections.abc import Mapping
 from http import HTTPStatus

@@ -1,4 +1,4 @@
-"""Starting the server, and stopping it so that what was accepted is answered."""
+"""Starting the server, and stopping it after the accepted requests are answered."""
 
 import logging
 import signal

@@ -2,10 +2,9 @@
 
     form -> read_wish -> for each picture: decode in a thread -> batcher -> caption -> answer
 
-Work that may be costly has lanes of its own, so that it delays nobody but its like: large pictures
-are decoded by one thread, tables of named words are built by another, and of searches with
-settings of a request's own only so many are in the batcher that together they cost no more than one
-picture's search may.
+Costly work has separate lanes, so that it delays only work of its kind: one thread decodes large
+pictures and another builds tables of named words. Searches with a request's own settings enter the
+batcher only while their total cost is within the limit of one picture's search.
 """
 
 import asyncio

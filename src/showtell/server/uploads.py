@@ -1,4 +1,4 @@
-"""Forms: read into memory and nowhere else, each within its time and size.
+"""Forms, read into memory only, within limits of time and size.
 
 Starlette's own parser writes files beyond 1 MB to the disk. This one feeds the same tokeniser
 (``python_multipart``) and keeps what it finds in memory. It counts as it goes, so a limit is

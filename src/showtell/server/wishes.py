@@ -1,7 +1,7 @@
-"""What a request asks for: its fields checked, and what they may cost bounded.
+"""What a request asks for: its fields are checked, and the work that they cause is bounded.
 
-Each field is asked: what work can its size cause? ``Limits`` has the answers. They bind what a
-request itself asks for; a model's own settings may go beyond them.
+The bounds are in ``Limits``. They apply to what a request itself asks for; a model's own settings
+may exceed them.
 """
 
 import json
@@ -111,14 +111,14 @@ def _changes(text: str) -> dict[str, Any]:
     try:
         changes = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise Problem(422, f"decoding is no JSON: {error}") from None
+        raise Problem(422, f"decoding is not JSON: {error}") from None
     if not isinstance(changes, dict):
         raise Problem(422, 'decoding: expected a JSON object such as {"beam_size": 5}')
     return changes
 
 
 def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number in JSON")
+    raise ValueError(f"{name} is not a number in JSON")
 
 
 def _check_settings(settings: DecodingConfig, changes: Mapping[str, Any], limits: Limits) -> None:

@@ -1,0 +1,1 @@
+"""Text: COCO's tokeniser, and vocabularies of words and of word pieces."""

@@ -3,7 +3,7 @@
 As in GPT-2 (Radford et al. 2019, section 2.2): a word is its UTF-8 bytes with a space before them,
 so any word of any language can be said, and nothing is ``<unk>``. One class serves pieces learnt
 from captions and those that a language model brings along; the id of a piece is its number there
-and 4. Needs the ``tokenizers`` library (extra ``hf``) to encode; what ids mean it knows by itself.
+plus 4. Encoding needs the ``tokenizers`` library (extra ``hf``); decoding ids does not.
 """
 
 import json
@@ -52,10 +52,14 @@ class SubwordVocabulary(Vocabulary):
         if len(known) != len(self.pieces):
             raise VocabularyError("a vocabulary names one of its pieces twice")
         if missing := set(BYTE_OF) - known:
-            raise VocabularyError(f"{len(missing)} of 256 bytes are no pieces: not byte-level BPE")
+            raise VocabularyError(
+                f"{len(missing)} of 256 bytes have no piece: this is not byte-level BPE"
+            )
         for one, two in self.merges:
             if not {one, two, one + two} <= known:
-                raise VocabularyError(f"the merge {one!r} {two!r} joins or makes no piece")
+                raise VocabularyError(
+                    f"the merge {one!r} {two!r} joins or makes something that is not a piece"
+                )
         self.words = (*SPECIAL_WORDS, *map(_readable, self.pieces))
 
     @classmethod
@@ -92,10 +96,10 @@ class SubwordVocabulary(Vocabulary):
         """
         try:
             if data["model"].get("type", "BPE") != "BPE" or data.get("normalizer"):
-                raise TypeError("it is no byte-level BPE without normaliser")
+                raise TypeError("it is not byte-level BPE without a normaliser")
             return cls(*_parts(data))
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise VocabularyError(f"the tokeniser is not of GPT-2's make: {error}") from None
+            raise VocabularyError(f"the tokeniser is not like GPT-2's: {error}") from None
 
     def __eq__(self, other: object) -> bool:
         return (

@@ -1,6 +1,6 @@
-"""Which pictures' features a step sees, and in which random view.
+"""The features that a step reads: of which pictures, and of which random view of each.
 
-Everything follows from (seed, step). So a run that was stopped in the middle of an epoch resumes
+Both depend only on (seed, step). So a run that was stopped in the middle of an epoch resumes
 as if it had not been stopped, and several processes see together what one process would see.
 """
 

@@ -1,4 +1,4 @@
-"""The main job on built-in pictures: train from scratch, evaluate, caption unseen pictures."""
+"""The demo: train on built-in pictures from scratch, evaluate, caption pictures it never saw."""
 
 import shutil
 from dataclasses import dataclass
@@ -92,7 +92,9 @@ def _refuse_other(folder: Path) -> None:
     run = folder / RUN
     is_ours = names_in(folder) <= {RUN, SHEET} and (not names_in(run) or holds_run(run))
     if not is_ours:
-        raise CheckpointError(f"{folder} is there and holds no demo: give another -o, a new folder")
+        raise CheckpointError(
+            f"{folder} already exists and is not a demo: give a new folder with -o"
+        )
 
 
 def _cell(record: Record, caption: str) -> Cell:

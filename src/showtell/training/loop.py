@@ -1,11 +1,12 @@
 """The story of one run: train an epoch step by step, validate, keep the best, until the end.
 
-Where the encoder is frozen, its features are read from a store, and the decoder trains with its
-image embedding. Where the encoder trains too, pictures are read instead.
+If the encoder is frozen, its features are read from a store, and the decoder trains with its image
+embedding. If the encoder trains too, the pictures are read instead.
 
-A run that was stopped anywhere resumes to the same weights, to the bit: everything random follows
-from the seed and the position in the run, or from a generator whose state is saved. Several
-processes go through the run together, and the first of them writes.
+A run that was stopped at any moment resumes to the same weights, to the bit: all random numbers
+depend on the seed and the position in the run, or on a generator whose state is saved.
+``Run._resume`` restores the state, which ``checkpoints.py`` reads. Several processes can train
+together; only the first writes files.
 """
 
 import time
@@ -159,7 +160,7 @@ class Run:
             except OSError as error:
                 raise CheckpointError(
                     f"cannot write into {self.folder}: {error.strerror or error}; what was saved "
-                    "before is intact: make room, then go on with --resume"
+                    "before is intact: free some space, then continue with --resume"
                 ) from error
         best_epoch = state.progress.best_epoch
         best = self.processes.from_first(self.checkpoints.best_metrics) if best_epoch else {}
@@ -201,7 +202,7 @@ class Run:
                 last_save = now
 
     def _finish_epoch(self, log: RunLog | NoLog, stop: StopRequest) -> None:
-        """Validate, log, and keep what is to be kept: the best, each so-many-th, the last."""
+        """Validate, log, and save the checkpoints: best, every ``save_every``-th epoch, last."""
         started = time.monotonic()
         self.state.eval()
         watch = watch_stop(stop, self.report, "encoding")
@@ -243,9 +244,9 @@ class Run:
             self.report.note(f"step {progress.step} is skipped: {fault}; the weights are unchanged")
             return
         raise ShowtellError(
-            f"{fault} at step {progress.step}, and {MOST_SKIPPED} steps before it were skipped for "
-            "the like: start a new run with a lower optimizer.lr or training.precision=fp32; "
-            f"every checkpoint in {self.folder} is from before these steps"
+            f"{fault} at step {progress.step}, and {MOST_SKIPPED} steps before it were skipped "
+            "for similar reasons: start a new run with a lower optimizer.lr or "
+            f"training.precision=fp32; every checkpoint in {self.folder} is from before these steps"
         )
 
     def _log_step(
@@ -307,5 +308,5 @@ class Run:
             )
             return
         self.report.note(
-            f"going on after epoch {progress.epoch}, step {progress.batch} of the next"
+            f"resuming after epoch {progress.epoch}, step {progress.batch} of the next"
         )

@@ -1,9 +1,9 @@
 """What a run starts with: data as ids and features, an encoder, and a decoder's first weights.
 
 ``prepare`` builds the vocabulary from the training captions and turns both splits into ids, each
-caption with the row of its picture. The ``open_...`` functions give what the pictures are looked at
-with: an encoder, a feature store (or the pictures, where the encoder trains), and the checkpoint or
-language model that the run starts from. ``build_first_decoder`` puts all of it together. The
+caption with the row of its picture. The ``open_...`` functions open the encoder, the feature
+store (or the pictures, if the encoder trains), and the checkpoint or language model that the run
+starts from. ``build_first_decoder`` puts all of it together. The
 ``check_...`` functions find what is wrong before hours are spent on it.
 """
 

@@ -234,9 +234,9 @@ def refuse_used(folder: Path) -> None:
         return
     if holds_run(folder):
         raise CheckpointError(
-            f"{folder} already holds a run: add --resume to go on with it, or give another -o"
+            f"{folder} already holds a run: add --resume to continue it, or give another -o"
         )
-    raise CheckpointError(f"{folder} is there and holds no run: give another -o, a new folder")
+    raise CheckpointError(f"{folder} already exists and is not a run: give a new folder with -o")
 
 
 def names_in(folder: Path) -> set[str]:

@@ -1,7 +1,7 @@
 """Everything that a training step changes, and packing it so that a run resumes to the bit.
 
 That is the weights, their moving averages, the optimiser with what it remembers of each parameter,
-and the position in the run. The learning rate is no state: it is a pure function of the step.
+and the position in the run. The learning rate is not part of it: it is a pure function of the step.
 """
 
 import math

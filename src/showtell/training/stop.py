@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a run between two steps, never within one, in all its processes alike."""
+"""Ctrl-C and SIGTERM end a run between two steps, in all of its processes after the same step."""
 
 import signal
 import threading

@@ -95,7 +95,7 @@ class Sweep(BaseModel):
             return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
         except ValidationError as error:
             place = ".".join(map(str, error.errors()[0]["loc"]))
-            raise CheckpointError(f"{path} is no sweep: {place} is wrong") from None
+            raise CheckpointError(f"{path} is not a sweep: {place} is wrong") from None
         except (OSError, ValueError) as error:
             raise CheckpointError(f"cannot read {path}: {error}") from None
 
@@ -235,7 +235,7 @@ def _open(request: TrainRequest) -> Sweep:
         return Sweep.read(folder)
     if (folder / SWEEP_FILE).exists():
         raise CheckpointError(
-            f"{folder} already holds a sweep: add --resume to go on with it, or give another -o"
+            f"{folder} already holds a sweep: add --resume to continue it, or give another -o"
         )
     refuse_used(folder)
     return Sweep.plan(request.config_file, request.overrides)

@@ -129,7 +129,9 @@ class TextCaptions:
         caption_of = np.repeat(np.arange(len(corpus)), corpus.lengths)
         is_known[caption_of[corpus.ids == UNK]] = False
         if not is_known.any():
-            raise DataError("data.text: the vocabulary has all words of none of its captions")
+            raise DataError(
+                "data.text: none of its captions consists only of words of the vocabulary"
+            )
         kept = Corpus(
             corpus.ids[is_known[caption_of]],
             np.concatenate([[0], np.cumsum(corpus.lengths[is_known])]),

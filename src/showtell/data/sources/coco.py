@@ -158,7 +158,7 @@ def _add_pictures(pictures: list[Any], split: Split | None, collector: Collector
             collector.problem("bad image entry", _short(entry), "needs id and file_name")
             continue
         if not isinstance(file_name, str) or image_id is None:
-            detail = "id is no number or text, or file_name is no text"
+            detail = "id is not a number or text, or file_name is not text"
             collector.problem("bad image entry", _short(entry), detail)
             continue
         collector.add_picture(image_id, file_name, split)
@@ -176,7 +176,7 @@ def _add_captions(annotations: list[Any], collector: Collector) -> int:
             continue
         num_captions += 1
         if image_id is None:
-            collector.problem("bad annotation", _short(entry), "image_id is no number or text")
+            collector.problem("bad annotation", _short(entry), "image_id is not a number or text")
             continue
         if not collector.known(image_id):
             numbers = numbers or IdNumbers(collector.ids())

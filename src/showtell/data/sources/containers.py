@@ -1,4 +1,4 @@
-"""What Parquet tables and tar archives share: pictures that lie inside one or several files."""
+"""What Parquet tables and tar archives share: pictures inside one or several files."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""What can stand behind a ``Captioner``: today showtell's own models."""
+"""Backends of ``Captioner``: so far, the models that showtell itself trains."""

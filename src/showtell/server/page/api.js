@@ -1,12 +1,12 @@
-/** Talking to the server: what it is asked, and what its refusals mean. Knows nothing of the page. */
+/** Requests to the server, and what its refusals mean. */
 
 const TOKEN = "showtell-token";
 const PATIENCE = 120_000; // ms; the server itself gives up earlier
 
-/** A refusal that stays one however often it is asked: one line for people. */
+/** A refusal that asking again cannot change: one line for people. */
 export class Refused extends Error {}
 
-/** No answer now, perhaps later: it is busy or starting. */
+/** The server is busy or starting, and may answer later. */
 export class TryLater extends Error {
   /** `seconds` as the server said, or null where it said nothing. */
   constructor(message, seconds = null) {
@@ -15,7 +15,7 @@ export class TryLater extends Error {
   }
 }
 
-/** Nothing came back: the server is away, or it hung up. */
+/** No answer came: the server is not there, or it closed the connection. */
 export class NoAnswer extends TryLater {
   constructor() {
     super("The server does not answer.");
@@ -32,7 +32,7 @@ export class NeedsToken extends Error {
 
 const LATER = new Set([408, 425, 429, 502, 503, 504]);
 
-/** The models that there are: [{name, decoder, encoder, attends, default, decoding}]. */
+/** The loaded models: [{name, decoder, encoder, attends, default, decoding}]. */
 export async function listModels() {
   const answer = await ask("v1/models", {});
   return answer.models;
@@ -63,7 +63,7 @@ export async function captionPicture(file, model, signal) {
   });
 }
 
-/** As many as its search finds anyway, so that the first is what it says when asked for one. */
+/** As many as the search finds anyway, so that the first equals the answer to a request for one. */
 function captionsOf({ decoding }) {
   return decoding.method === "greedy" ? 1 : decoding.method === "sample" ? 4 : Math.min(5, decoding.beam_size);
 }
@@ -101,7 +101,7 @@ function parsed(text) {
   }
 }
 
-/** Of a Retry-After in seconds; a date is seldom, and then the page's own pace does. */
+/** The seconds of a Retry-After; null for a date, which is rare: the queue's own pauses then apply. */
 function seconds(value) {
   return /^\d+$/.test(value ?? "") ? Number(value) : null;
 }

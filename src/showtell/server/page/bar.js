@@ -59,7 +59,7 @@ export class Bar {
     return [...this.#pictures].filter(({ state }) => state === wanted);
   }
 
-  /** Captioned by another model than the chosen one; what a person wrote stays. */
+  /** Pictures captioned by a model other than the chosen one, except captions that a person edited. */
   #older() {
     const name = this.#models.chosen?.name;
     return this.#of("done").filter(({ model, edited }) => name && model.name !== name && edited === null);

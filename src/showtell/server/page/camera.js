@@ -1,4 +1,4 @@
-/** Pictures from the camera: a dialog with what it sees, and a button that takes it. */
+/** Pictures from the camera: a dialog that shows its image, and a button that takes a picture. */
 
 const REASONS = {
   NotAllowedError: "The browser was not allowed to use the camera. Its settings for this page can change that.",

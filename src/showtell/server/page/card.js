@@ -1,4 +1,4 @@
-/** One picture on the page: shows its state, and passes on what is asked of it. */
+/** One picture on the page: shows its state and passes a person's actions on. */
 
 import { copy } from "./clipboard.js";
 import { Editor } from "./editor.js";

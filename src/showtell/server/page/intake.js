@@ -4,7 +4,7 @@ const SUFFIX = /\.(jpe?g|jpe|jfif|png|webp|gif|tiff?|bmp|p[bgpn]m|avif)$/i;
 
 let pasted = 0;
 
-/** `onFiles(pairs, skipped)`: `skipped` counts files that are no pictures. */
+/** `onFiles(pairs, skipped)`: `skipped` counts files that are not pictures. */
 export function listen({ input, choose, onFiles }) {
   const deliver = (pairs) => {
     const pictures = pairs.filter(([file]) => isPicture(file));

@@ -1,4 +1,4 @@
-/** Where the model looked: a caption's attention drawn over its picture, and told in words. */
+/** Where the model looked: a caption's attention, drawn over its picture and described in words. */
 
 const DARK = 0.62; // of the light is taken where it did not look
 const GLOW = 0.5, GLOW_FROM = 0.4; // of amber where it looked most; the light values that it begins at

@@ -1,4 +1,4 @@
-/** The captions that the model found beside its best, with their probabilities, to pick from. */
+/** The model's other captions with their probabilities, to pick from. */
 
 import { odds, percent } from "./percent.js";
 

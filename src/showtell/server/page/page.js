@@ -118,7 +118,7 @@ async function take(files, skipped) {
   }
   const doubles = files.length - (pictures.counts.all - before);
   const left = [
-    skipped && (skipped === 1 ? "1 file is no picture" : `${skipped} files are no pictures`),
+    skipped && (skipped === 1 ? "1 file is not a picture" : `${skipped} files are not pictures`),
     doubles > 0 && (doubles === 1 ? "1 picture is here already" : `${doubles} pictures are here already`),
   ].filter(Boolean);
   if (left.length) status.notice(`Left out: ${left.join(", ")}.`, ["Close", () => status.hideNotice()]);

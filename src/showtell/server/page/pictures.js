@@ -1,6 +1,6 @@
 /**
- * The pictures on the page: what state each is in, and which caption it has. Knows nothing of the
- * document; `change` events tell of one picture, `added` and `removed` of many.
+ * The pictures on the page: the state and the caption of each. A `change` event reports one picture;
+ * `added` and `removed` events report many. Cards listen to them and draw; nothing here draws.
  *
  * States: waiting -> captioning -> done or failed; from any of them back to waiting.
  */

@@ -1,9 +1,9 @@
 /**
- * Work done a few pieces at a time, which waits as a whole while the other side cannot take any.
+ * A queue that does a few pieces of work at a time and pauses while the server cannot take any.
  *
- * When a piece throws TryLater it goes back to where it was, and nothing is sent for a while:
- * as long as was asked, or 1, 2, 4, 8, ... seconds. Then one piece goes alone; if it gets through,
- * the others follow. Knows nothing of pictures, and never gives up.
+ * When a piece throws TryLater, it goes back to its place and nothing is sent for a while: as long
+ * as the server asked, or 1, 2, 4, 8, ... seconds. Then one piece is tried alone; if it succeeds,
+ * the others follow. The queue never gives up.
  */
 
 import { TryLater } from "./api.js";

@@ -1,4 +1,4 @@
-/** What the page says of itself: how far it is, what it waits for; also to those who cannot see it. */
+/** Progress and notices of the page, shown and told to screen readers. */
 
 const PACE = 4000; // ms between spoken reports of progress
 

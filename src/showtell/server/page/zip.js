@@ -1,6 +1,6 @@
 /**
  * A zip archive of small texts, stored and not compressed (PKWARE's APPNOTE 6.3.10, sections 4.3.7,
- * 4.3.12 and 4.3.16). Knows nothing of captions. Below 65,536 files and 4 GiB.
+ * 4.3.12 and 4.3.16). At most 65,535 files and 4 GiB.
  */
 
 const LOCAL = 0x04034b50, CENTRAL = 0x02014b50, END = 0x06054b50;

@@ -1,4 +1,4 @@
-"""What training can minimise, and the one place where its settings meet its classes."""
+"""Training objectives, and ``build_objective``, which makes one from the settings."""
 
 from showtell.config import Config
 from showtell.core.device import Runtime

@@ -1,6 +1,6 @@
-"""What training minimises, as the loop sees it.
+"""The interface of training objectives, which is all that the loop uses of them.
 
-An objective says what an epoch is made of, cuts it into batches, and turns a batch into a loss.
+An objective defines an epoch, cuts it into batches and turns a batch into a loss.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Cross-entropy of the training captions, perhaps with the model's own words among the inputs.
+"""Cross-entropy of the training captions, with scheduled sampling if asked for.
 
 Scheduled sampling (Bengio et al. 2015, arXiv 1506.03099, section 2.4) feeds the decoder, with a
 probability that grows from epoch to epoch, what it would itself have said, so that it learns to

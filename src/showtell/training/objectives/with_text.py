@@ -1,4 +1,4 @@
-"""Any objective, and captions without pictures besides: what they teach is not unlearnt."""
+"""An objective combined with captions without pictures, so that their words are not forgotten."""
 
 from collections.abc import Sequence
 
