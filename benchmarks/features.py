@@ -85,7 +85,7 @@ def extraction_share(options: argparse.Namespace, photos: list[Path], runtime: R
     """Files to store against the encoder alone."""
     from showtell.data.records import Record
     from showtell.encoders.encoder import build_encoder
-    from showtell.encoders.extract import default_batch_size, extract_features
+    from showtell.encoders.extract import WantedFeatures, default_batch_size, extract_features
 
     print(runtime.describe())
     encoder = build_encoder(options.encoder).to(runtime.device)
@@ -103,9 +103,7 @@ def extraction_share(options: argparse.Namespace, photos: list[Path], runtime: R
                 records,
                 encoder,
                 Path(folder),
-                views=options.views,
-                grid=False,
-                seed=0,
+                WantedFeatures(views=options.views),
                 runtime=runtime,
                 batch_size=batch_size,
             )

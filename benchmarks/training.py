@@ -148,7 +148,7 @@ def showtell(options: argparse.Namespace) -> dict[str, Any]:
     from showtell.data.records import Dataset
     from showtell.data.request import DataRequest
     from showtell.encoders.encoder import build_encoder
-    from showtell.encoders.extract import features_for
+    from showtell.encoders.extract import WantedFeatures, features_for
     from showtell.text.vocabulary import WordVocabulary
     from showtell.training.corpus import TokenizedCaptions
     from showtell.training.request import TrainRequest, train_on
@@ -187,8 +187,9 @@ def showtell(options: argparse.Namespace) -> dict[str, Any]:
         encoder = build_encoder("lite2")
         encoder.to(runtime.device)
         start = time.perf_counter()
+        wanted = WantedFeatures(views=VIEWS)
         features_for(
-            dataset, encoder, runtime=runtime, folder=folder / "store", views=VIEWS, report=clock
+            dataset, encoder, wanted, runtime=runtime, folder=folder / "store", report=clock
         )
         making = time.perf_counter() - start
         data = DataRequest("photos", store=folder / "store")

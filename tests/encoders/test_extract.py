@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +20,13 @@ from showtell.core.prefetch import num_workers
 from showtell.data.records import Record
 from showtell.encoders import extract
 from showtell.encoders.encoder import Encoder, build_encoder
-from showtell.encoders.extract import ExtractionReport, Progress, encode_images, extract_features
+from showtell.encoders.extract import (
+    ExtractionReport,
+    Progress,
+    WantedFeatures,
+    encode_images,
+    extract_features,
+)
 from showtell.encoders.store import FeatureStore, read_spec
 from showtell.encoders.store_writer import StoreWriter
 from showtell.errors import StoreError
@@ -54,9 +60,14 @@ def listed(folder: Path, num: int = 30) -> list[Record]:
 
 
 def run(records: list[Record], path: Path, **changes: object) -> ExtractionReport:
-    settings = {"views": 2, "grid": True, "seed": 1, "runtime": FP32, "batch_size": 8}
-    encoder = changes.pop("encoder", None) or tiny_encoder()
-    return extract_features(records, encoder, path, **(settings | changes))  # type: ignore[arg-type]
+    """Extract with the changes, which are fields of ``WantedFeatures`` or arguments."""
+    settings = {"encoder": tiny_encoder(), "runtime": FP32, "batch_size": 8} | changes
+    own = {field.name for field in fields(WantedFeatures)} & settings.keys()
+    wanted = replace(
+        WantedFeatures(views=2, grid=True, seed=1),
+        **{name: settings.pop(name) for name in own},  # type: ignore[arg-type]
+    )
+    return extract_features(records, path=path, wanted=wanted, **settings)  # type: ignore[arg-type]
 
 
 def contents(path: Path) -> dict[str, bytes]:

@@ -99,7 +99,7 @@ def features(
     from showtell.data.sources import load_dataset
     from showtell.data.splits import usable_splits
     from showtell.encoders.encoder import build_encoder
-    from showtell.encoders.extract import features_for
+    from showtell.encoders.extract import WantedFeatures, features_for
 
     runtime = choose_runtime(device, precision)
     with ConsoleReporter() as report:
@@ -111,11 +111,9 @@ def features(
         store = features_for(
             dataset,
             build_encoder(encoder, weights=weights),
+            WantedFeatures(views, flips, grid),
             runtime=runtime,
             folder=output,
-            views=views,
-            flips=flips,
-            grid=grid,
             report=report,
         )
     typer.echo(f"{len(store):,} pictures in {output}")

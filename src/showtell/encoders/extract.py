@@ -14,7 +14,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,47 @@ BATCH_SIZE = 16
 SECONDS_BETWEEN_FLUSHES = 2.0
 HALF_MAX = 65504.0
 AUGMENTED = ("train",)  # the splits whose pictures get random views
+# Runs with different seeds share a store. A run's own seed decides which view of a picture is drawn
+# at which step.
+VIEW_SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WantedFeatures:
+    """Which features of a data set's pictures are needed.
+
+    Attributes:
+        views: random views of each augmented picture, in addition to its evaluation view.
+        flips: whether half of the random views are mirrored; leave it off where captions
+            distinguish left from right.
+        grid: whether grid features are needed too.
+        augmented: splits whose pictures get random views; () if only evaluation views are read, as
+            in an evaluation.
+        seed: of the random views; an existing store keeps its own.
+    """
+
+    views: int = 0
+    flips: bool = True
+    grid: bool = False
+    augmented: Collection[str] = AUGMENTED
+    seed: int = VIEW_SEED
+
+    def spec(self, encoder: Encoder) -> StoreSpec:
+        """What a store with these features of ``encoder`` contains."""
+        return StoreSpec(
+            encoder=encoder.name,
+            fingerprint=encoder.fingerprint,
+            views=self.views,
+            seed=self.seed,
+            pooled_size=encoder.pooled_size,
+            grid_size=encoder.grid_size if self.grid else None,
+            flips=self.flips,
+        )
+
+    def job(self, record: Record) -> Job:
+        """The views to cut from the picture of ``record``."""
+        num_random = self.views if record.split in self.augmented else 0
+        return plan(record.image_id, record.path, num_random=num_random, flips=self.flips)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +129,9 @@ def extract_features(
     records: Sequence[Record],
     encoder: Encoder,
     path: Path,
+    wanted: WantedFeatures,
     *,
-    views: int,
-    grid: bool,
-    seed: int,
     runtime: Runtime,
-    flips: bool = True,
-    augmented: Collection[str] = AUGMENTED,
     batch_size: int | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> ExtractionReport:
@@ -107,32 +144,16 @@ def extract_features(
         records: the pictures.
         encoder: on any device; it is moved to the runtime's.
         path: the store's folder; it is made if there is none.
-        views: random views of each augmented picture, besides its evaluation view.
-        grid: whether to keep grid features too.
-        seed: of the random views; an existing store keeps its own.
+        wanted: which features to store.
         runtime: the device and the precision.
-        flips: whether half of the random views are mirrored; leave it off where captions
-            distinguish left from right.
-        augmented: splits whose pictures get random views; others get the evaluation view only.
         batch_size: views in a pass of the encoder; default: 16 on a processor, 256 on a GPU.
         progress: called after each batch.
 
     Raises:
         StoreError: the store has other features, is being written, or the disk is full.
     """
-    spec = StoreSpec(
-        encoder=encoder.name,
-        fingerprint=encoder.fingerprint,
-        views=views,
-        seed=seed,
-        pooled_size=encoder.pooled_size,
-        grid_size=encoder.grid_size if grid else None,
-        flips=flips,
-    )
-    asked = [
-        plan(r.image_id, r.path, num_random=views if r.split in augmented else 0, flips=flips)
-        for r in records
-    ]
+    spec = wanted.spec(encoder)
+    asked = [wanted.job(record) for record in records]
     if (journal := _journal_with_all(path, spec, asked)) is not None:
         # Nothing to write, so no lock is needed: runs that share a store may start together.
         errors = {key: line["error"] for key, line in journal.lines.items() if "error" in line}
@@ -307,56 +328,32 @@ def _to_half(values: Tensor) -> Half:
     return half
 
 
-# Runs with different seeds share a store. A run's own seed decides which view of a picture is drawn
-# at which step.
-VIEW_SEED = 0
-
-
 def features_for(
     dataset: Dataset,
     encoder: Encoder,
+    wanted: WantedFeatures,
     *,
     runtime: Runtime,
     report: Reporter,
-    records: Sequence[Record] | None = None,
     folder: Path | None = None,
-    views: int = 0,
-    flips: bool = True,
-    grid: bool = False,
-    augmented: Collection[str] = AUGMENTED,
-    any_views: bool = False,
 ) -> FeatureStore:
-    """Open a store with the features of ``records``, and encode what it lacks.
+    """Open a store with the features of a data set's records, and encode what it lacks.
 
     Args:
-        records: of ``dataset``; default: all of them.
+        wanted: which features are needed. If no split is augmented, a store in ``folder`` may have
+            any random views, since only evaluation views are read.
         folder: the store's folder; default: one in the cache folder for this data set, encoder and
             number of views.
-        views: random views of each augmented picture, besides its evaluation view.
-        flips: whether half of them are mirrored.
-        grid: whether grid features are needed.
-        augmented: splits whose pictures get random views; () if only evaluation views are read, as
-            in an evaluation.
-        any_views: accept a store in ``folder`` that has other random views; right if only
-            evaluation views are read.
 
     Raises:
         StoreError: the store has other features, or cannot be written.
     """
-    if any_views and folder and (spec := read_spec(folder)):
-        views, flips = spec.views, spec.flips
-    path = folder or _default_folder(dataset, encoder, views, flips, grid)
+    if not wanted.augmented and folder and (spec := read_spec(folder)):
+        wanted = replace(wanted, views=spec.views, flips=spec.flips)
+    path = folder or _default_folder(dataset, encoder, wanted)
+    watch = _watch(report, path)
     result = extract_features(
-        dataset.records if records is None else records,
-        encoder,
-        path,
-        views=views,
-        flips=flips,
-        seed=VIEW_SEED,
-        grid=grid,
-        augmented=augmented,
-        runtime=runtime,
-        progress=_watch(report, path),
+        dataset.records, encoder, path, wanted, runtime=runtime, progress=watch
     )
     if result.num_encoded:
         report.note(
@@ -365,7 +362,9 @@ def features_for(
         )
     else:
         report.note(f"features: {path}")
-    return FeatureStore.open(path, fingerprint=encoder.fingerprint, views=views, grid=grid)
+    return FeatureStore.open(
+        path, fingerprint=encoder.fingerprint, views=wanted.views, grid=wanted.grid
+    )
 
 
 def _watch(report: Reporter, path: Path) -> Callable[[Progress], None]:
@@ -384,12 +383,14 @@ def _watch(report: Reporter, path: Path) -> Callable[[Progress], None]:
     return watch
 
 
-def _default_folder(
-    dataset: Dataset, encoder: Encoder, views: int, flips: bool, grid: bool
-) -> Path:
+def _default_folder(dataset: Dataset, encoder: Encoder, wanted: WantedFeatures) -> Path:
     """A name that people can read (data set, encoder, views), and a hash of everything else."""
     where = dataset.name if dataset.format == "scenes" else str(Path(dataset.name).resolve())
-    key = hashlib.sha256(f"{where}\n{encoder.fingerprint}\n{flips}".encode()).hexdigest()[:10]
+    content = f"{where}\n{encoder.fingerprint}\n{wanted.flips}"
+    key = hashlib.sha256(content.encode()).hexdigest()[:10]
+        :10
+    ]
     name = re.sub(r"[^\w.-]+", "-", Path(dataset.name).stem) or "data"
     kind = re.sub(r"[^\w.-]+", "-", encoder.name)
-    return cache_folder() / "features" / f"{name}-{kind}-v{views}{'-grid' if grid else ''}-{key}"
+    grid = "-grid" if wanted.grid else ""
+    return cache_folder() / "features" / f"{name}-{kind}-v{wanted.views}{grid}-{key}"

@@ -8,7 +8,7 @@ a store; training's validation calls it after each epoch.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from showtell.data.records import Dataset, Record, dataset_fingerprint
 from showtell.data.request import DataRequest
 from showtell.data.splits import usable_splits
 from showtell.decoding.constraints.named_words import named_words
-from showtell.encoders.extract import features_for
+from showtell.encoders.extract import WantedFeatures, features_for
 from showtell.encoders.store import FeatureStore
 from showtell.errors import DataError
 from showtell.inference.backends.native import NativeCaptioner
@@ -171,18 +171,13 @@ def caption_records(
     meteor.prepare_aloud(report.note)
     settings = captioner.config.encoder
     features = features_for(
-        dataset,
+        replace(dataset, records=tuple(records)),
         captioner.encoder,
-        # These pictures need the one view without augmentation. The rest is as in training, whose
-        # store serves again if the data is the same.
-        records=records,
-        augmented=(),
-        views=settings.views,
-        any_views=True,
-        flips=settings.flips,
+        # These pictures need only the view without augmentation. The rest is as in training, whose
+        # store is used again if the data is the same.
+        WantedFeatures(settings.views, settings.flips, captioner.needs_regions, augmented=()),
         runtime=captioner.runtime,
         folder=store,
-        grid=captioner.needs_regions,
         report=report,
     )
     failures = features.failures

@@ -1,7 +1,7 @@
 """The demo: train on built-in pictures from scratch, evaluate, caption pictures it never saw."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from showtell.core.progress import Reporter
@@ -9,7 +9,7 @@ from showtell.data.records import Record
 from showtell.data.request import DataRequest
 from showtell.data.scenes import is_held_out, render_scenes
 from showtell.data.sources import load_dataset
-from showtell.encoders.extract import features_for
+from showtell.encoders.extract import WantedFeatures, features_for
 from showtell.errors import CheckpointError
 from showtell.evaluation.evaluate import Evaluation, evaluate_captioner
 from showtell.images.sheet import Cell, save_contact_sheet
@@ -63,10 +63,9 @@ def run_demo(folder: Path, *, report: Reporter) -> DemoResult:
     dataset = load_dataset("scenes")
     test = dataset.split("test")
     store = features_for(
-        dataset,
+        replace(dataset, records=test),
         captioner.encoder,
-        records=test,
-        flips=captioner.config.encoder.flips,
+        WantedFeatures(flips=captioner.config.encoder.flips),
         runtime=captioner.runtime,
         report=report,
     )

@@ -33,7 +33,7 @@ from showtell.decoders.registry import build_decoder, needs_regions
 from showtell.encoders.backbone import hash_state
 from showtell.encoders.concepts import Classes, ConceptReader, class_ids
 from showtell.encoders.encoder import Encoder, build_encoder
-from showtell.encoders.extract import features_for
+from showtell.encoders.extract import WantedFeatures, features_for
 from showtell.encoders.finetune import train_from
 from showtell.encoders.store import FeatureStore
 from showtell.errors import ConfigError, DataError
@@ -349,16 +349,10 @@ def open_store(
         if folder:
             report.note(f"{folder} is not used: with encoder.train_from pictures are read")
         return PictureFiles.check(dataset.split("train") + dataset.split("val"), report)
-    return features_for(
-        dataset,
-        encoder,
-        runtime=runtime,
-        folder=folder,
-        views=config.encoder.views,
-        flips=config.encoder.flips,
-        grid=needs_regions(config.decoder),
-        report=report,
+    wanted = WantedFeatures(
+        config.encoder.views, config.encoder.flips, needs_regions(config.decoder)
     )
+    return features_for(dataset, encoder, wanted, runtime=runtime, folder=folder, report=report)
 
 
 def build_first_decoder(

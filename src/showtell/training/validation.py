@@ -16,7 +16,7 @@ import torch
 from showtell.core.distributed import ALONE, Processes
 from showtell.core.progress import Reporter
 from showtell.data.sampler import picture_keys
-from showtell.encoders.extract import extract_features
+from showtell.encoders.extract import WantedFeatures, extract_features
 from showtell.encoders.store import FeatureStore
 from showtell.evaluation.evaluate import evaluate_captioner
 from showtell.inference.backends.native import NativeCaptioner
@@ -126,9 +126,7 @@ def validation_data(
             data.val_records,
             encoder,
             path,
-            views=0,
-            grid=grid,
-            seed=0,
+            WantedFeatures(grid=grid),
             runtime=captioner.runtime,
             progress=lambda progress: watch(progress.done, progress.total),
         )
