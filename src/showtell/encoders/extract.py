@@ -388,8 +388,6 @@ def _default_folder(dataset: Dataset, encoder: Encoder, wanted: WantedFeatures) 
     where = dataset.name if dataset.format == "scenes" else str(Path(dataset.name).resolve())
     content = f"{where}\n{encoder.fingerprint}\n{wanted.flips}"
     key = hashlib.sha256(content.encode()).hexdigest()[:10]
-        :10
-    ]
     name = re.sub(r"[^\w.-]+", "-", Path(dataset.name).stem) or "data"
     kind = re.sub(r"[^\w.-]+", "-", encoder.name)
     grid = "-grid" if wanted.grid else ""
