@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -102,8 +103,10 @@ class Rules:
 
     def constraints(self) -> list[Constraint]:
         """The same, as the search has it: id 4 says ``w4``, and so on."""
-        names = {name: tuple(f"w{i}" for i in getattr(self, name)) for name in NAMED}
-        settings = {k: v for k, v in vars(self).items() if k not in NAMED}
+        names: dict[str, Any] = {
+            name: tuple(f"w{i}" for i in getattr(self, name)) for name in NAMED
+        }
+        settings: dict[str, Any] = {k: v for k, v in vars(self).items() if k not in NAMED}
         return build_constraints(SPELLING, max_tokens=self.max_length, **settings, **names)
 
     def captions(self) -> Iterator[tuple[int, ...]]:

@@ -15,7 +15,8 @@ class TinyBackbone(Backbone):
         self.classifier = torch.nn.Linear(width, 10)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.conv(pixels).relu()
+        last_map: Tensor = self.conv(pixels)
+        return last_map.relu()
 
     def pooled(self, last_map: Tensor) -> Tensor:
         return last_map.mean((2, 3))
@@ -24,7 +25,8 @@ class TinyBackbone(Backbone):
         return last_map.flatten(2).transpose(1, 2)
 
     def logits(self, last_map: Tensor) -> Tensor:
-        return self.classifier(self.pooled(last_map))
+        logits: Tensor = self.classifier(self.pooled(last_map))
+        return logits
 
 
 def tiny_encoder(*, seed: int = 0, size: int = 32, width: int = 12) -> Encoder:
@@ -41,17 +43,15 @@ class StagedBackbone(Backbone):
     def __init__(self, width: int) -> None:
         super().__init__()
         widths = (3, 6, 8, width)
-        self.blocks = torch.nn.ModuleList(
-            torch.nn.Sequential(
-                torch.nn.Conv2d(widths[i], widths[i + 1], 3, stride=2, padding=1),
-                torch.nn.BatchNorm2d(widths[i + 1]),
-                torch.nn.ReLU(),
-            )
-            for i in range(3)
-        )
-        for block in self.blocks:
-            block[1].running_mean.normal_(std=0.1)
-            block[1].running_var.uniform_(0.5, 1.5)
+        self.blocks = torch.nn.ModuleList()
+        norms = [torch.nn.BatchNorm2d(width) for width in widths[1:]]
+        for i, norm in enumerate(norms):
+            convolution = torch.nn.Conv2d(widths[i], widths[i + 1], 3, stride=2, padding=1)
+            self.blocks.append(torch.nn.Sequential(convolution, norm, torch.nn.ReLU()))
+        for norm in norms:
+            assert norm.running_mean is not None and norm.running_var is not None
+            norm.running_mean.normal_(std=0.1)
+            norm.running_var.uniform_(0.5, 1.5)
 
     def forward(self, pixels: Tensor) -> Tensor:
         for block in self.blocks:

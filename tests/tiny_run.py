@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from tiny_world import VIEWS, WIDTH, tiny_config, tiny_records
@@ -93,7 +94,7 @@ def make_run(
 
 
 def run(
-    folder: Path, dataset: Dataset, store: FeatureStore, config: Config, **options: object
+    folder: Path, dataset: Dataset, store: FeatureStore, config: Config, **options: Any
 ) -> TrainingResult:
     return make_run(folder, dataset, store, config, **options).run()
 
@@ -114,13 +115,13 @@ def same_weights(one: Path, two: Path) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
-def steps_of(folder: Path) -> list[dict]:
+def steps_of(folder: Path) -> list[dict[str, Any]]:
     """The steps in metrics.jsonl."""
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [entry for entry in map(json.loads, lines) if "loss" in entry]
 
 
-def log_of(folder: Path) -> list[dict]:
+def log_of(folder: Path) -> list[dict[str, Any]]:
     """metrics.jsonl without times, which differ from run to run; and the text log."""
     entries = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for entry in entries:

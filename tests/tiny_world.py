@@ -10,7 +10,7 @@ import numpy as np
 
 from showtell.config import Config
 from showtell.data.records import Record, Split
-from showtell.encoders.store import FeatureStore, StoreSpec
+from showtell.encoders.store import FeatureStore, Half, StoreSpec
 from showtell.encoders.store_writer import StoreWriter
 
 COLOURS = ("red", "green", "blue", "white")
@@ -96,9 +96,9 @@ def tiny_store(
             views = 1 + VIEWS if record.split == "train" else 1
             rows = meaning[colour] + meaning[thing] + rng.normal(size=(views, WIDTH)) / 10
             writer.add(record.image_id, 0, 0, views)
-            grid = None
+            grid: Half | None = None
             if grid_size is not None:
-                grid = rng.normal(size=(views, *grid_size)).astype(np.float16) / 10
+                grid = rng.normal(size=(views, *grid_size)).astype(np.float16) / np.float16(10)
                 grid[np.arange(views), rng.integers(grid_size[0], size=views), :WIDTH] += rows
             writer.append(rows.astype(np.float16), grid)
     return FeatureStore.open(folder, fingerprint="tiny-1", views=VIEWS, grid=grid_size is not None)

@@ -9,14 +9,13 @@ import typer
 from showtell.bulk.inputs import Inputs
 from showtell.bulk.run import caption_all, plan
 from showtell.bulk.targets import Metadata, OneFile, Sidecars, Target
-from showtell.cli.console import ConsoleReporter
+from showtell.cli.console import INTERRUPTED, ConsoleReporter
 from showtell.data.reading import printable
 from showtell.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from showtell.cli.caption import Request
 
-STOPPED = 130  # what a shell reports for a program that SIGINT ended
 MOST_ERRORS_SHOWN = 20
 
 
@@ -72,7 +71,7 @@ def caption_into_files(request: "Request", inputs: Inputs, target: Target) -> bo
                 report.note(summary.describe(target.failures))
     except KeyboardInterrupt:
         typer.echo("stopped; to resume, run the same command again", err=True)
-        raise typer.Exit(STOPPED) from None
+        raise typer.Exit(INTERRUPTED) from None
     return summary.single_failed or (request.strict and bool(summary.num_failed))
 
 

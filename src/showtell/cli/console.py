@@ -100,6 +100,7 @@ class ConsoleReporter:
 
 
 FAILED = 1
+INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 WRONG_USAGE = 2
 BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 

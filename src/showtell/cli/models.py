@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from showtell.cli import options
+from showtell.cli.console import INTERRUPTED
 from showtell.errors import ConfigError
 
 if TYPE_CHECKING:
     from showtell.pretrained import ShippedModel
-
-INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 
 
 def models(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from showtell.cli import options
-from showtell.cli.console import FAILED
+from showtell.cli.console import FAILED, INTERRUPTED
 from showtell.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -71,9 +71,6 @@ def _time(seconds: float | None) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}"
-
-
-INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 
 
 def train(

@@ -11,7 +11,7 @@ import tarfile
 import zlib
 from collections import Counter
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from showtell.data.pictures import (
     SIDECAR_SUFFIXES,
@@ -20,7 +20,7 @@ from showtell.data.pictures import (
     is_picture_name,
     is_unsupported_picture,
 )
-from showtell.data.reading import decode_text, parse_json
+from showtell.data.reading import ArchiveMember, decode_text, parse_json
 from showtell.data.records import Dataset
 from showtell.data.sources.base import SPLIT_NAMES, Source, find_name, row_of
 from showtell.data.sources.containers import archives_in, load_archives
@@ -55,18 +55,6 @@ def load(path: Path, images: Path | None) -> Dataset:
     if images is not None:
         raise DataError(f"{path} holds its own pictures; leave out --images {images}")
     return load_archives(path, "webdataset", SUFFIXES, None, _read)
-
-
-class _Member(tarfile.TarInfo):
-    """A header that tells its archive how it ended: ``tarfile`` takes a cut for the end."""
-
-    @classmethod
-    def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:  # the name is the base class's
-        try:
-            return super().fromtarfile(tarfile)
-        except Exception as error:
-            tarfile.ended_by = error  # type: ignore[attr-defined]
-            raise
 
 
 class _Reading:
@@ -169,7 +157,7 @@ def _read(file: Path, unpacker: Unpacker) -> Contents:
     try:
         with (
             open(file, "rb") as opened,
-            tarfile.open(fileobj=opened, mode="r|*", tarinfo=_Member) as archive,
+            tarfile.open(fileobj=opened, mode="r|*", tarinfo=ArchiveMember) as archive,
         ):
             for member in archive:
                 reading.add(archive, member)
