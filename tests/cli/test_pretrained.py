@@ -30,7 +30,7 @@ from showtell.pretrained import (
 )
 from showtell.text.vocabulary import WordVocabulary
 
-NAME = "flickr8k-lite2"
+NAME = "photos13k-lite2"
 
 
 @pytest.fixture
