@@ -78,7 +78,12 @@ def train(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")],
     config: Annotated[
         Path | None,
-        typer.Option("-c", "--config", help="TOML file with settings; configs/ has presets."),
+        typer.Option(
+            "-c",
+            "--config",
+            metavar="FILE|PRESET",
+            help="TOML file with settings, or the name of a preset (docs/training.md lists them).",
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
