@@ -203,8 +203,8 @@ class ArchiveMember(tarfile.TarInfo):
     """A header in a tar archive that notes on the archive how it ended, as ``ended_by``.
 
     ``tarfile`` alone treats an archive that was cut off like a complete one. A header whose own
-    text (a long name, extended attributes) is larger than any name is refused, because ``tarfile`` would
-    read all of it into memory.
+    text (a long name, extended attributes) is larger than any name is refused, because ``tarfile``
+    would read all of it into memory.
     """
 
     @classmethod
