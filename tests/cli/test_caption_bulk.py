@@ -67,8 +67,8 @@ def test_dry_run_and_sidecars(showtell: Shell, model: Path, photos: Path) -> Non
     ("options", "message", "code"),
     [
         (("--format", "parquet"), "needs a file: add -o FILE", 2),
-        (("--format", "xmp", "-o", "x"), "writes beside or into the pictures: no -o", 2),
-        (("--format", "csv", "--json"), "give one", 2),
+        (("--format", "xmp", "-o", "x"), "writes beside or into the pictures: leave", 2),
+        (("--format", "csv", "--json"), "give only one", 2),
         (("--attention",), "add --format jsonl or --json", 2),
         (("--engine", "ray"), "add -o FOLDER", 2),
         (("--engine", "ray", "-o", "out", "--dry-run"), "--dry-run works only with --engine", 2),

@@ -30,12 +30,30 @@ def contents(folder: Path) -> dict[str, bytes]:
         ("caption --json -o a.jpg b.jpg c.jpg", "-o a.jpg has the name of a picture"),
         ("caption a.jpg --failures b.jpg -o x.txt", "--failures b.jpg has the name of a picture"),
         ("caption list.txt -o list.txt", "-o list.txt is one of the inputs"),
-        ("caption a.jpg b.jpg -o notes.txt", "notes.txt already exists and is not text written"),
-        ("caption . -o mine.jsonl", "mine.jsonl already exists and is not jsonl written"),
-        ("caption . -o notes.csv", "notes.csv already exists and is not csv written"),
-        ("caption . -o notes.parquet", "notes.parquet already exists and is not parquet written"),
-        ("caption . -o notes.tar", "notes.tar already exists and is not webdataset written"),
-        ("caption . --json -o data.json", "data.json already exists and is not json written"),
+        (
+            "caption a.jpg b.jpg -o notes.txt",
+            "notes.txt already exists and was not written by showtell as text",
+        ),
+        (
+            "caption . -o mine.jsonl",
+            "mine.jsonl already exists and was not written by showtell as jsonl",
+        ),
+        (
+            "caption . -o notes.csv",
+            "notes.csv already exists and was not written by showtell as csv",
+        ),
+        (
+            "caption . -o notes.parquet",
+            "notes.parquet already exists and was not written by showtell as parquet",
+        ),
+        (
+            "caption . -o notes.tar",
+            "notes.tar already exists and was not written by showtell as webdataset",
+        ),
+        (
+            "caption . --json -o data.json",
+            "data.json already exists and was not written by showtell as json",
+        ),
         ("caption . -o new/x.txt", "no such folder: new"),
         ("caption . -o x.json", "-o x.json: add --json"),
         ("caption . --engine ray -o notes.txt", "-o notes.txt is a file, but --engine ray"),
@@ -46,7 +64,7 @@ def contents(folder: Path) -> dict[str, bytes]:
         ("sheet . -o s.gif", "-o s.gif: the name of a sheet must end in .jpg, .jpeg, .png"),
         ("sheet . -o s", "-o s: the name of a sheet must end in .jpg, .jpeg, .png"),
         ("sheet . -o new/s.png", "no such folder: new"),
-        ("evaluate x scenes:40 --predictions a.jpg", "--predictions a.jpg is named like"),
+        ("evaluate x scenes:40 --predictions a.jpg", "--predictions a.jpg has the name"),
         ("evaluate x data.json --predictions data.json", "--predictions data.json is one of"),
         ("score data.json mine.jsonl -o mine.jsonl", "-o mine.jsonl is one of the inputs"),
         ("score data.json mine.jsonl -o missing/x.json", "no such folder: missing"),
@@ -117,7 +135,7 @@ def test_the_text_of_one_picture(
     out.write_text("milk\n")
     result = showtell(*asked)
     assert (result.returncode, out.read_text()) == (1, "milk\n")
-    assert "holds another text than this caption" in result.stderr
+    assert "already exists with a text other than this caption" in result.stderr
     assert showtell(*asked, "--overwrite").returncode == 0
     assert out.read_text() == said
 
@@ -136,7 +154,7 @@ def test_failures_of_a_person_stay(showtell: Shell, model: Path, photos: Path) -
     mine = photos / "failures.jsonl"
     mine.write_text('{"exam": "maths"}\n')
     asked = ("caption", photos, "-m", model, "--format", "sidecar")
-    assert "is no failures that showtell wrote" in showtell(*asked).stderr
+    assert "was not written by showtell as failures" in showtell(*asked).stderr
     assert mine.read_text() == '{"exam": "maths"}\n'
     assert showtell(*asked, "--failures", photos / "new.jsonl").returncode == 0
 

@@ -59,8 +59,8 @@ def refuse_others(path: Path, kind: str) -> None:
         is_ours = False
     if not is_ours:
         raise DataError(
-            f"{path} already exists and is not {kind} written by showtell: give another name, or "
-            "--overwrite to replace it"
+            f"{path} already exists and was not written by showtell as {kind}: give another "
+            "name, or --overwrite to replace it"
         )
 
 
