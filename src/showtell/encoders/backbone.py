@@ -66,12 +66,15 @@ def without_memory() -> Iterator[None]:
     No random number is drawn. Functions that fill a weight are left out: on torch's meta device
     they do nothing, but do it by way of torch's compiler, which takes a second to import.
     """
-    with torch.device("meta"), _Unfilled():
+    with torch.device("meta"), Unfilled():
         yield
 
 
-class _Unfilled(TorchFunctionMode):
-    """Leaves tensors as they are where ``nn.init`` or a tensor's own method would fill them."""
+class Unfilled(TorchFunctionMode):
+    """Within it, ``nn.init`` and tensors' own methods fill no tensor: all weights are loaded later.
+
+    No random number is drawn.
+    """
 
     FILLS = frozenset({"normal_", "uniform_", "fill_", "zero_"})
 
