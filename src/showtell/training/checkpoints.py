@@ -11,6 +11,7 @@ from showtell.encoders.encoder import Encoder
 from showtell.encoders.finetune import load_trained
 from showtell.errors import CheckpointError
 from showtell.inference.checkpoint import (
+    RESUME_TENSORS,
     Checkpoint,
     ResumeState,
     load_checkpoint,
@@ -18,6 +19,7 @@ from showtell.inference.checkpoint import (
     recover_folder,
     save_checkpoint,
 )
+from showtell.inference.weights import store_encoder_weights
 from showtell.text.vocabulary import Vocabulary
 from showtell.training.state import TrainingState
 
@@ -44,6 +46,10 @@ class Checkpoints:
     ) -> None:
         self.folder, self.vocabulary, self.config = folder, vocabulary, config
         self.provenance, self.device, self.writes = provenance, device, writes
+        self.encoder_weights: Path | None = None
+        if writes and config.encoder.weights is not None:  # one copy for all checkpoints
+            name = store_encoder_weights(config.encoder.weights, folder)
+            self.encoder_weights = folder / name
         for leftover in (
             folder.glob(".*.tmp") if writes else ()
         ):  # of a process that was killed while saving
@@ -73,7 +79,12 @@ class Checkpoints:
             trained = encoder.changed_weights()
             figures |= fingerprints(encoder)
         checkpoint = Checkpoint(
-            state.measured, self.vocabulary, self.config, {**self.provenance, **figures}, trained
+            state.measured,
+            self.vocabulary,
+            self.config,
+            {**self.provenance, **figures},
+            trained,
+            self.encoder_weights,
         )
         save_checkpoint(self.folder / name, checkpoint, resume=resume)
 
@@ -88,7 +99,14 @@ class Checkpoints:
             return None
         saved = load_resume_state(last)
         self._check_data(saved)
-        state.unpack(saved, load_checkpoint(last), self.device)
+        measured = load_checkpoint(last)
+        try:
+            state.unpack(saved, measured, self.device)
+        except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise CheckpointError(
+                f"{last / RESUME_TENSORS} does not fit the run: {reason}"
+            ) from error
         offsets: dict[str, int] = saved.data["log_offsets"]
         return offsets
 
