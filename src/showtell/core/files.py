@@ -107,6 +107,8 @@ def read_json(path: Path, most_bytes: int) -> Any:
     """
     try:
         return json.loads(read_bounded(path, most_bytes).decode())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path.name} is not JSON: {error}") from None
     except RecursionError:
         raise ValueError(f"{path.name} is nested too deeply") from None
 

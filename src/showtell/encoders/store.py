@@ -152,9 +152,7 @@ def read_spec(path: Path) -> StoreSpec | None:
                 "delete it to have it made again"
             )
         del values["dtype"]
-        if values["grid_size"] is not None:
-            values["grid_size"] = tuple(values["grid_size"])
-        return TypeAdapter(StoreSpec).validate_python(values)
+        return TypeAdapter(StoreSpec).validate_json(json.dumps(values))
     except FileNotFoundError:
         return None
     except NotADirectoryError:

@@ -102,12 +102,12 @@ def _import_timm() -> Any:
     except (ImportError, RuntimeError, AttributeError, OSError) as error:
         reason = first_line(error)
         if re.search(r"operator torchvision::\w+ does not exist", reason):
-            raise ConfigError(_other_torchvision(torch.__version__)) from None
+            raise ConfigError(other_torchvision(torch.__version__)) from None
         raise ConfigError(f"timm cannot be imported: {reason}") from None
     return timm
 
 
-def _other_torchvision(torch_version: str) -> str:
+def other_torchvision(torch_version: str) -> str:
     """What to do where torchvision was built for another build of torch than the installed one.
 
     Its version 0.(N + 15).P goes with torch 2.N.P. torch names its build after a plus: ``cpu``,

@@ -174,20 +174,15 @@ def load_checkpoint(model: str | Path) -> Checkpoint:
         config = Config.load(folder / CONFIG)
         metrics = _read_object(folder / METRICS, MetricsFile)
         vocabulary = load_vocabulary(folder / VOCABULARY)
-    feature_size = metrics["feature_size"]
-    sizes = {
-        "vocab_size": len(vocabulary),
-        "feature_size": feature_size,
-        "region_size": metrics.get("region_size", feature_size),
-    }
-    with _damage_told(
-        f"{folder / MODEL} does not fit its {CONFIG}, {METRICS} and {VOCABULARY} "
-        f"({len(vocabulary):,} {vocabulary.unit})"
-    ):
+        feature_size = metrics["feature_size"]
+        sizes = {
+            "vocab_size": len(vocabulary),
+            "feature_size": feature_size,
+            "region_size": metrics.get("region_size") or feature_size,
+        }
         outline = outline_decoder(config.decoder, **sizes)
         decoder = load_decoder(config.decoder, read_weights(folder / MODEL, outline), **sizes)
-    with _damage_told(f"the checkpoint {folder} cannot be read"):
-        is_trained = "base_encoder_fingerprint" in metrics
+        is_trained = metrics.get("base_encoder_fingerprint") is not None
         encoder = read_weights(folder / ENCODER) if is_trained else None
     return Checkpoint(
         decoder, vocabulary, config, metrics, encoder, _own_encoder_weights(folder, config)
@@ -255,7 +250,9 @@ def _damage_told(what: str) -> Iterator[None]:
         SafetensorError,
         ShowtellError,
     ) as error:
-        reason = " ".join(str(error).split())
+        is_of_file = isinstance(error, OSError) and error.filename is not None
+        text = f"{error.filename}: {error.strerror}" if is_of_file else str(error)
+        reason = " ".join(text.split())
         shown = reason if len(reason) <= LONGEST_REASON else reason[:LONGEST_REASON] + " ..."
         raise CheckpointError(f"{what}: {shown}") from None
 
@@ -266,7 +263,10 @@ def _read_object(path: Path, types: type[BaseModel]) -> dict[str, Any]:
     Raises:
         OSError, ValueError: it cannot be read, or has values of other types.
     """
-    values = read_json(path, MOST_JSON)
+    try:
+        values = read_json(path, MOST_JSON)
+    except UnicodeDecodeError:
+        raise ValueError(f"{path.name} is not text in UTF-8") from None
     try:
         types.model_validate(values)
     except ValidationError as error:

@@ -30,6 +30,7 @@ Storage = Literal["fp32", "fp16", "int8"]
 SCALE = ".scale"  # added to a matrix's name
 LEVELS = 127
 LAST_LAYER = "output.weight"
+UNFIT = "does not fit config.toml, metrics.json and vocabulary.json"
 SUFFIX = ".safetensors"
 ENCODER_WEIGHTS = "encoder-weights-"  # and a hash, and SUFFIX
 WHOLE_NUMBERS = {
@@ -147,18 +148,18 @@ def _check_header(path: Path, expected: Mapping[str, Tensor]) -> None:
         stored = {name: tuple(part.get_shape()) for name, part in slices.items()}
         kinds = {name: part.get_dtype() for name, part in slices.items()}
     scales = {name + SCALE for name, kind in kinds.items() if kind == "I8"}
-    for name in [*expected, *stored]:
-        if name in expected and name not in stored:
-            raise ValueError(f"{name} is missing")
-        if name in stored and name not in expected and name not in scales:
-            raise ValueError(f"there is no place for its {name}")
+    if missing := sorted(expected.keys() - stored.keys()):
+        raise ValueError(f"{path.name} {UNFIT}: it has no {missing[0]}")
+    if unknown := sorted(stored.keys() - expected.keys() - scales):
+        raise ValueError(f"{path.name} {UNFIT}: they describe no {unknown[0]}")
     for name, tensor in expected.items():
         if stored[name] != tuple(tensor.shape):
             raise ValueError(
-                f"{name} has the shape {stored[name]}, and they describe {tuple(tensor.shape)}"
+                f"{path.name} {UNFIT}: {name} has the shape {stored[name]}, and they describe "
+                f"{tuple(tensor.shape)}"
             )
         if kinds[name] not in _stored_types(tensor):
-            raise ValueError(f"{name} has numbers of type {kinds[name]}")
+            raise ValueError(f"{path.name} {UNFIT}: {name} has numbers of type {kinds[name]}")
 
 
 def _stored_types(tensor: Tensor) -> tuple[str, ...]:
