@@ -19,7 +19,7 @@ from showtell.inference.checkpoint import (
     recover_folder,
     save_checkpoint,
 )
-from showtell.inference.weights import store_encoder_weights
+from showtell.inference.weights import ENCODER_WEIGHTS, SUFFIX, store_encoder_weights
 from showtell.text.vocabulary import Vocabulary
 from showtell.training.state import TrainingState
 
@@ -46,10 +46,6 @@ class Checkpoints:
     ) -> None:
         self.folder, self.vocabulary, self.config = folder, vocabulary, config
         self.provenance, self.device, self.writes = provenance, device, writes
-        self.encoder_weights: Path | None = None
-        if writes and config.encoder.weights is not None:  # one copy for all checkpoints
-            name = store_encoder_weights(config.encoder.weights, folder)
-            self.encoder_weights = folder / name
         for leftover in (
             folder.glob(".*.tmp") if writes else ()
         ):  # of a process that was killed while saving
@@ -84,7 +80,7 @@ class Checkpoints:
             self.config,
             {**self.provenance, **figures},
             trained,
-            self.encoder_weights,
+            self._encoder_weights(),
         )
         save_checkpoint(self.folder / name, checkpoint, resume=resume)
 
@@ -114,6 +110,14 @@ class Checkpoints:
         """The figures of ``best/``."""
         metrics: dict[str, float] = load_checkpoint(self.folder / "best").metrics["metrics"]
         return metrics
+
+    def _encoder_weights(self) -> Path | None:
+        """The run's own copy of ``encoder.weights``, which its checkpoints share."""
+        weights = self.config.encoder.weights
+        if weights is None:
+            return None
+        kept = next(self.folder.glob(f"{ENCODER_WEIGHTS}*{SUFFIX}"), None)
+        return kept or self.folder / store_encoder_weights(weights, self.folder)
 
     def _check_data(self, saved: ResumeState) -> None:
         ours, theirs = self.provenance["data_fingerprint"], saved.data["data_fingerprint"]
