@@ -250,8 +250,9 @@ def _damage_told(what: str) -> Iterator[None]:
         SafetensorError,
         ShowtellError,
     ) as error:
-        is_of_file = isinstance(error, OSError) and error.filename is not None
-        text = f"{error.filename}: {error.strerror}" if is_of_file else str(error)
+        text = str(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            text = f"{error.filename}: {error.strerror}"
         reason = " ".join(text.split())
         shown = reason if len(reason) <= LONGEST_REASON else reason[:LONGEST_REASON] + " ..."
         raise CheckpointError(f"{what}: {shown}") from None
