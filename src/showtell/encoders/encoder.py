@@ -208,6 +208,14 @@ def build_encoder(name: str, *, weights: Path | None = None) -> Encoder:
     )
 
 
+def is_fetched(name: str) -> bool:
+    """Whether an encoder's name makes timm read a model from the hub or from a folder.
+
+    Names like ``timm:hf-hub:USER/MODEL`` and ``timm:local-dir:PATH`` are for the person to type.
+    """
+    return name.startswith(TIMM_PREFIX) and ":" in name.removeprefix(TIMM_PREFIX)
+
+
 def _factory(name: str) -> EncoderFactory:
     if name.startswith(TIMM_PREFIX):
         return partial(_build_timm, name.removeprefix(TIMM_PREFIX))
