@@ -85,6 +85,7 @@ def pack(
             "--weights", help="Format of the weights; int8 takes a quarter of the space of fp32."
         ),
     ] = Storage.fp16,
+    trust_model: options.TrustModel = False,
 ) -> None:
     """Pack a model for others: small, without training state and without paths.
 
@@ -92,7 +93,7 @@ def pack(
     """
     from showtell.publish.pack import pack_checkpoint
 
-    size = pack_checkpoint(model, output, storage=weights.value)
+    size = pack_checkpoint(model, output, storage=weights.value, trust_model=trust_model)
     typer.echo(f"the packed model is {output}, {size / 1e6:.1f} MB")
 
 

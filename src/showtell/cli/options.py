@@ -103,6 +103,13 @@ Model = Annotated[
         help="Folder of a run or a checkpoint, or a name that `showtell models` lists.",
     ),
 ]
+TrustModel = Annotated[
+    bool,
+    typer.Option(
+        "--trust-model",
+        help="Let the model's settings name weights outside of its folder, or an encoder to fetch.",
+    ),
+]
 Ensemble = Annotated[
     list[str] | None,
     typer.Option(
