@@ -27,7 +27,7 @@ def check_together(rank: int, size: int, port: int) -> None:
     assert processes.gather({"rank": rank}) == [{"rank": 0}, {"rank": 1}, {"rank": 2}]
     assert processes.from_first(lambda: f"from {rank}") == "from 0"
     processes.agree({"size": size})
-    with pytest.raises(ConfigError, match="process 2 has not the same size"):
+    with pytest.raises(ConfigError, match="process 2 and process 0 differ in size"):
         processes.agree({"size": size + (rank == 2), "port": port})
     parameters = [nn.Parameter(torch.zeros(n)) for n in (3, 2**23, 1, 5)]
     for parameter in parameters[rank:]:

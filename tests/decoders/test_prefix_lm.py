@@ -188,7 +188,7 @@ def test_weights_that_are_pickled_or_missing(folder: Path, original: Any, tmp_pa
     with pytest.raises(ConfigError, match=r"has no tokenizer\.json; expected a folder with"):
         model.vocabulary()
     (tmp_path / "tokenizer.json").write_text('{"model": {"type": "Unigram"}}')
-    with pytest.raises(VocabularyError, match="not of GPT-2's make"):
+    with pytest.raises(VocabularyError, match="not like GPT-2's"):
         model.vocabulary()
 
 

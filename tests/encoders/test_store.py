@@ -368,7 +368,7 @@ def test_no_space_left(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     real = store_writer.FileIO
     monkeypatch.setattr(store_writer, "FileIO", open_file)
-    with pytest.raises(StoreError, match=r"No space left on device; mend that and run"):
+    with pytest.raises(StoreError, match=r"No space left on device; solve that, then run"):
         fill(tmp_path)
     assert len(FeatureStore.open(tmp_path)) == 0
     monkeypatch.setattr(store_writer, "FileIO", real)

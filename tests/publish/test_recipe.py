@@ -45,7 +45,7 @@ def test_what_a_recipe_says(recipe: Path) -> None:
         ('name = "mean"', 'name = "words"', "two stages are named 'words'"),
         ('init_from = "mean"', 'init_from = "meen"', "needs 'meen', which no earlier stage makes"),
         ("words/epoch-001", "rewards", "needs 'rewards', which no earlier stage"),
-        ('name = "small"', 'name = "small"\nmodel = "best"', "model = 'best' is no stage"),
+        ('name = "small"', 'name = "small"\nmodel = "best"', "model = 'best' is not a stage"),
         ("decoder.hidden_size=64", "decoder.hiden_size=64", "stage words: .*hiden_size"),
         ('"card.md"', '"gone.md"', "no template"),
         ('kind = "average"', 'kind = "mean"', "stages"),

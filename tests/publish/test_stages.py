@@ -95,7 +95,7 @@ def test_other_data_under_the_same_name_is_no_reason_to_keep_a_stage(
 ) -> None:
     make(tmp_path, write_data(tmp_path / "data"))
     other = write_data(tmp_path / "other", more=" that runs")
-    with pytest.raises(CheckpointError, match=r"words was made of something else: the data is not"):
+    with pytest.raises(CheckpointError, match=r"words was made from something else: the data is not"):
         make(tmp_path, other)
     assert len(trained) == 3
 
@@ -203,5 +203,5 @@ def test_notes_that_do_not_say_of_what_a_stage_was_made(tmp_path: Path, trained:
     data = write_data(tmp_path / "data")
     make(tmp_path, data)
     change_notes(tmp_path, lambda n: n["words"].pop("made_of"))
-    with pytest.raises(CheckpointError, match="did not note of what: remove that folder"):
+    with pytest.raises(CheckpointError, match="did not record its inputs: remove it"):
         make(tmp_path, data)

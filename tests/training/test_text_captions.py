@@ -64,7 +64,7 @@ def test_captions_with_unknown_words_are_left_out() -> None:
     text = spoken("a red dog", "a purple dog", "a bus")
     assert text.corpus.lengths.tolist() == [3, 2]
     assert VOCABULARY.words[text.corpus.ids[-1]] == "bus"
-    with pytest.raises(DataError, match="all words of none"):
+    with pytest.raises(DataError, match="consists only of words of the vocabulary"):
         spoken("a purple cat")
     with pytest.raises(ConfigError, match="classifier has no word"):
         spoken("a dog", concepts=())
