@@ -95,7 +95,7 @@ def test_other_data_under_the_same_name_is_no_reason_to_keep_a_stage(
 ) -> None:
     make(tmp_path, write_data(tmp_path / "data"))
     other = write_data(tmp_path / "other", more=" that runs")
-    with pytest.raises(CheckpointError, match=r"words was made from something else: the data is not"):
+    with pytest.raises(CheckpointError, match="made from something else: the data is not"):
         make(tmp_path, other)
     assert len(trained) == 3
 
