@@ -1,6 +1,7 @@
 """Parquet tables and tar archives as training data."""
 
 import os
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,19 @@ def test_an_archive_that_is_cut_off_keeps_what_came_before(tmp_path: Path) -> No
     (tmp_path / "y.tar").write_bytes(b"nonsense" * 200)
     with pytest.raises(DataError, match=r"y\.tar cannot be read: "):
         load_dataset(tmp_path / "y.tar")
+
+
+def test_a_header_of_a_gigabyte_is_refused(tmp_path: Path) -> None:
+    archive = write_tar(tmp_path / "a.tar", [("0.jpg", jpeg()), ("0.txt", b"a dog")])
+    header = tarfile.TarInfo("pax")
+    header.type, header.size = b"x", 2**30
+    members = archive.read_bytes().rstrip(b"\0")
+    whole = members + bytes(-len(members) % tarfile.BLOCKSIZE)
+    archive.write_bytes(whole + header.tobuf() + bytes(10240))
+    dataset = load_dataset(str(archive))
+    assert [record.captions for record in dataset.records] == [("a dog",)]
+    [problem] = [problem for problem in dataset.problems if problem.kind == "damaged archive"]
+    assert "header has 1,073,741,824 bytes" in problem.detail
 
 
 def test_unpacked_once_and_anew_when_the_archive_changes(tmp_path: Path, cache: Path) -> None:
