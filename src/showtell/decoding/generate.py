@@ -2,6 +2,7 @@
 
 from showtell.config import DecodingConfig
 from showtell.decoding.beam import beam_search
+from showtell.decoding.blocks import InBlocks
 from showtell.decoding.constraints import build_constraints
 from showtell.decoding.constraints.named_words import NamedWords
 from showtell.decoding.hypotheses import Hypotheses, Steps
@@ -39,6 +40,8 @@ def generate(
     words = words or NamedWords()
     if config.naming:
         decoder = naming(decoder, config.naming)
+    if features.pooled.device.type == "cpu":
+        decoder = InBlocks(decoder)
     max_tokens = most_tokens(decoder, words.max_tokens(config.max_length))
     constraints = build_constraints(
         words.spelling,
