@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 ROWS = 16
+ELEMENTS = 64  # more than a step of a loop over vectors, whose rest is computed in another way
 
 
 class FixedRows(TorchFunctionMode):
@@ -80,6 +81,19 @@ def _recurrent(func: Callable[..., Any]) -> Callable[..., Any]:
     return form
 
 
+def _elementwise(func: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A form of a function of each element, whose last bit depends on the place in a vector."""
+
+    def form(values: Tensor) -> Tensor:
+        missing = -values.numel() % ELEMENTS
+        if not missing:
+            return func(values)
+        flat = F.pad(values.flatten(), (0, missing))
+        return func(flat)[: values.numel()].view(values.shape)
+
+    return form
+
+
 def _pieces(values: Tensor, dim: int) -> tuple[Tensor, ...]:
     """Pieces of ``ROWS`` along ``dim``, at least one; the last is filled up with zeros."""
     missing = -values.shape[dim] % ROWS or (0 if values.shape[dim] else ROWS)
@@ -96,4 +110,9 @@ _FORMS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.Tensor.matmul: _matmul,
     torch.Tensor.__matmul__: _matmul,
     **{func: _recurrent(func) for func in (torch.lstm, torch.gru, torch.rnn_tanh)},
+    **{func: _elementwise(func) for func in (torch.tanh, torch.sigmoid, torch.exp)},
+    **{
+        method: _elementwise(method)
+        for method in (torch.Tensor.tanh, torch.Tensor.sigmoid, torch.Tensor.exp)
+    },
 }
