@@ -46,7 +46,7 @@ def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
         return _each(lambda rows: F.linear(rows, weight, bias), inputs)
     rows = inputs.reshape(-1, inputs.shape[-1])
     parts = [F.linear(part, weight, bias) for part in _pieces(rows, dim=0)]
-    return torch.cat(parts)[: len(rows)].view(*inputs.shape[:-1], -1)
+    return torch.cat(parts)[: len(rows)].view(*inputs.shape[:-1], len(weight))
 
 
 def _matmul(left: Tensor, right: Tensor) -> Tensor:

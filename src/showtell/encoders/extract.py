@@ -36,7 +36,9 @@ from showtell.images.open import Pixels
 from showtell.images.views import Job, cut_ahead, plan
 
 BATCH_SIZE = 16
-CAPTIONED_TOGETHER = 2  # pictures; the fastest but for 4, which delays a lone picture by 2.5 times
+# Pictures in a pass when captioning on a processor. In fp32 with several threads, a picture's place
+# in the batch decides the last bit; in bf16 two are faster than one, and more delay a lone picture.
+CAPTIONED_TOGETHER = {"bf16": 2, "fp32": 1}
 SECONDS_BETWEEN_FLUSHES = 2.0
 HALF_MAX = 65504.0
 AUGMENTED = ("train",)  # the splits whose pictures get random views
@@ -168,7 +170,8 @@ def encode_images(
         encoder: on the runtime's device.
         runtime: the device and the precision.
         grid: whether to return regions too.
-        batch_size: pictures in a pass of the encoder; default: 2 on a processor, 256 on a GPU.
+        batch_size: pictures in a pass of the encoder; default: 256 on a GPU, on a
+            processor 2 in bf16 and 1 in fp32.
 
     On a processor every pass has the same number of pictures, so that the features of one do not
     depend on the others: kernels are chosen by the size of a batch. The last is filled up.
@@ -191,7 +194,9 @@ def encode_pixels(
 ) -> Features:
     """As ``encode_images``, from evaluation views (B, 3, S, S)."""
     num, is_cpu = len(pixels), runtime.device == "cpu"
-    step = batch_size or (CAPTIONED_TOGETHER if is_cpu else default_batch_size(runtime))
+    step = batch_size or (
+        CAPTIONED_TOGETHER[runtime.precision] if is_cpu else default_batch_size(runtime)
+    )
     if is_cpu and num % step:
         pixels = np.concatenate([pixels, np.repeat(pixels[-1:], step - num % step, axis=0)])
     parts = [
