@@ -1,8 +1,7 @@
 """A picture's caption does not depend on the other pictures of its batch, to the bit.
 
-Every kind of decoder, and the default model from pixels on, in batches of several sizes and orders,
-with one thread and with two, in both precisions. The products of a size at which a library may
-change its kernel are among them.
+Every kind of decoder in batches of several sizes, and the default model from pixels on, with one
+thread and with two, in both precisions.
 """
 
 from collections.abc import Iterator
@@ -27,10 +26,11 @@ from showtell.encoders.features import Features
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.caption import Caption
 
+CHOSEN = (0, 3, 5, 8, 9)  # one of each kind
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 CELLS = (nn.LSTM, nn.GRU, nn.RNN)
 LOOKING = ("attention", "up_down")
-NUM_SCENES = 5
+NUM_SCENES = 4
 NUM = 17
 BATCHES = [
     (0, 1),
@@ -44,9 +44,9 @@ BATCHES = [
     (0, NUM),
 ]  # start, size
 METHODS = (
-    DecodingConfig(method="beam", beam_size=3, num_captions=3, max_length=6),
-    DecodingConfig(method="greedy", max_length=6),
-    DecodingConfig(method="sample", num_captions=2, max_length=6),
+    DecodingConfig(method="beam", beam_size=3, num_captions=3, max_length=4),
+    DecodingConfig(method="greedy", max_length=4),
+    DecodingConfig(method="sample", num_captions=2, max_length=4),
 )
 
 
@@ -75,24 +75,24 @@ def of_picture(found: Hypotheses, number: int) -> Hypotheses:
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize(("kind", "options"), CASES)
+@pytest.mark.parametrize(("kind", "options"), [CASES[i] for i in CHOSEN])
 def test_no_decoder_gives_other_bits_in_another_batch(
-    kind: str, options: dict, precision: Precision, threads: int
+    kind: str, options: dict, precision: Precision
 ) -> None:
     decoder, features = make(kind, options), drawn_features(NUM)
-    for config in METHODS[:1] if threads > 1 else METHODS:
+    for config in METHODS:
         seen: dict[int, list[Hypotheses]] = {number: [] for number in range(NUM)}
         for start, size in BATCHES:
             with runtime(precision).inference():
                 found = generate(decoder, part(features, start, size), config, first=start)
             for number in range(size):
                 seen[start + number].append(of_picture(found, number))
+        assert sum(len(results) > 1 for results in seen.values()) == NUM
         for first, *others in seen.values():
-            assert others
             for other in others:
                 assert torch.equal(other.tokens, first.tokens)
-                # Last bits of fp32 remain in attention over regions, and with several threads.
-                is_exact = precision == "bf16" or (kind not in LOOKING and threads == 1)
+                # Last bits of fp32 remain in attention over regions.
+                is_exact = precision == "bf16" or kind not in LOOKING
                 tolerance = 0.0 if is_exact else 1e-5
                 torch.testing.assert_close(
                     other.token_log_probs, first.token_log_probs, rtol=tolerance, atol=tolerance
@@ -161,15 +161,15 @@ def test_the_default_model_says_the_same_of_a_picture_in_any_batch(
     model = models[precision]
     ids = [image_id for image_id, _ in image_ids(8)][:NUM_SCENES]
     views = np.stack([model.encoder.preprocessing.eval_view(paint(*scene_of(i))) for i in ids])
-    settings = model.decoding.with_changes({"beam_size": 3, "max_length": 12})
+    settings = model.decoding.with_changes({"beam_size": 3, "max_length": 8})
 
     def captions(numbers: list[int]) -> list[Caption]:
         return model.caption_features(model.encode(views[numbers]), decoding=settings)
 
     alone = [captions([number])[0] for number in range(NUM_SCENES)]
     assert len({caption.text for caption in alone}) > 1
-    for size in (2, 3, NUM_SCENES):
-        for order in (list(range(NUM_SCENES)), [4, 2, 0, 3, 1]):
+    for size in (3, NUM_SCENES):
+        for order in ([2, 0, 3, 1],):
             for start in range(0, NUM_SCENES, size):
                 numbers = order[start : start + size]
                 assert captions(numbers) == [alone[number] for number in numbers]
