@@ -172,4 +172,11 @@ def test_the_default_model_says_the_same_of_a_picture_in_any_batch(
         for order in ([2, 0, 3, 1],):
             for start in range(0, NUM_SCENES, size):
                 numbers = order[start : start + size]
-                assert captions(numbers) == [alone[number] for number in numbers]
+                wanted = [alone[number] for number in numbers]
+                found = captions(numbers)
+                if precision == "bf16" or threads == 1:
+                    assert found == wanted
+                else:  # last bits of fp32 remain
+                    assert [c.text for c in found] == [c.text for c in wanted]
+                    for one, other in zip(found, wanted, strict=True):
+                        assert one.log_probs == pytest.approx(other.log_probs, abs=1e-4)
