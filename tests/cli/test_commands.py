@@ -54,6 +54,35 @@ def test_wrong_usage_exits_with_2(showtell: Shell, arguments: tuple[str, ...]) -
 
 
 @pytest.mark.parametrize(
+    ("option", "meant"),
+    [
+        ("--epochs 3", "-s training.num_epochs=3?"),
+        ("--num-epochs=3", "-s training.num_epochs=3?"),
+        ("--batch-size 8", "-s training.batch_size=8?"),
+        ("--lr 1e-3", "-s encoder.lr=1e-3 or -s optimizer.lr=1e-3?"),
+        ("--epochs", "-s training.num_epochs=...?"),
+    ],
+)
+def test_an_unknown_option_of_train_names_the_setting(
+    showtell: Shell, option: str, meant: str
+) -> None:
+    result = showtell("train", "scenes:40", "-o", "run", *option.split())
+    assert result.returncode == 2
+    [*_, line] = result.stderr.splitlines()
+    assert line.startswith(f"Error: No such option: {option.partition('=')[0].split()[0]}; ")
+    assert line.endswith(f"did you mean {meant}")
+
+
+def test_an_unknown_option_without_a_setting_like_it(showtell: Shell) -> None:
+    result = showtell("train", "scenes:40", "-o", "run", "--nonsense")
+    assert result.returncode == 2
+    assert result.stderr.endswith("Error: No such option: --nonsense\n")
+    result = showtell("caption", "a.jpg", "--epochs", "3")
+    assert result.returncode == 2
+    assert result.stderr.endswith("Error: No such option: --epochs\n")
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ("caption", "x.jpg", "--format", "jason"),
@@ -126,8 +155,8 @@ def test_greedy_and_beam_settings(showtell: Shell, model: Path, photos: Path) ->
     )
     assert len(result.stdout.split()) <= 3
     result = showtell("caption", photos / "a.jpg", "-m", model, "--beam-size", "0")
-    assert result.returncode == 1
-    assert "beam_size = 0" in result.stderr
+    assert result.returncode == 2
+    assert "Invalid value for '--beam-size': '0': input should be" in result.stderr
 
 
 def test_several_captions_a_picture(showtell: Shell, model: Path, photos: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from showtell.data.ids import IdNumbers, id_text
+from showtell.data.pictures import SidecarFinder
 from showtell.data.records import Dataset
 from showtell.data.sources import load_dataset
 from showtell.errors import DataError
@@ -277,3 +278,18 @@ def test_a_pipe_is_refused_and_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.csv")
     with pytest.raises(DataError, match="is a pipe or a device, expected a file"):
         load_dataset(tmp_path / "pipe.csv")
+
+
+@pytest.mark.parametrize(
+    ("names", "texts"),
+    [
+        (["cat.jpg", "CAT.TXT"], {"cat.jpg": "CAT.TXT"}),
+        (["cat.jpg", "CAT.TXT", "cat.txt"], {"cat.jpg": "cat.txt"}),
+        (["cat.jpg", "cat.TXT"], {"cat.jpg": "cat.TXT"}),
+        (["cat.jpg", "CAT.jpg", "CAT.TXT"], {"cat.jpg": "", "CAT.jpg": "CAT.TXT"}),
+        (["cat.jpg", "cat.caption", "cat.jpg.txt"], {"cat.jpg": "cat.jpg.txt"}),
+        (["cat.jpg", "dog.txt"], {"cat.jpg": ""}),
+    ],
+)
+def test_which_text_is_a_pictures(names: list[str], texts: dict[str, str]) -> None:
+    assert {picture: SidecarFinder(names).find(picture) for picture in texts} == texts
