@@ -20,7 +20,7 @@ from showtell.data.reading import note_input
 PICTURE_SUFFIXES = frozenset(
     {
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
-        *(".ppm", ".avif"),
+        *(".pjpeg", ".pjp", ".jif", ".apng", ".ppm", ".pgm", ".pbm", ".pnm", ".avif"),
     }
 )
 UNSUPPORTED_SUFFIXES = frozenset(

@@ -33,6 +33,7 @@ from showtell.data.sources.base import (
     load_rows,
     only_file,
     peek,
+    picture_name,
 )
 from showtell.errors import DataError
 
@@ -107,7 +108,7 @@ class _Columns:
             DataError: there is no column for the picture, or none for the caption.
         """
         number = {name: index for index, name in reversed(list(enumerate(names)))}
-        picture, captions = find_name(names, PICTURE_NAMES), caption_names(names)
+        picture, captions = picture_name(names), caption_names(names)
         if picture is None or not captions:
             what, usual = ("caption", CAPTION_NAMES) if picture else ("picture", PICTURE_NAMES)
             found = ", ".join(printable(name) for name in names[:20])
