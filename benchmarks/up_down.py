@@ -2,7 +2,7 @@
 
 The captions are Flickr8k's from the test data, or else as many of COCO's; the features are random,
 a grid of 81 regions in a memory-mapped store, as lite2 gives them. The steps are those of
-`showtell train -c configs/flickr8k-up-down.toml`; some are timed, as they come, and the epoch's
+`showtell train -c flickr8k-up-down`; some are timed, as they come, and the epoch's
 time follows from them. Validation is not counted.
 
 Then each form of `showtell.decoders.fast_cpu` is turned off in turn: the time of a step with the
@@ -36,7 +36,6 @@ from showtell.training.prepare import prepare
 from showtell.training.state import TrainingState
 from showtell.training.step import take_step
 
-PRESETS = Path(__file__).resolve().parents[1] / "configs"
 PRESET, TRANSFORMER = "flickr8k-up-down.toml", "flickr8k-transformer.toml"
 NUM_PICTURES, REGIONS = 6000, 81
 MOST_SECONDS = 75.0
@@ -74,7 +73,7 @@ class Steps:
     """Training steps of a preset, one after the other."""
 
     def __init__(self, dataset: Dataset, preset: str, runtime: Runtime) -> None:
-        self.config = config = Config.load(PRESETS / preset, ("encoder.views=0",))
+        self.config = config = Config.load(Path(preset), ("encoder.views=0",))
         store = random_store("grid", [r.image_id for r in dataset.records], regions=REGIONS)
         data = prepare(dataset, config.data, store, SilentReporter())
         torch.manual_seed(0)

@@ -107,9 +107,10 @@ SETTINGS_LEAD = """# Settings
 
 Made by `python docs/generate.py` from `src/showtell/config`; a test checks it.
 
-A run's settings come from a TOML file (`showtell train -c FILE`, a section a `[table]`) and from
-`-s section.name=value`, which wins. `configs/` has presets; a run's folder keeps its own as
-`config.toml`. Those of `decoding` are also options of every command that makes captions.
+A run's settings come from a TOML file (`showtell train -c FILE`, a section a `[table]`) or a
+[preset](training.md#presets) (`-c NAME`), and from `-s section.name=value`, which wins. A run's
+folder keeps its own as `config.toml`. Those of `decoding` are also options of every command that
+makes captions.
 """
 
 

@@ -28,6 +28,12 @@ def test_every_module_is_in_the_wheel(names: set[str]) -> None:
     assert modules <= names
 
 
+def test_presets_and_the_marker_of_types_are_in_the_wheel(names: set[str]) -> None:
+    assert "showtell/py.typed" in names
+    presets = [name for name in names if name.startswith("showtell/config/presets/")]
+    assert len(presets) == 7
+
+
 def test_shipped_models_are_in_the_wheel_and_small(names: set[str]) -> None:
     """Of each model all of its folder, at most 15 MB of it weights."""
     for name in model_names():

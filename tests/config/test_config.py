@@ -181,3 +181,15 @@ def test_pieces_have_room_for_a_caption() -> None:
     assert Config.load(None, given).data.max_caption_length == 9
     with pytest.raises(ConfigError, match="data: subwords learns a vocabulary and vocab_file is"):
         Config.load(None, ["data.subwords=200", "data.vocab_file=v.json"])
+
+
+def test_a_preset_goes_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Config.load(Path("flickr8k-up-down")).decoder.kind == "up_down"
+    assert Config.load(Path("flickr8k-up-down.toml")).decoder.kind == "up_down"
+    (tmp_path / "flickr8k-up-down").write_text("seed = 5", encoding="utf-8")
+    assert Config.load(Path("flickr8k-up-down")).seed == 5  # a file goes before a preset
+    with pytest.raises(ConfigError, match=r"no settings file flickr8k-updown\.toml.*Did you mean"):
+        Config.load(Path("flickr8k-updown.toml"))
+    with pytest.raises(ConfigError, match="the preset is -c flickr8k-attention"):
+        Config.load(Path("configs/flickr8k-attention.toml"))

@@ -80,7 +80,13 @@ def train(
     data: options.Data,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")],
     config: Annotated[
-        Path | None, typer.Option("-c", "--config", help="Settings in TOML; configs/ has presets.")
+        Path | None,
+        typer.Option(
+            "-c",
+            "--config",
+            metavar="FILE|PRESET",
+            help="Settings in TOML: a file, or one of the presets (docs/training.md lists them).",
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,

@@ -1,17 +1,34 @@
-"""Reading settings: TOML files, and ``section.key=value`` from the command line."""
+"""Reading settings: TOML files, presets by their names, and ``section.key=value``."""
 
 import tomllib
 from pathlib import Path
 from typing import Any
 
-from showtell.errors import ConfigError, UsageError
+from showtell.errors import ConfigError, UsageError, unknown_name
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+def preset_names() -> list[str]:
+    """The presets that come with showtell."""
+    return sorted(path.stem for path in PRESETS.glob("*.toml"))
 
 
 def read_toml(path: Path) -> dict[str, Any]:
+    """Read a file, or the preset of that name where there is no such file.
+
+    Raises:
+        ConfigError: there is neither, or it cannot be read as TOML.
+    """
+    if path.stem in preset_names() and path.name == str(path) and not path.exists():
+        path = PRESETS / f"{path.stem}.toml"
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"no configuration file {path}; configs/ has examples") from None
+        advice = unknown_name("preset", path.stem, preset_names())
+        if path.stem in preset_names():
+            advice = f"the preset is -c {path.stem}"
+        raise ConfigError(f"no settings file {path}; {advice}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from None
     except tomllib.TOMLDecodeError as error:
