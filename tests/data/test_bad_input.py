@@ -207,8 +207,8 @@ def test_pictures_beside_the_split_folders(tmp_path: Path, picture: Picture) -> 
         (b"", "is empty; its first line must name the columns"),
         (
             b"place,words\n1,A cat\n",
-            "no column for the picture; found columns: place, words; the first line must name one of "
-            "path, image,",
+            "no column for the picture; found columns: place, words; the first line must name one "
+            "of path, image,",
         ),
         (b"path,words\n1,A cat\n", "no column for the caption; found columns: path, words"),
         (b"path,caption\na.jpg,caf\xe9\n", ":2: byte 0xe9 is not UTF-8"),

@@ -25,7 +25,8 @@ from showtell.inference.stream import Picture
 ROWS_A_READ = 16
 NAME_KEYS = (
     *("path", "file_name", "filename", "file", "filepath", "file_path"),
-    *("image_path", "img_path", "image_file", "image", "img"),
+    *("image_path", "img_path", "image_file", "image_filename", "image_name"),
+    *("image", "img", "picture", "photo"),
     *("url", "image_url", "img_url", "key", "__key__"),
 )
 """What lists and tables call a picture's path or URL, in any case; the first of these counts."""
