@@ -2,11 +2,14 @@
 
 import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fuzzing import CHANGES, MOST_SECONDS, changed, fuzzed
+from hypothesis import given
 
 from showtell.data import cache as dataset_cache
 from showtell.data.records import Dataset
@@ -124,6 +127,54 @@ def test_a_damaged_file_is_read_past(text: str, cache: Path, tmp_path: Path) -> 
     kept.write_text(text)
     assert load_dataset(file) == first
     assert json.loads(kept.read_text())["ids"] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_captions": [10**30, 1, 1]},
+        {"num_captions": [-1, 3, 2]},
+        {"num_captions": [1, 1, 1]},
+        {"splits": ["train", "train", "secret"]},
+        {"ids": ["0", "1", 2]},
+        {"ids": "012"},
+        {"paths": ["\ud800", "/a", "/b"]},
+        {"captions": ["a dog", 4, None, ["x"]]},
+        {"problems": [["a", "b", "c", "d"]]},
+        {"notes": 7},
+        {"name": ["x"]},
+    ],
+)
+def test_a_file_with_values_that_cannot_be_is_read_past(
+    change: dict[str, object], cache: Path, tmp_path: Path
+) -> None:
+    file = write_coco(tmp_path / "data")
+    first = load_dataset(file)
+    [kept] = cache.iterdir()
+    value = json.loads(kept.read_text())
+    kept.write_text(json.dumps(value | change))
+    assert load_dataset(file) == first
+    assert json.loads(kept.read_text()) == value
+    kept.write_text("[" * 100_000)
+    assert load_dataset(file) == first
+
+
+@fuzzed
+@given(changes=CHANGES)
+def try_damaged(kept: Path, content: bytes, changes: list, good: Dataset, file: Path) -> None:
+    kept.write_bytes(changed(content, changes))
+    start = time.monotonic()
+    found = load_dataset(file)
+    assert time.monotonic() - start < MOST_SECONDS
+    assert len(found.records) == len(good.records)
+    assert all(record.captions and record.split for record in found.records)
+
+
+def test_damaged_caches(cache: Path, tmp_path: Path) -> None:
+    file = write_coco(tmp_path / "data")
+    good = load_dataset(file)
+    [kept] = cache.iterdir()
+    try_damaged(kept=kept, content=kept.read_bytes(), good=good, file=file)
 
 
 def test_a_cache_that_cannot_be_written_does_no_harm(

@@ -1,5 +1,6 @@
 """The encoder contract, over every registered encoder and timm models of each make."""
 
+import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from showtell.core.device import Runtime
 from showtell.encoders.backbone import hash_state
 from showtell.encoders.encoder import ENCODERS, LITE, Encoder, build_encoder
 from showtell.encoders.extract import encode_images
+from showtell.encoders.timm import other_torchvision
 from showtell.errors import ConfigError, MissingExtraError
 from showtell.images.open import open_image
 
@@ -159,6 +161,17 @@ def test_classes(encoder: Encoder) -> None:
     assert encoder.classify(noise(encoder, 2)).shape == (2, 1000)
 
 
+def test_a_large_timm_model_with_small_weights_takes_no_memory(
+    tmp_path: Path, torchvision_operators: object
+) -> None:
+    """Of two billion parameters: the shapes are compared first."""
+    save_file({"x": torch.zeros(2)}, tmp_path / "x.safetensors")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ConfigError, match="do not fit timm's"):
+        build_encoder("timm:vit_giant_patch14_224", weights=tmp_path / "x.safetensors")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # KiB
+
+
 def test_timm_weights_without_or_with_another_classifier(
     tmp_path: Path, torchvision_operators: object
 ) -> None:
@@ -283,9 +296,26 @@ def test_a_torchvision_that_does_not_fit_is_one_line() -> None:
         "    print(type(error).__name__, error)\n"
     )
     shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert shown.stdout.startswith("ConfigError timm cannot be imported (operator torchvision::nms")
+    assert shown.stdout.startswith("ConfigError timm needs torchvision, which was built for ano")
     assert shown.stdout.count("\n") == 1
-    assert "was not built for torch" in shown.stdout
+    assert "; mend it: pip install " in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("version", "command"),
+    [
+        ("2.13.0+cpu", "uv pip install --torch-backend cpu --reinstall-package torchvision "),
+        ("2.9.1+cu130", "uv pip install --torch-backend cu130 --reinstall-package torchvision "),
+        ("2.6.0", "pip install --force-reinstall --no-deps "),
+    ],
+)
+def test_the_command_that_mends_torchvision(version: str, command: str) -> None:
+    wanted = {"2.13.0": "0.28.0", "2.9.1": "0.24.1", "2.6.0": "0.21.0"}[version.partition("+")[0]]
+    text = other_torchvision(version)
+    assert text.endswith(f"{command}torchvision=={wanted}")
+    assert other_torchvision("3.0.0a0+git1").endswith(
+        "install the torchvision that was built for it"
+    )
 
 
 @pytest.mark.parametrize("name", ["lite0", "timm:test_resnet", "timm:test_vit"])

@@ -244,7 +244,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 sys.path[:0] = [sys.argv[1]]
-from showtell.features.store_writer import StoreWriter
+from showtell.encoders.store_writer import StoreWriter
 import test_store
 
 write, sync, left = StoreWriter._write, StoreWriter._sync, int(sys.argv[3])

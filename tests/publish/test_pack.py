@@ -11,7 +11,7 @@ from showtell.config import Config
 from showtell.decoders.registry import build_decoder
 from showtell.encoders.encoder import trained_fingerprint
 from showtell.encoders.features import Features
-from showtell.errors import CheckpointError
+from showtell.errors import CheckpointError, ConfigError
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from showtell.publish.pack import pack_checkpoint
@@ -107,8 +107,10 @@ def test_what_cannot_be_packed_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is there and no packed model"):
         pack_checkpoint(tmp_path / "model", tmp_path / "other")
     save_checkpoint(tmp_path / "own", checkpoint("encoder.weights=/home/someone/w.pth"))
-    with pytest.raises(CheckpointError, match=r"encoder weights in .*w\.pth"):
+    with pytest.raises(CheckpointError, match=r"weights that are not in its folder, .*w\.pth'"):
         pack_checkpoint(tmp_path / "own", tmp_path / "packed")
+    with pytest.raises(ConfigError, match=r"no weights file /home/someone/w\.pth"):
+        pack_checkpoint(tmp_path / "own", tmp_path / "packed", trust_model=True)
 
 
 def test_a_packed_model_captions(tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ from tiny_world import SETTINGS, tiny_config
 
 from showtell.config import Config
 from showtell.data.records import Dataset
+from showtell.errors import ConfigError
 from showtell.inference.checkpoint import load_checkpoint
+from showtell.training.run_log import RunLog
 
 WAYS = {
     "moving average": ("training.ema_decay=0.9",),
@@ -100,3 +102,13 @@ def wait_for_step(
             return
         time.sleep(0.002)
     pytest.fail("no step for two minutes")
+
+
+@pytest.mark.parametrize("name", ["../mine.txt", "/tmp/mine.txt", "a/../../mine.txt"])
+def test_a_log_outside_of_the_runs_folder_is_not_cut(name: str, tmp_path: Path) -> None:
+    """Settings of a run that somebody else made could name any file."""
+    (tmp_path / "mine.txt").write_text("precious")
+    (tmp_path / "run").mkdir()
+    with pytest.raises(ConfigError, match=r"log_file = .* is not in the run's folder"):
+        RunLog(tmp_path / "run", name, {"text": 0, "data": 0})
+    assert (tmp_path / "mine.txt").read_text() == "precious"

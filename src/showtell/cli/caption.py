@@ -49,12 +49,13 @@ TO_SCREEN = (CaptionFormat.text, CaptionFormat.jsonl, CaptionFormat.csv)
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Which model captions, and where it computes."""
+    """Which model captions, where it computes, and whether its settings are trusted."""
 
     name: str
     ensemble: list[str]
     device: str
     precision: str
+    trusted: bool
 
     def arguments(self) -> dict[str, Any]:
         """For ``Captioner.load``."""
@@ -63,6 +64,7 @@ class Model:
             "ensemble": self.ensemble,
             "device": self.device,
             "precision": self.precision,
+            "trust_model": self.trusted,
         }
 
 
@@ -192,6 +194,7 @@ def caption(
     ensemble: options.Ensemble = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
+    trust_model: options.TrustModel = False,
     attention: options.Attention = False,
     as_json: options.Json = False,
     overwrite: Annotated[
@@ -229,7 +232,7 @@ def caption(
     """
     request = Request(
         pictures,
-        Model(model, ensemble or [], device, precision),
+        Model(model, ensemble or [], device, precision, trust_model),
         Making(decoding, attention, dedupe, batch_size),
         Writing(format, output, failures, as_json, overwrite),
         Cluster(engine, address, workers),

@@ -33,6 +33,7 @@ def evaluate(
     store: options.Store = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
+    trust_model: options.TrustModel = False,
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
     *,
@@ -56,7 +57,7 @@ def evaluate(
     )
     with ConsoleReporter() as report:
         result = evaluate_model(
-            ModelRequest(model, ensemble or (), device, precision),
+            ModelRequest(model, ensemble or (), device, precision, trust_model),
             DataRequest(data, format, images, store),
             split=split.value,
             decoding_changes=decoding,

@@ -82,6 +82,7 @@ def pack(
         Storage,
         typer.Option("--weights", help="How they are stored; int8 takes a quarter of fp32."),
     ] = Storage.fp16,
+    trust_model: options.TrustModel = False,
 ) -> None:
     """Make a model fit to be handed on: small, without training state, without paths.
 
@@ -89,7 +90,7 @@ def pack(
     """
     from showtell.publish.pack import pack_checkpoint
 
-    size = pack_checkpoint(model, output, storage=weights.value)
+    size = pack_checkpoint(model, output, storage=weights.value, trust_model=trust_model)
     typer.echo(f"the packed model is {output}, {size / 1e6:.1f} MB")
 
 

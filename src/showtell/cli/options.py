@@ -98,6 +98,13 @@ Model = Annotated[
         "--model", "-m", help="A run's folder or a checkpoint's, or a name of `showtell models`."
     ),
 ]
+TrustModel = Annotated[
+    bool,
+    typer.Option(
+        "--trust-model",
+        help="Let the model's settings name weights outside of its folder, or an encoder to fetch.",
+    ),
+]
 Ensemble = Annotated[
     list[str] | None,
     typer.Option(

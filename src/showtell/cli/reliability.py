@@ -37,6 +37,7 @@ def reliability(
     store: options.Store = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
+    trust_model: options.TrustModel = False,
     as_json: options.Json = False,
     *,
     decoding: Decoding,
@@ -56,7 +57,7 @@ def reliability(
     check_file(figure, [data], option="--figure", is_picture=True)
     with ConsoleReporter() as report:
         measured = measure_model(
-            ModelRequest(model, device=device, precision=precision),
+            ModelRequest(model, (), device, precision, trust_model),
             DataRequest(data, format, images, store),
             split=split.value,
             report=report,

@@ -71,6 +71,7 @@ def serve(
     ] = 256,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
+    trust_model: options.TrustModel = False,
 ) -> None:
     """Caption pictures on request: a page for people at /, an API for programs at /v1/captions.
 
@@ -96,6 +97,7 @@ def serve(
         port=port,
         device=device,
         precision=precision,
+        trust_model=trust_model,
         token=_token(token_file),
         allow_hosts=allow_host or (),
         origins=cors or (),

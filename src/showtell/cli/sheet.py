@@ -26,6 +26,7 @@ def sheet(
     heading: Annotated[str, typer.Option("--heading", help="A line above them.")] = "",
     device: options.Device = "auto",
     precision: options.Precision = "auto",
+    trust_model: options.TrustModel = False,
     *,
     decoding: Decoding,
 ) -> None:
@@ -43,7 +44,9 @@ def sheet(
     with options.told_skipped(inputs):
         options.check_file(output, inputs.paths, is_picture=True)
         refuse_others(output)
-        captioner = Captioner.load(model, device=device, precision=precision)
+        captioner = Captioner.load(
+            model, device=device, precision=precision, trust_model=trust_model
+        )
         settings = captioner.resolve(decoding)
         results = list(captioner.caption_stream(inputs, decoding=settings))
     cells = [Cell(Path(found.path), found.caption.text) for found in results if found.caption]

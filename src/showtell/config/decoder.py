@@ -66,7 +66,7 @@ class ShowTellConfig(DecoderSettings):
     kind: Kind[Literal["show_tell"]] = "show_tell"
     embed_size: EmbedSize = 256
     hidden_size: HiddenSize = 512
-    num_layers: int = Field(1, ge=1, description="recurrent layers, one above the other")
+    num_layers: int = Field(1, ge=1, le=100, description="recurrent layers, one above the other")
     cell: Literal["lstm", "gru", "rnn"] = Field("lstm", description="kind of the recurrent cells")
     feature_dropout: FeatureDropout = 0.0
 
@@ -119,8 +119,8 @@ class TransformerConfig(SelfAttentionSettings):
 
     kind: Kind[Literal["transformer"]] = "transformer"
     hidden_size: Annotated[LayerSize, Field(multiple_of=2)] = 384
-    num_layers: int = Field(3, ge=1, description="layers over the words")
-    num_encoder_layers: int = Field(1, ge=0, description="layers over the regions")
+    num_layers: int = Field(3, ge=1, le=100, description="layers over the words")
+    num_encoder_layers: int = Field(1, ge=0, le=100, description="layers over the regions")
     feedforward_size: int = Field(1024, ge=1, description="width within a feed-forward layer")
     dropout: Dropout = 0.3
     feature_dropout: FeatureDropout = 0.0
@@ -152,7 +152,7 @@ class PrefixLmConfig(SelfAttentionSettings):
     prefix_length: int = Field(
         10, ge=1, description="vectors that a picture becomes in front of the words"
     )
-    num_layers: int = Field(4, ge=1, description="layers of the language model")
+    num_layers: int = Field(4, ge=1, le=100, description="layers of the language model")
     num_positions: int = Field(
         256, ge=2, description="most tokens, including the prefix and <start>"
     )

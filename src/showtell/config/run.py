@@ -288,6 +288,11 @@ class Config(Section):
         values["decoder"] |= changes
         return self.of(values)
 
+    def with_encoder_weights(self, weights: str | Path) -> Self:
+        """A copy whose encoder has its weights in another file."""
+        encoder = self.encoder.model_copy(update={"weights": Path(weights)})
+        return self.model_copy(update={"encoder": encoder})
+
     def to_toml(self) -> str:
         """The whole configuration as TOML; settings that are None are left out."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))

@@ -1,12 +1,15 @@
-"""Files that a reader never sees half written, and locks that keep other processes out.
+"""Files that a reader never sees half written, bounded reading, and locks between processes.
 
-A file is written beside its target under a temporary name, flushed to the disk and renamed. A lock
-is the operating system's own, so it ends with its process, however that ends.
+A file is written beside its target under a temporary name, flushed to the disk and renamed.
+``read_bounded`` and ``read_json`` read files that somebody else may have made: a device, an
+enormous file or deep nesting is an error at once. A lock is the operating system's own, so it ends
+with its process, however that ends.
 """
 
 import errno
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -69,6 +72,45 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any, *, indent: int | None = 2) -> None:
     """Write ``value`` as readable JSON, atomically."""
     write_text(path, json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+
+
+def check_regular(path: Path) -> int:
+    """The size in bytes of a regular file; reading a device or a pipe might never end.
+
+    Raises:
+        OSError: there is none, or something else is in its place.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))
+    return found.st_size
+
+
+def read_bounded(path: Path, most_bytes: int) -> bytes:
+    """The bytes of a file that has ``most_bytes`` at most.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+        ValueError: it is larger.
+    """
+    if (size := check_regular(path)) > most_bytes:
+        raise ValueError(f"{path.name} has {size:,} bytes; expected {most_bytes:,} at most")
+    with open(path, "rb") as file:
+        return file.read(most_bytes)
+
+
+def read_json(path: Path, most_bytes: int) -> Any:
+    """The value in a JSON file that has ``most_bytes`` at most.
+
+    Raises:
+        OSError, ValueError: as ``read_bounded``, or it is not JSON in UTF-8.
+    """
+    try:
+        return json.loads(read_bounded(path, most_bytes).decode())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path.name} is not JSON: {error}") from None
+    except RecursionError:
+        raise ValueError(f"{path.name} is nested too deeply") from None
 
 
 def lock(file: IO[bytes]) -> bool:

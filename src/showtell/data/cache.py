@@ -18,7 +18,7 @@ from typing import Any
 
 from showtell.core.files import cache_folder, write_json
 from showtell.data.reading import Inputs, stamp, watch_inputs
-from showtell.data.records import Dataset, Problem, Record
+from showtell.data.records import SPLITS, Dataset, Problem, Record
 
 FORMAT = 2  # raise it when a source comes to read the same files differently
 WORTH_IT = 10_000  # pictures; fewer are read in less than half a second
@@ -81,6 +81,7 @@ def _read(file: Path) -> Dataset | None:
     """The data set in ``file``; None where there is none, or where it may be another by now."""
     try:
         value = json.loads(file.read_bytes())
+        _check(value)
         if any(stamp(path) != found for path, found in value["inputs"].items()):
             return None
         captions = iter(value["captions"])
@@ -96,8 +97,26 @@ def _read(file: Path) -> Dataset | None:
         )
         problems = tuple(Problem(*problem) for problem in value["problems"])
         return Dataset(value["name"], value["format"], records, problems, tuple(value["notes"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _check(value: dict[str, Any]) -> None:
+    """Raise ValueError, TypeError or KeyError where a value is not as ``_to_json`` makes it."""
+    columns = ("ids", "paths", "splits", "captions", "notes")
+    texts = [[value["name"], value["format"]], *(value[column] for column in columns)]
+    texts += value["problems"]
+    if not all(isinstance(column, list) for column in texts):
+        raise TypeError("a column is no list")
+    for column in texts:
+        "".join(column).encode()  # which fails for anything but texts that can be written
+    if not set(value["splits"]) <= set(SPLITS):
+        raise ValueError("no such split")
+    counts = value["num_captions"]
+    if not all(type(count) is int and count > 0 for count in counts):
+        raise ValueError("a picture has no captions")
+    if sum(counts) != len(value["captions"]) or not counts:
+        raise ValueError("captions are missing, or left over")
 
 
 def _paths(texts: Iterable[str]) -> Iterator[Path]:

@@ -19,6 +19,7 @@ from showtell.decoders.prefix_lm import PrefixLm
 from showtell.decoders.show_tell import ShowTell
 from showtell.decoders.transformer import Transformer
 from showtell.decoders.up_down import UpDown
+from showtell.encoders.backbone import without_memory
 from showtell.errors import ConfigError
 
 D = TypeVar("D", bound=Decoder)
@@ -78,6 +79,28 @@ def build_decoder(
     return decoder(vocab_size=vocab_size, feature_size=width, **settings)
 
 
+def outline_decoder(
+    config: DecoderConfig, *, vocab_size: int, feature_size: int, region_size: int | None = None
+) -> dict[str, Tensor]:
+    """The weights of the decoder that ``config`` describes, by name, as tensors without memory.
+
+    Compare files that somebody else made with this before reading them: settings may ask for more
+    memory than any machine has.
+
+    Args:
+        vocab_size, feature_size, region_size: as for ``build_decoder``.
+
+    Raises:
+        RuntimeError, TypeError, ValueError, ArithmeticError: there is no such decoder, since
+            numbers are too large.
+    """
+    with torch.device("meta"):
+        decoder = build_decoder(
+            config, vocab_size=vocab_size, feature_size=feature_size, region_size=region_size
+        )
+    return decoder.state_dict()
+
+
 def load_decoder(
     config: DecoderConfig,
     weights: Mapping[str, Tensor],
@@ -103,7 +126,7 @@ def load_decoder(
         feature_size=feature_size,
         region_size=region_size,
     )
-    with torch.device("meta"):  # no memory, and no first weights to draw
+    with without_memory():
         decoder = build()
     computed = {name for name, _ in decoder.named_buffers()} - decoder.state_dict().keys()
     if computed:  # buffers that only the constructor can fill

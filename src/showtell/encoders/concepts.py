@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -135,6 +135,13 @@ class ConceptReader(nn.Module):
         for number, known in enumerate(class_ids(classes, vocabulary)):
             self.class_words[number, : len(known)] = torch.tensor(known, dtype=torch.int64)
 
+    def _load_from_state_dict(self, state: Any, prefix: str, *rest: Any) -> None:
+        """As torch has it; also refuse ids that are not of the vocabulary, before they are used."""
+        super()._load_from_state_dict(state, prefix, *rest)
+        words = state.get(f"{prefix}class_words")
+        if words is not None and not ((words >= 0) & (words < self.vocab_size)).all():
+            rest[-1].append(f"{prefix}class_words names words that the vocabulary does not have")
+
     @torch.no_grad()
     def forward(self, pooled: Tensor) -> Concepts:
         """(P, D) -> the ``num_words`` likeliest words; a word has the sum of its classes."""
@@ -172,7 +179,7 @@ class ConceptReader(nn.Module):
         return totals
 
     def _likeliest(self, totals: Tensor) -> Concepts:
-        scores, words = totals.topk(self.num_words, dim=1)
+        scores, words = totals.topk(min(self.num_words, self.vocab_size), dim=1)
         return Concepts(words.masked_fill(scores < SMALLEST, PAD), scores)
 
 

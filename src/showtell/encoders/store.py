@@ -20,14 +20,17 @@ This module imports no torch.
 """
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from showtell.core.files import check_regular, read_json
 from showtell.errors import StoreError
 
 FORMAT = 1
@@ -36,6 +39,10 @@ JOURNAL_FILE = "rows.jsonl"
 POOLED_FILE = "pooled.f16"
 GRID_FILE = "grid.f16"
 HALF = np.dtype("<f2")
+MOST_SPEC = 2**16  # bytes of store.json
+MOST_ROWS = 2**48
+
+Size = Annotated[int, Field(gt=0, lt=2**31)]
 
 Half = NDArray[np.float16]
 Rows = NDArray[np.int64]
@@ -56,12 +63,14 @@ class StoreSpec:
         grid_size: (R, D'), None if only pooled features are kept.
     """
 
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")  # of what store.json holds
+
     encoder: str
     fingerprint: str
-    views: int
+    views: Annotated[int, Field(ge=0, le=255)]
     seed: int
-    pooled_size: int
-    grid_size: tuple[int, int] | None
+    pooled_size: Size
+    grid_size: tuple[Size, Size] | None
     flips: bool = True
 
     @property
@@ -135,7 +144,7 @@ def read_spec(path: Path) -> StoreSpec | None:
     """
     file = path / SPEC_FILE
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = read_json(file, MOST_SPEC)
         version = values.pop("format")
         if version != FORMAT:
             raise StoreError(
@@ -143,14 +152,17 @@ def read_spec(path: Path) -> StoreSpec | None:
                 "delete it to have it made again"
             )
         del values["dtype"]
-        grid = values.pop("grid_size")
-        return StoreSpec(grid_size=None if grid is None else (grid[0], grid[1]), **values)
+        return TypeAdapter(StoreSpec).validate_json(json.dumps(values))
     except FileNotFoundError:
         return None
     except NotADirectoryError:
         raise StoreError(f"{path} is a file, not the folder of a feature store") from None
     except OSError as error:
         raise StoreError(f"cannot read {file}: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
+        raise StoreError(f"{file} is damaged ({reason}); delete the store {path}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{file} is damaged ({error}); delete the store {path}") from None
 
@@ -192,6 +204,7 @@ def read_journal(path: Path) -> Journal:
     """
     file = path / JOURNAL_FILE
     try:
+        check_regular(file)
         text = file.read_bytes()
     except FileNotFoundError:
         return Journal({}, 0, 0)
@@ -202,12 +215,28 @@ def read_journal(path: Path) -> Journal:
     try:
         # One call for all lines: 123,000 of them take a quarter of a second.
         lines = json.loads(b"[" + whole.replace(b"\n", b",") + b"]")
+        if not all(map(_is_line, lines)):
+            raise ValueError("a line in it has values that cannot be")
         num_rows = max(
             (line["first"] + line["views"] for line in lines if "first" in line), default=0
         )
         return Journal({line["id"]: line for line in lines}, num_rows, num_bytes)
+    except RecursionError:
+        raise StoreError(f"{file} is nested too deeply; delete the store {path}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{file} is damaged ({error}); delete the store {path}") from None
+
+
+def _is_line(line: Any) -> bool:
+    """Whether this is what ``StoreWriter`` writes about a picture."""
+    if not isinstance(line, dict) or not isinstance(line["id"], str):
+        return False
+    numbers = [line["size"], line["mtime_ns"]]
+    if "error" in line:
+        return isinstance(line["error"], str) and set(map(type, numbers)) == {int}
+    numbers += [line["first"], line["views"]]
+    is_whole = set(map(type, numbers)) == {int}
+    return is_whole and 0 <= line["first"] < MOST_ROWS and 1 <= line["views"] <= 256
 
 
 class FeatureStore:
@@ -321,6 +350,8 @@ class FeatureStore:
             return np.empty(shape, dtype=HALF)
         file = self.path / name
         try:
+            if check_regular(file) < math.prod(shape) * HALF.itemsize:
+                raise ValueError(f"{name} is too short")
             return np.memmap(file, dtype=HALF, mode="r", shape=shape)
         except (OSError, ValueError):
             raise StoreError(

@@ -55,6 +55,7 @@ class StoreWriter:
         with ExitStack() as opened:
             try:
                 path.mkdir(parents=True, exist_ok=True)
+                _refuse_links(path)
                 _lock(opened.enter_context(open(path / LOCK_FILE, "ab")), path)
                 self.spec = self._settle_spec(spec)
                 self._recover(opened)
@@ -186,6 +187,16 @@ class StoreWriter:
             f"cannot write the feature store {self.path}: {error.strerror or error}{kept}; "
             "mend that and run the same command again"
         )
+
+
+def _refuse_links(path: Path) -> None:
+    """Raise StoreError where a store's file is a link: cutting it would cut what it points to."""
+    for name in (LOCK_FILE, SPEC_FILE, JOURNAL_FILE, POOLED_FILE, GRID_FILE):
+        if (path / name).is_symlink():
+            raise StoreError(
+                f"{path / name} is a link, and a store that is written to may have none: put the "
+                "file itself there, or give another folder"
+            )
 
 
 def _lock(file: IO[bytes], path: Path) -> None:

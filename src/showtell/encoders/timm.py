@@ -3,10 +3,12 @@
 The preprocessing (size, crop, scale) is timm's own for the weights.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, get_args
 
+import torch
 from torch import Tensor, nn
 
 from showtell.encoders.backbone import Backbone
@@ -98,16 +100,36 @@ def _import_timm() -> Any:
             raise MissingExtraError("timm", "an encoder timm:NAME") from None
         raise ConfigError(f"timm cannot be imported: it needs {error.name}") from None
     except (ImportError, RuntimeError, AttributeError, OSError) as error:
-        import torch
-
-        raise ConfigError(
-            f"timm cannot be imported ({first_line(error)}): the installed torchvision "
-            f"was not built for torch {torch.__version__}; install the one that was"
-        ) from None
+        reason = first_line(error)
+        if re.search(r"operator torchvision::\w+ does not exist", reason):
+            raise ConfigError(other_torchvision(torch.__version__)) from None
+        raise ConfigError(f"timm cannot be imported: {reason}") from None
     return timm
 
 
+def other_torchvision(torch_version: str) -> str:
+    """What to do where torchvision was built for another build of torch than the installed one.
+
+    Its version 0.(N + 15).P goes with torch 2.N.P. torch names its build after a plus: ``cpu``,
+    ``cu130``; without it, the build is the package index's own.
+    """
+    release, _, build = torch_version.partition("+")
+    numbers = release.split(".")
+    problem = f"timm needs torchvision, which was built for another torch than {torch_version}"
+    if numbers[0] != "2" or not all(map(str.isdecimal, numbers)):
+        return f"{problem}; install the torchvision that was built for it"
+    package = ".".join(["torchvision==0", str(int(numbers[1]) + 15), *numbers[2:]])
+    if not build:
+        return f"{problem}; mend it: pip install --force-reinstall --no-deps {package}"
+    return (
+        f"{problem}; mend it: pip install uv && uv pip install --torch-backend {build} "
+        f"--reinstall-package torchvision {package}"
+    )
+
+
 def _check_name(timm: Any, name: str) -> None:
+    if ":" in name:  # from the hub or from a folder, which timm asks itself
+        return
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
         near = get_close_matches(architecture, timm.list_models(), n=1)
@@ -120,7 +142,7 @@ def _check_name(timm: Any, name: str) -> None:
 
 
 def _download(timm: Any, name: str) -> nn.Module:
-    if not timm.models.is_model_pretrained(name):
+    if ":" not in name and not timm.models.is_model_pretrained(name):
         raise ConfigError(f"timm has no weights for {name!r}; give your own file as weights")
     try:
         network: nn.Module = timm.create_model(name, pretrained=True)
@@ -135,13 +157,17 @@ def _download(timm: Any, name: str) -> nn.Module:
 
 def _fill(timm: Any, name: str, state: Mapping[str, Tensor]) -> nn.Module:
     """A model with as many classes as ``state`` has; without classifier if ``state`` has none."""
-    network: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
-    config: Mapping[str, Any] = getattr(network, "pretrained_cfg", {})
+    with torch.device("meta"):  # no memory until the shapes are known to fit
+        outline: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
+    config: Mapping[str, Any] = getattr(outline, "pretrained_cfg", {})
     classifier = config.get("classifier")
     weight = state.get(f"{classifier}.weight") if isinstance(classifier, str) else None
-    if weight is not None:
-        network = timm.create_model(name, pretrained=False, num_classes=len(weight))
+    num_classes = 0 if weight is None or not weight.dim() else len(weight)
     try:
+        with torch.device("meta"):
+            outline = timm.create_model(name, pretrained=False, num_classes=num_classes)
+            outline.load_state_dict({key: value.to("meta") for key, value in state.items()})
+        network: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes)
         network.load_state_dict(state)
     except RuntimeError as error:
         detail = "; ".join(line.strip() for line in str(error).splitlines()[1:3])[:200]

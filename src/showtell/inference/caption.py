@@ -61,7 +61,7 @@ class Calibration:
         try:
             found = cls(**values)
             usable = found.slope > 0 and math.isfinite(found.slope + found.offset)
-        except TypeError as error:
+        except (TypeError, OverflowError) as error:
             raise ValueError(f"{CALIBRATION}: {error}") from None
         if not usable:
             raise ValueError(f"{CALIBRATION}: slope = {found.slope}, offset = {found.offset}")

@@ -52,6 +52,7 @@ class ModelRequest:
     ensemble: Sequence[str | Path] = ()
     device: str = "auto"
     precision: str = "auto"
+    trust_model: bool = False
 
 
 class Captioner(ABC):
@@ -64,6 +65,7 @@ class Captioner(ABC):
         ensemble: Sequence[str | Path] = (),
         device: str = "auto",
         precision: str = "auto",
+        trust_model: bool = False,
     ) -> "Captioner":
         """Load a model: by default the one that comes with showtell.
 
@@ -73,15 +75,24 @@ class Captioner(ABC):
             ensemble: further models, whose probabilities are averaged with the first's.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
             precision: ``auto``, ``fp32``, ``bf16``.
+            trust_model: whether the model's settings may name a weights file outside of its
+                folder, or an encoder that timm fetches from the hub or reads from a folder
+                (``timm:hf-hub:...``, ``timm:local-dir:...``).
 
         Raises:
-            CheckpointError: there is no such model, or it is damaged, or one of the ensemble has
-                another encoder.
+            CheckpointError: there is no such model, or it is damaged, or it has to be trusted
+                first, or one of the ensemble has another encoder.
             VocabularyError: one of the ensemble has another vocabulary.
         """
         from showtell.inference.backends.native import NativeCaptioner
 
-        return NativeCaptioner.load(model, ensemble=ensemble, device=device, precision=precision)
+        return NativeCaptioner.load(
+            model,
+            ensemble=ensemble,
+            device=device,
+            precision=precision,
+            trust_model=trust_model,
+        )
 
     @property
     @abstractmethod

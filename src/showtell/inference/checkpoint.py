@@ -6,85 +6,43 @@ goes on. The folder is written under a temporary name and then renamed. Nothing 
 encoder only the weights that were trained are stored (``encoder.safetensors``). Its name is in
 the configuration and its fingerprint in ``metrics.json``, and loading compares them.
 
-Weights may be stored in half (``fp16``) or a quarter (``int8``) of their size; they are read as
-fp32 in any case. Only matrices are packed: vectors (biases, gains, statistics of batch norms) are
-small and stay in fp32. ``int8`` is symmetric with a scale for each row: w ~ q * scale, q from
--127 to 127 (Jacob et al. 2018, arXiv 1712.05877, section 2.1, without zero point). A decoder's
-last layer is then in fp16, because its errors affect every word.
+Whatever a folder says is checked before it is followed, since folders are handed on: sizes against
+the header of the weights, figures against their types, the size of each file. The encoder's
+published weights, where they come with no package, lie in the folder too
+(``encoder-weights-HASH.safetensors``). ``encoder_source`` refuses settings that name a file outside
+of the folder, or an encoder that timm would fetch, unless the person trusts the model.
 """
 
-import json
 import os
+import re
+import reprlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
-import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from safetensors.torch import save as serialize
 from torch import Tensor
 
 from showtell.config import Config
-from showtell.core.files import errors_about, write_json, write_text
+from showtell.core.files import errors_about, read_bounded, read_json, write_json, write_text
 from showtell.decoders.base import Decoder
-from showtell.decoders.registry import load_decoder
+from showtell.decoders.registry import load_decoder, outline_decoder
+from showtell.encoders.encoder import is_fetched
 from showtell.errors import CheckpointError, ShowtellError
+from showtell.inference.weights import (
+    Storage,
+    pack_weights,
+    read_tensors,
+    read_weights,
+    save_tensors,
+    store_encoder_weights,
+)
 from showtell.pretrained import known_names, shipped_folder
 from showtell.text.vocabulary import Vocabulary, load_vocabulary
-
-Storage = Literal["fp32", "fp16", "int8"]
-SCALE = ".scale"  # added to a matrix's name
-LEVELS = 127
-LAST_LAYER = "output.weight"
-
-
-def pack_weights(state: Mapping[str, Tensor], storage: Storage) -> dict[str, Tensor]:
-    """The weights as they are stored. Unpacking and packing again gives the same bits."""
-    packed: dict[str, Tensor] = {}
-    for name, weight in state.items():
-        is_matrix = weight.is_floating_point() and weight.dim() >= 2
-        if storage == "fp32" or not is_matrix:
-            packed[name] = weight
-        elif storage == "fp16" or name == LAST_LAYER:
-            half = weight.half()
-            packed[name] = half if half.isfinite().all() else weight
-        else:
-            packed[name], packed[name + SCALE] = _quantise(weight)
-    return packed
-
-
-def unpack_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights in fp32, however they were stored.
-
-    Raises:
-        KeyError: a scale is missing.
-    """
-    scaled = {name for name, weight in state.items() if weight.dtype == torch.int8}
-    weights = {}
-    for name, weight in state.items():
-        if name in scaled:
-            scale = state[name + SCALE].float()
-            weights[name] = weight.float() * scale.view(-1, *[1] * (weight.dim() - 1))
-        elif name.removesuffix(SCALE) not in scaled:
-            weights[name] = weight.float() if weight.is_floating_point() else weight
-    return weights
-
-
-def _quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """(M, ...) fp32 -> (M, ...) int8 and (M,) bf16.
-
-    A scale in bf16 has 8 bits: 127 times it is exact, so the largest weight of a row gives the
-    same scale again. It is off by 0.4 % at most, too little to bring 127 to another level.
-    """
-    rows = weight.flatten(1).float()
-    scale = (rows.abs().amax(dim=1) / LEVELS).bfloat16()
-    steps = scale.float().where(scale > 0, torch.ones(()))
-    levels = (rows / steps[:, None]).round().clamp(-LEVELS, LEVELS).to(torch.int8)
-    return levels.view_as(weight), scale
-
 
 MODEL, CONFIG, VOCABULARY, METRICS = (
     "model.safetensors",
@@ -95,6 +53,43 @@ MODEL, CONFIG, VOCABULARY, METRICS = (
 ENCODER = "encoder.safetensors"
 RESUME_TENSORS, RESUME_DATA = "resume.safetensors", "resume.json"
 OLD_SUFFIX = ".old"
+MOST_CONFIG, MOST_JSON = 2**18, 2**22  # bytes
+LONGEST_REASON = 500  # letters
+
+Size = Annotated[int, Field(gt=0, lt=2**31)]  # of features
+Count = Annotated[int, Field(ge=0, lt=2**62)]
+
+
+class MetricsFile(BaseModel):
+    """The types of what is read from ``metrics.json``; it may have more."""
+
+    model_config = ConfigDict(strict=True)
+
+    feature_size: Size
+    region_size: Size | None = None
+    encoder_fingerprint: str | None = None
+    base_encoder_fingerprint: str | None = None
+    data_fingerprint: str | None = None
+    data: str | None = None
+    averaged: list[str] | None = None
+    versions: dict[str, Any] | None = None
+    metrics: dict[str, float] | None = None
+
+
+class ResumeFile(BaseModel):
+    """The types of what is read from ``resume.json``."""
+
+    model_config = ConfigDict(strict=True)
+
+    epoch: Count
+    batch: Count
+    step: Count
+    best_epoch: Count
+    num_skipped: Count = 0  # 0.1.0 did not have it
+    seconds: float
+    best: Annotated[list[float], Field(min_length=2, max_length=2)] | None
+    data_fingerprint: str
+    log_offsets: dict[str, Count]
 
 
 @dataclass(frozen=True)
@@ -115,6 +110,8 @@ class Checkpoint:
             versions; ``base_encoder_fingerprint`` if some of the encoder was trained).
         encoder: the weights of the encoder's backbone that were trained, by name; None if the
             encoder is as it was published.
+        encoder_weights: the file that ``config.encoder.weights`` names, if it lies in the
+            checkpoint's folder or is to be written into it.
     """
 
     decoder: Decoder
@@ -122,6 +119,7 @@ class Checkpoint:
     config: Config
     metrics: dict[str, Any]
     encoder: dict[str, Tensor] | None = None
+    encoder_weights: Path | None = None
 
 
 def save_checkpoint(
@@ -145,14 +143,19 @@ def save_checkpoint(
     try:
         with errors_about(folder, temporary):
             temporary.mkdir(parents=True)
-        _save_tensors(temporary / MODEL, _packed(checkpoint.decoder.state_dict(), storage))
+        save_tensors(temporary / MODEL, _packed(checkpoint.decoder.state_dict(), storage))
         if checkpoint.encoder is not None:
-            _save_tensors(temporary / ENCODER, _packed(checkpoint.encoder, storage))
-        write_text(temporary / CONFIG, checkpoint.config.to_toml())
+            save_tensors(temporary / ENCODER, _packed(checkpoint.encoder, storage))
+        config = checkpoint.config
+        if checkpoint.encoder_weights is not None:
+            config = config.with_encoder_weights(
+                store_encoder_weights(checkpoint.encoder_weights, temporary)
+            )
+        write_text(temporary / CONFIG, config.to_toml())
         checkpoint.vocabulary.save(temporary / VOCABULARY)
         write_json(temporary / METRICS, checkpoint.metrics)
         if resume is not None:
-            _save_tensors(temporary / RESUME_TENSORS, resume.tensors)
+            save_tensors(temporary / RESUME_TENSORS, resume.tensors)
             write_json(temporary / RESUME_DATA, resume.data)
         replace_folder(temporary, folder)
     finally:
@@ -166,29 +169,24 @@ def load_checkpoint(model: str | Path) -> Checkpoint:
         CheckpointError: it is not there, incomplete or damaged, or another program made it.
     """
     folder = find_checkpoint(model)
-    try:
+    with _damage_told(f"the checkpoint {folder} cannot be read"):
+        read_bounded(folder / CONFIG, MOST_CONFIG)
         config = Config.load(folder / CONFIG)
+        metrics = _read_object(folder / METRICS, MetricsFile)
         vocabulary = load_vocabulary(folder / VOCABULARY)
-        metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
-        feature_size = int(metrics["feature_size"])
-        region_size = int(metrics.get("region_size", feature_size))
-        weights = unpack_weights(load_file(folder / MODEL))
-        is_trained = "base_encoder_fingerprint" in metrics
-        encoder = unpack_weights(load_file(folder / ENCODER)) if is_trained else None
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError, ShowtellError) as error:
-        raise CheckpointError(f"the checkpoint {folder} cannot be read: {error}") from None
-    try:
-        decoder = load_decoder(
-            config.decoder,
-            weights,
-            vocab_size=len(vocabulary),
-            feature_size=feature_size,
-            region_size=region_size,
-        )
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{folder / MODEL} does not fit its config.toml: {reason}") from None
-    return Checkpoint(decoder, vocabulary, config, metrics, encoder)
+        feature_size = metrics["feature_size"]
+        sizes = {
+            "vocab_size": len(vocabulary),
+            "feature_size": feature_size,
+            "region_size": metrics.get("region_size") or feature_size,
+        }
+        outline = outline_decoder(config.decoder, **sizes)
+        decoder = load_decoder(config.decoder, read_weights(folder / MODEL, outline), **sizes)
+        is_trained = metrics.get("base_encoder_fingerprint") is not None
+        encoder = read_weights(folder / ENCODER) if is_trained else None
+    return Checkpoint(
+        decoder, vocabulary, config, metrics, encoder, _own_encoder_weights(folder, config)
+    )
 
 
 def load_resume_state(folder: Path) -> ResumeState:
@@ -197,11 +195,88 @@ def load_resume_state(folder: Path) -> ResumeState:
     Raises:
         CheckpointError: the checkpoint has no resume state, or is damaged.
     """
+    with _damage_told(f"{folder} holds no state to resume from"):
+        data = _read_object(folder / RESUME_DATA, ResumeFile)
+        return ResumeState(read_tensors(folder / RESUME_TENSORS), data)
+
+
+def encoder_source(checkpoint: Checkpoint, *, trusted: bool) -> tuple[str, Path | None]:
+    """The encoder that a checkpoint's settings name: its name, and the file of its weights.
+
+    Args:
+        trusted: whether the settings may name a file outside of the folder, or an encoder that is
+            fetched from elsewhere.
+
+    Raises:
+        CheckpointError: they do, and are not trusted.
+    """
+    settings = checkpoint.config.encoder
+    weights = checkpoint.encoder_weights or settings.weights
+    if trusted:
+        return settings.name, weights
+    advice = "If you trust whoever made the model, add --trust-model (in Python: trust_model=True)"
+    if is_fetched(settings.name):
+        raise CheckpointError(
+            f"the model's {CONFIG} names an encoder from elsewhere, {settings.name!r}, which timm "
+            f"would fetch and load. {advice}"
+        )
+    if settings.weights is not None and checkpoint.encoder_weights is None:
+        raise CheckpointError(
+            f"the model's {CONFIG} names encoder weights that are not in its folder, "
+            f"{str(settings.weights)!r}. {advice}"
+        )
+    return settings.name, weights
+
+
+def _own_encoder_weights(folder: Path, config: Config) -> Path | None:
+    """The weights file that the settings name, if it is one of the folder's own."""
+    name = str(config.encoder.weights or "")
+    is_own = re.fullmatch(r"[\w.-]+\.safetensors", name) and (folder / name).is_file()
+    return folder / name if is_own else None
+
+
+@contextmanager
+def _damage_told(what: str) -> Iterator[None]:
+    """Turn what reading a file may raise into one line that begins with ``what``."""
     try:
-        data = json.loads((folder / RESUME_DATA).read_text(encoding="utf-8"))
-        return ResumeState(load_file(folder / RESUME_TENSORS), data)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise CheckpointError(f"{folder} holds no state to resume from: {error}") from None
+        yield
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        ArithmeticError,
+        RuntimeError,  # as torch says that weights or numbers do not fit; also RecursionError
+        SafetensorError,
+        ShowtellError,
+    ) as error:
+        text = str(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            text = f"{error.filename}: {error.strerror}"
+        reason = " ".join(text.split())
+        shown = reason if len(reason) <= LONGEST_REASON else reason[:LONGEST_REASON] + " ..."
+        raise CheckpointError(f"{what}: {shown}") from None
+
+
+def _read_object(path: Path, types: type[BaseModel]) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or has values of other types.
+    """
+    try:
+        values = read_json(path, MOST_JSON)
+    except UnicodeDecodeError:
+        raise ValueError(f"{path.name} is not text in UTF-8") from None
+    try:
+        types.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the whole"
+        given = reprlib.repr(first["input"])
+        raise ValueError(f"{path.name}: {where} is {given}: {first['msg'].lower()}") from None
+    assert isinstance(values, dict)
+    return values
 
 
 def find_checkpoint(model: str | Path) -> Path:
@@ -237,14 +312,6 @@ def recover_folder(folder: Path) -> Path:
 def _packed(weights: Mapping[str, Tensor], storage: Storage) -> dict[str, Tensor]:
     own = {name: weight.detach().contiguous() for name, weight in weights.items()}
     return pack_weights(own, storage)
-
-
-def _save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    # Not safetensors' own save_file: on a full disk that raises no OSError.
-    with open(path, "wb") as file:
-        file.write(serialize(tensors))
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def replace_folder(new: Path, folder: Path) -> None:

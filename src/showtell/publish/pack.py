@@ -9,13 +9,12 @@ from showtell.config import Config
 from showtell.encoders.encoder import trained_fingerprint
 from showtell.errors import CheckpointError
 from showtell.inference.checkpoint import (
-    Storage,
+    encoder_source,
     find_checkpoint,
     load_checkpoint,
-    pack_weights,
     save_checkpoint,
-    unpack_weights,
 )
+from showtell.inference.weights import Storage, pack_weights, unpack_weights
 
 # Settings that name files; what a packed model does follows from none of them.
 PLACES = (
@@ -32,6 +31,7 @@ def pack_checkpoint(
     *,
     storage: Storage = "fp16",
     decoding: Mapping[str, Any] | None = None,
+    trust_model: bool = False,
 ) -> int:
     """Write ``model`` into ``output``; the same model gives the same files to the byte.
 
@@ -42,25 +42,22 @@ def pack_checkpoint(
         output: a new folder, or one that holds a packed checkpoint, which is replaced.
         storage: how the matrices are stored.
         decoding: changes to what the model does by default.
+        trust_model: as for ``Captioner.load``; weights outside of its folder go into the new one.
 
     Returns:
         Bytes of the folder.
 
     Raises:
-        CheckpointError: ``model`` cannot be read, needs a file that is not in it, or ``output`` is
-            something else.
-        ConfigError: ``decoding`` is wrong.
+        CheckpointError: ``model`` cannot be read, needs a file that is not in it and is not
+            trusted, or ``output`` is something else.
+        ConfigError: ``decoding`` is wrong, or that file holds no weights.
     """
     source = find_checkpoint(model)
     if output.exists() and output.resolve() == source.resolve():
         raise CheckpointError(f"{output} is the model itself: give another -o")
     check_output(output)
     checkpoint = load_checkpoint(model)
-    if weights := checkpoint.config.encoder.weights:
-        raise CheckpointError(
-            f"{model} looks with the encoder weights in {weights}, which a packed model would not "
-            "have; pack one whose encoder comes from a package"
-        )
+    _, encoder_weights = encoder_source(checkpoint, trusted=trust_model)
     metrics = _without_places(checkpoint.metrics) | {"weights": storage}
     if checkpoint.encoder is not None:
         # The fingerprint follows from the weights as they will be read again.
@@ -68,7 +65,7 @@ def pack_checkpoint(
         base = metrics["base_encoder_fingerprint"]
         metrics["encoder_fingerprint"] = trained_fingerprint(base, read_again)
     config = _portable(checkpoint.config, decoding or {})
-    packed = replace(checkpoint, config=config, metrics=metrics)
+    packed = replace(checkpoint, config=config, metrics=metrics, encoder_weights=encoder_weights)
     try:
         save_checkpoint(output, packed, storage=storage)
     except OSError as error:

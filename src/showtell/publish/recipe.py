@@ -9,7 +9,7 @@ from showtell.config import Config
 from showtell.config.section import Section, describe
 from showtell.config.toml import read_toml
 from showtell.errors import ConfigError
-from showtell.inference.checkpoint import Storage
+from showtell.inference.weights import Storage
 
 Name = Annotated[str, Field(pattern=r"^[\w.-]+$")]
 

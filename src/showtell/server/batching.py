@@ -41,7 +41,11 @@ class LoadedModel:
 
 
 def load_models(
-    models: Sequence[str], *, device: str = "auto", precision: str = "auto"
+    models: Sequence[str],
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    trust_model: bool = False,
 ) -> dict[str, LoadedModel]:
     """Load models, and caption a grey square with each so that the first request is no slower.
 
@@ -57,6 +61,7 @@ def load_models(
             given,
             device=device,
             precision=precision,
+            trust_model=trust_model,
             encoders=[other.captioner.encoder for other in loaded.values()],
         )
         captioner.caption(Image.new("RGB", (64, 64), "grey"))

@@ -17,11 +17,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
-from showtell.core.files import write_text
+from showtell.core.files import read_json, write_text
 from showtell.core.messages import counted
 from showtell.errors import VocabularyError
 from showtell.text.tokenizer import READABLE_TOKENIZERS, TOKENIZER, tokenize
 
+MOST_BYTES = 40_000_000  # of a vocabulary file: more than a million pieces and their merges take
 PAD, START, END, UNK = 0, 1, 2, 3
 SPECIAL_WORDS = ("<pad>", "<start>", "<end>", "<unk>")
 
@@ -199,11 +200,12 @@ class WordVocabulary(Vocabulary):
         """What ``to_json`` wrote, parsed.
 
         Raises:
-            KeyError, TypeError, AttributeError: it was something else.
+            KeyError, TypeError, ValueError, AttributeError: it was something else.
         """
         counts, threshold = data["words"], data["threshold"]
-        if not all(isinstance(count, int) for count in counts.values()):
+        if not all(isinstance(count, int) for count in (threshold, *counts.values())):
             raise TypeError("a count is not a number")
+        "".join(counts).encode()  # half of a surrogate pair is no text
         return cls(counts, threshold)
 
 
@@ -222,16 +224,18 @@ def load_vocabulary(path: Path) -> Vocabulary:
     """Read what ``Vocabulary.save`` wrote.
 
     Raises:
-        VocabularyError: missing, not JSON, not a vocabulary, or for another tokeniser.
+        VocabularyError: missing, not JSON, not a vocabulary, larger than any real one, or for
+            another tokeniser.
     """
     from showtell.text.subwords import KIND, SubwordVocabulary  # which is built on this module
 
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path, MOST_BYTES)
         is_subwords = data.get("kind") == KIND
         kind = SubwordVocabulary if is_subwords else WordVocabulary
         vocabulary: Vocabulary = kind.from_json(data)
-        tokenizer = data["tokenizer"]
+        if not isinstance(tokenizer := data["tokenizer"], str):
+            raise TypeError("its tokenizer is no name")
     except UnicodeDecodeError:
         kind_of_file = "a Python pickle" if path.read_bytes()[:1] == b"\x80" else "a binary file"
         raise VocabularyError(

@@ -6,6 +6,7 @@ weights before it, so it fits the averaged ones; the variance does so nearly.
 
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -83,7 +84,7 @@ def average_checkpoints(folders: Sequence[Path], output: Path) -> None:
     if encoder is not None:
         base = metrics["base_encoder_fingerprint"]
         metrics["encoder_fingerprint"] = trained_fingerprint(base, encoder)
-    averaged = Checkpoint(last.decoder, last.vocabulary, last.config, metrics, encoder)
+    averaged = replace(last, metrics=metrics, encoder=encoder)
     try:
         save_checkpoint(output, averaged)
     except OSError as error:

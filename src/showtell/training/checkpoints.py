@@ -11,6 +11,7 @@ from showtell.encoders.encoder import Encoder
 from showtell.encoders.finetune import load_trained
 from showtell.errors import CheckpointError
 from showtell.inference.checkpoint import (
+    RESUME_TENSORS,
     Checkpoint,
     ResumeState,
     load_checkpoint,
@@ -18,6 +19,7 @@ from showtell.inference.checkpoint import (
     recover_folder,
     save_checkpoint,
 )
+from showtell.inference.weights import ENCODER_WEIGHTS, SUFFIX, store_encoder_weights
 from showtell.text.vocabulary import Vocabulary
 from showtell.training.state import TrainingState
 
@@ -73,7 +75,12 @@ class Checkpoints:
             trained = encoder.changed_weights()
             figures |= fingerprints(encoder)
         checkpoint = Checkpoint(
-            state.measured, self.vocabulary, self.config, {**self.provenance, **figures}, trained
+            state.measured,
+            self.vocabulary,
+            self.config,
+            {**self.provenance, **figures},
+            trained,
+            self._encoder_weights(),
         )
         save_checkpoint(self.folder / name, checkpoint, resume=resume)
 
@@ -88,7 +95,14 @@ class Checkpoints:
             return None
         saved = load_resume_state(last)
         self._check_data(saved)
-        state.unpack(saved, load_checkpoint(last), self.device)
+        measured = load_checkpoint(last)
+        try:
+            state.unpack(saved, measured, self.device)
+        except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise CheckpointError(
+                f"{last / RESUME_TENSORS} does not fit the run: {reason}"
+            ) from error
         offsets: dict[str, int] = saved.data["log_offsets"]
         return offsets
 
@@ -96,6 +110,14 @@ class Checkpoints:
         """The figures of ``best/``."""
         metrics: dict[str, float] = load_checkpoint(self.folder / "best").metrics["metrics"]
         return metrics
+
+    def _encoder_weights(self) -> Path | None:
+        """The run's own copy of ``encoder.weights``, which its checkpoints share."""
+        weights = self.config.encoder.weights
+        if weights is None:
+            return None
+        kept = next(self.folder.glob(f"{ENCODER_WEIGHTS}*{SUFFIX}"), None)
+        return kept or self.folder / store_encoder_weights(weights, self.folder)
 
     def _check_data(self, saved: ResumeState) -> None:
         ours, theirs = self.provenance["data_fingerprint"], saved.data["data_fingerprint"]

@@ -121,6 +121,7 @@ class Run:
             Checkpoint(self.state.measured, data.vocabulary, config, {}),
             runtime,
             encoder=self.state.measured_encoder,
+            trust_model=True,  # the person's own settings
         )
         report.note(self.state.describe(config))
         if config.training.compile:

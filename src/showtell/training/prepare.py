@@ -315,9 +315,11 @@ def open_start(config: Config, folder: Path, resume: bool, report: Reporter) -> 
 def open_encoder(config: Config, start: Checkpoint | None, folder: Path) -> Encoder:
     """The encoder of a run: as published or as ``start`` has it; ready to train where asked."""
     settings = config.encoder
-    encoder = build_encoder(settings.name, weights=settings.weights)
+    own = recover_folder(folder / "last").exists()
+    # A run that goes on has its own copy of the weights, wherever the first ones are by now.
+    kept = start.encoder_weights if start is not None and own else None
+    encoder = build_encoder(settings.name, weights=kept or settings.weights)
     if start is not None:
-        own = recover_folder(folder / "last").exists()
         source = str(folder) if own else f"training.init_from = {config.training.init_from}"
         fit_encoder(encoder, start, source)
     _let_train(encoder, settings)

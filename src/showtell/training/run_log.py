@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from showtell.config import TrainingConfig
-from showtell.errors import MissingExtraError
+from showtell.errors import ConfigError, MissingExtraError
 
 METRICS_FILE = "metrics.jsonl"
 EVENTS_FOLDER = "tensorboard"
@@ -30,6 +30,9 @@ class RunLog:
         offsets: bytes of each to keep, as ``offsets()`` gave them; None starts afresh.
         event_files: whether TensorBoard's event files are written, too.
         next_step: the first step that will be logged; for TensorBoard.
+
+    Raises:
+        ConfigError: the text log would not be in the folder, where a resumed run would cut it.
     """
 
     def __init__(
@@ -41,6 +44,10 @@ class RunLog:
         event_files: bool = False,
         next_step: int = 1,
     ) -> None:
+        if not (folder / log_file).resolve().is_relative_to(folder.resolve()):
+            raise ConfigError(
+                f"training.log_file = {log_file!r} is not in the run's folder; give a file's name"
+            )
         self._events = EventFiles(folder, next_step=next_step) if event_files else None
         self._text = _open_at(folder / log_file, (offsets or {}).get("text", 0))
         self._data = _open_at(folder / METRICS_FILE, (offsets or {}).get("data", 0))

@@ -6,12 +6,14 @@ validation, reports and the server caption with ``encode``, ``stored_features`` 
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from showtell.config import DecodingConfig
@@ -30,9 +32,10 @@ from showtell.errors import CheckpointError, ConfigError, VocabularyError
 from showtell.images.open import PictureLike, Pixels, as_image
 from showtell.inference.caption import Calibration, Caption, captions_of
 from showtell.inference.captioner import Captioner, Decoding, ModelInfo, ModelRequest
-from showtell.inference.checkpoint import Checkpoint, load_checkpoint
+from showtell.inference.checkpoint import Checkpoint, encoder_source, load_checkpoint
 from showtell.inference.stream import Originals, Picture, PictureResult, stream
 from showtell.pretrained import DEFAULT, LICENCE, shipped_folder
+from showtell.text.vocabulary import START
 
 
 class NativeCaptioner(Captioner):
@@ -46,6 +49,7 @@ class NativeCaptioner(Captioner):
         encoder: the checkpoint's, where it is loaded already; by default it is loaded when it is
             first needed.
         name, licence: for ``card``.
+        trust_model: as for ``Captioner.load``.
 
     Raises:
         CheckpointError: the calibration in ``metrics`` is damaged, or ``encoder`` is not the one
@@ -62,6 +66,7 @@ class NativeCaptioner(Captioner):
         encoder: Encoder | None = None,
         name: str = "unnamed",
         licence: str | None = None,
+        trust_model: bool = False,
     ) -> None:
         self.decoder, self.vocabulary = checkpoint.decoder, checkpoint.vocabulary
         self.config, self.metrics = checkpoint.config, checkpoint.metrics
@@ -71,7 +76,7 @@ class NativeCaptioner(Captioner):
         self.needs_regions = any(part.needs_regions for part in self.parts)
         # A calibration holds for the probabilities that it was fitted on, not for an ensemble's.
         self.calibration = None if others else _calibration(self.metrics)
-        self._trained_weights = checkpoint.encoder
+        self._checkpoint, self._trusted = checkpoint, trust_model
         self._encoder = encoder
         if encoder is not None:
             self._check_encoder(encoder)
@@ -85,6 +90,7 @@ class NativeCaptioner(Captioner):
         ensemble: Sequence[str | Path] = (),
         device: str = "auto",
         precision: str = "auto",
+        trust_model: bool = False,
         encoders: Sequence[Encoder] = (),
     ) -> Self:
         """As ``Captioner.load``.
@@ -94,6 +100,7 @@ class NativeCaptioner(Captioner):
                 (the same fingerprint), it is shared instead of loaded again.
         """
         checkpoint = load_checkpoint(model)
+        encoder_source(checkpoint, trusted=trust_model)  # what is refused shows at once
         others = [load_checkpoint(name) for name in ensemble]
         for name, other in zip(ensemble, others, strict=True):
             _check_companion(model, checkpoint, name, other)
@@ -108,6 +115,7 @@ class NativeCaptioner(Captioner):
             encoder=next((e for e in encoders if e.fingerprint == trained_with), None),
             name=_name(model),
             licence=LICENCE if shipped_folder(model) else None,
+            trust_model=trust_model,
         )
 
     @classmethod
@@ -118,6 +126,7 @@ class NativeCaptioner(Captioner):
             ensemble=request.ensemble,
             device=request.device,
             precision=request.precision,
+            trust_model=request.trust_model,
         )
 
     @cached_property
@@ -148,13 +157,14 @@ class NativeCaptioner(Captioner):
         """The picture network on the runtime's device, loaded when it is first needed.
 
         Raises:
-            CheckpointError: it is not the one that the decoder was trained with.
+            CheckpointError: it is not the one that the decoder was trained with, or the model has
+                to be trusted first.
         """
         if self._encoder is None:
-            settings = self.config.encoder
-            encoder = build_encoder(settings.name, weights=settings.weights)
-            if self._trained_weights is not None:
-                load_trained(encoder, self._trained_weights)
+            name, weights = encoder_source(self._checkpoint, trusted=self._trusted)
+            encoder = build_encoder(name, weights=weights)
+            if self._checkpoint.encoder is not None:
+                load_trained(encoder, self._checkpoint.encoder)
             self._check_encoder(encoder)
             self._encoder = encoder.to(self.runtime.device)
         return self._encoder
@@ -225,12 +235,29 @@ class NativeCaptioner(Captioner):
                 first=first,
                 with_attention=attention,
             )
+        if not (found.log_probs[:, 0] > -math.inf).all():
+            self._check_numbers(features)
         return captions_of(
             found,
             self.vocabulary,
             calibration=self.calibration,
             min_confidence=settings.min_confidence,
         )
+
+    def _check_numbers(self, features: Features) -> None:
+        """Raise CheckpointError where the decoder's first step gives values that are no numbers.
+
+        Weights may all be finite and yet so large that products of them are not.
+        """
+        features = features.to(self.runtime.device)
+        starts = torch.full((len(features.pooled),), START, device=features.pooled.device)
+        with self.runtime.inference():
+            scores, _ = self.steps.step(starts, self.steps.init_state(features))
+        if scores.isnan().any():
+            raise CheckpointError(
+                f"the model {self.name} computes values that are not numbers: its weights are "
+                "damaged; use another checkpoint of the run"
+            )
 
     def _check(self, decoding: DecodingConfig, attention: bool) -> NamedWords:
         """Raise where the model cannot do what is asked; else the words that ``decoding`` names."""
