@@ -94,7 +94,7 @@ def outline_decoder(
         RuntimeError, TypeError, ValueError, ArithmeticError: there is no such decoder, since
             numbers are too large.
     """
-    with torch.device("meta"):
+    with without_memory():
         decoder = build_decoder(
             config, vocab_size=vocab_size, feature_size=feature_size, region_size=region_size
         )
