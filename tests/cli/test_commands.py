@@ -306,7 +306,7 @@ def test_a_run_is_not_overwritten_and_a_resumed_one_keeps_its_settings(
         (("train", "nowhere", "-o", "RUN"), "nowhere"),
         (("train", "scenes:40", "-o", "RUN", "-s", "optimizer.lr=-1"), "optimizer.lr = -1"),
         (("train", "scenes:40", "-o", "RUN", "-s", "decoder.kidn=x"), "decoder.kidn: no such"),
-        (("train", "scenes:40", "-o", "RUN", "-c", "none.toml"), "no configuration file"),
+        (("train", "scenes:40", "-o", "RUN", "-c", "none.toml"), "no settings file"),
         (("train", "scenes:40", "-o", "RUN", "-s", "encoder.name=lite3"), "Did you mean"),
         (("train", "scenes:40", "-o", "RUN", "-s", "training.init_from=gone"), "no model 'gone'"),
         (
