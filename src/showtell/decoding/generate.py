@@ -1,9 +1,12 @@
 """From decoding settings to captions: the one place where ``DecodingConfig`` meets the search."""
 
+from contextlib import nullcontext
+
 from showtell.config import DecodingConfig
 from showtell.decoding.beam import beam_search
 from showtell.decoding.constraints import build_constraints
 from showtell.decoding.constraints.named_words import NamedWords
+from showtell.decoding.fixed_rows import FixedRows
 from showtell.decoding.hypotheses import Hypotheses, Steps
 from showtell.decoding.naming import naming
 from showtell.decoding.sampling import sample
@@ -29,6 +32,8 @@ def generate(
         first: the first picture's number; random numbers follow from it.
         with_attention: whether to keep where the decoder looked for each token.
 
+    On a processor a picture's captions do not depend on the other pictures (``FixedRows``).
+
     Returns:
         ``config.num_captions`` captions a picture. Where fewer meet the settings, the last
         places are empty and their log-probabilities -inf.
@@ -51,35 +56,36 @@ def generate(
         bad_endings=words.bad_endings,
         device=features.pooled.device,
     )
-    if config.method == "sample":
-        return sample(
+    with FixedRows() if features.pooled.device.type == "cpu" else nullcontext():
+        if config.method == "sample":
+            return sample(
+                decoder,
+                features,
+                num_captions=config.num_captions,
+                max_length=max_tokens,
+                temperature=config.temperature,
+                top_k=config.top_k,
+                top_p=config.top_p,
+                seed=config.seed,
+                first=first,
+                length_penalty=config.length_penalty,
+                constraints=constraints,
+                with_attention=with_attention,
+            )
+        beam_size = 1 if config.method == "greedy" else config.beam_size
+        is_diverse = config.method == "diverse"
+        return beam_search(
             decoder,
             features,
-            num_captions=config.num_captions,
+            beam_size=beam_size,
             max_length=max_tokens,
-            temperature=config.temperature,
-            top_k=config.top_k,
-            top_p=config.top_p,
-            seed=config.seed,
-            first=first,
+            num_captions=config.num_captions,
             length_penalty=config.length_penalty,
             constraints=constraints,
+            groups=(config.groups or beam_size) if is_diverse else 1,
+            diversity=config.diversity if is_diverse else 0.0,
             with_attention=with_attention,
         )
-    beam_size = 1 if config.method == "greedy" else config.beam_size
-    is_diverse = config.method == "diverse"
-    return beam_search(
-        decoder,
-        features,
-        beam_size=beam_size,
-        max_length=max_tokens,
-        num_captions=config.num_captions,
-        length_penalty=config.length_penalty,
-        constraints=constraints,
-        groups=(config.groups or beam_size) if is_diverse else 1,
-        diversity=config.diversity if is_diverse else 0.0,
-        with_attention=with_attention,
-    )
 
 
 def most_tokens(decoder: Steps, wanted: int) -> int:

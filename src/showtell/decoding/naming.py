@@ -88,7 +88,9 @@ class Naming:
 
     def _favour(self, log_probs: Tensor, words: Tensor) -> Tensor:
         """(M, V) log-probabilities with the bonus for (M, 1) words, normalised."""
-        total = (log_probs.gather(1, words).exp() * math.expm1(self.gain)).log1p()
+        # In fp64: the last bit of exp depends on a row's place in the batch, and must round away.
+        chances = log_probs.gather(1, words).double().exp()
+        total = (chances * math.expm1(self.gain)).log1p().to(log_probs.dtype)
         gained = torch.zeros_like(log_probs).scatter_(1, words, self.gain)
         return log_probs + gained - total
 

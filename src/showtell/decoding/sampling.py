@@ -122,7 +122,9 @@ def _best_first(
 ) -> Hypotheses:
     """Order each picture's samples, (B K, T), by their scores."""
     log_probs = token_log_probs.sum(dim=1)
-    scores = log_probs / (tokens != PAD).sum(dim=1).clamp(min=1) ** penalty
+    # In fp64: the last bit of a power depends on its place in the batch, and must round away.
+    lengths = (tokens != PAD).sum(dim=1).clamp(min=1).double()
+    scores = log_probs / (lengths**penalty).float()
     order = scores.view(-1, num_captions).topk(num_captions, dim=1).indices
     first = torch.arange(len(order), device=tokens.device) * num_captions
     rows = first[:, None] + order
