@@ -13,25 +13,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO
 
 from showtell.bulk import remote
 from showtell.bulk.naming import UniqueNames, broken, is_leftover, is_picture_member
 from showtell.data.reading import encoding_of, printable
+from showtell.data.tar import TarMember, has_end_mark
 from showtell.errors import DataError, MissingExtraError
 from showtell.inference.stream import Picture
 
 ROWS_A_READ = 16
 NAME_KEYS = (
     *("path", "file_name", "filename", "file", "filepath", "file_path"),
-    *("image_path", "img_path", "image_file", "image", "img"),
+    *("image_path", "img_path", "image_file", "image_filename", "image_name"),
+    *("image", "img", "picture", "photo"),
     *("url", "image_url", "img_url", "key", "__key__"),
 )
 """What lists and tables call a picture's path or URL, in any case; the first of these counts."""
 
 BYTES_KEYS = ("image", "img", "bytes", "jpg", "jpeg", "png", "webp")
 PICTURE_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
-MOST_HEADER_BYTES = 2**20  # of a tar header's own text: names, not contents
 
 Read = Callable[[BinaryIO, str, "Counter[str]"], Iterator[Picture]]
 
@@ -119,7 +120,7 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 
 def _read_tar(file: BinaryIO, name: str, left_out: Counter[str]) -> Iterator[Picture]:
     unique = UniqueNames()
-    with tarfile.open(fileobj=file, mode="r|*", tarinfo=_Member) as archive:
+    with tarfile.open(fileobj=file, mode="r|*", tarinfo=TarMember) as archive:
         for member in archive:
             if member.isdir() or not is_picture_member(member.name, left_out):
                 continue
@@ -133,31 +134,8 @@ def _read_tar(file: BinaryIO, name: str, left_out: Counter[str]) -> Iterator[Pic
                 assert content is not None
                 yield Picture(where, partial(_same, content.read()))
             archive.members.clear()  # type: ignore[attr-defined]  # else it keeps every header
-        if not isinstance(getattr(archive, "ended_by", None), tarfile.EOFHeaderError):  # type: ignore[attr-defined]
+        if not has_end_mark(archive):
             yield broken(name, "has no end mark: it may be cut off")
-
-
-class _Member(tarfile.TarInfo):
-    """A header that tells its archive how it ended: ``tarfile`` takes a cut for the end.
-
-    One whose own text (a long name, extended attributes) is larger than any name is refused:
-    ``tarfile`` would read it into memory whole.
-    """
-
-    @classmethod
-    def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:  # the name is the base class's
-        try:
-            return super().fromtarfile(tarfile)
-        except Exception as error:
-            tarfile.ended_by = error  # type: ignore[attr-defined]
-            raise
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        member = super().frombuf(buf, encoding, errors)
-        if member.type in (b"L", b"K", b"x", b"g", b"X") and member.size > MOST_HEADER_BYTES:
-            raise ValueError(f"a member's header has {member.size:,} bytes")
-        return member
 
 
 def _read_parquet(file: BinaryIO, name: str, left_out: Counter[str]) -> Iterator[Picture]:

@@ -50,7 +50,7 @@ OPTIONS: dict[str, Any] = {
         int, "--num-captions", "Captions for each picture, the best first.", min=1, max=100
     ),
     "length_penalty": _option(
-        float, "--length-penalty", "Scores are log p / length**penalty.", min=0
+        float, "--length-penalty", "Scores are log p / length**penalty.", min=0, max=100
     ),
     "min_length": _option(int, "--min-length", "Fewest words in a caption.", min=0),
     "max_length": _option(int, "--max-length", "Most words in a caption.", min=1, max=200),
