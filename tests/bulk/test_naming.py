@@ -193,9 +193,12 @@ def test_what_is_passed_over(tmp_path: Path, photos: Path, contents: list[bytes]
 def test_lists_of_any_encoding(tmp_path: Path, encoding: str) -> None:
     text = "b.jpg\r\nÄ dog.jpg\r\n"
     (tmp_path / "list.txt").write_bytes(text.encode(encoding))
-    (tmp_path / "list.jsonl").write_bytes('{"File_Name": "b.jpg"}\n'.encode(encoding))
+    rows = '{"File_Name": "b.jpg"}\n{"photo": "c.jpg"}\n{"image_name": "d.jpg"}\n'
+    (tmp_path / "list.jsonl").write_bytes(rows.encode(encoding))
     assert [p.path for p in find_inputs([str(tmp_path / "list.txt")])] == ["b.jpg", "Ä dog.jpg"]
-    assert [p.path for p in find_inputs([str(tmp_path / "list.jsonl")])] == ["b.jpg"]
+    assert [p.path for p in find_inputs([str(tmp_path / "list.jsonl")])] == [
+        *("b.jpg", "c.jpg", "d.jpg")
+    ]
 
 
 def test_a_header_of_a_gigabyte_is_refused(tmp_path: Path) -> None:

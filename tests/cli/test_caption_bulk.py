@@ -75,7 +75,7 @@ def test_dry_run_and_sidecars(showtell: Shell, model: Path, photos: Path) -> Non
         (("--engine", "ray", "-o", "out", "--failures", "x"), "--failures works only with", 2),
         (("--device", "gpu"), "unknown device 'gpu'; expected auto, cpu, cuda, cuda:1 or mps", 2),
         (("--precision", "fp8"), "unknown precision 'fp8'; expected auto, fp32 or bf16", 2),
-        (("--beam-size", "0"), "'--beam-size': Input should be greater than or equal to 1", 2),
+        (("--beam-size", "0"), "'--beam-size': '0': input should be greater than or equal to 1", 2),
         (("--temperature", "0"), "0.0 is not above 0", 2),
         (("-o", "nowhere/at/all.txt"), "no such folder", 1),
         (("-o", "."), "is a folder; give the name of a file", 1),

@@ -54,7 +54,7 @@ def contents(folder: Path) -> dict[str, bytes]:
             "caption . --json -o data.json",
             "data.json already exists and was not written by showtell as json",
         ),
-        ("caption . -o new/x.txt", "no such folder: new"),
+        ("caption . -o new/x.txt", "no such folder: new; make it: mkdir -p new"),
         ("caption . -o x.json", "-o x.json: add --json"),
         ("caption . --engine ray -o notes.txt", "-o notes.txt is a file, but --engine ray"),
         ("caption a.jpg --workers 2", "--workers needs --engine ray, but the engine is local"),

@@ -206,9 +206,9 @@ def test_pictures_beside_the_split_folders(tmp_path: Path, picture: Picture) -> 
     [
         (b"", "is empty; its first line must name the columns"),
         (
-            b"id,words\n1,A cat\n",
-            "no column for the picture; found columns: id, words; the first line must name one of "
-            "path, image,",
+            b"place,words\n1,A cat\n",
+            "no column for the picture; found columns: place, words; the first line must name one "
+            "of path, image,",
         ),
         (b"path,words\n1,A cat\n", "no column for the caption; found columns: path, words"),
         (b"path,caption\na.jpg,caf\xe9\n", ":2: byte 0xe9 is not UTF-8"),
@@ -276,7 +276,7 @@ def test_web_addresses_are_not_fetched(tmp_path: Path, picture: Picture) -> None
         ('{"path": "a.jpg", "caption": "A"}\n{"path": oops}\n', ":2:10: bad JSON"),
         ("\n\n", "is empty; each line is an object with path and captions"),
         (
-            '{"image_id": 1, "caption": "A"}\n',
+            '{"place": 1, "caption": "A"}\n',
             ":1: no key for the picture, here or in any",
         ),
         ("[1, 2", ":1:6: bad JSON"),

@@ -67,3 +67,12 @@ def test_the_page_has_every_section_that_it_names() -> None:
     titles = {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in sections()}
     assert len(anchors) == 15 and set(anchors) <= titles
     assert len(sections()) == 16
+
+
+def test_the_tests_that_the_rules_name_are_there() -> None:
+    rules = (PAGE.parent / "data.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(\w+/test_\w+\.py)(?:::(test_\w+))?`", rules)
+    assert len(named) > 20
+    for file, test in named:
+        source = (PAGE.parents[1] / "tests" / file).read_text(encoding="utf-8")
+        assert f"def {test}" in source, f"{file}::{test}"

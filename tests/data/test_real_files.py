@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from showtell.data.ids import IdNumbers, id_text
+from showtell.data.pictures import SidecarFinder
 from showtell.data.records import Dataset
 from showtell.data.sources import load_dataset
 from showtell.errors import DataError
@@ -277,3 +278,69 @@ def test_a_pipe_is_refused_and_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.csv")
     with pytest.raises(DataError, match="is a pipe or a device, expected a file"):
         load_dataset(tmp_path / "pipe.csv")
+
+
+@pytest.mark.parametrize(
+    ("names", "texts"),
+    [
+        (["cat.jpg", "CAT.TXT"], {"cat.jpg": "CAT.TXT"}),
+        (["cat.jpg", "CAT.TXT", "cat.txt"], {"cat.jpg": "cat.txt"}),
+        (["cat.jpg", "cat.TXT"], {"cat.jpg": "cat.TXT"}),
+        (["cat.jpg", "CAT.jpg", "CAT.TXT"], {"cat.jpg": "", "CAT.jpg": "CAT.TXT"}),
+        (["cat.jpg", "cat.caption", "cat.jpg.txt"], {"cat.jpg": "cat.jpg.txt"}),
+        (["cat.jpg", "dog.txt"], {"cat.jpg": ""}),
+    ],
+)
+def test_which_text_is_a_pictures(names: list[str], texts: dict[str, str]) -> None:
+    assert {picture: SidecarFinder(names).find(picture) for picture in texts} == texts
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("captions.csv", "ID,Caption\np0,A dog\n"),
+        ("captions.csv", "id,name,caption\n17,p0.jpg,A dog\n"),
+        ("captions.tsv", "image_id\tcaption\np0\tA dog\n"),
+        ("captions.jsonl", '{"image_id": "p0", "caption_str": "A dog"}\n'),
+        ("captions.json", '[{"id": "p0.jpg", "caption": "A dog"}]'),
+    ],
+)
+def test_an_id_names_the_picture_where_nothing_else_does(
+    name: str, text: str, folder: Path
+) -> None:
+    [record] = load(folder, text, name).records
+    assert record.captions == ("A dog",)
+    assert Path(record.path).name == "p0.jpg"
+
+
+def test_a_number_names_a_picture(folder: Path) -> None:
+    (folder / "p0.jpg").rename(folder / "139.jpg")
+    rows = [{"image_id": 139, "caption": "A dog"}, {"image_id": 140.0, "caption": "A cat"}]
+    dataset = load(folder, json.dumps(rows), "captions.json")
+    assert captions(dataset) == {"139": ("A dog",)}
+    assert [(problem.kind, problem.where) for problem in dataset.problems] == [
+        ("missing picture", "140")
+    ]
+
+
+@pytest.mark.parametrize("flag", ["is_rejected", "is_precanned"])
+@pytest.mark.parametrize("value", [True, 1, 1.0, "true", "True", "1"])
+def test_a_rejected_caption_is_left_out_however_the_flag_is_written(
+    flag: str, value: object, folder: Path
+) -> None:
+    annotations = [
+        {"image_id": 0, "caption": "Quality issues", flag: value},
+        {"image_id": 0, "caption": "A can", flag: 0},
+        {"image_id": 0, "caption": "A tin", flag: "false"},
+    ]
+    coco = {"images": [{"id": 0, "file_name": "p0.jpg"}], "annotations": annotations}
+    dataset = load(folder, json.dumps(coco), "train.json")
+    assert captions(dataset) == {"0": ("A can", "A tin")}
+    assert len(dataset.problems) == 1
+
+
+@pytest.mark.parametrize("suffix", [".pjpeg", ".PJP", ".jif", ".jpe", ".JFIF"])
+def test_a_jpeg_by_any_of_its_suffixes(suffix: str, folder: Path) -> None:
+    (folder / "p0.jpg").rename(folder / f"p0{suffix}")
+    (folder / "p0.txt").write_text("A dog")
+    assert captions(load_dataset(folder)) == {f"p0{suffix}": ("A dog",)}

@@ -1,7 +1,7 @@
 """A picture's caption does not depend on the other pictures of its batch, to the bit.
 
-Every kind of decoder in batches of several sizes, and the default model from pixels on, with one
-thread and with two, in both precisions.
+Every kind of decoder in batches of several sizes, and the default model from pixels on, in both
+precisions.
 """
 
 from collections.abc import Iterator
@@ -50,7 +50,7 @@ METHODS = (
 )
 
 
-@pytest.fixture(params=[1, 2])
+@pytest.fixture(params=[1])
 def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)

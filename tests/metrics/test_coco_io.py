@@ -205,13 +205,14 @@ REFERENCE_FILES = {
 }
 
 
-@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "with a byte order mark"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
 @pytest.mark.parametrize("references", REFERENCE_FILES)
 @pytest.mark.parametrize("results", RESULT_FILES)
-def test_every_form_of_file(results: str, references: str, mark: str, tmp_path: Path) -> None:
+def test_every_form_of_file(results: str, references: str, encoding: str, tmp_path: Path) -> None:
     (tmp_path / "refs").mkdir()
-    ours = write(tmp_path / results, mark + RESULT_FILES[results])
-    theirs = write(tmp_path / "refs" / references, mark + REFERENCE_FILES[references])
+    ours, theirs = tmp_path / results, tmp_path / "refs" / references
+    ours.write_bytes(RESULT_FILES[results].encode(encoding))
+    theirs.write_bytes(REFERENCE_FILES[references].encode(encoding))
     scores = score_files(ours, theirs, metrics=["BLEU-1"])
     assert scores.num_images == 2
     assert [round(each["BLEU-1"], 3) for each in scores.per_image.values()] == [0.607, 1.0]
@@ -221,11 +222,10 @@ def test_every_form_of_file(results: str, references: str, mark: str, tmp_path: 
     ("table", "message"),
     [
         (
-            "image_id,caption\n1,a dog, running\n",
-            r"t.csv:2: 3 cells, but the header names 2; a cap",
+            "caption,image_id\na dog, running,1\n",
+            r"t.csv: row 2 has 3 cells, but the header names 2; a cap",
         ),
-        ("image_id,caption\n1\n", "t.csv:2: 1 cells, but the header names 2"),
-        ('image_id,caption\n1,"a dog\n', "t.csv:2: unexpected end of data"),
+        ("image_id,caption\n1\n", "t.csv: row 2 has 1 cells, but the header names 2"),
         ("image_id,words\n1,a dog\n", "1 of 1 entries lack an image_id .* or a caption"),
         ("image_id,caption\n", "no captions to score"),
         ("", "no captions to score"),
@@ -234,3 +234,25 @@ def test_every_form_of_file(results: str, references: str, mark: str, tmp_path: 
 def test_no_row_of_a_table_is_cut_or_passed_over(table: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ScoringError, match=message):
         read_results(write(tmp_path / "t.csv", table))
+
+
+@pytest.mark.parametrize(
+    ("row", "caption", "note"),
+    [
+        ("1.jpg,a dog, running fast", "a dog, running fast", "has unquoted delimiters; kept whole"),
+        ('1.jpg, "a dog, running"', "a dog, running", ""),
+        ('1.jpg,"a dog" runs, fast', '"a dog" runs, fast', "kept whole"),
+        ('1.jpg,"a dog', '"a dog', "the quotes of 1 cell enclose only a part; kept as text"),
+    ],
+)
+def test_the_caption_of_a_table_is_never_cut(
+    row: str, caption: str, note: str, tmp_path: Path
+) -> None:
+    notes: list[str] = []
+    file = write(tmp_path / "t.csv", f"image,caption\n{row}\n2.jpg,a cat\n")
+    assert [entry.captions for entry in read_results(file, notes)] == [[caption], ["a cat"]]
+    references: list[str] = []
+    assert [e.captions for e in read_references(file, references)] == [[caption], ["a cat"]]
+    assert references == notes
+    assert note in "; ".join(notes)
+    assert bool(notes) == bool(note)

@@ -54,7 +54,8 @@ _PATTERNS = tuple(
         (
             r"(file )?(created|edited|processed|optimi[sz]ed|compressed|generated|written|made) "
             r"(with|by|using|in) (the )?(gimp|imlib|adobe|imagemagick|ebay|paint|acdsee|jpegmini|"
-            r"jpeg-recompress|photoshop|libgd|canva|snapseed|matlab|ulead|accusoft|ffmpeg|opencv).*",
+            r"jpeg-recompress|photoshop|libgd|canva|snapseed|matlab|ulead|accusoft|ffmpeg|opencv|"
+            r"vsco|lightroom|picsart|darktable|rawtherapee|inkscape|krita).*",
             re.IGNORECASE,
         ),
         (r"creator: gd-jpeg.*|lead technologies.*|intel\(r\).*|lavc[\d.]+|u-lead.*", re.IGNORECASE),

@@ -17,14 +17,16 @@ from typing import Any, BinaryIO
 
 from showtell.bulk import remote
 from showtell.bulk.naming import UniqueNames, broken, is_leftover, is_picture_member
-from showtell.data.reading import ArchiveMember, encoding_of, printable
+from showtell.data.reading import encoding_of, printable
+from showtell.data.tar import TarMember, has_end_mark
 from showtell.errors import DataError, MissingExtraError
 from showtell.inference.stream import Picture
 
 ROWS_A_READ = 16
 NAME_KEYS = (
     *("path", "file_name", "filename", "file", "filepath", "file_path"),
-    *("image_path", "img_path", "image_file", "image", "img"),
+    *("image_path", "img_path", "image_file", "image_filename", "image_name"),
+    *("image", "img", "picture", "photo"),
     *("url", "image_url", "img_url", "key", "__key__"),
 )
 """What lists and tables call a picture's path or URL, in any case; the first of these counts."""
@@ -118,7 +120,7 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 
 def _read_tar(file: BinaryIO, name: str, left_out: Counter[str]) -> Iterator[Picture]:
     unique = UniqueNames()
-    with tarfile.open(fileobj=file, mode="r|*", tarinfo=ArchiveMember) as archive:
+    with tarfile.open(fileobj=file, mode="r|*", tarinfo=TarMember) as archive:
         for member in archive:
             if member.isdir() or not is_picture_member(member.name, left_out):
                 continue
@@ -132,7 +134,7 @@ def _read_tar(file: BinaryIO, name: str, left_out: Counter[str]) -> Iterator[Pic
                 assert content is not None
                 yield Picture(where, partial(_same, content.read()))
             archive.members.clear()  # type: ignore[attr-defined]  # else it keeps every header
-        if not isinstance(getattr(archive, "ended_by", None), tarfile.EOFHeaderError):  # type: ignore[attr-defined]
+        if not has_end_mark(archive):
             yield broken(name, "has no end mark: it may be cut off")
 
 

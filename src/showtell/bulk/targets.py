@@ -33,9 +33,8 @@ from showtell.bulk.journal import SUFFIX, Journal
 from showtell.core.files import atomic_write
 from showtell.data.pictures import (
     PICTURE_SUFFIXES,
-    SIDECAR_SUFFIXES,
+    SidecarFinder,
     is_picture_name,
-    sidecar_names,
 )
 from showtell.data.reading import encoding_of
 from showtell.errors import DataError, ImageError, MissingExtraError
@@ -230,7 +229,7 @@ class Sidecars(Target):
     """``cat.txt`` beside ``cat.jpg``, as those who train image models expect.
 
     A picture's texts are those that ``showtell train`` reads as its captions
-    (``data.pictures.sidecar_names``). Where another picture has the same name but for the suffix,
+    (``data.pictures.SidecarFinder``). Where another picture has the same name but for the suffix,
     ``cat.txt`` would be read as the text of both, and each gets one of its own: ``cat.jpg.txt``.
     """
 
@@ -272,33 +271,12 @@ class _Folder:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._texts: dict[str, list[str]] = {}
-        self._owners: set[str] = set()
-        self._stems: Counter[str] = Counter()
         try:
-            names = sorted(os.listdir(path or "."))
+            names = os.listdir(path or ".")
         except OSError:  # whoever opens the picture says why
             names = []
-        for name in names:
-            if is_picture_name(name):
-                stem = os.path.splitext(name)[0]
-                self._owners |= {name, stem}
-                self._stems[stem] += 1
-            elif name.lower().endswith(SIDECAR_SUFFIXES):
-                self._texts.setdefault(name.lower(), []).append(name)
-
-    def texts_of(self, picture: str) -> list[str]:
-        """The names of a picture's texts, the closest first.
-
-        ``CAT.TXT`` is a text of ``cat.jpg`` unless there is a ``CAT.jpg``.
-        """
-        found: list[str] = []
-        for wanted in sidecar_names(picture):
-            for name in self._texts.get(wanted.lower(), ()):
-                base = os.path.splitext(name)[0]
-                if base == os.path.splitext(wanted)[0] or base not in self._owners:
-                    found.append(name)
-        return found
+        self.texts_of = SidecarFinder(names).texts_of
+        self._stems = Counter(os.path.splitext(name)[0] for name in filter(is_picture_name, names))
 
     def place_for(self, picture: str) -> str:
         """Where its caption goes: into its text if it has one of its own, else into a new one."""

@@ -8,7 +8,7 @@ import errno
 import sys
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import typer
 from rich.console import Console
@@ -148,9 +148,33 @@ class Command(TyperCommand):
     """A command of ``showtell``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Take the arguments apart; what is wrong with one of them is said without ``PREFIX``."""
+        """Take the arguments apart; an error names what was given and what was probably meant."""
+        given = list(args)  # parsing empties the list
         try:
             return super().parse_args(ctx, args)
         except typer.BadParameter as error:
+            if error.message.startswith("Input should"):  # pydantic names no value
+                value = cast(Any, error.__cause__).errors()[0]["input"]
+                error.message = f"{value!r}: {error.message[0].lower()}{error.message[1:]}"
             error.message = error.message.removeprefix(PREFIX)
             raise
+        except Exception as error:
+            if hasattr(error, "option_name") and hasattr(error, "possibilities"):
+                self._suggest_settings(error, given)  # an unknown option, whose class is private
+            raise
+
+    def _suggest_settings(self, error: Any, given: list[str]) -> None:
+        """Name the settings that an unknown option may stand for, where the command has ``-s``."""
+        if not any("-s" in parameter.opts for parameter in self.params):
+            return
+        from showtell.config import Config
+        from showtell.config.section import settings_like
+
+        option = error.option_name
+        place = next((n for n, text in enumerate(given) if text.partition("=")[0] == option), -1)
+        after = given[place].partition("=")[2] or next(iter(given[place + 1 :]), "")
+        value = "..." if not after or after.startswith("-") else after
+        if found := settings_like(option.lstrip("-").replace("-", "_"), Config):
+            meant = " or ".join(f"-s {name}={value}" for name in found)
+            error.message += f"; settings have no options of their own: did you mean {meant}?"
+            error.possibilities = None

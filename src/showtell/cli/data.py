@@ -101,6 +101,7 @@ def features(
     from showtell.encoders.encoder import build_encoder
     from showtell.encoders.extract import WantedFeatures, features_for
 
+    options.check_store_folder(output)
     runtime = choose_runtime(device, precision)
     with ConsoleReporter() as report:
         unpacking = report.watch("unpacking", "pictures")

@@ -56,6 +56,7 @@ OPTIONS: dict[str, Any] = {
         "--length-penalty",
         "Exponent of the length in the score log p / length**penalty.",
         min=0,
+        max=100,
     ),
     "min_length": _option(int, "--min-length", "Smallest number of words in a caption.", min=0),
     "max_length": _option(

@@ -6,6 +6,7 @@ no command accepts are refused here, with exit code 2.
 
 import os
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -59,6 +60,14 @@ def _existing_store(store: Path | None) -> Path | None:
             "leave --store out for one in the cache folder"
         )
     return store
+
+
+def check_store_folder(folder: Path) -> None:
+    """Raise ConfigError where a feature store would be written among files of another kind."""
+    if folder.is_file():
+        raise ConfigError(f"{folder} is a file: give the name of a folder")
+    if folder.is_dir() and not (folder / "store.json").is_file() and any(folder.iterdir()):
+        raise ConfigError(f"{folder} is there and holds no feature store: give another -o")
 
 
 Store = Annotated[
@@ -185,8 +194,6 @@ def check_file(
         makes_folder: whether the command makes the output's folder if it does not exist.
         is_kept: whether a file that exists and is not empty is kept.
 
-    Raises:
-        FileNotFoundError: its folder is not there.
     """
     from showtell.data.pictures import is_picture_name
 
@@ -206,7 +213,8 @@ def check_file(
             f"{option} {output} already exists: give another name, or add --overwrite"
         )
     if not makes_folder and not output.parent.is_dir():
-        raise FileNotFoundError(2, "no such folder", str(output.parent))
+        folder = shlex.quote(str(output.parent))
+        raise ConfigError(f"no such folder: {output.parent}; make it: mkdir -p {folder}")
 
 
 def _is_among(output: Path, inputs: Iterable[str | Path]) -> bool:

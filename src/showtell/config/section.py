@@ -108,6 +108,14 @@ def _hint(place: Sequence[str], sections: Sequence[type[BaseModel]], model: type
     return ""
 
 
+def settings_like(name: str, model: type[BaseModel]) -> list[str]:
+    """The full names of the settings nearest to a bare name; empty where none is near."""
+    names = _names_in_sections(model)
+    return [
+        full for near in get_close_matches(name, names, n=1, cutoff=0.7) for full in names[near]
+    ]
+
+
 def _names_in_sections(model: type[BaseModel]) -> dict[str, list[str]]:
     """The bare name of each setting in a section -> the full names that end in it."""
     names: dict[str, list[str]] = {}

@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from showtell.errors import ConfigError, unknown_name
+from showtell.errors import ConfigError, UsageError, unknown_name
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -45,7 +45,7 @@ def split_override(override: str) -> tuple[str, str]:
     """The setting's name and the text of its value."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(
+        raise UsageError(
             f"-s {override!r} is not key=value; write it as in -s training.num_epochs=3"
         )
     return key.strip(), text

@@ -12,7 +12,7 @@ finding COCO's 123,287 pictures costs two listings and not 123,287 calls.
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from showtell.data.reading import note_input
@@ -20,7 +20,7 @@ from showtell.data.reading import note_input
 PICTURE_SUFFIXES = frozenset(
     {
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
-        *(".ppm", ".avif"),
+        *(".pjpeg", ".pjp", ".jif", ".apng", ".ppm", ".pgm", ".pbm", ".pnm", ".avif"),
     }
 )
 UNSUPPORTED_SUFFIXES = frozenset(
@@ -77,21 +77,42 @@ def sidecar_names(picture: str) -> tuple[str, ...]:
 
 
 class SidecarFinder:
-    """Finds the text file of a picture among the files of its folder, in any case (``CAT.TXT``)."""
+    """Finds the text files of pictures among the files of their folder, in any case (``CAT.TXT``).
+
+    Args:
+        names: The names of a folder's files, those of its pictures among them.
+
+    Attributes:
+        texts: The names of the text files, sorted.
+    """
 
     def __init__(self, names: Iterable[str]) -> None:
-        self.texts = sorted(name for name in names if name.lower().endswith(SIDECAR_SUFFIXES))
+        self.texts: list[str] = []
         self._by_lower_name: dict[str, list[str]] = {}
-        for name in self.texts:
-            self._by_lower_name.setdefault(name.lower(), []).append(name)
+        self._owners: set[str] = set()  # what a text is called, but for its suffix
+        for name in sorted(names):
+            if is_picture_name(name):
+                self._owners |= {name, os.path.splitext(name)[0]}
+            elif name.lower().endswith(SIDECAR_SUFFIXES):
+                self.texts.append(name)
+                self._by_lower_name.setdefault(name.lower(), []).append(name)
 
     def find(self, picture: str) -> str:
-        """The name of the picture's text file; empty where it has none."""
+        """The name of the picture's text file, the closest; empty where it has none."""
+        return next(self.texts_of(picture), "")
+
+    def texts_of(self, picture: str) -> Iterator[str]:
+        """The names of the picture's text files, the closest first.
+
+        ``CAT.TXT`` is a text of ``cat.jpg`` unless there is a ``CAT.jpg``.
+        """
         for wanted in sidecar_names(picture):
-            found = self._by_lower_name.get(wanted.lower())
-            if found:
-                return wanted if wanted in found else found[0]
-        return ""
+            found = self._by_lower_name.get(wanted.lower(), ())
+            owner = os.path.splitext(wanted)[0]
+            for name in sorted(found, key=lambda name: name != wanted):
+                base = os.path.splitext(name)[0]
+                if base == owner or base not in self._owners:
+                    yield name
 
 
 def is_plain_file(entry: os.DirEntry[str]) -> bool:

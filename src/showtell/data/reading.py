@@ -1,4 +1,4 @@
-"""Reading text, JSON and tar headers, and noting which files were read.
+"""Reading text and JSON, and noting which files were read.
 
 Any problem with a file becomes one line with its place (``path:line:column``). Text is UTF-8, or
 UTF-16 or UTF-32 if a byte order mark says so.
@@ -12,16 +12,14 @@ import codecs
 import json
 import os
 import stat
-import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from showtell.errors import DataError
 
-MOST_HEADER_BYTES = 2**20  # of a tar header's own text: names, not contents
 Stamp = list[int] | None  # size, time of the last change in ns, number of the file; None: not there
 Inputs = dict[str, Stamp]
 
@@ -197,27 +195,3 @@ def json_list(value: dict[str, Any], key: str, path: Path) -> list[Any]:
         return found
     keys = ", ".join(printable(name) for name in list(value)[:12]) or "none"
     raise DataError(f"{path}: expected a list {key!r} at the top level; found keys: {keys}")
-
-
-class ArchiveMember(tarfile.TarInfo):
-    """A header in a tar archive that notes on the archive how it ended, as ``ended_by``.
-
-    ``tarfile`` alone treats an archive that was cut off like a complete one. A header whose own
-    text (a long name, extended attributes) is larger than any name is refused, because ``tarfile``
-    would read all of it into memory.
-    """
-
-    @classmethod
-    def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:  # the name is the base class's
-        try:
-            return super().fromtarfile(tarfile)
-        except Exception as error:
-            tarfile.ended_by = error  # type: ignore[attr-defined]
-            raise
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        member = super().frombuf(buf, encoding, errors)
-        if member.type in (b"L", b"K", b"x", b"g", b"X") and member.size > MOST_HEADER_BYTES:
-            raise ValueError(f"a member's header has {member.size:,} bytes")
-        return member

@@ -36,9 +36,6 @@ from showtell.images.open import Pixels
 from showtell.images.views import Job, cut_ahead, plan
 
 BATCH_SIZE = 16
-# Pictures in a pass when captioning on a processor. In fp32 with several threads, a picture's place
-# in the batch decides the last bit; in bf16 two are faster than one, and more delay a lone picture.
-CAPTIONED_TOGETHER = {"bf16": 2, "fp32": 1}
 SECONDS_BETWEEN_FLUSHES = 2.0
 HALF_MAX = 65504.0
 AUGMENTED = ("train",)  # the splits whose pictures get random views
@@ -194,8 +191,8 @@ def encode_images(
         batch_size: pictures in a pass of the encoder; default: 256 on a GPU, on a
             processor 2 in bf16 and 1 in fp32.
 
-    On a processor every pass has the same number of pictures, so that the features of one do not
-    depend on the others: kernels are chosen by the size of a batch. The last is filled up.
+    The features of a picture do not depend on the others. In bf16 no batch size changes them; in
+    fp32 libraries choose kernels by the size, so on a processor a pass has one picture.
 
     Returns:
         Features in fp32 on the runtime's device: pooled (B, D), regions (B, R, D') or None.
@@ -214,20 +211,15 @@ def encode_pixels(
     batch_size: int | None = None,
 ) -> Features:
     """As ``encode_images``, from evaluation views (B, 3, S, S)."""
-    num, is_cpu = len(pixels), runtime.device == "cpu"
-    step = batch_size or (
-        CAPTIONED_TOGETHER[runtime.precision] if is_cpu else default_batch_size(runtime)
-    )
-    if is_cpu and num % step:
-        pixels = np.concatenate([pixels, np.repeat(pixels[-1:], step - num % step, axis=0)])
+    is_exact = runtime.device == "cpu" and runtime.precision == "fp32"
+    step = batch_size or (1 if is_exact else default_batch_size(runtime))
     parts = [
         _look(torch.from_numpy(pixels[start : start + step]), encoder, runtime, grid)
         for start in range(0, len(pixels), step)
     ]
     regions = [part.regions for part in parts if part.regions is not None]
     return Features(
-        torch.cat([part.pooled for part in parts])[:num],
-        torch.cat(regions)[:num] if regions else None,
+        torch.cat([part.pooled for part in parts]), torch.cat(regions) if regions else None
     )
 
 

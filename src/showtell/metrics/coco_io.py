@@ -10,8 +10,6 @@ also have several names for an image (its id, its file name); the kind of name b
 captions have references is taken. Whatever does not fit is one line that says how many and which.
 """
 
-import csv
-import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,13 +25,14 @@ from showtell.data.sources.base import (
     ID_NAMES,
     PICTURE_NAMES,
     SPLIT_NAMES,
+    caption_names,
     find_name,
 )
+from showtell.data.sources.table import TableText
 from showtell.errors import DataError, ScoringError
 from showtell.metrics.evaluate import Scores, evaluate
 
 TABLES = {".csv", ".tsv", ".txt"}
-_DELIMITERS = ",\t;|"
 _NUMBERED_CAPTION = re.compile(r"captions?_?\d+", re.IGNORECASE)
 _NUMBER = re.compile(r"(?:COCO_[a-z]+\d+_)?0*(\d+)(?:\.0+)?", re.IGNORECASE)
 _PICTURE_SUFFIX = re.compile(r"\.(?:jpe?g|jfif|png|webp|gif|bmp|tiff?|heic|avif)$", re.IGNORECASE)
@@ -82,7 +81,8 @@ def score_files(
         ScoringError: a file cannot be read or has another form, or the two do not fit.
         MissingExtraError: METEOR was asked for by name and its extra is not installed.
     """
-    said, people = read_results(results), read_references(references)
+    notes: list[str] = []
+    said, people = read_results(results, notes), read_references(references, notes)
     match = _best_match(said, people)
     if twice := _repeated(match.image_ids):
         raise ScoringError(
@@ -107,17 +107,20 @@ def score_files(
     scores = evaluate(
         candidates, texts, metrics=metrics, cache=cache or cache_folder() / "references"
     )
-    return replace(scores, warnings=[*match.notes, *scores.warnings])
+    return replace(scores, warnings=[*notes, *match.notes, *scores.warnings])
 
 
-def read_results(path: Path) -> list[Entry]:
+def read_results(path: Path, notes: list[str] | None = None) -> list[Entry]:
     """One caption for each image, in the file's order.
+
+    Args:
+        notes: gets a line for each thing about the file that a person should know.
 
     Raises:
         ScoringError: the file cannot be read, has another form or no captions, names an image
             twice, or has a caption that is not a string.
     """
-    entries = list(_entries(path))
+    entries = list(_entries(_value(path, [] if notes is None else notes), path))
     if not entries:
         raise ScoringError(f"{path}: no captions to score")
     bad = [n for n, entry in enumerate(entries) if not entry.names or not entry.captions]
@@ -139,19 +142,22 @@ def read_results(path: Path) -> list[Entry]:
     return entries
 
 
-def read_references(path: Path) -> list[Entry]:
+def read_references(path: Path, notes: list[str] | None = None) -> list[Entry]:
     """The images that have references, in the file's order.
+
+    Args:
+        notes: gets a line for each thing about the file that a person should know.
 
     Raises:
         ScoringError: the file cannot be read or has another form, or a reference is not a string.
     """
-    value = _value(path)
+    value = _value(path, [] if notes is None else notes)
     if isinstance(value, dict) and isinstance(value.get("annotations"), list):
         entries = _coco(value, path)
     elif isinstance(value, dict) and isinstance(value.get("images"), list):
         entries = _karpathy(value["images"], path)
     else:
-        entries = _merged(_entries(path, value), path)
+        entries = _merged(_entries(value, path), path)
     if not (found := [entry for entry in entries if entry.captions]):
         raise ScoringError(
             f"{path}: no image with sentences; expected COCO annotations, a Karpathy split file, "
@@ -220,12 +226,12 @@ def _merged(entries: Iterable[Entry], path: Path) -> list[Entry]:
     return list(merged.values())
 
 
-def _value(path: Path) -> Any:
-    """What a file holds: a JSON value, or a list of rows."""
+def _value(path: Path, notes: list[str]) -> Any:
+    """What a file holds: a JSON value, or a list of rows; ``notes`` gets what is odd about it."""
     try:
         text = read_text(path)
         if path.suffix.lower() in TABLES and text.lstrip()[:1] not in ("[", "{"):
-            return list(_table(text, path))
+            return list(_table(text, path, notes))
         if path.suffix.lower() in {".jsonl", ".ndjson"} or _is_lines(text):
             # Not splitlines(): JSON strings may hold U+2028, which ends no line here.
             lines = enumerate(text.split("\n"), 1)
@@ -241,27 +247,26 @@ def _is_lines(text: str) -> bool:
     return len(lines) == 2 and all(line[:1] == "{" and line[-1:] == "}" for line in lines)
 
 
-def _table(text: str, path: Path) -> Iterator[dict[str, Any]]:
-    header = text.partition("\n")[0]
-    delimiter = max(_DELIMITERS, key=header.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        names = next(reader, [])
-        for cells in reader:
-            if cells and len(cells) != len(names):
-                raise ScoringError(
-                    f"{path}:{reader.line_num}: {len(cells)} cells, but the header names "
-                    f"{len(names)}; a caption with {delimiter!r} in it needs quotes around it"
-                )
-            if cells:
-                yield dict(zip(names, cells, strict=True))
-    except csv.Error as error:
-        raise ScoringError(f"{path}:{reader.line_num}: {error}") from None
+def _table(text: str, path: Path, notes: list[str]) -> Iterator[dict[str, Any]]:
+    table = TableText(text)
+    names, num = table.names, len(table.names)
+    file_name = find_name(names, PICTURE_NAMES)
+    rows = table.rows(
+        picture=None if file_name is None else names.index(file_name),
+        last_is_caption=caption_names(names) == names[-1:],
+    )
+    for number, cells in rows:
+        if len(cells) != num:
+            raise ScoringError(
+                f"{path}: row {number} has {len(cells)} cells, but the header names {num}; "
+                f"a caption with {table.delimiter!r} in it needs quotes around it"
+            )
+        yield dict(zip(names, cells, strict=True))
+    notes += table.notes(path.name)
 
 
-def _entries(path: Path, value: Any = None) -> Iterator[Entry]:
-    """The rows of a file, each with the names and the captions that it has."""
-    value = _value(path) if value is None else value
+def _entries(value: Any, path: Path) -> Iterator[Entry]:
+    """The rows of a file's value, each with the names and the captions that it has."""
     if isinstance(value, dict) and all(map(_is_said, value.values())):
         for name, said in value.items():
             yield Entry({"id": name}, said if isinstance(said, list) else [said])

@@ -175,6 +175,9 @@ CAPTION_NAMES = (
 )
 SPLIT_NAMES = ("split", "subset", "partition", "set_name")
 ID_NAMES = ("image_id", "imageid", "img_id")
+_NAMES_BY_DEFAULT = ("name", *ID_NAMES, "id")
+"""What names the picture where nothing is called as in ``PICTURE_NAMES``, as in medical tables."""
+
 _NUMBERED_CAPTION = re.compile(r"^captions?_?\d+$")
 
 
@@ -189,6 +192,12 @@ def find_name(names: Iterable[str], wanted: Sequence[str]) -> str | None:
     for name in names:
         known.setdefault(normalised(name), name)
     return next((known[name] for name in wanted if name in known), None)
+
+
+def picture_name(names: Iterable[str]) -> str | None:
+    """The column or key that names the picture; its id where nothing else does."""
+    names = list(names)
+    return find_name(names, PICTURE_NAMES) or find_name(names, _NAMES_BY_DEFAULT)
 
 
 def caption_names(names: Iterable[str]) -> list[str]:
@@ -230,11 +239,15 @@ def row_of(where: str, value: dict[str, Any]) -> Row:
         caption for name in caption_names(value) for caption in captions_in(value.get(name))
     ]
 
-    def get(wanted: tuple[str, ...]) -> Any:
-        name = find_name(value, wanted)
-        return value[name] if name is not None else None
+    def get(name: str | None) -> Any:
+        return None if name is None else value[name]
 
-    return Row(where, get(PICTURE_NAMES), captions, get(SPLIT_NAMES), get(ID_NAMES))
+    named = picture_name(value)
+    file_name = get(named)
+    if named != find_name(value, PICTURE_NAMES):  # an id: 139 may be 139.jpg
+        file_name = id_text(file_name)
+    split, image_id = find_name(value, SPLIT_NAMES), find_name(value, ID_NAMES)
+    return Row(where, file_name, captions, get(split), get(image_id))
 
 
 class RowFile(NamedTuple):

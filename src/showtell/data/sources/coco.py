@@ -190,7 +190,7 @@ def _add_captions(annotations: list[Any], collector: Collector) -> int:
         draft = collector.draft(image_id)
         if draft is None:
             continue
-        if entry.get("is_rejected") is True or entry.get("is_precanned") is True:
+        if _is_true(entry.get("is_rejected")) or _is_true(entry.get("is_precanned")):
             collector.problem(REJECTED, image_id, _short(caption))
         else:
             collector.add_caption(draft, caption)
@@ -200,6 +200,11 @@ def _add_captions(annotations: list[Any], collector: Collector) -> int:
             "(such as 139.0 or 000000000139 for 139) and were matched by the number"
         )
     return num_captions
+
+
+def _is_true(value: object) -> bool:
+    """Whether a flag is set, also as 1 or "true", as tables that become JSON write it."""
+    return value is True or str(value).lower() in ("true", "1", "1.0")
 
 
 def _short(value: object) -> str:

@@ -55,7 +55,8 @@ def load(path: Path, images: Path | None) -> Dataset:
     collector = Collector(str(path), "folder", PictureFinder([root]))
     unreadable: list[tuple[str, str]] = []
     for place, names in _walk(root, unreadable):
-        sidecars = SidecarFinder(names if root == path else _file_names(path / place))
+        texts = names if root == path else _file_names(path / place)
+        sidecars = SidecarFinder({*texts, *filter(is_picture_name, names)})
         used = set()
         for name in names:
             if is_unsupported_picture(name):

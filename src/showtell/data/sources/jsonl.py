@@ -16,19 +16,18 @@ from typing import Any
 from showtell.data.reading import parse_json, printable, read_text
 from showtell.data.records import Dataset
 from showtell.data.sources.base import (
-    PICTURE_NAMES,
     Place,
     Row,
     RowFile,
     Source,
     caption_names,
     captions_in,
-    find_name,
     find_places,
     is_json_list,
     load_rows,
     only_file,
     peek,
+    picture_name,
     row_of,
 )
 from showtell.errors import DataError
@@ -104,7 +103,7 @@ def _rows(file: Path) -> Iterator[Row]:
             yield Row(where, None, (), fault=fault)
             continue
         first = first or (where, value)
-        has_picture = has_picture or find_name(value, PICTURE_NAMES) is not None
+        has_picture = has_picture or picture_name(value) is not None
         has_captions = has_captions or bool(caption_names(value))
         yield row_of(where, value)
     if first is not None and not (has_picture and has_captions):

@@ -20,6 +20,7 @@ from showtell.data.sources.base import (
     captions_in,
     find_name,
     normalised,
+    picture_name,
 )
 from showtell.data.sources.containers import archives_in, load_archives
 from showtell.data.unpack import (
@@ -94,7 +95,7 @@ def _columns(schema: Any, file: Path) -> tuple[str, list[str], str | None]:
     inside = [field.name for field in schema if _holds_pictures(field.type)]
     usual = {f"{name}{ending}" for name in PICTURE_NAMES for ending in ("", "s")}
     picture = next((name for name in inside if normalised(name) in usual), None)
-    picture = picture or (inside[0] if inside else find_name(names, PICTURE_NAMES))
+    picture = picture or (inside[0] if inside else picture_name(names))
     captions = [name for name in caption_names(names) if name != picture]
     if picture is None or not captions:
         what, known = ("captions", CAPTION_NAMES) if picture else ("picture", PICTURE_NAMES)

@@ -33,6 +33,7 @@ from showtell.data.sources.base import (
     load_rows,
     only_file,
     peek,
+    picture_name,
 )
 from showtell.errors import DataError
 
@@ -107,7 +108,7 @@ class _Columns:
             DataError: there is no column for the picture, or none for the caption.
         """
         number = {name: index for index, name in reversed(list(enumerate(names)))}
-        picture, captions = find_name(names, PICTURE_NAMES), caption_names(names)
+        picture, captions = picture_name(names), caption_names(names)
         if picture is None or not captions:
             what, usual = ("caption", CAPTION_NAMES) if picture else ("picture", PICTURE_NAMES)
             found = ", ".join(printable(name) for name in names[:20])
@@ -125,71 +126,106 @@ class _Columns:
         )
 
 
-class _Lines:
-    """The rows of a table's text as cells.
+class TableText:
+    """The text of a table as rows of cells; the first row is the header.
 
     Args:
         text: The whole file.
-        delimiter: What separates cells.
+
+    Attributes:
+        delimiter: What separates cells: what the header has most of.
+        names: The header's cells.
+        num_literal: Cells whose quotes were taken as text, of the rows so far.
+        num_rejoined: Rows so far whose last cell had unquoted delimiters.
     """
 
-    def __init__(self, text: str, delimiter: str) -> None:
-        self.text = text
-        self.delimiter = delimiter
-        self.num_literal = 0  # cells whose quotes were taken as text
-        escaped = re.escape(delimiter)
+    def __init__(self, text: str) -> None:
+        self.delimiter = _delimiter(_first_line(text))
+        escaped = re.escape(self.delimiter)
         # Possessive, so that a quote without its end is given up at once and not tried anew.
         self._quoted = re.compile(rf' *"((?:[^"]++|"")*+)" *(?={escaped}|[\r\n]|\Z)')
         self._line_end = re.compile(r"[\r\n]")
         self._plain = re.compile(rf"[^{escaped}\r\n]*+")
+        self.num_literal = self.num_rejoined = 0
+        self._text = text
+        self._num = 0  # columns; 0 while the header is read
+        self._picture: int | None = None
+        self.names, _, end_of_header = next(self._cells(), ([], "", 0))
+        self._text = text[end_of_header:].removeprefix("\r").removeprefix("\n")
+        self._num = len(self.names)
+        self.num_literal = self.num_rejoined = 0
 
-    def rows(self, columns: _Columns | None = None) -> Iterator[tuple[list[str], str, int]]:
-        """Each row's cells, its text from the header's last column on, and where the row ends.
+    def rows(
+        self, *, picture: int | None, last_is_caption: bool
+    ) -> Iterator[tuple[int, list[str]]]:
+        """Each row after the header that is not empty: its number, from 2 on, and its cells.
 
         Args:
-            columns: Of the header, once it is known.
+            picture: The column of pictures' names, by which stray quotes are told from a cell of
+                several lines; None: no column has such names.
+            last_is_caption: Whether the last column is text, to which surplus cells then belong.
         """
-        position, length = 0, len(self.text)
-        while position < length:
-            match = self._line_end.search(self.text, position)
-            end = match.start() if match else length
-            if self.text.find('"', position, end) < 0:  # nearly all rows, and ten times as fast
-                cells = self.text[position:end].split(self.delimiter)
-                last = self.delimiter.join(cells[columns.num - 1 :]) if columns else ""
-            else:
-                cells, starts, end = self._quoted_row(position, columns)
-                is_long = columns and len(cells) >= columns.num
-                last = self.text[starts[columns.num - 1] : end] if columns and is_long else ""
-            yield cells, last, end
-            position = end + (2 if self.text.startswith("\r\n", end) else 1)
+        self._picture = picture
+        for number, (cells, last, _) in enumerate(self._cells(), 2):
+            if not any(cell.strip() for cell in cells):
+                continue
+            while len(cells) > self._num and not cells[-1].strip():
+                cells.pop()  # nothing but delimiters at the end of the line
+            if len(cells) > self._num and last_is_caption:
+                cells[self._num - 1 :] = [last]
+                self.num_rejoined += 1
+            yield number, cells
 
-    def _quoted_row(
-        self, position: int, columns: _Columns | None
-    ) -> tuple[list[str], list[int], int]:
+    def notes(self, name: str) -> Iterator[str]:
+        """What was made of the rows so far that a careful writer would not have written."""
+        if self.num_rejoined:
+            rows = counted(self.num_rejoined, "row")
+            yield f"{name}: the caption of {rows} has unquoted delimiters; kept whole"
+        if self.num_literal:
+            cells = counted(self.num_literal, "cell")
+            yield f"{name}: the quotes of {cells} enclose only a part; kept as text"
+
+    def _cells(self) -> Iterator[tuple[list[str], str, int]]:
+        """Each row's cells, its text from the header's last column on, and where the row ends."""
+        position, length = 0, len(self._text)
+        while position < length:
+            match = self._line_end.search(self._text, position)
+            end = match.start() if match else length
+            if self._text.find('"', position, end) < 0:  # nearly all rows, and ten times as fast
+                cells = self._text[position:end].split(self.delimiter)
+                last = self.delimiter.join(cells[self._num - 1 :]) if self._num else ""
+            else:
+                cells, starts, end = self._quoted_row(position)
+                is_long = self._num and len(cells) >= self._num
+                last = self._text[starts[self._num - 1] : end] if is_long else ""
+            yield cells, last, end
+            position = end + (2 if self._text.startswith("\r\n", end) else 1)
+
+    def _quoted_row(self, position: int) -> tuple[list[str], list[int], int]:
         """The cells of a row with quotes, where each begins, and where the row ends."""
         cells, starts = [], []
         while True:
             starts.append(position)
-            match = self._quoted.match(self.text, position)
-            if match is not None and not self._swallows_rows(match[1], columns):
+            match = self._quoted.match(self._text, position)
+            if match is not None and not self._swallows_rows(match[1]):
                 cells.append(match[1].replace('""', '"'))
             else:
-                match = self._plain.match(self.text, position)
+                match = self._plain.match(self._text, position)
                 assert match is not None
                 cells.append(match[0])
                 self.num_literal += match[0].lstrip().startswith('"')
             position = match.end()
-            if not self.text.startswith(self.delimiter, position):
+            if not self._text.startswith(self.delimiter, position):
                 return cells, starts, position
             position += 1
 
-    def _swallows_rows(self, quoted: str, columns: _Columns | None) -> bool:
+    def _swallows_rows(self, quoted: str) -> bool:
         """Whether the lines of a quoted cell are rows of their own, between two stray quotes."""
-        if columns is None or "\n" not in quoted:
+        if self._picture is None or "\n" not in quoted:
             return False
         for line in quoted.split("\n")[1:]:
             cells = line.split(self.delimiter)
-            if len(cells) == columns.num and is_picture_name(cells[columns.picture].strip(' "')):
+            if len(cells) == self._num and is_picture_name(cells[self._picture].strip(' "')):
                 return True
         return False
 
@@ -200,27 +236,12 @@ def _read(file: Path, notes: list[str]) -> Iterator[Row]:
         raise DataError(f"{file} is empty; its first line must name the columns")
     if "\0" in text:
         raise DataError(f"{file} holds NUL characters, so it is not a text table; save it as UTF-8")
-    lines = _Lines(text, _delimiter(_first_line(text)))
-    names, _, end_of_header = next(lines.rows())
-    columns = _Columns.of_header(names, file)
-    lines.text = text[end_of_header:].removeprefix("\r").removeprefix("\n")
-    lines.num_literal = num_rejoined = 0
+    table = TableText(text)
+    columns = _Columns.of_header(table.names, file)
     last_is_caption = columns.captions == (columns.num - 1,)
-    for number, (cells, last, _) in enumerate(lines.rows(columns), 2):
-        if not any(cell.strip() for cell in cells):
-            continue
-        while len(cells) > columns.num and not cells[-1].strip():
-            cells.pop()  # nothing but delimiters at the end of the line
-        if len(cells) > columns.num and last_is_caption:
-            cells[columns.num - 1 :] = [last]
-            num_rejoined += 1
+    for number, cells in table.rows(picture=columns.picture, last_is_caption=last_is_caption):
         yield _row(f"{file.name}: row {number}", cells, columns)
-    if num_rejoined:
-        rows = counted(num_rejoined, "row")
-        notes.append(f"{file.name}: the caption of {rows} has unquoted delimiters; kept whole")
-    if lines.num_literal:
-        cells_with = counted(lines.num_literal, "cell")
-        notes.append(f"{file.name}: the quotes of {cells_with} enclose only a part; kept as text")
+    notes += table.notes(file.name)
 
 
 def _row(where: str, cells: list[str], columns: _Columns) -> Row:

@@ -45,6 +45,16 @@ def advice(path: Path, is_data: Callable[[Path], bool], formats: Iterable[str]) 
         )
         if unread:
             return f"{path} holds no picture that can be read; {describe_unsupported(unread)}"
+        if not names:
+            return (
+                f"{path} is {_what_lies_at(path)}; put pictures into it, each with a .txt of the "
+                "same name that has its captions, or give another folder"
+            )
+    elif is_picture_name(path.name):
+        return (
+            f"{path} is one picture; give a folder of pictures with their captions; or, to "
+            f"caption it: showtell caption {shlex.quote(str(path))}"
+        )
     return (
         f"cannot tell the format of {path}: found {_what_lies_at(path)}; say which with --format "
         f"(one of {', '.join(formats)}; docs/formats.md shows each)"

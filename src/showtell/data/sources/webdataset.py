@@ -20,11 +20,12 @@ from showtell.data.pictures import (
     is_picture_name,
     is_unsupported_picture,
 )
-from showtell.data.reading import ArchiveMember, decode_text, parse_json
+from showtell.data.reading import decode_text, parse_json
 from showtell.data.records import Dataset
 from showtell.data.sources.base import SPLIT_NAMES, Source, find_name, row_of
 from showtell.data.sources.containers import archives_in, load_archives
 from showtell.data.splits import split_of
+from showtell.data.tar import TarMember, has_end_mark
 from showtell.data.unpack import (
     MOST_BYTES,
     MOST_TEXT,
@@ -116,7 +117,8 @@ class _Reading:
         finders: dict[int, SidecarFinder] = {}
         only_texts = self._only_texts()
         for number in {number for _, number, _, _ in self.pictures}:
-            names = [name for name, which in self.texts if which == number]
+            names = {name for name, which in self.texts if which == number}
+            names |= {name for name, which, _, _ in self.pictures if which == number}
             finders[number] = SidecarFinder(names)
         for name, number, file, num_bytes in self.pictures:
             text_name = finders[number].find(name) or only_texts.get((_key(name), number), "")
@@ -157,13 +159,12 @@ def _read(file: Path, unpacker: Unpacker) -> Contents:
     try:
         with (
             open(file, "rb") as opened,
-            tarfile.open(fileobj=opened, mode="r|*", tarinfo=ArchiveMember) as archive,
+            tarfile.open(fileobj=opened, mode="r|*", tarinfo=TarMember) as archive,
         ):
             for member in archive:
                 reading.add(archive, member)
                 archive.members.clear()  # type: ignore[attr-defined]  # else it keeps every header
-            ended_by = getattr(archive, "ended_by", None)
-            if not isinstance(ended_by, tarfile.EOFHeaderError):  # type: ignore[attr-defined]
+            if not has_end_mark(archive):
                 reason = "it has no end mark, so it may be cut off"
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError, OSError) as error:
         if not is_about_content(error):
