@@ -48,8 +48,8 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 
 
 def test_list_models() -> None:
-    assert showtell.list_models() == ["default", "flickr8k-lite2"]
-    assert showtell.list_models("flickr*") == ["flickr8k-lite2"]
+    assert showtell.list_models() == ["default", "photos13k-lite2"]
+    assert showtell.list_models("photos*") == ["photos13k-lite2"]
     assert showtell.list_models("nothing*") == []
 
 

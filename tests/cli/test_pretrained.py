@@ -30,7 +30,7 @@ from showtell.pretrained import (
 )
 from showtell.text.vocabulary import WordVocabulary
 
-NAME = "flickr8k-lite2"
+NAME = "photos13k-lite2"
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_a_card_is_shown_and_an_unknown_name_is_one_line(shipped: Path, showtell
     assert shown.endswith(f"\nFolder: {shipped}\n")
     values = json.loads(showtell("models", NAME, "--json").stdout)
     assert values["card"] == read_card(NAME) == read_card(str(shipped))
-    lost = showtell("models", "flickr8k-lite")
+    lost = showtell("models", "photos13k-lite")
     assert lost.returncode == 1
     assert lost.stderr.count("\n") == 1
     assert f"Did you mean '{NAME}'" in lost.stderr
@@ -181,3 +181,8 @@ def test_training_starts_from_a_shipped_model(
     done = showtell("train", "scenes:40", "-o", tmp_path / "run", *options)
     assert done.returncode == 0, done.stderr
     assert load_checkpoint(tmp_path / "run").vocabulary == load_checkpoint(NAME).vocabulary
+
+
+def test_the_name_of_an_older_model_loads_its_successor(shipped: Path) -> None:
+    with pytest.warns(FutureWarning, match="'flickr8k-lite2' is gone: its successor 'photos13k"):
+        assert shipped_folder("flickr8k-lite2") == shipped

@@ -21,7 +21,7 @@ RECIPES = sorted(
 
 
 def test_every_recipe_is_valid() -> None:
-    assert [path.stem for path in RECIPES] == ["flickr8k-lite2"]
+    assert [path.stem for path in RECIPES] == ["photos13k-lite2"]
     for path in RECIPES:
         recipe = Recipe.load(path)
         assert recipe.name == path.stem

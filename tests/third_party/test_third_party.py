@@ -155,7 +155,7 @@ def test_what_there_is(installed: Path, tmp_path: Path) -> None:
     done = run("-c", code, path=installed, cache=tmp_path)
     assert done.returncode == 0, done.stderr
     models, registries, imported = done.stdout.splitlines()
-    assert models == "['default', 'flickr8k-lite2']"
+    assert models == "['default', 'photos13k-lite2']"
     for name in ("log_bilinear", "colour_grid", "captions", "up_down", "lite2", "coco"):
         assert repr(name) in registries
     assert imported == "[]"

@@ -19,6 +19,7 @@ from showtell.decoders.prefix_lm import PrefixLm
 from showtell.decoders.show_tell import ShowTell
 from showtell.decoders.transformer import Transformer
 from showtell.decoders.up_down import UpDown
+from showtell.encoders.backbone import without_memory
 from showtell.errors import ConfigError
 
 D = TypeVar("D", bound=Decoder)
@@ -93,7 +94,7 @@ def outline_decoder(
         RuntimeError, TypeError, ValueError, ArithmeticError: there is no such decoder, since
             numbers are too large.
     """
-    with torch.device("meta"):
+    with without_memory():
         decoder = build_decoder(
             config, vocab_size=vocab_size, feature_size=feature_size, region_size=region_size
         )
@@ -125,7 +126,7 @@ def load_decoder(
         feature_size=feature_size,
         region_size=region_size,
     )
-    with torch.device("meta"):  # no memory, and no first weights to draw
+    with without_memory():
         decoder = build()
     computed = {name for name, _ in decoder.named_buffers()} - decoder.state_dict().keys()
     if computed:  # buffers that only the constructor can fill

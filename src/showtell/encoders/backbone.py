@@ -7,13 +7,15 @@ that the same weights in another file are the same encoder.
 import hashlib
 import pickle
 from abc import abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from showtell.core.files import check_regular
 from showtell.encoders.concepts import Classes
@@ -59,6 +61,35 @@ def hash_state(state: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+@contextmanager
+def without_memory() -> Iterator[None]:
+    """Within it, networks are built as outlines: their weights have shapes, but no memory.
+
+    No random number is drawn. Functions that fill a weight are left out: on torch's meta device
+    they do nothing, but do it by way of torch's compiler, which takes a second to import.
+    """
+    with torch.device("meta"), Unfilled():
+        yield
+
+
+class Unfilled(TorchFunctionMode):
+    """Within it, ``nn.init`` and tensors' own methods fill no tensor: all weights are loaded later.
+
+    No random number is drawn.
+    """
+
+    FILLS = frozenset({"normal_", "uniform_", "fill_", "zero_"})
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Call ``func``, or give back the tensor that it would fill."""
+        module = getattr(func, "__module__", None)  # methods that torch wraps have none
+        if module == "torch.nn.init" or func.__name__ in self.FILLS:
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 class Backbone(nn.Module):

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from showtell.config.registry import Registry
-from showtell.encoders.backbone import Backbone, hash_state, read_weights
+from showtell.encoders.backbone import Backbone, Unfilled, hash_state, read_weights
 from showtell.encoders.features import Features
 from showtell.encoders.lite import EfficientNetLite, LiteBackbone
 from showtell.errors import ConfigError, MissingExtraError, unknown_name
@@ -236,11 +236,10 @@ def _build_lite(name: str, weights: Path | None) -> EncoderParts:
     recipe = LITE[name]
     file = weights or _packaged_weights(name, recipe.package)
     state = read_weights(file)
-    with torch.device("meta"):  # no first weights to draw; all are loaded
+    with Unfilled():
         network = EfficientNetLite(
             width_factor=recipe.width_factor, depth_factor=recipe.depth_factor
         )
-    network.to_empty(device="cpu")
     try:
         network.load_published(state)
     except ValueError as error:

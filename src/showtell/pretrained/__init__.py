@@ -6,6 +6,7 @@ Each is a checkpoint folder beside this file, with a card for people (``MODEL_CA
 
 import json
 import tomllib
+import warnings
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -17,7 +18,8 @@ FOLDER = Path(__file__).parent
 CARD = "MODEL_CARD.md"
 DEFAULT = "default"
 LICENCE = "Apache-2.0"  # of the weights that come with showtell; each card says what it rests on
-ALIASES = {DEFAULT: "flickr8k-lite2"}
+ALIASES = {DEFAULT: "photos13k-lite2"}
+RENAMED = {"flickr8k-lite2": "photos13k-lite2"}  # names of showtell 0.1.0, for one release more
 
 
 def model_names() -> list[str]:
@@ -35,7 +37,7 @@ def list_models(pattern: str = "*") -> list[str]:
     """The names of the models that come with showtell, for ``Captioner.load`` and ``--model``.
 
     Args:
-        pattern: only names that match it, as in ``flickr8k*``.
+        pattern: only names that match it, as in ``photos*``.
     """
     return [name for name in known_names() if fnmatchcase(name, pattern)]
 
@@ -46,9 +48,17 @@ def shipped_folder(model: str | Path) -> Path | None:
     A string that is a known name means that model, whatever lies in the working directory, so
     that a command says the same everywhere; ``./default`` and a ``Path`` mean the folder.
     """
-    if not isinstance(model, str) or model not in known_names():
+    if not isinstance(model, str):
         return None
-    return FOLDER / ALIASES.get(model, model)
+    if model in RENAMED:
+        warnings.warn(
+            f"the model {model!r} is gone: its successor {RENAMED[model]!r} is used; say "
+            f"{DEFAULT!r} or {RENAMED[model]!r}",
+            FutureWarning,
+            stacklevel=2,
+        )
+        return FOLDER / RENAMED[model]
+    return FOLDER / ALIASES.get(model, model) if model in known_names() else None
 
 
 def read_card(model: str) -> str:
