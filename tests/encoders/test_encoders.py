@@ -3,6 +3,7 @@
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -10,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fuzzing import CHANGES, MOST_SECONDS, changed, fuzzed
+from hypothesis import given
 from safetensors.torch import save_file
 from torch import Tensor
 
 from showtell.core.device import Runtime
-from showtell.encoders.backbone import hash_state
+from showtell.encoders.backbone import hash_state, read_weights
 from showtell.encoders.encoder import ENCODERS, LITE, Encoder, build_encoder
 from showtell.encoders.extract import encode_images
 from showtell.encoders.timm import other_torchvision
@@ -254,9 +257,9 @@ def test_bad_weights_are_one_line(tmp_path: Path, torchvision_operators: object)
         "program.pth": "holds more than tensors",
         "list.pth": "is not a dictionary of named tensors",
         "other.pth": "lack|do not fit",
-        "text.pth": "cannot read weights|holds more than tensors",
-        "empty.pth": "cannot read weights",
-        "text.safetensors": "cannot read weights",
+        "text.pth": "is no file of weights|holds more than tensors",
+        "empty.pth": "is no file of weights",
+        "text.safetensors": "is no file of weights",
         "absent.pth": "no weights file",
     }
     for name in ("lite2", "timm:test_resnet"):
@@ -265,6 +268,28 @@ def test_bad_weights_are_one_line(tmp_path: Path, torchvision_operators: object)
                 build_encoder(name, weights=tmp_path / file)
             assert "\n" not in str(caught.value)
     assert not (tmp_path / "was run").exists()
+
+
+@fuzzed
+@given(changes=CHANGES)
+def try_damaged(content: bytes, place: Path, changes: list) -> None:
+    file = place / "damaged.pth"
+    file.write_bytes(changed(content, changes))
+    start = time.monotonic()
+    try:
+        read_weights(file)
+    except ConfigError as error:
+        assert "\n" not in str(error)
+    assert time.monotonic() - start < MOST_SECONDS
+
+
+def test_files_that_are_no_weights_are_one_line(tmp_path: Path) -> None:
+    torch.save({"x": torch.zeros(2, 3), "y": torch.ones(1)}, tmp_path / "good.pth")
+    try_damaged(content=(tmp_path / "good.pth").read_bytes(), place=tmp_path)
+    for name, reason in {"/etc/passwd": "is no file", "/dev/zero": "is not a regular file"}.items():
+        if Path(name).exists():
+            with pytest.raises(ConfigError, match=reason):
+                read_weights(Path(name))
 
 
 def test_encode_images(make: Callable[[str], Encoder], test_data: Path) -> None:

@@ -243,7 +243,7 @@ def test_decoding_may_be_changes_to_the_models_own() -> None:
 
 
 def test_an_encoder_in_use_is_shared_by_the_models_trained_with_it(tmp_path: Path) -> None:
-    ours, other = tiny_encoder(), tiny_encoder(seed=1)
+    ours, other = tiny_encoder(width=5), tiny_encoder(seed=1, width=5)
     folder = checkpoint(tmp_path / "run" / "best", 1, encoder=ours.fingerprint)
     load = {"device": "cpu", "precision": "fp32"}
     model = NativeCaptioner.load(folder, encoders=[other, ours], **load)

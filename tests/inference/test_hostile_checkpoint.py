@@ -339,6 +339,18 @@ def test_a_vocabulary_of_another_length(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "model")
 
 
+@pytest.mark.parametrize("kind", DECODERS)
+def test_a_decoder_that_fits_itself_but_not_the_encoder(kind: str, tmp_path: Path) -> None:
+    made = make(kind, tmp_path / "model")
+    sizes = {"feature_size": 5, "region_size": 5}
+    decoder = build_decoder(made.config.decoder, vocab_size=len(made.vocabulary), **sizes).eval()
+    save_checkpoint(
+        tmp_path / "model", replace(made, decoder=decoder, metrics=made.metrics | sizes)
+    )
+    with pytest.raises(CheckpointError, match=r"feature_size = 5, and its encoder 'tiny' gives 12"):
+        caption(tmp_path / "model")
+
+
 @pytest.mark.parametrize(
     ("name", "size"),
     [("vocabulary.json", 50_000_000), ("metrics.json", 5_000_000), ("config.toml", 300_000)],

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from showtell.core.files import check_regular
 from showtell.encoders.concepts import Classes
 from showtell.errors import ConfigError, first_line
 
@@ -29,6 +29,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         ConfigError: there is no such file, or something else is in it.
     """
     try:
+        check_regular(path)
         if path.suffix == ".safetensors":
             return load_file(path)
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
@@ -39,8 +40,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path} holds more than tensors and is not opened, as it could run any program; "
             "ask for a .safetensors file"
         ) from None
-    except (OSError, EOFError, RuntimeError, SafetensorError) as error:
-        raise ConfigError(f"cannot read weights {path}: {first_line(error)}") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read weights {path}: {error.strerror or error}") from None
+    except Exception as error:
+        # torch's reader meets bytes that are no file of its own with an error of any kind.
+        raise ConfigError(f"{path} is no file of weights: {first_line(error)}") from None
     for key in ("state_dict", "model"):  # some training programs put the weights under one of these
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]

@@ -176,6 +176,15 @@ class NativeCaptioner(Captioner):
                 f"this model was trained with encoder {trained_with}, but {encoder.name!r} is now "
                 f"{encoder.fingerprint}: use the same weights, or train again"
             )
+        gives = {"feature_size": encoder.pooled_size}
+        if self.needs_regions:
+            gives["region_size"] = encoder.grid_size[1]
+        for name, size in gives.items():
+            if self.metrics.get(name, size) != size:
+                raise CheckpointError(
+                    f"the model's metrics.json has {name} = {self.metrics[name]}, and its encoder "
+                    f"{encoder.name!r} gives {size}: it was changed; use another checkpoint"
+                )
 
     def encode(self, views: Pixels, *, regions: bool | None = None) -> Features:
         """Features of pictures that are cut already.
