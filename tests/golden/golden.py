@@ -6,7 +6,8 @@
 It uses the command line and the public API only, so it runs before and after any change of the
 layout. It compares:
 
-- what the default model says of 64 photos of COCO val2017: words, confidences, log-probabilities;
+- what the default model (``photos13k-lite2`` since this file was last written) says of 64 photos
+  of COCO val2017: words, confidences, log-probabilities;
 - the loss of every step on ``scenes:40`` at seed 0 for every decoder, and with a CNN that trains;
 - all metrics on the two published result files;
 - a run that showtell 0.1.0 began and did not finish (``run-0.1.0/``): it goes on to the same
