@@ -95,7 +95,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(
     tmp_path: Path, dataset: Dataset, store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "run"
-    save_tensors, calls = checkpoint_module._save_tensors, []
+    save_tensors, calls = checkpoint_module.save_tensors, []
 
     def fails_in_the_second_epoch(path: Path, tensors: dict) -> None:
         calls.append(path)
@@ -104,7 +104,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         save_tensors(path, tensors)
 
-    monkeypatch.setattr(checkpoint_module, "_save_tensors", fails_in_the_second_epoch)
+    monkeypatch.setattr(checkpoint_module, "save_tensors", fails_in_the_second_epoch)
     with pytest.raises(CheckpointError, match=r"No space left.*go on with --resume"):
         run(folder, dataset, store, tiny_config("training.save_every=9"))
     monkeypatch.undo()
