@@ -110,7 +110,8 @@ def test_every_page_is_in_the_index_of_the_docs() -> None:
 PROGRAM = """
 from pathlib import Path
 
-from showtell import Caption, Captioner, ModelInfo, load, load_dataset, open_image
+from showtell import Caption, Captioner, DecodingConfig, ModelInfo
+from showtell import load, load_dataset, open_image
 
 captioner = Captioner.load("default", device="cpu")
 captions: list[Caption] = captioner.caption([open_image("photo.jpg")])
@@ -120,7 +121,7 @@ two: list[Caption] = load().caption(["photo.jpg", Path("photo.jpg"), b"", open("
 card: ModelInfo = captioner.card
 text: str = best.text
 confidence: float = best.confidence
-for result in captioner.caption_stream([Path("photo.jpg")]):
+for result in captioner.caption_stream([Path("photo.jpg")], decoding=DecodingConfig(beam_size=3)):
     print(result.path, result.text, result.error)
 pictures: int = len(load_dataset("scenes").records)
 wrong: int = best.text

@@ -66,8 +66,12 @@ class ShowTellConfig(DecoderSettings):
     kind: Kind[Literal["show_tell"]] = "show_tell"
     embed_size: EmbedSize = 256
     hidden_size: HiddenSize = 512
-    num_layers: int = Field(1, ge=1, le=100, description="recurrent layers, one above the other")
-    cell: Literal["lstm", "gru", "rnn"] = Field("lstm", description="kind of the recurrent cells")
+    num_layers: int = Field(
+        default=1, ge=1, le=100, description="recurrent layers, one above the other"
+    )
+    cell: Literal["lstm", "gru", "rnn"] = Field(
+        default="lstm", description="kind of the recurrent cells"
+    )
     feature_dropout: FeatureDropout = 0.0
 
 
@@ -77,7 +81,7 @@ class RegionLSTMSettings(DecoderSettings):
     embed_size: EmbedSize = 300
     hidden_size: HiddenSize = 512
     attention_size: int = Field(
-        256, ge=1, description="width in which regions and state are compared"
+        default=256, ge=1, description="width in which regions and state are compared"
     )
     feature_dropout: FeatureDropout = 0.0
 
@@ -87,7 +91,7 @@ class AttentionConfig(RegionLSTMSettings):
 
     kind: Kind[Literal["attention"]] = "attention"
     doubly_stochastic: float = Field(
-        1.0,
+        default=1.0,
         ge=0,
         description="weight of the loss that makes attention cover every region once a caption",
     )
@@ -103,7 +107,7 @@ class SelfAttentionSettings(DecoderSettings):
     """What the decoders made of self-attention layers share."""
 
     hidden_size: LayerSize = 384
-    num_heads: int = Field(6, ge=1, description="heads of the attention")
+    num_heads: int = Field(default=6, ge=1, description="heads of the attention")
 
     @field_validator("num_heads")
     @classmethod
@@ -119,16 +123,21 @@ class TransformerConfig(SelfAttentionSettings):
 
     kind: Kind[Literal["transformer"]] = "transformer"
     hidden_size: Annotated[LayerSize, Field(multiple_of=2)] = 384
-    num_layers: int = Field(3, ge=1, le=100, description="layers over the words")
-    num_encoder_layers: int = Field(1, ge=0, le=100, description="layers over the regions")
-    feedforward_size: int = Field(1024, ge=1, description="width within a feed-forward layer")
+    num_layers: int = Field(default=3, ge=1, le=100, description="layers over the words")
+    num_encoder_layers: int = Field(default=1, ge=0, le=100, description="layers over the regions")
+    feedforward_size: int = Field(
+        default=1024, ge=1, description="width within a feed-forward layer"
+    )
     dropout: Dropout = 0.3
     feature_dropout: FeatureDropout = 0.0
     concepts: int = Field(
-        0, ge=0, le=100, description="words of the encoder's classifier to attend to as well"
+        default=0,
+        ge=0,
+        le=100,
+        description="words of the encoder's classifier to attend to as well",
     )
     blind: float = Field(
-        0.0,
+        default=0.0,
         ge=0,
         lt=1,
         description="share of training pictures whose regions are hidden, so that only the "
@@ -143,18 +152,20 @@ class PrefixLmConfig(SelfAttentionSettings):
 
     kind: Kind[Literal["prefix_lm"]] = "prefix_lm"
     lm: str | None = Field(
-        None,
+        default=None,
         min_length=1,
         description="a GPT-2 to start from: a folder as transformers writes it, or a name on the "
         "Hugging Face hub; default: random weights. Its sizes and vocabulary become the model's",
     )
-    train_lm: bool = Field(True, description="train the language model as well as its prefix")
-    prefix_length: int = Field(
-        10, ge=1, description="vectors that a picture becomes in front of the words"
+    train_lm: bool = Field(
+        default=True, description="train the language model as well as its prefix"
     )
-    num_layers: int = Field(4, ge=1, le=100, description="layers of the language model")
+    prefix_length: int = Field(
+        default=10, ge=1, description="vectors that a picture becomes in front of the words"
+    )
+    num_layers: int = Field(default=4, ge=1, le=100, description="layers of the language model")
     num_positions: int = Field(
-        256, ge=2, description="most tokens, including the prefix and <start>"
+        default=256, ge=2, description="most tokens, including the prefix and <start>"
     )
     dropout: Dropout = 0.1
 

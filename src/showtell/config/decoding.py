@@ -14,65 +14,78 @@ DecodingMethod = Literal["greedy", "beam", "diverse", "sample"]
 class DecodingConfig(Section):
     """How captions are made: for TOML, Python and the command line alike."""
 
-    method: DecodingMethod = Field("beam", description="greedy, beam, diverse or sample")
+    method: DecodingMethod = Field(default="beam", description="greedy, beam, diverse or sample")
     beam_size: int = Field(
-        3, ge=1, le=100, description="hypotheses kept by beam and diverse; 1 is greedy search"
+        default=3,
+        ge=1,
+        le=100,
+        description="hypotheses kept by beam and diverse; 1 is greedy search",
     )
-    num_captions: int = Field(1, ge=1, le=100, description="captions for each picture, best first")
+    num_captions: int = Field(
+        default=1, ge=1, le=100, description="captions for each picture, best first"
+    )
     length_penalty: float = Field(
-        0.7,
+        default=0.7,
         ge=0,
         le=100,
         description="the score of a caption is log p / tokens**penalty (0: log p)",
     )
-    min_length: int = Field(1, ge=0, description="the fewest words in a caption")
-    max_length: int = Field(30, ge=1, le=200, description="the most words in a caption")
+    min_length: int = Field(default=1, ge=0, description="the fewest words in a caption")
+    max_length: int = Field(default=30, ge=1, le=200, description="the most words in a caption")
     no_repeat_ngram: int | None = Field(
-        None, ge=1, description="never repeat any n-gram of this length within a caption"
+        default=None, ge=1, description="never repeat any n-gram of this length within a caption"
     )
-    forbidden_words: tuple[str, ...] = Field((), description="words and phrases that may not occur")
+    forbidden_words: tuple[str, ...] = Field(
+        default=(), description="words and phrases that may not occur"
+    )
     required_words: tuple[str, ...] = Field(
-        (),
+        default=(),
         max_length=10,
         description="words and phrases that every caption must have (beam, diverse)",
     )
-    no_bad_endings: bool = Field(False, description='no caption may end in "a", "with" or the like')
+    no_bad_endings: bool = Field(
+        default=False, description='no caption may end in "a", "with" or the like'
+    )
     naming: float = Field(
-        0.0,
+        default=0.0,
         ge=0,
         le=20,
         description="bonus (in nats) for words the image classifier is sure of but training "
         "captions rarely use (0: off)",
     )
     groups: int | None = Field(
-        None,
+        default=None,
         ge=1,
         description="of diverse: number of beam groups; default: beam_size, one hypothesis each",
     )
     diversity: float = Field(
-        0.5,
+        default=0.5,
         ge=0,
         description="of diverse: penalty (in nats) for words that another beam group already chose "
         "at this step",
     )
     min_confidence: float = Field(
-        0.0,
+        default=0.0,
         ge=0,
         le=1,
         description="withhold captions with a lower confidence: they are empty and marked",
     )
     temperature: float = Field(
-        1.0, gt=0, description="of sample: below 1 favours likely words, above 1 unlikely ones"
+        default=1.0,
+        gt=0,
+        description="of sample: below 1 favours likely words, above 1 unlikely ones",
     )
-    top_k: int | None = Field(None, ge=1, description="of sample: draw from the k likeliest tokens")
+    top_k: int | None = Field(
+        default=None, ge=1, description="of sample: draw from the k likeliest tokens"
+    )
     top_p: float | None = Field(
-        None,
+        default=None,
         gt=0,
         le=1,
         description="of sample: draw from the likeliest tokens that have this probability",
     )
     seed: int = Field(
-        0, ge=0, lt=2**32, description="of sample: the same seed gives the same captions"
+        default=0, ge=0, lt=2**32, description="of sample: the same seed gives the same captions"
     )
 
     @model_validator(mode="after")

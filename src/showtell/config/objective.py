@@ -15,37 +15,44 @@ class ObjectiveConfig(Section):
     """
 
     kind: Literal["cross_entropy", "scst"] = Field(
-        "cross_entropy", description="scst: self-critical training, from training.init_from"
+        default="cross_entropy", description="scst: self-critical training, from training.init_from"
     )
     scheduled_sampling_max_prob: float = Field(
-        0.0,
+        default=0.0,
         ge=0,
         le=1,
         description="of cross_entropy: largest share of input words that the model itself chooses",
     )
     scheduled_sampling_start: int = Field(
-        1, ge=0, description="of cross_entropy: epochs before the share begins to rise from zero"
+        default=1,
+        ge=0,
+        description="of cross_entropy: epochs before the share begins to rise from zero",
     )
     scheduled_sampling_increase_prob: float = Field(
-        0.05, gt=0, le=1, description="of cross_entropy: increase of the share in each epoch"
+        default=0.05,
+        gt=0,
+        le=1,
+        description="of cross_entropy: increase of the share in each epoch",
     )
     baseline: Literal["greedy", "mean_of_others"] = Field(
-        "mean_of_others",
+        default="mean_of_others",
         description="of scst: what a reward is compared with: that of the greedy caption (Rennie "
         "et al. 2017), or the mean of the picture's other samples (Luo 2020)",
     )
-    num_samples: int = Field(5, ge=1, description="of scst: captions sampled for each picture")
+    num_samples: int = Field(
+        default=5, ge=1, description="of scst: captions sampled for each picture"
+    )
     temperature: float = Field(
-        1.0,
+        default=1.0,
         gt=0,
         description="of scst: divides log-probabilities, in sampling and in the gradient; below 1, "
         "samples are closer to the captions that the decoder gives in use",
     )
     cider_weight: float = Field(
-        1.0, ge=0, description="of scst: weight of CIDEr-D (0 to 10) in the reward"
+        default=1.0, ge=0, description="of scst: weight of CIDEr-D (0 to 10) in the reward"
     )
     bleu_weight: float = Field(
-        0.0, ge=0, description="of scst: weight of BLEU-4 (0 to 1) in the reward"
+        default=0.0, ge=0, description="of scst: weight of BLEU-4 (0 to 1) in the reward"
     )
 
     @model_validator(mode="after")

@@ -23,31 +23,31 @@ class DataConfig(Section):
     """The vocabulary, and which captions are used."""
 
     vocab_threshold: int = Field(
-        4, ge=1, description="words seen less often than this become <unk>"
+        default=4, ge=1, description="words seen less often than this become <unk>"
     )
     vocab_file: Path | None = Field(
-        None,
+        default=None,
         description="use this vocabulary.json instead of building one from the training captions",
     )
     subwords: int | None = Field(
-        None,
+        default=None,
         ge=1,
         le=1_000_000,
         description="number of word pieces to learn from the captions by byte-pair encoding, in "
         "addition to the 256 bytes; default: none, the vocabulary has whole words",
     )
     text: Path | None = Field(
-        None,
+        default=None,
         description="captions without pictures to learn more words from: a COCO annotations JSON, "
         "or a text file with one caption on each line; for decoders with concepts",
     )
     text_threshold: int = Field(
-        100,
+        default=100,
         ge=1,
         description="words that data.text has less often than this are not learnt from it",
     )
     max_caption_length: int = Field(
-        40,
+        default=40,
         ge=1,
         description="cut longer training captions to this many tokens: words, or word pieces, for "
         "which the default is 80",
@@ -66,34 +66,36 @@ class EncoderConfig(Section):
     """The CNN, how training pictures are augmented, and which part of the CNN trains."""
 
     name: str = Field(
-        "lite2",
+        default="lite2",
         description="lite0, lite2, timm:NAME (timm:resnet50), or an encoder of another package",
     )
     weights: Path | None = Field(
-        None,
+        default=None,
         description="local weights file of the encoder; default: for timm, timm's own download",
     )
     views: int = Field(
-        4,
+        default=4,
         ge=0,
         le=255,
         description="random crops and flips of each training picture whose features are stored",
     )
     flips: bool = Field(
-        True,
+        default=True,
         description="mirror half of the views; turn it off if captions distinguish left from right",
     )
     train_from: int | str | None = Field(
-        None,
+        default=None,
         description="train the CNN too, from this stage on (its name, or its number from 0), on "
         "new views of the pictures; default: the CNN is frozen and its features are stored",
     )
-    lr: float = Field(1e-5, gt=0, description="learning rate of the CNN's stages that train")
+    lr: float = Field(
+        default=1e-5, gt=0, description="learning rate of the CNN's stages that train"
+    )
     batch_norm: Literal["frozen", "train"] = Field(
-        "frozen", description="statistics of the batch norms in the stages that train"
+        default="frozen", description="statistics of the batch norms in the stages that train"
     )
     num_workers: int | None = Field(
-        None,
+        default=None,
         ge=0,
         le=256,
         description="processes that decode pictures if the CNN trains; default: one for each core, "
@@ -105,85 +107,98 @@ class OptimizerConfig(Section):
     """The optimiser and its learning-rate schedule."""
 
     name: Literal["adamw", "adam"] = Field(
-        "adamw", description="adamw: weight decay separate from the gradient; adam: as part of it"
+        default="adamw",
+        description="adamw: weight decay separate from the gradient; adam: as part of it",
     )
-    lr: float = Field(1e-3, gt=0, description="learning rate, the highest of the schedule")
+    lr: float = Field(default=1e-3, gt=0, description="learning rate, the highest of the schedule")
     weight_decay: float = Field(
-        0.01, ge=0, description="how strongly weights are pulled towards zero"
+        default=0.01, ge=0, description="how strongly weights are pulled towards zero"
     )
     schedule: Literal["cosine", "constant"] = Field(
-        "cosine", description="learning rate after the warm-up; cosine falls to zero"
+        default="cosine", description="learning rate after the warm-up; cosine falls to zero"
     )
-    warmup_steps: int = Field(100, ge=0, description="steps of linear warm-up from zero")
-    max_grad_norm: float = Field(5.0, gt=0, description="gradients are clipped to this norm")
+    warmup_steps: int = Field(default=100, ge=0, description="steps of linear warm-up from zero")
+    max_grad_norm: float = Field(
+        default=5.0, gt=0, description="gradients are clipped to this norm"
+    )
 
 
 class TrainingConfig(Section):
     """The course of a run."""
 
     init_from: str | None = Field(
-        None,
+        default=None,
         description="start with the weights and the vocabulary of this run or checkpoint, or of a "
         "model that comes with showtell",
     )
-    batch_size: int = Field(64, ge=1, description="captions in a step; with scst, pictures")
-    text_batch_size: int = Field(100, ge=1, description="captions of data.text in a step")
-    text_weight: float = Field(0.5, gt=0, description="weight of the loss on captions of data.text")
+    batch_size: int = Field(default=64, ge=1, description="captions in a step; with scst, pictures")
+    text_batch_size: int = Field(default=100, ge=1, description="captions of data.text in a step")
+    text_weight: float = Field(
+        default=0.5, gt=0, description="weight of the loss on captions of data.text"
+    )
     batch_by: Literal["auto", "length", "picture"] = Field(
-        "auto",
+        default="auto",
         description="what the captions of a batch share, to save computation: their length, or "
         "their "
         "pictures; auto: pictures if the decoder attends to regions",
     )
     num_epochs: int = Field(
-        10, ge=1, description="passes over all training captions; with scst, over all pictures"
+        default=10,
+        ge=1,
+        description="passes over all training captions; with scst, over all pictures",
     )
     label_smoothing: float = Field(
-        0.0,
+        default=0.0,
         ge=0,
         lt=1,
         description="of cross_entropy: share of the target that is spread over all words",
     )
     ema_decay: float | None = Field(
-        None,
+        default=None,
         gt=0,
         lt=1,
         description="validate and save an exponential moving average of the weights (0.999 "
         "averages "
         "about the last thousand steps); default: off",
     )
-    save_every: int = Field(1, ge=1, description="keep a checkpoint every this many epochs")
+    save_every: int = Field(default=1, ge=1, description="keep a checkpoint every this many epochs")
     save_minutes: float = Field(
-        2.0,
+        default=2.0,
         gt=0,
         description="within an epoch, save the state for --resume every this many minutes",
     )
     print_every: int = Field(
-        100, ge=1, description="show a step on the terminal every this many steps"
+        default=100, ge=1, description="show a step on the terminal every this many steps"
     )
     log_file: str = Field(
-        "training_log.txt", description="file in the run's folder with one line for each step"
+        default="training_log.txt",
+        description="file in the run's folder with one line for each step",
     )
     tensorboard: bool = Field(
-        False, description="write TensorBoard event files into tensorboard/ in the run's folder"
+        default=False,
+        description="write TensorBoard event files into tensorboard/ in the run's folder",
     )
     patience: int | None = Field(
-        None,
+        default=None,
         ge=1,
         description="stop after this many epochs without a better CIDEr-D; default: never",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="precision of the computation; auto: bf16 if the hardware has it"
+        default="auto",
+        description="precision of the computation; auto: bf16 if the hardware has it",
     )
     compile: bool = Field(
-        False, description="compile the decoder (torch.compile); faster on a GPU in long runs"
+        default=False,
+        description="compile the decoder (torch.compile); faster on a GPU in long runs",
     )
 
 
 class Config(Section):
     """All settings of a run."""
 
-    seed: int = Field(0, ge=0, lt=2**32, description="seed of first weights, batches and views")
+    seed: int = Field(
+        default=0, ge=0, lt=2**32, description="seed of first weights, batches and views"
+    )
     data: DataConfig = DataConfig()
     encoder: EncoderConfig = EncoderConfig()
     decoder: DecoderConfig = ShowTellConfig()

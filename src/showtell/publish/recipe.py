@@ -19,16 +19,19 @@ class TrainStage(Section):
 
     kind: Literal["train"] = "train"
     name: Name = Field(description="of the stage, and of its folder")
-    config: Path | None = Field(None, description="settings in TOML, beside the recipe")
-    settings: tuple[str, ...] = Field((), description="section.key=value, over those of the file")
+    config: Path | None = Field(default=None, description="settings in TOML, beside the recipe")
+    settings: tuple[str, ...] = Field(
+        default=(), description="section.key=value, over those of the file"
+    )
     init_from: str | None = Field(
-        None, description="an earlier stage (its best), or one of its checkpoints: NAME/epoch-003"
+        default=None,
+        description="an earlier stage (its best), or one of its checkpoints: NAME/epoch-003",
     )
     data: str | None = Field(
-        None, description="a name given by --data NAME=PATH; default: the recipe's DATA"
+        default=None, description="a name given by --data NAME=PATH; default: the recipe's DATA"
     )
     text: str | None = Field(
-        None, description="a name given by --data NAME=PATH, whose path becomes data.text"
+        default=None, description="a name given by --data NAME=PATH, whose path becomes data.text"
     )
 
     @property
@@ -59,7 +62,7 @@ class Measurement(Section):
     """Pictures that the card has figures of."""
 
     title: str = Field(description="for people: Flickr8k dev")
-    data: str | None = Field(None, description="as in a stage")
+    data: str | None = Field(default=None, description="as in a stage")
     split: Literal["train", "val", "test", "all"] = "val"
 
 
@@ -72,14 +75,16 @@ class Recipe(Section):
 
     name: Name
     stages: tuple[Stage, ...] = Field(min_length=1, description="in the order of their making")
-    model: str | None = Field(None, description="which stage is handed on; default: the last")
-    weights: Storage = Field("fp16", description="how they are stored: fp32, fp16 or int8")
-    decoding: dict[str, Any] = Field({}, description="what the model does by default")
+    model: str | None = Field(
+        default=None, description="which stage is handed on; default: the last"
+    )
+    weights: Storage = Field(default="fp16", description="how they are stored: fp32, fp16 or int8")
+    decoding: dict[str, Any] = Field(default={}, description="what the model does by default")
     measure: tuple[Measurement, ...] = Field(
         min_length=1, description="the first gives the model's own figures and its calibration"
     )
     examples: tuple[str, ...] = Field(
-        (),
+        default=(),
         description="pictures for the card: paths beside the recipe, skimage/NAME for those that "
         "scikit-image brings, scenes/NAME for built-in ones",
     )

@@ -64,7 +64,8 @@ class Said(BaseModel):
     words: list[str]
     log_probs: list[float] = Field(description="Of each word and of the end, in nats.")
     withheld: str | None = Field(
-        None, description="What the caption would be; it is empty, being below `min_confidence`."
+        default=None,
+        description="What the caption would be; it is empty, being below `min_confidence`.",
     )
     attention: Attention | None = None
 
@@ -74,7 +75,9 @@ class PictureCaption(Said):
 
     index: int = Field(ge=0, description="The picture's place in the request.")
     name: str = Field(description="Its file name, as the request gave it.")
-    alternatives: list[Said] | None = Field(None, description="The next best, if asked for.")
+    alternatives: list[Said] | None = Field(
+        default=None, description="The next best, if asked for."
+    )
 
 
 class Captions(BaseModel):
