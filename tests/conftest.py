@@ -1,7 +1,9 @@
 """Fixtures for every test: real data where it is at hand, and timm made importable."""
 
 import os
+import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,22 @@ def test_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no test data at {folder}; set SHOWTELL_TEST_DATA to where it is")
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium, started once: a process can have one Playwright at a time."""
+    from playwright.sync_api import sync_playwright
+
+    camera = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"),
+            args=["--no-sandbox", *camera],
+            timeout=180_000,
+        )
+        yield started
+        started.close()
 
 
 @pytest.fixture(scope="session")

@@ -73,7 +73,8 @@ def tiny_captioner(kind: str, encoder: Encoder, *changes: str) -> NativeCaptione
         for weights in decoder.parameters():
             torch.nn.init.normal_(weights, std=0.7)
     checkpoint = Checkpoint(decoder.eval(), WORDS, config, {})
-    return NativeCaptioner(checkpoint, choose_runtime("cpu", "fp32"), encoder=encoder)
+    # In fp32 the encoder sees each picture alone, and a batch could not be told by its size.
+    return NativeCaptioner(checkpoint, choose_runtime("cpu", "bf16"), encoder=encoder)
 
 
 def tiny_models(encoder: Encoder | None = None) -> dict[str, LoadedModel]:

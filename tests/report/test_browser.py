@@ -2,7 +2,6 @@
 
 import io
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +25,6 @@ MEASURE = """() => ({
   small: [...document.querySelectorAll("main p, main li, main td")].filter(e =>
     parseFloat(getComputedStyle(e).fontSize) < 12).length,
 })"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox"], timeout=180_000
-        )
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")

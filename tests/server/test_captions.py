@@ -84,7 +84,7 @@ WRONG = {
         "3": "expected a JSON object",
         '{"beam": 3}': "beam: no such setting",
         '{"beam_size": 0}': "beam_size = 0",
-        '{"beam_size": NaN}': "no number in JSON",
+        '{"beam_size": NaN}': "not a number in JSON",
         '{"beam_size": 21}': "limit is 20",
         '{"beam_size": 1e400}': "beam_size",
         '{"method": []}': "method",

@@ -199,6 +199,8 @@ def test_hundreds_of_idle_connections_keep_nobody_out(sent: str) -> None:
                 client = server.connect()
                 idle.append(client)
                 client.sendall(IDLING[sent])
+                if sent == "an answer taken":
+                    assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
             if sent.endswith("body"):
                 time.sleep(1.1)  # a body has a second to arrive before it makes way
             with ThreadPoolExecutor(16) as threads:

@@ -1,4 +1,4 @@
-"""What the tests of the page share: a browser, two small real models, a server, photos."""
+"""What the tests of the page share: two small real models, a server, photos."""
 
 import shutil
 from collections.abc import Iterator
@@ -11,21 +11,6 @@ from page_visit import Visit, visit
 from serve_process import ServeProcess
 
 ATTENDING = ("-s", "decoder.kind=attention", "-s", "decoder.hidden_size=32")
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    camera = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"),
-            args=["--no-sandbox", *camera],
-            timeout=180_000,
-        )
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="session")
