@@ -28,6 +28,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from showtell.core.memory import tune_process
+
 FOLDER = Path(__file__).resolve().parent
 Measure = Callable[[argparse.Namespace], Iterable["Figure"]]
 
@@ -112,6 +114,7 @@ def benchmark(
     parser.add_argument("--arguments", default="{}", help=argparse.SUPPRESS)
     options(parser)
     chosen = parser.parse_args()
+    tune_process()  # as the commands that it measures do
     if chosen.part:
         with redirect_stdout(sys.stderr):
             found = (parts or {})[chosen.part](

@@ -15,11 +15,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from showtell.config import DecodingConfig
+from showtell.core import fixed_rows
 from showtell.core.device import Precision, Runtime, choose_runtime
+from showtell.core.fixed_rows import FixedRows
 from showtell.data.scenes import image_ids, scene_of
 from showtell.data.scenes.draw import paint
-from showtell.decoding import fixed_rows
-from showtell.decoding.fixed_rows import FixedRows
 from showtell.decoding.generate import generate
 from showtell.decoding.hypotheses import Hypotheses, cut_to_longest
 from showtell.encoders.features import Features

@@ -1,12 +1,10 @@
 """From decoding settings to captions: the one place where ``DecodingConfig`` meets the search."""
 
-from contextlib import nullcontext
-
 from showtell.config import DecodingConfig
+from showtell.core.fixed_rows import fixed_rows_for
 from showtell.decoding.beam import beam_search
 from showtell.decoding.constraints import build_constraints
 from showtell.decoding.constraints.named_words import NamedWords
-from showtell.decoding.fixed_rows import FixedRows
 from showtell.decoding.hypotheses import Hypotheses, Steps
 from showtell.decoding.naming import naming
 from showtell.decoding.sampling import sample
@@ -32,7 +30,7 @@ def generate(
         first: the first picture's number; random numbers follow from it.
         with_attention: whether to keep where the decoder looked for each token.
 
-    On a processor a picture's captions do not depend on the other pictures (``FixedRows``).
+    On a processor a picture's captions do not depend on the other pictures (``core.fixed_rows``).
 
     Returns:
         ``config.num_captions`` captions a picture. Where fewer meet the settings, the last
@@ -56,7 +54,7 @@ def generate(
         bad_endings=words.bad_endings,
         device=features.pooled.device,
     )
-    with FixedRows() if features.pooled.device.type == "cpu" else nullcontext():
+    with fixed_rows_for(features.pooled):
         if config.method == "sample":
             return sample(
                 decoder,

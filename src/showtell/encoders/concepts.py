@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from showtell.core.fixed_rows import fixed_rows_for
 from showtell.text.vocabulary import PAD, UNK, Vocabulary
 
 LEAST_CHANCE = 0.004  # of a class; smaller ones of 118 breeds add up to a dog that is not there
@@ -166,7 +167,7 @@ class ConceptReader(nn.Module):
 
     def _chances(self, pooled: Tensor) -> Tensor:
         """(..., D) -> (..., C) probabilities, 0 where below ``LEAST_CHANCE``."""
-        with torch.autocast(pooled.device.type, enabled=False):
+        with torch.autocast(pooled.device.type, enabled=False), fixed_rows_for(pooled):
             chances = F.linear(pooled.float(), self.weight, self.bias).softmax(dim=-1)
         return chances.masked_fill(chances < LEAST_CHANCE, 0.0)
 
