@@ -1,0 +1,60 @@
+"""What a metric needs of each image, so that its figures follow for any resample of the images.
+
+Corpus BLEU is no mean over images, nor is METEOR or the share of objects that are invented: all three
+are functions of sums of counts. ``Statistics`` keeps the counts of each image and that function,
+and a mean is the special case of a score and a one. Resampling images is then a product of a
+matrix of weights with the counts (as in Koehn 2004, "Statistical significance tests for machine
+translation evaluation", section 3, without scoring anything again).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Figures of N captions as a function of sums over their images.
+
+    Attributes:
+        names: F names of figures.
+        counts: (N, K) what each image adds to the sums.
+        combine: sums (..., K) -> figures (..., F).
+        per_image: (N, F) the figures of each image alone; nan where an image alone has none.
+    """
+
+    names: tuple[str, ...]
+    counts: Floats
+    combine: Callable[[Floats], Floats]
+    per_image: Floats
+
+    @classmethod
+    def mean(cls, name: str, scores: Floats) -> Self:
+        """Of a metric that is the mean of the images' scores (N,)."""
+        ones = np.ones(len(scores))
+        return cls((name,), np.stack([scores, ones], axis=1), _ratio, scores[:, None])
+
+    @classmethod
+    def ratio(cls, name: str, parts: Floats, wholes: Floats) -> Self:
+        """Of a share: the sum of ``parts`` (N,) over the sum of ``wholes`` (N,)."""
+        counts = np.stack([parts, wholes], axis=1).astype(np.float64)
+        return cls((name,), counts, _ratio, _ratio(counts))
+
+    def figures(self) -> Floats:
+        """(F,) of all images."""
+        return self.combine(self.counts.sum(axis=0))
+
+    def resampled(self, weights: Floats) -> Floats:
+        """(R, F) figures of R resamples; ``weights`` (R, N) say how often each has each image."""
+        return self.combine(weights @ self.counts)
+
+
+def _ratio(sums: Floats) -> Floats:
+    """(..., 2) -> (..., 1); nan for a whole of 0."""
+    whole = sums[..., 1:]
+    return np.divide(sums[..., :1], whole, out=np.full_like(whole, np.nan), where=whole != 0)
