@@ -1,6 +1,6 @@
 """What a metric needs of each image, so that its figures follow for any resample of the images.
 
-Corpus BLEU is no mean over images, nor is METEOR or the share of objects that are invented: all three
+Corpus BLEU is no mean over images, nor is METEOR or the share of invented objects: all three
 are functions of sums of counts. ``Statistics`` keeps the counts of each image and that function,
 and a mean is the special case of a score and a one. Resampling images is then a product of a
 matrix of weights with the counts (as in Koehn 2004, "Statistical significance tests for machine
