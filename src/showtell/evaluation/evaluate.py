@@ -27,6 +27,7 @@ from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.caption import Caption
 from showtell.inference.captioner import ModelRequest
 from showtell.metrics import References, Scores, evaluate, meteor
+from showtell.metrics.bootstrap import Resampling
 from showtell.pretrained import shipped_folder
 
 BATCH_SIZE = 128  # pictures at a time; of many processes, each one's
@@ -102,6 +103,7 @@ def evaluate_model(
     report: Reporter,
     decoding_changes: Mapping[str, Any] | None = None,
     predictions: Path | None = None,
+    resampling: Resampling | None = None,
 ) -> ModelEvaluation:
     """Caption a split with a model, score the captions, and write both.
 
@@ -110,6 +112,7 @@ def evaluate_model(
         decoding_changes: to the model's own settings; the best caption is scored.
         predictions: the file for the captions, in COCO's results format; by default one in
             ``evaluation/`` in the model's folder. The scores go beside it.
+        resampling: for intervals of the scores; default: none.
 
     Raises:
         ShowtellError: the model or the data cannot be read, or the split is empty.
@@ -121,6 +124,8 @@ def evaluate_model(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, found.evaluation.coco_results())
     scores = found.evaluation.scores
+    if resampling:
+        scores = scores.with_intervals(resampling)
     result = ModelEvaluation(str(model.model), data.data, split, scores, path, found.skipped)
     write_json(path.with_suffix(".scores.json"), result.to_dict())
     return result

@@ -1,4 +1,4 @@
-"""The references of a set of images, tokenised once and cached for later scoring."""
+"""References and the captions to score, tokenised and counted once for all metrics."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from showtell.core.memory import paused_collector
 from showtell.core.messages import some
 from showtell.errors import ScoringError
 from showtell.metrics.cider import CiderD
-from showtell.metrics.ngrams import ReferenceNgrams
+from showtell.metrics.ngrams import HypothesisLevel, Ints, ReferenceNgrams
 from showtell.text.tokenizer import TOKENIZER, tokenize_all
 
 
@@ -48,6 +48,26 @@ class References:
     def cider(self) -> CiderD:
         """CIDEr-D against these references."""
         return CiderD.from_ngrams(self.ngrams, self.image_ids)
+
+
+class Captions:
+    """One caption for each image of ``references``: what every metric is computed from.
+
+    Attributes:
+        references: of the same images.
+        texts: the captions as they were given, in the order of ``references.image_ids``.
+        words: of each caption, by COCO's tokeniser.
+    """
+
+    def __init__(self, texts: Sequence[str], references: References) -> None:
+        self.references = references
+        self.texts = list(texts)
+        self.words = tokenize_all(self.texts)
+
+    @cached_property
+    def counted(self) -> tuple[list[HypothesisLevel], Ints]:
+        """Their n-grams, counted against the references', and their lengths (N,)."""
+        return self.references.ngrams.count(split_spaces(self.words))
 
 
 def split_spaces(captions: Sequence[list[str]]) -> list[list[str]]:
