@@ -10,11 +10,11 @@ from showtell.metrics.diversity import (
     DocumentFrequencies,
     distinct,
     novel,
-    num_different_words,
     of_each_picture,
     self_cider,
-    unique,
+    statistics,
 )
+from showtell.metrics.references import Captions, References
 
 CAPTIONS = [text.split() for text in ("a dog runs", "a dog runs", "a cat", "")]
 REFERENCES = [
@@ -38,22 +38,22 @@ SETS = [
 
 
 def test_by_hand() -> None:
-    assert distinct(CAPTIONS, 1) == 4 / 8
-    assert distinct(CAPTIONS, 2) == 3 / 8  # a dog, dog runs, a cat
-    assert num_different_words(CAPTIONS) == 4
-    assert unique(CAPTIONS) == 3 / 4
-    assert novel(CAPTIONS, {("a", "dog", "runs"), ()}).figures() == [1 / 4]
+    captions = Captions([" ".join(c) for c in CAPTIONS], References({n: ["x"] for n in "1234"}))
+    found = statistics(captions)
+    # a, dog, runs, cat; a dog, dog runs, a cat; of 8 words
+    expected = {"distinct-1": 4 / 8, "distinct-2": 3 / 8, "vocabulary": 4, "unique": 3 / 4}
+    assert dict(zip(found.names, found.figures().tolist(), strict=True)) == expected
+    assert np.isnan(found.resampled(np.ones((3, 4)))).all()  # they do not follow from sums
+    assert novel(captions, {("a", "dog", "runs"), ()}).figures() == [1 / 4]
     assert math.isnan(distinct([[]], 1))
 
 
 def test_of_each_picture() -> None:
-    frequencies = DocumentFrequencies(REFERENCES)
-    found = {one.names[0]: one for one in of_each_picture(SETS, frequencies)}
-    assert found["Div-1"].per_image[:2, 0].tolist() == [11 / 21, 4 / 12]
-    assert found["Div-2"].per_image[:2, 0].tolist() == [14 / 21, 3 / 12]
-    assert found["Div-1"].figures() == pytest.approx([(11 / 21 + 4 / 12) / 2])
-    assert found["self-CIDEr"].per_image[1, 0] == pytest.approx(0, abs=1e-6)
-    assert math.isnan(found["self-CIDEr"].per_image[2, 0])  # a single caption
+    found = of_each_picture(SETS, DocumentFrequencies(REFERENCES))
+    assert found.per_image[:2, :2].tolist() == [[11 / 21, 14 / 21], [4 / 12, 3 / 12]]
+    assert found.figures()[0] == pytest.approx((11 / 21 + 4 / 12) / 2)
+    assert found.per_image[1, 2] == pytest.approx(0, abs=1e-6)  # three times the same
+    assert np.isnan(found.per_image[2]).all()  # a single caption
 
 
 def test_self_cider_is_that_of_its_authors() -> None:

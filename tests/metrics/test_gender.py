@@ -4,8 +4,16 @@ import math
 
 import pytest
 
-from showtell.metrics.gender import GROUPS, WORDS, genders, ratio_of_references, statistics_of_words
+from showtell.metrics.gender import (
+    GROUPS,
+    NAMES,
+    WORDS,
+    genders,
+    ratio_of_references,
+    statistics,
+)
 from showtell.metrics.object_hallucination import ObjectWords
+from showtell.metrics.references import Captions, References
 
 # (caption, references), and what each adds to the sums.
 PICTURES = [
@@ -22,25 +30,21 @@ PICTURES = [
 
 
 def test_by_hand() -> None:
-    captions = [caption.split() for caption, _ in PICTURES]
-    references = [[text.split() for text in texts] for _, texts in PICTURES]
-    found = {one.names[0]: one for one in statistics_of_words(captions, references)}
-    sums = {name: one.counts.sum(axis=0).tolist() for name, one in found.items()}
-    assert sums == {
-        "gender-error": [1, 5],
-        "gender-neutral": [1, 5],
-        "gender-ratio": [1, 2],
-        "gender-unsupported": [3, 8],
-    }
-    assert found["gender-error"].figures() == [1 / 5]
-    assert math.isnan(found["gender-error"].per_image[5, 0])
-    assert ratio_of_references(references) == 3 / 2
+    references = References({str(n): texts for n, (_, texts) in enumerate(PICTURES)})
+    found = statistics(Captions([caption for caption, _ in PICTURES], references))
+    assert found.names == NAMES
+    total = found.counts.sum(axis=0).tolist()
+    # error, neutral, ratio, unsupported
+    assert list(zip(total[::2], total[1::2], strict=True)) == [(1, 5), (1, 5), (1, 2), (3, 8)]
+    assert found.figures().tolist() == [1 / 5, 1 / 5, 1 / 2, 3 / 8]
+    assert math.isnan(found.per_image[5, 0])
+    assert ratio_of_references(references.captions) == 3 / 2
 
 
 def test_nothing_to_count() -> None:
-    found = statistics_of_words([["a", "dog"]], [[["a", "dog"]]])
-    assert all(math.isnan(one.figures()[0]) for one in found)
-    assert math.isnan(ratio_of_references([[["a", "dog"]]]))
+    references = References({"1": ["a dog"]})
+    assert all(map(math.isnan, statistics(Captions(["a dog"], references)).figures()))
+    assert math.isnan(ratio_of_references(references.captions))
 
 
 def test_the_tables_share_no_word_and_know_the_groups() -> None:

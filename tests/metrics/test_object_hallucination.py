@@ -13,7 +13,6 @@ from showtell.data.scenes.words import describe
 from showtell.data.scenes.world import SHAPES
 from showtell.errors import ScoringError
 from showtell.metrics.object_hallucination import (
-    Hallucination,
     Mention,
     ObjectWords,
     chair,
@@ -22,18 +21,21 @@ from showtell.metrics.object_hallucination import (
     read_instances,
 )
 from showtell.metrics.references import References
+from showtell.metrics.statistics import Statistics
 from showtell.text.tokenizer import tokenize, tokenize_all
 
 COCO = ObjectWords.default()
 SCENES = ObjectWords({shape: [] for shape in SHAPES})
 
 
-def figures(found: Hallucination) -> dict[str, float]:
-    return {one.names[0]: float(one.figures()[0]) for one in found.statistics}
+def figures(found: Statistics) -> dict[str, float]:
+    return dict(zip(found.names, found.figures().tolist(), strict=True))
 
 
-def sums(found: Hallucination) -> list[tuple[int, ...]]:
-    return [tuple(map(int, one.counts.sum(axis=0))) for one in found.statistics]
+def sums(found: Statistics) -> tuple[tuple[int, ...], ...]:
+    """Parts and wholes of the three figures."""
+    total = list(map(int, found.counts.sum(axis=0)))
+    return tuple(zip(total[::2], total[1::2], strict=True))
 
 
 def test_every_word_and_its_plurals_name_its_object() -> None:
@@ -85,7 +87,7 @@ def test_by_hand() -> None:
     # Of three mentions the first cat is wrong; it is in one caption of three; of the four objects
     # a dog and a cat are named.
     assert figures(found) == {"CHAIR-i": 1 / 3, "CHAIR-s": 1 / 3, "object-recall": 2 / 4}
-    assert found.invented == ((Mention("cat", "cat"),), (), ())
+    assert found.remarks == ("invents cat", "", "")
 
 
 # LisaAnne/Hallucination, utils/chair.py, over references alone, with pattern's ``singularize`` as
@@ -146,11 +148,12 @@ def test_scenes_whose_objects_are_known(tmp_path: Path) -> None:
         for number, (mentions, objects) in enumerate(zip(said, truth, strict=True))
     ]
     found = chair(swapped, truth)
-    assert [{m.name for m in mentions} for mentions in found.invented] == expected
-    assert sums(found)[:2] == [
+    invented = [set(remark.removeprefix("invents ").split(", ")) - {""} for remark in found.remarks]
+    assert invented == expected
+    assert sums(found)[:2] == (
         (sum(map(len, expected)), num_things),
         (sum(map(bool, expected)), len(ids)),
-    ]
+    )
 
 
 def _instances(ids: list[str], scenes: list[Any]) -> dict[str, Any]:

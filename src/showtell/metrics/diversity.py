@@ -16,11 +16,25 @@ import numpy as np
 
 from showtell.metrics.cider import SIGMA
 from showtell.metrics.ngrams import ORDERS
+from showtell.metrics.references import Captions
 from showtell.metrics.statistics import Floats, Statistics
 
 VERSION = "1"
 
 Words = Sequence[str]
+
+
+NAMES = ("distinct-1", "distinct-2", "vocabulary", "unique")
+NBEST_NAMES = ("Div-1", "Div-2", "self-CIDEr")
+
+
+def statistics(captions: Captions) -> Statistics:
+    """Of one caption an image; figures of all captions together, which no resample of them has."""
+    words = captions.words
+    values = (distinct(words, 1), distinct(words, 2), num_different_words(words), unique(words))
+    return Statistics.joined(
+        [Statistics.of_whole(n, v, len(words)) for n, v in zip(NAMES, values, strict=True)]
+    )
 
 
 def distinct(captions: Iterable[Words], n: int) -> float:
@@ -43,15 +57,16 @@ def unique(captions: Sequence[Words]) -> float:
     return len(set(map(tuple, captions))) / len(captions)
 
 
-def novel(captions: Sequence[Words], training: Collection[tuple[str, ...]]) -> Statistics:
-    """ "novel": the share of captions, as words, that are not among ``training``."""
-    return Statistics.mean("novel", np.array([tuple(w) not in training for w in captions], float))
+def novel(captions: Captions, training: Collection[tuple[str, ...]]) -> Statistics:
+    """The share of captions, as words, that are not among ``training``."""
+    is_new = [tuple(words) not in training for words in captions.words]
+    return Statistics.mean("novel", np.array(is_new, np.float64))
 
 
 def of_each_picture(
     captions: Sequence[Sequence[Words]], frequencies: "DocumentFrequencies"
-) -> tuple[Statistics, ...]:
-    """ "Div-1", "Div-2" and "self-CIDEr" of N pictures with several captions each: their means.
+) -> Statistics:
+    """Means over N pictures with several captions each: Div-1, Div-2 and self-CIDEr.
 
     Pictures with a single caption have no diversity and count in no mean.
 
@@ -60,12 +75,14 @@ def of_each_picture(
         frequencies: for the weights of self-CIDEr.
     """
     several = [each if len(each) > 1 else [] for each in captions]
-    columns = {
-        "Div-1": [distinct(each, 1) for each in several],
-        "Div-2": [distinct(each, 2) for each in several],
-        "self-CIDEr": [self_cider(each, frequencies) for each in several],
-    }
-    return tuple(_mean_of_known(name, np.array(values)) for name, values in columns.items())
+    columns = (
+        [distinct(each, 1) for each in several],
+        [distinct(each, 2) for each in several],
+        [self_cider(each, frequencies) for each in several],
+    )
+    return Statistics.joined(
+        [_mean_of_known(n, np.array(c)) for n, c in zip(NBEST_NAMES, columns, strict=True)]
+    )
 
 
 def _mean_of_known(name: str, values: Floats) -> Statistics:

@@ -6,6 +6,7 @@ image, with a signature that makes them repeatable. ``FAMILIES`` lists the metri
 scores files.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -15,7 +16,17 @@ from typing import Any, Literal
 from showtell.core.memory import paused_collector
 from showtell.core.messages import some
 from showtell.errors import ScoringError, unknown_name
-from showtell.metrics import bleu, cider, meteor, rouge, spice
+from showtell.metrics import (
+    bleu,
+    cider,
+    diversity,
+    gender,
+    meteor,
+    object_hallucination,
+    rouge,
+    spice,
+    wording,
+)
 from showtell.metrics.bootstrap import Interval, Resampling, intervals
 from showtell.metrics.references import Captions, References
 from showtell.metrics.statistics import Statistics
@@ -52,8 +63,22 @@ FAMILIES = (
 )
 """Every metric that needs captions and references alone, in the order of tables."""
 
+CHECKS = (
+    Family(
+        "CHAIR",
+        object_hallucination.NAMES,
+        object_hallucination.VERSION,
+        object_hallucination.statistics,
+        is_default=False,
+    ),
+    Family("gender", gender.NAMES, gender.VERSION, gender.statistics, is_default=False),
+    Family("diversity", diversity.NAMES, diversity.VERSION, diversity.statistics, is_default=False),
+    Family("wording", wording.NAMES, wording.VERSION, wording.statistics, is_default=False),
+)
+"""What CIDEr does not see: invented objects, gender, sameness, length, endings and repeats."""
+
 METRICS = tuple(name for family in FAMILIES for name in family.names)
-"""The names of their figures. All run from 0 to 1, CIDEr-D from 0 to 10."""
+"""The names of the figures of ``FAMILIES``. All run from 0 to 1, CIDEr-D from 0 to 10."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +87,7 @@ class Scores:
 
     Attributes:
         metrics: corpus scores by name, in ``METRICS``' order.
-        per_image: the same for each image id.
+        per_image: the same for each image id, except figures that only all captions have together.
         num_images: how many captions were scored.
         bad_endings: share of captions whose last word is one like "with" or "a".
         signature: tokeniser, numbers of references and images, versions; cite it with the scores.
@@ -97,8 +122,8 @@ class Scores:
         )
 
     def to_dict(self, *, per_image: bool = False) -> dict[str, Any]:
-        """The scores as JSON has them; ``per_image`` adds the scores of each image."""
-        values: dict[str, Any] = {"metrics": self.metrics}
+        """The scores as JSON has them, nan as null; ``per_image`` adds those of each image."""
+        values: dict[str, Any] = {"metrics": _without_nan(self.metrics)}
         if self.intervals:
             values["intervals"] = {name: list(ends) for name, ends in self.intervals.items()}
         values |= {
@@ -108,30 +133,47 @@ class Scores:
             "warnings": self.warnings,
         }
         if per_image:
-            values["per_image"] = self.per_image
+            values["per_image"] = {i: _without_nan(own) for i, own in self.per_image.items()}
+            if self.remarks:
+                values["remarks"] = self.remarks
         return values
 
     def table(self, *, per_image: bool = False) -> str:
         """A table for people: one line a metric, then the rest."""
-        lines = [self._line(name, value) for name, value in self.metrics.items()]
-        lines.append(f"{'bad endings':<12}{self.bad_endings:8.2%}")
-        lines.append(f"{'images':<12}{self.num_images:8d}")
+        width = max(11, *map(len, self.metrics)) + 1
+        lines = [self._line(name, value, width) for name, value in self.metrics.items()]
+        lines.append(f"{'bad endings':<{width}}{self.bad_endings:8.2%}")
+        lines.append(f"{'images':<{width}}{self.num_images:8d}")
         lines.append(self.signature)
-        if per_image:
-            width = max(map(len, self.per_image), default=0)
-            lines += ["", " " * width + "".join(f"{name:>9}" for name in self.metrics)]
-            lines += [
-                f"{image_id:<{width}}" + "".join(f"{value:9.4f}" for value in values.values())
-                for image_id, values in self.per_image.items()
-            ]
-        return "\n".join(lines)
+        return "\n".join([*lines, "", *self._lines_per_image()] if per_image else lines)
 
-    def _line(self, name: str, value: float) -> str:
+    def _line(self, name: str, value: float, width: int) -> str:
         """With an interval, one digit less: the fourth is within it."""
         if name not in self.intervals:
-            return f"{name:<12}{value:8.4f}"
+            return f"{name:<{width}}{value:8.4f}"
         low, high = self.intervals[name]
-        return f"{name:<12}{value:8.3f} [{low:.3f}, {high:.3f}]"
+        return f"{name:<{width}}{value:8.3f} [{low:.3f}, {high:.3f}]"
+
+    def _lines_per_image(self) -> list[str]:
+        width = max(map(len, self.per_image), default=0)
+        names = list(next(iter(self.per_image.values()), {}))
+        columns = [max(9, len(name) + 1) for name in names]
+        lines, remarks = [" " * width + "".join(map(str.rjust, names, columns))], self.remarks
+        for image_id, values in self.per_image.items():
+            cells = [f"{v:{c}.4f}" for v, c in zip(values.values(), columns, strict=True)]
+            line = f"{image_id:<{width}}{''.join(cells)}  {remarks.get(image_id, '')}"
+            lines.append(line.rstrip())
+        return lines
+
+    @property
+    def remarks(self) -> dict[str, str]:
+        """What a person should know of images, such as the objects that their captions invent."""
+        return {
+            image_id: remark
+            for one in self.statistics
+            for image_id, remark in zip(self.per_image, one.remarks, strict=False)
+            if remark
+        }
 
 
 @paused_collector()  # a tenth faster: millions of words and counts, and no cycle among them
@@ -149,8 +191,8 @@ def evaluate(
         candidates: a caption for each image id.
         references: captions by people for the same image ids. Make a ``References`` of them when
             they are scored against more than once.
-        metrics: names from ``METRICS``. Default: all except SPICE, which needs Java, and except
-            METEOR where its extra is not installed.
+        metrics: names of figures of ``FAMILIES`` and ``CHECKS``. Default: those of ``FAMILIES``
+            except SPICE, which needs Java, and except METEOR where its extra is not installed.
         families: metrics that need more than captions and references, as the caller made them; all
             of their figures are computed.
         cache: a folder where tokenised references are kept by content hash.
@@ -167,18 +209,24 @@ def evaluate(
     else:
         _check(candidates, references.image_ids)
     captions = Captions([candidates[image_id] for image_id in references.image_ids], references)
-    chosen = [family for family in FAMILIES if wanted & set(family.names)] + list(families)
+    known = [family for family in (*FAMILIES, *CHECKS) if wanted & set(family.names)]
+    chosen = list(dict.fromkeys([*known, *families]))
     wanted.update(name for family in families for name in family.names)
     statistics = tuple(family.compute(captions).only(wanted) for family in chosen)
     names = [name for one in statistics for name in one.names]
     figures = [value for one in statistics for value in one.figures().tolist()]
-    columns = [column.tolist() for one in statistics for column in one.per_image.T]
+    columns = {
+        name: column.tolist()
+        for one in statistics
+        for name, column in zip(one.names, one.per_image.T, strict=True)
+        if not one.is_whole(name)
+    }
     words = captions.words
     return Scores(
         metrics=dict(zip(names, figures, strict=True)),
         per_image={
-            image_id: dict(zip(names, row, strict=True))
-            for image_id, row in zip(references.image_ids, zip(*columns, strict=True), strict=True)
+            image_id: {name: column[index] for name, column in columns.items()}
+            for index, image_id in enumerate(references.image_ids)
         },
         num_images=len(words),
         bad_endings=sum(said[-1] in BAD_ENDINGS for said in words if said) / len(words),
@@ -188,12 +236,17 @@ def evaluate(
     )
 
 
+def _without_nan(figures: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: None if math.isnan(value) else value for name, value in figures.items()}
+
+
 def _wanted(metrics: Iterable[str] | None) -> tuple[set[str], list[str]]:
     """The metrics to compute, and a warning where METEOR is installed but cannot run."""
     if metrics is not None:
         wanted = set(metrics)
-        for name in sorted(wanted - set(METRICS)):
-            raise ScoringError(unknown_name("metric", name, METRICS))
+        known = [*METRICS, *(name for family in CHECKS for name in family.names)]
+        for name in sorted(wanted - set(known)):
+            raise ScoringError(unknown_name("metric", name, known))
         return wanted, []
     wanted = {name for family in FAMILIES if family.is_default for name in family.names}
     if not meteor.is_installed():

@@ -17,9 +17,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from showtell.metrics.references import Captions
 from showtell.metrics.statistics import Statistics
 
 VERSION = "1"
+
+NAMES = ("gender-error", "gender-neutral", "gender-ratio", "gender-unsupported")
 
 GROUPS: dict[str, frozenset[str]] = {
     "man": frozenset({"man", "men", "guy", "guys", "gentleman", "gentlemen", "male", "males"}),
@@ -59,28 +62,24 @@ def genders(words: Iterable[str]) -> frozenset[str]:
     return frozenset(gender for gender, names in WORDS.items() if names & said)
 
 
-def statistics_of_words(
-    captions: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
-) -> tuple[Statistics, ...]:
-    """ "gender-error", "gender-neutral", "gender-ratio" and "gender-unsupported".
-
-    Args:
-        captions: (N) words of each caption.
-        references: (N) words of each reference.
-    """
-    rows = [_count(*pair) for pair in zip(captions, references, strict=True)]
+def statistics(captions: Captions) -> Statistics:
+    """The four figures of one caption an image."""
+    pairs = zip(captions.words, captions.references.captions, strict=True)
+    rows = [_count(*pair) for pair in pairs]
     counts = np.array(rows, np.float64).reshape(-1, 7)
     agreed, wrong, neutral, female, male, unsupported, named = counts.T
-    return (
-        Statistics.ratio("gender-error", wrong, agreed),
-        Statistics.ratio("gender-neutral", neutral, agreed),
-        Statistics.ratio("gender-ratio", female, male),
-        Statistics.ratio("gender-unsupported", unsupported, named),
+    return Statistics.joined(
+        [
+            Statistics.ratio("gender-error", wrong, agreed),
+            Statistics.ratio("gender-neutral", neutral, agreed),
+            Statistics.ratio("gender-ratio", female, male),
+            Statistics.ratio("gender-unsupported", unsupported, named),
+        ]
     )
 
 
 def _count(words: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[int, ...]:
-    """What one caption adds to the sums of ``statistics_of_words``."""
+    """What one caption adds to the sums of ``statistics``."""
     said = genders(words)
     seen = frozenset[str]().union(*map(genders, references))
     agreed = len(seen) == 1

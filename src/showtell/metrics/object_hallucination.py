@@ -12,7 +12,7 @@ so read it beside the object recall: the share of true objects that captions nam
 """
 
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -22,9 +22,12 @@ import numpy as np
 from showtell.core.messages import some
 from showtell.data.reading import parse_json, printable, read_text
 from showtell.errors import DataError, ScoringError
+from showtell.metrics.references import Captions
 from showtell.metrics.statistics import Statistics
 
 VERSION = "1"
+
+NAMES = ("CHAIR-i", "CHAIR-s", "object-recall")
 
 # Plurals that no rule gives; a word that ends in -man has its plural in -men.
 _IRREGULAR = {
@@ -159,48 +162,38 @@ def _spaced(phrase: str) -> str:
     return " ".join(phrase.split())
 
 
-@dataclass(frozen=True)
-class Hallucination:
-    """What N captions invent.
-
-    Attributes:
-        statistics: "CHAIR-i", "CHAIR-s" and "object-recall".
-        invented: for each caption its mentions of objects that are not there.
-    """
-
-    statistics: tuple[Statistics, ...]
-    invented: tuple[tuple[Mention, ...], ...]
+def statistics(captions: Captions, words: ObjectWords | None = None) -> Statistics:
+    """CHAIR of one caption an image, by COCO's words; references say what is there."""
+    words = words or ObjectWords.default()
+    truth = objects_of_references(captions.references.captions, words)
+    return chair([words.mentions(said) for said in captions.words], truth)
 
 
-def chair(said: Sequence[Sequence[Mention]], truth: Sequence[Set[str]]) -> Hallucination:
+def chair(said: Sequence[Sequence[Mention]], truth: Sequence[Set[str]]) -> Statistics:
     """CHAIR of N captions by the objects that each mentions and those that are there.
 
     Args:
         said: ``ObjectWords.mentions`` of each caption.
         truth: names of the objects in each picture.
+
+    Returns:
+        "CHAIR-i", "CHAIR-s" and "object-recall"; the remarks are the words for what is not there.
     """
-    invented = tuple(
-        tuple(mention for mention in mentions if mention.name not in objects)
-        for mentions, objects in zip(said, truth, strict=True)
-    )
-    num_invented = np.array([len(mentions) for mentions in invented], np.float64)
+    pairs = list(zip(said, map(frozenset, truth), strict=True))
+    invented = [[m.word for m in mentions if m.name not in objects] for mentions, objects in pairs]
+    named = [len(objects & {m.name for m in mentions}) for mentions, objects in pairs]
+    num_invented = np.array([len(words) for words in invented], np.float64)
     num_said = np.array([len(mentions) for mentions in said], np.float64)
-    named = [
-        len(objects.intersection(mention.name for mention in mentions))
-        for mentions, objects in zip(said, map(frozenset, truth), strict=True)
-    ]
-    return Hallucination(
-        (
+    num_there = np.array([len(objects) for objects in truth], np.float64)
+    found = Statistics.joined(
+        [
             Statistics.ratio("CHAIR-i", num_invented, num_said),
             Statistics.mean("CHAIR-s", (num_invented > 0).astype(np.float64)),
-            Statistics.ratio(
-                "object-recall",
-                np.array(named, np.float64),
-                np.array([len(objects) for objects in truth], np.float64),
-            ),
-        ),
-        invented,
+            Statistics.ratio("object-recall", np.array(named, np.float64), num_there),
+        ]
     )
+    remarks = tuple(f"invents {', '.join(words)}" if words else "" for words in invented)
+    return replace(found, remarks=remarks)
 
 
 def objects_of_references(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from showtell.metrics.references import Captions
 from showtell.metrics.statistics import Statistics
 from showtell.text.tokenizer import BAD_ENDINGS
 
@@ -15,20 +16,21 @@ VERSION = "1"
 REPEATED = (2, 3, 4)
 
 
-def statistics_of_words(captions: Sequence[Sequence[str]]) -> tuple[Statistics, ...]:
-    """ "length", "bad-endings" and "repeats-2" to "repeats-4" of N captions, by their words.
+NAMES = ("length", "bad-endings", *(f"repeats-{n}" for n in REPEATED))
 
-    The length is the mean number of words. A bad ending is one of ``BAD_ENDINGS``. A repeat of n
-    words is a sequence of n words that a caption has twice, as "a dog and a dog and".
+
+def statistics(captions: Captions) -> Statistics:
+    """The mean number of words, and shares of captions.
+
+    A bad ending is one of ``BAD_ENDINGS``. A repeat of n words is a sequence of n words that a
+    caption has twice, as in "a dog and a dog".
     """
-    endings = [bool(words) and words[-1] in BAD_ENDINGS for words in captions]
-    return (
-        Statistics.mean("length", np.array([len(words) for words in captions], np.float64)),
-        Statistics.mean("bad-endings", np.array(endings, np.float64)),
-        *(
-            Statistics.mean(f"repeats-{n}", np.array([repeats(w, n) for w in captions], np.float64))
-            for n in REPEATED
-        ),
+    lengths = [len(words) for words in captions.words]
+    endings = [bool(words) and words[-1] in BAD_ENDINGS for words in captions.words]
+    repeated = [[repeats(words, n) for words in captions.words] for n in REPEATED]
+    columns = zip(NAMES, (lengths, endings, *repeated), strict=True)
+    return Statistics.joined(
+        [Statistics.mean(name, np.array(column, np.float64)) for name, column in columns]
     )
 
 
