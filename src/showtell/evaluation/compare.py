@@ -2,18 +2,25 @@
 
 Every system is compared with the first, metric by metric. Two tests of the difference must agree
 (``metrics/bootstrap.py``) before a difference counts as shown. ``tables.py`` writes the result for
-terminals, papers and programs. Nothing here imports torch: the captions may come from anywhere.
+terminals, papers and programs. Only comparing models imports torch: captions may come from
+anywhere.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from showtell.core.messages import some
+from showtell.core.progress import Reporter
 from showtell.errors import ScoringError
 from showtell.metrics import FAMILIES, Family, References, Scores, evaluate
 from showtell.metrics.bootstrap import Difference, Resampling, differences, holm
 from showtell.metrics.coco_io import read_pair, references_cache
+
+if TYPE_CHECKING:
+    from showtell.data.request import DataRequest
+    from showtell.inference.captioner import ModelRequest
 
 SIGNIFICANT = 0.05
 """Both p-values of a difference that counts as shown are below this."""
@@ -93,7 +100,7 @@ class Comparison:
 
     @property
     def signature(self) -> str:
-        """That of the scores, which all systems share."""
+        """That of the scores and of the resamples, which all systems share."""
         return self.systems[0].scores.signature
 
     def sentences(self) -> list[str]:
@@ -146,7 +153,7 @@ def compare_files(
         ScoringError: a file cannot be read, the files do not fit each other, or a metric is
             unknown or cannot run.
     """
-    names = names_of_files(results)
+    names = _short([str(path.with_suffix("")) for path in results])
     pairs = [read_pair(path, references, subset=subset) for path in results]
     notes = [
         f"{name}: {note}" for name, pair in zip(names, pairs, strict=True) for note in pair.notes
@@ -161,6 +168,40 @@ def compare_files(
         num_shown=num_shown,
         cache=references_cache(),
         notes=notes,
+    )
+
+
+def compare_models(
+    models: Sequence["ModelRequest"],
+    data: "DataRequest",
+    *,
+    split: str,
+    report: Reporter,
+    metrics: Iterable[str] | None = None,
+    resampling: Resampling | None = None,
+    subset: bool = False,
+    num_shown: int = 5,
+) -> Comparison:
+    """Compare models on a split, by the captions that ``evaluate.captions_of`` gives.
+
+    The arguments are those of ``evaluate_model`` and of ``compare_files``.
+
+    Raises:
+        ShowtellError: a model or the data cannot be read, or what ``compare`` raises.
+    """
+    from showtell.evaluation.evaluate import captions_of  # which needs torch
+
+    captions, people = {}, {}
+    for name, model in zip(_short([str(m.model) for m in models]), models, strict=True):
+        captions[name], theirs = captions_of(model, data, split=split, report=report)
+        people.update(theirs)
+    return compare(
+        captions,
+        people,
+        metrics=metrics,
+        resampling=resampling,
+        subset=subset,
+        num_shown=num_shown,
     )
 
 
@@ -196,7 +237,7 @@ def compare(
     if len(captions) < 2:
         raise ScoringError(f"{len(captions)} system to compare: expected two or more")
     resampling = resampling or Resampling()
-    warnings = list(notes)
+    warnings = list(notes)  # then those of single systems, and what all of them share
     shared = _shared_images(captions, list(references), subset, warnings)
     people = References({image_id: references[image_id] for image_id in shared}, cache=cache)
     chosen = None if metrics is None else list(metrics)
@@ -205,8 +246,8 @@ def compare(
         texts = {image_id: said[image_id] for image_id in shared}
         scores = evaluate(texts, people, metrics=chosen, families=families)
         systems.append(System(name, texts, scores.with_intervals(resampling)))
-        warnings += [f"{name}: {warning}" for warning in scores.warnings]
     names = list(systems[0].scores.metrics)
+    warnings += _warnings_of(systems)
     if len(shared) == 1:
         warnings.append("one image shows no difference: the tests need many")
     found = differences([system.scores.statistics for system in systems], resampling)
@@ -228,25 +269,15 @@ def compare(
     )
 
 
-def names_of_files(paths: Sequence[Path]) -> list[str]:
-    """A short name for each file: its stem, with its folder where stems are the same."""
-    stems = [path.stem for path in paths]
-    if len(set(stems)) < len(stems):
-        stems = [
-            f"{path.parent.name}/{path.stem}" if path.parent.name else path.stem for path in paths
-        ]
-    return numbered(stems)
-
-
-def numbered(names: Sequence[str]) -> list[str]:
-    """The names, with a number after those that came before: a, b, a (2)."""
-    found: list[str] = []
-    for name in names:
-        count = 1
-        while (unique := name if count == 1 else f"{name} ({count})") in found:
-            count += 1
-        found.append(unique)
-    return found
+def _short(paths: Sequence[str]) -> list[str]:
+    """The last parts of paths; whole paths where these tell more apart; numbers where none do."""
+    names = [Path(path).name or path for path in paths]
+    if len(set(names)) < len(set(paths)):
+        names = list(paths)
+    return [
+        name if name not in names[:place] else f"{name} ({names[:place].count(name) + 1})"
+        for place, name in enumerate(names)
+    ]
 
 
 def _shared_images(
@@ -270,6 +301,18 @@ def _shared_images(
     elif len(shared) < len(image_ids) or len(shared) < largest:
         warnings.append(f"compared on the {len(shared)} images that all systems have")
     return shared
+
+
+def _warnings_of(systems: Sequence[System]) -> list[str]:
+    """What their scores warn of: once where it is the same for all."""
+    by_system = [system.scores.warnings for system in systems]
+    every = [warning for warning in by_system[0] if all(warning in each for each in by_system)]
+    return every + [
+        f"{system.name}: {warning}"
+        for system, warnings in zip(systems, by_system, strict=True)
+        for warning in warnings
+        if warning not in every
+    ]
 
 
 def _changes(
