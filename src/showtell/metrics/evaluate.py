@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from showtell.core.memory import paused_collector
 from showtell.core.messages import some
@@ -29,7 +29,7 @@ from showtell.metrics import (
 )
 from showtell.metrics.bootstrap import Interval, Resampling, intervals
 from showtell.metrics.references import Captions, References
-from showtell.metrics.statistics import Statistics
+from showtell.metrics.statistics import Better, Statistics
 from showtell.text.tokenizer import BAD_ENDINGS, TOKENIZER
 
 
@@ -43,7 +43,8 @@ class Family:
         version: changes whenever a figure does.
         compute: the statistics of one caption an image.
         is_default: whether its figures are computed where none are named.
-        better: which values are better: "higher", "lower", or None where neither is.
+        better: which values are better: "higher", "lower", or None where neither is; or which of
+            these by the figure's name, None where the name is not there.
     """
 
     name: str
@@ -51,7 +52,11 @@ class Family:
     version: str
     compute: Callable[[Captions], Statistics]
     is_default: bool = True
-    better: Literal["higher", "lower"] | None = "higher"
+    better: Better | Mapping[str, Better] | None = "higher"
+
+    def better_of(self, name: str) -> Better | None:
+        """Which values of one of its figures are better."""
+        return self.better.get(name) if isinstance(self.better, Mapping) else self.better
 
 
 FAMILIES = (
@@ -63,17 +68,14 @@ FAMILIES = (
 )
 """Every metric that needs captions and references alone, in the order of tables."""
 
-CHECKS = (
-    Family(
-        "CHAIR",
-        object_hallucination.NAMES,
-        object_hallucination.VERSION,
-        object_hallucination.statistics,
-        is_default=False,
-    ),
-    Family("gender", gender.NAMES, gender.VERSION, gender.statistics, is_default=False),
-    Family("diversity", diversity.NAMES, diversity.VERSION, diversity.statistics, is_default=False),
-    Family("wording", wording.NAMES, wording.VERSION, wording.statistics, is_default=False),
+CHECKS = tuple(
+    Family(name, module.NAMES, module.VERSION, module.statistics, is_default=False, better=better)
+    for name, module, better in (
+        ("CHAIR", object_hallucination, object_hallucination.BETTER),
+        ("gender", gender, gender.BETTER),
+        ("diversity", diversity, None),
+        ("wording", wording, wording.BETTER),
+    )
 )
 """What CIDEr does not see: invented objects, gender, sameness, length, endings and repeats."""
 
@@ -194,7 +196,7 @@ def evaluate(
         metrics: names of figures of ``FAMILIES`` and ``CHECKS``. Default: those of ``FAMILIES``
             except SPICE, which needs Java, and except METEOR where its extra is not installed.
         families: metrics that need more than captions and references, as the caller made them; all
-            of their figures are computed.
+            of their figures are computed. One replaces that of the same name.
         cache: a folder where tokenised references are kept by content hash.
 
     Raises:
@@ -209,29 +211,50 @@ def evaluate(
     else:
         _check(candidates, references.image_ids)
     captions = Captions([candidates[image_id] for image_id in references.image_ids], references)
-    known = [family for family in (*FAMILIES, *CHECKS) if wanted & set(family.names)]
-    chosen = list(dict.fromkeys([*known, *families]))
+    own = {family.name for family in families}
+    known = [f for f in (*FAMILIES, *CHECKS) if wanted & set(f.names) and f.name not in own]
     wanted.update(name for family in families for name in family.names)
+    chosen = [*known, *families]
     statistics = tuple(family.compute(captions).only(wanted) for family in chosen)
-    names = [name for one in statistics for name in one.names]
-    figures = [value for one in statistics for value in one.figures().tolist()]
+    words = captions.words
+    return scores_of(
+        statistics,
+        references.image_ids,
+        bad_endings=sum(said[-1] in BAD_ENDINGS for said in words if said) / len(words),
+        signature=_signature(references, chosen),
+        warnings=[*notes, *_warnings(references, words, list(wanted))],
+    )
+
+
+def scores_of(
+    statistics: tuple[Statistics, ...],
+    image_ids: Sequence[str],
+    *,
+    bad_endings: float,
+    signature: str,
+    warnings: list[str],
+) -> Scores:
+    """The scores that follow from statistics of images."""
     columns = {
         name: column.tolist()
         for one in statistics
         for name, column in zip(one.names, one.per_image.T, strict=True)
         if not one.is_whole(name)
     }
-    words = captions.words
     return Scores(
-        metrics=dict(zip(names, figures, strict=True)),
+        metrics={
+            name: value
+            for one in statistics
+            for name, value in zip(one.names, one.figures().tolist(), strict=True)
+        },
         per_image={
             image_id: {name: column[index] for name, column in columns.items()}
-            for index, image_id in enumerate(references.image_ids)
+            for index, image_id in enumerate(image_ids)
         },
-        num_images=len(words),
-        bad_endings=sum(said[-1] in BAD_ENDINGS for said in words if said) / len(words),
-        signature=_signature(references, chosen),
-        warnings=[*notes, *_warnings(references, words, names)],
+        num_images=len(image_ids),
+        bad_endings=bad_endings,
+        signature=signature,
+        warnings=warnings,
         statistics=statistics,
     )
 

@@ -18,11 +18,12 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from showtell.metrics.references import Captions
-from showtell.metrics.statistics import Statistics
+from showtell.metrics.statistics import Better, Statistics
 
 VERSION = "1"
 
 NAMES = ("gender-error", "gender-neutral", "gender-ratio", "gender-unsupported")
+BETTER: dict[str, Better] = {"gender-error": "lower", "gender-unsupported": "lower"}
 
 GROUPS: dict[str, frozenset[str]] = {
     "man": frozenset({"man", "men", "guy", "guys", "gentleman", "gentlemen", "male", "males"}),

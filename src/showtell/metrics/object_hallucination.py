@@ -23,11 +23,12 @@ from showtell.core.messages import some
 from showtell.data.reading import parse_json, printable, read_text
 from showtell.errors import DataError, ScoringError
 from showtell.metrics.references import Captions
-from showtell.metrics.statistics import Statistics
+from showtell.metrics.statistics import Better, Statistics
 
 VERSION = "1"
 
 NAMES = ("CHAIR-i", "CHAIR-s", "object-recall")
+BETTER: dict[str, Better] = {"CHAIR-i": "lower", "CHAIR-s": "lower", "object-recall": "higher"}
 
 # Plurals that no rule gives; a word that ends in -man has its plural in -men.
 _IRREGULAR = {

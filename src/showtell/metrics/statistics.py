@@ -10,12 +10,15 @@ translation evaluation", section 3, without scoring anything again).
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+
+Better = Literal["higher", "lower"]
+"""Which values of a figure are better."""
 
 
 @dataclass(frozen=True)

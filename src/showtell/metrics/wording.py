@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from showtell.metrics.references import Captions
-from showtell.metrics.statistics import Statistics
+from showtell.metrics.statistics import Better, Statistics
 from showtell.text.tokenizer import BAD_ENDINGS
 
 VERSION = "1"
@@ -17,6 +17,7 @@ REPEATED = (2, 3, 4)
 
 
 NAMES = ("length", "bad-endings", *(f"repeats-{n}" for n in REPEATED))
+BETTER: dict[str, Better] = dict.fromkeys(NAMES[1:], "lower")
 
 
 def statistics(captions: Captions) -> Statistics:
