@@ -142,9 +142,10 @@ class Scores:
 
     def table(self, *, per_image: bool = False) -> str:
         """A table for people: one line a metric, then the rest."""
-        width = max(11, *map(len, self.metrics)) + 1
+        width = max([11, *map(len, self.metrics)]) + 1
         lines = [self._line(name, value, width) for name, value in self.metrics.items()]
-        lines.append(f"{'bad endings':<{width}}{self.bad_endings:8.2%}")
+        if "bad-endings" not in self.metrics:
+            lines.append(f"{'bad endings':<{width}}{self.bad_endings:8.2%}")
         lines.append(f"{'images':<{width}}{self.num_images:8d}")
         lines.append(self.signature)
         return "\n".join([*lines, "", *self._lines_per_image()] if per_image else lines)
@@ -152,7 +153,7 @@ class Scores:
     def _line(self, name: str, value: float, width: int) -> str:
         """With an interval, one digit less: the fourth is within it."""
         if name not in self.intervals:
-            return f"{name:<{width}}{value:8.4f}"
+            return f"{name:<{width}}{value:8.{4 if value < 100 else 0}f}"
         low, high = self.intervals[name]
         return f"{name:<{width}}{value:8.3f} [{low:.3f}, {high:.3f}]"
 
@@ -318,6 +319,9 @@ def _warnings(references: References, captions: list[list[str]], names: Sequence
             "CIDEr-D of a single image is always 0: it weighs words by how few of the images "
             "mention them, and here every word is in all of them"
         )
+    if "gender-ratio" in names:
+        ratio = gender.ratio_of_references(references.captions)
+        warnings.append(f"gender-ratio of these pictures by their references is {ratio:.3f}")
     if empty := [i for i, words in zip(references.image_ids, captions, strict=True) if not words]:
         warnings.append(f"{len(empty)} captions have no words: {some(empty)}")
     return warnings
