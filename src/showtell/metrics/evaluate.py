@@ -154,8 +154,7 @@ class Scores:
         """With an interval, one digit less: the fourth is within it."""
         if name not in self.intervals:
             return f"{name:<{width}}{value:8.{4 if value < 100 else 0}f}"
-        low, high = self.intervals[name]
-        return f"{name:<{width}}{value:8.3f} [{low:.3f}, {high:.3f}]"
+        return f"{name:<{width}}{value:8.3f} {self.intervals[name]}"
 
     def _lines_per_image(self) -> list[str]:
         width = max(map(len, self.per_image), default=0)
