@@ -253,7 +253,7 @@ def compare(
     warnings += _warnings_of(systems)
     if len(shared) == 1:
         warnings.append("one image shows no difference: the tests need many")
-    found = differences([system.scores.statistics for system in systems], resampling)
+    found = differences([system.scores.statistics_by_id() for system in systems], resampling)
     corrected = {name: holm([by_metric[name].p for by_metric in found]) for name in names}
     if len(found) > 1:
         warnings.append(

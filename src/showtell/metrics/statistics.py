@@ -59,6 +59,10 @@ class Statistics:
             per_image=self.per_image[:, places],
         )
 
+    def at(self, images: NDArray[np.int64]) -> Self:
+        """The statistics of these images, in this order; an image may occur again."""
+        return replace(self, counts=self.counts[images], per_image=self.per_image[images])
+
     def figures(self) -> Floats:
         """(F,) of all images."""
         # Column by column, which rounds as the mean of the scores does.
