@@ -59,10 +59,6 @@ class Statistics:
             per_image=self.per_image[:, places],
         )
 
-    def at(self, images: NDArray[np.int64]) -> Self:
-        """The statistics of these images, in this order; an image may occur again."""
-        return replace(self, counts=self.counts[images], per_image=self.per_image[images])
-
     def figures(self) -> Floats:
         """(F,) of all images."""
         # Column by column, which rounds as the mean of the scores does.
@@ -71,6 +67,10 @@ class Statistics:
     def resampled(self, weights: Floats) -> Floats:
         """(R, F) figures of R resamples; ``weights`` (R, N) say how often each has each image."""
         return self.combine(weights @ self.counts)
+
+    def at(self, images: NDArray[np.int64]) -> Self:
+        """The statistics of these images, in this order; an image may occur again."""
+        return replace(self, counts=self.counts[images], per_image=self.per_image[images])
 
 
 def _selected(combine: Callable[[Floats], Floats], places: list[int], sums: Floats) -> Floats:
