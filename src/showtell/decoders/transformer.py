@@ -224,7 +224,7 @@ class Transformer(Decoder):
         concepts: number of words, likely to be in the picture, that words attend to beside the
             regions; from the encoder's classifier, or from a detector.
         detected: number of words that a detector learns to see in the regions; 0: no detector.
-        detector_weight: of the detector's loss, a picture, beside the cross-entropy of a token.
+        detector_weight: of the detector's loss, a caption, beside the cross-entropy of a token.
         pooled_size: D, width of the pooled features that the classifier reads; default: D'.
         blind: share of pictures whose regions are hidden in training, so that the decoder learns
             to use the concepts.
@@ -300,9 +300,9 @@ class Transformer(Decoder):
             regions = (memory[name] for name in _seen(layer))
             hidden, _ = block(hidden, *regions, memory.get("mask"))
         penalty = None
-        if self.detector is not None and sight.evidence is not None and self.training:
-            present = self.detector.present(tokens, features.picture_of, len(sight.evidence))
-            penalty = self.detector_weight * self.detector.loss(sight.evidence, present)
+        if self.detector is not None and sight.evidence is not None:
+            loss = self.detector.loss(sight.evidence, tokens, features.picture_of)
+            penalty = self.detector_weight * loss
         return HiddenStates(self.dropout(self.decoder_norm(hidden)), penalty)
 
     def init_state(self, features: Features) -> State:

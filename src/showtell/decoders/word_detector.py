@@ -1,9 +1,10 @@
 """A detector of caption words in the regions of a picture, learnt from the captions alone.
 
-A word is in a picture if any region shows it: the noisy-OR of Fang et al. 2015 (arXiv 1411.4952,
-section 3, equation 1). The likeliest words are then something more for a decoder to attend to, as
-the attributes of You et al. 2016 (arXiv 1603.03925), and captions without pictures can stand in for
-them (``training/text_captions.py``).
+A word is said of a picture if any region shows it: the noisy-OR of Fang et al. 2015 (arXiv
+1411.4952, section 3, equation 1). What is learnt is whether one caption has the word, not whether
+any of a picture's five has it, since the decoder says one. The likeliest words are then something
+more for a decoder to attend to, as the attributes of You et al. 2016 (arXiv 1603.03925), and
+captions without pictures can stand in for them (``training/text_captions.py``).
 """
 
 from typing import Any
@@ -21,7 +22,7 @@ LEAST_EVIDENCE = 1e-6  # in nats; keeps the logarithm of a probability finite
 
 
 class WordDetector(nn.Module):
-    """Probabilities that captions of a picture have each of some words.
+    """Probabilities that a caption of a picture has each of some words.
 
     Args:
         size: H, width of a region.
@@ -31,7 +32,7 @@ class WordDetector(nn.Module):
 
     Attributes:
         words: (W,) their ids.
-        prior: (W,) the share of training pictures whose captions have each word.
+        prior: (W,) the share of training captions that have each word.
     """
 
     def __init__(self, *, size: int, num_detected: int, num_words: int, vocab_size: int) -> None:
@@ -73,23 +74,22 @@ class WordDetector(nn.Module):
             each = each * mask[..., None]
         return each.sum(dim=1)
 
-    def loss(self, evidence: Tensor, present: Tensor) -> Tensor:
-        """Cross-entropy of the words, summed over them, the mean over pictures.
+    def loss(self, evidence: Tensor, captions: Tensor, picture_of: Tensor | None) -> Tensor:
+        """Cross-entropy of which words a caption has, summed over the words; the captions' mean.
 
         Args:
             evidence: (P, W).
-            present: (P, W) True where captions of the picture have the word.
+            captions: (B, T) ids.
+            picture_of: (B,) the picture of each; None if each picture has one, in their order.
         """
+        has = torch.zeros(len(captions), self.vocab_size, dtype=torch.bool, device=captions.device)
+        has = has.scatter(1, captions, True)[:, self.words].float()
+        num = torch.ones(len(captions), 1, device=captions.device)
+        if picture_of is not None:  # the sums over each picture's captions
+            has = has.new_zeros(evidence.shape).index_add(0, picture_of, has)
+            num = num.new_zeros(len(evidence), 1).index_add(0, picture_of, num)
         found = -torch.log(-torch.expm1(-evidence.clamp(min=LEAST_EVIDENCE)))
-        return torch.where(present, found, evidence).sum(dim=1).mean()
-
-    def present(self, tokens: Tensor, picture_of: Tensor | None, num_pictures: int) -> Tensor:
-        """(B, T) captions of P pictures -> (P, W) which of the words they have."""
-        if picture_of is None:
-            picture_of = torch.arange(num_pictures, device=tokens.device)
-        has = torch.zeros(num_pictures, self.vocab_size, dtype=torch.bool, device=tokens.device)
-        has[picture_of[:, None].expand_as(tokens), tokens] = True
-        return has[:, self.words]
+        return (has * found + (num - has) * evidence).sum() / len(captions)
 
     @torch.no_grad()
     def concepts(self, evidence: Tensor) -> Concepts:
@@ -118,14 +118,14 @@ def what_a_word_says(probability: Tensor, prior: Tensor) -> Tensor:
     return probability * (torch.log(probability.clamp(min=1e-6)) - torch.log(prior))
 
 
-def commonest(counts: Tensor, num_pictures: int, num: int) -> tuple[Tensor, Tensor]:
-    """The ids that captions of most pictures have, and the share of pictures.
+def commonest(counts: Tensor, num_captions: int, num: int) -> tuple[Tensor, Tensor]:
+    """The ids that most captions have, and the share of captions.
 
     Args:
-        counts: (V,) pictures whose captions have each id.
+        counts: (V,) captions that have each id.
         num: how many ids at most; those that no caption has are left out.
     """
-    shares = counts.double() / max(num_pictures, 1)
+    shares = counts.double() / max(num_captions, 1)
     best = torch.argsort(shares, descending=True, stable=True)[:num]
     best = best[shares[best] > 0]
     return best, shares[best].float()

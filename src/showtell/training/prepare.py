@@ -49,7 +49,15 @@ from showtell.inference.checkpoint import (
 from showtell.metrics import References
 from showtell.text.subwords import SubwordVocabulary
 from showtell.text.tokenizer import tokenize
-from showtell.text.vocabulary import END, UNK, Vocabulary, WordVocabulary, load_vocabulary
+from showtell.text.vocabulary import (
+    END,
+    PAD,
+    START,
+    UNK,
+    Vocabulary,
+    WordVocabulary,
+    load_vocabulary,
+)
 from showtell.training.checkpoints import fit_encoder, start_with
 from showtell.training.corpus import Corpus, TokenizedCaptions, tokenize_cached
 from showtell.training.pictures import PictureFiles
@@ -77,8 +85,8 @@ class TrainingData:
         pictures: None where features are read.
         classes: of the encoder's classifier, where it has some.
         text: captions without pictures, where there are some.
-        detectable: the words of a decoder's detector, and the share of training pictures whose
-            captions have each; None where it has no detector.
+        detectable: the words of a decoder's detector, and the share of training captions that have
+            each; None where it has no detector.
     """
 
     vocabulary: Vocabulary
@@ -204,14 +212,12 @@ def prepare(
 
 
 def _commonest(corpus: Corpus, vocab_size: int, num: int) -> tuple[Tensor, Tensor]:
-    """The words that captions of most pictures have, and of what share of the pictures."""
-    pictures = np.repeat(corpus.pictures, corpus.lengths)
-    pairs = np.unique(pictures * vocab_size + corpus.ids)
+    """The words that most captions have, and the share of captions."""
+    captions = np.repeat(np.arange(len(corpus)), corpus.lengths)
+    pairs = np.unique(captions * vocab_size + corpus.ids)
     counts = np.bincount(pairs % vocab_size, minlength=vocab_size)
-    counts[: END + 1] = 0
-    counts[UNK] = 0
-    num_pictures = len(np.unique(corpus.pictures))
-    return commonest(torch.from_numpy(counts), num_pictures, num)
+    counts[[PAD, START, END, UNK]] = 0
+    return commonest(torch.from_numpy(counts), len(corpus), num)
 
 
 def check_words(dataset: Dataset, config: DataConfig) -> None:

@@ -96,8 +96,8 @@ class TextCaptions:
         concept_of: (V,) for each id the concept that it names, itself or its singular; else 0.
         known: the concepts.
         feature_size: D, of the pooled features that they do not have.
-        prior: (V,) the share of pictures whose captions have each of a detector's words; None for
-            the words of a classifier.
+        prior: (V,) the share of captions that have each of a detector's words; None for the words
+            of a classifier.
         num_words: K, the most words that a detector gives.
     """
 
