@@ -320,7 +320,9 @@ def check_start(config: Config, device: str) -> None:
     """Raise ShowtellError where a run cannot start, as far as that shows without its data."""
     check_files(config)
     choose_runtime(device, config.training.precision)
-    _let_train(build_encoder(config.encoder.name, weights=config.encoder.weights), config.encoder)
+    settings = config.encoder
+    encoder = build_encoder(settings.name, weights=settings.weights, squash=settings.squash)
+    _let_train(encoder, settings)
     if config.training.init_from is not None:
         return
     if isinstance(config.decoder, PrefixLmConfig) and config.decoder.lm:
@@ -365,7 +367,8 @@ def open_encoder(config: Config, start: Checkpoint | None, folder: Path) -> Enco
     own = recover_folder(folder / "last").exists()
     # A run that goes on has its own copy of the weights, wherever the first ones are by now.
     kept = start.encoder_weights if start is not None and own else None
-    encoder = build_encoder(settings.name, weights=kept or settings.weights)
+    weights = kept or settings.weights
+    encoder = build_encoder(settings.name, weights=weights, squash=settings.squash)
     if start is not None:
         source = str(folder) if own else f"training.init_from = {config.training.init_from}"
         fit_encoder(encoder, start, source)
