@@ -424,6 +424,16 @@ def test_score(showtell: Shell, tmp_path: Path) -> None:
     with_intervals = showtell("score", said, references, "--bootstrap", "50", "--seed", "3")
     assert re.search(r"^BLEU-1 +0\.749 \[0\.\d{3}, [01]\.\d{3}\]$", with_intervals.stdout, re.M)
     assert "|bs:50|seed:3|ci:95" in with_intervals.stdout
+    checked = showtell("score", said, references, "--metric", "CIDEr-D", "--check", "--per-image")
+    assert re.search(r"^CHAIR-i +0\.0000$", checked.stdout, re.MULTILINE)
+    assert "gender-ratio of these pictures by their references is 0.000" in checked.stderr
+    several = tmp_path / "several.json"
+    several.write_text(json.dumps({"1": ["a dog", "a dog"], "2": ["a cat", "two cats"]}))
+    varied = showtell("score", several, references, "--metric", "Div-1", "--subset")
+    assert re.search(r"^Div-1 +0\.7500$", varied.stdout, re.MULTILINE)
+    alone = showtell("score", said, references, "--clip", "somebody/clip")
+    assert alone.returncode == 2
+    assert "--clip MODEL and --images FOLDER need each other" in alone.stderr
 
 
 def test_compare_files(showtell: Shell, tmp_path: Path) -> None:

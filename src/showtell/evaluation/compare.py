@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from showtell.core.messages import some
 from showtell.core.progress import Reporter
 from showtell.errors import ScoringError
-from showtell.metrics import FAMILIES, Family, References, Scores, evaluate
+from showtell.metrics import CHECKS, FAMILIES, Family, References, Scores, evaluate
 from showtell.metrics.bootstrap import Difference, Resampling, differences, holm
 from showtell.metrics.coco_io import read_pair, references_cache
 
@@ -258,7 +258,8 @@ def compare(
             f"{systems[0].name} (Holm 1979), for each metric alone; the p-values shown are not"
         )
     ranked_by = _RANKED_BY if _RANKED_BY in names else names[0]
-    better = {name: family.better for family in (*FAMILIES, *families) for name in family.names}
+    known = (*FAMILIES, *CHECKS, *families)
+    better = {name: family.better_of(name) for family in known for name in family.names}
     contrasts = []
     for place, (system, by_metric) in enumerate(zip(systems[1:], found, strict=True)):
         gained, lost = _changes(systems[0], system, references, ranked_by, num_shown)

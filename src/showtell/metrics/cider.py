@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 VERSION = "1"
 
-_SIGMA = 6.0
+SIGMA = 6.0
+"""Of the Gaussian that lowers scores of captions longer or shorter than a reference."""
+
 _SCALE = 10.0
 
 
@@ -128,7 +130,7 @@ class CiderD:
             total += np.divide(products, scale, out=products, where=scale != 0)
         bigrams = np.maximum(lengths - 1, 0)[slot_hypotheses]
         difference = bigrams - np.maximum(self.ngrams.lengths - 1, 0)[slot_references]
-        total *= np.exp(-(difference**2) / (2 * _SIGMA**2))
+        total *= np.exp(-(difference**2) / (2 * SIGMA**2))
         sums = np.bincount(slot_hypotheses, total, minlength=len(images))
         return np.asarray(_SCALE * sums / ORDERS / np.maximum(num_slots, 1), np.float64)
 

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from showtell.core.files import cache_folder
 from showtell.core.messages import some
@@ -31,6 +31,9 @@ from showtell.data.sources.base import (
 from showtell.data.sources.table import TableText
 from showtell.errors import DataError, ScoringError
 from showtell.metrics.evaluate import Scores, evaluate
+
+if TYPE_CHECKING:
+    from showtell.metrics.extra_files import Extras
 
 TABLES = {".csv", ".tsv", ".txt"}
 _NUMBERED_CAPTION = re.compile(r"captions?_?\d+", re.IGNORECASE)
@@ -63,6 +66,7 @@ def score_files(
     references: Path,
     *,
     metrics: Iterable[str] | None = None,
+    extras: "Extras | None" = None,
     subset: bool = False,
     cache: Path | None = None,
 ) -> Scores:
@@ -73,6 +77,7 @@ def score_files(
         references: one or more captions an image. If the file has splits, the split that most of
             the captions belong to is taken.
         metrics: as in ``evaluate``.
+        extras: what to compute besides, from other files, pictures or models.
         subset: score only the images that have a caption. Otherwise an image without a caption is
             an error.
         cache: where tokenised references are kept; default: in showtell's cache.
@@ -83,7 +88,11 @@ def score_files(
     """
     pair = read_pair(results, references, subset=subset)
     scores = evaluate(
-        pair.candidates, pair.references, metrics=metrics, cache=cache or references_cache()
+        pair.candidates,
+        pair.references,
+        metrics=metrics,
+        families=extras.families(pair) if extras else (),
+        cache=cache or references_cache(),
     )
     return replace(scores, warnings=[*pair.notes, *scores.warnings])
 
@@ -110,6 +119,22 @@ def read_pair(results: Path, references: Path, *, subset: bool = False) -> Pair:
     """
     notes: list[str] = []
     said, people = read_results(results, notes), read_references(references, notes)
+    match = match_images(said, people, results, references, subset=subset)
+    captions = [entry.captions[0] for entry in said]
+    candidates = dict(zip(match.image_ids, captions, strict=True))
+    texts = {i: captions for i, captions in match.references.items() if i in candidates}
+    return Pair(candidates, texts, [*notes, *match.notes])
+
+
+def match_images(
+    said: list[Entry], people: list[Entry], results: Path, references: Path, *, subset: bool
+) -> "Match":
+    """Which captions are of which images, by the names of both.
+
+    Raises:
+        ScoringError: two captions are of one image, a caption is of an image without references,
+            or, unless ``subset``, an image has no caption.
+    """
     match = _best_match(said, people)
     if twice := _repeated(match.image_ids):
         raise ScoringError(
@@ -120,18 +145,14 @@ def read_pair(results: Path, references: Path, *, subset: bool = False) -> Pair:
             f"{results}: {len(match.unknown)} of {len(said)} captions are of images that "
             f"{references} has no references for: {_some(match.unknown)}"
         )
-    captions = [entry.captions[0] for entry in said]
-    candidates = dict(zip(match.image_ids, captions, strict=True))
-    texts = match.references
-    missing = [image_id for image_id in texts if image_id not in candidates]
+    captioned = set(match.image_ids)
+    missing = [image_id for image_id in match.references if image_id not in captioned]
     if missing and not subset:
         raise ScoringError(
-            f"{results}: no caption for {len(missing)} of the {len(texts)} images of "
+            f"{results}: no caption for {len(missing)} of the {len(match.references)} images of "
             f"{references}: {_some(missing)}; --subset scores only the images that have one"
         )
-    for image_id in missing:
-        del texts[image_id]
-    return Pair(candidates, texts, [*notes, *match.notes])
+    return match
 
 
 def references_cache() -> Path:
@@ -139,10 +160,13 @@ def references_cache() -> Path:
     return cache_folder() / "references"
 
 
-def read_results(path: Path, notes: list[str] | None = None) -> list[Entry]:
+def read_results(
+    path: Path, notes: list[str] | None = None, *, several: bool = False
+) -> list[Entry]:
     """One caption for each image, in the file's order.
 
     Args:
+        several: an image may have several captions, in a list or in rows of its own.
         notes: gets a line for each thing about the file that a person should know.
 
     Raises:
@@ -163,10 +187,13 @@ def read_results(path: Path, notes: list[str] | None = None) -> list[Entry]:
         raise ScoringError(
             f"{path}: {len(wrong)} captions are not strings: of images {_some(wrong)}"
         )
+    if several:
+        return _merged(entries, path)
     twice = [e.image_id for e in entries if len(e.captions) > 1]
     if twice := [*twice, *_repeated([e.image_id for e in entries])]:
         raise ScoringError(
-            f"{path}: {len(twice)} images have more than one caption: {_some(twice)}"
+            f"{path}: {len(twice)} images have more than one caption: {_some(twice)}; "
+            "--metric self-CIDEr, Div-1 and Div-2 measure how varied several captions are"
         )
     return entries
 
@@ -354,7 +381,7 @@ def same_image(name: str) -> str:
 
 
 @dataclass
-class _Match:
+class Match:
     """Captions and the images that they are of.
 
     Attributes:
@@ -370,12 +397,12 @@ class _Match:
     notes: list[str]
 
 
-def _best_match(said: list[Entry], people: list[Entry]) -> _Match:
+def _best_match(said: list[Entry], people: list[Entry]) -> "Match":
     """The split, and the kinds of names, by which most captions have references."""
     splits: dict[str | None, list[Entry]] = {}
     for entry in people:
         splits.setdefault(entry.split, []).append(entry)
-    best: _Match | None = None
+    best: Match | None = None
     for references in splits.values():
         for ours in _kinds(said):
             for theirs in _kinds(references):
@@ -392,7 +419,7 @@ def _kinds(entries: list[Entry]) -> list[str]:
     return list(dict.fromkeys(kind for entry in entries for kind in entry.names))
 
 
-def _match(said: list[Entry], people: list[Entry], ours: str, theirs: str) -> _Match:
+def _match(said: list[Entry], people: list[Entry], ours: str, theirs: str) -> "Match":
     """Compare names as they are; where one is not found, by ``same_image``."""
     references = {entry.names.get(theirs, entry.image_id): entry.captions for entry in people}
     alike: dict[str, list[str]] = {}
@@ -415,7 +442,7 @@ def _match(said: list[Entry], people: list[Entry], ours: str, theirs: str) -> _M
             f"{num} of {len(said)} image ids are written differently in the two files, and taken "
             f"for the same: {printable(one)!r} for {printable(other)!r}"
         )
-    return _Match(image_ids, unknown, references, notes)
+    return Match(image_ids, unknown, references, notes)
 
 
 def _repeated(names: Iterable[str]) -> list[str]:

@@ -6,19 +6,30 @@ image, with a signature that makes them repeatable. ``FAMILIES`` lists the metri
 scores files.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from showtell.core.memory import paused_collector
 from showtell.core.messages import some
 from showtell.errors import ScoringError, unknown_name
-from showtell.metrics import bleu, cider, meteor, rouge, spice
+from showtell.metrics import (
+    bleu,
+    cider,
+    diversity,
+    gender,
+    meteor,
+    object_hallucination,
+    rouge,
+    spice,
+    wording,
+)
 from showtell.metrics.bootstrap import Interval, Resampling, intervals
 from showtell.metrics.references import Captions, References
-from showtell.metrics.statistics import Statistics
+from showtell.metrics.statistics import Better, Statistics
 from showtell.text.tokenizer import BAD_ENDINGS, TOKENIZER
 
 
@@ -32,7 +43,8 @@ class Family:
         version: changes whenever a figure does.
         compute: the statistics of one caption an image.
         is_default: whether its figures are computed where none are named.
-        better: which values are better: "higher", "lower", or None where neither is.
+        better: which values are better: "higher", "lower", or None where neither is; or which of
+            these by the figure's name, None where the name is not there.
     """
 
     name: str
@@ -40,7 +52,11 @@ class Family:
     version: str
     compute: Callable[[Captions], Statistics]
     is_default: bool = True
-    better: Literal["higher", "lower"] | None = "higher"
+    better: Better | Mapping[str, Better] | None = "higher"
+
+    def better_of(self, name: str) -> Better | None:
+        """Which values of one of its figures are better."""
+        return self.better.get(name) if isinstance(self.better, Mapping) else self.better
 
 
 FAMILIES = (
@@ -52,8 +68,19 @@ FAMILIES = (
 )
 """Every metric that needs captions and references alone, in the order of tables."""
 
+CHECKS = tuple(
+    Family(name, module.NAMES, module.VERSION, module.statistics, is_default=False, better=better)
+    for name, module, better in (
+        ("CHAIR", object_hallucination, object_hallucination.BETTER),
+        ("gender", gender, gender.BETTER),
+        ("diversity", diversity, None),
+        ("wording", wording, wording.BETTER),
+    )
+)
+"""What CIDEr does not see: invented objects, gender, sameness, length, endings and repeats."""
+
 METRICS = tuple(name for family in FAMILIES for name in family.names)
-"""The names of their figures. All run from 0 to 1, CIDEr-D from 0 to 10."""
+"""The names of the figures of ``FAMILIES``. All run from 0 to 1, CIDEr-D from 0 to 10."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +89,7 @@ class Scores:
 
     Attributes:
         metrics: corpus scores by name, in ``METRICS``' order.
-        per_image: the same for each image id.
+        per_image: the same for each image id, except figures that only all captions have together.
         num_images: how many captions were scored.
         bad_endings: share of captions whose last word is one like "with" or "a".
         signature: tokeniser, numbers of references and images, versions; cite it with the scores.
@@ -97,8 +124,8 @@ class Scores:
         )
 
     def to_dict(self, *, per_image: bool = False) -> dict[str, Any]:
-        """The scores as JSON has them; ``per_image`` adds the scores of each image."""
-        values: dict[str, Any] = {"metrics": self.metrics}
+        """The scores as JSON has them, nan as null; ``per_image`` adds those of each image."""
+        values: dict[str, Any] = {"metrics": _without_nan(self.metrics)}
         if self.intervals:
             values["intervals"] = {name: list(ends) for name, ends in self.intervals.items()}
         values |= {
@@ -108,29 +135,47 @@ class Scores:
             "warnings": self.warnings,
         }
         if per_image:
-            values["per_image"] = self.per_image
+            values["per_image"] = {i: _without_nan(own) for i, own in self.per_image.items()}
+            if self.remarks:
+                values["remarks"] = self.remarks
         return values
 
     def table(self, *, per_image: bool = False) -> str:
         """A table for people: one line a metric, then the rest."""
-        lines = [self._line(name, value) for name, value in self.metrics.items()]
-        lines.append(f"{'bad endings':<12}{self.bad_endings:8.2%}")
-        lines.append(f"{'images':<12}{self.num_images:8d}")
+        width = max([11, *map(len, self.metrics)]) + 1
+        lines = [self._line(name, value, width) for name, value in self.metrics.items()]
+        if "bad-endings" not in self.metrics:
+            lines.append(f"{'bad endings':<{width}}{self.bad_endings:8.2%}")
+        lines.append(f"{'images':<{width}}{self.num_images:8d}")
         lines.append(self.signature)
-        if per_image:
-            width = max(map(len, self.per_image), default=0)
-            lines += ["", " " * width + "".join(f"{name:>9}" for name in self.metrics)]
-            lines += [
-                f"{image_id:<{width}}" + "".join(f"{value:9.4f}" for value in values.values())
-                for image_id, values in self.per_image.items()
-            ]
-        return "\n".join(lines)
+        return "\n".join([*lines, "", *self._lines_per_image()] if per_image else lines)
 
-    def _line(self, name: str, value: float) -> str:
+    def _line(self, name: str, value: float, width: int) -> str:
         """With an interval, one digit less: the fourth is within it."""
         if name not in self.intervals:
-            return f"{name:<12}{value:8.4f}"
-        return f"{name:<12}{value:8.3f} {self.intervals[name]}"
+            return f"{name:<{width}}{value:8.{4 if value < 100 else 0}f}"
+        return f"{name:<{width}}{value:8.3f} {self.intervals[name]}"
+
+    def _lines_per_image(self) -> list[str]:
+        width = max(map(len, self.per_image), default=0)
+        names = list(next(iter(self.per_image.values()), {}))
+        columns = [max(9, len(name) + 1) for name in names]
+        lines, remarks = [" " * width + "".join(map(str.rjust, names, columns))], self.remarks
+        for image_id, values in self.per_image.items():
+            cells = [f"{v:{c}.4f}" for v, c in zip(values.values(), columns, strict=True)]
+            line = f"{image_id:<{width}}{''.join(cells)}  {remarks.get(image_id, '')}"
+            lines.append(line.rstrip())
+        return lines
+
+    @property
+    def remarks(self) -> dict[str, str]:
+        """What a person should know of images, such as the objects that their captions invent."""
+        return {
+            image_id: remark
+            for one in self.statistics
+            for image_id, remark in zip(self.per_image, one.remarks, strict=False)
+            if remark
+        }
 
 
 @paused_collector()  # a tenth faster: millions of words and counts, and no cycle among them
@@ -148,10 +193,10 @@ def evaluate(
         candidates: a caption for each image id.
         references: captions by people for the same image ids. Make a ``References`` of them when
             they are scored against more than once.
-        metrics: names from ``METRICS``. Default: all except SPICE, which needs Java, and except
-            METEOR where its extra is not installed.
+        metrics: names of figures of ``FAMILIES`` and ``CHECKS``. Default: those of ``FAMILIES``
+            except SPICE, which needs Java, and except METEOR where its extra is not installed.
         families: metrics that need more than captions and references, as the caller made them; all
-            of their figures are computed.
+            of their figures are computed. One replaces that of the same name.
         cache: a folder where tokenised references are kept by content hash.
 
     Raises:
@@ -166,33 +211,65 @@ def evaluate(
     else:
         _check(candidates, references.image_ids)
     captions = Captions([candidates[image_id] for image_id in references.image_ids], references)
-    chosen = [family for family in FAMILIES if wanted & set(family.names)] + list(families)
+    own = {family.name for family in families}
+    known = [f for f in (*FAMILIES, *CHECKS) if wanted & set(f.names) and f.name not in own]
     wanted.update(name for family in families for name in family.names)
+    chosen = [*known, *families]
     statistics = tuple(family.compute(captions).only(wanted) for family in chosen)
-    names = [name for one in statistics for name in one.names]
-    figures = [value for one in statistics for value in one.figures().tolist()]
-    columns = [column.tolist() for one in statistics for column in one.per_image.T]
     words = captions.words
-    return Scores(
-        metrics=dict(zip(names, figures, strict=True)),
-        per_image={
-            image_id: dict(zip(names, row, strict=True))
-            for image_id, row in zip(references.image_ids, zip(*columns, strict=True), strict=True)
-        },
-        num_images=len(words),
+    return scores_of(
+        statistics,
+        references.image_ids,
         bad_endings=sum(said[-1] in BAD_ENDINGS for said in words if said) / len(words),
         signature=_signature(references, chosen),
-        warnings=[*notes, *_warnings(references, words, names)],
+        warnings=[*notes, *_warnings(references, words, list(wanted))],
+    )
+
+
+def scores_of(
+    statistics: tuple[Statistics, ...],
+    image_ids: Sequence[str],
+    *,
+    bad_endings: float,
+    signature: str,
+    warnings: list[str],
+) -> Scores:
+    """The scores that follow from statistics of images."""
+    columns = {
+        name: column.tolist()
+        for one in statistics
+        for name, column in zip(one.names, one.per_image.T, strict=True)
+        if not one.is_whole(name)
+    }
+    return Scores(
+        metrics={
+            name: value
+            for one in statistics
+            for name, value in zip(one.names, one.figures().tolist(), strict=True)
+        },
+        per_image={
+            image_id: {name: column[index] for name, column in columns.items()}
+            for index, image_id in enumerate(image_ids)
+        },
+        num_images=len(image_ids),
+        bad_endings=bad_endings,
+        signature=signature,
+        warnings=warnings,
         statistics=statistics,
     )
+
+
+def _without_nan(figures: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: None if math.isnan(value) else value for name, value in figures.items()}
 
 
 def _wanted(metrics: Iterable[str] | None) -> tuple[set[str], list[str]]:
     """The metrics to compute, and a warning where METEOR is installed but cannot run."""
     if metrics is not None:
         wanted = set(metrics)
-        for name in sorted(wanted - set(METRICS)):
-            raise ScoringError(unknown_name("metric", name, METRICS))
+        known = [*METRICS, *(name for family in CHECKS for name in family.names)]
+        for name in sorted(wanted - set(known)):
+            raise ScoringError(unknown_name("metric", name, known))
         return wanted, []
     wanted = {name for family in FAMILIES if family.is_default for name in family.names}
     if not meteor.is_installed():
@@ -241,6 +318,9 @@ def _warnings(references: References, captions: list[list[str]], names: Sequence
             "CIDEr-D of a single image is always 0: it weighs words by how few of the images "
             "mention them, and here every word is in all of them"
         )
+    if "gender-ratio" in names:
+        ratio = gender.ratio_of_references(references.captions)
+        warnings.append(f"gender-ratio of these pictures by their references is {ratio:.3f}")
     if empty := [i for i, words in zip(references.image_ids, captions, strict=True) if not words]:
         warnings.append(f"{len(empty)} captions have no words: {some(empty)}")
     return warnings
