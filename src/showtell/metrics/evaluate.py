@@ -16,8 +16,8 @@ from showtell.core.memory import paused_collector
 from showtell.core.messages import some
 from showtell.errors import ScoringError, unknown_name
 from showtell.metrics import bleu, cider, meteor, rouge, spice
-from showtell.metrics.references import References, split_spaces
-from showtell.text.tokenizer import BAD_ENDINGS, TOKENIZER, tokenize_all
+from showtell.metrics.references import References, is_caption, split_spaces
+from showtell.text.tokenizer import BAD_ENDINGS, TOKENIZER, words_of_all
 
 METRICS = (
     "BLEU-1",
@@ -88,8 +88,8 @@ _Columns = dict[str, tuple[float, Sequence[float]]]  # metric -> the corpus's, e
 
 @paused_collector()  # a tenth faster: millions of words and counts, and no cycle among them
 def evaluate(
-    candidates: Mapping[str, str],
-    references: Mapping[str, Sequence[str]] | References,
+    candidates: Mapping[str, str | Sequence[str]],
+    references: Mapping[str, Sequence[str | Sequence[str]]] | References,
     *,
     metrics: Iterable[str] | None = None,
     cache: Path | None = None,
@@ -97,7 +97,8 @@ def evaluate(
     """Score one caption an image.
 
     Args:
-        candidates: a caption for each image id.
+        candidates: a caption for each image id: a text, or the list of its words where it is
+            tokenised already; likewise the references.
         references: captions by people for the same image ids. Make a ``References`` of them when
             they are scored against more than once.
         metrics: names from ``METRICS``. Default: all except SPICE, which needs Java, and except
@@ -115,7 +116,7 @@ def evaluate(
         references = References(references, cache=cache)
     else:
         _check(candidates, references.image_ids)
-    captions = tokenize_all([candidates[image_id] for image_id in references.image_ids])
+    captions = words_of_all([candidates[image_id] for image_id in references.image_ids])
     columns = _columns(captions, references, wanted)
     names = [name for name in METRICS if name in wanted]
     return Scores(
@@ -148,7 +149,7 @@ def _wanted(metrics: Iterable[str] | None) -> tuple[set[str], list[str]]:
     return wanted, []
 
 
-def _check(candidates: Mapping[str, str], image_ids: Sequence[str]) -> None:
+def _check(candidates: Mapping[str, str | Sequence[str]], image_ids: Sequence[str]) -> None:
     known = set(image_ids)
     if missing := [image_id for image_id in image_ids if image_id not in candidates]:
         raise ScoringError(
@@ -158,7 +159,7 @@ def _check(candidates: Mapping[str, str], image_ids: Sequence[str]) -> None:
         raise ScoringError(
             f"{len(unknown)} captions are of images without references: {some(unknown)}"
         )
-    wrong = [image_id for image_id, text in candidates.items() if not isinstance(text, str)]
+    wrong = [image_id for image_id, text in candidates.items() if not is_caption(text)]
     if wrong:
         raise ScoringError(f"{len(wrong)} captions are not strings: of images {some(wrong)}")
 

@@ -24,20 +24,28 @@ class References:
 
     @paused_collector()
     def __init__(
-        self, references: Mapping[str, Sequence[str]], *, cache: Path | None = None
+        self,
+        references: Mapping[str, Sequence[str | Sequence[str]]],
+        *,
+        cache: Path | None = None,
     ) -> None:
         """Tokenise ``references``, or read them from ``cache``, a folder, by content hash.
 
-        A cache that cannot be read or written is ignored.
+        A reference that is a list of words counts as tokenised. A cache that cannot be read or
+        written is ignored.
 
         Raises:
-            ScoringError: no images, an image without references, or one that is not a string.
+            ScoringError: no images, an image without references, or one that is no text.
         """
         _check(references)
         self.image_ids = list(references)
         flat = [caption for captions in references.values() for caption in captions]
-        tokens = iter(_tokenize_cached(flat, cache) if cache else tokenize_all(flat))
-        self.captions = [[next(tokens) for _ in captions] for captions in references.values()]
+        texts = [caption for caption in flat if isinstance(caption, str)]
+        tokens = iter(_tokenize_cached(texts, cache) if cache else tokenize_all(texts))
+        self.captions = [
+            [next(tokens) if isinstance(caption, str) else list(caption) for caption in captions]
+            for captions in references.values()
+        ]
 
     @cached_property
     def ngrams(self) -> ReferenceNgrams:
@@ -55,13 +63,22 @@ def split_spaces(captions: Sequence[list[str]]) -> list[list[str]]:
 
     A fraction such as ``5 1/2`` is one token with such a space inside. The official program joins
     tokens with spaces, and its BLEU and CIDEr split them at any white space; its ROUGE-L does not.
+    Likewise it has empty words where tokenised text comes with two spaces in a row.
     """
-    if not any("\xa0" in word for words in captions for word in words):
+    if not any("\xa0" in word or not word for words in captions for word in words):
         return list(captions)
     return [" ".join(words).split() for words in captions]
 
 
-def _check(references: Mapping[str, Sequence[str]]) -> None:
+def is_caption(value: object) -> bool:
+    """Whether it is a text, or a list of words; a list that holds a whole text is neither."""
+    return isinstance(value, str) or (
+        isinstance(value, list | tuple)
+        and all(isinstance(word, str) and " " not in word for word in value)
+    )
+
+
+def _check(references: Mapping[str, Sequence[str | Sequence[str]]]) -> None:
     if not references:
         raise ScoringError("no references to score against")
     if bare := [image_id for image_id, captions in references.items() if not captions]:
@@ -69,7 +86,7 @@ def _check(references: Mapping[str, Sequence[str]]) -> None:
     wrong = [
         image_id
         for image_id, captions in references.items()
-        if isinstance(captions, str) or not all(isinstance(caption, str) for caption in captions)
+        if isinstance(captions, str) or not all(map(is_caption, captions))
     ]
     if wrong:
         raise ScoringError(
