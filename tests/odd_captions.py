@@ -1,8 +1,9 @@
 """Odd captions and references, and what pycocoevalcap 1.2 makes of them.
 
-    python tests/odd_captions.py    writes tests/metrics/golden_odd.json; needs Java and the extra meteor
+    python tests/odd_captions.py
 
-The whole official program runs: CoreNLP 3.4.1's tokeniser, BLEU, METEOR 1.5, ROUGE-L and CIDEr.
+writes tests/metrics/golden_odd.json; it needs Java and the extra ``meteor``. The whole official
+program runs: CoreNLP 3.4.1's tokeniser, BLEU, METEOR 1.5, ROUGE-L and CIDEr.
 """
 
 import io
@@ -77,7 +78,7 @@ def images_of(case: str) -> tuple[dict[str, str], dict[str, list[str]]]:
     images = CASES[case] | USUAL
     return (
         {name: caption for name, (caption, _) in images.items()},
-        {name: people for name, (_, people) in images.items()},
+        {name: list(people) for name, (_, people) in images.items()},
     )
 
 

@@ -6,9 +6,9 @@ self-critical training can score thousands of hypotheses a step. This module imp
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from showtell.core.messages import some
 from showtell.errors import ScoringError
@@ -20,14 +20,27 @@ from showtell.metrics.ngrams import (
     ReferenceNgrams,
     Sentence,
 )
+from showtell.metrics.statistics import Floats, Statistics
 from showtell.text.tokenizer import tokenize_all, tokenize_as_scored
+
+if TYPE_CHECKING:
+    from showtell.metrics.references import Captions
 
 VERSION = "1"
 
 _SIGMA = 6.0
 _SCALE = 10.0
 
-Floats = NDArray[np.float64]
+
+def statistics(captions: "Captions") -> Statistics:
+    """CIDEr-D of one caption an image.
+
+    A resample of the images keeps the document frequencies of all references: they are part of the
+    metric, and would give every resample a metric of its own.
+    """
+    levels, lengths = captions.counted
+    scores = captions.references.cider.score_counts(np.arange(len(lengths)), levels, lengths)
+    return Statistics.mean("CIDEr-D", scores)
 
 
 class CiderD:

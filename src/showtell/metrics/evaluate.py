@@ -1,35 +1,57 @@
 """Score captions against references with COCO's metrics.
 
 The figures equal those of the official scorer. ``Scores`` has them, for the corpus and for each
-image, with a signature that makes them repeatable. ``coco_io.py`` scores files.
+image, with a signature that makes them repeatable. ``FAMILIES`` lists the metrics; each gives
+``Statistics``, from which intervals and comparisons follow (``bootstrap.py``). ``coco_io.py``
+scores files.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from importlib.metadata import version
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from showtell import __version__
 from showtell.core.memory import paused_collector
 from showtell.core.messages import some
 from showtell.errors import ScoringError, unknown_name
 from showtell.metrics import bleu, cider, meteor, rouge, spice
-from showtell.metrics.references import References, is_caption, split_spaces
-from showtell.text.tokenizer import BAD_ENDINGS, TOKENIZER, words_of_all
+from showtell.metrics.bootstrap import Interval, Resampling, intervals
+from showtell.metrics.references import Captions, References, broken_lines, is_caption
+from showtell.metrics.statistics import Statistics
+from showtell.text.tokenizer import BAD_ENDINGS, TOKENIZER
 
-METRICS = (
-    "BLEU-1",
-    "BLEU-2",
-    "BLEU-3",
-    "BLEU-4",
-    "METEOR",
-    "ROUGE-L",
-    "CIDEr-D",
-    "SPICE",
+
+@dataclass(frozen=True)
+class Family:
+    """Metrics that are computed together.
+
+    Attributes:
+        name: in signatures, with the version.
+        names: of the figures, in the order of ``compute``'s.
+        version: changes whenever a figure does.
+        compute: the statistics of one caption an image.
+        is_default: whether its figures are computed where none are named.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    version: str
+    compute: Callable[[Captions], Statistics]
+    is_default: bool = True
+
+
+FAMILIES = (
+    Family("BLEU", bleu.NAMES, bleu.VERSION, bleu.statistics),
+    Family("METEOR", ("METEOR",), meteor.VERSION, meteor.statistics),
+    Family("ROUGE-L", ("ROUGE-L",), rouge.VERSION, rouge.statistics),
+    Family("CIDEr-D", ("CIDEr-D",), cider.VERSION, cider.statistics),
+    Family("SPICE", ("SPICE",), spice.VERSION, spice.statistics, is_default=False),
 )
-"""Every metric, in the order of tables. All run from 0 to 1, CIDEr-D from 0 to 10."""
+"""Every metric that needs captions and references alone, in the order of tables."""
+
+METRICS = tuple(name for family in FAMILIES for name in family.names)
+"""The names of their figures. All run from 0 to 1, CIDEr-D from 0 to 10."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +65,8 @@ class Scores:
         bad_endings: share of captions whose last word is one like "with" or "a".
         signature: tokeniser, numbers of references and images, versions; cite it with the scores.
         warnings: sentences about what to keep in mind when reading the scores.
+        statistics: what the scores were computed from, of the images in ``per_image``'s order.
+        intervals: of each score, by name; empty until ``with_intervals``.
     """
 
     metrics: dict[str, float]
@@ -51,11 +75,31 @@ class Scores:
     bad_endings: float
     signature: str
     warnings: list[str] = field(default_factory=list)
+    statistics: tuple[Statistics, ...] = field(default=(), compare=False, repr=False)
+    intervals: dict[str, Interval] = field(default_factory=dict)
+
+    def with_intervals(self, resampling: Resampling | None = None) -> "Scores":
+        """The same scores with an interval of each, found by resampling the images."""
+        resampling = resampling or Resampling()
+        found = intervals(
+            self.statistics, resampling.num_resamples, resampling.confidence, resampling.seed
+        )
+        warnings = list(self.warnings)
+        if self.num_images == 1:
+            warnings.append("an interval of a single image has no width and says nothing")
+        return replace(
+            self,
+            intervals={name: found[name] for name in self.metrics if name in found},
+            signature=f"{self.signature}|{resampling.signature}",
+            warnings=warnings,
+        )
 
     def to_dict(self, *, per_image: bool = False) -> dict[str, Any]:
         """The scores as JSON has them; ``per_image`` adds the scores of each image."""
-        values: dict[str, Any] = {
-            "metrics": self.metrics,
+        values: dict[str, Any] = {"metrics": self.metrics}
+        if self.intervals:
+            values["intervals"] = {name: list(ends) for name, ends in self.intervals.items()}
+        values |= {
             "num_images": self.num_images,
             "bad_endings": self.bad_endings,
             "signature": self.signature,
@@ -67,7 +111,7 @@ class Scores:
 
     def table(self, *, per_image: bool = False) -> str:
         """A table for people: one line a metric, then the rest."""
-        lines = [f"{name:<12}{value:8.4f}" for name, value in self.metrics.items()]
+        lines = [self._line(name, value) for name, value in self.metrics.items()]
         lines.append(f"{'bad endings':<12}{self.bad_endings:8.2%}")
         lines.append(f"{'images':<12}{self.num_images:8d}")
         lines.append(self.signature)
@@ -80,10 +124,12 @@ class Scores:
             ]
         return "\n".join(lines)
 
-
-_BLEU = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4")
-
-_Columns = dict[str, tuple[float, Sequence[float]]]  # metric -> the corpus's, each image's
+    def _line(self, name: str, value: float) -> str:
+        """With an interval, one digit less: the fourth is within it."""
+        if name not in self.intervals:
+            return f"{name:<12}{value:8.4f}"
+        low, high = self.intervals[name]
+        return f"{name:<12}{value:8.3f} [{low:.3f}, {high:.3f}]"
 
 
 @paused_collector()  # a tenth faster: millions of words and counts, and no cycle among them
@@ -92,6 +138,7 @@ def evaluate(
     references: Mapping[str, Sequence[str | Sequence[str]]] | References,
     *,
     metrics: Iterable[str] | None = None,
+    families: Sequence[Family] = (),
     cache: Path | None = None,
 ) -> Scores:
     """Score one caption an image.
@@ -103,6 +150,8 @@ def evaluate(
             they are scored against more than once.
         metrics: names from ``METRICS``. Default: all except SPICE, which needs Java, and except
             METEOR where its extra is not installed.
+        families: metrics that need more than captions and references, as the caller made them; all
+            of their figures are computed.
         cache: a folder where tokenised references are kept by content hash.
 
     Raises:
@@ -116,19 +165,25 @@ def evaluate(
         references = References(references, cache=cache)
     else:
         _check(candidates, references.image_ids)
-    captions = words_of_all([candidates[image_id] for image_id in references.image_ids])
-    columns = _columns(captions, references, wanted)
-    names = [name for name in METRICS if name in wanted]
+    captions = Captions([candidates[image_id] for image_id in references.image_ids], references)
+    chosen = [family for family in FAMILIES if wanted & set(family.names)] + list(families)
+    wanted.update(name for family in families for name in family.names)
+    statistics = tuple(family.compute(captions).only(wanted) for family in chosen)
+    names = [name for one in statistics for name in one.names]
+    figures = [value for one in statistics for value in one.figures().tolist()]
+    columns = [column.tolist() for one in statistics for column in one.per_image.T]
+    words = captions.words
     return Scores(
-        metrics={name: float(columns[name][0]) for name in names},
+        metrics=dict(zip(names, figures, strict=True)),
         per_image={
-            image_id: {name: float(columns[name][1][index]) for name in names}
-            for index, image_id in enumerate(references.image_ids)
+            image_id: dict(zip(names, row, strict=True))
+            for image_id, row in zip(references.image_ids, zip(*columns, strict=True), strict=True)
         },
-        num_images=len(captions),
-        bad_endings=sum(words[-1] in BAD_ENDINGS for words in captions if words) / len(captions),
-        signature=_signature(references, names),
-        warnings=[*notes, *_warnings(references, captions, names)],
+        num_images=len(words),
+        bad_endings=sum(said[-1] in BAD_ENDINGS for said in words if said) / len(words),
+        signature=_signature(references, chosen),
+        warnings=[*notes, *_warnings(captions, names)],
+        statistics=statistics,
     )
 
 
@@ -139,7 +194,7 @@ def _wanted(metrics: Iterable[str] | None) -> tuple[set[str], list[str]]:
         for name in sorted(wanted - set(METRICS)):
             raise ScoringError(unknown_name("metric", name, METRICS))
         return wanted, []
-    wanted = set(METRICS) - {"SPICE"}
+    wanted = {name for family in FAMILIES if family.is_default for name in family.names}
     if not meteor.is_installed():
         return wanted - {"METEOR"}, []
     try:
@@ -164,59 +219,38 @@ def _check(candidates: Mapping[str, str | Sequence[str]], image_ids: Sequence[st
         raise ScoringError(f"{len(wrong)} captions are not strings: of images {some(wrong)}")
 
 
-def _columns(captions: list[list[str]], references: References, wanted: set[str]) -> _Columns:
-    columns: _Columns = {}
-    if wanted & {*_BLEU, "CIDEr-D"}:
-        levels, lengths = references.ngrams.count(split_spaces(captions))
-        if wanted & set(_BLEU):
-            corpus, each = bleu.bleu(references.ngrams, levels, lengths)
-            columns.update(
-                zip(_BLEU, zip(corpus.tolist(), each.T.tolist(), strict=True), strict=True)
-            )
-        if "CIDEr-D" in wanted:
-            images = np.arange(len(captions))
-            values = references.cider.score_counts(images, levels, lengths)
-            columns["CIDEr-D"] = float(values.mean()), values.tolist()
-    if "ROUGE-L" in wanted:
-        rouges = [rouge.rouge_l(*pair) for pair in zip(captions, references.captions, strict=True)]
-        columns["ROUGE-L"] = float(np.mean(rouges)), rouges
-    if "METEOR" in wanted:
-        columns["METEOR"] = meteor.meteor(captions, references.captions)
-    if "SPICE" in wanted:
-        columns["SPICE"] = spice.spice(captions, references.captions)
-    return columns
-
-
-def _signature(references: References, names: Sequence[str]) -> str:
+def _signature(references: References, families: Sequence[Family]) -> str:
     """One line, like the signatures of sacreBLEU (Post 2018)."""
     counts = sorted({len(captions) for captions in references.captions})
     refs = str(counts[0]) if len(counts) == 1 else f"{counts[0]}-{counts[-1]}"
-    versions = {
-        "BLEU": bleu.VERSION,
-        "METEOR": meteor.VERSION,
-        "ROUGE-L": rouge.VERSION,
-        "CIDEr-D": cider.VERSION,
-        "SPICE": spice.VERSION,
-    }
-    families = dict.fromkeys("BLEU" if name in _BLEU else name for name in names)
     parts = [
-        "+".join(f"{family}.{versions[family]}" for family in families),
+        "+".join(f"{family.name}.{family.version}" for family in families),
         f"tok:{TOKENIZER}",
         f"refs:{refs}",
         f"images:{len(references.image_ids)}",
         "df:references",
-        f"showtell:{version('showtell')}",
+        f"showtell:{__version__}",
     ]
     return "|".join(parts)
 
 
-def _warnings(references: References, captions: list[list[str]], names: Sequence[str]) -> list[str]:
+def _warnings(captions: Captions, names: Sequence[str]) -> list[str]:
     warnings = []
-    if "CIDEr-D" in names and len(captions) == 1:
+    references, ids = captions.references, captions.references.image_ids
+    if "CIDEr-D" in names and len(ids) == 1:
         warnings.append(
             "CIDEr-D of a single image is always 0: it weighs words by how few of the images "
             "mention them, and here every word is in all of them"
         )
-    if empty := [i for i, words in zip(references.image_ids, captions, strict=True) if not words]:
+    if empty := [i for i, words in zip(ids, captions.words, strict=True) if not words]:
         warnings.append(f"{len(empty)} captions have no words: {some(empty)}")
+    if bare := [i for i, said in zip(ids, references.captions, strict=True) if not any(said)]:
+        warnings.append(f"{len(bare)} images have only references without words: {some(bare)}")
+    said = [ids[number] for number in broken_lines(captions.texts)]
+    if broken := list(dict.fromkeys([*references.broken, *said])):
+        warnings.append(
+            f"{len(broken)} images have a line break inside a caption or reference, which counts "
+            "as a space here; the official scorer would move each text after it to another image: "
+            f"{some(broken)}"
+        )
     return warnings

@@ -7,8 +7,9 @@ matrix of weights with the counts (as in Koehn 2004, "Statistical significance t
 translation evaluation", section 3, without scoring anything again).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Container
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -24,7 +25,8 @@ class Statistics:
     Attributes:
         names: F names of figures.
         counts: (N, K) what each image adds to the sums.
-        combine: sums (..., K) -> figures (..., F).
+        combine: sums (..., K) -> figures (..., F). A function of a module, or a ``partial`` of one:
+            scores travel between processes.
         per_image: (N, F) the figures of each image alone; nan where an image alone has none.
     """
 
@@ -45,13 +47,30 @@ class Statistics:
         counts = np.stack([parts, wholes], axis=1).astype(np.float64)
         return cls((name,), counts, _ratio, _ratio(counts))
 
+    def only(self, wanted: Container[str]) -> Self:
+        """Those of the figures whose names are wanted."""
+        places = [place for place, name in enumerate(self.names) if name in wanted]
+        if len(places) == len(self.names):
+            return self
+        return replace(
+            self,
+            names=tuple(self.names[place] for place in places),
+            combine=partial(_selected, self.combine, places),
+            per_image=self.per_image[:, places],
+        )
+
     def figures(self) -> Floats:
         """(F,) of all images."""
-        return self.combine(self.counts.sum(axis=0))
+        # Column by column, which rounds as the mean of the scores does.
+        return self.combine(np.array([column.sum() for column in self.counts.T]))
 
     def resampled(self, weights: Floats) -> Floats:
         """(R, F) figures of R resamples; ``weights`` (R, N) say how often each has each image."""
         return self.combine(weights @ self.counts)
+
+
+def _selected(combine: Callable[[Floats], Floats], places: list[int], sums: Floats) -> Floats:
+    return combine(sums)[..., places]
 
 
 def _ratio(sums: Floats) -> Floats:
