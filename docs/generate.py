@@ -32,6 +32,7 @@ COMMANDS = (
     ("evaluate",),
     ("reliability",),
     ("score",),
+    ("compare",),
     ("caption",),
     ("serve",),
     ("sheet",),

@@ -12,6 +12,7 @@ import typer
 
 from showtell import __version__
 from showtell.cli.caption import caption
+from showtell.cli.compare import compare
 from showtell.cli.console import Command, exit_code_for
 from showtell.cli.data import app as data_app
 from showtell.cli.data import features
@@ -55,7 +56,7 @@ app.command(cls=Command)(demo)
 app.add_typer(data_app, name="data")
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(features, train, average, pack, publish, report),
-    *(evaluate, reliability, score, caption, sheet, serve, models),
+    *(evaluate, reliability, score, compare, caption, sheet, serve, models),
 )
 for command in COMMANDS:
     app.command(cls=Command)(command)

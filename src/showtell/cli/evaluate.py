@@ -34,6 +34,7 @@ def evaluate(
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     trust_model: options.TrustModel = False,
+    bootstrap: options.Bootstrap = None,
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
     *,
@@ -50,6 +51,7 @@ def evaluate(
     from showtell.data.request import DataRequest
     from showtell.evaluation.evaluate import evaluate_model
     from showtell.inference.captioner import ModelRequest
+    from showtell.metrics.bootstrap import Resampling
 
     check_file(output, [data], is_kept=not overwrite)
     check_file(
@@ -62,6 +64,7 @@ def evaluate(
             split=split.value,
             decoding_changes=decoding,
             predictions=predictions,
+            resampling=Resampling(bootstrap, decoding.get("seed", 0)) if bootstrap else None,
             report=report,
         )
         report.note(f"captions: {result.predictions}")
@@ -93,6 +96,8 @@ def score(
     subset: Annotated[
         bool, typer.Option("--subset", help="Score only the images that have a caption.")
     ] = False,
+    bootstrap: options.Bootstrap = None,
+    seed: options.BootstrapSeed = 0,
     output: options.OutputFile = None,
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
@@ -103,12 +108,15 @@ def score(
     """
     from showtell.cli.options import check_file
     from showtell.metrics import meteor
+    from showtell.metrics.bootstrap import Resampling
     from showtell.metrics.coco_io import score_files
 
     check_file(output, [results, references], is_kept=not overwrite)
     if not metrics or "METEOR" in metrics:
         meteor.prepare_aloud(lambda text: typer.echo(text, err=True))
     scores = score_files(results, references, metrics=metrics or None, subset=subset)
+    if bootstrap:
+        scores = scores.with_intervals(Resampling(bootstrap, seed))
     table, values = scores.table(per_image=per_image), scores.to_dict(per_image=per_image)
     _print(scores, table, values, output, as_json)
 

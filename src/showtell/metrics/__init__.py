@@ -4,18 +4,20 @@ Importing this package imports NumPy and nothing else: no torch, nothing of show
 """
 
 from showtell.metrics.cider import CiderD
-from showtell.metrics.evaluate import METRICS, Scores, evaluate
+from showtell.metrics.evaluate import FAMILIES, METRICS, Family, Scores, evaluate
 from showtell.metrics.objects import BLEU, METEOR, ROUGEL, CaptionMetrics, CIDEr, compute
 from showtell.metrics.references import References
 
 __all__ = [
     "BLEU",
+    "FAMILIES",
     "METEOR",
     "METRICS",
     "ROUGEL",
     "CIDEr",
     "CaptionMetrics",
     "CiderD",
+    "Family",
     "References",
     "Scores",
     "compute",

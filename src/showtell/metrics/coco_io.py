@@ -81,6 +81,33 @@ def score_files(
         ScoringError: a file cannot be read or has another form, or the two do not fit.
         MissingExtraError: METEOR was asked for by name and its extra is not installed.
     """
+    pair = read_pair(results, references, subset=subset)
+    scores = evaluate(
+        pair.candidates, pair.references, metrics=metrics, cache=cache or references_cache()
+    )
+    return replace(scores, warnings=[*pair.notes, *scores.warnings])
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The captions of one file, and the references of another.
+
+    Attributes:
+        candidates: a caption for each image id, as the references' file writes it.
+        references: of the same images, in their file's order.
+        notes: what a person should know about the two files.
+    """
+
+    candidates: dict[str, str]
+    references: dict[str, list[str]]
+    notes: list[str]
+
+
+def read_pair(results: Path, references: Path, *, subset: bool = False) -> Pair:
+    """Read both files, and find out which captions belong to which images.
+
+    Args and errors are those of ``score_files``.
+    """
     notes: list[str] = []
     said, people = read_results(results, notes), read_references(references, notes)
     match = _best_match(said, people)
@@ -104,10 +131,12 @@ def score_files(
         )
     for image_id in missing:
         del texts[image_id]
-    scores = evaluate(
-        candidates, texts, metrics=metrics, cache=cache or cache_folder() / "references"
-    )
-    return replace(scores, warnings=[*notes, *match.notes, *scores.warnings])
+    return Pair(candidates, texts, [*notes, *match.notes])
+
+
+def references_cache() -> Path:
+    """Where tokenised references are kept."""
+    return cache_folder() / "references"
 
 
 def read_results(path: Path, notes: list[str] | None = None) -> list[Entry]:

@@ -9,7 +9,7 @@ scores files.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from showtell import __version__
 from showtell.core.memory import paused_collector
@@ -32,6 +32,7 @@ class Family:
         version: changes whenever a figure does.
         compute: the statistics of one caption an image.
         is_default: whether its figures are computed where none are named.
+        better: which values are better: "higher", "lower", or None where neither is.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Family:
     version: str
     compute: Callable[[Captions], Statistics]
     is_default: bool = True
+    better: Literal["higher", "lower"] | None = "higher"
 
 
 FAMILIES = (
