@@ -120,12 +120,15 @@ def _make(
 
 
 def _read(files: list[Path], key: Path, references: Path | None, as_json: bool) -> None:
+    from showtell.metrics import meteor
     from showtell.rating.answers import read_answers
     from showtell.rating.results import summarise
     from showtell.rating.sheet import Sheet
     from showtell.rating.tables import to_dict, to_text
 
     sheet = Sheet.of_key(key)
+    if references is not None:
+        meteor.prepare_aloud(lambda text: typer.echo(text, err=True))
     ratings = summarise(sheet, read_answers(files, sheet), references=references)
     if as_json:
         typer.echo(json.dumps(to_dict(ratings), ensure_ascii=False, indent=2))

@@ -164,12 +164,13 @@ def make_sheet(
         for picture in chosen[:sample]
         for question in _questions(picture, [each[picture] for each in said], scale, rng)
     ]
+    # The letter before it keeps spreadsheets from taking an id for a number.
     ids = rng.sample(range(2**32), len(questions))
-    questions = [replace(one, id=f"{i:08x}") for one, i in zip(questions, ids, strict=True)]
+    questions = [replace(one, id=f"q{i:08x}") for one, i in zip(questions, ids, strict=True)]
     equal = [item for item in questions if len(set(item.captions)) < scale.num_captions]
     asked = [item for item in questions if len(set(item.captions)) == scale.num_captions]
     rng.shuffle(asked)
-    sheet_id = f"{rng.getrandbits(32):08x}"
+    sheet_id = f"s{rng.getrandbits(32):08x}"
     if equal:
         notes.append(f"{counted(len(equal), 'pair')} of equal captions count as ties, unasked")
     return Sheet(sheet_id, scale, seed, systems, tuple(asked), tuple(equal), tuple(notes))
