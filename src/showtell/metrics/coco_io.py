@@ -13,6 +13,7 @@ captions have references is taken. Whatever does not fit is one line that says h
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,11 +50,13 @@ class Entry:
         names: what the file calls the image, by the kind of name: "id", "file name", "number".
         captions: of the image; anything but a string is a fault of the file.
         split: None where the file has no splits.
+        confidence: of the captioner, as ``showtell caption`` writes it; None where there is none.
     """
 
     names: dict[str, str]
     captions: list[Any] = field(default_factory=list)
     split: str | None = None
+    confidence: float | None = None
 
     @property
     def image_id(self) -> str:
@@ -352,7 +355,17 @@ def _entry(row: object) -> Entry:
     captions = list(said) if isinstance(said, list) else [said]
     captions += [text for key, text in row.items() if _NUMBERED_CAPTION.fullmatch(key) and text]
     split = find_name(row, SPLIT_NAMES)
-    return Entry(names, captions, None if split is None else str(row[split]))
+    return Entry(
+        names, captions, None if split is None else str(row[split]), _number(row.get("confidence"))
+    )
+
+
+def _number(value: object) -> float | None:
+    """A confidence, also from a table's cell; None for what is no number."""
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        with suppress(ValueError):
+            return float(value)
+    return None
 
 
 def _names(given: Mapping[str, object]) -> dict[str, str]:
