@@ -126,10 +126,10 @@ def _legend(comparison: Comparison) -> str:
         "is marked if it is the best of its column and is better than every other one by both the "
         "paired bootstrap (Koehn 2004) and approximate randomisation (Riezler and Maxwell 2005), "
         f"p < {SIGNIFICANT:g}.{several} {CLOSE}: the best of the column, and what no difference "
-        "to the best can be shown of."
+        "to the best can be shown of. Press a heading to sort by it."
     )
     body = paragraph(text, soft=True)
-    if "CHAIR-i" in shown(comparison):
+    if "CHAIR-s" in shown(comparison):
         body += paragraph(
             "CHAIR (Rohrbach et al. 2018): the share of mentions of objects, and of captions with "
             "such a mention, that are of objects which the references of the picture do not name; "
@@ -164,9 +164,10 @@ def _score(comparison: Comparison, place: int, metric: str, leader: Leader | Non
 def changes(comparison: Comparison, find: FindPicture) -> Section:
     """What improved and what got worse from the first system to each of the others."""
     body = paragraph(
-        "Differences have 95 % intervals. A word follows only if both tests say that there is a "
-        f"difference, p < {SIGNIFICANT:g}; p is the larger of their p-values."
-        + (" It is corrected for the comparisons made." if len(comparison.contrasts) > 1 else ""),
+        "Differences have 95 % intervals. The last column names a difference only if the paired "
+        f"bootstrap and approximate randomisation both show it, p < {SIGNIFICANT:g}; p is the "
+        "larger of their p-values"
+        + (", corrected for the comparisons made." if len(comparison.contrasts) > 1 else "."),
         soft=True,
     )
     first = comparison.systems[0]

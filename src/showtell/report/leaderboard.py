@@ -59,8 +59,7 @@ def make_leaderboard(
     systems = comparison.systems
     lead = paragraph(
         f"{counted(len(systems), 'captioner')} on the same "
-        f"{systems[0].scores.num_images:,} pictures, scored against {references.name}. Press a "
-        "heading to sort by it.",
+        f"{systems[0].scores.num_images:,} pictures, scored against {references.name}.",
         soft=True,
     )
     sections = [ranking(comparison, "Leaderboard"), changes(comparison, find)]

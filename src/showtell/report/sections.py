@@ -50,7 +50,9 @@ def lead(runs: Sequence[RunFolder]) -> str:
 def final_figures(runs: Sequence[RunFolder], captioned: Sequence[CaptionedRun]) -> Section:
     """The figures of each run's best epoch; of a single run also those of its captions."""
     if len(runs) == 1:
-        body = _best_figures(runs[0]) + "".join(map(_of_captions, captioned))
+        body = _best_figures(runs[0])
+        for run in captioned:
+            body += _of_captions(run, runs[0].best_epoch)
         return Section("figures", "Final figures", body)
     epochs = [run.best_epoch for run in runs]
     rows: list[list[str | Cell]] = [
@@ -88,15 +90,16 @@ def _measured(epoch: Epoch | None, name: str) -> str | Cell:
     return Cell(_number(name, epoch.values[name]), interval)
 
 
-def _of_captions(run: CaptionedRun) -> str:
-    """What metrics and CHAIR, lengths and endings say of the best checkpoint's captions."""
+def _of_captions(run: CaptionedRun, best: Epoch | None) -> str:
+    """CHAIR, lengths and endings, and the metrics whose intervals the log lacks."""
+    logged = best.intervals if best else {}
     checks = evaluate(run.texts, run.references, metrics=(), families=CHECKED)
     rows: list[list[str | Cell]] = []
     for scores in (run.scores.with_intervals(), checks.with_intervals()):
         rows += [
             [name, f"{value:.4f}", str(scores.intervals[name])]
             for name, value in scores.metrics.items()
-            if is_shown(name) and name in scores.intervals
+            if is_shown(name) and name in scores.intervals and name not in logged
         ]
     return table(
         f"Captions by the {run.checkpoint} checkpoint, on {run.which_pictures}",
@@ -185,11 +188,11 @@ def _checkpoints(runs: Sequence[RunFolder]) -> str:
 def _epochs(run: RunFolder) -> str:
     names = [name for name in SHOWN if any(name in e.values for e in run.log.epochs)]
     best = run.best_epoch
-    rows = [
+    rows: list[list[str | Cell]] = [
         [
             str(epoch.epoch),
             f"{epoch.step:,}",
-            *(_number(n, epoch.values[n]) if n in epoch.values else MISSING for n in names),
+            *(_measured(epoch, name) for name in names),
         ]
         for epoch in run.log.epochs
     ]
