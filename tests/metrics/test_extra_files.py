@@ -102,6 +102,19 @@ def test_several_captions_of_a_picture(files: dict[str, Path]) -> None:
         score_files(files["several"], files["people"])
 
 
+def test_captions_as_showtell_caption_writes_them(files: dict[str, Path]) -> None:
+    rows = [
+        {"path": "1.jpg", "caption": "a dog", "alternatives": [{"caption": "a red dog"}]},
+        {"path": "2.jpg", "caption": "a cat", "alternatives": [{"caption": "a cat"}]},
+    ]
+    files["several"].write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    scores = score_nbest(files["several"], files["people"], metrics=["Div-1"])
+    assert scores.per_image == {"1": {"Div-1": 3 / 5}, "2": {"Div-1": 2 / 4}}
+    # The other metrics are of the best captions.
+    said = score_files(files["several"], files["people"], metrics=["length"])
+    assert said.metrics == {"length": 2.0}
+
+
 @pytest.mark.parametrize(
     ("extras", "message"),
     [

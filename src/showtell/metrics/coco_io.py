@@ -51,12 +51,14 @@ class Entry:
         captions: of the image; anything but a string is a fault of the file.
         split: None where the file has no splits.
         confidence: of the captioner, as ``showtell caption`` writes it; None where there is none.
+        others: less likely captions, as ``showtell caption --num-captions`` writes them.
     """
 
     names: dict[str, str]
     captions: list[Any] = field(default_factory=list)
     split: str | None = None
     confidence: float | None = None
+    others: list[Any] = field(default_factory=list)
 
     @property
     def image_id(self) -> str:
@@ -169,7 +171,8 @@ def read_results(
     """One caption for each image, in the file's order.
 
     Args:
-        several: an image may have several captions, in a list or in rows of its own.
+        several: an image may have several captions: in a list, in rows of its own, or beside the
+            best one as ``showtell caption --num-captions`` writes them.
         notes: gets a line for each thing about the file that a person should know.
 
     Raises:
@@ -191,7 +194,8 @@ def read_results(
             f"{path}: {len(wrong)} captions are not strings: of images {_some(wrong)}"
         )
     if several:
-        return _merged(entries, path)
+        every = [replace(entry, captions=entry.captions + entry.others) for entry in entries]
+        return _merged(every, path)
     twice = [e.image_id for e in entries if len(e.captions) > 1]
     if twice := [*twice, *_repeated([e.image_id for e in entries])]:
         raise ScoringError(
@@ -355,8 +359,14 @@ def _entry(row: object) -> Entry:
     captions = list(said) if isinstance(said, list) else [said]
     captions += [text for key, text in row.items() if _NUMBERED_CAPTION.fullmatch(key) and text]
     split = find_name(row, SPLIT_NAMES)
+    others = row.get("alternatives")
+    others = others if isinstance(others, list) else []
     return Entry(
-        names, captions, None if split is None else str(row[split]), _number(row.get("confidence"))
+        names,
+        captions,
+        None if split is None else str(row[split]),
+        _number(row.get("confidence")),
+        [other.get("caption") for other in others if isinstance(other, dict)],
     )
 
 

@@ -1,11 +1,11 @@
 """How varied captions are: over a corpus, and among several captions of one picture.
 
 Of a corpus with one caption a picture: distinct n-grams over words (distinct-n; Li et al. 2016,
-arXiv 1510.03055, section 5), the number of different words, the share of different captions, and
+arXiv 1510.03055), the number of different words, the share of different captions, and
 the share that no training caption equals.
 
-Of several captions of each picture (Wang and Chan 2019, arXiv 1903.12020): Div-n, the distinct
-n-grams of a picture's captions over their words (section 2), and self-CIDEr (section 3).
+Of several captions of each picture, as in Wang and Chan 2019 (arXiv 1903.12020): Div-n, the
+distinct n-grams of a picture's captions over their words, and self-CIDEr.
 """
 
 from collections import Counter
@@ -114,7 +114,7 @@ def self_cider(captions: Sequence[Words], frequencies: DocumentFrequencies) -> f
 
         self-CIDEr = -log_m (max sqrt(s) / sum sqrt(s))
 
-    since sqrt(s) are those of the matrix of captions that K is the square of (section 3.2).
+    since sqrt(s) are those of the matrix of captions that K is the square of.
 
     Returns:
         nan for fewer than two captions, or where no n-gram has a weight.
