@@ -111,7 +111,9 @@ def test_a_metric_whose_lower_values_are_better(world: Any) -> None:
             resampling=FEW,
         )
         assert found.ranked_by == "words"
-        assert found.sentences() == [f"long is {word} than a in words: +1.000 [1.000, 1.000]"]
+        assert found.sentences() == [
+            f"long is {word} than a in words: +1.000 [1.000, 1.000], p = 0.010"
+        ]
 
 
 def test_systems_that_do_not_fit(world: Any) -> None:

@@ -113,8 +113,8 @@ class Comparison:
 
     def _sentence(self, contrast: Contrast, metric: str) -> str:
         first, difference = self.systems[0].name, contrast.differences[metric]
-        figures = f"{difference.value:+.3f} [{difference.interval.low:.3f}, "
-        figures += f"{difference.interval.high:.3f}]"
+        figures = f"{difference.value:+.3f} {difference.interval}"
+        figures += f", p = {contrast.corrected[metric]:.3f}"
         if not contrast.is_shown(metric):
             return (
                 f"no difference in {metric} between {contrast.name} and {first} can be shown: "

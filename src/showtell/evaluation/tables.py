@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from showtell.evaluation.compare import SIGNIFICANT, Change, Comparison
-from showtell.metrics.bootstrap import Interval
 
 _HEADINGS = ("metric", "system", "score", "interval", "difference", "interval", "p boot", "p rand")
 
@@ -81,7 +80,7 @@ def latex(comparison: Comparison) -> str:
         cells = [metric.translate(_LATEX)]
         for place, system in enumerate(comparison.systems):
             is_shown = place > 0 and comparison.contrasts[place - 1].is_shown(metric)
-            interval = _interval(system.scores.intervals.get(metric))
+            interval = str(system.scores.intervals.get(metric, "-"))
             cells.append(
                 f"{system.scores.metrics[metric]:.3f} {{\\small {interval}}}"
                 + ("$^{*}$" if is_shown else "")
@@ -147,12 +146,12 @@ def _rows(comparison: Comparison) -> list[tuple[str, ...]]:
         for place, system in enumerate(comparison.systems):
             cells = [metric if place == 0 else "", system.name]
             cells.append(f"{system.scores.metrics[metric]:.3f}")
-            cells.append(_interval(system.scores.intervals.get(metric)))
+            cells.append(str(system.scores.intervals.get(metric, "-")))
             if place:
                 contrast = comparison.contrasts[place - 1]
                 difference = contrast.differences[metric]
                 cells.append(f"{difference.value:+.3f}" + "*" * contrast.is_shown(metric))
-                cells.append(_interval(difference.interval))
+                cells.append(str(difference.interval))
                 cells += [f"{p:.3f}" for p in (difference.p_bootstrap, difference.p_randomisation)]
             rows.append(tuple(cells + [""] * (len(_HEADINGS) - len(cells))))
     return rows
@@ -162,12 +161,6 @@ def _markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> l
     lines = [headings, ("---",) * len(headings), *rows]
     escaped = [[" ".join(cell.split()).translate(_MARKDOWN) for cell in line] for line in lines]
     return ["| " + " | ".join(line) + " |" for line in escaped]
-
-
-def _interval(interval: Interval | None) -> str:
-    if interval is None or math.isnan(interval.low):
-        return "-"
-    return f"[{interval.low:.3f}, {interval.high:.3f}]"
 
 
 def _title(comparison: Comparison, name: str, title: str) -> str:

@@ -7,6 +7,7 @@ references. What is resampled is the images; a model that is trained again with 
 by more than such an interval says.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -90,6 +91,10 @@ class Interval(NamedTuple):
 
     low: float
     high: float
+
+    def __str__(self) -> str:
+        """As in tables; a dash where the figure has no value in any resample."""
+        return "-" if math.isnan(self.low) else f"[{self.low:.3f}, {self.high:.3f}]"
 
 
 def intervals(

@@ -129,8 +129,7 @@ class Scores:
         """With an interval, one digit less: the fourth is within it."""
         if name not in self.intervals:
             return f"{name:<12}{value:8.4f}"
-        low, high = self.intervals[name]
-        return f"{name:<12}{value:8.3f} [{low:.3f}, {high:.3f}]"
+        return f"{name:<12}{value:8.3f} {self.intervals[name]}"
 
 
 @paused_collector()  # a tenth faster: millions of words and counts, and no cycle among them

@@ -102,6 +102,7 @@ def _json_rows(value: Any, path: Path) -> Iterator[tuple[str, dict[str, str]]]:
                 f"{path}: entry {number}, counted from 0, has no item and answer; expected the "
                 "JSON that a rating sheet's page downloads"
             )
-        yield f"{path}: entry {number}", {
-            name: "" if cell is None else str(cell) for name, cell in row.items()
-        }
+        yield (
+            f"{path}: entry {number}",
+            {name: "" if cell is None else str(cell) for name, cell in row.items()},
+        )
