@@ -128,8 +128,6 @@ def resampling(options: argparse.Namespace) -> Iterator[Figure]:
 
 def resample(options: argparse.Namespace) -> dict[str, Any]:
     """Times of intervals and comparisons, with each caption ``options.copies`` times."""
-    from dataclasses import replace
-
     import numpy as np
 
     from showtell.metrics import References, evaluate
@@ -143,10 +141,7 @@ def resample(options: argparse.Namespace) -> dict[str, Any]:
     references = References(people)
     both = [evaluate(said, references, metrics=NO_METEOR) for said in (captions, others)]
     order = np.random.default_rng(0).permutation(len(names) * options.copies) % len(names)
-    systems = [
-        [replace(s, counts=s.counts[order], per_image=s.per_image[order]) for s in one.statistics]
-        for one in both
-    ]
+    systems = [[statistics.at(order) for statistics in one.statistics] for one in both]
     work = partial(timed, clock=time.process_time)  # others may use the machine
     before = peak_megabytes()
     _, of_bleu = work(lambda: intervals(systems[0][:1], RESAMPLES))

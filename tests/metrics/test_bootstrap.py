@@ -236,6 +236,15 @@ def test_scores_with_intervals() -> None:
     assert wider.low < found.intervals["BLEU-1"].low
 
 
+def test_the_order_of_the_images_changes_no_interval() -> None:
+    captions, people = made_up(30)
+    turned = {name: people[name] for name in reversed(people)}
+    one, other = (evaluate(captions, each, metrics=FAST) for each in (people, turned))
+    assert list(one.per_image) != list(other.per_image)
+    for name, interval in one.with_intervals(Resampling(50)).intervals.items():
+        assert other.with_intervals(Resampling(50)).intervals[name] == approx(interval, abs=1e-12)
+
+
 def test_one_caption_warns() -> None:
     scores: Scores = evaluate({"1": "a dog"}, {"1": ["a dog"]}, metrics=["BLEU-1"])
     found = scores.with_intervals()

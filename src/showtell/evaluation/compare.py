@@ -190,10 +190,13 @@ def compare_models(
         ShowtellError: a model or the data cannot be read, or what ``compare`` raises.
     """
     from showtell.evaluation.evaluate import captions_of  # which needs torch
+    from showtell.inference.backends.native import NativeCaptioner
 
+    captioners = [NativeCaptioner.of(model) for model in models]  # what is missing shows now
+    names = _short([str(model.model) for model in models])
     captions, people = {}, {}
-    for name, model in zip(_short([str(m.model) for m in models]), models, strict=True):
-        captions[name], theirs = captions_of(model, data, split=split, report=report)
+    for name, captioner, model in zip(names, captioners, models, strict=True):
+        captions[name], theirs = captions_of(captioner, model, data, split=split, report=report)
         people.update(theirs)
     return compare(
         captions,
@@ -250,7 +253,7 @@ def compare(
     warnings += _warnings_of(systems)
     if len(shared) == 1:
         warnings.append("one image shows no difference: the tests need many")
-    found = differences([system.scores.statistics for system in systems], resampling)
+    found = differences([system.scores.statistics_by_id() for system in systems], resampling)
     corrected = {name: holm([by_metric[name].p for by_metric in found]) for name in names}
     if len(found) > 1:
         warnings.append(

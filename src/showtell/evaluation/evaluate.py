@@ -133,17 +133,24 @@ def evaluate_model(
 
 
 def captions_of(
-    model: ModelRequest, data: DataRequest, *, split: str, report: Reporter
+    captioner: NativeCaptioner,
+    model: ModelRequest,
+    data: DataRequest,
+    *,
+    split: str,
+    report: Reporter,
 ) -> tuple[dict[str, str], dict[str, Sequence[str]]]:
     """What a model says of a split, and what people say of the same pictures, by image id.
 
     Captions that ``evaluate_model`` wrote to its default place are read again if they follow from
     the same weights, settings and pictures. Otherwise they are made, and written there.
 
+    Args:
+        captioner: of ``model``.
+
     Raises:
-        ShowtellError: the model or the data cannot be read, or the split is empty.
+        ShowtellError: the data cannot be read, or the split is empty.
     """
-    captioner = NativeCaptioner.of(model)
     dataset = data.load()
     records = _records(dataset, split, captioner.metrics.get("data_fingerprint"), report)
     path = _default_path(model.model, data.data, split)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from showtell.core.memory import paused_collector
 from showtell.core.messages import some
 from showtell.errors import ScoringError, unknown_name
@@ -79,11 +81,23 @@ class Scores:
     statistics: tuple[Statistics, ...] = field(default=(), compare=False, repr=False)
     intervals: dict[str, Interval] = field(default_factory=dict)
 
+    def statistics_by_id(self) -> list[Statistics]:
+        """The statistics with the images sorted by id.
+
+        A seed then gives the same resamples of the same images, whatever order they were scored in.
+        """
+        ids = list(self.per_image)
+        order = np.array(sorted(range(len(ids)), key=ids.__getitem__))
+        return [one.at(order) for one in self.statistics]
+
     def with_intervals(self, resampling: Resampling | None = None) -> "Scores":
         """The same scores with an interval of each, found by resampling the images."""
         resampling = resampling or Resampling()
         found = intervals(
-            self.statistics, resampling.num_resamples, resampling.confidence, resampling.seed
+            self.statistics_by_id(),
+            resampling.num_resamples,
+            resampling.confidence,
+            resampling.seed,
         )
         warnings = list(self.warnings)
         if self.num_images == 1:

@@ -68,6 +68,10 @@ class Statistics:
         """(R, F) figures of R resamples; ``weights`` (R, N) say how often each has each image."""
         return self.combine(weights @ self.counts)
 
+    def at(self, images: NDArray[np.int64]) -> Self:
+        """The statistics of these images, in this order; an image may occur again."""
+        return replace(self, counts=self.counts[images], per_image=self.per_image[images])
+
 
 def _selected(combine: Callable[[Floats], Floats], places: list[int], sums: Floats) -> Floats:
     return combine(sums)[..., places]
