@@ -211,3 +211,6 @@ def test_captions_that_changed_are_not_scored(world: Path, tmp_path: Path) -> No
     mine.write_text((world / "alpha.json").read_text(), encoding="utf-8")
     with pytest.raises(DataError, match="has changed since the sheet was made of it"):
         summarise(sheet, answers, references=world / "people.json", metrics=["BLEU-1"])
+    mine.unlink()
+    with pytest.raises(DataError, match="in the folder in which the sheet was made"):
+        summarise(sheet, answers, references=world / "people.json", metrics=["BLEU-1"])

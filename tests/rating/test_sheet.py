@@ -43,6 +43,9 @@ def test_page_and_table_have_the_same_questions_and_no_names(
     assert [row["item"] for row in rows] == [item["id"] for item in data["items"]]
     assert [row["item"] for row in rows] == [item.id for item in key.items]
     assert [tuple(item["captions"]) for item in data["items"]] == [i.captions for i in key.items]
+    assert {row["one_of"] for row in rows} == {
+        " / ".join(grade.code for grade in SCALES[scale].grades)
+    }
     for path in (page, tmp_path / "rating.csv"):
         text = path.read_text(encoding="utf-8")
         assert not re.search("alpha|beta", text.replace("alphabet", ""))

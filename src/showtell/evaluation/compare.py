@@ -264,11 +264,6 @@ def compare(
         warnings.append("one image shows no difference: the tests need many")
     found = differences([system.scores.statistics_by_id() for system in systems], resampling)
     corrected = {name: holm([by_metric[name].p for by_metric in found]) for name in names}
-    if len(found) > 1:
-        warnings.append(
-            f"stars and sentences are corrected for {len(found)} comparisons with "
-            f"{systems[0].name} (Holm 1979), for each metric alone; the p-values shown are not"
-        )
     ranked_by = _RANKED_BY if _RANKED_BY in names else names[0]
     known = (*FAMILIES, *CHECKS, *families)
     better = {name: family.better_of(name) for family in known for name in family.names}

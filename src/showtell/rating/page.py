@@ -90,10 +90,11 @@ def _table(sheet: Sheet) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
     texts = ["caption_A", "caption_B"] if two else ["caption"]
-    writer.writerow(["sheet", "item", "picture", *texts, "answer", "note"])
+    one_of = " / ".join(grade.code for grade in sheet.scale.grades)
+    writer.writerow(["sheet", "item", "picture", *texts, "one_of", "answer", "note"])
     for item in sheet.items:
         cells = map(_cell, (item.picture, *item.captions))
-        writer.writerow([sheet.id, item.id, *cells, "", ""])
+        writer.writerow([sheet.id, item.id, *cells, one_of, "", ""])
     return "\ufeff" + text.getvalue()  # spreadsheets take a file without the mark for Latin-1
 
 

@@ -121,7 +121,8 @@ def summarise(
     metrics: Sequence[str] | None = None,
     resampling: Resampling | None = None,
 ) -> Ratings:
-    """
+    """Everything that the answers say.
+
     Args:
         references: a file of references, for the correlation with metrics.
         metrics: as ``evaluate`` takes them.
@@ -318,6 +319,11 @@ def _scores(
     from showtell.metrics.evaluate import evaluate
 
     file = Path(sheet.systems[system].file)
+    if not file.is_file():
+        raise DataError(
+            f"no file {file}, whose captions were rated: metrics are computed from it, so run this "
+            "in the folder in which the sheet was made"
+        )
     pair = read_pair(file, references, subset=True)
     texts = [" ".join(text.split()) for text in pair.candidates.values()]
     for item in (*sheet.items, *sheet.equal):
