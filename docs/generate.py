@@ -32,6 +32,7 @@ COMMANDS = (
     ("evaluate",),
     ("reliability",),
     ("score",),
+    ("rate",),
     ("compare",),
     ("caption",),
     ("serve",),

@@ -19,6 +19,7 @@ from showtell.cli.data import features
 from showtell.cli.demo import demo
 from showtell.cli.evaluate import evaluate, score
 from showtell.cli.models import average, models, pack, publish
+from showtell.cli.rate import rate
 from showtell.cli.reliability import reliability
 from showtell.cli.report import report
 from showtell.cli.serve import serve
@@ -56,7 +57,7 @@ app.command(cls=Command)(demo)
 app.add_typer(data_app, name="data")
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(features, train, average, pack, publish, report),
-    *(evaluate, reliability, score, compare, caption, sheet, serve, models),
+    *(evaluate, reliability, score, rate, compare, caption, sheet, serve, models),
 )
 for command in COMMANDS:
     app.command(cls=Command)(command)

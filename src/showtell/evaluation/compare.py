@@ -98,6 +98,19 @@ class Comparison:
     resampling: Resampling
     warnings: list[str]
 
+    def verdict(self, contrast: Contrast, metric: str) -> str:
+        """What can be shown of a system: that it is better than the first, worse, higher, lower.
+
+        Empty if no difference can be shown; higher and lower are of metrics of which neither is
+        better.
+        """
+        if not contrast.is_shown(metric):
+            return ""
+        is_higher, better = contrast.differences[metric].value > 0, self.better[metric]
+        if better is None:
+            return "higher" if is_higher else "lower"
+        return "better" if is_higher == (better == "higher") else "worse"
+
     @property
     def signature(self) -> str:
         """That of the scores and of the resamples, which all systems share."""
@@ -115,17 +128,11 @@ class Comparison:
         first, difference = self.systems[0].name, contrast.differences[metric]
         figures = f"{difference.value:+.3f} {difference.interval}"
         figures += f", p = {contrast.corrected[metric]:.3f}"
-        if not contrast.is_shown(metric):
+        if not (word := self.verdict(contrast, metric)):
             return (
                 f"no difference in {metric} between {contrast.name} and {first} can be shown: "
                 + figures
             )
-        is_higher = difference.value > 0
-        better = self.better[metric]
-        if better is None:
-            word = "higher" if is_higher else "lower"
-        else:
-            word = "better" if is_higher == (better == "higher") else "worse"
         return f"{contrast.name} is {word} than {first} in {metric}: {figures}"
 
 
@@ -134,6 +141,7 @@ def compare_files(
     references: Path,
     *,
     metrics: Iterable[str] | None = None,
+    families: Sequence[Family] = (),
     resampling: Resampling | None = None,
     subset: bool = False,
     num_shown: int = 5,
@@ -143,7 +151,7 @@ def compare_files(
     Args:
         results: two or more files, in any form that ``coco_io`` reads.
         references: as for ``score_files``.
-        metrics: as in ``evaluate``.
+        metrics: as in ``evaluate``; so is ``families``.
         resampling: of the intervals and the tests.
         subset: compare on the images that all files have a caption of. Otherwise an image without
             a caption is an error.
@@ -163,6 +171,7 @@ def compare_files(
         {name: pair.candidates for name, pair in zip(names, pairs, strict=True)},
         people,
         metrics=metrics,
+        families=families,
         resampling=resampling,
         subset=subset,
         num_shown=num_shown,
@@ -255,11 +264,6 @@ def compare(
         warnings.append("one image shows no difference: the tests need many")
     found = differences([system.scores.statistics_by_id() for system in systems], resampling)
     corrected = {name: holm([by_metric[name].p for by_metric in found]) for name in names}
-    if len(found) > 1:
-        warnings.append(
-            f"stars and sentences are corrected for {len(found)} comparisons with "
-            f"{systems[0].name} (Holm 1979), for each metric alone; the p-values shown are not"
-        )
     ranked_by = _RANKED_BY if _RANKED_BY in names else names[0]
     known = (*FAMILIES, *CHECKS, *families)
     better = {name: family.better_of(name) for family in known for name in family.names}

@@ -86,7 +86,8 @@ def latex(comparison: Comparison) -> str:
                 + ("$^{*}$" if is_shown else "")
             )
         lines.append(" & ".join(cells) + r" \\")
-    caption = (_note(comparison) + " " + comparison.signature).translate(_LATEX)
+    note = _note(comparison, has_p_values=False)
+    caption = f"{note} {comparison.signature}".translate(_LATEX)
     return "\n".join(
         [*lines, r"\bottomrule", r"\end{tabular}", rf"\caption{{{caption}}}", r"\end{table}"]
     )
@@ -167,12 +168,16 @@ def _title(comparison: Comparison, name: str, title: str) -> str:
     return f"{name} {title} most in {comparison.ranked_by} over {comparison.systems[0].name}"
 
 
-def _note(comparison: Comparison) -> str:
-    return (
-        f"{comparison.systems[0].scores.num_images} images; "
-        f"{100 * comparison.resampling.confidence:g} % intervals; differences from "
-        f"{comparison.systems[0].name}; * both tests say p < {SIGNIFICANT:g}."
+def _note(comparison: Comparison, *, has_p_values: bool = True) -> str:
+    first, several = comparison.systems[0], len(comparison.contrasts)
+    note = (
+        f"{first.scores.num_images} images; {100 * comparison.resampling.confidence:g} % "
+        f"intervals; differences from {first.name}; * both tests say p < {SIGNIFICANT:g}"
     )
+    if several < 2:
+        return f"{note}."
+    note += f", corrected for {several} comparisons (Holm 1979), for each metric alone"
+    return f"{note}; p boot and p rand are not corrected." if has_p_values else f"{note}."
 
 
 def _captions(change: Change) -> tuple[str, str, str]:

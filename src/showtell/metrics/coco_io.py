@@ -13,6 +13,7 @@ captions have references is taken. Whatever does not fit is one line that says h
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,12 +50,14 @@ class Entry:
         names: what the file calls the image, by the kind of name: "id", "file name", "number".
         captions: of the image; anything but a string is a fault of the file.
         split: None where the file has no splits.
+        confidence: of the captioner, as ``showtell caption`` writes it; None where there is none.
         others: less likely captions, as ``showtell caption --num-captions`` writes them.
     """
 
     names: dict[str, str]
     captions: list[Any] = field(default_factory=list)
     split: str | None = None
+    confidence: float | None = None
     others: list[Any] = field(default_factory=list)
 
     @property
@@ -362,8 +365,17 @@ def _entry(row: object) -> Entry:
         names,
         captions,
         None if split is None else str(row[split]),
+        _number(row.get("confidence")),
         [other.get("caption") for other in others if isinstance(other, dict)],
     )
+
+
+def _number(value: object) -> float | None:
+    """A confidence, also from a table's cell; None for what is no number."""
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        with suppress(ValueError):
+            return float(value)
+    return None
 
 
 def _names(given: Mapping[str, object]) -> dict[str, str]:

@@ -7,9 +7,8 @@ scores files.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from showtell.metrics import (
     wording,
 )
 from showtell.metrics.bootstrap import Interval, Resampling, intervals
-from showtell.metrics.references import Captions, References
+from showtell.metrics.references import Captions, References, broken_lines, is_caption
 from showtell.metrics.statistics import Better, Statistics
 from showtell.text.tokenizer import BAD_ENDINGS, TOKENIZER
 
@@ -194,8 +193,8 @@ class Scores:
 
 @paused_collector()  # a tenth faster: millions of words and counts, and no cycle among them
 def evaluate(
-    candidates: Mapping[str, str],
-    references: Mapping[str, Sequence[str]] | References,
+    candidates: Mapping[str, str | Sequence[str]],
+    references: Mapping[str, Sequence[str | Sequence[str]]] | References,
     *,
     metrics: Iterable[str] | None = None,
     families: Sequence[Family] = (),
@@ -204,7 +203,8 @@ def evaluate(
     """Score one caption an image.
 
     Args:
-        candidates: a caption for each image id.
+        candidates: a caption for each image id: a text, or the list of its words where it is
+            tokenised already; likewise the references.
         references: captions by people for the same image ids. Make a ``References`` of them when
             they are scored against more than once.
         metrics: names of figures of ``FAMILIES`` and ``CHECKS``. Default: those of ``FAMILIES``
@@ -236,7 +236,7 @@ def evaluate(
         references.image_ids,
         bad_endings=sum(said[-1] in BAD_ENDINGS for said in words if said) / len(words),
         signature=_signature(references, chosen),
-        warnings=[*notes, *_warnings(references, words, list(wanted))],
+        warnings=[*notes, *_warnings(captions, wanted)],
     )
 
 
@@ -295,7 +295,7 @@ def _wanted(metrics: Iterable[str] | None) -> tuple[set[str], list[str]]:
     return wanted, []
 
 
-def _check(candidates: Mapping[str, str], image_ids: Sequence[str]) -> None:
+def _check(candidates: Mapping[str, str | Sequence[str]], image_ids: Sequence[str]) -> None:
     known = set(image_ids)
     if missing := [image_id for image_id in image_ids if image_id not in candidates]:
         raise ScoringError(
@@ -305,13 +305,15 @@ def _check(candidates: Mapping[str, str], image_ids: Sequence[str]) -> None:
         raise ScoringError(
             f"{len(unknown)} captions are of images without references: {some(unknown)}"
         )
-    wrong = [image_id for image_id, text in candidates.items() if not isinstance(text, str)]
+    wrong = [image_id for image_id, text in candidates.items() if not is_caption(text)]
     if wrong:
         raise ScoringError(f"{len(wrong)} captions are not strings: of images {some(wrong)}")
 
 
 def _signature(references: References, families: Sequence[Family]) -> str:
     """One line, like the signatures of sacreBLEU (Post 2018)."""
+    from importlib.metadata import version  # a third of the time that importing the metrics takes
+
     counts = sorted({len(captions) for captions in references.captions})
     refs = str(counts[0]) if len(counts) == 1 else f"{counts[0]}-{counts[-1]}"
     parts = [
@@ -325,9 +327,10 @@ def _signature(references: References, families: Sequence[Family]) -> str:
     return "|".join(parts)
 
 
-def _warnings(references: References, captions: list[list[str]], names: Sequence[str]) -> list[str]:
+def _warnings(captions: Captions, names: Container[str]) -> list[str]:
     warnings = []
-    if "CIDEr-D" in names and len(captions) == 1:
+    references, ids = captions.references, captions.references.image_ids
+    if "CIDEr-D" in names and len(ids) == 1:
         warnings.append(
             "CIDEr-D of a single image is always 0: it weighs words by how few of the images "
             "mention them, and here every word is in all of them"
@@ -335,6 +338,15 @@ def _warnings(references: References, captions: list[list[str]], names: Sequence
     if "gender-ratio" in names:
         ratio = gender.ratio_of_references(references.captions)
         warnings.append(f"gender-ratio of these pictures by their references is {ratio:.3f}")
-    if empty := [i for i, words in zip(references.image_ids, captions, strict=True) if not words]:
+    if empty := [i for i, words in zip(ids, captions.words, strict=True) if not words]:
         warnings.append(f"{len(empty)} captions have no words: {some(empty)}")
+    if bare := [i for i, said in zip(ids, references.captions, strict=True) if not any(said)]:
+        warnings.append(f"{len(bare)} images have only references without words: {some(bare)}")
+    said = [ids[number] for number in broken_lines(captions.texts)]
+    if broken := list(dict.fromkeys([*references.broken, *said])):
+        warnings.append(
+            f"{len(broken)} images have a line break inside a caption or reference, which counts "
+            "as a space here; the official scorer would move each text after it to another image: "
+            f"{some(broken)}"
+        )
     return warnings

@@ -150,12 +150,7 @@ def find_pictures(folder: Path, image_ids: Iterable[str]) -> dict[str, Path]:
     Raises:
         ScoringError: an image has no picture there, or two.
     """
-    if not folder.is_dir():
-        raise ScoringError(f"{folder}: no such folder of pictures")
-    files: dict[str, list[Path]] = {}
-    for parent, _, names in os.walk(folder):
-        for name in filter(is_picture_name, names):
-            files.setdefault(same_image(name), []).append(Path(parent, name))
+    files = pictures_in(folder)
     found = {image_id: files.get(same_image(image_id), []) for image_id in image_ids}
     wrong = [image_id for image_id, paths in found.items() if len(paths) != 1]
     if wrong:
@@ -165,3 +160,18 @@ def find_pictures(folder: Path, image_ids: Iterable[str]) -> dict[str, Path]:
             "file name is its image's id, as 139.jpg or COCO_val2014_000000000139.jpg for 139"
         )
     return {image_id: path for image_id, [path] in found.items()}
+
+
+def pictures_in(folder: Path) -> dict[str, list[Path]]:
+    """The pictures in ``folder`` and below it, by ``same_image`` of their names.
+
+    Raises:
+        ScoringError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise ScoringError(f"{folder}: no such folder of pictures")
+    files: dict[str, list[Path]] = {}
+    for parent, _, names in os.walk(folder):
+        for name in filter(is_picture_name, names):
+            files.setdefault(same_image(name), []).append(Path(parent, name))
+    return files
