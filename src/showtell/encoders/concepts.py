@@ -173,7 +173,7 @@ class ConceptReader(nn.Module):
 
     def _by_word(self, chances: Tensor) -> Tensor:
         """(P, C) -> (P, V)."""
-        totals = chances.new_zeros(len(chances), self.vocab_size)
+        totals = chances.new_zeros(chances.shape[0], self.vocab_size)
         for words in self.class_words.unbind(dim=1):
             totals = totals.scatter_add(1, words.expand_as(chances), chances)
         totals[:, PAD] = 0

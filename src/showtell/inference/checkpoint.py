@@ -138,11 +138,7 @@ def save_checkpoint(
     Raises:
         OSError: the disk is full or not writable; an older checkpoint is untouched.
     """
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        with errors_about(folder, temporary):
-            temporary.mkdir(parents=True)
+    with new_folder(folder) as temporary:
         save_tensors(temporary / MODEL, _packed(checkpoint.decoder.state_dict(), storage))
         if checkpoint.encoder is not None:
             save_tensors(temporary / ENCODER, _packed(checkpoint.encoder, storage))
@@ -157,6 +153,21 @@ def save_checkpoint(
         if resume is not None:
             save_tensors(temporary / RESUME_TENSORS, resume.tensors)
             write_json(temporary / RESUME_DATA, resume.data)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder that takes the name ``folder`` when the block ends without an error.
+
+    Raises:
+        OSError: it cannot be made; an older folder of the name is untouched.
+    """
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        with errors_about(folder, temporary):
+            temporary.mkdir(parents=True)
+        yield temporary
         replace_folder(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -277,6 +288,18 @@ def _read_object(path: Path, types: type[BaseModel]) -> dict[str, Any]:
         raise ValueError(f"{path.name}: {where} is {given}: {first['msg'].lower()}") from None
     assert isinstance(values, dict)
     return values
+
+
+def portable_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint's ``metrics`` with names in place of paths, and nothing of the machine."""
+    kept = {key: value for key, value in metrics.items() if key != "processes"}
+    if "data" in kept:
+        kept["data"] = Path(kept["data"]).name
+    if "averaged" in kept:
+        kept["averaged"] = ["/".join(Path(folder).parts[-2:]) for folder in kept["averaged"]]
+    if "versions" in kept:
+        kept["versions"] = {k: v for k, v in kept["versions"].items() if k != "platform"}
+    return kept
 
 
 def find_checkpoint(model: str | Path) -> Path:
