@@ -20,8 +20,8 @@ from showtell.decoders import fast_cpu
 from showtell.decoders.base import Decoder, HiddenStates, State
 from showtell.decoders.fast_cpu import layers as fast
 from showtell.decoders.layers import Dropout, FeatureEmbedding, drop_words
-from showtell.encoders.concepts import ConceptReader, Concepts
-from showtell.encoders.features import Features
+from showtell.encoders.concepts import ConceptReader
+from showtell.encoders.features import Concepts, Features
 from showtell.text.vocabulary import PAD
 
 
