@@ -1,1 +1,1 @@
-"""Models for other runtimes: ``onnx.py`` writes the folder that ``backends/onnx.py`` captions with."""
+"""Models for other runtimes: ``onnx.py`` writes folders that caption without torch."""

@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import onnx
 import torch
@@ -28,9 +28,9 @@ from torch.export import Dim
 
 from showtell.decoders.base import Decoder, State
 from showtell.decoders.fast_cpu import plain_forms
-from showtell.encoders.concepts import ConceptReader, Concepts
+from showtell.encoders.concepts import ConceptReader
 from showtell.encoders.encoder import Encoder
-from showtell.encoders.features import Features
+from showtell.encoders.features import Concepts, Features
 from showtell.errors import ConfigError, first_line
 from showtell.inference.exported import StateEntry
 from showtell.text.vocabulary import UNK
@@ -39,6 +39,11 @@ OPSET = 20
 # What graphs are traced with; sizes of 0 and 1 would be taken for constants.
 NUM_PICTURES, NUM_ROWS, NUM_STEPS = 2, 3, 5
 ATTENTION = "attention"
+TYPES: dict[torch.dtype, Literal["float32", "int64", "bool"]] = {
+    torch.float32: "float32",
+    torch.int64: "int64",
+    torch.bool: "bool",
+}
 
 
 @dataclass(frozen=True)
@@ -130,7 +135,7 @@ class _Step(nn.Module):
         self.num_regions = num_regions
 
     def forward(self, tokens: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        groups = tuple(tokens.shape)
+        groups = tokens.shape
         by_picture = self.decoder.picture_state
         rows = {
             name: part if name in by_picture else part.flatten(0, 1)
@@ -142,9 +147,10 @@ class _Step(nn.Module):
             outputs.append(ATTENTION)
         log_probs, new = self.decoder.step(tokens.flatten(), rows)
         parts = (
-            new[name] if name in by_picture else new[name].unflatten(0, groups) for name in outputs
+            new[name] if name in by_picture else new[name].reshape(*groups, *new[name].shape[1:])
+            for name in outputs
         )
-        return (log_probs.unflatten(0, groups), *parts)
+        return (log_probs.view(*groups, -1), *parts)
 
 
 def encoder_graph(encoder: Encoder, *, regions: bool) -> Graph:
@@ -194,8 +200,8 @@ def decoder_graphs(decoder: Decoder, features: Features) -> DecoderGraphs:
     if features.regions is not None:
         given["regions"] = features.regions
     start = [f"state.{name}" for name in names]
-    first = {"outputs": start, "output_dims": [{0: "P"}] * len(names)}
-    graphs = {"init": Graph(_Init(decoder, names), given, [{0: "P"}] * len(given), **first)}
+    firsts = [{0: "P"}] * len(names)
+    graphs = {"init": Graph(_Init(decoder, names), given, [{0: "P"}] * len(given), start, firsts)}
     num_regions = steps[0][ATTENTION].shape[1] if ATTENTION in steps[0] else None
     graphs["step"] = _step_graph(decoder, entries, steps[-1], None)
     if num_regions is not None:
@@ -206,7 +212,9 @@ def decoder_graphs(decoder: Decoder, features: Features) -> DecoderGraphs:
         if closer is not None:
             everywhere = torch.ones(features.regions.shape[:2], dtype=torch.bool)
             told = {**given, "mask": everywhere, **closer.concepts._asdict()}
-            graphs["told"] = Graph(_Told(decoder, names), told, [{0: "P"}] * len(told), **first)
+            graphs["told"] = Graph(
+                _Told(decoder, names), told, [{0: "P"}] * len(told), start, firsts
+            )
             graphs["closer"] = Graph(
                 _Closer(reader),
                 given,
@@ -239,13 +247,18 @@ def _first_steps(decoder: Decoder, features: Features) -> list[State]:
 def _entry(name: str, by_picture: bool, steps: Sequence[State]) -> StateEntry:
     """What a state's entry looks like: its shape without rows, ``T`` where a step makes it grow."""
     (before, after), first = (state[name] for state in steps[-2:]), steps[0][name]
-    shape = [
+    shape: list[int | Literal["T"]] = [
         "T" if one != two else two
         for one, two in zip(before.shape[1:], after.shape[1:], strict=True)
     ]
+    if first.dtype not in TYPES:
+        raise ConfigError(
+            f"the decoder's state has {name} of type {first.dtype}, which cannot be exported; "
+            f"expected one of {', '.join(TYPES.values())}"
+        )
     return StateEntry(
         name=name,
-        dtype=str(first.dtype).removeprefix("torch."),
+        dtype=TYPES[first.dtype],
         shape=shape,
         by_picture=by_picture,
         changes=after is not before,
@@ -262,7 +275,7 @@ def _step_graph(
         rows = {0: "P"} if entry.by_picture else {0: "P", 1: "K"}
         grows = [len(rows) + i for i, size in enumerate(entry.shape) if size == "T"]
         part = state[entry.name]
-        given = part if entry.by_picture else part.unflatten(0, tuple(tokens.shape))
+        given = part if entry.by_picture else part.reshape(*tokens.shape, *part.shape[1:])
         inputs[f"state.{entry.name}"] = given.contiguous()
         dims.append(rows | dict.fromkeys(grows, "T"))
         if entry.changes:

@@ -158,6 +158,7 @@ def _describe(
         num_parameters=card.num_parameters,
         weights=storage,
         opset=OPSET,
+        vocab_size=len(captioner.vocabulary),
         versions={"showtell": __version__} | {name: metadata.version(name) for name in PACKAGES},
         encoder=EncoderPart(
             name=encoder.name,

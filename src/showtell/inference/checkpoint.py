@@ -33,6 +33,7 @@ from showtell.decoders.base import Decoder
 from showtell.decoders.registry import load_decoder, outline_decoder
 from showtell.encoders.encoder import is_fetched
 from showtell.errors import CheckpointError, ShowtellError
+from showtell.inference.exported import is_export
 from showtell.inference.weights import (
     Storage,
     pack_weights,
@@ -315,6 +316,11 @@ def find_checkpoint(model: str | Path) -> Path:
         whole = recover_folder(candidate)
         if (whole / MODEL).is_file():
             return whole
+    if is_export(folder):
+        raise CheckpointError(
+            f"{folder} is an export, which runs in onnxruntime (runtime onnx or auto): give the "
+            "checkpoint that it was made from"
+        )
     if not folder.exists():
         names = ", ".join(known_names())
         raise CheckpointError(

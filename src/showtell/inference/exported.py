@@ -1,9 +1,9 @@
-"""An exported model on disk: ONNX graphs, their weights and ``showtell-onnx.json``, which lists them.
+"""An exported model on disk: ONNX graphs, their weights, and a list of both.
 
 ``showtell export`` writes the folder (``export/onnx.py``), ``backends/onnx.py`` captions with it.
-Folders are handed on, so everything that the list says is checked before it is followed: the files'
-names, sizes and hashes, the sizes of arrays, and that no graph reads a file that is not listed.
-This module imports neither torch nor onnxruntime.
+The list is ``showtell-onnx.json``, the manifest. Folders are handed on, so everything that it says
+is checked before it is followed: the files' names, sizes and hashes, the sizes of arrays, and that
+no graph reads a file that is not listed. This module imports neither torch nor onnxruntime.
 """
 
 import hashlib
@@ -18,8 +18,10 @@ from showtell.config import DecodingConfig
 from showtell.core.files import check_regular, read_json
 from showtell.errors import CheckpointError
 from showtell.images.preprocess import Interpolation, Preprocessing
+from showtell.pretrained import shipped_folder
 
 MANIFEST = "showtell-onnx.json"
+ONNX = "onnx"  # the folder of an export within a model's folder
 VOCABULARY, WEIGHTS = "vocabulary.json", "weights.bin"
 FORMAT = 1
 MOST_JSON = 2**22  # bytes
@@ -29,6 +31,7 @@ CHUNK = 2**20
 Name = Annotated[str, Field(pattern=r"^[\w][\w.-]*$", max_length=100)]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Width = Annotated[int, Field(gt=0, lt=2**24)]
+Size = Annotated[int, Field(ge=0, lt=2**24)]
 Colour = Annotated[tuple[float, float, float], Field(strict=False)]
 
 
@@ -122,6 +125,7 @@ class Manifest(Strict):
         name, licence, num_parameters: as in ``ModelInfo``.
         weights: how matrices are stored: fp32, fp16 or int8.
         opset: of the graphs.
+        vocab_size: V.
         versions: of the programs that made the export.
         decoding: the model's own decoding settings.
         metrics: as in a checkpoint's ``metrics.json``; with the calibration, if there is one.
@@ -134,6 +138,7 @@ class Manifest(Strict):
     num_parameters: Annotated[int, Field(gt=0)] | None
     weights: Literal["fp32", "fp16", "int8"]
     opset: Annotated[int, Field(gt=0)]
+    vocab_size: Width
     versions: dict[str, str]
     encoder: EncoderPart
     decoder: DecoderPart
@@ -158,6 +163,15 @@ class Manifest(Strict):
 def graph_file(graph: str) -> str:
     """The file of a graph."""
     return f"{graph}.onnx"
+
+
+def find_export(model: str | Path) -> Path | None:
+    """The folder of an exported model: ``model`` itself, or ``onnx`` in it; None if there is none.
+
+    A string that names a model that comes with showtell is that model.
+    """
+    folder = shipped_folder(model) or Path(model)
+    return next((found for found in (folder, folder / ONNX) if is_export(found)), None)
 
 
 def is_export(folder: Path) -> bool:
