@@ -39,14 +39,20 @@ class SharedWeights:
     _places: dict[bytes, int] = field(default_factory=dict)
 
     def move(
-        self, model: onnx.ModelProto, storage: Storage, *, halves: Collection[str] = ()
+        self,
+        model: onnx.ModelProto,
+        storage: Storage,
+        *,
+        halves: Collection[str] = (),
+        least: int = 0,
     ) -> None:
         """Move a graph's weights into the shared file.
 
         Args:
             model: is changed.
             storage: of its matrices.
-            halves: with int8, the names of those that are in fp16.
+            halves: with int8, the names of those that stay in fp16.
+            least: with int8, those with fewer numbers stay in fp16.
         """
         channels = _channels(model)
         unpacking: list[onnx.NodeProto] = []
@@ -56,7 +62,8 @@ class SharedWeights:
             if values.size < SMALLEST:
                 kept.append(tensor)
                 continue
-            kind: Storage = "fp16" if storage == "int8" and tensor.name in halves else storage
+            stays = tensor.name in halves or values.size < least
+            kind: Storage = "fp16" if storage == "int8" and stays else storage
             is_matrix = values.ndim >= 2 and values.dtype == np.float32
             parts = _packed(values, kind if is_matrix else "fp32", channels.get(tensor.name, 0))
             if len(parts) == 1 and parts[0].dtype == values.dtype:
