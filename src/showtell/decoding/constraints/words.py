@@ -123,7 +123,7 @@ class WordRules(Table):
         self.never: list[int] = np.flatnonzero(hopeless[reads.classes]).tolist()
         reads = self.automaton = reads.without(hopeless)
         classes = reads.classes
-        moves = self.completes.any(axis=1)[reads.next].any(axis=0)
+        moves: Flags = np.any(self.completes, axis=1)[reads.next].any(axis=0)
         moves[SPECIAL] = False
         self.movers = np.flatnonzero(moves[classes])
         # Nearly all tokens are of two classes. The columns of the others are written one by one.

@@ -7,7 +7,7 @@ torch.
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,16 @@ class LocalCaptioner(Captioner):
     @abstractmethod
     def decoder_kind(self) -> str:
         """The decoder's kind, for messages."""
+
+    @property
+    @abstractmethod
+    def encoder_name(self) -> str:
+        """The encoder's name, for people."""
+
+    @property
+    def encoder_key(self) -> Hashable:
+        """Equal in captioners with one encoder, whose pictures may share a batch of ``encode``."""
+        return self
 
     @abstractmethod
     def encode(self, views: Pixels, *, regions: bool | None = None) -> Features:

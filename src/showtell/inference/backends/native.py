@@ -5,7 +5,7 @@ Evaluation, training's validation, reports and the server caption with ``encode`
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
@@ -155,6 +155,16 @@ class NativeCaptioner(LocalCaptioner):
     def decoder_kind(self) -> str:
         """That of the checkpoint's configuration."""
         return self.config.decoder.kind
+
+    @property
+    def encoder_name(self) -> str:
+        """That of the checkpoint's configuration."""
+        return self.config.encoder.name
+
+    @property
+    def encoder_key(self) -> Hashable:
+        """The encoder itself, which models that ``load`` was told of share."""
+        return self.encoder
 
     @property
     def preprocessing(self) -> Preprocessing:

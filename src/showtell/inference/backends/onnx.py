@@ -319,6 +319,11 @@ class OnnxCaptioner(LocalCaptioner):
         return self.manifest.decoder.kind
 
     @property
+    def encoder_name(self) -> str:
+        """That of the manifest."""
+        return self.manifest.encoder.name
+
+    @property
     def decoding(self) -> DecodingConfig:
         """That of the manifest."""
         return self._decoding
