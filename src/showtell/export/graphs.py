@@ -332,7 +332,7 @@ def _by_argument(module: nn.Module, dims: list[dict[int, Any]]) -> tuple[Any, ..
 
 def _tidied(model: onnx.ModelProto, graph: Graph) -> onnx.ModelProto:
     """Without what names this machine's files, and with names for the sizes that change."""
-    del model.metadata_props[:]
+    del model.metadata_props[:], model.graph.metadata_props[:]
     model.doc_string = model.graph.doc_string = ""
     model.graph.name = "showtell"
     del model.graph.value_info[:]

@@ -258,4 +258,6 @@ def _check_references(name: str, graph: bytes) -> None:
 def _first_problem(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"])) or "the whole"
+    if first["type"] == "missing":
+        return f"{MANIFEST} has no {where}"
     return f"{MANIFEST}: {where} is {reprlib.repr(first['input'])}: {first['msg'].lower()}"
