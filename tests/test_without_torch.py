@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,31 @@ def test_pictures_are_captioned(export: Path) -> None:
     done = showtell("caption", export, "-m", export / "m", "-o", export / "captions.csv")
     assert done.returncode == 0, done.stderr
     assert len((export / "captions.csv").read_text(encoding="utf-8").splitlines()) == 3
+
+
+def test_pictures_are_captioned_over_http(export: Path) -> None:
+    code = BLOCK + "from showtell.cli import main; main()"
+    arguments = ["serve", "-m", str(export / "m"), "--port", "0"]
+    server = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, text=True
+    )
+    assert server.stderr is not None
+    try:
+        line = server.stderr.readline()
+        assert " at http://" in line, line + server.stderr.read()
+        picture = (export / "0.png").read_bytes()
+        head = b'--x\r\nContent-Disposition: form-data; name="images"; filename="0.png"\r\n\r\n'
+        request = urllib.request.Request(
+            line.rpartition(" at ")[2].strip() + "/v1/captions",
+            data=head + picture + b"\r\n--x--\r\n",
+            headers={"Content-Type": "multipart/form-data; boundary=x"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            [result] = json.load(answer)["results"]
+        assert result["words"]
+    finally:
+        server.terminate()
+        server.communicate(timeout=60)
 
 
 def test_a_sheet_is_made(export: Path) -> None:
