@@ -28,6 +28,7 @@ COMMANDS = (
     ("report",),
     ("average",),
     ("pack",),
+    ("export",),
     ("publish",),
     ("evaluate",),
     ("reliability",),

@@ -132,3 +132,26 @@ def test_models_are_listed() -> None:
     done = showtell("models")
     assert done.returncode == 0, done.stderr
     assert "photos13k-lite2" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("train", "scenes", "-o", "run"),
+        ("features", "scenes", "-o", "store"),
+        ("evaluate", "default", "scenes"),
+        ("caption", "{export}/0.png", "--runtime", "torch"),
+        ("export", "default", "-o", "out"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_what_needs_torch_says_which_extra_in_one_line(
+    command: tuple[str, ...], export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = showtell(*(part.replace("{export}", str(export)) for part in command))
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("error: ") and " needs an extra: pip install " in line
+    assert "[train]" in line or "[export]" in line
+    assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from showtell.config import DecodingConfig
-from showtell.errors import ConfigError
+from showtell.errors import ConfigError, MissingExtraError
 from showtell.images.open import PictureLike, is_picture_like
 from showtell.inference.caption import Caption
 from showtell.inference.exported import find_export
@@ -88,6 +88,7 @@ class Captioner(ABC):
         Raises:
             CheckpointError: there is no such model, or it is damaged, or it has to be trusted
                 first, or one of the ensemble has another encoder.
+            MissingExtraError: it is a checkpoint, and torch is not installed.
             ConfigError: there is no such runtime, or it does not have the device or precision.
             VocabularyError: one of the ensemble has another vocabulary.
         """
@@ -95,7 +96,14 @@ class Captioner(ABC):
             from showtell.inference.backends.onnx import OnnxCaptioner
 
             return OnnxCaptioner.load(model, ensemble=ensemble, device=device, precision=precision)
-        from showtell.inference.backends.native import NativeCaptioner
+        try:
+            from showtell.inference.backends.native import NativeCaptioner
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            raise MissingExtraError(
+                "train", f"{model} is no export, so it runs in torch and"
+            ) from None
 
         return NativeCaptioner.load(
             model,
