@@ -8,8 +8,7 @@ import torch
 
 from showtell.decoders.transformer import Transformer
 from showtell.decoders.word_detector import WordDetector, commonest, what_a_word_says
-from showtell.encoders.concepts import Concepts
-from showtell.encoders.features import Features
+from showtell.encoders.features import Concepts, Features
 from showtell.text.vocabulary import PAD
 from showtell.training.objectives.losses import cross_entropy
 

@@ -13,8 +13,8 @@ from tiny_world import WIDTH, attending_config, tiny_records, tiny_store
 from showtell.config import Config
 from showtell.data.records import Dataset
 from showtell.decoders.transformer import NUM_CLASSES
-from showtell.encoders.concepts import Classes, Concepts
-from showtell.encoders.features import Features
+from showtell.encoders.concepts import Classes
+from showtell.encoders.features import Concepts, Features
 from showtell.errors import ConfigError, DataError
 from showtell.inference.checkpoint import load_checkpoint
 from showtell.text.vocabulary import PAD, START, WordVocabulary

@@ -21,8 +21,8 @@ from showtell.decoders.base import Decoder, HiddenStates, State
 from showtell.decoders.fast_cpu import layers as fast
 from showtell.decoders.layers import Dropout, FeatureEmbedding, drop_words
 from showtell.decoders.word_detector import WordDetector
-from showtell.encoders.concepts import ConceptReader, Concepts
-from showtell.encoders.features import Features
+from showtell.encoders.concepts import ConceptReader
+from showtell.encoders.features import Concepts, Features
 from showtell.text.vocabulary import PAD
 
 
@@ -56,7 +56,7 @@ class Present(NamedTuple):
 
     def attention(self) -> Tensor:
         """(B, R) the last word's attention weights, the mean over the heads, in fp32."""
-        query = by_picture(self.query[:, :, -1:], len(self.region_keys))
+        query = by_picture(self.query[:, :, -1:], self.region_keys.shape[0])
         scores = (query @ self.region_keys.transpose(-1, -2)).float() / math.sqrt(query.shape[-1])
         if self.mask is not None:
             scores = scores.masked_fill(~self.mask[:, None, None], float("-inf"))
@@ -95,7 +95,7 @@ class Attention(nn.Module):
         num_rows, _, num_steps, _ = query.shape
         # The queries of K rows of one picture go to its regions together.
         rows = None if mask is None else mask[:, None, None]
-        seen = attend(by_picture(query, len(keys)), keys, values, rows, causal=causal)
+        seen = attend(by_picture(query, keys.shape[0]), keys, values, rows, causal=causal)
         merged = seen.transpose(1, 2).reshape(num_rows, num_steps, -1)
         out: Tensor = self.out(merged)
         return out
@@ -310,7 +310,7 @@ class Transformer(Decoder):
         memory = self._look(features, self._see(features))
         none = memory[_seen(0)[0]][:, :, :0]
         num_regions = 0 if features.regions is None else features.regions.shape[1]
-        blank = none.new_zeros(len(none), num_regions, dtype=torch.float32)
+        blank = none.new_zeros(none.shape[0], num_regions, dtype=torch.float32)
         words = {name: none for layer in range(len(self.decoder)) for name in _said(layer)}
         return {**memory, **words, "attention": blank}
 

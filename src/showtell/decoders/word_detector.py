@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from showtell.encoders.concepts import Concepts
+from showtell.encoders.features import Concepts
 from showtell.text.vocabulary import PAD
 
 FEW_REGIONS = 64  # about as many as a grid has; sets only where the probabilities begin

@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from showtell.decoders.word_detector import LEAST
-from showtell.encoders.concepts import Concepts
-from showtell.encoders.features import Features
+from showtell.encoders.features import Concepts, Features
 from showtell.errors import ConfigError, DataError
 from showtell.text.tokenizer import tokenize
 from showtell.text.vocabulary import PAD, UNK, Vocabulary

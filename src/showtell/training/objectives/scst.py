@@ -38,6 +38,7 @@ from showtell.config import Config
 from showtell.core.device import Runtime
 from showtell.core.distributed import Processes
 from showtell.decoders.base import Decoder
+from showtell.decoding.arrays import Ids
 from showtell.decoding.constraints import build_constraints, each_id_is_a_word
 from showtell.decoding.constraints.named_words import NamedWords
 from showtell.decoding.generate import most_tokens
@@ -128,8 +129,7 @@ class SelfCritical:
             loss = policy_gradient(
                 decoder,
                 features._replace(picture_of=picture_of.to(self.runtime.device)),
-                # Tensors of inference mode cannot be saved for the gradient.
-                samples.flatten(0, 1).clone(),
+                torch.from_numpy(samples.reshape(-1, samples.shape[2])).to(self.runtime.device),
                 advantages.to(self.runtime.device),
                 temperature=self.config.objective.temperature,
             )
@@ -154,7 +154,7 @@ class SelfCritical:
         first: int,
         num: int,
         top_k: int | None = None,
-    ) -> Tensor:
+    ) -> Ids:
         """(P, num, T) ids, ``<pad>`` after ``<end>``; ``first`` is the first one's place.
 
         A caption that would be longer than ``decoding.max_length`` has no ``<end>``; none is
@@ -174,11 +174,11 @@ class SelfCritical:
             constraints=build_constraints(max_tokens=longest + 1),
         ).tokens
 
-    def _rewards(self, batch: Batch, captions: Tensor) -> NDArray[np.float64]:
+    def _rewards(self, batch: Batch, captions: Ids) -> NDArray[np.float64]:
         """(P, K, T) ids -> (P, K)."""
         num_captions = captions.shape[1]
-        flat = captions.flatten(0, 1)
-        lengths = (flat != PAD).sum(dim=1).tolist()
+        flat = captions.reshape(-1, captions.shape[2])
+        lengths = (flat != PAD).sum(axis=1).tolist()
         rows = [row[:length] for row, length in zip(flat.tolist(), lengths, strict=True)]
         rewards = self.reward(np.repeat(batch, num_captions), rows)
         return np.reshape(rewards, (-1, num_captions))
