@@ -32,6 +32,8 @@ COMMANDS = (
     ("evaluate",),
     ("reliability",),
     ("score",),
+    ("rate",),
+    ("compare",),
     ("caption",),
     ("serve",),
     ("sheet",),
