@@ -142,6 +142,25 @@ def test_both_keep_to_the_same_words(method: str, words: str) -> None:
     assert (found.log_probs > NEVER).any()
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"method": "diverse", "diversity": 1e308},
+        {"method": "sample", "temperature": 1e-320},
+        {"method": "sample", "temperature": 1e308},
+    ],
+)
+def test_the_oddest_numbers_do_not_stop_a_search(odd: dict[str, Any]) -> None:
+    config = DecodingConfig(max_length=4, **odd)
+    for decoder, given in (
+        (TableDecoder(0), features(3)),
+        (InNumpy(TableDecoder(0)), to_numpy(features(3))),
+    ):
+        found = generate(decoder, given, config)
+        assert found.log_probs.shape == (3, 1)
+        assert odd["method"] == "sample" or (found.log_probs > NEVER).all()
+
+
 @pytest.mark.parametrize("method", ["beam", "sample"])
 def test_both_average_the_same_ensemble(method: str) -> None:
     config = DecodingConfig(max_length=4, **METHODS[method])

@@ -150,8 +150,8 @@ class NumpyArrays:
             log_probs[rows, tokens] = NEVER
 
     def no_grad(self) -> AbstractContextManager[object]:
-        """NumPy keeps none."""
-        return nullcontext()
+        """NumPy keeps none; it warns of infinite numbers, which torch does not."""
+        return np.errstate(all="ignore")
 
     def fixed_rows(self, values: Array) -> AbstractContextManager[object]:
         """Nothing to do: NumPy computes no products of matrices here."""

@@ -46,6 +46,8 @@ from showtell.decoding.hypotheses import (
 from showtell.encoders.features import Features
 from showtell.text.vocabulary import END, PAD, START
 
+PROHIBITIVE = 1e30  # nats: more than any caption costs, and no overflow in fp32
+
 
 def beam_search(
     decoder: Steps,
@@ -276,7 +278,7 @@ class _Search:
         for group in range(self.groups):
             own = candidates.of_slots(slice(group * self.banks, (group + 1) * self.banks))
             times = (own.token[..., None] == chosen).sum(axis=-1, dtype=np.float32)
-            scores = own.totals - np.float32(self.diversity) * times
+            scores = own.totals - np.float32(min(self.diversity, PROHIBITIVE)) * times
             ended, going_on = self._best(own._replace(scores=scores))
             pairs.append((ended, going_on))
             words = np.where(going_on.totals == NEVER, -1, going_on.token)
