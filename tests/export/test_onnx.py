@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from decoder_cases import CASES, features
+from decoder_cases import CASES, WIDTH, features
 from PIL import Image
 from tiny_encoder import staged_encoder
 from tiny_export import exported, native
@@ -219,7 +219,7 @@ def test_a_process_that_captions_from_an_export_imports_no_torch(
 @pytest.mark.slow
 def test_words_are_named_as_in_torch(tmp_path: Path) -> None:
     """A rare word that the classifier is sure of: the graphs ``closer`` and ``told`` run."""
-    theirs = native(*CONCEPTS)
+    theirs = native(*CONCEPTS, region_size=WIDTH)  # the classifier reads regions, too
     reader = theirs.decoder.concepts
     reader.counts.fill_(3)
     reader.weight.mul_(3)
