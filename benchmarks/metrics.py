@@ -1,11 +1,16 @@
-"""The whole table of COCO metrics, against pycocoevalcap, in one run.
+"""The whole table of COCO metrics, against pycocoevalcap, in one run; intervals and comparisons.
 
-    python benchmarks/metrics.py [RESULTS.json REFERENCES.json]
+    python benchmarks/metrics.py [RESULTS.json REFERENCES.json] [--only-resampling]
 
 Each side runs in a process of its own, from captions in memory to scores of every image, with
 tokenising; loading programs and tables counts, reading the two JSON files and showtell's one-time
 conversion of METEOR's tables do not. Prints seconds, peak memory (of Java too) and ratios, and
 what METEOR's shortcuts gain: how much longer it takes without each.
+
+Intervals and comparisons are timed in processor time, from the scores on: what resampling adds.
+They are compared with scoring each resample again (a few are measured, and multiplied), and with
+the bootstrap of sacrebleu (Post 2018) for BLEU, if it is installed. 500,000 captions are the 5,000,
+100 times each.
 """
 
 import argparse
@@ -18,6 +23,7 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
@@ -29,6 +35,8 @@ from _harness import Figure, benchmark, part, test_data
 FEW = 20  # captions, with --quick; then METEOR is left out of pycocoevalcap's table
 
 ROUNDS, LEAST_GAIN = 3, 1.03
+
+RESAMPLES, COPIES, NAIVE_RESAMPLES = 1000, 100, 3
 # What each shortcut is replaced by: the plain form, which gives the same scores.
 SHORTCUTS: dict[str, tuple[str, Any]] = {
     "with every reference aligned": ("showtell.metrics.meteor._bound", lambda *_: 1.0),
@@ -44,6 +52,9 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
     reference = "pycocoevalcap, which needs Java"
     if not options.results.is_file() or not options.references.is_file():
         yield Figure.missing("the table of metrics", reference, f"there is no {options.results}")
+        return
+    yield from resampling(options)
+    if options.only_resampling:
         return
     if not shutil.which("java"):
         yield Figure.missing("the table of metrics", reference, "there is no java")
@@ -77,6 +88,104 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
                 f"METEOR, {name}", "METEOR as it is", slower[name], LEAST_GAIN,
                 detail="one thread, median of rounds in one process",
             )  # fmt: skip
+
+
+def resampling(options: argparse.Namespace) -> Iterator[Figure]:
+    """What intervals and comparisons take, and what they take in other ways."""
+    files = {"results": str(options.results), "references": str(options.references)}
+    few, many = (part(options, "resample", **files, copies=copies) for copies in (1, COPIES))
+    num, more = f"{few['num_images']:,}", f"{many['num_images']:,}"
+    ours, theirs = few["seconds"], few["other seconds"]
+    title = f"{RESAMPLES:,} resamples of {num} captions"
+    yield Figure(
+        f"{title}, BLEU, ROUGE-L, CIDEr-D", "the 3 s that are allowed", ours["intervals"] / 3, 1,
+        True, detail=f"{ours['intervals']:.3f} s",
+    )  # fmt: skip
+    for name, what in (("intervals", title), ("comparison", f"comparing two systems, {title}")):
+        yield Figure(
+            f"{what}, each scored again", "by sums of counts", theirs[name] / ours[name],
+            detail=f"{ours[name]:.3f} s and {theirs[name]:,.0f} s, extrapolated from "
+            f"{NAIVE_RESAMPLES} resamples",
+        )  # fmt: skip
+    for found, count in ((few, num), (many, more)):
+        name, reference = f"{RESAMPLES:,} resamples of {count} captions, BLEU", "showtell"
+        if "sacrebleu" not in found["other seconds"]:
+            yield Figure.missing(f"{name}, by sacrebleu", reference, "sacrebleu is not installed")
+            continue
+        seconds, resamples = found["other seconds"]["sacrebleu"], found["sacrebleu resamples"]
+        extrapolated = f", extrapolated from {resamples}" if resamples < RESAMPLES else ""
+        yield Figure(
+            f"{name}, by sacrebleu", reference, seconds / found["seconds"]["BLEU"],
+            detail=f"{found['seconds']['BLEU']:.3f} s and {seconds:.2f} s{extrapolated}",
+        )  # fmt: skip
+    yield Figure(
+        f"{RESAMPLES:,} resamples of {more} captions", f"{COPIES} times those of {num}",
+        many["seconds"]["intervals"] / (COPIES * ours["intervals"]),
+        detail=f"{many['seconds']['intervals']:.1f} s, {many['seconds']['comparison']:.1f} s to "
+        f"compare two systems; {many['megabytes'] - many['megabytes before']:.0f} MB more memory",
+    )  # fmt: skip
+
+
+def resample(options: argparse.Namespace) -> dict[str, Any]:
+    """Times of intervals and comparisons, with each caption ``options.copies`` times."""
+    import numpy as np
+
+    from showtell.metrics import References, evaluate
+    from showtell.metrics.bootstrap import Resampling, differences, intervals
+
+    captions, people = read(
+        Path(options.results), Path(options.references), FEW if options.quick else None
+    )
+    names = list(captions)
+    others = dict(zip(names, [captions[name] for name in names[1:] + names[:1]], strict=True))
+    references = References(people)
+    both = [evaluate(said, references, metrics=NO_METEOR) for said in (captions, others)]
+    order = np.random.default_rng(0).permutation(len(names) * options.copies) % len(names)
+    systems = [[statistics.at(order) for statistics in one.statistics] for one in both]
+    work = partial(timed, clock=time.process_time)  # others may use the machine
+    before = peak_megabytes()
+    _, of_bleu = work(lambda: intervals(systems[0][:1], RESAMPLES))
+    _, of_all = work(lambda: intervals(systems[0], RESAMPLES))
+    _, compared = work(lambda: differences(systems, Resampling(RESAMPLES)))
+    found = {
+        "seconds": {"intervals": of_all, "comparison": compared, "BLEU": of_bleu},
+        "other seconds": {},
+        "num_images": len(order),
+        "megabytes before": before,
+        "megabytes": peak_megabytes(),
+    }
+    if options.copies == 1:
+        rng = np.random.default_rng(0)
+
+        def score_again() -> None:
+            drawn = [names[place] for place in rng.integers(len(names), size=len(names))]
+            evaluate(
+                {str(n): captions[name] for n, name in enumerate(drawn)},
+                {str(n): people[name] for n, name in enumerate(drawn)},
+                metrics=NO_METEOR,
+            )
+
+        _, seconds = work(lambda: [score_again() for _ in range(NAIVE_RESAMPLES)])
+        once = seconds / NAIVE_RESAMPLES * RESAMPLES
+        # A comparison scores two systems, in resamples and with swapped captions.
+        found["other seconds"] = {"intervals": once, "comparison": 4 * once}
+    try:
+        from sacrebleu.metrics import BLEU
+        from sacrebleu.significance import _bootstrap_resample
+    except ImportError:
+        return found
+    metric = BLEU()
+    slots = range(max(map(len, people.values())))
+    streams = [[(people[n][k : k + 1] or [None])[0] for n in names] for k in slots]
+    counts = metric._extract_corpus_statistics([captions[n] for n in names], streams)
+    # It holds all resamples in memory: 20 GB for 500,000 captions, so a few are measured.
+    resamples = RESAMPLES // options.copies
+    _, seconds = work(
+        lambda: _bootstrap_resample([counts[place] for place in order], metric, resamples)
+    )
+    found["other seconds"]["sacrebleu"] = seconds * RESAMPLES / resamples
+    found["sacrebleu resamples"] = resamples
+    return found
 
 
 def read(
@@ -198,10 +307,12 @@ def shortcuts(captions: dict[str, str], references: dict[str, list[str]]) -> dic
     return {"seconds": seconds, **{name: median(found) for name, found in ratios.items()}}
 
 
-def timed(run: Callable[[], Any]) -> tuple[Any, float]:
-    start = time.perf_counter()
+def timed(
+    run: Callable[[], Any], clock: Callable[[], float] = time.perf_counter
+) -> tuple[Any, float]:
+    start = clock()
     value = run()
-    return value, time.perf_counter() - start
+    return value, clock() - start
 
 
 def peak_megabytes() -> float:
@@ -216,9 +327,12 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "references", type=Path, nargs="?", default=coco / "captions_karpathy_test.json"
     )
+    parser.add_argument(
+        "--only-resampling", action="store_true", help="intervals and comparisons alone"
+    )
     parser.add_argument("--repeat", type=int, default=1, help="runs of each side; the best counts")
 
 
 if __name__ == "__main__":
     sides = {one.__name__: side(one) for one in (pycocoevalcap, showtell, tokenizer, shortcuts)}
-    benchmark(measure, __doc__, options=_options, parts=sides)
+    benchmark(measure, __doc__, options=_options, parts=sides | {"resample": resample})

@@ -33,6 +33,8 @@ COMMANDS = (
     ("evaluate",),
     ("reliability",),
     ("score",),
+    ("rate",),
+    ("compare",),
     ("caption",),
     ("serve",),
     ("sheet",),

@@ -9,7 +9,6 @@ import json
 import shlex
 from collections.abc import Iterable
 from difflib import get_close_matches
-from importlib import metadata
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -96,6 +95,8 @@ def _installed_from() -> tuple[Path | None, bool]:
 
     None: it came from a package index.
     """
+    from importlib import metadata  # a third of the time that importing showtell.metrics takes
+
     checkout = Path(__file__).resolve().parents[2]
     try:
         text = metadata.distribution("showtell").read_text("direct_url.json") or "{}"

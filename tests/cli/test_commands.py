@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -420,6 +421,68 @@ def test_score(showtell: Shell, tmp_path: Path) -> None:
     wrong = showtell("score", said, references, "--metric", "CIDER")
     assert wrong.returncode == 1
     assert "unknown metric 'CIDER'" in wrong.stderr
+    with_intervals = showtell("score", said, references, "--bootstrap", "50", "--seed", "3")
+    assert re.search(r"^BLEU-1 +0\.749 \[0\.\d{3}, [01]\.\d{3}\]$", with_intervals.stdout, re.M)
+    assert "|bs:50|seed:3|ci:95" in with_intervals.stdout
+    checked = showtell("score", said, references, "--metric", "CIDEr-D", "--check", "--per-image")
+    assert re.search(r"^CHAIR-i +0\.0000$", checked.stdout, re.MULTILINE)
+    assert "gender-ratio of these pictures by their references is 0.000" in checked.stderr
+    several = tmp_path / "several.json"
+    several.write_text(json.dumps({"1": ["a dog", "a dog"], "2": ["a cat", "two cats"]}))
+    varied = showtell("score", several, references, "--metric", "Div-1", "--subset")
+    assert re.search(r"^Div-1 +0\.7500$", varied.stdout, re.MULTILINE)
+    alone = showtell("score", said, references, "--clip", "somebody/clip")
+    assert alone.returncode == 2
+    assert "--clip MODEL and --images FOLDER need each other" in alone.stderr
+
+
+def test_compare_files(showtell: Shell, tmp_path: Path) -> None:
+    """Two systems on three pictures, in each form; what is missing is told."""
+    people = {"1": ["a dog runs on grass"], "2": ["two cats sleep"], "3": ["a man surfs"]}
+    one = {"1": "a dog runs on grass", "2": "two cats", "3": "a man"}
+    files = {"one": one, "two": one | {"3": "a man surfs"}, "few": {"1": "a dog"}}
+    for name, captions in files.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(captions))
+    (tmp_path / "people.json").write_text(json.dumps(people))
+    names = [tmp_path / f"{name}.json" for name in ("one", "two", "people")]
+    fast = ("--metric", "BLEU-1", "--metric", "CIDEr-D", "--bootstrap", "100")
+    text = showtell("compare", *names, *fast)
+    assert text.returncode == 0, text.stderr
+    assert re.search(r"^BLEU-1 +one +0\.\d{3} ", text.stdout, re.MULTILINE)
+    assert "no difference in BLEU-1 between two and one can be shown: +0." in text.stdout
+    assert "two gained most in CIDEr-D over one\n" in text.stdout and "  3\n" in text.stdout
+    assert "lost most" not in text.stdout
+    value = json.loads(showtell("compare", *names, *fast, "--format", "json").stdout)
+    assert value["comparisons"][0]["metrics"]["CIDEr-D"]["difference"] > 0
+    target = tmp_path / "table.tex"
+    done = showtell("compare", *names, *fast, "--format", "latex", "-o", target)
+    assert done.stdout == "" and r"\toprule" in target.read_text()
+    few = showtell("compare", names[0], tmp_path / "few.json", names[2], *fast)
+    assert few.returncode == 1 and "no caption for 2 of the 3 images" in few.stderr
+    assert "--subset" in few.stderr
+    few = showtell("compare", names[0], tmp_path / "few.json", names[2], *fast, "--subset")
+    assert few.returncode == 0 and "compared on the 1 images" in few.stderr
+    lone = showtell("compare", names[0], names[2])
+    assert lone.returncode == 2 and "2 files given: expected two or more" in lone.stderr
+
+
+def test_compare_models_takes_what_evaluate_wrote(
+    showtell: Shell, model: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(model, run)
+    command = ("compare", model, run, "--data", "scenes:40", "--metric", "BLEU-4", "--show", "0")
+    first = showtell(*command)
+    assert first.returncode == 0, first.stderr
+    assert first.stderr.count("captions: ") == 2
+    again = showtell(*command)
+    assert again.stderr.count("are taken from") == 2
+    assert again.stdout == first.stdout
+    assert "1.000   1.000" in again.stdout  # both are the same model
+    scores = run / "evaluation" / "scenes-40-val.scores.json"
+    value = json.loads(scores.read_text())
+    scores.write_text(json.dumps(value | {"fingerprint": "of other weights"}))
+    assert showtell(*command).stderr.count("are taken from") == 1
 
 
 @pytest.mark.parametrize("kind", ["attention", "up_down", "transformer"])

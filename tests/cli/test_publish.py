@@ -39,7 +39,7 @@ def test_a_recipe_becomes_a_model_with_a_card(showtell: Shell, tmp_path: Path) -
     card = read_card(str(output))
     assert card.startswith("# small\n")
     assert "{{" not in card
-    assert f"| scenes, dev | 40 | {metrics['metrics']['CIDEr-D']:.3f} |" in card
+    assert f"| scenes, dev | 40 | {metrics['metrics']['CIDEr-D']:.3f} [" in card
     assert re.search(r"first caption from the shell, one photo \| \d+\.\d\d s", card)
     assert str(tmp_path) not in card
     # A second call makes no stage again, and the same weights.

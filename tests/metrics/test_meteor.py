@@ -93,7 +93,7 @@ def test_golden_statistics(
     score: float | None,
     tables: meteor_tables.Tables,
 ) -> None:
-    (found,) = meteor.best_statistics([hypothesis.split()], [[reference.split()]], tables)
+    (found,) = meteor.best_counts([hypothesis.split()], [[reference.split()]], tables)
     expected = [count for module in range(4) for count in matched.get(module, (0, 0, 0, 0))]
     assert (found.words, list(found.matched), found.chunks) == (words, expected, chunks)
     if score is not None:
@@ -118,9 +118,9 @@ def test_shortcuts_change_no_statistics(
 
     captions = [caption() for _ in range(300)]
     references = [[caption() for _ in range(rng.randint(1, 5))] for _ in captions]
-    fast = meteor.best_statistics(captions, references, tables)
+    fast = meteor.best_counts(captions, references, tables)
     monkeypatch.setattr(shortcut, plain)
-    assert meteor.best_statistics(captions, references, tables) == fast
+    assert meteor.best_counts(captions, references, tables) == fast
 
 
 @pytest.mark.parametrize(

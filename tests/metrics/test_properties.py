@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from showtell.metrics import CiderD, evaluate
-from showtell.metrics.meteor import meteor
+from showtell.metrics.meteor import statistics_of_words
 from showtell.text.tokenizer import tokenize, tokenize_all
 
 pytest.importorskip("pycocoevalcap")
@@ -105,9 +105,9 @@ def test_meteor_jar(meteor_jar: Any, official: Any) -> None:
     heard = {str(n): caption for n, (caption, *_) in enumerate(pairs)}
 
     corpus, images = official(meteor_jar, heard, references)
-    total, each = meteor(
+    found = statistics_of_words(
         [caption.split() for caption in heard.values()],
         [[reference.split() for reference in said] for said in references.values()],
     )
-    assert np.abs(np.array(each) - np.array(images)).max() < 1e-9
-    assert total == pytest.approx(corpus, abs=1e-9)
+    assert np.abs(found.per_image[:, 0] - np.array(images)).max() < 1e-9
+    assert found.figures()[0] == pytest.approx(corpus, abs=1e-9)

@@ -12,6 +12,7 @@ import typer
 
 from showtell import __version__
 from showtell.cli.caption import caption
+from showtell.cli.compare import compare
 from showtell.cli.console import Command, exit_code_for
 from showtell.cli.data import app as data_app
 from showtell.cli.data import features
@@ -19,6 +20,7 @@ from showtell.cli.demo import demo
 from showtell.cli.evaluate import evaluate, score
 from showtell.cli.export import export
 from showtell.cli.models import average, models, pack, publish
+from showtell.cli.rate import rate
 from showtell.cli.reliability import reliability
 from showtell.cli.report import report
 from showtell.cli.serve import serve
@@ -56,7 +58,7 @@ app.command(cls=Command)(demo)
 app.add_typer(data_app, name="data")
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(features, train, average, pack, export, publish, report),
-    *(evaluate, reliability, score, caption, sheet, serve, models),
+    *(evaluate, reliability, score, rate, compare, caption, sheet, serve, models),
 )
 for command in COMMANDS:
     app.command(cls=Command)(command)

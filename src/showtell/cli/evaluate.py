@@ -34,6 +34,7 @@ def evaluate(
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     trust_model: options.TrustModel = False,
+    bootstrap: options.Bootstrap = None,
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
     *,
@@ -50,6 +51,7 @@ def evaluate(
     from showtell.data.request import DataRequest
     from showtell.evaluation.evaluate import evaluate_model
     from showtell.inference.captioner import ModelRequest
+    from showtell.metrics.bootstrap import Resampling
 
     check_file(output, [data], is_kept=not overwrite)
     check_file(
@@ -62,6 +64,7 @@ def evaluate(
             split=split.value,
             decoding_changes=decoding,
             predictions=predictions,
+            resampling=Resampling(bootstrap, decoding.get("seed", 0)) if bootstrap else None,
             report=report,
         )
         report.note(f"captions: {result.predictions}")
@@ -85,30 +88,90 @@ def score(
         list[str] | None,
         typer.Option(
             "--metric",
-            help="Metric to compute: BLEU-4, METEOR, ROUGE-L, CIDEr-D, ...; may be repeated. "
-            "Default: all that work without Java. SPICE runs its authors' program, which needs "
-            "Java and that program's models.",
+            help="Metric to compute: BLEU-4, METEOR, ROUGE-L, CIDEr-D, CHAIR-i, ...; may be "
+            "repeated. Default: COCO's that work without Java. SPICE runs its authors' program, "
+            "which needs Java and that program's models.",
         ),
+    ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Also compute what CIDEr does not see: invented objects (CHAIR), gender, "
+            "diversity, length, bad endings and repeated phrases.",
+        ),
+    ] = False,
+    instances: Annotated[
+        Path | None,
+        typer.Option(
+            "--instances",
+            help="COCO's instances file, for CHAIR. Default: the objects that references mention.",
+        ),
+    ] = None,
+    train_captions: Annotated[
+        Path | None,
+        typer.Option(
+            "--train-captions",
+            help="Captions that the captioner was trained on: also compute the share of captions "
+            "that are not among them.",
+        ),
+    ] = None,
+    clip: Annotated[
+        str | None,
+        typer.Option(
+            "--clip",
+            metavar="MODEL",
+            help="Also compute CLIPScore and RefCLIPScore, with this folder of a CLIP or a name "
+            "in the Hugging Face cache; needs --images.",
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="Folder of the pictures, for --clip.")
+    ] = None,
+    bert: Annotated[
+        str | None,
+        typer.Option(
+            "--bert",
+            metavar="MODEL",
+            help="Also compute BERTScore, with this folder of an encoder or a name in the Hugging "
+            "Face cache.",
+        ),
+    ] = None,
+    bert_layer: Annotated[
+        int | None,
+        typer.Option("--bert-layer", min=0, help="Layer that BERTScore compares. Default: last."),
     ] = None,
     subset: Annotated[
         bool, typer.Option("--subset", help="Score only the images that have a caption.")
     ] = False,
+    bootstrap: options.Bootstrap = None,
+    seed: options.BootstrapSeed = 0,
     output: options.OutputFile = None,
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Score captions of any program with COCO's metrics, without Java.
 
-    The tokenised references are kept in the cache folder, so the next scoring starts at once.
+    The tokenised references are kept in the cache folder, so the next scoring starts at once. With
+    --metric self-CIDEr, Div-1 and Div-2 alone, RESULTS has several captions of each picture.
     """
     from showtell.cli.options import check_file
-    from showtell.metrics import meteor
+    from showtell.metrics import meteor, nbest
+    from showtell.metrics.bootstrap import Resampling
     from showtell.metrics.coco_io import score_files
+    from showtell.metrics.extra_files import Extras
 
     check_file(output, [results, references], is_kept=not overwrite)
     if not metrics or "METEOR" in metrics:
         meteor.prepare_aloud(lambda text: typer.echo(text, err=True))
-    scores = score_files(results, references, metrics=metrics or None, subset=subset)
+    extras = Extras(check, instances, train_captions, clip, images, bert, bert_layer)
+    if metrics and set(metrics) <= set(nbest.METRICS) and extras == Extras():
+        scores = nbest.score_nbest(results, references, metrics=metrics, subset=subset)
+    else:
+        chosen = metrics or None
+        scores = score_files(results, references, metrics=chosen, extras=extras, subset=subset)
+    if bootstrap:
+        scores = scores.with_intervals(Resampling(bootstrap, seed))
     table, values = scores.table(per_image=per_image), scores.to_dict(per_image=per_image)
     _print(scores, table, values, output, as_json)
 

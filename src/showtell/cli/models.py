@@ -106,8 +106,8 @@ def average(
 ) -> None:
     """Average the weights of CHECKPOINTS into a new one.
 
-    The mean of a run's last few epochs often captions better than any single one of them;
-    `showtell evaluate` measures it.
+    The mean of a run's last few epochs can caption better than any single one of them;
+    `showtell compare` measures it.
     """
     from showtell.training.averages import average_checkpoints
 

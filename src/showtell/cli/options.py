@@ -196,6 +196,21 @@ Workers = Annotated[
 ]
 
 
+Bootstrap = Annotated[
+    int | None,
+    typer.Option(
+        "--bootstrap",
+        min=1,
+        metavar="N",
+        help="Also give 95 % intervals, from N resamples of the pictures (1000 is usual) that "
+        "--seed determines.",
+    ),
+]
+BootstrapSeed = Annotated[
+    int, typer.Option("--seed", min=0, help="Seed of the resamples of the pictures.")
+]
+
+
 class SplitChoice(StrEnum):
     """Which records to take."""
 

@@ -1,4 +1,4 @@
-"""``showtell report``: an HTML page about one or several runs."""
+"""``showtell report``: an HTML page about runs, or about files of captions."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +10,12 @@ from showtell.cli import options
 
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Folders that `train -o` made.")
+        list[Path],
+        typer.Argument(
+            metavar="RUN...",
+            help="Folders that `train -o` made; or, with --references, two or more files of "
+            "captions, as for `showtell score`.",
+        ),
     ],
     output: Annotated[
         Path | None,
@@ -18,9 +23,26 @@ def report(
             "-o",
             "--output",
             help="File of the page, or a folder for it; default: report.html in RUN, or, with "
-            "several runs, comparison.html in the first.",
+            "several runs, comparison.html in the first; of files, leaderboard.html here.",
         ),
     ] = None,
+    references: Annotated[
+        Path | None,
+        typer.Option(
+            "--references", help="References of the files of captions, as for `showtell score`."
+        ),
+    ] = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            help="Metric to compare files by; may be repeated. Default: COCO's, CHAIR, object "
+            "recall, length and bad endings.",
+        ),
+    ] = None,
+    subset: Annotated[
+        bool, typer.Option("--subset", help="Compare files on the images that all of them caption.")
+    ] = False,
     data: Annotated[
         str | None,
         typer.Option("--data", help="Training data, if it has moved since the training."),
@@ -39,19 +61,30 @@ def report(
     device: options.Device = "auto",
     precision: options.Precision = "auto",
 ) -> None:
-    """Write an HTML page about a run, or a page that compares several runs.
+    """Write an HTML page about a run, or a page that compares runs or files of captions.
 
-    The page has curves, the best and worst captions with their pictures, attention maps, words and
-    lengths, settings and fingerprints. It needs no other file and no network. Each figure is also
-    written as PNG into a folder beside the page. The run may still be in progress.
+    The page of a run has curves, the best and worst captions with their pictures, attention maps,
+    words and lengths, settings and fingerprints; each figure is also written as PNG into a folder
+    beside the page. The run may still be in progress. With --references, the page is a
+    leaderboard of files of captions, with intervals and tests, and with the pictures on which they
+    differ most from the first, if --images has them. A page needs no other file and no network.
     """
     from showtell.cli.console import ConsoleReporter
     from showtell.cli.options import check_file
+    from showtell.errors import UsageError
+
+    if output is not None and not output.is_dir():
+        check_file(output, [*runs, *([references] if references else [])], makes_folder=True)
+    if references is not None:
+        if data or store:
+            raise UsageError("--data and --store are for runs; --references is for files")
+        typer.echo(f"the page is {_leaderboard(runs, references, output, images, metrics, subset)}")
+        return
+    if metrics or subset:
+        raise UsageError("--metric and --subset are for files of captions, with --references")
     from showtell.report.build import make_report
     from showtell.report.captions import DataPlace
 
-    if output is not None and not output.is_dir():
-        check_file(output, makes_folder=True)
     with ConsoleReporter() as console:
         result = make_report(
             runs,
@@ -64,3 +97,21 @@ def report(
         for what, reason in result.left_out.items():
             console.note(f"left out: {what}: {reason}")
     typer.echo(f"the page is {result.page}; its figures are in {result.figures}")
+
+
+def _leaderboard(
+    results: list[Path],
+    references: Path,
+    output: Path | None,
+    images: Path | None,
+    metrics: list[str] | None,
+    subset: bool,
+) -> Path:
+    from showtell.metrics import meteor
+    from showtell.report.leaderboard import make_leaderboard
+
+    if not metrics or "METEOR" in metrics:
+        meteor.prepare_aloud(lambda text: typer.echo(text, err=True))
+    return make_leaderboard(
+        results, references, output=output, images=images, metrics=metrics or (), subset=subset
+    )

@@ -1,17 +1,21 @@
 """Caption the pictures of a data set and score the captions.
 
 ``evaluate_model`` is all of ``showtell evaluate``: it loads a model and a data set, captions a
-split (``caption_split``), and writes captions and scores. ``caption_records``, which the report
-uses, encodes given pictures first. ``evaluate_captioner`` is the core: it captions from features in
-a store; training's validation calls it after each epoch.
+split (``caption_split``), and writes captions and scores; ``captions_of`` reads them again for
+``showtell compare``. ``caption_records``, which the report uses, encodes given pictures first.
+``evaluate_captioner`` is the core: it captions from features in a store; training's validation
+calls it after each epoch.
 """
 
+import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from showtell import __version__
 from showtell.config import DecodingConfig
 from showtell.core.distributed import ALONE, Processes
 from showtell.core.files import write_json
@@ -27,6 +31,7 @@ from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.caption import Caption
 from showtell.inference.captioner import ModelRequest
 from showtell.metrics import References, Scores, evaluate, meteor
+from showtell.metrics.bootstrap import Resampling
 from showtell.pretrained import shipped_folder
 
 BATCH_SIZE = 128  # pictures at a time; of many processes, each one's
@@ -63,12 +68,14 @@ class CaptionedSplit:
         records: those that could be read.
         skipped: the others' image ids, with the reasons.
         store: the features that the captions were made from.
+        fingerprint: of all that the captions follow from.
     """
 
     records: tuple[Record, ...]
     evaluation: Evaluation
     skipped: dict[str, str]
     store: FeatureStore
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,7 @@ class ModelEvaluation:
     scores: Scores
     predictions: Path
     skipped: dict[str, str]
+    fingerprint: str
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``; the figures are under ``metrics``."""
@@ -90,6 +98,7 @@ class ModelEvaluation:
             "split": self.split,
             "skipped": self.skipped,
             "predictions": str(self.predictions),
+            "fingerprint": self.fingerprint,
             **self.scores.to_dict(),
         }
 
@@ -102,6 +111,7 @@ def evaluate_model(
     report: Reporter,
     decoding_changes: Mapping[str, Any] | None = None,
     predictions: Path | None = None,
+    resampling: Resampling | None = None,
 ) -> ModelEvaluation:
     """Caption a split with a model, score the captions, and write both.
 
@@ -110,6 +120,7 @@ def evaluate_model(
         decoding_changes: to the model's own settings; the best caption is scored.
         predictions: the file for the captions, in COCO's results format; by default one in
             ``evaluation/`` in the model's folder. The scores go beside it.
+        resampling: for intervals of the scores; default: none.
 
     Raises:
         ShowtellError: the model or the data cannot be read, or the split is empty.
@@ -118,12 +129,92 @@ def evaluate_model(
     decoding = captioner.resolve(decoding_changes)
     found = caption_split(captioner, data, split=split, decoding=decoding, report=report)
     path = predictions or _default_path(model.model, data.data, split)
+    return _write(found, path, model, data, split, resampling)
+
+
+def captions_of(
+    captioner: NativeCaptioner,
+    model: ModelRequest,
+    data: DataRequest,
+    *,
+    split: str,
+    report: Reporter,
+) -> tuple[dict[str, str], dict[str, Sequence[str]]]:
+    """What a model says of a split, and what people say of the same pictures, by image id.
+
+    Captions that ``evaluate_model`` wrote to its default place are read again if they follow from
+    the same weights, settings and pictures. Otherwise they are made, and written there.
+
+    Args:
+        captioner: of ``model``.
+
+    Raises:
+        ShowtellError: the data cannot be read, or the split is empty.
+    """
+    dataset = data.load()
+    records = _records(dataset, split, captioner.metrics.get("data_fingerprint"), report)
+    path = _default_path(model.model, data.data, split)
+    captions = _written(path, captions_fingerprint(captioner, captioner.decoding, records))
+    if captions is None:
+        report.note(captioner.runtime.describe())
+        found = caption_records(captioner, dataset, records, store=data.store, report=report)
+        result = _write(found, path, model, data, split, None)
+        captions = {name: said.text for name, said in found.evaluation.captions.items()}
+        report.note(f"captions: {result.predictions}")
+    else:
+        report.note(f"captions of {model.model} are taken from {path}")
+    people: dict[str, Sequence[str]] = {
+        r.image_id: r.captions for r in records if r.image_id in captions
+    }
+    return captions, people
+
+
+def captions_fingerprint(
+    captioner: NativeCaptioner, decoding: DecodingConfig, records: Sequence[Record]
+) -> str:
+    """16 digits for what captions follow from: weights, settings, precision and pictures."""
+    parts = (
+        __version__,
+        captioner.fingerprint,
+        decoding.model_dump_json(),
+        captioner.runtime.device.partition(":")[0],
+        captioner.runtime.precision,
+        dataset_fingerprint(Dataset("records", "", tuple(records))),
+    )
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _write(
+    found: CaptionedSplit,
+    path: Path,
+    model: ModelRequest,
+    data: DataRequest,
+    split: str,
+    resampling: Resampling | None,
+) -> ModelEvaluation:
+    """Write captions, and beside them their scores."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, found.evaluation.coco_results())
     scores = found.evaluation.scores
-    result = ModelEvaluation(str(model.model), data.data, split, scores, path, found.skipped)
+    if resampling:
+        scores = scores.with_intervals(resampling)
+    result = ModelEvaluation(
+        str(model.model), data.data, split, scores, path, found.skipped, found.fingerprint
+    )
     write_json(path.with_suffix(".scores.json"), result.to_dict())
     return result
+
+
+def _written(path: Path, fingerprint: str) -> dict[str, str] | None:
+    """The captions in ``path``, if those are the ones that ``fingerprint`` stands for."""
+    try:
+        scores = json.loads(path.with_suffix(".scores.json").read_text(encoding="utf-8"))
+        if scores["fingerprint"] != fingerprint:
+            return None
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        return {str(entry["image_id"]): str(entry["caption"]) for entry in entries}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def caption_split(
@@ -194,7 +285,8 @@ def caption_records(
         decoding=decoding,
         progress=lambda done, total: report.progress("captioning", done, total, "pictures"),
     )
-    return CaptionedSplit(usable, evaluation, skipped, features)
+    fingerprint = captions_fingerprint(captioner, decoding or captioner.decoding, records)
+    return CaptionedSplit(usable, evaluation, skipped, features, fingerprint)
 
 
 def evaluate_captioner(

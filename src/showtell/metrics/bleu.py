@@ -8,40 +8,38 @@ without a match scores nearly 0 instead of 0.
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from showtell.metrics.ngrams import ORDERS, HypothesisLevel, Ints, ReferenceLevel, ReferenceNgrams
+from showtell.metrics.references import Captions
+from showtell.metrics.statistics import Floats, Statistics
 
 VERSION = "1"
+
+Counts = Ints | Floats
 
 _TINY = 1e-15
 _SMALL = 1e-9
 
-Floats = NDArray[np.float64]
+NAMES = tuple(f"BLEU-{order}" for order in range(1, ORDERS + 1))
 
 
-def bleu(
-    references: ReferenceNgrams, levels: Sequence[HypothesisLevel], lengths: Ints
-) -> tuple[Floats, Floats]:
-    """BLEU-1..4 of one hypothesis an image, in the references' order.
+def statistics(captions: Captions) -> Statistics:
+    """BLEU-1..4 of one caption an image.
 
-    Args:
-        references: counted references of B images.
-        levels: ``references.count`` of B hypotheses.
-        lengths: (B,) words of each hypothesis.
-
-    Returns:
-        The corpus's (4,) and each image's (B, 4), on a scale of 0 to 1.
+    The counts are matches (N, 4), guesses (N, 4), the caption's length and the closest reference's.
     """
-    images = np.arange(references.num_images)
-    matches, guesses, closest = Bleu(references).count(images, levels, lengths)
-    corpus = _combine(
-        matches.sum(axis=0, keepdims=True),
-        guesses.sum(axis=0, keepdims=True),
-        lengths.sum(keepdims=True),
-        closest.sum(keepdims=True),
-    )
-    return corpus[0], _combine(matches, guesses, lengths, closest)
+    levels, lengths = captions.counted
+    images = np.arange(len(lengths))
+    matches, guesses, closest = Bleu(captions.references.ngrams).count(images, levels, lengths)
+    counts = np.column_stack([matches, guesses, lengths, closest]).astype(np.float64)
+    return Statistics(NAMES, counts, _of_sums, _of_sums(counts))
+
+
+def _of_sums(sums: Floats) -> Floats:
+    """BLEU-1..4 (..., 4) of summed counts (..., 10)."""
+    rows = sums.reshape(-1, sums.shape[-1])
+    scores = _combine(rows[:, :ORDERS], rows[:, ORDERS : 2 * ORDERS], rows[:, -2], rows[:, -1])
+    return scores.reshape(*sums.shape[:-1], ORDERS)
 
 
 class Bleu:
@@ -107,7 +105,7 @@ def _most_of_any_reference(level: ReferenceLevel) -> tuple[Ints, Ints]:
     return keys, most
 
 
-def _combine(matches: Ints, guesses: Ints, lengths: Ints, closest: Ints) -> Floats:
+def _combine(matches: Counts, guesses: Counts, lengths: Counts, closest: Counts) -> Floats:
     """Geometric means of precisions times the brevity penalty; (B, 4)."""
     precisions = np.cumprod((matches + _TINY) / (guesses + _SMALL), axis=1)
     means = precisions ** (1.0 / np.arange(1, ORDERS + 1))

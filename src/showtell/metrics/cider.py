@@ -6,9 +6,9 @@ self-critical training can score thousands of hypotheses a step. This module imp
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from showtell.core.messages import some
 from showtell.errors import ScoringError
@@ -20,14 +20,29 @@ from showtell.metrics.ngrams import (
     ReferenceNgrams,
     Sentence,
 )
+from showtell.metrics.statistics import Floats, Statistics
 from showtell.text.tokenizer import tokenize_all, tokenize_as_scored
+
+if TYPE_CHECKING:
+    from showtell.metrics.references import Captions
 
 VERSION = "1"
 
-_SIGMA = 6.0
+SIGMA = 6.0
+"""Of the Gaussian that lowers scores of captions longer or shorter than a reference."""
+
 _SCALE = 10.0
 
-Floats = NDArray[np.float64]
+
+def statistics(captions: "Captions") -> Statistics:
+    """CIDEr-D of one caption an image.
+
+    A resample of the images keeps the document frequencies of all references: they are part of the
+    metric, and would give every resample a metric of its own.
+    """
+    levels, lengths = captions.counted
+    scores = captions.references.cider.score_counts(np.arange(len(lengths)), levels, lengths)
+    return Statistics.mean("CIDEr-D", scores)
 
 
 class CiderD:
@@ -115,7 +130,7 @@ class CiderD:
             total += np.divide(products, scale, out=products, where=scale != 0)
         bigrams = np.maximum(lengths - 1, 0)[slot_hypotheses]
         difference = bigrams - np.maximum(self.ngrams.lengths - 1, 0)[slot_references]
-        total *= np.exp(-(difference**2) / (2 * _SIGMA**2))
+        total *= np.exp(-(difference**2) / (2 * SIGMA**2))
         sums = np.bincount(slot_hypotheses, total, minlength=len(images))
         return np.asarray(_SCALE * sums / ORDERS / np.maximum(num_slots, 1), np.float64)
 

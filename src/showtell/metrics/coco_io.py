@@ -13,9 +13,10 @@ captions have references is taken. Whatever does not fit is one line that says h
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from showtell.core.files import cache_folder
 from showtell.core.messages import some
@@ -32,6 +33,9 @@ from showtell.data.sources.table import TableText
 from showtell.errors import DataError, ScoringError
 from showtell.metrics.evaluate import Scores, evaluate
 
+if TYPE_CHECKING:
+    from showtell.metrics.extra_files import Extras
+
 TABLES = {".csv", ".tsv", ".txt"}
 _NUMBERED_CAPTION = re.compile(r"captions?_?\d+", re.IGNORECASE)
 _NUMBER = re.compile(r"(?:COCO_[a-z]+\d+_)?0*(\d+)(?:\.0+)?", re.IGNORECASE)
@@ -46,11 +50,15 @@ class Entry:
         names: what the file calls the image, by the kind of name: "id", "file name", "number".
         captions: of the image; anything but a string is a fault of the file.
         split: None where the file has no splits.
+        confidence: of the captioner, as ``showtell caption`` writes it; None where there is none.
+        others: less likely captions, as ``showtell caption --num-captions`` writes them.
     """
 
     names: dict[str, str]
     captions: list[Any] = field(default_factory=list)
     split: str | None = None
+    confidence: float | None = None
+    others: list[Any] = field(default_factory=list)
 
     @property
     def image_id(self) -> str:
@@ -63,6 +71,7 @@ def score_files(
     references: Path,
     *,
     metrics: Iterable[str] | None = None,
+    extras: "Extras | None" = None,
     subset: bool = False,
     cache: Path | None = None,
 ) -> Scores:
@@ -73,6 +82,7 @@ def score_files(
         references: one or more captions an image. If the file has splits, the split that most of
             the captions belong to is taken.
         metrics: as in ``evaluate``.
+        extras: what to compute besides, from other files, pictures or models.
         subset: score only the images that have a caption. Otherwise an image without a caption is
             an error.
         cache: where tokenised references are kept; default: in showtell's cache.
@@ -81,8 +91,55 @@ def score_files(
         ScoringError: a file cannot be read or has another form, or the two do not fit.
         MissingExtraError: METEOR was asked for by name and its extra is not installed.
     """
+    pair = read_pair(results, references, subset=subset)
+    scores = evaluate(
+        pair.candidates,
+        pair.references,
+        metrics=metrics,
+        families=extras.families(pair) if extras else (),
+        cache=cache or references_cache(),
+    )
+    return replace(scores, warnings=[*pair.notes, *scores.warnings])
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The captions of one file, and the references of another.
+
+    Attributes:
+        candidates: a caption for each image id, as the references' file writes it.
+        references: of the same images, in their file's order.
+        notes: what a person should know about the two files.
+    """
+
+    candidates: dict[str, str]
+    references: dict[str, list[str]]
+    notes: list[str]
+
+
+def read_pair(results: Path, references: Path, *, subset: bool = False) -> Pair:
+    """Read both files, and find out which captions belong to which images.
+
+    Args and errors are those of ``score_files``.
+    """
     notes: list[str] = []
     said, people = read_results(results, notes), read_references(references, notes)
+    match = match_images(said, people, results, references, subset=subset)
+    captions = [entry.captions[0] for entry in said]
+    candidates = dict(zip(match.image_ids, captions, strict=True))
+    texts = {i: captions for i, captions in match.references.items() if i in candidates}
+    return Pair(candidates, texts, [*notes, *match.notes])
+
+
+def match_images(
+    said: list[Entry], people: list[Entry], results: Path, references: Path, *, subset: bool
+) -> "Match":
+    """Which captions are of which images, by the names of both.
+
+    Raises:
+        ScoringError: two captions are of one image, a caption is of an image without references,
+            or, unless ``subset``, an image has no caption.
+    """
     match = _best_match(said, people)
     if twice := _repeated(match.image_ids):
         raise ScoringError(
@@ -93,27 +150,29 @@ def score_files(
             f"{results}: {len(match.unknown)} of {len(said)} captions are of images that "
             f"{references} has no references for: {_some(match.unknown)}"
         )
-    captions = [entry.captions[0] for entry in said]
-    candidates = dict(zip(match.image_ids, captions, strict=True))
-    texts = match.references
-    missing = [image_id for image_id in texts if image_id not in candidates]
+    captioned = set(match.image_ids)
+    missing = [image_id for image_id in match.references if image_id not in captioned]
     if missing and not subset:
         raise ScoringError(
-            f"{results}: no caption for {len(missing)} of the {len(texts)} images of "
+            f"{results}: no caption for {len(missing)} of the {len(match.references)} images of "
             f"{references}: {_some(missing)}; --subset scores only the images that have one"
         )
-    for image_id in missing:
-        del texts[image_id]
-    scores = evaluate(
-        candidates, texts, metrics=metrics, cache=cache or cache_folder() / "references"
-    )
-    return replace(scores, warnings=[*notes, *match.notes, *scores.warnings])
+    return match
 
 
-def read_results(path: Path, notes: list[str] | None = None) -> list[Entry]:
+def references_cache() -> Path:
+    """Where tokenised references are kept."""
+    return cache_folder() / "references"
+
+
+def read_results(
+    path: Path, notes: list[str] | None = None, *, several: bool = False
+) -> list[Entry]:
     """One caption for each image, in the file's order.
 
     Args:
+        several: an image may have several captions: in a list, in rows of its own, or beside the
+            best one as ``showtell caption --num-captions`` writes them.
         notes: gets a line for each thing about the file that a person should know.
 
     Raises:
@@ -134,10 +193,14 @@ def read_results(path: Path, notes: list[str] | None = None) -> list[Entry]:
         raise ScoringError(
             f"{path}: {len(wrong)} captions are not strings: of images {_some(wrong)}"
         )
+    if several:
+        every = [replace(entry, captions=entry.captions + entry.others) for entry in entries]
+        return _merged(every, path)
     twice = [e.image_id for e in entries if len(e.captions) > 1]
     if twice := [*twice, *_repeated([e.image_id for e in entries])]:
         raise ScoringError(
-            f"{path}: {len(twice)} images have more than one caption: {_some(twice)}"
+            f"{path}: {len(twice)} images have more than one caption: {_some(twice)}; "
+            "--metric self-CIDEr, Div-1 and Div-2 measure how varied several captions are"
         )
     return entries
 
@@ -296,7 +359,23 @@ def _entry(row: object) -> Entry:
     captions = list(said) if isinstance(said, list) else [said]
     captions += [text for key, text in row.items() if _NUMBERED_CAPTION.fullmatch(key) and text]
     split = find_name(row, SPLIT_NAMES)
-    return Entry(names, captions, None if split is None else str(row[split]))
+    others = row.get("alternatives")
+    others = others if isinstance(others, list) else []
+    return Entry(
+        names,
+        captions,
+        None if split is None else str(row[split]),
+        _number(row.get("confidence")),
+        [other.get("caption") for other in others if isinstance(other, dict)],
+    )
+
+
+def _number(value: object) -> float | None:
+    """A confidence, also from a table's cell; None for what is no number."""
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        with suppress(ValueError):
+            return float(value)
+    return None
 
 
 def _names(given: Mapping[str, object]) -> dict[str, str]:
@@ -325,7 +404,7 @@ def same_image(name: str) -> str:
 
 
 @dataclass
-class _Match:
+class Match:
     """Captions and the images that they are of.
 
     Attributes:
@@ -341,12 +420,12 @@ class _Match:
     notes: list[str]
 
 
-def _best_match(said: list[Entry], people: list[Entry]) -> _Match:
+def _best_match(said: list[Entry], people: list[Entry]) -> "Match":
     """The split, and the kinds of names, by which most captions have references."""
     splits: dict[str | None, list[Entry]] = {}
     for entry in people:
         splits.setdefault(entry.split, []).append(entry)
-    best: _Match | None = None
+    best: Match | None = None
     for references in splits.values():
         for ours in _kinds(said):
             for theirs in _kinds(references):
@@ -363,7 +442,7 @@ def _kinds(entries: list[Entry]) -> list[str]:
     return list(dict.fromkeys(kind for entry in entries for kind in entry.names))
 
 
-def _match(said: list[Entry], people: list[Entry], ours: str, theirs: str) -> _Match:
+def _match(said: list[Entry], people: list[Entry], ours: str, theirs: str) -> "Match":
     """Compare names as they are; where one is not found, by ``same_image``."""
     references = {entry.names.get(theirs, entry.image_id): entry.captions for entry in people}
     alike: dict[str, list[str]] = {}
@@ -386,7 +465,7 @@ def _match(said: list[Entry], people: list[Entry], ours: str, theirs: str) -> _M
             f"{num} of {len(said)} image ids are written differently in the two files, and taken "
             f"for the same: {printable(one)!r} for {printable(other)!r}"
         )
-    return _Match(image_ids, unknown, references, notes)
+    return Match(image_ids, unknown, references, notes)
 
 
 def _repeated(names: Iterable[str]) -> list[str]:

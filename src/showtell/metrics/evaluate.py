@@ -1,12 +1,14 @@
 """Score captions against references with COCO's metrics.
 
 The figures equal those of the official scorer. ``Scores`` has them, for the corpus and for each
-image, with a signature that makes them repeatable. ``coco_io.py`` scores files.
+image, with a signature that makes them repeatable. ``FAMILIES`` lists the metrics; each gives
+``Statistics``, from which intervals and comparisons follow (``bootstrap.py``). ``coco_io.py``
+scores files.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from importlib.metadata import version
+import math
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +17,71 @@ import numpy as np
 from showtell.core.memory import paused_collector
 from showtell.core.messages import some
 from showtell.errors import ScoringError, unknown_name
-from showtell.metrics import bleu, cider, meteor, rouge, spice
-from showtell.metrics.references import References, split_spaces
-from showtell.text.tokenizer import BAD_ENDINGS, TOKENIZER, tokenize_all
-
-METRICS = (
-    "BLEU-1",
-    "BLEU-2",
-    "BLEU-3",
-    "BLEU-4",
-    "METEOR",
-    "ROUGE-L",
-    "CIDEr-D",
-    "SPICE",
+from showtell.metrics import (
+    bleu,
+    cider,
+    diversity,
+    gender,
+    meteor,
+    object_hallucination,
+    rouge,
+    spice,
+    wording,
 )
-"""Every metric, in the order of tables. All run from 0 to 1, CIDEr-D from 0 to 10."""
+from showtell.metrics.bootstrap import Interval, Resampling, intervals
+from showtell.metrics.references import Captions, References, broken_lines, is_caption
+from showtell.metrics.statistics import Better, Statistics
+from showtell.text.tokenizer import BAD_ENDINGS, TOKENIZER
+
+
+@dataclass(frozen=True)
+class Family:
+    """Metrics that are computed together.
+
+    Attributes:
+        name: in signatures, with the version.
+        names: of the figures, in the order of ``compute``'s.
+        version: changes whenever a figure does.
+        compute: the statistics of one caption an image.
+        is_default: whether its figures are computed where none are named.
+        better: which values are better: "higher", "lower", or None where neither is; or which of
+            these by the figure's name, None where the name is not there.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    version: str
+    compute: Callable[[Captions], Statistics]
+    is_default: bool = True
+    better: Better | Mapping[str, Better] | None = "higher"
+
+    def better_of(self, name: str) -> Better | None:
+        """Which values of one of its figures are better."""
+        return self.better.get(name) if isinstance(self.better, Mapping) else self.better
+
+
+FAMILIES = (
+    Family("BLEU", bleu.NAMES, bleu.VERSION, bleu.statistics),
+    Family("METEOR", ("METEOR",), meteor.VERSION, meteor.statistics),
+    Family("ROUGE-L", ("ROUGE-L",), rouge.VERSION, rouge.statistics),
+    Family("CIDEr-D", ("CIDEr-D",), cider.VERSION, cider.statistics),
+    Family("SPICE", ("SPICE",), spice.VERSION, spice.statistics, is_default=False),
+)
+"""Every metric that needs captions and references alone, in the order of tables."""
+
+CHECKS = tuple(
+    Family(name, module.NAMES, module.VERSION, module.statistics, is_default=False, better=better)
+    for name, module, better in (
+        ("CHAIR", object_hallucination, object_hallucination.BETTER),
+        ("gender", gender, gender.BETTER),
+        ("diversity", diversity, None),
+        ("wording", wording, wording.BETTER),
+    )
+)
+"""What CIDEr does not see: invented objects, gender, sameness, length, endings and repeats."""
+
+METRICS = tuple(name for family in FAMILIES for name in family.names)
+"""The names of the figures of ``FAMILIES``. All run from 0 to 1, CIDEr-D from 0 to 10."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +90,13 @@ class Scores:
 
     Attributes:
         metrics: corpus scores by name, in ``METRICS``' order.
-        per_image: the same for each image id.
+        per_image: the same for each image id, except figures that only all captions have together.
         num_images: how many captions were scored.
         bad_endings: share of captions whose last word is one like "with" or "a".
         signature: tokeniser, numbers of references and images, versions; cite it with the scores.
         warnings: sentences about what to keep in mind when reading the scores.
+        statistics: what the scores were computed from, of the images in ``per_image``'s order.
+        intervals: of each score, by name; empty until ``with_intervals``.
     """
 
     metrics: dict[str, float]
@@ -51,57 +105,112 @@ class Scores:
     bad_endings: float
     signature: str
     warnings: list[str] = field(default_factory=list)
+    statistics: tuple[Statistics, ...] = field(default=(), compare=False, repr=False)
+    intervals: dict[str, Interval] = field(default_factory=dict)
+
+    def statistics_by_id(self) -> list[Statistics]:
+        """The statistics with the images sorted by id.
+
+        A seed then gives the same resamples of the same images, whatever order they were scored in.
+        """
+        ids = list(self.per_image)
+        order = np.array(sorted(range(len(ids)), key=ids.__getitem__))
+        return [one.at(order) for one in self.statistics]
+
+    def with_intervals(self, resampling: Resampling | None = None) -> "Scores":
+        """The same scores with an interval of each, found by resampling the images."""
+        resampling = resampling or Resampling()
+        found = intervals(
+            self.statistics_by_id(),
+            resampling.num_resamples,
+            resampling.confidence,
+            resampling.seed,
+        )
+        warnings = list(self.warnings)
+        if self.num_images == 1:
+            warnings.append("an interval of a single image has no width and says nothing")
+        return replace(
+            self,
+            intervals={name: found[name] for name in self.metrics if name in found},
+            signature=f"{self.signature}|{resampling.signature}",
+            warnings=warnings,
+        )
 
     def to_dict(self, *, per_image: bool = False) -> dict[str, Any]:
-        """The scores as JSON has them; ``per_image`` adds the scores of each image."""
-        values: dict[str, Any] = {
-            "metrics": self.metrics,
+        """The scores as JSON has them, nan as null; ``per_image`` adds those of each image."""
+        values: dict[str, Any] = {"metrics": _without_nan(self.metrics)}
+        if self.intervals:
+            values["intervals"] = {name: list(ends) for name, ends in self.intervals.items()}
+        values |= {
             "num_images": self.num_images,
             "bad_endings": self.bad_endings,
             "signature": self.signature,
             "warnings": self.warnings,
         }
         if per_image:
-            values["per_image"] = self.per_image
+            values["per_image"] = {i: _without_nan(own) for i, own in self.per_image.items()}
+            if self.remarks:
+                values["remarks"] = self.remarks
         return values
 
     def table(self, *, per_image: bool = False) -> str:
         """A table for people: one line a metric, then the rest."""
-        lines = [f"{name:<12}{value:8.4f}" for name, value in self.metrics.items()]
-        lines.append(f"{'bad endings':<12}{self.bad_endings:8.2%}")
-        lines.append(f"{'images':<12}{self.num_images:8d}")
+        width = max([11, *map(len, self.metrics)]) + 1
+        lines = [self._line(name, value, width) for name, value in self.metrics.items()]
+        if "bad-endings" not in self.metrics:
+            lines.append(f"{'bad endings':<{width}}{self.bad_endings:8.2%}")
+        lines.append(f"{'images':<{width}}{self.num_images:8d}")
         lines.append(self.signature)
-        if per_image:
-            width = max(map(len, self.per_image), default=0)
-            lines += ["", " " * width + "".join(f"{name:>9}" for name in self.metrics)]
-            lines += [
-                f"{image_id:<{width}}" + "".join(f"{value:9.4f}" for value in values.values())
-                for image_id, values in self.per_image.items()
-            ]
-        return "\n".join(lines)
+        return "\n".join([*lines, "", *self._lines_per_image()] if per_image else lines)
 
+    def _line(self, name: str, value: float, width: int) -> str:
+        """With an interval, one digit less: the fourth is within it."""
+        if name not in self.intervals:
+            return f"{name:<{width}}{value:8.{4 if value < 100 else 0}f}"
+        return f"{name:<{width}}{value:8.3f} {self.intervals[name]}"
 
-_BLEU = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4")
+    def _lines_per_image(self) -> list[str]:
+        width = max(map(len, self.per_image), default=0)
+        names = list(next(iter(self.per_image.values()), {}))
+        columns = [max(9, len(name) + 1) for name in names]
+        lines, remarks = [" " * width + "".join(map(str.rjust, names, columns))], self.remarks
+        for image_id, values in self.per_image.items():
+            cells = [f"{v:{c}.4f}" for v, c in zip(values.values(), columns, strict=True)]
+            line = f"{image_id:<{width}}{''.join(cells)}  {remarks.get(image_id, '')}"
+            lines.append(line.rstrip())
+        return lines
 
-_Columns = dict[str, tuple[float, Sequence[float]]]  # metric -> the corpus's, each image's
+    @property
+    def remarks(self) -> dict[str, str]:
+        """What a person should know of images, such as the objects that their captions invent."""
+        return {
+            image_id: remark
+            for one in self.statistics
+            for image_id, remark in zip(self.per_image, one.remarks, strict=False)
+            if remark
+        }
 
 
 @paused_collector()  # a tenth faster: millions of words and counts, and no cycle among them
 def evaluate(
-    candidates: Mapping[str, str],
-    references: Mapping[str, Sequence[str]] | References,
+    candidates: Mapping[str, str | Sequence[str]],
+    references: Mapping[str, Sequence[str | Sequence[str]]] | References,
     *,
     metrics: Iterable[str] | None = None,
+    families: Sequence[Family] = (),
     cache: Path | None = None,
 ) -> Scores:
     """Score one caption an image.
 
     Args:
-        candidates: a caption for each image id.
+        candidates: a caption for each image id: a text, or the list of its words where it is
+            tokenised already; likewise the references.
         references: captions by people for the same image ids. Make a ``References`` of them when
             they are scored against more than once.
-        metrics: names from ``METRICS``. Default: all except SPICE, which needs Java, and except
-            METEOR where its extra is not installed.
+        metrics: names of figures of ``FAMILIES`` and ``CHECKS``. Default: those of ``FAMILIES``
+            except SPICE, which needs Java, and except METEOR where its extra is not installed.
+        families: metrics that need more than captions and references, as the caller made them; all
+            of their figures are computed. One replaces that of the same name.
         cache: a folder where tokenised references are kept by content hash.
 
     Raises:
@@ -115,30 +224,68 @@ def evaluate(
         references = References(references, cache=cache)
     else:
         _check(candidates, references.image_ids)
-    captions = tokenize_all([candidates[image_id] for image_id in references.image_ids])
-    columns = _columns(captions, references, wanted)
-    names = [name for name in METRICS if name in wanted]
-    return Scores(
-        metrics={name: float(columns[name][0]) for name in names},
-        per_image={
-            image_id: {name: float(columns[name][1][index]) for name in names}
-            for index, image_id in enumerate(references.image_ids)
-        },
-        num_images=len(captions),
-        bad_endings=sum(words[-1] in BAD_ENDINGS for words in captions if words) / len(captions),
-        signature=_signature(references, names),
-        warnings=[*notes, *_warnings(references, captions, names)],
+    captions = Captions([candidates[image_id] for image_id in references.image_ids], references)
+    own = {family.name for family in families}
+    known = [f for f in (*FAMILIES, *CHECKS) if wanted & set(f.names) and f.name not in own]
+    wanted.update(name for family in families for name in family.names)
+    chosen = [*known, *families]
+    statistics = tuple(family.compute(captions).only(wanted) for family in chosen)
+    words = captions.words
+    return scores_of(
+        statistics,
+        references.image_ids,
+        bad_endings=sum(said[-1] in BAD_ENDINGS for said in words if said) / len(words),
+        signature=_signature(references, chosen),
+        warnings=[*notes, *_warnings(captions, wanted)],
     )
+
+
+def scores_of(
+    statistics: tuple[Statistics, ...],
+    image_ids: Sequence[str],
+    *,
+    bad_endings: float,
+    signature: str,
+    warnings: list[str],
+) -> Scores:
+    """The scores that follow from statistics of images."""
+    columns = {
+        name: column.tolist()
+        for one in statistics
+        for name, column in zip(one.names, one.per_image.T, strict=True)
+        if not one.is_whole(name)
+    }
+    return Scores(
+        metrics={
+            name: value
+            for one in statistics
+            for name, value in zip(one.names, one.figures().tolist(), strict=True)
+        },
+        per_image={
+            image_id: {name: column[index] for name, column in columns.items()}
+            for index, image_id in enumerate(image_ids)
+        },
+        num_images=len(image_ids),
+        bad_endings=bad_endings,
+        signature=signature,
+        warnings=warnings,
+        statistics=statistics,
+    )
+
+
+def _without_nan(figures: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: None if math.isnan(value) else value for name, value in figures.items()}
 
 
 def _wanted(metrics: Iterable[str] | None) -> tuple[set[str], list[str]]:
     """The metrics to compute, and a warning where METEOR is installed but cannot run."""
     if metrics is not None:
         wanted = set(metrics)
-        for name in sorted(wanted - set(METRICS)):
-            raise ScoringError(unknown_name("metric", name, METRICS))
+        known = [*METRICS, *(name for family in CHECKS for name in family.names)]
+        for name in sorted(wanted - set(known)):
+            raise ScoringError(unknown_name("metric", name, known))
         return wanted, []
-    wanted = set(METRICS) - {"SPICE"}
+    wanted = {name for family in FAMILIES if family.is_default for name in family.names}
     if not meteor.is_installed():
         return wanted - {"METEOR"}, []
     try:
@@ -148,7 +295,7 @@ def _wanted(metrics: Iterable[str] | None) -> tuple[set[str], list[str]]:
     return wanted, []
 
 
-def _check(candidates: Mapping[str, str], image_ids: Sequence[str]) -> None:
+def _check(candidates: Mapping[str, str | Sequence[str]], image_ids: Sequence[str]) -> None:
     known = set(image_ids)
     if missing := [image_id for image_id in image_ids if image_id not in candidates]:
         raise ScoringError(
@@ -158,48 +305,19 @@ def _check(candidates: Mapping[str, str], image_ids: Sequence[str]) -> None:
         raise ScoringError(
             f"{len(unknown)} captions are of images without references: {some(unknown)}"
         )
-    wrong = [image_id for image_id, text in candidates.items() if not isinstance(text, str)]
+    wrong = [image_id for image_id, text in candidates.items() if not is_caption(text)]
     if wrong:
         raise ScoringError(f"{len(wrong)} captions are not strings: of images {some(wrong)}")
 
 
-def _columns(captions: list[list[str]], references: References, wanted: set[str]) -> _Columns:
-    columns: _Columns = {}
-    if wanted & {*_BLEU, "CIDEr-D"}:
-        levels, lengths = references.ngrams.count(split_spaces(captions))
-        if wanted & set(_BLEU):
-            corpus, each = bleu.bleu(references.ngrams, levels, lengths)
-            columns.update(
-                zip(_BLEU, zip(corpus.tolist(), each.T.tolist(), strict=True), strict=True)
-            )
-        if "CIDEr-D" in wanted:
-            images = np.arange(len(captions))
-            values = references.cider.score_counts(images, levels, lengths)
-            columns["CIDEr-D"] = float(values.mean()), values.tolist()
-    if "ROUGE-L" in wanted:
-        rouges = [rouge.rouge_l(*pair) for pair in zip(captions, references.captions, strict=True)]
-        columns["ROUGE-L"] = float(np.mean(rouges)), rouges
-    if "METEOR" in wanted:
-        columns["METEOR"] = meteor.meteor(captions, references.captions)
-    if "SPICE" in wanted:
-        columns["SPICE"] = spice.spice(captions, references.captions)
-    return columns
-
-
-def _signature(references: References, names: Sequence[str]) -> str:
+def _signature(references: References, families: Sequence[Family]) -> str:
     """One line, like the signatures of sacreBLEU (Post 2018)."""
+    from importlib.metadata import version  # a third of the time that importing the metrics takes
+
     counts = sorted({len(captions) for captions in references.captions})
     refs = str(counts[0]) if len(counts) == 1 else f"{counts[0]}-{counts[-1]}"
-    versions = {
-        "BLEU": bleu.VERSION,
-        "METEOR": meteor.VERSION,
-        "ROUGE-L": rouge.VERSION,
-        "CIDEr-D": cider.VERSION,
-        "SPICE": spice.VERSION,
-    }
-    families = dict.fromkeys("BLEU" if name in _BLEU else name for name in names)
     parts = [
-        "+".join(f"{family}.{versions[family]}" for family in families),
+        "+".join(f"{family.name}.{family.version}" for family in families),
         f"tok:{TOKENIZER}",
         f"refs:{refs}",
         f"images:{len(references.image_ids)}",
@@ -209,13 +327,26 @@ def _signature(references: References, names: Sequence[str]) -> str:
     return "|".join(parts)
 
 
-def _warnings(references: References, captions: list[list[str]], names: Sequence[str]) -> list[str]:
+def _warnings(captions: Captions, names: Container[str]) -> list[str]:
     warnings = []
-    if "CIDEr-D" in names and len(captions) == 1:
+    references, ids = captions.references, captions.references.image_ids
+    if "CIDEr-D" in names and len(ids) == 1:
         warnings.append(
             "CIDEr-D of a single image is always 0: it weighs words by how few of the images "
             "mention them, and here every word is in all of them"
         )
-    if empty := [i for i, words in zip(references.image_ids, captions, strict=True) if not words]:
+    if "gender-ratio" in names:
+        ratio = gender.ratio_of_references(references.captions)
+        warnings.append(f"gender-ratio of these pictures by their references is {ratio:.3f}")
+    if empty := [i for i, words in zip(ids, captions.words, strict=True) if not words]:
         warnings.append(f"{len(empty)} captions have no words: {some(empty)}")
+    if bare := [i for i, said in zip(ids, references.captions, strict=True) if not any(said)]:
+        warnings.append(f"{len(bare)} images have only references without words: {some(bare)}")
+    said = [ids[number] for number in broken_lines(captions.texts)]
+    if broken := list(dict.fromkeys([*references.broken, *said])):
+        warnings.append(
+            f"{len(broken)} images have a line break inside a caption or reference, which counts "
+            "as a space here; the official scorer would move each text after it to another image: "
+            f"{some(broken)}"
+        )
     return warnings

@@ -1,6 +1,7 @@
-"""The references of a set of images, tokenised once and cached for later scoring."""
+"""References and the captions to score, tokenised and counted once for all metrics."""
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,8 +11,8 @@ from showtell.core.memory import paused_collector
 from showtell.core.messages import some
 from showtell.errors import ScoringError
 from showtell.metrics.cider import CiderD
-from showtell.metrics.ngrams import ReferenceNgrams
-from showtell.text.tokenizer import TOKENIZER, tokenize_all
+from showtell.metrics.ngrams import HypothesisLevel, Ints, ReferenceNgrams
+from showtell.text.tokenizer import TOKENIZER, tokenize_all, words_of_all
 
 
 class References:
@@ -20,24 +21,34 @@ class References:
     Attributes:
         image_ids: in the order given.
         captions: for each image, for each reference, its words.
+        broken: images with a reference that has a line break inside; see ``broken_lines``.
     """
 
     @paused_collector()
     def __init__(
-        self, references: Mapping[str, Sequence[str]], *, cache: Path | None = None
+        self,
+        references: Mapping[str, Sequence[str | Sequence[str]]],
+        *,
+        cache: Path | None = None,
     ) -> None:
         """Tokenise ``references``, or read them from ``cache``, a folder, by content hash.
 
-        A cache that cannot be read or written is ignored.
+        A reference that is a list of words counts as tokenised. A cache that cannot be read or
+        written is ignored.
 
         Raises:
-            ScoringError: no images, an image without references, or one that is not a string.
+            ScoringError: no images, an image without references, or one that is no text.
         """
         _check(references)
         self.image_ids = list(references)
         flat = [caption for captions in references.values() for caption in captions]
-        tokens = iter(_tokenize_cached(flat, cache) if cache else tokenize_all(flat))
-        self.captions = [[next(tokens) for _ in captions] for captions in references.values()]
+        texts = [caption for caption in flat if isinstance(caption, str)]
+        self.broken = [name for name, said in references.items() if broken_lines(said)]
+        tokens = iter(_tokenize_cached(texts, cache) if cache else tokenize_all(texts))
+        self.captions = [
+            [next(tokens) if isinstance(caption, str) else list(caption) for caption in captions]
+            for captions in references.values()
+        ]
 
     @cached_property
     def ngrams(self) -> ReferenceNgrams:
@@ -50,18 +61,64 @@ class References:
         return CiderD.from_ngrams(self.ngrams, self.image_ids)
 
 
+class Captions:
+    """One caption for each image of ``references``: what every metric is computed from.
+
+    Attributes:
+        references: of the same images.
+        texts: the captions as they were given, in the order of ``references.image_ids``; of a list
+            of words, the words between spaces.
+        words: of each caption, by COCO's tokeniser.
+    """
+
+    def __init__(self, captions: Sequence[str | Sequence[str]], references: References) -> None:
+        self.references = references
+        self.texts = [said if isinstance(said, str) else " ".join(said) for said in captions]
+        self.words = words_of_all(captions)
+
+    @cached_property
+    def counted(self) -> tuple[list[HypothesisLevel], Ints]:
+        """Their n-grams, counted against the references', and their lengths (N,)."""
+        return self.references.ngrams.count(split_spaces(self.words))
+
+
+_LINE_ENDS = re.compile(r"[\r\v\f\u2028\u2029]")
+
+
+def broken_lines(captions: Sequence[str | Sequence[str]]) -> list[int]:
+    """Which captions have a line break inside, other than a line feed.
+
+    Here it parts words, as a space does. The official scorer writes the captions as lines of a file
+    and replaces only line feeds, so each caption after such a break moves to another image.
+    """
+    return [
+        number
+        for number, caption in enumerate(captions)
+        if isinstance(caption, str) and _LINE_ENDS.search(caption)
+    ]
+
+
 def split_spaces(captions: Sequence[list[str]]) -> list[list[str]]:
     """Split tokens at the no-break spaces in them.
 
     A fraction such as ``5 1/2`` is one token with such a space inside. The official program joins
     tokens with spaces, and its BLEU and CIDEr split them at any white space; its ROUGE-L does not.
+    Likewise it has empty words where tokenised text comes with two spaces in a row.
     """
-    if not any("\xa0" in word for words in captions for word in words):
+    if not any("\xa0" in word or not word for words in captions for word in words):
         return list(captions)
     return [" ".join(words).split() for words in captions]
 
 
-def _check(references: Mapping[str, Sequence[str]]) -> None:
+def is_caption(value: object) -> bool:
+    """Whether it is a text, or a list of words; a list that holds a whole text is neither."""
+    return isinstance(value, str) or (
+        isinstance(value, list | tuple)
+        and all(isinstance(word, str) and " " not in word for word in value)
+    )
+
+
+def _check(references: Mapping[str, Sequence[str | Sequence[str]]]) -> None:
     if not references:
         raise ScoringError("no references to score against")
     if bare := [image_id for image_id, captions in references.items() if not captions]:
@@ -69,7 +126,7 @@ def _check(references: Mapping[str, Sequence[str]]) -> None:
     wrong = [
         image_id
         for image_id, captions in references.items()
-        if isinstance(captions, str) or not all(isinstance(caption, str) for caption in captions)
+        if isinstance(captions, str) or not all(map(is_caption, captions))
     ]
     if wrong:
         raise ScoringError(

@@ -7,9 +7,20 @@ The length of a longest common subsequence is computed with the bits of an integ
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from showtell.metrics.references import Captions
+from showtell.metrics.statistics import Statistics
+
 VERSION = "1"
 
 _BETA_SQUARED = 1.2**2
+
+
+def statistics(captions: Captions) -> Statistics:
+    """ROUGE-L of one caption an image."""
+    pairs = zip(captions.words, captions.references.captions, strict=True)
+    return Statistics.mean("ROUGE-L", np.array([rouge_l(*pair) for pair in pairs]))
 
 
 def rouge_l(hypothesis: Sequence[str], references: Sequence[Sequence[str]]) -> float:

@@ -13,7 +13,11 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
+
 from showtell.errors import MissingExtraError, ScoringError
+from showtell.metrics.references import Captions
+from showtell.metrics.statistics import Statistics
 
 VERSION = "1.0-jar"
 
@@ -21,10 +25,8 @@ _MODELS = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
 _MODELS_URL = "http://nlp.stanford.edu/software/stanford-corenlp-full-2015-12-09.zip"
 
 
-def spice(
-    captions: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
-) -> tuple[float, list[float]]:
-    """SPICE of one tokenised caption an image: the mean, and each image's F1.
+def statistics(captions: Captions) -> Statistics:
+    """SPICE of one caption an image: the mean of the images' F1.
 
     An image whose captions name nothing has the score nan, as in the original program. The mean is
     then nan too, as in the original wrapper.
@@ -33,6 +35,12 @@ def spice(
         MissingExtraError: the package with the program is not installed.
         ScoringError: Java or the models are missing, or the program failed.
     """
+    return Statistics.mean("SPICE", np.array(_scores(captions.words, captions.references.captions)))
+
+
+def _scores(
+    captions: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
+) -> list[float]:
     folder = find_program()
     images = [
         {"image_id": number, "test": " ".join(caption), "refs": [" ".join(r) for r in each]}
@@ -57,8 +65,7 @@ def spice(
             raise ScoringError(f"the SPICE program failed ({done.returncode}): {last}")
         scores = json.loads(target.read_text(encoding="utf-8"))
     by_number = {entry["image_id"]: _number(entry["scores"]["All"]["f"]) for entry in scores}
-    each_score = [by_number[number] for number in range(len(images))]
-    return sum(each_score) / len(each_score), each_score
+    return [by_number[number] for number in range(len(images))]
 
 
 def find_program() -> Path:

@@ -92,7 +92,7 @@ def publish(recipe_file: Path, places: Places, output: Path, report: Reporter) -
     _note_scores(folder, scores)
     sections = {
         "name": recipe.name,
-        "figures": card.figures_section(scores),
+        "figures": card.figures_section({t: s.with_intervals() for t, s in scores.items()}),
         "people": card.people_section(_people(found)),
         "unknown-words": card.words_section(_unknown(recipe, places, found)),
         "reliability": card.reliability_section(confidence, elsewhere),

@@ -56,14 +56,19 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def figures_section(scores: Mapping[str, Scores]) -> str:
-    """Scores by the title of what they are of, and their signatures."""
+    """Scores by the title of what they are of, with their intervals, and their signatures."""
     shown = [name for name in COLUMNS if all(name in s.metrics for s in scores.values())]
     rows = [
-        [title, f"{s.num_images:,}", *(f"{s.metrics[name]:.3f}" for name in shown)]
+        [
+            title,
+            f"{s.num_images:,}",
+            *(f"{s.metrics[name]:.3f} {s.intervals[name]}" for name in shown),
+        ]
         for title, s in scores.items()
     ]
     signatures = "\n".join(f"- {title}: `{s.signature}`" for title, s in scores.items())
-    return f"{table(['pictures', 'number', *shown], rows)}\n\nSignatures:\n\n{signatures}"
+    note = "In brackets are 95 % intervals, by resampling the pictures."
+    return f"{table(['pictures', 'number', *shown], rows)}\n\n{note}\n\nSignatures:\n\n{signatures}"
 
 
 def people_section(named: PeopleNamed) -> str:

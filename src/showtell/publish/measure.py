@@ -22,6 +22,7 @@ from showtell.data.scenes import render_scenes, scenes_folder
 from showtell.errors import CheckpointError, ConfigError, MissingExtraError
 from showtell.images.sheet import Cell, save_contact_sheet
 from showtell.inference.backends.native import NativeCaptioner
+from showtell.metrics.gender import GROUPS
 from showtell.text.tokenizer import tokenize_all
 
 LEAST_REFERENCES = 2  # that name a word or a group, so that it counts
@@ -71,12 +72,6 @@ def words_of(captions: Iterable[str]) -> set[str]:
     return {word for words in tokenize_all(list(captions)) for word in words}
 
 
-GROUPS: dict[str, frozenset[str]] = {
-    "man": frozenset({"man", "men", "guy", "guys", "gentleman", "gentlemen", "male", "males"}),
-    "woman": frozenset({"woman", "women", "lady", "ladies", "female", "females"}),
-    "boy": frozenset({"boy", "boys"}),
-    "girl": frozenset({"girl", "girls"}),
-}
 SEVERAL, NONE = "several", "none"
 SAID = (*GROUPS, SEVERAL, NONE)
 MALE = ("man", "boy")

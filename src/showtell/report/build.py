@@ -8,11 +8,11 @@ from showtell import __version__
 from showtell.core.files import atomic_write, write_text
 from showtell.core.progress import Reporter
 from showtell.errors import ShowtellError
-from showtell.report import sections, showing
+from showtell.evaluation.compare import compare
+from showtell.report import changes, sections, showing
 from showtell.report.captions import CaptionedRun, DataPlace, caption_validation
 from showtell.report.charts import curve_figures
-from showtell.report.figures import Figure
-from showtell.report.page import Section, notes, page, paragraph
+from showtell.report.page import Figure, Section, notes, page, paragraph
 from showtell.report.reading import RunFolder, read_runs
 
 
@@ -63,12 +63,12 @@ def make_report(
     pictures.mkdir(parents=True, exist_ok=True)
     drawings = curve_figures(runs)
     captioned, reasons = _caption(runs, place, device, precision, report)
-    shown, more = _shown(captioned, list(reasons.values()), pictures, compare=len(runs) > 1)
+    shown, more = _shown(captioned, list(reasons.values()), pictures, is_comparison=len(runs) > 1)
     for drawing in (*drawings, *more):
         with atomic_write(pictures / f"{drawing.name}.png", "wb") as file:
             file.write(drawing.light)
     parts = [
-        sections.final_figures(runs),
+        sections.final_figures(runs, captioned),
         sections.curves(runs, drawings),
         *shown,
         sections.settings(runs),
@@ -77,7 +77,8 @@ def make_report(
     *others, last = [run.name for run in runs]
     title = f"Comparison of {', '.join(others)} and {last}" if others else f"Run {last}"
     footer = f"Made by showtell {__version__} from {', '.join(str(run.folder) for run in runs)}."
-    write_text(target, page(title, sections.lead(runs) + notes(_lines(reasons)), parts, footer))
+    lead = sections.lead(runs) + notes(_lines(reasons))
+    write_text(target, page(title, lead, parts, footer, sorts=len(runs) > 1))
     left_out = {"curves": "the log holds no figures"} if not drawings else {}
     return ReportResult(target, pictures, left_out | reasons)
 
@@ -103,17 +104,22 @@ def _caption(
 
 
 def _shown(
-    captioned: Sequence[CaptionedRun], reasons: Sequence[str], pictures: Path, *, compare: bool
+    captioned: Sequence[CaptionedRun],
+    reasons: Sequence[str],
+    pictures: Path,
+    *,
+    is_comparison: bool,
 ) -> tuple[list[Section], list[Figure]]:
     """The sections that need captions: examples, attention, words; or why there are none."""
     if not captioned:
         body = notes([f"Left out: {reason}" for reason in dict.fromkeys(reasons)])
         titles = {"captions": "Captions", "attention": "Attention", "words": "Words and lengths"}
-        kept = [key for key in titles if not (compare and key == "attention")]
-        return [Section(key, titles[key], body) for key in kept], []
+        if is_comparison:
+            titles = {"changes": changes.TITLE, "words": "Words and lengths"}
+        return [Section(key, title, body) for key, title in titles.items()], []
     words, drawings = showing.words(captioned)
-    if compare:
-        return [showing.differing(captioned), words], drawings
+    if is_comparison:
+        return [*_beside(captioned), words], drawings
     [run] = captioned
     if run.captioner.attends:
         attention = showing.attention(run, pictures)
@@ -122,6 +128,26 @@ def _shown(
         why = f"Left out: decoder {kind} does not attend to regions of the picture."
         attention = Section("attention", "Attention", paragraph(why))
     return [showing.best_and_worst(run, pictures), attention, words], drawings
+
+
+def _beside(runs: Sequence[CaptionedRun]) -> list[Section]:
+    """The captions of several runs, compared picture by picture."""
+    if len(runs) < 2:
+        reason = f"Left out: only {runs[0].name} has captions to compare."
+    elif len({tuple(sorted(run.texts)) for run in runs}) > 1:
+        reason = "Left out: the runs' validation pictures are not the same."
+    else:
+        found = compare(
+            {run.name: run.texts for run in runs},
+            runs[0].references,
+            families=changes.CHECKED,
+            num_shown=changes.NUM_CHANGES,
+        )
+        paths = {record.image_id: record.path for record in runs[0].records}
+        about = f"By the best checkpoints on {runs[0].which_pictures}."
+        ranking = changes.ranking(found, "Metrics", paragraph(about) + notes(found.warnings))
+        return [ranking, changes.changes(found, paths.get)]
+    return [Section("changes", changes.TITLE, notes([reason]))]
 
 
 def _lines(reasons: dict[str, str]) -> list[str]:

@@ -56,6 +56,23 @@ class CaptionedRun:
     captioner: NativeCaptioner
     store: FeatureStore
 
+    @property
+    def which_pictures(self) -> str:
+        """As in ``all 1,000 validation pictures of scenes``."""
+        shown, split = len(self.records), self.num_in_split
+        which = f"all {split:,}" if shown == split else f"{shown:,} of the {split:,}"
+        return f"{which} validation pictures of {self.data}"
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The captions' texts by image id."""
+        return {image_id: caption.text for image_id, caption in self.captions.items()}
+
+    @property
+    def references(self) -> dict[str, Sequence[str]]:
+        """What people say of the same pictures."""
+        return {record.image_id: record.captions for record in self.records}
+
     def ranked(self) -> list[Record]:
         """Records from best to worst: by CIDEr-D, then by ROUGE-L."""
         return sorted(

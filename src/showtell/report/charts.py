@@ -13,11 +13,13 @@ import numpy as np
 
 from showtell.evaluation.calibration import Reliability
 from showtell.metrics.evaluate import METRICS
-from showtell.report.figures import NEUTRAL, Figure, Line, bar_figure, line_figure
+from showtell.report.figures import NEUTRAL, Line, bar_figure, line_figure
+from showtell.report.page import Figure
 from showtell.report.reading import RunFolder, Values, smooth, speed
 from showtell.report.words import WordUse
 
 NUM_WORDS = 16
+INTERVALS = "95 % intervals"
 # A step's figures that have a chart of their own, or are no curve.
 KNOWN = {"epoch", "step", "loss", "perplexity", "objective", "lr", "tokens", "seconds"}
 
@@ -127,6 +129,8 @@ def _metrics(runs: Sequence[RunFolder]) -> list[Figure | None]:
         if not lines:
             return None
         alt = _in_words(lines, "epoch")
+        if any(line.low is not None for line in lines):
+            title, alt = f"{title}, with {INTERVALS}", f"{alt} {_bands_in_words(lines)}"
         return line_figure(name, title, alt, lines, x_label="epoch", y_label="score", whole_x=True)
 
     if len(runs) == 1:
@@ -206,13 +210,14 @@ def _validated(runs: Sequence[RunFolder], figure: str, label: str | None = None)
 
 
 def _by_epoch(runs: Sequence[RunFolder], figure: str, label: str | None = None) -> list[Line]:
-    """A validation figure over the epochs."""
+    """A validation figure over the epochs; a band has its intervals, if the run has logged them."""
     lines = []
     for index, run in enumerate(runs):
         epochs, values = run.log.validation(figure)
         numbers = np.array([float(epoch.epoch) for epoch in epochs])
+        low, high = run.log.band(figure) or (None, None)
         colour = index if label is None else None
-        lines.append(Line(label or run.name, numbers, values, dots=True, colour=colour))
+        lines.append(Line(label or run.name, numbers, values, low, high, dots=True, colour=colour))
     return [line for line in lines if len(line.x)]
 
 
@@ -229,6 +234,15 @@ def _in_words(lines: Sequence[Line], unit: str) -> str:
         f"{unit} {line.x[-1]:,.0f}; lowest {line.y.min():.4g}, highest {line.y.max():.4g}."
         for line in lines
     )
+
+
+def _bands_in_words(lines: Sequence[Line]) -> str:
+    ends = ", ".join(
+        f"{line.label} {line.low[-1]:.4g} to {line.high[-1]:.4g}"
+        for line in lines
+        if line.low is not None and line.high is not None and np.isfinite(line.low[-1])
+    )
+    return f"A band shows {INTERVALS}; at the last epoch: {ends}."
 
 
 def reliability_figure(found: Reliability) -> Figure:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from showtell.errors import MissingExtraError
+from showtell.report.page import WIDTH, Figure
 from showtell.report.reading import Values
 
 try:
@@ -23,12 +24,13 @@ except ImportError:
 
 # Inches, and dots an inch: twice what a page shows, for dense screens. The letters are of a size
 # that can be read where a phone shows the figure at two thirds.
-WIDTH, HEIGHT, DOTS = 5.4, 3.5, 200
+HEIGHT, DOTS = 3.5, 200
 FONT_SIZE = 11
 LEGEND_LETTERS = 56  # that fit beside each other
 STEPS_OF_TICKS = [1, 2, 5, 10]
 NEUTRAL = -1
 DASHES = ("-", "--", "-.", ":")
+BAND = 0.22  # opacity: the bands of several lines lie over each other
 
 
 @dataclass(frozen=True)
@@ -61,24 +63,6 @@ DARK = Theme(
     "#9aa4af",
     ("#58b4f0", "#ff9b5e", "#3fc79a", "#e79ac6", "#e8c547", "#a5a5ff"),
 )
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A drawing, ready for the page.
-
-    Attributes:
-        name: its file's name, without the suffix.
-        title: its heading on the page.
-        alt: a description for people who cannot see it.
-        light, dark: PNG.
-    """
-
-    name: str
-    title: str
-    alt: str
-    light: bytes
-    dark: bytes
 
 
 @dataclass(frozen=True)
@@ -186,7 +170,9 @@ def bar_figure(
 def _plot_line(axes: Axes, theme: Theme, index: int, line: Line) -> None:
     colour = theme.colour(index if line.colour is None else line.colour)
     if line.low is not None and line.high is not None:
-        axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.22, linewidth=0)
+        if len(line.x) == 1:  # a band of no width
+            axes.vlines(line.x, line.low, line.high, color=colour, alpha=BAND, linewidth=9)
+        axes.fill_between(line.x, line.low, line.high, color=colour, alpha=BAND, linewidth=0)
     axes.plot(
         line.x,
         line.y,

@@ -10,13 +10,60 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageOps
 
-from showtell.report.figures import WIDTH, Figure
+from showtell.errors import ImageError
+from showtell.images.open import open_image
 
 STYLE = Path(__file__).with_name("style.css")
+SORTING = Path(__file__).with_name("sort.js")
+WIDTH = 5.4  # of a figure, in inches
 CSS_DOTS = 100  # of a figure's inches
 JPEG_QUALITY = 82
+THUMBNAIL = (400, 300)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing, ready for the page.
+
+    Attributes:
+        name: its file's name, without the suffix.
+        title: its heading on the page.
+        alt: a description for people who cannot see it.
+        light, dark: PNG.
+    """
+
+    name: str
+    title: str
+    alt: str
+    light: bytes
+    dark: bytes
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value of a table that is more than its text.
+
+    Attributes:
+        detail: a second line in small letters, such as an interval.
+        sort_by: its place in a column that can be sorted; without it, it comes last.
+        link: the id of the element that it links to.
+        is_best: whether it is marked.
+    """
+
+    text: str
+    detail: str = ""
+    sort_by: float | None = None
+    link: str = ""
+    is_best: bool = False
+
+    def html(self) -> str:
+        """What is inside of the element."""
+        text = escape(self.text)
+        if self.link:
+            text = f'<a href="#{escape(self.link)}">{text}</a>'
+        return f'{text}<span class="detail">{escape(self.detail)}</span>' if self.detail else text
 
 
 @dataclass(frozen=True)
@@ -28,8 +75,11 @@ class Section:
     body: str
 
 
-def page(title: str, lead: str, sections: Sequence[Section], footer: str) -> str:
-    """The document."""
+def page(
+    title: str, lead: str, sections: Sequence[Section], footer: str, *, sorts: bool = False
+) -> str:
+    """The document; ``sorts`` if it has a table that can be sorted."""
+    script = f"<script>\n{SORTING.read_text(encoding='utf-8')}</script>\n" if sorts else ""
     links = "".join(f'<li><a href="#{s.id}">{escape(s.title)}</a></li>' for s in sections)
     bodies = "\n".join(
         f'<section aria-labelledby="{s.id}">\n<h2 id="{s.id}">{escape(s.title)}</h2>\n{s.body}\n'
@@ -57,7 +107,7 @@ def page(title: str, lead: str, sections: Sequence[Section], footer: str) -> str
 {bodies}
 </main>
 <footer>{escape(footer)}</footer>
-</body>
+{script}</body>
 </html>
 """
 
@@ -66,8 +116,9 @@ def paragraph(text: str, *, soft: bool = False) -> str:
     return f'<p class="soft">{escape(text)}</p>' if soft else f"<p>{escape(text)}</p>"
 
 
-def heading(text: str) -> str:
-    return f"<h3>{escape(text)}</h3>"
+def heading(text: str, *, id: str = "", level: int = 3) -> str:
+    name = f' id="{escape(id)}"' if id else ""
+    return f"<h{level}{name}>{escape(text)}</h{level}>"
 
 
 def notes(lines: Sequence[str]) -> str:
@@ -78,10 +129,10 @@ def notes(lines: Sequence[str]) -> str:
     return f'<div class="notes" role="note"><ul>{items}</ul></div>'
 
 
-def facts(values: Mapping[str, str]) -> str:
+def facts(values: Mapping[str, str | Cell]) -> str:
     """Numbers with their names."""
     items = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
+        f"<div><dt>{escape(name)}</dt><dd>{_cell(value).html()}</dd></div>"
         for name, value in values.items()
     )
     return f'<dl class="facts">{items}</dl>'
@@ -90,38 +141,47 @@ def facts(values: Mapping[str, str]) -> str:
 def table(
     title: str,
     head: Sequence[str],
-    rows: Iterable[Sequence[str]],
+    rows: Iterable[Sequence[str | Cell]],
     *,
     numbers: bool = True,
     best_row: int | None = None,
-    best_cells: Iterable[tuple[int, int]] = (),
+    sorts: Sequence[str] = (),
 ) -> str:
     """A table; the first cell of each row is its heading.
 
     Args:
         numbers: whether all columns but the first hold numbers.
         best_row: the row to mark.
-        best_cells: (row, column) of cells to mark.
+        sorts: for a table that can be sorted by each column, the order that comes first:
+            ``ascending`` or ``descending``.
     """
-    kind, marked = "n" if numbers else "t", set(best_cells)
-    head_kind = ' class="n"' if numbers else ""
-    first, *others = head
-    heads = f'<th scope="col">{escape(first)}</th>' + "".join(
-        f'<th scope="col"{head_kind}>{escape(name)}</th>' for name in others
-    )
+    kind, heads = "n" if numbers else "t", ""
+    for column, name in enumerate(head):
+        how = ' class="n"' if numbers and column else ""
+        how += f' data-first="{sorts[column]}"' if sorts else ""
+        heads += f'<th scope="col"{how}>{escape(name)}</th>'
     lines = []
-    for index, (name, *cells) in enumerate(rows):
+    for index, row in enumerate(rows):
+        first, *cells = map(_cell, row)
         body = "".join(
-            f'<td class="{kind}{" best" if (index, column) in marked else ""}">{escape(cell)}</td>'
-            for column, cell in enumerate(cells, 1)
+            f'<td class="{kind}{" best" if cell.is_best else ""}"{_order(cell)}>{cell.html()}</td>'
+            for cell in cells
         )
         mark = ' class="best"' if index == best_row else ""
-        lines.append(f'<tr{mark}><th scope="row">{escape(name)}</th>{body}</tr>')
+        lines.append(f'<tr{mark}><th scope="row">{first.html()}</th>{body}</tr>')
     return (
         f'<div class="table" tabindex="0" role="region" aria-label="{escape(title)}">'
         f"<table><caption>{escape(title)}</caption><thead><tr>{heads}</tr></thead>"
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
+
+
+def _cell(value: str | Cell) -> Cell:
+    return value if isinstance(value, Cell) else Cell(value)
+
+
+def _order(cell: Cell) -> str:
+    return "" if cell.sort_by is None else f' data-value="{cell.sort_by:.12g}"'
 
 
 def side_by_side(tables: Iterable[str]) -> str:
@@ -154,14 +214,14 @@ def example(
     """A picture with captions and references.
 
     Args:
-        picture: None where it cannot be read, for the ``reason``.
+        picture: None where there is none, for the ``reason``; no reason leaves no space for it.
         said: captions, each with a line about it.
     """
     top = (
         f'<img src="{jpeg(picture)}" alt="Picture captioned: {escape(said[0][0])}" '
         f'width="{picture.width}" height="{picture.height}">'
         if picture
-        else f'<div class="missing">{escape(reason)}</div>'
+        else f'<div class="missing">{escape(reason)}</div>' * bool(reason)
     )
     captions = "".join(
         f'<p class="said">{escape(text or "(no words)")}</p><p class="score">{escape(about)}</p>'
@@ -187,6 +247,16 @@ def tiles(items: Iterable[tuple[str, Image.Image, str]]) -> str:
             for text, image, alt in items
         )
     )
+
+
+def thumbnail(path: Path) -> tuple[Image.Image | None, str]:
+    """A small picture; or None, and the reason."""
+    try:
+        picture = open_image(path, min_side=2 * max(THUMBNAIL))
+    except ImageError as error:
+        return None, str(error)
+    inside = picture.width <= THUMBNAIL[0] and picture.height <= THUMBNAIL[1]
+    return (picture if inside else ImageOps.contain(picture, THUMBNAIL)), ""
 
 
 def jpeg(image: Image.Image) -> str:

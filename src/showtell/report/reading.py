@@ -27,11 +27,18 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Epoch:
-    """One validation: after which epoch and step (both from 1), and what was measured."""
+    """One validation.
+
+    Attributes:
+        epoch, step: after which it was made, both from 1.
+        values: what was measured.
+        intervals: 95 % intervals (low, high) of the metrics; of an older version's runs none.
+    """
 
     epoch: int
     step: int
     values: dict[str, float]
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass
@@ -60,6 +67,16 @@ class Log:
         """The epochs whose validation has this figure, and its values."""
         epochs = [e for e in self.epochs if math.isfinite(e.values.get(name, math.nan))]
         return epochs, np.array([epoch.values[name] for epoch in epochs])
+
+    def band(self, name: str) -> tuple[Values, Values] | None:
+        """The ends of the intervals of ``validation(name)``; NaN where an epoch has none.
+
+        None if no epoch has one.
+        """
+        epochs, _ = self.validation(name)
+        none = (math.nan, math.nan)
+        ends = np.array([epoch.intervals.get(name, none) for epoch in epochs]).reshape(-1, 2)
+        return None if np.isnan(ends).all() else (ends[:, 0], ends[:, 1])
 
     @property
     def last_step(self) -> int:
@@ -159,7 +176,9 @@ def _check_is_run(folder: Path) -> None:
     if not folder.exists():
         raise CheckpointError(f"no run {str(folder)!r}: {advice}")
     if not folder.is_dir():
-        raise CheckpointError(f"{folder} is a file, not a run: {advice}")
+        raise CheckpointError(
+            f"{folder} is a file, not a run: {advice}, or files of captions with --references"
+        )
     if (folder / LOG).is_file() or (folder / PROVENANCE).is_file():
         return
     if (folder / FIGURES).is_file() and (folder.resolve().parent / LOG).is_file():
@@ -201,7 +220,10 @@ def _read_log(path: Path, notes: list[str]) -> Log:
                 log.num_unreadable += 1
             elif isinstance(entry.get("validation"), dict):
                 epoch = Epoch(
-                    int(entry["epoch"]), int(entry["step"]), _numbers(entry["validation"])
+                    int(entry["epoch"]),
+                    int(entry["step"]),
+                    _numbers(entry["validation"]),
+                    _intervals(entry.get("intervals")),
                 )
                 log.epochs = [e for e in log.epochs if e.epoch < epoch.epoch]
                 log.epochs.append(epoch)
@@ -241,6 +263,19 @@ def _is_entry(entry: Any) -> bool:
 
 def _numbers(entry: dict[str, Any]) -> dict[str, float]:
     return {key: float(value) for key, value in entry.items() if isinstance(value, int | float)}
+
+
+def _intervals(found: Any) -> dict[str, tuple[float, float]]:
+    """Those of a validation that are two finite numbers."""
+    if not isinstance(found, dict):
+        return {}
+    return {
+        name: (float(ends[0]), float(ends[1]))
+        for name, ends in found.items()
+        if isinstance(ends, list)
+        and len(ends) == 2
+        and all(isinstance(end, int | float) and math.isfinite(end) for end in ends)
+    }
 
 
 class _Columns:

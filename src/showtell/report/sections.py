@@ -4,9 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from showtell.metrics.evaluate import METRICS
-from showtell.report.figures import Figure
+from showtell.metrics import METRICS, evaluate
+from showtell.metrics.bootstrap import Interval
+from showtell.report.captions import CaptionedRun
+from showtell.report.changes import CHECKED, MISSING, is_shown
 from showtell.report.page import (
+    Cell,
+    Figure,
     Section,
     facts,
     figures,
@@ -16,10 +20,12 @@ from showtell.report.page import (
     side_by_side,
     table,
 )
-from showtell.report.reading import RunFolder, mean_speed
+from showtell.report.reading import Epoch, RunFolder, mean_speed
 
-MISSING = "–"
-LOWER_IS_BETTER = ("val_loss", "val_perplexity", "bad_endings")
+INTERVALS = (
+    "95 % intervals, from 1,000 resamples of the validation pictures; a run with another seed may "
+    "differ by more"
+)
 SHOWN = ("val_loss", "val_perplexity", *METRICS, "bad_endings")
 PLACES = ("data_at", "images_at", "features_at")  # where things lay tells nothing of the run
 
@@ -41,31 +47,26 @@ def lead(runs: Sequence[RunFolder]) -> str:
     return facts(shown) + notes([*_state(run), *run.notes])
 
 
-def final_figures(runs: Sequence[RunFolder]) -> Section:
-    """The figures of each run's best epoch; the best of several runs is marked."""
+def final_figures(runs: Sequence[RunFolder], captioned: Sequence[CaptionedRun]) -> Section:
+    """The figures of each run's best epoch; of a single run also those of its captions."""
     if len(runs) == 1:
-        return Section("figures", "Final figures", _best_figures(runs[0]))
+        body = _best_figures(runs[0])
+        for run in captioned:
+            body += _of_captions(run, runs[0].best_epoch)
+        return Section("figures", "Final figures", body)
     epochs = [run.best_epoch for run in runs]
-    values = [epoch.values if epoch else {} for epoch in epochs]
-    rows = [
+    rows: list[list[str | Cell]] = [
         ["best epoch", *(str(epoch.epoch) if epoch else MISSING for epoch in epochs)],
         ["epochs", *map(_epochs_of, runs)],
         ["steps", *(f"{run.log.last_step:,}" for run in runs)],
         ["time", *map(_duration, runs)],
         ["speed (tokens a second)", *map(_speed, runs)],
     ]
-    marked = []
     for name in SHOWN:
-        found = [v[name] for v in values if name in v]
-        if not found:
-            continue
-        top = min(found) if name in LOWER_IS_BETTER else max(found)
-        marked += [(len(rows), i + 1) for i, v in enumerate(values) if v.get(name) == top]
-        rows.append(
-            [_title(name), *(_number(name, v[name]) if name in v else MISSING for v in values)]
-        )
+        if any(name in epoch.values for epoch in epochs if epoch):
+            rows.append([_title(name), *(_measured(epoch, name) for epoch in epochs)])
     title = "On the validation pictures, after the best epoch"
-    body = table(title, ["", *(run.name for run in runs)], rows, best_cells=marked)
+    body = table(title, ["", *(run.name for run in runs)], rows)
     if len({run.provenance.get("data_fingerprint") for run in runs}) > 1:
         body = notes(["The runs were made on different data: their figures do not compare."]) + body
     return Section("figures", "Final figures", body)
@@ -76,17 +77,46 @@ def _best_figures(run: RunFolder) -> str:
     if best is None:
         return notes(["Left out: the log holds no validation yet."])
     about = f"On the validation pictures, after the best epoch, which is number {best.epoch}."
-    shown = {_title(n): _number(n, best.values[n]) for n in SHOWN if n in best.values}
+    if best.intervals:
+        about += f" In brackets: {INTERVALS}."
+    shown = {_title(n): _measured(best, n) for n in SHOWN if n in best.values}
     return paragraph(about, soft=True) + facts(shown)
+
+
+def _measured(epoch: Epoch | None, name: str) -> str | Cell:
+    if epoch is None or name not in epoch.values:
+        return MISSING
+    interval = str(Interval(*epoch.intervals[name])) if name in epoch.intervals else ""
+    return Cell(_number(name, epoch.values[name]), interval)
+
+
+def _of_captions(run: CaptionedRun, best: Epoch | None) -> str:
+    """CHAIR, lengths and endings, and the metrics whose intervals the log lacks."""
+    logged = best.intervals if best else {}
+    checks = evaluate(run.texts, run.references, metrics=(), families=CHECKED)
+    rows: list[list[str | Cell]] = []
+    for scores in (run.scores.with_intervals(), checks.with_intervals()):
+        rows += [
+            [name, f"{value:.4f}", str(scores.intervals[name])]
+            for name, value in scores.metrics.items()
+            if is_shown(name) and name in scores.intervals and name not in logged
+        ]
+    return table(
+        f"Captions by the {run.checkpoint} checkpoint, on {run.which_pictures}",
+        ["", "value", "95 % interval"],
+        rows,
+    )
 
 
 def curves(runs: Sequence[RunFolder], drawings: Sequence[Figure]) -> Section:
     """All curves; for a single run also a table with a row for each epoch."""
     if not drawings:
         return Section("curves", "Curves", notes([_no_curves(runs)]))
+    has_intervals = any(epoch.intervals for run in runs for epoch in run.log.epochs)
     about = paragraph(
         "Curves over steps are means of neighbouring steps."
-        + (" The band is where 80 % of these steps lie." if len(runs) == 1 else ""),
+        + (" Their band is where 80 % of these steps lie." if len(runs) == 1 else "")
+        + (f" The band of a metric shows {INTERVALS}." if has_intervals else ""),
         soft=True,
     )
     body = about + figures(drawings)
@@ -158,11 +188,11 @@ def _checkpoints(runs: Sequence[RunFolder]) -> str:
 def _epochs(run: RunFolder) -> str:
     names = [name for name in SHOWN if any(name in e.values for e in run.log.epochs)]
     best = run.best_epoch
-    rows = [
+    rows: list[list[str | Cell]] = [
         [
             str(epoch.epoch),
             f"{epoch.step:,}",
-            *(_number(n, epoch.values[n]) if n in epoch.values else MISSING for n in names),
+            *(_measured(epoch, name) for name in names),
         ]
         for epoch in run.log.epochs
     ]

@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
 from showtell.core.files import atomic_write
 from showtell.data.records import Record
@@ -21,8 +21,8 @@ from showtell.images.sheet import Cell, save_contact_sheet
 from showtell.inference.caption import Caption
 from showtell.report.captions import CaptionedRun
 from showtell.report.charts import word_figures
-from showtell.report.figures import Figure
 from showtell.report.page import (
+    Figure,
     Section,
     example,
     examples,
@@ -32,6 +32,7 @@ from showtell.report.page import (
     paragraph,
     side_by_side,
     table,
+    thumbnail,
     tiles,
 )
 from showtell.report.words import WordUse, unlike
@@ -119,34 +120,17 @@ def _where(weights: Sequence[float]) -> str:
 
 NUM_EXAMPLES = 8
 NUM_ATTENDED = 2  # of the best, and of the worst
-THUMBNAIL = (400, 300)
 MAX_REFERENCES = 5
 
 
 def best_and_worst(run: CaptionedRun, folder: Path) -> Section:
     """One run's best and worst captions, also as sheets in ``folder``."""
     best, worst = run.extremes(NUM_EXAMPLES)
-    body = paragraph(_about([run]))
+    body = paragraph(_about(run))
     for name, title, records in (("best", "Best", best), ("worst", "Worst", worst)):
         if records:
-            body += heading(f"{title} captions") + examples(_example(r, [run]) for r in records)
+            body += heading(f"{title} captions") + examples(_example(r, run) for r in records)
             _save_sheet(folder / f"captions-{name}.png", f"{title} captions", records, run)
-    return Section("captions", "Captions", body)
-
-
-def differing(runs: Sequence[CaptionedRun]) -> Section:
-    """The pictures on which several runs' captions differ most in score."""
-    if len({tuple(r.image_id for r in run.records) for run in runs}) > 1:
-        reason = "Left out: the runs' validation pictures are not the same."
-        return Section("captions", "Captions", notes([reason]))
-
-    def spread(record: Record) -> float:
-        scores = [run.score(record.image_id) for run in runs]
-        return max(scores) - min(scores)
-
-    ranked = sorted(runs[0].records, key=lambda r: (-spread(r), r.image_id))[:NUM_EXAMPLES]
-    body = paragraph(_about(runs)) + heading("Where the runs differ most")
-    body += examples(_example(record, runs) for record in ranked)
     return Section("captions", "Captions", body)
 
 
@@ -223,48 +207,26 @@ def _endings(use: WordUse) -> str:
     return ", ".join(f"{word} {count:,}" for word, count in found) or "none"
 
 
-def _about(runs: Sequence[CaptionedRun]) -> str:
-    first = runs[0]
-    shown, split = len(first.records), first.num_in_split
-    which = f"all {split:,}" if shown == split else f"{shown:,} of the {split:,}"
-    checkpoints = " or ".join(sorted({run.checkpoint for run in runs}))
-    scores = "; ".join(
-        (f"{run.name}: " if len(runs) > 1 else "")
-        + f"CIDEr-D {run.scores.metrics['CIDEr-D']:.4f}, "
-        f"bad endings {run.scores.bad_endings:.1%}"
-        for run in runs
-    )
+def _about(run: CaptionedRun) -> str:
     return (
-        f"By the {checkpoints} checkpoint on {which} validation pictures of {first.data}. "
-        f"{scores}. Captions are ranked by CIDEr-D (0 to 10), among equals by ROUGE-L."
+        f"By the {run.checkpoint} checkpoint on {run.which_pictures}. "
+        f"CIDEr-D {run.scores.metrics['CIDEr-D']:.4f}, bad endings {run.scores.bad_endings:.1%}. "
+        "Captions are ranked by CIDEr-D (0 to 10), among equals by ROUGE-L."
     )
 
 
-def _example(record: Record, runs: Sequence[CaptionedRun]) -> str:
-    picture, reason = _thumbnail(record.path)
-    said = []
-    for run in runs:
-        caption = run.captions[record.image_id]
-        name = f"{run.name}: " if len(runs) > 1 else ""
-        score = f"CIDEr-D {run.score(record.image_id):.2f}, confidence {caption.confidence:.2f}"
-        said.append((caption.text, name + score))
-    return example(picture, reason, said, record.captions[:MAX_REFERENCES])
-
-
-def _thumbnail(path: Path) -> tuple[Image.Image | None, str]:
-    try:
-        picture = open_image(path, min_side=2 * max(THUMBNAIL))
-    except ImageError as error:
-        return None, str(error)
-    inside = picture.width <= THUMBNAIL[0] and picture.height <= THUMBNAIL[1]
-    return (picture if inside else ImageOps.contain(picture, THUMBNAIL)), ""
+def _example(record: Record, run: CaptionedRun) -> str:
+    picture, reason = thumbnail(record.path)
+    caption = run.captions[record.image_id]
+    score = f"CIDEr-D {run.score(record.image_id):.2f}, confidence {caption.confidence:.2f}"
+    return example(picture, reason, [(caption.text, score)], record.captions[:MAX_REFERENCES])
 
 
 def _save_sheet(path: Path, title: str, records: Sequence[Record], run: CaptionedRun) -> None:
     cells = [
         Cell(record.path, run.captions[record.image_id].text, record.captions[:3])
         for record in records
-        if _thumbnail(record.path)[0] is not None
+        if thumbnail(record.path)[0] is not None
     ]
     if cells:
         save_contact_sheet(path, cells, columns=3, heading=f"{title} of {run.name}")

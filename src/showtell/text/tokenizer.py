@@ -118,6 +118,12 @@ def tokenize_all(captions: Sequence[str]) -> list[list[str]]:
     ]
 
 
+def words_of_all(captions: Sequence[str | Sequence[str]]) -> list[list[str]]:
+    """``tokenize_all`` of the captions that are strings; the others are words already."""
+    tokens = iter(tokenize_all([caption for caption in captions if isinstance(caption, str)]))
+    return [next(tokens) if isinstance(text, str) else list(text) for text in captions]
+
+
 def _plain(caption: str) -> list[str] | None:
     """The words of a caption of plain words only, perhaps with a full stop at its end."""
     words = caption.lower().split()

@@ -208,15 +208,22 @@ class Run:
         self.state.eval()
         watch = watch_stop(stop, self.report, "encoding")
         with validation_data(self.data, self.captioner, self.folder, watch) as data:
-            values = validate(self.captioner, data, report=self.report, stop=stop)
-        progress = self.state.progress
+            found = validate(self.captioner, data, report=self.report, stop=stop)
+        values, progress = found.values, self.state.progress
         progress.seconds += time.monotonic() - started
         progress.epoch, progress.batch = progress.epoch + 1, 0
         score = (values["CIDEr-D"], -values["val_loss"])
         better = score > progress.best
         if better:
             progress.best, progress.best_epoch = score, progress.epoch
-        log.epoch({"epoch": progress.epoch, "step": progress.step, "validation": values})
+        log.epoch(
+            {
+                "epoch": progress.epoch,
+                "step": progress.step,
+                "validation": values,
+                "intervals": found.intervals,
+            }
+        )
         if better:
             self.checkpoints.save("best", self.state, values)
         if progress.epoch % self.config.training.save_every == 0:

@@ -7,7 +7,7 @@ validation and thrown away after it.
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from showtell.encoders.extract import WantedFeatures, extract_features
 from showtell.encoders.store import FeatureStore
 from showtell.evaluation.evaluate import evaluate_captioner
 from showtell.inference.backends.native import NativeCaptioner
+from showtell.metrics.bootstrap import Interval, intervals
 from showtell.training.objectives.losses import cross_entropy, perplexity
 from showtell.training.prepare import TrainingData
 from showtell.training.stop import StopNow, StopRequest
@@ -27,14 +28,24 @@ from showtell.training.stop import StopNow, StopRequest
 BATCH_SIZE = 256  # captions; memory is no matter without gradients
 
 
+@dataclass(frozen=True)
+class Validation:
+    """What was measured.
+
+    Attributes:
+        values: ``val_loss`` in nats a token, ``val_perplexity``, the metrics, and ``bad_endings``:
+            the share of captions that end in "with a" and the like.
+        intervals: of each metric, 95 %, by 1,000 resamples of the validation pictures.
+    """
+
+    values: dict[str, float]
+    intervals: dict[str, Interval]
+
+
 def validate(
     captioner: NativeCaptioner, data: TrainingData, *, report: Reporter, stop: StopRequest
-) -> dict[str, float]:
+) -> Validation:
     """Measure a captioner whose decoder is in eval mode; all processes get the same.
-
-    Returns:
-        ``val_loss`` in nats a token, ``val_perplexity``, the metrics, and ``bad_endings``: the
-        share of captions that end in "with a" and the like.
 
     Raises:
         StopNow: a stop was requested meanwhile.
@@ -51,12 +62,14 @@ def validate(
         processes=stop.processes,
     )
     scores = evaluation.scores
-    return {
+    values = {
         "val_loss": loss,
         "val_perplexity": perplexity(loss),
         **scores.metrics,
         "bad_endings": scores.bad_endings,
     }
+    found = stop.processes.from_first(lambda: intervals(scores.statistics))
+    return Validation(values, found)
 
 
 def watch_stop(stop: StopRequest, report: Reporter, task: str) -> Callable[[int, int], None]:

@@ -186,7 +186,8 @@ class NativeCaptioner(LocalCaptioner):
         """
         if self._encoder is None:
             name, weights = encoder_source(self._checkpoint, trusted=self._trusted)
-            encoder = build_encoder(name, weights=weights)
+            squash = self.config.encoder.squash
+            encoder = build_encoder(name, weights=weights, squash=squash)
             if self._checkpoint.encoder is not None:
                 load_trained(encoder, self._checkpoint.encoder)
             self._check_encoder(encoder)

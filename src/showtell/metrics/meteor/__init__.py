@@ -12,6 +12,7 @@ over references which cannot win (``_bound``), a quarter without the normaliser'
 text (``text.py``), a quarter with the garbage collector running.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,12 +20,16 @@ from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
+
 from showtell.core.memory import paused_collector
 from showtell.errors import ScoringError
 from showtell.metrics.meteor import tables as meteor_tables
 from showtell.metrics.meteor.align import WEIGHTS, Match, Sentence, align, find_matches
 from showtell.metrics.meteor.text import normalize
 from showtell.metrics.meteor.words import Lexicon
+from showtell.metrics.references import Captions
+from showtell.metrics.statistics import Floats, Statistics
 
 VERSION = "1.5"
 
@@ -37,8 +42,8 @@ is_installed = meteor_tables.is_installed
 
 
 @dataclass(frozen=True, slots=True)
-class Statistics:
-    """Counts that METEOR adds up over a corpus.
+class Counts:
+    """What METEOR adds up over a corpus: the counts of one caption with one reference.
 
     Attributes:
         words: number of words of the hypothesis and of the reference; then of function words.
@@ -83,37 +88,62 @@ class Statistics:
         return matched / total if total else 0.0
 
 
-def meteor(
-    captions: Sequence[Sequence[str]],
-    references: Sequence[Sequence[Sequence[str]]],
-    *,
-    folder: Path | None = None,
-) -> tuple[float, list[float]]:
-    """METEOR of one tokenised caption an image: the corpus's and each image's.
-
-    Args:
-        captions: (B images) words of each caption.
-        references: (B images) words of each reference.
-        folder: where METEOR's converted tables lie; default: in showtell's cache.
+def statistics(captions: Captions) -> Statistics:
+    """METEOR of one caption an image.
 
     Raises:
         MissingExtraError: the extra ``meteor`` is not installed.
         ScoringError: the tables are damaged or cannot be converted.
     """
-    best = best_statistics(captions, references, _tables(folder))
-    total = Statistics(
-        tuple(map(sum, zip(*(s.words for s in best), strict=True))),  # type: ignore[arg-type]
-        tuple(map(sum, zip(*(s.matched for s in best), strict=True))),
-        sum(s.penalized_chunks() for s in best),
-    )
-    return total.score(), [s.score() for s in best]
+    return statistics_of_words(captions.words, captions.references.captions)
 
 
-def best_statistics(
+def statistics_of_words(
+    captions: Sequence[Sequence[str]],
+    references: Sequence[Sequence[Sequence[str]]],
+    *,
+    folder: Path | None = None,
+) -> Statistics:
+    """METEOR of captions that are tokenised already.
+
+    Args:
+        captions: (B images) words of each caption.
+        references: (B images) words of each reference.
+        folder: where METEOR's converted tables lie; default: in showtell's cache.
+    """
+    best = best_counts(captions, references, _tables(folder))
+    counts = [(*c.words, *c.matched, c.penalized_chunks()) for c in best]
+    scores = [[c.score()] for c in best]
+    return Statistics(("METEOR",), np.array(counts, np.float64), _of_sums, np.array(scores))
+
+
+def _of_sums(sums: Floats) -> Floats:
+    """``Counts.score`` of many sums (..., 21) at once, (..., 1), equal to the last bit."""
+    words, matched, chunks = sums[..., :4], sums[..., 4:20], sums[..., 20]
+    shares = []
+    for side in (0, 1):
+        function = words[..., side + 2]
+        total = _DELTA * (words[..., side] - function) + (1.0 - _DELTA) * function
+        weighted = np.zeros_like(total)
+        for first, delta in ((side, _DELTA), (side + 2, 1.0 - _DELTA)):
+            for module, weight in enumerate(WEIGHTS):
+                weighted += matched[..., 4 * module + first] * weight * delta
+        shares.append(np.divide(weighted, total, out=np.zeros_like(total), where=total != 0))
+    precision, recall = shares
+    is_matched = (precision > 0) & (recall > 0)
+    precision, recall = np.where(is_matched, precision, 1.0), np.where(is_matched, recall, 1.0)
+    mean = 1.0 / ((1.0 - _ALPHA) / precision + _ALPHA / recall)
+    half = np.where(is_matched, matched.sum(axis=-1) / 2, 1.0)
+    # The power by the C library, as in Counts.score: NumPy's own differs in the last bit.
+    penalty = _GAMMA * np.vectorize(math.pow, otypes=[np.float64])(chunks / half, _BETA)
+    return np.where(is_matched, mean * (1.0 - penalty), 0.0)[..., None]
+
+
+def best_counts(
     captions: Sequence[Sequence[str]],
     references: Sequence[Sequence[Sequence[str]]],
     tables: meteor_tables.Tables,
-) -> list[Statistics]:
+) -> list[Counts]:
     """For each caption the statistics with its best reference, the first of equals."""
     texts = [" ".join(words) for words in captions]
     reference_texts = [list(dict.fromkeys(map(" ".join, each))) for each in references]
@@ -137,16 +167,16 @@ def best_statistics(
         ]
 
 
-def _best(hypothesis: Sentence, references: list[Sentence], lexicon: Lexicon) -> Statistics:
+def _best(hypothesis: Sentence, references: list[Sentence], lexicon: Lexicon) -> Counts:
     """Align with the most promising reference first; pass over those that cannot win."""
     matches = find_matches(hypothesis, references, lexicon)
     bounds = [_bound(hypothesis, *pair) for pair in zip(references, matches, strict=True)]
-    best: tuple[float, int, Statistics] | None = None
+    best: tuple[float, int, Counts] | None = None
     for number in sorted(range(len(references)), key=lambda number: -bounds[number]):
         # The margin keeps references that rounding makes equal.
         if best and bounds[number] < best[0] * (1 - 1e-9):
             break
-        found = _statistics(hypothesis, references[number], matches[number])
+        found = _count(hypothesis, references[number], matches[number])
         score = found.score()
         # Of equals the first reference counts.
         if best is None or (score, -number) > best[:2]:
@@ -187,7 +217,7 @@ def _most(weights: list[float], is_function: list[bool]) -> float:
     return matched / total if total else 0.0
 
 
-def _statistics(hypothesis: Sentence, reference: Sentence, matches: list[Match]) -> Statistics:
+def _count(hypothesis: Sentence, reference: Sentence, matches: list[Match]) -> Counts:
     chosen, chunks = align(len(reference.words), len(hypothesis.words), matches)
     matched = [0] * 16
     for match in chosen:
@@ -204,7 +234,7 @@ def _statistics(hypothesis: Sentence, reference: Sentence, matches: list[Match])
         sum(hypothesis.is_function),
         sum(reference.is_function),
     )
-    return Statistics(words, tuple(matched), chunks)
+    return Counts(words, tuple(matched), chunks)
 
 
 def prepare(folder: Path | None = None) -> None:

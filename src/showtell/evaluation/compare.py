@@ -1,0 +1,347 @@
+"""Compare captioners on the same pictures: which is better, by how much, and is that chance?
+
+Every system is compared with the first, metric by metric. Two tests of the difference must agree
+(``metrics/bootstrap.py``) before a difference counts as shown. ``tables.py`` writes the result for
+terminals, papers and programs. Only comparing models imports torch: captions may come from
+anywhere.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from showtell.core.messages import some
+from showtell.core.progress import Reporter
+from showtell.errors import ScoringError
+from showtell.metrics import CHECKS, FAMILIES, Family, References, Scores, evaluate
+from showtell.metrics.bootstrap import Difference, Resampling, differences, holm
+from showtell.metrics.coco_io import read_pair, references_cache
+
+if TYPE_CHECKING:
+    from showtell.data.request import DataRequest
+    from showtell.inference.captioner import ModelRequest
+
+SIGNIFICANT = 0.05
+"""Both p-values of a difference that counts as shown are below this."""
+
+_RANKED_BY = "CIDEr-D"
+
+
+@dataclass(frozen=True)
+class System:
+    """A captioner: its name, its captions by image id, and their scores with intervals."""
+
+    name: str
+    captions: dict[str, str]
+    scores: Scores
+
+
+@dataclass(frozen=True)
+class Change:
+    """One picture, as the first system and another describe it.
+
+    Attributes:
+        image_id: of the picture.
+        value: the other's score minus the first's.
+        captions: the first system's and the other's.
+        reference: the first of the captions by people.
+    """
+
+    image_id: str
+    value: float
+    captions: tuple[str, str]
+    reference: str
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One system beside the first.
+
+    Attributes:
+        name: of the system.
+        differences: of each metric, this system's minus the first's.
+        corrected: for each metric the larger p-value, corrected for the number of systems that
+            are compared with the first (Holm 1979).
+        gained: the pictures whose score is most above the first system's, the largest first.
+        lost: those whose score is most below it.
+    """
+
+    name: str
+    differences: dict[str, Difference]
+    corrected: dict[str, float]
+    gained: list[Change]
+    lost: list[Change]
+
+    def is_shown(self, metric: str) -> bool:
+        """Whether both tests say that the systems differ in this metric."""
+        return self.corrected[metric] < SIGNIFICANT
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two or more systems on the same pictures.
+
+    Attributes:
+        systems: in the order given; all others are compared with the first.
+        contrasts: one for each system but the first.
+        better: for each metric, which values are better: "higher", "lower", or None.
+        ranked_by: the metric by which single pictures gained or lost.
+        resampling: of the intervals and the tests.
+        warnings: what to keep in mind when reading the result.
+    """
+
+    systems: list[System]
+    contrasts: list[Contrast]
+    better: dict[str, str | None]
+    ranked_by: str
+    resampling: Resampling
+    warnings: list[str]
+
+    def verdict(self, contrast: Contrast, metric: str) -> str:
+        """What can be shown of a system: that it is better than the first, worse, higher, lower.
+
+        Empty if no difference can be shown; higher and lower are of metrics of which neither is
+        better.
+        """
+        if not contrast.is_shown(metric):
+            return ""
+        is_higher, better = contrast.differences[metric].value > 0, self.better[metric]
+        if better is None:
+            return "higher" if is_higher else "lower"
+        return "better" if is_higher == (better == "higher") else "worse"
+
+    @property
+    def signature(self) -> str:
+        """That of the scores and of the resamples, which all systems share."""
+        return self.systems[0].scores.signature
+
+    def sentences(self) -> list[str]:
+        """What the comparison shows: a sentence for each metric of each contrast."""
+        return [
+            self._sentence(contrast, metric)
+            for contrast in self.contrasts
+            for metric in contrast.differences
+        ]
+
+    def _sentence(self, contrast: Contrast, metric: str) -> str:
+        first, difference = self.systems[0].name, contrast.differences[metric]
+        figures = f"{difference.value:+.3f} {difference.interval}"
+        figures += f", p = {contrast.corrected[metric]:.3f}"
+        if not (word := self.verdict(contrast, metric)):
+            return (
+                f"no difference in {metric} between {contrast.name} and {first} can be shown: "
+                + figures
+            )
+        return f"{contrast.name} is {word} than {first} in {metric}: {figures}"
+
+
+def compare_files(
+    results: Sequence[Path],
+    references: Path,
+    *,
+    metrics: Iterable[str] | None = None,
+    families: Sequence[Family] = (),
+    resampling: Resampling | None = None,
+    subset: bool = False,
+    num_shown: int = 5,
+) -> Comparison:
+    """Compare files of captions against one file of references.
+
+    Args:
+        results: two or more files, in any form that ``coco_io`` reads.
+        references: as for ``score_files``.
+        metrics: as in ``evaluate``; so is ``families``.
+        resampling: of the intervals and the tests.
+        subset: compare on the images that all files have a caption of. Otherwise an image without
+            a caption is an error.
+        num_shown: how many pictures that gained and that lost to list.
+
+    Raises:
+        ScoringError: a file cannot be read, the files do not fit each other, or a metric is
+            unknown or cannot run.
+    """
+    names = _short([str(path.with_suffix("")) for path in results])
+    pairs = [read_pair(path, references, subset=subset) for path in results]
+    notes = [
+        f"{name}: {note}" for name, pair in zip(names, pairs, strict=True) for note in pair.notes
+    ]
+    people = {image_id: said for pair in pairs for image_id, said in pair.references.items()}
+    return compare(
+        {name: pair.candidates for name, pair in zip(names, pairs, strict=True)},
+        people,
+        metrics=metrics,
+        families=families,
+        resampling=resampling,
+        subset=subset,
+        num_shown=num_shown,
+        cache=references_cache(),
+        notes=notes,
+    )
+
+
+def compare_models(
+    models: Sequence["ModelRequest"],
+    data: "DataRequest",
+    *,
+    split: str,
+    report: Reporter,
+    metrics: Iterable[str] | None = None,
+    resampling: Resampling | None = None,
+    subset: bool = False,
+    num_shown: int = 5,
+) -> Comparison:
+    """Compare models on a split, by the captions that ``evaluate.captions_of`` gives.
+
+    The arguments are those of ``evaluate_model`` and of ``compare_files``.
+
+    Raises:
+        ShowtellError: a model or the data cannot be read, or what ``compare`` raises.
+    """
+    from showtell.evaluation.evaluate import captions_of  # which needs torch
+    from showtell.inference.backends.native import NativeCaptioner
+
+    captioners = [NativeCaptioner.of(model) for model in models]  # what is missing shows now
+    names = _short([str(model.model) for model in models])
+    captions, people = {}, {}
+    for name, captioner, model in zip(names, captioners, models, strict=True):
+        captions[name], theirs = captions_of(captioner, model, data, split=split, report=report)
+        people.update(theirs)
+    return compare(
+        captions,
+        people,
+        metrics=metrics,
+        resampling=resampling,
+        subset=subset,
+        num_shown=num_shown,
+    )
+
+
+def compare(
+    captions: Mapping[str, Mapping[str, str]],
+    references: Mapping[str, Sequence[str]],
+    *,
+    metrics: Iterable[str] | None = None,
+    families: Sequence[Family] = (),
+    resampling: Resampling | None = None,
+    subset: bool = False,
+    num_shown: int = 5,
+    cache: Path | None = None,
+    notes: Sequence[str] = (),
+) -> Comparison:
+    """Compare systems by their captions of the same images.
+
+    Args:
+        captions: for each system, by name, a caption for each image id; the first is what the
+            others are compared with.
+        references: captions by people for each image id.
+        metrics: as in ``evaluate``; so is ``families``.
+        resampling: of the intervals and the tests.
+        subset: compare on the images that all systems have a caption of.
+        num_shown: how many pictures that gained and that lost to list.
+        cache: a folder where tokenised references are kept.
+        notes: what is known about the captions already; they begin the warnings.
+
+    Raises:
+        ScoringError: there are fewer than two systems, they have captions of different images and
+            ``subset`` is not set, or what ``evaluate`` raises.
+    """
+    if len(captions) < 2:
+        raise ScoringError(f"{len(captions)} system to compare: expected two or more")
+    resampling = resampling or Resampling()
+    warnings = list(notes)  # then those of single systems, and what all of them share
+    shared = _shared_images(captions, list(references), subset, warnings)
+    people = References({image_id: references[image_id] for image_id in shared}, cache=cache)
+    chosen = None if metrics is None else list(metrics)
+    systems = []
+    for name, said in captions.items():
+        texts = {image_id: said[image_id] for image_id in shared}
+        scores = evaluate(texts, people, metrics=chosen, families=families)
+        systems.append(System(name, texts, scores.with_intervals(resampling)))
+    names = list(systems[0].scores.metrics)
+    warnings += _warnings_of(systems)
+    if len(shared) == 1:
+        warnings.append("one image shows no difference: the tests need many")
+    found = differences([system.scores.statistics_by_id() for system in systems], resampling)
+    corrected = {name: holm([by_metric[name].p for by_metric in found]) for name in names}
+    ranked_by = _RANKED_BY if _RANKED_BY in names else names[0]
+    known = (*FAMILIES, *CHECKS, *families)
+    better = {name: family.better_of(name) for family in known for name in family.names}
+    contrasts = []
+    for place, (system, by_metric) in enumerate(zip(systems[1:], found, strict=True)):
+        gained, lost = _changes(systems[0], system, references, ranked_by, num_shown)
+        p_values = {name: corrected[name][place] for name in names}
+        contrasts.append(Contrast(system.name, by_metric, p_values, gained, lost))
+    return Comparison(
+        systems, contrasts, {n: better[n] for n in names}, ranked_by, resampling, warnings
+    )
+
+
+def _short(paths: Sequence[str]) -> list[str]:
+    """The last parts of paths; whole paths where these tell more apart; numbers where none do."""
+    names = [Path(path).name or path for path in paths]
+    if len(set(names)) < len(set(paths)):
+        names = list(paths)
+    return [
+        name if name not in names[:place] else f"{name} ({names[:place].count(name) + 1})"
+        for place, name in enumerate(names)
+    ]
+
+
+def _shared_images(
+    captions: Mapping[str, Mapping[str, str]],
+    image_ids: Sequence[str],
+    subset: bool,
+    warnings: list[str],
+) -> list[str]:
+    """The images that every system has a caption of, in the references' order."""
+    shared = [i for i in image_ids if all(i in said for said in captions.values())]
+    largest = max(len(said) for said in captions.values())
+    if not subset:
+        for name, said in captions.items():
+            if missing := [i for i in image_ids if i not in said]:
+                raise ScoringError(
+                    f"{name} has no caption of {len(missing)} images that others have: "
+                    f"{some(missing)}; --subset compares on the images that all of them have"
+                )
+    elif not shared:
+        raise ScoringError("the systems have no image in common")
+    elif len(shared) < len(image_ids) or len(shared) < largest:
+        warnings.append(f"compared on the {len(shared)} images that all systems have")
+    return shared
+
+
+def _warnings_of(systems: Sequence[System]) -> list[str]:
+    """What their scores warn of: once where it is the same for all."""
+    by_system = [system.scores.warnings for system in systems]
+    every = [warning for warning in by_system[0] if all(warning in each for each in by_system)]
+    return every + [
+        f"{system.name}: {warning}"
+        for system, warnings in zip(systems, by_system, strict=True)
+        for warning in warnings
+        if warning not in every
+    ]
+
+
+def _changes(
+    first: System,
+    other: System,
+    references: Mapping[str, Sequence[str]],
+    metric: str,
+    num_shown: int,
+) -> tuple[list[Change], list[Change]]:
+    """The pictures whose score rose most and fell most, and no picture that did neither."""
+    theirs, ours = first.scores.per_image, other.scores.per_image
+    changes = [
+        Change(
+            image_id,
+            ours[image_id][metric] - theirs[image_id][metric],
+            (first.captions[image_id], other.captions[image_id]),
+            references[image_id][0],
+        )
+        for image_id in theirs
+    ]
+    changes.sort(key=lambda change: -change.value)
+    gained = [change for change in changes[:num_shown] if change.value > 0]
+    lost = [change for change in changes[::-1][:num_shown] if change.value < 0]
+    return gained, lost

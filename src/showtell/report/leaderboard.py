@@ -1,0 +1,98 @@
+"""A page about files of captions, by any programs, of the same pictures. It needs no torch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from showtell import __version__
+from showtell.core.files import write_text
+from showtell.core.messages import counted
+from showtell.errors import UsageError
+from showtell.evaluation.compare import compare_files
+from showtell.metrics.bootstrap import Resampling
+from showtell.metrics.coco_io import same_image
+from showtell.metrics.extra_files import pictures_in
+from showtell.report.changes import CHECKED, NUM_CHANGES, FindPicture, changes, ranking
+from showtell.report.page import notes, page, paragraph
+
+NAME = "leaderboard.html"
+
+
+def make_leaderboard(
+    results: Sequence[Path],
+    references: Path,
+    *,
+    output: Path | None = None,
+    images: Path | None = None,
+    metrics: Sequence[str] = (),
+    resampling: Resampling | None = None,
+    subset: bool = False,
+) -> Path:
+    """Write a page that ranks files of captions; returns its path.
+
+    Args:
+        results: two or more; the first is what the others are compared with.
+        references: captions by people of the same pictures.
+        output: the page, or a folder for it; by default ``leaderboard.html``.
+        images: a folder with the pictures, which are found by their images' ids.
+        metrics: as in ``evaluate``. None given: COCO's and ``CHECKED``.
+        resampling, subset: as in ``compare_files``.
+
+    Raises:
+        UsageError: there are fewer than two files, or one is a folder.
+        ScoringError: what ``compare_files`` raises, or there is no folder ``images``.
+        OSError: the page cannot be written.
+    """
+    _check(results)
+    find = _finder(images)
+    comparison = compare_files(
+        results,
+        references,
+        metrics=metrics or None,
+        families=() if metrics else CHECKED,
+        resampling=resampling,
+        subset=subset,
+        num_shown=NUM_CHANGES,
+    )
+    target = output or Path(NAME)
+    if target.is_dir():
+        target /= NAME
+    systems = comparison.systems
+    lead = paragraph(
+        f"{counted(len(systems), 'captioner')} on the same "
+        f"{systems[0].scores.num_images:,} pictures, scored against {references.name}.",
+        soft=True,
+    )
+    sections = [ranking(comparison, "Leaderboard"), changes(comparison, find)]
+    names = ", ".join(path.name for path in results)
+    footer = f"Made by showtell {__version__} from {names} and {references.name}."
+    title = f"Leaderboard: {', '.join(system.name for system in systems)}"
+    write_text(target, page(title, lead + notes(comparison.warnings), sections, footer, sorts=True))
+    return target
+
+
+def _check(results: Sequence[Path]) -> None:
+    if len(results) < 2:
+        raise UsageError(
+            f"{len(results)} file given with --references: expected two or more files of captions; "
+            "`showtell score` scores one"
+        )
+    for path in results:
+        if path.is_dir():
+            raise UsageError(
+                f"{path} is a folder: --references is for files of captions; leave it out to "
+                "compare runs"
+            )
+
+
+def _finder(folder: Path | None) -> FindPicture:
+    if folder is None:
+        return lambda image_id: None
+    files = pictures_in(folder)
+
+    def find(image_id: str) -> Path | str:
+        found = files.get(same_image(image_id), [])
+        if len(found) == 1:
+            return found[0]
+        return f"{'more than one' if found else 'no'} picture of {image_id} in {folder}"
+
+    return find

@@ -1,0 +1,216 @@
+"""What answers say: each figure against arithmetic by hand, and one line for what does not fit."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cli_shell import Shell
+from pytest import approx
+
+from showtell.errors import DataError
+from showtell.metrics import evaluate
+from showtell.rating.answers import read_answers
+from showtell.rating.results import summarise
+from showtell.rating.scales import scale_named
+from showtell.rating.sheet import Item, Sheet, make_sheet
+
+Answer = Callable[[Item, int], str]  # of an item and the number of a caption in it
+
+
+@pytest.fixture
+def sheet_of(world: Path) -> Callable[[str], Sheet]:
+    files = [world / "alpha.json", world / "beta.jsonl"]
+    return lambda scale: make_sheet(files, world / "photos", scale_named(scale))
+
+
+def write(path: Path, sheet: Sheet, answer: Callable[[Item], str], **more: str) -> Path:
+    with open(path, "w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.DictWriter(file, ["sheet", "item", "picture", "answer", *more])
+        writer.writeheader()
+        for item in sheet.items:
+            row = {"sheet": sheet.id, "item": item.id, "picture": item.picture}
+            writer.writerow(row | {"answer": answer(item)} | more)
+    return path
+
+
+GRADES = {  # of alpha's and beta's caption by two raters
+    "red.png": (("5", "4"), ("2", "1")),
+    "blue.png": (("4", "4"), ("4", "5")),
+    "green.png": (("3", "1"), ("3", "1")),
+    "black.png": (("1", "2"), ("1", "2")),  # one caption of both: one question
+    "white.png": (("5", "5"), ("1", "1")),
+    "gray.png": (("2", "3"), ("1", "1")),
+}
+
+
+def grade_by(rater: int) -> Callable[[Item], str]:
+    return lambda item: GRADES[item.picture][item.authors[0][0].system][rater]
+
+
+def test_grades_from_one_to_five(sheet_of: Any, world: Path, tmp_path: Path) -> None:
+    sheet = sheet_of("1-5")
+    files = [
+        write(tmp_path / f"{name}.csv", sheet, grade_by(n)) for n, name in enumerate(("ann", "bob"))
+    ]
+    answers = read_answers(files, sheet)
+    found = summarise(sheet, answers, references=world / "people.json", metrics=["ROUGE-L"])
+    assert found.raters == {"ann": 11, "bob": 11}
+    alpha, beta = found.systems
+    means = np.array([[4.5, 1.5], [4, 4.5], [2, 2], [1.5, 1.5], [5, 1], [2.5, 1]])
+    assert (alpha.num_captions, alpha.num_ratings) == (6, 12)
+    assert alpha.mean.value == approx(means[:, 0].mean())
+    assert beta.mean.value == approx(means[:, 1].mean())
+    low, high = alpha.mean.interval
+    assert means[:, 0].min() < low < alpha.mean.value < high < 5
+    assert alpha.shares["5"].value == approx(3 / 12)
+    assert sum(share.value for share in beta.shares.values()) == approx(1)
+    assert alpha.confident is None
+    # Half of beta's six are red, blue and green: of their ratings 2, 1, 4, 5, 3, 1 three are wrong.
+    assert beta.confident is not None
+    assert beta.confident[0] == 0.7
+    assert beta.confident[1].value == approx(3 / 6)
+    [preference] = found.preferences
+    assert (preference.wins, preference.losses, preference.ties) == (3, 1, 2)
+    assert preference.share.value == approx(4 / 6)
+    assert preference.p == approx(2 * 5 / 16)
+    assert set(found.alphas) == {"ordinal", "interval"}
+    assert [one.spread for one in found.disagreements] == [2, 2, *[1] * 5][
+        : len(found.disagreements)
+    ]
+    assert found.disagreements[0].answers == {"ann": "3", "bob": "1"}
+    assert found.disagreements[0].item.picture == "green.png"
+    [correlation] = found.correlations
+    assert (correlation.metric, correlation.num_captions) == ("ROUGE-L", 12)
+    people = json.loads((world / "people.json").read_text(encoding="utf-8"))
+    rows = json.loads((world / "alpha.json").read_text(encoding="utf-8"))
+    lines = map(json.loads, (world / "beta.jsonl").read_text(encoding="utf-8").splitlines())
+    said = [
+        {row["image_id"]: row["caption"] for row in rows},
+        {Path(row["path"]).stem: row["caption"] for row in lines},
+    ]
+    scores = [evaluate(each, people, metrics=["ROUGE-L"]).per_image for each in said]
+    rouge = [[each[Path(name).stem]["ROUGE-L"] for each in scores] for name in GRADES]
+    assert correlation.pearson == approx(np.corrcoef(means.ravel(), np.ravel(rouge))[0, 1])
+
+
+def test_pairs(sheet_of: Any, world: Path, tmp_path: Path) -> None:
+    sheet: Sheet = sheet_of("pairwise")
+
+    def prefers(winners: dict[str, int]) -> Callable[[Item], str]:
+        """The answer by which the captioner of this number wins; "same" for -1."""
+
+        def answer(item: Item) -> str:
+            winner = winners.get(item.picture, -1)
+            return "=" if winner < 0 else "AB"[item.authors[0][0].system != winner]
+
+        return answer
+
+    ann = {"red.png": 0, "blue.png": 0, "green.png": 1, "white.png": 0, "gray.png": 0}
+    bob = {"red.png": 0, "blue.png": 1, "green.png": 1, "white.png": 0}
+    files = [
+        write(tmp_path / "ann.csv", sheet, prefers(ann)),
+        write(tmp_path / "bob.csv", sheet, prefers(bob)),
+    ]
+    found = summarise(
+        sheet, read_answers(files, sheet), references=world / "people.json", metrics=["BLEU-1"]
+    )
+    assert found.systems == []
+    [preference] = found.preferences
+    # blue is a tie of two raters, black of equal captions.
+    assert (preference.first, preference.second) == ("alpha", "beta")
+    assert (preference.wins, preference.losses, preference.ties) == (3, 1, 2)
+    assert list(found.alphas) == ["nominal", "ordinal"]
+    assert found.disagreements[0].item.picture == "blue.png"
+    assert found.correlations[0].num_captions == 5
+    assert found.correlations[0].kendall > 0
+
+
+def test_the_command_line(showtell: Shell, world: Path, tmp_path: Path) -> None:
+    files = (world / "alpha.json", world / "beta.jsonl", world / "photos")
+    assert showtell("rate", *files, "-o", tmp_path / "r.html").returncode == 0
+    key = tmp_path / "r.key.json"
+    sheet = Sheet.of_key(key)
+    answers = write(
+        tmp_path / "ann.csv", sheet, lambda item: "rhw"[len(item.captions[0]) % 3], rater="Ann B."
+    )
+    rows = [{"item": sheet.items[0].id, "answer": "Right", "note": "really?"}]
+    (tmp_path / "bob.json").write_text(json.dumps(rows), encoding="utf-8")
+    command = ("rate", "--read", answers, tmp_path / "bob.json", "--key", key)
+    text = showtell(*command, "--references", world / "people.json")
+    assert text.returncode == 0, text.stderr
+    for part in (
+        "scale right/half/wrong, 11 questions; answers of Ann B. 11, bob 1",
+        "captioner  captions  ratings",
+        "alpha against beta",
+        "Krippendorff's alpha",
+        "Kendall tau-b  Spearman  Pearson",
+        f"note on {sheet.items[0].id} by bob: really?",
+    ):
+        assert part in text.stdout
+    values = json.loads(showtell(*command, "--json").stdout)
+    assert values["raters"] == {"Ann B.": 11, "bob": 1}
+    assert [one["name"] for one in values["systems"]] == ["alpha", "beta"]
+    assert values["correlations"] == []
+    assert values["systems"][1]["most_confident_half"]["least"] == 0.7
+
+
+def test_a_spreadsheet_may_write_semicolons_and_floats(sheet_of: Any, tmp_path: Path) -> None:
+    sheet = sheet_of("1-5")
+    file = tmp_path / "eve.csv"
+    lines = [f"{item.id};{n % 5 + 1}.0;" for n, item in enumerate(sheet.items)]
+    file.write_bytes("\r\n".join(["Item;Answer;Note", *lines, ""]).encode("utf-16"))
+    answers = read_answers([file], sheet)
+    assert [grade.code for grade in answers.grades["eve"].values()][:6] == [*"12345", "1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("item,answer\n{0},6\n", r"a.csv: row 2, a: unknown answer '6'; expected one of 1, 2, 3"),
+        ("item,answer\nqqq,5\n", r"a.csv: row 2: item qqq of sheet s\w+ is not in the key, which"),
+        ("sheet,item,answer\nsx,{0},5\n", r"row 2: item q\w+ of sheet sx is not in the key"),
+        ("item,answer\n{0},5\n{0},4\n", r"row 3, a: answers item q\w+ as 4, and before as 5"),
+        ("item,answer\n{0},\n", "a.csv: no answers: every row's `answer` is empty"),
+        ("picture,answer\n{0},5\n", "a.csv: no column item; found picture, answer; expected"),
+        ("", "no column item and no column answer; found nothing|no text"),
+        ("item,answer\n{0},5,6\n", "a.csv: row 2 has 3 cells, but the header names 2"),
+        ('[{{"item": 5}}]', "a.csv: entry 0, counted from 0, has no item and answer"),
+    ],
+)
+def test_answers_that_do_not_fit(text: str, message: str, sheet_of: Any, tmp_path: Path) -> None:
+    sheet = sheet_of("1-5")
+    file = tmp_path / "a.csv"
+    file.write_text(text.format(sheet.items[0].id), encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        read_answers([file], sheet)
+
+
+def test_keys_that_do_not_fit(sheet_of: Any, world: Path, tmp_path: Path) -> None:
+    file = tmp_path / "key.json"
+    file.write_text("{}", encoding="utf-8")
+    with pytest.raises(DataError, match="is not the key of a rating sheet"):
+        Sheet.of_key(file)
+    value = sheet_of("1-5").to_key()
+    file.write_text(json.dumps(value), encoding="utf-8")
+    assert Sheet.of_key(file) == sheet_of("1-5")
+    del value["items"][0]["authors"]
+    file.write_text(json.dumps(value), encoding="utf-8")
+    with pytest.raises(DataError, match="the key of a rating sheet is damaged: 'authors'"):
+        Sheet.of_key(file)
+
+
+def test_captions_that_changed_are_not_scored(world: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.json"
+    mine.write_text((world / "alpha.json").read_text().replace("wall", "door"), encoding="utf-8")
+    sheet = make_sheet([mine], world / "photos", scale_named("1-5"))
+    answers = read_answers([write(tmp_path / "a.csv", sheet, lambda _: "3")], sheet)
+    mine.write_text((world / "alpha.json").read_text(), encoding="utf-8")
+    with pytest.raises(DataError, match="has changed since the sheet was made of it"):
+        summarise(sheet, answers, references=world / "people.json", metrics=["BLEU-1"])
+    mine.unlink()
+    with pytest.raises(DataError, match="in the folder in which the sheet was made"):
+        summarise(sheet, answers, references=world / "people.json", metrics=["BLEU-1"])
