@@ -41,11 +41,13 @@ def settings(kind: str, options: dict) -> list[str]:
     return [f"decoder.{key}={value}" for key, value in {"kind": kind, **options}.items()]
 
 
-def make(kind: str, options: dict, *, dropout: float = 0.0) -> Decoder:
+def make(
+    kind: str, options: dict, *, dropout: float = 0.0, region_size: int = REGION_WIDTH
+) -> Decoder:
     torch.manual_seed(0)
     config = Config.load(None, [*settings(kind, options), f"decoder.dropout={dropout}"])
     decoder = build_decoder(
-        config.decoder, vocab_size=VOCAB, feature_size=WIDTH, region_size=REGION_WIDTH
+        config.decoder, vocab_size=VOCAB, feature_size=WIDTH, region_size=region_size
     ).eval()
     if options.get("detected"):
         decoder.detector.fill(torch.arange(4, 16), torch.full((12,), 0.05))

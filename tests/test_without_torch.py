@@ -21,7 +21,7 @@ WITH_TORCH = (
     *("showtell.publish.", "showtell.report.", "showtell.training."),
     *("showtell.core.fixed_rows", "showtell.decoding.torch_arrays"),
     *("showtell.inference.backends.native", "showtell.inference.checkpoint"),
-    "showtell.inference.weights",
+    *("showtell.inference.weights", "showtell.metrics.clip_score", "showtell.metrics.local_models"),
 )
 # Within these packages, what captioning, serving and scoring need.
 WITHOUT_TORCH = ("showtell.encoders.features", "showtell.encoders.store")

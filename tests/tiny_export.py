@@ -19,12 +19,12 @@ SIDE = 32
 
 
 class TwoWidths(Backbone):
-    """A grid of 4 x 4 regions, narrower than the pooled features, as decoder_cases has it."""
+    """A grid of 4 x 4 regions, by default narrower than the pooled features (decoder_cases)."""
 
-    def __init__(self) -> None:
+    def __init__(self, region_size: int) -> None:
         super().__init__()
-        self.conv = torch.nn.Conv2d(3, REGION_WIDTH, 8, stride=8)
-        self.widen = torch.nn.Linear(REGION_WIDTH, WIDTH)
+        self.conv = torch.nn.Conv2d(3, region_size, 8, stride=8)
+        self.widen = torch.nn.Linear(region_size, WIDTH)
 
     def forward(self, pixels: Tensor) -> Tensor:
         last_map: Tensor = self.conv(pixels)
@@ -41,12 +41,14 @@ class TwoWidths(Backbone):
         return self.pooled(last_map)
 
 
-def native(kind: str, options: dict, *changes: str) -> NativeCaptioner:
-    """A model of random weights that says different things of different pictures."""
-    decoder = make(kind, options)
+def native(
+    kind: str, options: dict, *changes: str, region_size: int = REGION_WIDTH
+) -> NativeCaptioner:
+    """A model of random weights."""
+    decoder = make(kind, options, region_size=region_size)
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(4)
-        backbone = TwoWidths()
+        backbone = TwoWidths(region_size)
         for weights in (*backbone.parameters(), *decoder.output.parameters()):
             weights.normal_(std=0.5)
     recipe = Preprocessing(SIDE, 0.9, "bilinear", (127.0,) * 3, (64.0,) * 3)
@@ -54,7 +56,7 @@ def native(kind: str, options: dict, *changes: str) -> NativeCaptioner:
     config = Config.load(None, [*settings(kind, options), "decoding.max_length=8", *changes])
     metrics = {
         "feature_size": WIDTH,
-        "region_size": REGION_WIDTH,
+        "region_size": region_size,
         "encoder_fingerprint": encoder.fingerprint,
         "data": "/home/someone/data",
         "calibration": {"slope": 2.0, "offset": 1.0, "cider": 0.2},

@@ -1,5 +1,6 @@
 """Exports caption as torch does: every decoder, every way of decoding; three encoders."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from decoder_cases import CASES, features
+from decoder_cases import CASES, WIDTH, features
 from PIL import Image
 from tiny_encoder import staged_encoder
 from tiny_export import exported, native
@@ -29,6 +30,8 @@ from showtell.images.preprocess import Preprocessing
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.backends.onnx import OnnxCaptioner
 from showtell.inference.caption import Caption
+from showtell.inference.captioner import takes_onnx
+from showtell.inference.checkpoint import save_checkpoint
 from showtell.inference.exported import WEIGHTS
 
 SHOW_TELL, CONCEPTS = CASES[0], next(case for case in CASES if "concepts" in case[1])
@@ -219,7 +222,7 @@ def test_a_process_that_captions_from_an_export_imports_no_torch(
 @pytest.mark.slow
 def test_words_are_named_as_in_torch(tmp_path: Path) -> None:
     """A rare word that the classifier is sure of: the graphs ``closer`` and ``told`` run."""
-    theirs = native(*CONCEPTS)
+    theirs = native(*CONCEPTS, region_size=WIDTH)  # the classifier reads regions, too
     reader = theirs.decoder.concepts
     reader.counts.fill_(3)
     reader.weight.mul_(3)
@@ -261,3 +264,19 @@ def test_what_an_export_cannot_do_is_said_in_one_line(tiny: Path) -> None:
         showtell.load(tiny, runtime="torch")
     with pytest.raises(CheckpointError, match=r"not an exported model: make one with `showtell"):
         showtell.load(tiny.parent, runtime="onnx")
+
+
+def test_the_runtime_is_chosen_by_what_a_folder_holds(tiny: Path, tmp_path: Path) -> None:
+    model = native(*SHOW_TELL)
+    save_checkpoint(tmp_path / "both", model._checkpoint)
+    assert not takes_onnx([tmp_path / "both"], "auto")
+    shutil.copytree(tiny, tmp_path / "both" / "onnx")
+    both = tmp_path / "both"
+    assert takes_onnx([both], "auto") and takes_onnx([tiny, both], "auto")
+    assert not takes_onnx([both], "torch") and takes_onnx([both], "onnx")
+    # What only torch can do is left to torch, where there is a checkpoint.
+    assert not takes_onnx([both], "auto", device="cuda")
+    assert not takes_onnx([both], "auto", precision="bf16")
+    assert takes_onnx([both], "auto", device="openvino")
+    assert takes_onnx([tiny], "auto", device="cuda")
+    assert isinstance(showtell.load(both), OnnxCaptioner)

@@ -15,7 +15,7 @@ from showtell.config import DecodingConfig
 from showtell.errors import ConfigError, MissingExtraError
 from showtell.images.open import PictureLike, is_picture_like
 from showtell.inference.caption import Caption
-from showtell.inference.exported import find_export
+from showtell.inference.exported import ONNX, find_export
 from showtell.inference.stream import Originals, Picture, PictureResult
 from showtell.pretrained import DEFAULT
 
@@ -92,7 +92,7 @@ class Captioner(ABC):
             ConfigError: there is no such runtime, or it does not have the device or precision.
             VocabularyError: one of the ensemble has another vocabulary.
         """
-        if takes_onnx(model, runtime):
+        if takes_onnx([model, *ensemble], runtime, device=device, precision=precision):
             from showtell.inference.backends.onnx import OnnxCaptioner
 
             return OnnxCaptioner.load(model, ensemble=ensemble, device=device, precision=precision)
@@ -236,15 +236,30 @@ class Captioner(ABC):
 RUNTIMES = ("auto", "torch", "onnx")
 
 
-def takes_onnx(model: str | Path, runtime: str) -> bool:
-    """Whether a model runs in onnxruntime.
+def takes_onnx(
+    models: Iterable[str | Path], runtime: str, *, device: str = "auto", precision: str = "auto"
+) -> bool:
+    """Whether models run in onnxruntime.
+
+    Where a model's folder has both a checkpoint and its export, what only torch can do is left to
+    torch.
+
+    Args:
+        models: one, or those of an ensemble.
+        runtime, device, precision: as for ``Captioner.load``.
 
     Raises:
         ConfigError: there is no such runtime.
     """
     if runtime not in RUNTIMES:
         raise ConfigError(f"runtime {runtime!r}: expected {', '.join(RUNTIMES)}")
-    return runtime == "onnx" or (runtime == "auto" and find_export(model) is not None)
+    if runtime != "auto":
+        return runtime == "onnx"
+    exports = [find_export(model) for model in models]
+    if None in exports:
+        return False
+    wants_torch = device.startswith(("cuda", "mps")) or precision == "bf16"
+    return not wants_torch or any(found.name != ONNX for found in exports if found is not None)
 
 
 load = Captioner.load

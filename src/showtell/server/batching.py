@@ -62,7 +62,7 @@ def load_models(
     loaded: dict[str, LoadedModel] = {}
     for given in models:
         captioner: LocalCaptioner
-        if takes_onnx(given, runtime):
+        if takes_onnx([given], runtime, device=device, precision=precision):
             from showtell.inference.backends.onnx import OnnxCaptioner
 
             captioner = OnnxCaptioner.load(given, device=device, precision=precision)
