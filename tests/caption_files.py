@@ -16,8 +16,7 @@ class CaptionFiles:
         often, rarely: name the animal of 90 % and of 30 % of the pictures.
         odd: says what ``often`` says; its name and captions have characters that HTML escapes.
         references: two captions of each picture.
-        images: a folder with 59 of the pictures.
-        without: the id of the other one, on which ``often`` gains over ``rarely``.
+        images: a folder with the pictures whose ids are even.
     """
 
     often: Path
@@ -25,14 +24,13 @@ class CaptionFiles:
     odd: Path
     references: Path
     images: Path
-    without: str
 
 
 def write_caption_files(folder: Path) -> CaptionFiles:
     rng = random.Random(1)
     animals = ["dog", "cat", "horse", "cow", "bear", "zebra"]
     said: dict[str, list[dict[str, object]]] = {"often": [], "rarely": [], "<b>odd & even": []}
-    people, images, without = [], folder / "images", ""
+    people, images = [], folder / "images"
     images.mkdir()
     for number in range(60):
         animal = rng.choice(animals)
@@ -46,9 +44,7 @@ def write_caption_files(folder: Path) -> CaptionFiles:
             captions.append({"image_id": number, "caption": text})
         for text in (f"A {animal} stands on the grass.", f"the {animal} is outside"):
             people.append({"image_id": number, "id": len(people), "caption": text})
-        if not without and animal in often and animal not in rarely:
-            without = str(number)
-        else:
+        if number % 2 == 0:
             Image.new("RGB", (40, 30), (4 * number, 90, 60)).save(images / f"{number:012}.jpg")
     for name, captions in said.items():
         (folder / f"{name}.json").write_text(json.dumps(captions))
@@ -56,4 +52,4 @@ def write_caption_files(folder: Path) -> CaptionFiles:
     pictures = [{"id": number} for number in range(60)]
     references.write_text(json.dumps({"images": pictures, "annotations": people}))
     often_at, rarely_at, odd_at = (folder / f"{name}.json" for name in said)
-    return CaptionFiles(often_at, rarely_at, odd_at, references, images, without)
+    return CaptionFiles(often_at, rarely_at, odd_at, references, images)
