@@ -62,7 +62,7 @@ class _Parser(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] not in ("style", "title"):
+        if self.open and self.open[-1] not in ("style", "title", "script"):
             self.page.text += f" {data}"
         if self.open and self.open[-1] in ("h1", "h2", "h3"):
             self.page.headings.append((self.open[-1], data))

@@ -1,9 +1,10 @@
-"""Two small real runs on the built-in pictures, that these tests share."""
+"""What these tests share: two small real runs on the built-in pictures, and files of captions."""
 
 import shutil
 from pathlib import Path
 
 import pytest
+from caption_files import CaptionFiles, write_caption_files
 from cli_shell import SMALL, Shell
 
 ATTENDING = ("-s", "decoder.kind=attention", "-s", "decoder.hidden_size=32")
@@ -38,3 +39,8 @@ def other(showtell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(trained: Path, tmp_path: Path) -> Path:
     """A copy of ``trained`` to break."""
     return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+@pytest.fixture(scope="session")
+def caption_files(tmp_path_factory: pytest.TempPathFactory) -> CaptionFiles:
+    return write_caption_files(tmp_path_factory.mktemp("files"))

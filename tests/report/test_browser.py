@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from caption_files import CaptionFiles
 from cli_shell import Shell
 from PIL import Image
 
@@ -29,12 +30,19 @@ MEASURE = """() => ({
 
 @pytest.fixture(scope="module")
 def pages(
-    showtell: Shell, trained: Path, other: Path, tmp_path_factory: pytest.TempPathFactory
+    showtell: Shell,
+    trained: Path,
+    other: Path,
+    caption_files: CaptionFiles,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> list[Path]:
     folder = tmp_path_factory.mktemp("pages")
-    paths = [folder / "one.html", folder / "two.html"]
-    for path, runs in zip(paths, ((trained,), (trained, other)), strict=True):
-        assert showtell("report", *runs, "-o", path).returncode == 0
+    paths = [folder / "one.html", folder / "two.html", folder / "files.html"]
+    files = caption_files
+    of_files = (files.rarely, files.often, "--references", files.references)
+    given = ((trained,), (trained, other), (*of_files, "--images", files.images))
+    for path, arguments in zip(paths, given, strict=True):
+        assert showtell("report", *arguments, "-o", path).returncode == 0
     return paths
 
 
@@ -48,9 +56,34 @@ def test_it_fits_and_follows_the_reader_into_the_dark(
             assert found["width"] == width
             assert (found["broken"], found["over"], found["small"]) == ([], 0, 0)
             assert found["asked"] == [path.as_uri()]
-        assert len(light["sources"]) > 8
+        assert len(light["sources"]) > 8 or path.stem == "files", "a page of files has no figures"
         assert not set(light["sources"]) & set(dark["sources"])
         assert light["brightness"] > 200 and dark["brightness"] < 60
+
+
+def test_a_heading_sorts_its_column(browser: Any, pages: list[Path]) -> None:
+    page = browser.new_page()
+    page.goto(pages[-1].as_uri())
+    table = page.locator("table:has(th[data-first])")
+
+    def names() -> list[str]:
+        return table.locator("tbody th").all_inner_texts()
+
+    assert names() == ["often", "rarely"], "by CIDEr-D, where nothing was pressed"
+    heading = table.get_by_role("columnheader", name="CIDEr-D")
+    for order, expected in (
+        ("descending", ["often", "rarely"]),
+        ("ascending", ["rarely", "often"]),
+    ):
+        heading.get_by_role("button").press("Enter")
+        assert heading.get_attribute("aria-sort") == order
+        assert names() == expected
+    table.get_by_role("button", name="captioner").click()
+    assert heading.get_attribute("aria-sort") is None
+    assert names() == ["often", "rarely"]
+    table.get_by_role("link", name="often").click()
+    assert page.url.endswith("#versus-1")
+    page.close()
 
 
 def _look(browser: Any, path: Path, width: int, scheme: str) -> dict[str, Any]:

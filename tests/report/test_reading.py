@@ -83,6 +83,18 @@ def test_figures_that_only_some_steps_have(tmp_path: Path) -> None:
     assert log.series("loss")[0].tolist() == [1, 2, 3]
 
 
+def test_intervals_of_a_validation(tmp_path: Path) -> None:
+    """Older runs log none, and what is no interval is none."""
+    later = json.loads(epoch(2, 4)) | {"intervals": {"CIDEr-D": [0.4, 0.6], "BLEU-4": [0.1]}}
+    odd = json.loads(epoch(3, 6)) | {"intervals": {"CIDEr-D": [float("nan"), "x"], "METEOR": 1}}
+    log = log_of(tmp_path, epoch(1, 2), json.dumps(later), json.dumps(odd))
+    low, high = log.band("CIDEr-D")
+    assert low.tolist() == pytest.approx([np.nan, 0.4, np.nan], nan_ok=True)
+    assert high.tolist() == pytest.approx([np.nan, 0.6, np.nan], nan_ok=True)
+    assert log.band("BLEU-4") is None
+    assert log_of(tmp_path, epoch(1, 2)).band("CIDEr-D") is None
+
+
 def test_the_best_epoch_is_that_of_the_best_checkpoint(tmp_path: Path) -> None:
     log_of(tmp_path, step(1), epoch(1, 1, 0.2), step(2, 2), epoch(2, 2, 0.4), epoch(3, 2, 0.3))
     assert read_run(tmp_path).best_epoch.epoch == 2

@@ -16,6 +16,7 @@ from PIL import Image
 from showtell.errors import install_line
 
 SECTIONS = ["figures", "curves", "captions", "attention", "words", "settings", "provenance"]
+COMPARED = ["figures", "curves", "ranking", "changes", "words", "settings", "provenance"]
 CURVES = {"loss", "perplexity", "cider-d", "metrics", "learning-rate", "speed", "bad-endings"}
 CHARTS = CURVES | {"word-frequencies", "caption-lengths"}
 SHEETS = {"captions-best", "captions-worst", *(f"attention-{number}" for number in range(1, 5))}
@@ -99,18 +100,50 @@ def test_the_figures_are_those_of_the_run(
     assert again.group(1) == f"{best['metrics']['CIDEr-D']:.4f}", "captioned anew, scored the same"
 
 
+def test_validation_logs_intervals_and_metrics_have_bands(
+    made: tuple[Page, dict[str, bytes]], trained: Path
+) -> None:
+    lines = (trained / "metrics.jsonl").read_text().splitlines()
+    epochs = [found for line in lines if "validation" in (found := json.loads(line))]
+    assert len(epochs) == 2
+    for epoch in epochs:
+        values, intervals = epoch["validation"], epoch["intervals"]
+        assert {"BLEU-4", "CIDEr-D"} <= set(intervals) < set(values)
+        assert all(low <= values[name] <= high for name, (low, high) in intervals.items())
+    page, _ = made
+    assert "CIDEr-D, with 95 % intervals" in page.words
+    ends = "CIDEr-D {:.4g} to {:.4g}".format(*epochs[-1]["intervals"]["CIDEr-D"])
+    alt = next(image["alt"] for image in page.images if image["alt"].startswith("CIDEr-D: from"))
+    assert f"A band shows 95 % intervals; at the last epoch: {ends}." in alt
+    for name in ("object-recall", "length", "bad-endings"):
+        assert name in page.words
+
+
+def test_a_run_of_an_older_version_has_plain_curves(showtell: Shell, run: Path) -> None:
+    log = run / "metrics.jsonl"
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    for entry in entries:
+        entry.pop("intervals", None)
+    log.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    page, files = make(showtell, run, "--max-pictures", "0")
+    assert set(files) == CURVES
+    assert "95 %" not in page.text
+
+
 def test_several_runs_are_compared(
     showtell: Shell, trained: Path, other: Path, tmp_path: Path
 ) -> None:
     page, files = make(showtell, trained, other, "-o", tmp_path / "both.html")
-    assert page.sections == [name for name in SECTIONS if name != "attention"]
+    assert page.sections == COMPARED
     assert_self_contained(page)
     assert {"loss", "val-loss", "cider-d", "bleu-4", "rouge-l", "speed"} <= set(files)
     assert page.pngs() == set(files.values())
     for words in (
         "optimizer.lr 0.001 0.005",
         "decoder.kind attention show_tell",
-        "Where the runs differ most",
+        "tells beside looks",
+        "tells minus looks",
+        "By the best checkpoints on all 10 validation pictures of scenes:40.",
         "looks says more often than people",
         "references looks tells",
     ):

@@ -56,6 +56,7 @@ def make_leaderboard(
     target = output or Path(NAME)
     if target.is_dir():
         target /= NAME
+    target.parent.mkdir(parents=True, exist_ok=True)
     systems = comparison.systems
     lead = paragraph(
         f"{counted(len(systems), 'captioner')} on the same "
