@@ -28,6 +28,7 @@ COMMANDS = (
     ("report",),
     ("average",),
     ("pack",),
+    ("export",),
     ("publish",),
     ("evaluate",),
     ("reliability",),
@@ -80,7 +81,8 @@ def file_map() -> str:
 def architecture() -> str:
     """docs/architecture.md with the layers of pyproject.toml and the file map of now."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    [contract] = project["tool"]["importlinter"]["contracts"]
+    contracts = project["tool"]["importlinter"]["contracts"]
+    [contract] = [one for one in contracts if one["type"] == "layers"]
     layers = "\n".join(contract["layers"]).replace("showtell.", "")
     page = ARCHITECTURE.read_text(encoding="utf-8")
     page = _between(page, LAYERS_START, f"```\n{layers}\n```\n", LAYERS_END)

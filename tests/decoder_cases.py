@@ -25,6 +25,7 @@ SMALL: dict[str, list[dict]] = {
         {"hidden_size": 32, "num_heads": 4, "num_layers": 2, "feedforward_size": 64},
         {"hidden_size": 24, "num_heads": 2, "num_layers": 1, "num_encoder_layers": 0},
         {"hidden_size": 24, "num_heads": 2, "num_layers": 1, "feedforward_size": 32, "concepts": 3},
+        {"hidden_size": 16, "num_heads": 2, "num_layers": 1, "concepts": 3, "detected": 12},
     ],
     "prefix_lm": [
         {"hidden_size": 32, "num_heads": 4, "num_layers": 2, "prefix_length": 3},
@@ -46,7 +47,10 @@ def make(kind: str, options: dict, *, dropout: float = 0.0) -> Decoder:
     decoder = build_decoder(
         config.decoder, vocab_size=VOCAB, feature_size=WIDTH, region_size=REGION_WIDTH
     ).eval()
-    if options.get("concepts"):
+    if options.get("detected"):
+        decoder.detector.fill(torch.arange(4, 16), torch.full((12,), 0.05))
+        torch.nn.init.normal_(decoder.detector.logits.weight)  # so that it sees something
+    elif options.get("concepts"):
         decoder.concepts.fill(classes(), vocabulary(), torch.full((VOCAB,), 99))
     return decoder
 

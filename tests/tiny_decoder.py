@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -145,5 +146,5 @@ def check_attention(decoder: TableDecoder, found: Hypotheses) -> None:
             tokens = caption(found, picture, rank)
             codes = torch.tensor([decoder.code(tokens[:i]) for i in range(len(tokens))])
             expected = decoder.attention(torch.full_like(codes, picture), codes)
-            assert torch.equal(found.attention[picture, rank, : len(tokens)], expected)
+            assert np.array_equal(found.attention[picture, rank, : len(tokens)], expected)
             assert (found.attention[picture, rank, len(tokens) :] == 0).all()

@@ -41,7 +41,7 @@ def paint(folder: Path, num: int = 60) -> tuple[Record, ...]:
     return tuple(records)
 
 
-def build_staged(name: str, *, weights: Path | None = None) -> Encoder:
+def build_staged(name: str, *, weights: Path | None = None, squash: bool = False) -> Encoder:
     """In place of ``build_encoder``."""
     assert name == "staged", name
     return staged_encoder()

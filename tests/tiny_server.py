@@ -189,7 +189,9 @@ def running(
     limits: Limits | None = None, access: Access = LOCAL, **headers: str
 ) -> Iterator[TinyServer]:
     models = tiny_models()
-    backbone = models["plain"].captioner.encoder.backbone
+    captioner = models["plain"].captioner
+    assert isinstance(captioner, NativeCaptioner)
+    backbone = captioner.encoder.backbone
     assert isinstance(backbone, GatedBackbone)
     server = build_server(models, limits or Limits(), access)
     listener = listen("127.0.0.1", 0)

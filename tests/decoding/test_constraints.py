@@ -1,5 +1,6 @@
 """What a constraint forbids, token by token; together they are tested by test_search.py."""
 
+import numpy as np
 import pytest
 import torch
 from tiny_decoder import SPELLING, VOCAB, Rules
@@ -11,7 +12,7 @@ from showtell.text.vocabulary import END
 
 def left(constraint: Constraint, words: tuple[int, ...]) -> set[int]:
     """The words and <end> that may follow ``words``."""
-    prefixes = torch.tensor([words, words], dtype=torch.long).view(2, len(words))
+    prefixes = np.array([words, words], np.int64).reshape(2, len(words))
     log_probs = constraint(torch.zeros(2, VOCAB), prefixes, len(words))
     assert torch.equal(log_probs[0], log_probs[1])
     allowed = {i for i, value in enumerate(log_probs[0].tolist()) if value != NEVER}

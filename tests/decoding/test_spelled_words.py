@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import example, given, settings
@@ -175,7 +176,7 @@ def test_a_token_is_forbidden_where_no_allowed_caption_goes_on_with_it(rules: Ru
     for length in range(LENGTH + 1):
         rows = sorted(prefix for prefix in prefixes if len(prefix) == length)
         log_probs = torch.zeros(len(rows), 4 + NUM_PIECES)
-        prefix = torch.tensor(rows, dtype=torch.long).view(len(rows), length)
+        prefix = np.array(rows, np.int64).reshape(len(rows), length)
         for constraint in constraints:
             log_probs = constraint(log_probs, prefix, length)
         for row, prefix in zip(log_probs.tolist(), rows, strict=True):

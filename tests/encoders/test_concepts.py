@@ -12,13 +12,12 @@ from showtell.encoders.concepts import (
     UNCOMMON,
     Classes,
     ConceptReader,
-    Concepts,
     _windows,
     class_ids,
     imagenet_words,
 )
 from showtell.encoders.encoder import build_encoder
-from showtell.encoders.features import Features
+from showtell.encoders.features import Concepts, Features
 from showtell.text.vocabulary import PAD, WordVocabulary
 
 OPTIONS = {"hidden_size": 24, "num_heads": 2, "num_layers": 1, "concepts": 3}

@@ -76,7 +76,7 @@ RESUME = {
 }
 
 
-def build_tiny(name: str, *, weights: Path | None = None) -> Encoder:
+def build_tiny(name: str, *, weights: Path | None = None, squash: bool = False) -> Encoder:
     """As ``build_encoder``, which also knows an encoder that costs nothing."""
     if name != "tiny":
         return encoders.build_encoder(name, weights=weights)

@@ -143,6 +143,29 @@ def test_rewards_of_pieces_are_those_of_the_words() -> None:
     np.testing.assert_allclose(*rewards, rtol=1e-12)
 
 
+@pytest.mark.parametrize("num_pieces", [None, 6])
+def test_inventing_an_object_costs_the_penalty(num_pieces: int | None) -> None:
+    texts = ["a dog runs", "two puppies on grass", "a cat sits", "a man and two dogs sit"]
+    counts = {word: 9 for text in texts for word in text.split()}
+    vocabulary = (
+        SubwordVocabulary.build(counts, num_pieces) if num_pieces else WordVocabulary(counts, 1)
+    )
+    encoded = [vocabulary.encode(text) for text in texts]
+    flat = np.array([i for ids in encoded for i in ids], np.int32)
+    offsets = np.concatenate([[0], np.cumsum([len(ids) for ids in encoded])])
+    captions = Corpus(flat, offsets, np.array([0, 0, 1, 1]))
+    drawn = ["a man runs", "two dogs", "a man and a cat", "a dog and a dog", "grass", "a man"]
+    ids = [[*vocabulary.encode(text), END] for text in drawn]
+    pictures = np.array([0, 0, 0, 0, 0, 1])
+    plain = CaptionReward(captions, vocabulary, cider_weight=1.0, bleu_weight=0.0)
+    paying = CaptionReward(
+        captions, vocabulary, cider_weight=1.0, bleu_weight=0.0, invention_penalty=0.25
+    )
+    costs = plain(pictures, ids) - paying(pictures, ids)
+    # Of picture 0 people mention a dog (a puppy is one too), of picture 1 a cat, a man and dogs.
+    np.testing.assert_allclose(costs, [0.25, 0, 0.5, 0, 0, 0], atol=1e-12)
+
+
 def test_sentence_bleu_is_that_of_the_metric() -> None:
     texts = {
         "a": ["a dog runs on the grass", "the dog is running"],

@@ -13,8 +13,8 @@ from tiny_world import WIDTH, attending_config, tiny_records, tiny_store
 from showtell.config import Config
 from showtell.data.records import Dataset
 from showtell.decoders.transformer import NUM_CLASSES
-from showtell.encoders.concepts import Classes, Concepts
-from showtell.encoders.features import Features
+from showtell.encoders.concepts import Classes
+from showtell.encoders.features import Concepts, Features
 from showtell.errors import ConfigError, DataError
 from showtell.inference.checkpoint import load_checkpoint
 from showtell.text.vocabulary import PAD, START, WordVocabulary
@@ -58,6 +58,32 @@ def test_words_that_are_frequent_without_pictures_join_the_vocabulary() -> None:
     )
     assert counts == {"dog": 7, "pizza": 4, "cat": 1}
     assert WordVocabulary.build(counts, 4).words[4:] == ("dog", "pizza")
+
+
+def test_what_a_detector_might_have_said() -> None:
+    """Its words with independent scores, of the caption for the most part, the rarest first."""
+    ids = [i for (i,) in VOCABULARY.encode_each(["a", "dog", "bus", "red", "dogs", "buses"])]
+    prior = np.array([0.98, 0.2, 0.1, 0.3, 0.05, 0.02])
+    text = TextCaptions.of(
+        TokenizedCaptions.tokenize(["a red dog", "a red bus"] * 200),
+        VOCABULARY, ids, feature_size=4, max_length=9, prior=prior.tolist(), num_words=4,
+    )  # fmt: skip
+    features, inputs, _ = text.batch(300, seed=0, step=1, device="cpu")
+    assert features.concepts is not None
+    words, scores = features.concepts
+    assert words.shape == scores.shape == (300, 4)
+    assert ((words == PAD) == (scores == 0)).all()
+    said = (words[:, :, None] == inputs[:, None]).any(dim=2) & (words != PAD)
+    wrong = ~said & (words != PAD)
+    assert 0.4 < (said & (words == ids[3])).any(dim=1).float().mean() < 0.8  # "red": some is missed
+    assert scores[said].mean() > 1.5 * scores[wrong].mean()
+    assert ids[0] not in words.tolist()[0] and (words == ids[0]).float().mean() < 0.02
+    by_id = dict(zip(ids, prior, strict=True))
+    for row, chances in zip(words.tolist(), scores.tolist(), strict=True):
+        worth = [p * np.log(p / by_id[i]) for i, p in zip(row, chances, strict=True) if i != PAD]
+        assert worth == sorted(worth, reverse=True)
+    again = text.batch(300, seed=0, step=1, device="cpu")[0].concepts
+    assert again is not None and torch.equal(again.words, words)
 
 
 def test_captions_with_unknown_words_are_left_out() -> None:

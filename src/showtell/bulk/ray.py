@@ -12,6 +12,7 @@ done again; if the results are on a shared disk, it continues from its journal.
 import json
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -126,11 +127,13 @@ class ShardCaptioner:
         from showtell.core.memory import tune_process
 
         tune_process()
-        import torch
-
-        torch.set_num_threads(job.threads)
+        os.environ["OMP_NUM_THREADS"] = str(job.threads)  # which runtimes read as they start
         self._job = job
         self._captioner = Captioner.load(**job.loading)
+        if "torch" in sys.modules:  # it may have started before
+            import torch
+
+            torch.set_num_threads(job.threads)
         self._decoding = self._captioner.resolve(job.decoding)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:

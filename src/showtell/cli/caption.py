@@ -55,6 +55,7 @@ class Model:
     ensemble: list[str]
     device: str
     precision: str
+    runtime: str
     trusted: bool
 
     def arguments(self) -> dict[str, Any]:
@@ -64,6 +65,7 @@ class Model:
             "ensemble": self.ensemble,
             "device": self.device,
             "precision": self.precision,
+            "runtime": self.runtime,
             "trust_model": self.trusted,
         }
 
@@ -198,8 +200,9 @@ def caption(
     ] = None,
     output: options.Output = None,
     ensemble: options.Ensemble = None,
-    device: options.Device = "auto",
+    device: options.AnyDevice = "auto",
     precision: options.Precision = "auto",
+    runtime: options.Runtime = options.RuntimeChoice.auto,
     trust_model: options.TrustModel = False,
     attention: options.Attention = False,
     as_json: options.Json = False,
@@ -239,7 +242,7 @@ def caption(
     """
     request = Request(
         pictures,
-        Model(model, ensemble or [], device, precision, trust_model),
+        Model(model, ensemble or [], device, precision, runtime.value, trust_model),
         Making(decoding, attention, dedupe, batch_size),
         Writing(format, output, failures, as_json, overwrite),
         Cluster(engine, address, workers),

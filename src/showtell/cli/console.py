@@ -24,7 +24,7 @@ from typer.core import TyperCommand
 
 from showtell.core.files import CannotWriteError
 from showtell.core.progress import StepReport
-from showtell.errors import SaidElsewhereError, ShowtellError, UsageError
+from showtell.errors import MissingExtraError, SaidElsewhereError, ShowtellError, UsageError
 
 
 class ConsoleReporter:
@@ -99,6 +99,7 @@ class ConsoleReporter:
         self.note(f"Epoch {epoch} validation: {figures}")
 
 
+TRAINING_PACKAGES = ("torch", "safetensors")
 FAILED = 1
 INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 WRONG_USAGE = 2
@@ -118,6 +119,8 @@ def exit_code_for(error: Exception) -> int:
             return WRONG_USAGE
     elif isinstance(error, OSError):
         say(_describe_os_error(error))
+    elif isinstance(error, ModuleNotFoundError) and error.name in TRAINING_PACKAGES:
+        say(str(MissingExtraError("train", "this command computes in torch and")))
     else:
         say(
             f"unexpected {type(error).__name__}: {' '.join(str(error).split())} "

@@ -85,6 +85,12 @@ def features(
             "--grid/--no-grid", help="Also store grid features, which decoders with attention need."
         ),
     ] = False,
+    squash: Annotated[
+        bool,
+        typer.Option(
+            "--squash/--no-squash", help="Encode the whole picture, squeezed into a square."
+        ),
+    ] = False,
     format: options.Format = None,
     images: options.Images = None,
     device: options.Device = "auto",
@@ -111,7 +117,7 @@ def features(
         report.note(runtime.describe())
         store = features_for(
             dataset,
-            build_encoder(encoder, weights=weights),
+            build_encoder(encoder, weights=weights, squash=squash),
             WantedFeatures(views, flips, grid),
             runtime=runtime,
             folder=output,

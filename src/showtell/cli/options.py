@@ -21,12 +21,24 @@ if TYPE_CHECKING:
     from showtell.bulk.inputs import Inputs
 
 
+class RuntimeChoice(StrEnum):
+    """What computes."""
+
+    auto = "auto"
+    torch = "torch"
+    onnx = "onnx"
+
+
 def _device(value: str) -> str:
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", value):
         raise typer.BadParameter(
             f"unknown device {value!r}; expected auto, cpu, cuda, cuda:1 or mps"
         )
     return value
+
+
+def _any_device(value: str) -> str:
+    return value if value in ("coreml", "openvino", "directml") else _device(value)
 
 
 def _precision(value: str) -> str:
@@ -83,6 +95,22 @@ Device = Annotated[
     str,
     typer.Option(
         "--device", callback=_device, help="Device to compute on: auto, cpu, cuda, cuda:1 or mps."
+    ),
+]
+AnyDevice = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        callback=_any_device,
+        help="Device to compute on: auto, cpu, cuda, cuda:1 or mps; of exports also coreml, "
+        "openvino or directml.",
+    ),
+]
+Runtime = Annotated[
+    RuntimeChoice,
+    typer.Option(
+        "--runtime",
+        help="What computes: torch for checkpoints, onnx for exports; auto: what the model is.",
     ),
 ]
 Precision = Annotated[

@@ -79,8 +79,9 @@ def serve(
             "--max-queue", min=1, help="Largest number of pictures waiting or being captioned."
         ),
     ] = 256,
-    device: options.Device = "auto",
+    device: options.AnyDevice = "auto",
     precision: options.Precision = "auto",
+    runtime: options.Runtime = options.RuntimeChoice.auto,
     trust_model: options.TrustModel = False,
 ) -> None:
     """Serve captions: a page for people at /, an API for programs at /v1/captions.
@@ -107,6 +108,7 @@ def serve(
         port=port,
         device=device,
         precision=precision,
+        runtime=runtime.value,
         trust_model=trust_model,
         token=_token(token_file),
         allow_hosts=allow_host or (),

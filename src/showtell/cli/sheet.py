@@ -29,8 +29,9 @@ def sheet(
     heading: Annotated[
         str, typer.Option("--heading", help="Line of text above the pictures.")
     ] = "",
-    device: options.Device = "auto",
+    device: options.AnyDevice = "auto",
     precision: options.Precision = "auto",
+    runtime: options.Runtime = options.RuntimeChoice.auto,
     trust_model: options.TrustModel = False,
     *,
     decoding: Decoding,
@@ -50,7 +51,11 @@ def sheet(
         options.check_file(output, inputs.paths, is_picture=True)
         refuse_others(output)
         captioner = Captioner.load(
-            model, device=device, precision=precision, trust_model=trust_model
+            model,
+            device=device,
+            precision=precision,
+            runtime=runtime.value,
+            trust_model=trust_model,
         )
         settings = captioner.resolve(decoding)
         results = list(captioner.caption_stream(inputs, decoding=settings))

@@ -134,7 +134,21 @@ class TransformerConfig(SelfAttentionSettings):
         default=0,
         ge=0,
         le=100,
-        description="words of the encoder's classifier to attend to as well",
+        description="words that the picture is likely to show to attend to as well: of the "
+        "encoder's classifier, or of the detector",
+    )
+    detected: int = Field(
+        default=0,
+        ge=0,
+        le=100_000,
+        description="number of the commonest caption words that a detector learns to see in the "
+        "regions; 0: no detector, the concepts are the classifier's",
+    )
+    detector_weight: float = Field(
+        default=0.05,
+        ge=0,
+        description="weight of the detector's loss, summed over its words, beside the "
+        "cross-entropy of a token",
     )
     blind: float = Field(
         default=0.0,
@@ -143,6 +157,12 @@ class TransformerConfig(SelfAttentionSettings):
         description="share of training pictures whose regions are hidden, so that only the "
         "concepts are seen",
     )
+
+    @model_validator(mode="after")
+    def _shows_what_it_detects(self) -> Self:
+        if self.detected and not self.concepts:
+            raise ValueError("detected words are shown as concepts: set concepts, too (8)")
+        return self
 
 
 class PrefixLmConfig(SelfAttentionSettings):

@@ -54,6 +54,12 @@ class ObjectiveConfig(Section):
     bleu_weight: float = Field(
         default=0.0, ge=0, description="of scst: weight of BLEU-4 (0 to 1) in the reward"
     )
+    invention_penalty: float = Field(
+        default=0.0,
+        ge=0,
+        description="of scst: what each mention of an object that no caption of the picture "
+        "mentions takes from the reward (COCO's 80 objects, in English)",
+    )
 
     @model_validator(mode="after")
     def _can_reward(self) -> Self:

@@ -73,6 +73,11 @@ class EncoderConfig(Section):
         default=None,
         description="local weights file of the encoder; default: for timm, timm's own download",
     )
+    squash: bool = Field(
+        default=False,
+        description="see the whole picture, squeezed into a square, rather than its centre; views "
+        "for training are cut from the squeezed picture too",
+    )
     views: int = Field(
         default=4,
         ge=0,

@@ -44,8 +44,15 @@ class FixedRows(TorchFunctionMode):
 
 
 def fixed_rows_for(values: Tensor) -> AbstractContextManager[object]:
-    """``FixedRows`` where products of ``values`` need it: on a processor, outside of bf16."""
-    needs_it = values.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    """``FixedRows`` where products of ``values`` need it: on a processor, outside of bf16.
+
+    Not while torch traces a program: there the number of rows is a symbol.
+    """
+    needs_it = (
+        values.device.type == "cpu"
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+    )
     return FixedRows() if needs_it else nullcontext()
 
 

@@ -175,9 +175,9 @@ class FeatureEmbedding(nn.Module):
     def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """(..., D) -> (..., E); zero where a mask (...) is False, and not in the statistics."""
         embedded: Tensor = self.linear(self.dropout(features))
-        if mask is None:
-            normed: Tensor = self.norm(embedded.flatten(0, -2))
-            return normed.view_as(embedded)
+        if mask is None or not self.training:
+            normed: Tensor = self.norm(embedded.flatten(0, -2)).view_as(embedded)
+            return normed if mask is None else normed.masked_fill(~mask[..., None], 0)
         real = self.norm(embedded[mask])
         return embedded.new_zeros(embedded.shape, dtype=real.dtype).masked_scatter(
             mask[..., None], real

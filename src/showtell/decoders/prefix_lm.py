@@ -182,7 +182,7 @@ def look_back(query: Tensor, own: KeysValues, prefix: KeysValues | None, *, caus
         return attend(query, own.keys, own.values, None, causal=causal)
     query = query / math.sqrt(query.shape[-1])
     num_rows, _, num_steps, _ = query.shape
-    num_pictures, size = len(prefix.keys), prefix.keys.shape[2]
+    num_pictures, _, size, _ = prefix.keys.shape
     scores = query @ own.keys.transpose(-1, -2)
     if causal:
         future = torch.ones(num_steps, num_steps, dtype=torch.bool, device=query.device).triu(1)

@@ -81,7 +81,7 @@ class RegionAttention(nn.Module):
         keys, regions = memory["keys"], memory["regions"]
         num_pictures, _, size = keys.shape
         # K rows of one picture read its keys and regions together.
-        queries = self.query(query).view(num_pictures, len(query) // num_pictures, 1, size)
+        queries = self.query(query).view(num_pictures, query.shape[0] // num_pictures, 1, size)
         scores = self.score(torch.sigmoid(keys[:, None] + queries)).squeeze(-1)
         if "mask" in memory:
             scores = scores.masked_fill(~memory["mask"][:, None], float("-inf"))

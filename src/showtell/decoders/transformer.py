@@ -20,9 +20,22 @@ from showtell.decoders import fast_cpu
 from showtell.decoders.base import Decoder, HiddenStates, State
 from showtell.decoders.fast_cpu import layers as fast
 from showtell.decoders.layers import Dropout, FeatureEmbedding, drop_words
-from showtell.encoders.concepts import ConceptReader, Concepts
-from showtell.encoders.features import Features
+from showtell.decoders.word_detector import WordDetector
+from showtell.encoders.concepts import ConceptReader
+from showtell.encoders.features import Concepts, Features
 from showtell.text.vocabulary import PAD
+
+
+class Sight(NamedTuple):
+    """What a decoder makes of the regions before anything else.
+
+    Attributes:
+        regions: (P, R, H) projected; None for a caption without a picture.
+        evidence: (P, W) of the detector's words; None without a detector.
+    """
+
+    regions: Tensor | None
+    evidence: Tensor | None
 
 
 class Present(NamedTuple):
@@ -43,7 +56,7 @@ class Present(NamedTuple):
 
     def attention(self) -> Tensor:
         """(B, R) the last word's attention weights, the mean over the heads, in fp32."""
-        query = by_picture(self.query[:, :, -1:], len(self.region_keys))
+        query = by_picture(self.query[:, :, -1:], self.region_keys.shape[0])
         scores = (query @ self.region_keys.transpose(-1, -2)).float() / math.sqrt(query.shape[-1])
         if self.mask is not None:
             scores = scores.masked_fill(~self.mask[:, None, None], float("-inf"))
@@ -82,7 +95,7 @@ class Attention(nn.Module):
         num_rows, _, num_steps, _ = query.shape
         # The queries of K rows of one picture go to its regions together.
         rows = None if mask is None else mask[:, None, None]
-        seen = attend(by_picture(query, len(keys)), keys, values, rows, causal=causal)
+        seen = attend(by_picture(query, keys.shape[0]), keys, values, rows, causal=causal)
         merged = seen.transpose(1, 2).reshape(num_rows, num_steps, -1)
         out: Tensor = self.out(merged)
         return out
@@ -208,8 +221,10 @@ class Transformer(Decoder):
         dropout: on words, on regions and on what each sublayer adds.
         feature_dropout: on regions as the encoder gives them.
         word_dropout: share of input words replaced by ``<unk>`` in training.
-        concepts: number of words from the encoder's classifier that words attend to beside the
-            regions.
+        concepts: number of words, likely to be in the picture, that words attend to beside the
+            regions; from the encoder's classifier, or from a detector.
+        detected: number of words that a detector learns to see in the regions; 0: no detector.
+        detector_weight: of the detector's loss, a caption, beside the cross-entropy of a token.
         pooled_size: D, width of the pooled features that the classifier reads; default: D'.
         blind: share of pictures whose regions are hidden in training, so that the decoder learns
             to use the concepts.
@@ -233,6 +248,8 @@ class Transformer(Decoder):
         feature_dropout: float = 0.0,
         word_dropout: float = 0.0,
         concepts: int = 0,
+        detected: int = 0,
+        detector_weight: float = 0.0,
         blind: float = 0.0,
         pooled_size: int | None = None,
     ) -> None:
@@ -251,33 +268,49 @@ class Transformer(Decoder):
         seen = (name for layer in range(num_layers) for name in _seen(layer))
         self.picture_state = frozenset({"mask", *seen})
         self.concepts: ConceptReader | None = None
-        if concepts:
+        self.detector: WordDetector | None = None
+        self.detector_weight = detector_weight
+        if concepts and detected:
+            self.detector = WordDetector(
+                size=hidden_size,
+                num_detected=detected,
+                num_words=concepts,
+                vocab_size=vocab_size,
+            )
+        elif concepts:
             self.concepts = ConceptReader(
                 num_classes=NUM_CLASSES,
                 feature_size=pooled_size or feature_size,
                 num_words=concepts,
                 vocab_size=vocab_size,
             )
+        if concepts:
             self.concept_embedding = nn.Linear(hidden_size, hidden_size)
             self.concept_score = nn.Linear(1, hidden_size)
         nn.init.normal_(self.output.weight, std=hidden_size**-0.5)
         nn.init.zeros_(self.output.bias)
 
     def hidden_states(self, features: Features, tokens: Tensor) -> HiddenStates:
-        """(B, T) tokens -> (B, T, H)."""
-        memory = {name: features.by_caption(part) for name, part in self._look(features).items()}
+        """(B, T) tokens -> (B, T, H); the penalty is the detector's loss."""
+        sight = self._see(features)
+        looked = self._look(features, sight)
+        memory = {name: features.by_caption(part) for name, part in looked.items()}
         hidden = self._embed(drop_words(tokens, self.word_dropout * self.training), 0, memory)
         for layer, block in enumerate(self.decoder):
             regions = (memory[name] for name in _seen(layer))
             hidden, _ = block(hidden, *regions, memory.get("mask"))
-        return HiddenStates(self.dropout(self.decoder_norm(hidden)))
+        penalty = None
+        if self.detector is not None and sight.evidence is not None:
+            loss = self.detector.loss(sight.evidence, tokens, features.picture_of)
+            penalty = self.detector_weight * loss
+        return HiddenStates(self.dropout(self.decoder_norm(hidden)), penalty)
 
     def init_state(self, features: Features) -> State:
         """Each layer's keys and values of the regions (P, heads, R, H / heads), no words yet."""
-        memory = self._look(features)
+        memory = self._look(features, self._see(features))
         none = memory[_seen(0)[0]][:, :, :0]
         num_regions = 0 if features.regions is None else features.regions.shape[1]
-        blank = none.new_zeros(len(none), num_regions, dtype=torch.float32)
+        blank = none.new_zeros(none.shape[0], num_regions, dtype=torch.float32)
         words = {name: none for layer in range(len(self.decoder)) for name in _said(layer)}
         return {**memory, **words, "attention": blank}
 
@@ -295,9 +328,18 @@ class Transformer(Decoder):
             grown["attention"] = present.attention()[:, :num_regions]  # without concepts
         return self.dropout(self.decoder_norm(hidden[:, 0])), {**state, **grown}
 
-    def _look(self, features: Features) -> State:
+    def _see(self, features: Features) -> "Sight":
+        """The regions as the decoder has them, and what the detector says of them."""
+        if features.regions is None:
+            return Sight(None, None)
+        regions = self.project(features.regions, features.mask)
+        if self.detector is None:
+            return Sight(regions, None)
+        return Sight(regions, self.detector.evidence(regions, features.mask))
+
+    def _look(self, features: Features, sight: "Sight") -> State:
         """Every layer's keys and values of regions and concepts, and the mask if there is one."""
-        regions, mask = self._memory(features)
+        regions, mask = self._memory(features, sight)
         for block in self.encoder:
             regions = block(regions, mask)
         regions = self.encoder_norm(regions)
@@ -309,25 +351,32 @@ class Transformer(Decoder):
             memory.update(zip(_seen(layer), (part.contiguous() for part in pair), strict=True))
         return memory
 
-    def _memory(self, features: Features) -> tuple[Tensor, Tensor | None]:
+    def _memory(self, features: Features, sight: "Sight") -> tuple[Tensor, Tensor | None]:
         """Regions, then concepts: (P, R, H), and a mask (P, R) of what is real."""
-        regions, mask = features.regions, features.mask
-        if self.concepts is None:
-            assert regions is not None, "this decoder needs grid features"
-            return self.dropout(self.project(regions, mask)), mask
-        concepts = features.concepts or self.concepts(features.pooled)
+        seen, mask = sight.regions, features.mask
+        concepts = features.concepts or self._concepts(features, sight)
+        if concepts is None:
+            assert seen is not None, "this decoder needs grid features"
+            return self.dropout(seen), mask
         said = self.dropout(self._embed_concepts(concepts))
         is_said = concepts.words != PAD
-        if regions is None:
+        if seen is None:
             is_said[:, 0] = True  # attention needs at least one entry; <pad> stands for none
             return said, is_said
-        seen = self.dropout(self.project(regions, mask))
+        seen = self.dropout(seen)
         if mask is None:
             mask = torch.ones(seen.shape[:2], dtype=torch.bool, device=seen.device)
         if self.training and self.blind:
             sees = torch.rand(len(seen), 1, device=seen.device) >= self.blind
             mask = mask & (sees | ~is_said.any(dim=1, keepdim=True))
         return torch.cat([seen, said.to(seen.dtype)], dim=1), torch.cat([mask, is_said], dim=1)
+
+    def _concepts(self, features: Features, sight: "Sight") -> Concepts | None:
+        """The words that the pictures are likely to show; None for a decoder without concepts."""
+        if self.detector is not None:
+            assert sight.evidence is not None, "this decoder needs grid features"
+            return self.detector.concepts(sight.evidence)
+        return None if self.concepts is None else self.concepts(features.pooled)
 
     def _embed_concepts(self, concepts: Concepts) -> Tensor:
         """(P, K) -> (P, K, H): the word and the classifier's score of it."""

@@ -28,18 +28,17 @@ slots of a picture, ``K`` hypotheses in a slot, ``T`` tokens, ``R`` regions, ``V
 ``P`` candidates. A row of a decoder's step is one hypothesis: (A S K) rows.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from showtell.decoders.base import State
+from showtell.decoding.arrays import NEVER, Array, Flags, Floats, Ids, State, arrays_of
 from showtell.decoding.constraints import Constraint, build_constraints
 from showtell.decoding.constraints.words import WordRules
 from showtell.decoding.hypotheses import (
     ATTENTION,
-    NEVER,
     Hypotheses,
     Steps,
     cut_to_longest,
@@ -48,7 +47,6 @@ from showtell.encoders.features import Features
 from showtell.text.vocabulary import END, PAD, START
 
 
-@torch.no_grad()  # not inference_mode: see Runtime.inference
 def beam_search(
     decoder: Steps,
     features: Features,
@@ -84,7 +82,7 @@ def beam_search(
         group, and so on.
     """
     if constraints is None:
-        constraints = build_constraints(max_tokens=max_length, device=features.pooled.device)
+        constraints = build_constraints(max_tokens=max_length)
     assert beam_size % groups == 0
     search = _Search(
         decoder,
@@ -93,9 +91,10 @@ def beam_search(
         diversity=diversity,
         constraints=constraints,
     )
-    finished = search.run(
-        features, length=max_length + 1, penalty=length_penalty, with_attention=with_attention
-    )
+    with arrays_of(features.pooled).no_grad():
+        finished = search.run(
+            features, length=max_length + 1, penalty=length_penalty, with_attention=with_attention
+        )
     return finished.best(num_captions or beam_size)
 
 
@@ -108,7 +107,7 @@ class _Search:
         finished: the finished hypotheses of all pictures.
     """
 
-    active: Tensor
+    active: Ids
     beam: "Beam"
     finished: "Finished"
 
@@ -132,63 +131,67 @@ class _Search:
         self, features: Features, *, length: int, penalty: float, with_attention: bool
     ) -> "Finished":
         """Search until every picture is done; a caption has at most ``length`` tokens."""
-        device, num = features.pooled.device, features.pooled.shape[0]
+        self.arrays, num = arrays_of(features.pooled), len(features.pooled)
         slots = self.groups * self.banks
-        self.active = torch.arange(num, device=device)
-        self.beam = Beam.start(num, slots, self.banks, length, device)
+        self.active = np.arange(num)
+        self.beam = Beam.start(num, slots, self.banks, length)
         self.finished = Finished(self.beam, self.groups, self.size, penalty)
         state = self.decoder.init_state(features)
         if not with_attention:
             state.pop(ATTENTION, None)
-        state = self._reorder(state, self.active.repeat_interleave(slots), None)
+        state = self._reorder(state, self.active.repeat(slots), None)
         for position in range(length):
             if not len(self.active):
                 break
-            log_probs, state = self.decoder.step(self.beam.last_tokens(position), state)
+            tokens = self.arrays.from_host(self.beam.last_tokens(position))
+            log_probs, state = self.decoder.step(tokens, state)
             if with_attention and ATTENTION in state:
-                self.beam = self.beam.with_attention(state[ATTENTION], position)
+                weights = self.arrays.to_host(state[ATTENTION])
+                self.beam = self.beam.with_attention(weights, position)
             ended, going_on = self._choose(log_probs, position)
             self.finished.add(self.active, self.beam, ended, position)
             rows = self.beam.rows(going_on.parent)
             self.beam = self.beam.extend(going_on, position)
             kept = self._drop_done_pictures()
-            state = self._reorder(state, (rows if kept is None else rows[kept]).flatten(), kept)
+            state = self._reorder(state, (rows if kept is None else rows[kept]).ravel(), kept)
         return self.finished
 
-    def _reorder(self, state: State, rows: Tensor, kept: Tensor | None) -> State:
+    def _reorder(self, state: State, rows: Ids, kept: Ids | None) -> State:
         """The state for the hypotheses now in the beam.
 
         Args:
             rows: (A' S K) for each of them, the row of ``state`` that it continues.
-            kept: (A,) True for the pictures that remain; None where all do. Entries of
+            kept: (A',) the places of the pictures that remain; None where all do. Entries of
                 ``picture_state`` have a row for each picture.
         """
-        return {
-            name: (part if kept is None else part[kept])
-            if name in self.picture_state
-            else part.index_select(0, rows)
-            for name, part in state.items()
-        }
+        of_pictures = None if kept is None else self.arrays.from_host(kept)
+        of_hypotheses = self.arrays.from_host(rows)
+        reordered = {}
+        for name, part in state.items():
+            index = of_pictures if name in self.picture_state else of_hypotheses
+            reordered[name] = part if index is None else self.arrays.take(part, index)
+        return reordered
 
-    def _drop_done_pictures(self) -> Tensor | None:
+    def _drop_done_pictures(self) -> Ids | None:
         """End the search of the pictures that have enough captions, or cannot go on.
 
         Returns:
-            (A,) True for the pictures that remain; None where all do.
+            (A',) the places of the pictures that remain; None where all do.
         """
         num, slots, size = self.beam.log_probs.shape
-        log_probs = self.beam.log_probs.view(num, self.groups, self.banks, size)
+        log_probs = self.beam.log_probs.reshape(num, self.groups, self.banks, size)
         has_enough = self.finished.num[self.active] >= self.size  # (A, G)
         if self.groups > 1:  # a group that has enough takes no further part
-            log_probs = log_probs.masked_fill(has_enough[:, :, None, None], NEVER)
-            self.beam = self.beam._replace(log_probs=log_probs.view(num, slots, size))
-        remains = (~has_enough & (log_probs.amax(dim=(2, 3)) > NEVER)).any(dim=1)
-        if bool(remains.all()):
+            log_probs = np.where(has_enough[:, :, None, None], np.float32(NEVER), log_probs)
+            self.beam = self.beam._replace(log_probs=log_probs.reshape(num, slots, size))
+        remains = (~has_enough & (log_probs > NEVER).any(axis=(2, 3))).any(axis=1)
+        if remains.all():
             return None
-        self.active, self.beam = self.active[remains], self.beam.of_pictures(remains)
-        return remains
+        kept = np.flatnonzero(remains)
+        self.active, self.beam = self.active[kept], self.beam.of_pictures(kept)
+        return kept
 
-    def _choose(self, log_probs: Tensor, length: int) -> tuple["Candidates", "Candidates"]:
+    def _choose(self, log_probs: Array, length: int) -> tuple["Candidates", "Candidates"]:
         """Continue the hypotheses by one token.
 
         Args:
@@ -210,7 +213,7 @@ class _Search:
             ended = ended.of_slots(slice(self.banks - 1, None, self.banks))
         return ended, going_on
 
-    def _candidates(self, log_probs: Tensor, prefixes: Tensor) -> "Candidates":
+    def _candidates(self, log_probs: Array, prefixes: Ids) -> "Candidates":
         """The continuations worth comparing, out of (A S K, V): (A, S, P)."""
         beam = self.beam.log_probs
         # A slot's best continuations are among the best few of each hypothesis. Diversity can
@@ -219,56 +222,67 @@ class _Search:
         num = min(2 * self.size + displaced, log_probs.shape[1])
         parts = self._top_by_bank(log_probs, prefixes, num) if self.rules else ()
         last, token = (
-            part.view(*beam.shape, -1) for part in parts[:2] or log_probs.topk(num, dim=1)
+            part.reshape(*beam.shape, -1) for part in parts[:2] or self.arrays.best(log_probs, num)
         )
-        parent = torch.arange(beam[0].numel(), device=beam.device).view(1, *beam.shape[1:], 1)
-        totals = beam[..., None] + last
-        fields = [part.flatten(2) for part in (totals, token, last, parent.expand_as(token))]
+        places = np.arange(beam[0].size).reshape(1, *beam.shape[1:], 1)
+        parent = np.broadcast_to(places, token.shape)
+        fields = [_join(part, 2) for part in (beam[..., None] + last, token, last, parent)]
         if parts:
             fields = self._into_banks(fields, parts[2])
         return Candidates(fields[0], *fields)
 
-    def _top_by_bank(self, log_probs: Tensor, prefixes: Tensor, num: int) -> list[Tensor]:
+    def _top_by_bank(self, log_probs: Array, prefixes: Ids, num: int) -> list[NDArray[Any]]:
         """The best of (N, V) continuations for each bank: log-probabilities, tokens, banks."""
         assert self.rules
-        banks, movers, goes_on = self.rules.banks(prefixes), self.rules.movers, self.rules.goes_on
-        moved = log_probs[:, movers]
-        log_probs[:, movers] = NEVER
-        found = [(moved, movers.expand_as(moved), banks.moved)]
-        if goes_on is not None:  # these may turn the word in progress into another one
-            apart = (banks.going_on != banks.now)[:, None] & goes_on
-            last, token = log_probs.masked_fill(~apart, NEVER).topk(num, dim=1)
-            found.append((last, token, banks.going_on[:, None].expand_as(last)))
-            log_probs = log_probs.masked_fill(apart, NEVER)
-        last, token = log_probs.topk(num, dim=1)
-        found.append((last, token, banks.now[:, None].expand_as(last)))
-        return [torch.cat(parts, dim=1) for parts in zip(*found, strict=True)]
+        arrays, rules = self.arrays, self.rules
+        banks = rules.banks(prefixes)
+        movers = np.broadcast_to(rules.movers, banks.moved.shape)
+        moved = arrays.to_host(arrays.gather(log_probs, arrays.from_host(movers)))
+        arrays.forbid(log_probs, slice(None), rules.movers)
+        found = [(moved, movers, banks.moved)]
+        if rules.goes_on is not None:  # these may turn the word in progress into another one
+            apart = banks.going_on != banks.now
+            last = np.full((len(apart), num), NEVER, np.float32)
+            token = np.full((len(apart), num), PAD)
+            if apart.any():
+                rows = arrays.take(log_probs, arrays.from_host(np.flatnonzero(apart)))
+                arrays.forbid(log_probs, apart, rules.goes_on)
+                arrays.forbid(rows, np.ones(len(rows), bool), ~rules.goes_on)
+                last[apart], token[apart] = arrays.best(rows, num)
+            found.append((last, token, _repeat(banks.going_on, num)))
+        last, token = arrays.best(log_probs, num)
+        found.append((last, token, _repeat(banks.now, num)))
+        return [np.concatenate(parts, axis=1) for parts in zip(*found, strict=True)]
 
-    def _into_banks(self, fields: list[Tensor], bank: Tensor) -> list[Tensor]:
+    def _into_banks(self, fields: list[NDArray[Any]], bank: Ids) -> list[NDArray[Any]]:
         """(A, S, P) -> (A, S, M P): to each bank, the candidates of its whole group.
 
         The first field, the log-probability, is -inf where a candidate belongs to another bank.
         """
         num = len(fields[0])
-        all_banks = torch.arange(self.banks, device=bank.device)[:, None]
-        elsewhere = bank.view(num, self.groups, 1, -1) != all_banks  # (A, G, M, M P)
-        fields = [part.reshape(num, self.groups, 1, -1).expand_as(elsewhere) for part in fields]
-        fields[0] = fields[0].masked_fill(elsewhere, NEVER)
-        return [part.flatten(1, 2) for part in fields]
+        all_banks = np.arange(self.banks)[:, None]
+        elsewhere = bank.reshape(num, self.groups, 1, -1) != all_banks  # (A, G, M, M P)
+        fields = [
+            np.broadcast_to(part.reshape(num, self.groups, 1, -1), elsewhere.shape)
+            for part in fields
+        ]
+        fields[0] = np.where(elsewhere, np.float32(NEVER), fields[0])
+        return [part.reshape(num, self.groups * self.banks, -1) for part in fields]
 
     def _best_of_groups(self, candidates: "Candidates") -> tuple["Candidates", "Candidates"]:
         """As ``_best``, group by group: each pays for the words that earlier groups chose."""
         pairs = []
-        chosen = candidates.token.new_zeros((len(candidates.token), 1, 1, 0))
+        chosen = np.zeros((len(candidates.token), 1, 1, 0), np.int64)
         for group in range(self.groups):
             own = candidates.of_slots(slice(group * self.banks, (group + 1) * self.banks))
-            times = (own.token[..., None] == chosen).sum(dim=-1)
-            ended, going_on = self._best(own._replace(scores=own.totals - self.diversity * times))
+            times = (own.token[..., None] == chosen).sum(axis=-1, dtype=np.float32)
+            scores = own.totals - np.float32(self.diversity) * times
+            ended, going_on = self._best(own._replace(scores=scores))
             pairs.append((ended, going_on))
-            words = going_on.token.masked_fill(going_on.totals == NEVER, -1).flatten(1)
-            chosen = torch.cat([chosen, words[:, None, None]], dim=-1)
+            words = np.where(going_on.totals == NEVER, -1, going_on.token)
+            chosen = np.concatenate([chosen, words.reshape(len(words), 1, 1, -1)], axis=-1)
         ended, going_on = (
-            Candidates(*(torch.cat(parts, dim=1) for parts in zip(*groups, strict=True)))
+            Candidates(*(np.concatenate(parts, axis=1) for parts in zip(*groups, strict=True)))
             for groups in zip(*pairs, strict=True)
         )
         return ended, going_on
@@ -278,7 +292,7 @@ class _Search:
         # At most K of the best 2 K end, so K others remain, unless the vocabulary is tiny.
         top = candidates.best(2 * self.size)
         ends = top.token == END
-        first = Candidates(*(part[..., : self.size] for part in top))
+        first = top.each(lambda part: part[..., : self.size])
         return first.without(~ends[..., : self.size]), top.without(ends).best(self.size)
 
 
@@ -294,34 +308,37 @@ class Candidates(NamedTuple):
         parent: (A, S, P) the hypothesis that is continued, counted through the picture's slots.
     """
 
-    scores: Tensor
-    totals: Tensor
-    token: Tensor
-    last: Tensor
-    parent: Tensor
+    scores: Floats
+    totals: Floats
+    token: Ids
+    last: Floats
+    parent: Ids
 
     def best(self, num: int) -> "Candidates":
-        """(A, S, num) the best by ``scores``; empty places where there are fewer."""
+        """(A, S, num) the best by ``scores``, equal ones by place; empty places where there are
+        fewer."""
         missing = num - self.scores.shape[2]
-        parts: tuple[Tensor, ...] = self
+        candidates = self
         if missing > 0:
-            shape = (*self.scores.shape[:2], missing)
-            fill = (NEVER, NEVER, PAD, 0.0, 0)
-            parts = tuple(
-                torch.cat([part, part.new_full(shape, value)], dim=2)
-                for part, value in zip(self, fill, strict=True)
-            )
-        index = parts[0].topk(num, dim=2).indices
-        return Candidates(*(part.gather(2, index) for part in parts))
+            empty = np.zeros((*self.scores.shape[:2], missing), np.int64)
+            never, nothing = np.full(empty.shape, NEVER, np.float32), empty.astype(np.float32)
+            others = Candidates(never, never, np.full_like(empty, PAD), nothing, empty)
+            candidates = Candidates(*map(_append, self, others))
+        index = np.argsort(-candidates.scores, axis=2, kind="stable")[..., :num]
+        return candidates.each(lambda part: np.take_along_axis(part, index, axis=2))
 
-    def without(self, places: Tensor) -> "Candidates":
+    def without(self, places: Flags) -> "Candidates":
         """Empty the places where (A, S, P) ``places`` is True."""
-        scores, totals = (part.masked_fill(places, NEVER) for part in self[:2])
+        scores, totals = (np.where(places, np.float32(NEVER), part) for part in self[:2])
         return self._replace(scores=scores, totals=totals)
+
+    def each(self, change: Callable[[Any], Any]) -> "Candidates":
+        """The same change of each field."""
+        return Candidates(*map(change, self))
 
     def of_slots(self, slots: slice) -> "Candidates":
         """Some of a picture's slots."""
-        return Candidates(*(part[:, slots] for part in self))
+        return self.each(lambda part: part[:, slots])
 
 
 class Beam(NamedTuple):
@@ -334,62 +351,56 @@ class Beam(NamedTuple):
         attention: (A, S, K, T, R), or None.
     """
 
-    log_probs: Tensor
-    tokens: Tensor
-    token_log_probs: Tensor
-    attention: Tensor | None
+    log_probs: Floats
+    tokens: Ids
+    token_log_probs: Floats
+    attention: Floats | None
 
     @classmethod
-    def start(cls, num: int, slots: int, banks: int, length: int, device: torch.device) -> "Beam":
+    def start(cls, num: int, slots: int, banks: int, length: int) -> "Beam":
         """The empty hypothesis in the first bank of each group."""
-        log_probs = torch.full((num, slots, 1), NEVER, device=device)
+        log_probs = np.full((num, slots, 1), NEVER, np.float32)
         log_probs[:, ::banks] = 0.0
         shape = (num, slots, 1, length)
-        return cls(
-            log_probs,
-            torch.full(shape, PAD, device=device),
-            torch.zeros(shape, device=device),
-            None,
-        )
+        return cls(log_probs, np.full(shape, PAD), np.zeros(shape, np.float32), None)
 
-    def last_tokens(self, length: int) -> Tensor:
+    def last_tokens(self, length: int) -> Ids:
         """(A S K,) the token to feed next: the last one, ``<start>`` at first."""
         if length == 0:
-            return torch.full((self.log_probs.numel(),), START, device=self.tokens.device)
-        return self.tokens[..., length - 1].reshape(-1)
+            return np.full(self.log_probs.size, START)
+        return self.tokens[..., length - 1].ravel()
 
-    def prefixes(self, length: int) -> Tensor:
+    def prefixes(self, length: int) -> Ids:
         """(A S K, length) the tokens so far."""
-        return self.tokens.flatten(0, 2)[:, :length]
+        return self.tokens.reshape(-1, self.tokens.shape[-1])[:, :length]
 
-    def rows(self, parent: Tensor) -> Tensor:
+    def rows(self, parent: Ids) -> Ids:
         """(A, S, P) parents as rows of the batch."""
         num, slots, size = self.log_probs.shape
-        first = torch.arange(num, device=parent.device) * (slots * size)
+        first: Ids = np.arange(num) * (slots * size)
         return first[:, None, None] + parent
 
-    def with_attention(self, weights: Tensor, position: int) -> "Beam":
+    def with_attention(self, weights: Floats, position: int) -> "Beam":
         """With the (A S K, R) attention of the token at ``position``."""
         attention = self.attention
         if attention is None:
-            attention = weights.new_zeros((*self.tokens.shape, weights.shape[1]))
-        attention[..., position, :] = weights.view(*self.log_probs.shape, -1)
+            attention = np.zeros((*self.tokens.shape, weights.shape[1]), weights.dtype)
+        attention[..., position, :] = weights.reshape(*self.log_probs.shape, -1)
         return self._replace(attention=attention)
 
     def extend(
-        self, candidates: Candidates, length: int, pictures: Tensor | slice = slice(None)
+        self, candidates: Candidates, length: int, pictures: Flags | slice = slice(None)
     ) -> "Beam":
         """The hypotheses of ``candidates``, with their new token at position ``length``.
 
         Args:
             pictures: (A,) True for those that are wanted, (A', ...); all by default.
         """
-        rows = self.rows(candidates.parent)[pictures].flatten()
-        candidates = Candidates(*(part[pictures] for part in candidates))
-        shape = candidates.totals.shape
+        rows = self.rows(candidates.parent)[pictures]
+        candidates = candidates.each(lambda part: part[pictures])
 
-        def take(values: Tensor) -> Tensor:
-            return values.flatten(0, 2).index_select(0, rows).view(*shape, *values.shape[3:])
+        def take(values: NDArray[Any]) -> NDArray[Any]:
+            return np.take(values.reshape(-1, *values.shape[3:]), rows, axis=0)
 
         tokens, token_log_probs = take(self.tokens), take(self.token_log_probs)
         tokens[..., length] = candidates.token
@@ -397,11 +408,10 @@ class Beam(NamedTuple):
         attention = None if self.attention is None else take(self.attention)
         return Beam(candidates.totals, tokens, token_log_probs, attention)
 
-    def of_pictures(self, kept: Tensor) -> "Beam":
-        """Only the pictures where (A,) ``kept`` is True."""
+    def of_pictures(self, kept: Ids) -> "Beam":
+        """Only the pictures at the places (A',) ``kept``."""
         attention = None if self.attention is None else self.attention[kept]
-        log_probs, tokens, token_log_probs = (part[kept] for part in self[:3])
-        return Beam(log_probs, tokens, token_log_probs, attention)
+        return Beam(self.log_probs[kept], self.tokens[kept], self.token_log_probs[kept], attention)
 
 
 class Finished:
@@ -415,18 +425,17 @@ class Finished:
 
     def __init__(self, beam: Beam, groups: int, size: int, penalty: float) -> None:
         num, _, _, length = beam.tokens.shape
-        device = beam.tokens.device
         shape = (num, groups, size)
         self.penalty = penalty
-        self.parts: list[Tensor] = [
-            torch.full((*shape, length), PAD, device=device),
-            torch.zeros((*shape, length), device=device),
-            torch.full(shape, NEVER, device=device),
-            torch.full(shape, NEVER, device=device),
+        self.parts: list[NDArray[Any]] = [
+            np.full((*shape, length), PAD),
+            np.zeros((*shape, length), np.float32),
+            np.full(shape, NEVER, np.float32),
+            np.full(shape, NEVER, np.float32),
         ]
-        self.num = torch.zeros((num, groups), dtype=torch.long, device=device)
+        self.num = np.zeros((num, groups), np.int64)
 
-    def add(self, active: Tensor, beam: Beam, ended: Candidates, length: int) -> None:
+    def add(self, active: Ids, beam: Beam, ended: Candidates, length: int) -> None:
         """Merge the hypotheses that end at this step into those that ended before.
 
         Args:
@@ -436,36 +445,36 @@ class Finished:
             length: tokens before the new one.
         """
         real = ended.totals > NEVER
-        changed = real.flatten(1).any(dim=1)
-        if not bool(changed.any()):
+        changed = np.any(real, axis=(1, 2))
+        if not changed.any():
             return
         active = active[changed]
         new = beam.extend(ended, length, changed)
-        scores = new.log_probs / (length + 1) ** self.penalty
+        scores = new.log_probs / np.float32((length + 1) ** self.penalty)
         parts = [new.tokens, new.token_log_probs, new.log_probs, scores]
         if new.attention is not None:
             parts.append(new.attention)
             if len(self.parts) < len(parts):
                 shape = (*self.parts[0].shape, new.attention.shape[-1])
-                self.parts.append(new.attention.new_zeros(shape))
+                self.parts.append(np.zeros(shape, new.attention.dtype))
         merged = [
-            torch.cat([old[active], part], dim=2)
+            np.concatenate([old[active], part], axis=2)
             for old, part in zip(self.parts, parts, strict=True)
         ]
-        best = merged[3].topk(self.parts[3].shape[2], dim=2).indices
+        best = np.argsort(-merged[3], axis=2, kind="stable")[..., : self.parts[3].shape[2]]
         for target, part in zip(self.parts, merged, strict=True):
             target[active] = _gather(part, best)
-        self.num[active] += real[changed].sum(dim=2)
+        self.num[active] += real[changed].sum(axis=2)
 
     def best(self, num: int) -> Hypotheses:
         """(B, num) each group's best, then each group's second, and so on; no caption twice."""
         groups = self.num.shape[1]
         # Rank by rank, and within a rank by score.
-        parts = [part.transpose(1, 2) for part in self.parts]
+        parts = [part.swapaxes(1, 2) for part in self.parts]
         if groups > 1:
-            order = parts[3].argsort(dim=2, descending=True, stable=True)
+            order = np.argsort(-parts[3], axis=2, kind="stable")
             parts = [_gather(part, order) for part in parts]
-        parts = [part.flatten(1, 2) for part in parts]
+        parts = [_join(part, 1) for part in parts]
         if groups > 1:
             parts = _without_repeats(parts)
         tokens, token_log_probs, log_probs, scores = (part[:, :num] for part in parts[:4])
@@ -474,21 +483,34 @@ class Finished:
         return cut_to_longest(found)
 
 
-def _without_repeats(parts: list[Tensor]) -> list[Tensor]:
+def _without_repeats(parts: list[NDArray[Any]]) -> list[NDArray[Any]]:
     """Move repeated captions and empty places to the end; keep the order of the others."""
     tokens, _, log_probs, scores = parts[:4]
-    same = (tokens[:, :, None] == tokens[:, None]).all(dim=-1)  # (B, K, K)
+    same = (tokens[:, :, None] == tokens[:, None]).all(axis=-1)  # (B, K, K)
     is_real = log_probs > NEVER
-    repeated = (same & is_real[:, None]).tril(diagonal=-1).any(dim=2)
-    parts[2] = log_probs.masked_fill(repeated, NEVER)
-    parts[3] = scores.masked_fill(repeated, NEVER)
-    order = (repeated | ~is_real).long().argsort(dim=1, stable=True)
+    repeated = np.tril(same & is_real[:, None], -1).any(axis=2)
+    parts[2], parts[3] = (np.where(repeated, np.float32(NEVER), p) for p in (log_probs, scores))
+    order = np.argsort(repeated | ~is_real, axis=1, kind="stable")
     return [_gather(part, order) for part in parts]
 
 
-def _gather(values: Tensor, index: Tensor) -> Tensor:
-    """``values.gather`` along the last dimension of ``index``, for any further dimensions."""
-    dim = index.dim() - 1
-    extra = values.shape[index.dim() :]
-    shaped = index.reshape(*index.shape, *(1,) * len(extra)).expand(*index.shape, *extra)
-    return values.gather(dim, shaped)
+def _gather(values: NDArray[Any], index: Ids) -> NDArray[Any]:
+    """``take_along_axis`` along the last dimension of ``index``, for any further dimensions."""
+    extra = values.ndim - index.ndim
+    return np.take_along_axis(values, index.reshape(*index.shape, *(1,) * extra), index.ndim - 1)
+
+
+def _append(values: Any, others: Any) -> Any:
+    """Joined along the last dimension."""
+    return np.concatenate([values, others], axis=-1)
+
+
+def _join(values: NDArray[Any], dim: int) -> NDArray[Any]:
+    """Dimensions ``dim`` and ``dim`` + 1 as one."""
+    shape = values.shape
+    return values.reshape(*shape[:dim], shape[dim] * shape[dim + 1], *shape[dim + 2 :])
+
+
+def _repeat(values: Ids, num: int) -> Ids:
+    """(N,) -> (N, num)."""
+    return np.broadcast_to(values[:, None], (len(values), num))

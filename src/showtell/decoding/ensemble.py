@@ -7,10 +7,7 @@ The decoders share one vocabulary and one encoder.
 import math
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
-
-from showtell.decoders.base import State
+from showtell.decoding.arrays import Array, State, arrays_of
 from showtell.decoding.hypotheses import ATTENTION, Steps
 from showtell.encoders.features import Features
 from showtell.errors import CheckpointError
@@ -46,13 +43,13 @@ class Ensemble:
         attention = [state[ATTENTION] for state in states if ATTENTION in state]
         return {**entries, ATTENTION: attention[0]} if attention else entries
 
-    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+    def step(self, tokens: Array, state: State) -> tuple[Array, State]:
         """(N,) ids -> (N, V) log of the mean probability; attention is averaged likewise.
 
         Raises:
             CheckpointError: the decoders' vocabularies are of different sizes.
         """
-        total: Tensor | None = None
+        total: Array | None = None
         new_state: State = {}
         attention = []
         for number, decoder in enumerate(self.decoders):
@@ -72,10 +69,10 @@ class Ensemble:
                     f"models of an ensemble need one vocabulary: one has {total.shape[1]} words, "
                     f"another {log_probs.shape[1]}"
                 )
-            total = torch.logaddexp(total, log_probs)
+            total = arrays_of(total).xp.logaddexp(total, log_probs)
         assert total is not None
         if attention:
-            new_state[ATTENTION] = torch.stack(attention).mean(dim=0)
+            new_state[ATTENTION] = arrays_of(total).xp.stack(attention).mean(axis=0)
         if len(self.decoders) > 1:
             total -= math.log(len(self.decoders))
         return total, new_state

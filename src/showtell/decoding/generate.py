@@ -1,7 +1,7 @@
 """From decoding settings to captions: the one place where ``DecodingConfig`` meets the search."""
 
 from showtell.config import DecodingConfig
-from showtell.core.fixed_rows import fixed_rows_for
+from showtell.decoding.arrays import arrays_of
 from showtell.decoding.beam import beam_search
 from showtell.decoding.constraints import build_constraints
 from showtell.decoding.constraints.named_words import NamedWords
@@ -52,9 +52,8 @@ def generate(
         forbidden=words.forbidden,
         required=words.required,
         bad_endings=words.bad_endings,
-        device=features.pooled.device,
     )
-    with fixed_rows_for(features.pooled):
+    with arrays_of(features.pooled).fixed_rows(features.pooled):
         if config.method == "sample":
             return sample(
                 decoder,

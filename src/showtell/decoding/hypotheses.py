@@ -6,18 +6,17 @@ vocabulary, ``R`` regions.
 
 from typing import NamedTuple, Protocol
 
-from torch import Tensor
+import numpy as np
 
-from showtell.decoders.base import State
+from showtell.decoding.arrays import NEVER, Array, Arrays, Floats, Ids, State
 from showtell.encoders.features import Features
 from showtell.text.vocabulary import PAD
 
-NEVER = float("-inf")
 ATTENTION = "attention"  # the entry of a state with the weights of a decoder that attends
 
 
 class Hypotheses(NamedTuple):
-    """The ``K`` captions of each of ``B`` pictures, best first.
+    """The ``K`` captions of each of ``B`` pictures, best first, as NumPy arrays.
 
     Where fewer than ``K`` captions meet the constraints, the last places have no tokens and -inf
     for ``log_probs`` and ``scores``.
@@ -33,52 +32,57 @@ class Hypotheses(NamedTuple):
             if it was not asked for or the decoder does not attend.
     """
 
-    tokens: Tensor
-    token_log_probs: Tensor
-    log_probs: Tensor
-    scores: Tensor
-    attention: Tensor | None = None
+    tokens: Ids
+    token_log_probs: Floats
+    log_probs: Floats
+    scores: Floats
+    attention: Floats | None = None
 
 
 class Steps(Protocol):
     """What decoding needs from a decoder: a first state, and steps from one state to the next.
+
+    Arrays are NumPy's or torch's, the same in features, tokens, states and log-probabilities.
 
     Dim 0 of every entry of a state is the batch. Search reorders every entry after each step, so
     that row n belongs to hypothesis n. The exception is entries that a decoder names in
     ``picture_state``, a set of names: they follow from the picture alone (its projected regions,
     for example) and keep one row a picture, whatever the number of hypotheses.
 
-    - ``step`` must not write into the tensors of its state. It may return them.
+    - ``step`` must not write into the arrays of its state. It may return them.
     - The log-probabilities belong to the caller: constraints write into them.
     - A decoder with a limited number of positions says in ``max_tokens`` how many tokens a caption
       may have, ``<end>`` not counted.
     - A decoder that attends has an ``ATTENTION`` entry in its first state, and returns one from
       each step that is given one. Search removes the entry where attention is not wanted.
+    - A decoder that reads its encoder's classifier has the reader as ``concepts`` (``naming.py``).
     """
 
     def init_state(self, features: Features) -> State:
         """The state before the first token."""
 
-    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """(N,) ids -> (N, V) log-probabilities in nats, and the new state."""
+    def step(self, tokens: Array, state: State) -> tuple[Array, State]:
+        """(N,) ids -> (N, V) log-probabilities in nats, fp32, and the new state."""
 
 
-def reorder(state: State, rows: Tensor) -> State:
+def reorder(arrays: Arrays, state: State, rows: Ids) -> State:
     """Rows (N',) of every entry of a state."""
-    return {name: part.index_select(0, rows) for name, part in state.items()}
+    index = arrays.from_host(rows)
+    return {name: arrays.take(part, index) for name, part in state.items()}
 
 
 def cut_to_longest(found: Hypotheses) -> Hypotheses:
     """Clear the places without a caption, and drop the positions that no caption reaches."""
     empty = (found.log_probs == NEVER)[:, :, None]
-    tokens = found.tokens.masked_fill(empty, PAD)
-    longest = int((tokens != PAD).sum(dim=-1).max()) if tokens.numel() else 0
+    tokens = np.where(empty, PAD, found.tokens)
+    is_token = tokens != PAD
+    longest = int(is_token.sum(axis=2).max(initial=0))
     attention = found.attention
     if attention is not None:
-        attention = attention[:, :, :longest] * (tokens[:, :, :longest, None] != PAD)
+        attention = attention[:, :, :longest] * is_token[:, :, :longest, None]
     return Hypotheses(
         tokens=tokens[:, :, :longest],
-        token_log_probs=found.token_log_probs.masked_fill(empty, 0.0)[:, :, :longest],
+        token_log_probs=np.where(empty, np.float32(0), found.token_log_probs)[:, :, :longest],
         log_probs=found.log_probs,
         scores=found.scores,
         attention=attention,

@@ -11,13 +11,19 @@ device.
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from showtell.decoding.arrays import (
+    NEVER,
+    Array,
+    Arrays,
+    Floats,
+    Ids,
+    arrays_of,
+)
 from showtell.decoding.constraints import Constraint, build_constraints
 from showtell.decoding.hypotheses import (
     ATTENTION,
-    NEVER,
     Hypotheses,
     Steps,
     cut_to_longest,
@@ -33,7 +39,6 @@ _GOLDEN = 0x9E3779B97F4A7C15 - 2**64
 _FIRST_NUCLEUS = 64  # most nuclei lie among so many of the likeliest tokens
 
 
-@torch.no_grad()  # not inference_mode: see Runtime.inference
 def sample(
     decoder: Steps,
     features: Features,
@@ -67,67 +72,68 @@ def sample(
         with_attention: whether to keep where the decoder looked for each token.
     """
     if constraints is None:
-        constraints = build_constraints(max_tokens=max_length, device=features.pooled.device)
-    device, num_pictures = features.pooled.device, features.pooled.shape[0]
+        constraints = build_constraints(max_tokens=max_length)
+    arrays, num_pictures = arrays_of(features.pooled), len(features.pooled)
     num = num_pictures * num_captions
-    tokens = torch.full((num, max_length + 1), PAD, device=device)
-    token_log_probs = torch.zeros((num, max_length + 1), device=device)
-    attention: Tensor | None = None
-    active = torch.arange(num, device=device)
+    tokens = np.full((num, max_length + 1), PAD)
+    token_log_probs = np.zeros((num, max_length + 1), np.float32)
+    attention: Floats | None = None
+    active = np.arange(num)
     numbers = first * num_captions + active  # first picture's samples, second picture's ...
-    keys = _mix(_mix(torch.full_like(numbers, seed)) + numbers * _GOLDEN)
-    state = decoder.init_state(features)
-    if not with_attention:
-        state.pop(ATTENTION, None)
-    state = reorder(state, active // num_captions)
-    for position in range(max_length + 1):
-        if not len(active):
-            break
-        prefixes = tokens[active, :position]
-        last = prefixes[:, -1] if position else torch.full_like(active, START)
-        log_probs, state = decoder.step(last, state)
-        if with_attention and ATTENTION in state:
-            weights = state[ATTENTION]
-            if attention is None:
-                attention = weights.new_zeros((*tokens.shape, weights.shape[1]))
-            attention[active, position] = weights
-        for constraint in constraints:
-            log_probs = constraint(log_probs, prefixes, position)
-        drawn = draw(
-            log_probs,
-            _uniform(keys[active] + _wrap((position + 1) * _GOLDEN)),
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-        )
-        gained = log_probs.gather(1, drawn[:, None])[:, 0]
-        tokens[active, position] = drawn
-        token_log_probs[active, position] = gained
-        goes_on = (drawn != END) & (gained > NEVER)
-        if not bool(goes_on.all()):
-            active = active[goes_on]
-            state = reorder(state, goes_on.nonzero()[:, 0])
+    keys = _mix(_mix(np.full_like(numbers, seed)) + numbers * _GOLDEN)
+    with arrays.no_grad():
+        state = decoder.init_state(features)
+        if not with_attention:
+            state.pop(ATTENTION, None)
+        state = reorder(arrays, state, active // num_captions)
+        for position in range(max_length + 1):
+            if not len(active):
+                break
+            prefixes = tokens[active, :position]
+            last = prefixes[:, -1] if position else np.full_like(active, START)
+            log_probs, state = decoder.step(arrays.from_host(last), state)
+            if with_attention and ATTENTION in state:
+                weights = arrays.to_host(state[ATTENTION])
+                if attention is None:
+                    attention = np.zeros((*tokens.shape, weights.shape[1]), weights.dtype)
+                attention[active, position] = weights
+            for constraint in constraints:
+                log_probs = constraint(log_probs, prefixes, position)
+            uniform = _uniform(keys[active] + _wrap((position + 1) * _GOLDEN))
+            drawn = draw(
+                log_probs,
+                arrays.from_host(uniform),
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+            )
+            gained = arrays.to_host(arrays.gather(log_probs, drawn[:, None]))[:, 0]
+            tokens[active, position] = said = arrays.to_host(drawn)
+            token_log_probs[active, position] = gained
+            goes_on = (said != END) & (gained > NEVER)
+            if not goes_on.all():
+                active = active[goes_on]
+                state = reorder(arrays, state, np.flatnonzero(goes_on))
     return _best_first(
         tokens, token_log_probs, attention, num_captions=num_captions, penalty=length_penalty
     )
 
 
 def _best_first(
-    tokens: Tensor,
-    token_log_probs: Tensor,
-    attention: Tensor | None,
+    tokens: Ids,
+    token_log_probs: Floats,
+    attention: Floats | None,
     *,
     num_captions: int,
     penalty: float,
 ) -> Hypotheses:
     """Order each picture's samples, (B K, T), by their scores."""
-    log_probs = token_log_probs.sum(dim=1)
-    # In fp64: the last bit of a power depends on its place in the batch, and must round away.
-    lengths = (tokens != PAD).sum(dim=1).clamp(min=1).double()
-    scores = log_probs / (lengths**penalty).float()
-    order = scores.view(-1, num_captions).topk(num_captions, dim=1).indices
-    first = torch.arange(len(order), device=tokens.device) * num_captions
-    rows = first[:, None] + order
+    # In fp64: the last bit must not depend on the longest caption of the batch.
+    log_probs = token_log_probs.sum(axis=1, dtype=np.float64).astype(np.float32)
+    lengths = (tokens != PAD).sum(axis=1).clip(min=1).astype(np.float64)
+    scores = log_probs / (lengths**penalty).astype(np.float32)
+    order = np.argsort(-scores.reshape(-1, num_captions), axis=1, kind="stable")
+    rows = np.arange(len(order))[:, None] * num_captions + order
     found = Hypotheses(
         tokens=tokens[rows],
         token_log_probs=token_log_probs[rows],
@@ -139,13 +145,13 @@ def _best_first(
 
 
 def draw(
-    log_probs: Tensor,
-    uniform: Tensor,
+    log_probs: Array,
+    uniform: Array,
     *,
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
-) -> Tensor:
+) -> Array:
     """Draw one token a row from what the filters leave, by inverting the cumulative distribution.
 
     Args:
@@ -155,37 +161,43 @@ def draw(
     Returns:
         (N,) tokens; where all are -inf, any.
     """
-    log_probs = log_probs.float() / temperature
+    arrays = arrays_of(log_probs)
+    xp = arrays.xp
+    log_probs = arrays.cast(log_probs, "float32") / temperature
     # The largest becomes 1; a row of -inf alone stays one.
-    weights = (log_probs - log_probs.amax(dim=1, keepdim=True).clamp(min=-1e30)).exp()
+    largest = xp.clip(xp.amax(log_probs, axis=1, keepdims=True), -1e30, None)
+    weights = xp.exp(log_probs - largest)
     ids = None
     if top_k is not None or top_p is not None:
-        weights, ids = _likeliest(weights, top_k, top_p)
-    upto = weights.cumsum(dim=1)
-    place = (upto <= uniform[:, None] * upto[:, -1:]).sum(dim=1, keepdim=True)
+        weights, ids = _likeliest(arrays, weights, top_k, top_p)
+    upto = arrays.cumsum(weights)
+    place = xp.sum(upto <= uniform[:, None] * upto[:, -1:], axis=1, keepdims=True)
     # Rounding must not choose what has no probability.
-    place = place.clamp(max=weights.shape[1] - 1)
-    is_possible = weights.gather(1, place) > 0
-    place = torch.where(is_possible, place, weights.argmax(dim=1, keepdim=True))
-    return (place if ids is None else ids.gather(1, place))[:, 0]
+    place = xp.clip(place, None, weights.shape[1] - 1)
+    is_possible = arrays.gather(weights, place) > 0
+    place = xp.where(is_possible, place, xp.argmax(weights, axis=1, keepdims=True))
+    return (place if ids is None else arrays.gather(ids, place))[:, 0]
 
 
-def _likeliest(weights: Tensor, top_k: int | None, top_p: float | None) -> tuple[Tensor, Tensor]:
+def _likeliest(
+    arrays: Arrays, weights: Array, top_k: int | None, top_p: float | None
+) -> tuple[Array, Array]:
     """The largest of (N, V) weights and their ids; 0 for the tokens that a filter removes."""
-    size = weights.shape[1]
+    xp, size = arrays.xp, weights.shape[1]
     num = min(top_k or _FIRST_NUCLEUS, size)
-    best, ids = weights.topk(num, dim=1)
+    best, ids = arrays.top_k(weights, num)
     if top_p is None:
         return best, ids
-    mass = top_p * (best if top_k else weights).sum(dim=1, keepdim=True)
-    while top_k is None and num < size and bool((best.sum(dim=1, keepdim=True) < mass).any()):
+    mass = top_p * xp.sum(best if top_k else weights, axis=1, keepdims=True)
+    while top_k is None and num < size and bool((best.sum(axis=1, keepdims=True) < mass).any()):
         num = min(4 * num, size)
-        best, ids = weights.topk(num, dim=1)
-    before = best.cumsum(dim=1).roll(1, dims=1)
+        best, ids = arrays.top_k(weights, num)
+    before = xp.roll(arrays.cumsum(best), 1, 1)
     before[:, 0] = 0.0
     outside = before >= mass
     outside[:, 0] = False
-    return best.masked_fill(outside, 0.0), ids
+    best[outside] = 0.0
+    return best, ids
 
 
 def _wrap(number: int) -> int:
@@ -193,13 +205,14 @@ def _wrap(number: int) -> int:
     return (number + 2**63) % 2**64 - 2**63
 
 
-def _mix(x: Tensor) -> Tensor:
+def _mix(x: Ids) -> Ids:
     """SplitMix64's finaliser on (N,) 64-bit integers; products wrap."""
     x = (x ^ (x >> 30 & (1 << 34) - 1)) * _MIX_1
     x = (x ^ (x >> 27 & (1 << 37) - 1)) * _MIX_2
     return x ^ (x >> 31 & (1 << 33) - 1)
 
 
-def _uniform(x: Tensor) -> Tensor:
+def _uniform(x: Ids) -> Floats:
     """(N,) integers -> (N,) numbers in [0, 1), of 24 bits."""
-    return (_mix(x) >> 40 & (1 << 24) - 1).float() / 2**24
+    found: Floats = (_mix(x) >> 40 & (1 << 24) - 1).astype(np.float32) / np.float32(2**24)
+    return found

@@ -11,13 +11,14 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from showtell.core.fixed_rows import fixed_rows_for
+from showtell.encoders.features import Closer, Concepts
 from showtell.text.vocabulary import PAD, UNK, Vocabulary
 
 LEAST_CHANCE = 0.004  # of a class; smaller ones of 118 breeds add up to a dog that is not there
@@ -26,38 +27,6 @@ MOST_WORDS = 2  # of a class
 RARE = 10  # a word with fewer training captions than this was not learnt from pictures
 UNCOMMON = 50  # a word with fewer was learnt badly
 WINDOW = 0.75  # share of the grid's side; a small thing fills more of a window than of the picture
-
-
-class Concepts(NamedTuple):
-    """Words that may fit a picture.
-
-    Attributes:
-        words: (P, K) ids of the vocabulary, ``<pad>`` where there are fewer.
-        scores: (P, K) how sure the classifier is of each, from 0 to 1.
-    """
-
-    words: Tensor
-    scores: Tensor
-
-    def to(self, device: torch.device | str) -> "Concepts":
-        """The same on another device."""
-        return Concepts(self.words.to(device), self.scores.to(device))
-
-
-class Closer(NamedTuple):
-    """What a classifier finds in parts of pictures; of each word, its largest score counts.
-
-    Attributes:
-        rare_word: (P,) the likeliest of the ``RARE`` words; ``<pad>`` if there is none.
-        rare_score: (P,) its score, from 0 to 1.
-        uncommon_score: (P,) the largest score of an ``UNCOMMON`` word in the whole picture.
-        concepts: the likeliest of all words.
-    """
-
-    rare_word: Tensor
-    rare_score: Tensor
-    uncommon_score: Tensor
-    concepts: Concepts
 
 
 @dataclass(frozen=True)
@@ -173,7 +142,7 @@ class ConceptReader(nn.Module):
 
     def _by_word(self, chances: Tensor) -> Tensor:
         """(P, C) -> (P, V)."""
-        totals = chances.new_zeros(len(chances), self.vocab_size)
+        totals = chances.new_zeros(chances.shape[0], self.vocab_size)
         for words in self.class_words.unbind(dim=1):
             totals = totals.scatter_add(1, words.expand_as(chances), chances)
         totals[:, PAD] = 0

@@ -10,7 +10,7 @@ An encoder is frozen: its parameters need no gradient, and ``train()`` leaves it
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -39,6 +39,7 @@ class Encoder(nn.Module):
         name: As in the configuration: ``lite2``, ``timm:resnet50``.
         preprocessing: What pictures must go through before ``forward``.
         base_fingerprint: Name, published weights and preprocessing.
+        weights_hash: Of the published weights.
         changed: Names of the backbone's weights that differ from the published ones.
         live_norms: Batch norms that update their statistics in training mode.
         pooled_size: D.
@@ -49,13 +50,11 @@ class Encoder(nn.Module):
         self, *, name: str, backbone: Backbone, preprocessing: Preprocessing, weights_hash: str
     ) -> None:
         super().__init__()
-        self.name = name
+        self.name, self.weights_hash = name, weights_hash
         self.preprocessing = preprocessing
         self.changed: frozenset[str] = frozenset()
         self.live_norms: tuple[nn.Module, ...] = ()
-        self.base_fingerprint = (
-            f"{name}, weights {weights_hash[:16]}, {preprocessing.describe()}, revision {REVISION}"
-        )
+        self.base_fingerprint = self.described(preprocessing)
         # Convolutions on a processor are about 1.5 times as fast with the channels last.
         self.backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.mean: Tensor
@@ -70,6 +69,11 @@ class Encoder(nn.Module):
         assert features.regions is not None
         self.pooled_size = int(features.pooled.shape[1])
         self.grid_size = (int(features.regions.shape[1]), int(features.regions.shape[2]))
+
+    def described(self, recipe: Preprocessing) -> str:
+        """``base_fingerprint``, if pictures went through ``recipe``."""
+        weights = self.weights_hash[:16]
+        return f"{self.name}, weights {weights}, {recipe.describe()}, revision {REVISION}"
 
     @property
     def fingerprint(self) -> str:
@@ -184,7 +188,7 @@ def register_encoder(name: str) -> Callable[[EncoderFactory], EncoderFactory]:
     return register
 
 
-def build_encoder(name: str, *, weights: Path | None = None) -> Encoder:
+def build_encoder(name: str, *, weights: Path | None = None, squash: bool = False) -> Encoder:
     """Make an encoder with its weights in place.
 
     The random state of the program stays as it is.
@@ -193,6 +197,7 @@ def build_encoder(name: str, *, weights: Path | None = None) -> Encoder:
         name: A key of ``ENCODERS``, or ``timm:`` and a model that timm knows.
         weights: A local file (.safetensors, or .pth with only tensors in it); default: the
             installed package for ``lite``, timm's own download for ``timm:``.
+        squash: See the whole picture, squeezed into a square, whatever the weights are used to.
 
     Raises:
         ConfigError: no such encoder, or weights that cannot be read or do not fit.
@@ -203,7 +208,7 @@ def build_encoder(name: str, *, weights: Path | None = None) -> Encoder:
     return Encoder(
         name=name,
         backbone=parts.backbone,
-        preprocessing=parts.preprocessing,
+        preprocessing=replace(parts.preprocessing, squash=True) if squash else parts.preprocessing,
         weights_hash=parts.weights_hash or hash_state(parts.backbone.state_dict()),
     )
 

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate, pairwise
 from typing import Any, Self
 
+import numpy as np
+
 from showtell.decoding.hypotheses import Hypotheses
 from showtell.text.vocabulary import PAD, Vocabulary
 
@@ -137,7 +139,7 @@ def captions_of(
         return caption
 
     captions = []
-    real = found.log_probs.isfinite().tolist()
+    real = np.isfinite(found.log_probs).tolist()
     attention = None if found.attention is None else found.attention.tolist()
     columns = zip(found.tokens.tolist(), found.token_log_probs.tolist(), real, strict=True)
     for picture, (tokens, log_probs, is_real) in enumerate(columns):

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, overload
 
 from showtell.config import DecodingConfig
+from showtell.errors import ConfigError, MissingExtraError
 from showtell.images.open import PictureLike, is_picture_like
 from showtell.inference.caption import Caption
+from showtell.inference.exported import find_export
 from showtell.inference.stream import Originals, Picture, PictureResult
 from showtell.pretrained import DEFAULT
 
@@ -66,15 +68,19 @@ class Captioner(ABC):
         device: str = "auto",
         precision: str = "auto",
         trust_model: bool = False,
+        runtime: str = "auto",
     ) -> "Captioner":
         """Load a model: by default the one that comes with showtell.
 
         Args:
-            model: a checkpoint folder, a run's folder (its best checkpoint is taken), or a name
-                that ``showtell models`` lists.
+            model: a checkpoint folder, a run's folder (its best checkpoint is taken), an export
+                (``showtell export``), or a name that ``showtell models`` lists.
             ensemble: further models, whose probabilities are averaged with the first's.
-            device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+            device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``; of exports also ``coreml``,
+                ``openvino``, ``directml``, where the installed onnxruntime has them.
             precision: ``auto``, ``fp32``, ``bf16``.
+            runtime: what computes: ``torch`` for checkpoints, ``onnx`` for exports, or ``auto``,
+                which goes by what the folder holds.
             trust_model: whether the model's settings may name a weights file outside of its
                 folder, or an encoder that timm fetches from the hub or reads from a folder
                 (``timm:hf-hub:...``, ``timm:local-dir:...``).
@@ -82,9 +88,22 @@ class Captioner(ABC):
         Raises:
             CheckpointError: there is no such model, or it is damaged, or it has to be trusted
                 first, or one of the ensemble has another encoder.
+            MissingExtraError: it is a checkpoint, and torch is not installed.
+            ConfigError: there is no such runtime, or it does not have the device or precision.
             VocabularyError: one of the ensemble has another vocabulary.
         """
-        from showtell.inference.backends.native import NativeCaptioner
+        if takes_onnx(model, runtime):
+            from showtell.inference.backends.onnx import OnnxCaptioner
+
+            return OnnxCaptioner.load(model, ensemble=ensemble, device=device, precision=precision)
+        try:
+            from showtell.inference.backends.native import NativeCaptioner
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            raise MissingExtraError(
+                "train", f"{model} is no export, so it runs in torch and"
+            ) from None
 
         return NativeCaptioner.load(
             model,
@@ -212,6 +231,20 @@ class Captioner(ABC):
         if isinstance(decoding, DecodingConfig):
             return decoding
         return self.decoding.with_changes(decoding) if decoding else self.decoding
+
+
+RUNTIMES = ("auto", "torch", "onnx")
+
+
+def takes_onnx(model: str | Path, runtime: str) -> bool:
+    """Whether a model runs in onnxruntime.
+
+    Raises:
+        ConfigError: there is no such runtime.
+    """
+    if runtime not in RUNTIMES:
+        raise ConfigError(f"runtime {runtime!r}: expected {', '.join(RUNTIMES)}")
+    return runtime == "onnx" or (runtime == "auto" and find_export(model) is not None)
 
 
 load = Captioner.load

@@ -33,6 +33,7 @@ from showtell.decoders.base import Decoder
 from showtell.decoders.registry import load_decoder, outline_decoder
 from showtell.encoders.encoder import is_fetched
 from showtell.errors import CheckpointError, ShowtellError
+from showtell.inference.exported import is_export
 from showtell.inference.weights import (
     Storage,
     pack_weights,
@@ -138,11 +139,7 @@ def save_checkpoint(
     Raises:
         OSError: the disk is full or not writable; an older checkpoint is untouched.
     """
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        with errors_about(folder, temporary):
-            temporary.mkdir(parents=True)
+    with new_folder(folder) as temporary:
         save_tensors(temporary / MODEL, _packed(checkpoint.decoder.state_dict(), storage))
         if checkpoint.encoder is not None:
             save_tensors(temporary / ENCODER, _packed(checkpoint.encoder, storage))
@@ -157,6 +154,21 @@ def save_checkpoint(
         if resume is not None:
             save_tensors(temporary / RESUME_TENSORS, resume.tensors)
             write_json(temporary / RESUME_DATA, resume.data)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder that takes the name ``folder`` when the block ends without an error.
+
+    Raises:
+        OSError: it cannot be made; an older folder of the name is untouched.
+    """
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        with errors_about(folder, temporary):
+            temporary.mkdir(parents=True)
+        yield temporary
         replace_folder(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -279,6 +291,18 @@ def _read_object(path: Path, types: type[BaseModel]) -> dict[str, Any]:
     return values
 
 
+def portable_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint's ``metrics`` with names in place of paths, and nothing of the machine."""
+    kept = {key: value for key, value in metrics.items() if key != "processes"}
+    if "data" in kept:
+        kept["data"] = Path(kept["data"]).name
+    if "averaged" in kept:
+        kept["averaged"] = ["/".join(Path(folder).parts[-2:]) for folder in kept["averaged"]]
+    if "versions" in kept:
+        kept["versions"] = {k: v for k, v in kept["versions"].items() if k != "platform"}
+    return kept
+
+
 def find_checkpoint(model: str | Path) -> Path:
     """The folder that holds the weights: ``model`` itself, or a run's ``best`` or ``last``.
 
@@ -292,6 +316,11 @@ def find_checkpoint(model: str | Path) -> Path:
         whole = recover_folder(candidate)
         if (whole / MODEL).is_file():
             return whole
+    if is_export(folder):
+        raise CheckpointError(
+            f"{folder} is an export, which runs in onnxruntime (runtime onnx or auto): give the "
+            "checkpoint that it was made from"
+        )
     if not folder.exists():
         names = ", ".join(known_names())
         raise CheckpointError(

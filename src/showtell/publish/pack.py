@@ -12,6 +12,7 @@ from showtell.inference.checkpoint import (
     encoder_source,
     find_checkpoint,
     load_checkpoint,
+    portable_metrics,
     save_checkpoint,
 )
 from showtell.inference.weights import Storage, pack_weights, unpack_weights
@@ -58,7 +59,7 @@ def pack_checkpoint(
     check_output(output)
     checkpoint = load_checkpoint(model)
     _, encoder_weights = encoder_source(checkpoint, trusted=trust_model)
-    metrics = _without_places(checkpoint.metrics) | {"weights": storage}
+    metrics = portable_metrics(checkpoint.metrics) | {"weights": storage}
     if checkpoint.encoder is not None:
         # The fingerprint follows from the weights as they will be read again.
         read_again = unpack_weights(pack_weights(checkpoint.encoder, storage))
@@ -83,18 +84,6 @@ def check_output(output: Path) -> None:
         is_packed = False
     if not is_packed:
         raise CheckpointError(f"{output} already exists and is not a packed model: give another -o")
-
-
-def _without_places(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Names in place of paths, and nothing of the machine but its kind."""
-    kept = {key: value for key, value in metrics.items() if key != "processes"}
-    if "data" in kept:
-        kept["data"] = Path(kept["data"]).name
-    if "averaged" in kept:
-        kept["averaged"] = ["/".join(Path(folder).parts[-2:]) for folder in kept["averaged"]]
-    if "versions" in kept:
-        kept["versions"] = {k: v for k, v in kept["versions"].items() if k != "platform"}
-    return kept
 
 
 def _portable(config: Config, decoding: Mapping[str, Any]) -> Config:

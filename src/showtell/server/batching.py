@@ -1,6 +1,6 @@
 """The server's models, and dynamic batching: pictures of many requests in one batch.
 
-One thread computes, because torch uses every core for one batch; meanwhile the next batch gathers.
+One thread computes, because a batch uses every core; meanwhile the next batch gathers.
 Models that were trained with the same encoder share it, and pictures for any of them share its
 batches. Each picture gets the caption that it would get alone.
 """
@@ -14,14 +14,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from PIL import Image
 
 from showtell.config import DecodingConfig
+from showtell.decoding.arrays import arrays_of
 from showtell.encoders.features import Features
 from showtell.images.open import Pixels
-from showtell.inference.backends.native import NativeCaptioner
+from showtell.inference.backends.local import LocalCaptioner
 from showtell.inference.caption import Caption
+from showtell.inference.captioner import takes_onnx
 
 MAX_ROWS = 512
 """Hypotheses that are searched at once: pictures times the beam."""
@@ -32,12 +33,12 @@ class LoadedModel:
     """A captioner under the name that requests ask for it by."""
 
     name: str
-    captioner: NativeCaptioner
+    captioner: LocalCaptioner
 
     @property
     def attends(self) -> bool:
         """Whether its captions can say where it looked."""
-        return self.captioner.card.attention
+        return self.captioner.attends
 
 
 def load_models(
@@ -46,24 +47,36 @@ def load_models(
     device: str = "auto",
     precision: str = "auto",
     trust_model: bool = False,
+    runtime: str = "auto",
 ) -> dict[str, LoadedModel]:
     """Load models, and caption a grey square with each so that the first request is no slower.
 
     Args:
         models: folders or registered names; the first is the default.
+        device, precision, trust_model, runtime: as for ``Captioner.load``.
 
     Raises:
         CheckpointError: a model is not there, or damaged.
+        ConfigError: a model cannot run so.
     """
     loaded: dict[str, LoadedModel] = {}
     for given in models:
-        captioner = NativeCaptioner.load(
-            given,
-            device=device,
-            precision=precision,
-            trust_model=trust_model,
-            encoders=[other.captioner.encoder for other in loaded.values()],
-        )
+        captioner: LocalCaptioner
+        if takes_onnx(given, runtime):
+            from showtell.inference.backends.onnx import OnnxCaptioner
+
+            captioner = OnnxCaptioner.load(given, device=device, precision=precision)
+        else:
+            from showtell.inference.backends.native import NativeCaptioner
+
+            others = [model.captioner for model in loaded.values()]
+            captioner = NativeCaptioner.load(
+                given,
+                device=device,
+                precision=precision,
+                trust_model=trust_model,
+                encoders=[one.encoder for one in others if isinstance(one, NativeCaptioner)],
+            )
         captioner.caption(Image.new("RGB", (64, 64), "grey"))
         name = _unique(captioner.card.name, loaded)
         loaded[name] = LoadedModel(name, captioner)
@@ -223,10 +236,10 @@ class Batcher:
                 self._gather()
                 batch: list[Job] = []
                 rest: deque[Job] = deque()
-                encoder = self._queue[0].model.captioner.encoder
+                encoder = self._queue[0].model.captioner.encoder_key
                 for job in self._queue:
-                    fits = job.model.captioner.encoder is encoder and len(batch) < self.max_batch
-                    (batch if fits else rest).append(job)
+                    is_same = job.model.captioner.encoder_key == encoder
+                    (batch if is_same and len(batch) < self.max_batch else rest).append(job)
                 self._queue = rest
                 if batch := [job for job in batch if job.caption.set_running_or_notify_cancel()]:
                     return batch
@@ -241,7 +254,7 @@ class Batcher:
 
     def _work(self, batch: list[Job]) -> None:
         captioner = batch[0].model.captioner
-        regions = any(job.model.captioner.needs_regions for job in batch)
+        regions = any(job.model.attends for job in batch)
         try:
             features = captioner.encode(np.stack([job.view for job in batch]), regions=regions)
         except Exception as error:
@@ -286,9 +299,10 @@ def _groups(batch: Sequence[Job]) -> Iterator[list[int]]:
 
 
 def _take(features: Features, rows: list[int]) -> Features:
-    index = torch.tensor(rows, device=features.pooled.device)
-    regions = None if features.regions is None else features.regions.index_select(0, index)
-    return Features(features.pooled.index_select(0, index), regions)
+    arrays = arrays_of(features.pooled)
+    index = arrays.from_host(np.array(rows))
+    regions = None if features.regions is None else arrays.take(features.regions, index)
+    return Features(arrays.take(features.pooled, index), regions)
 
 
 def _fail(jobs: Sequence[Job], error: Exception) -> None:

@@ -27,6 +27,7 @@ def serve(
     device: str = "auto",
     precision: str = "auto",
     trust_model: bool = False,
+    runtime: str = "auto",
     token: str | None = None,
     allow_hosts: Sequence[str] = (),
     origins: Sequence[str] = (),
@@ -38,7 +39,7 @@ def serve(
     Args:
         models: Folders or registered names; the first is the default.
         host: The address to listen at.
-        trust_model: As for ``Captioner.load``.
+        device, precision, trust_model, runtime: As for ``Captioner.load``.
         port: 0: any that is free.
         token: What requests must carry, if anything.
         allow_hosts: Names, besides its own, that a server at a loopback address goes by.
@@ -56,7 +57,9 @@ def serve(
         origins=tuple(origins),
     )
     with listen(host, port) as listener:  # before the models: an address in use shows at once
-        loaded = load_models(models, device=device, precision=precision, trust_model=trust_model)
+        loaded = load_models(
+            models, device=device, precision=precision, trust_model=trust_model, runtime=runtime
+        )
         server = build_server(loaded, limits, access)
         # Before uvicorn's own handlers are there, and after: it raises the signal that stopped it
         # once more when it is done, and that is not to kill us.

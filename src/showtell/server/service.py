@@ -58,13 +58,13 @@ class Service:
         return [
             {
                 "name": model.name,
-                "decoder": model.captioner.config.decoder.kind,
-                "encoder": model.captioner.config.encoder.name,
+                "decoder": model.captioner.decoder_kind,
+                "encoder": model.captioner.encoder_name,
                 "attends": model.attends,
                 "default": index == 0,
-                "decoding": model.captioner.config.decoding.model_dump(mode="json"),
+                "decoding": model.captioner.decoding.model_dump(mode="json"),
                 "calibrated": model.captioner.calibration is not None,
-                "crop": _crop(model.captioner.encoder.preprocessing),
+                "crop": _crop(model.captioner.preprocessing),
             }
             for index, model in enumerate(self.models.values())
         ]
@@ -134,7 +134,7 @@ class Service:
 
     async def _view(self, model: LoadedModel, upload: Upload) -> Pixels:
         """What the model's encoder is to see of a picture."""
-        limits, recipe = self.limits, model.captioner.encoder.preprocessing
+        limits, recipe = self.limits, model.captioner.preprocessing
 
         def view(max_pixels: int, max_scans: int) -> Pixels:
             check_scans(upload.data, max_scans)

@@ -58,7 +58,7 @@ def read_wish(form: Form, models: Mapping[str, LoadedModel], limits: Limits) -> 
     if attention not in ("true", "false"):
         raise Problem(422, f"attention is {attention!r}: expected true or false")
     changes = _changes(form.fields.get("decoding", "{}"))
-    own = model.captioner.config.decoding
+    own = model.captioner.decoding
     try:
         settings = own.with_changes(changes)
         effort = 0 if settings == own else search_effort(settings)
@@ -85,7 +85,7 @@ def check_words(wish: Wish, limits: Limits) -> None:
             caption can meet.
     """
     captioner = wish.model.captioner
-    is_own = wish.settings == captioner.config.decoding
+    is_own = wish.settings == captioner.decoding
     most = None if is_own else limits.table_bytes
     try:
         named_words(wish.settings, captioner.vocabulary, max_table_bytes=most)
@@ -156,7 +156,7 @@ def _check_attention(
     model: LoadedModel, settings: DecodingConfig, num_pictures: int, limits: Limits
 ) -> None:
     if not model.attends:
-        kind = model.captioner.config.decoder.kind
+        kind = model.captioner.decoder_kind
         raise Problem(
             422, f"attention: decoder {kind!r} of {model.name!r} does not attend to regions"
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 from showtell.config import Config
 from showtell.decoders.base import Decoder
-from showtell.encoders.encoder import Encoder
+from showtell.encoders.encoder import Encoder, trained_fingerprint
 from showtell.encoders.finetune import load_trained
 from showtell.errors import CheckpointError
 from showtell.inference.checkpoint import (
@@ -139,6 +139,8 @@ def fingerprints(encoder: Encoder) -> dict[str, Any]:
 def fit_encoder(encoder: Encoder, start: Checkpoint, source: str) -> None:
     """Make ``encoder``, as published, the one that ``start`` was trained with.
 
+    Which part of a picture it sees (``encoder.squash``) is for the new run to say.
+
     Args:
         source: where ``start`` is from, for the error.
 
@@ -147,7 +149,8 @@ def fit_encoder(encoder: Encoder, start: Checkpoint, source: str) -> None:
     """
     theirs = start.metrics.get("encoder_fingerprint")
     base = start.metrics.get("base_encoder_fingerprint", theirs)
-    if base != encoder.base_fingerprint:
+    recipe = replace(encoder.preprocessing, squash=start.config.encoder.squash)
+    if base not in (encoder.base_fingerprint, encoder.described(recipe)):
         raise CheckpointError(
             f"{source} was trained with encoder {base}, and this run has "
             f"{encoder.base_fingerprint}: set encoder.name = {start.config.encoder.name}, or start "
@@ -155,7 +158,8 @@ def fit_encoder(encoder: Encoder, start: Checkpoint, source: str) -> None:
         )
     if start.encoder is not None:
         load_trained(encoder, start.encoder)
-    if encoder.fingerprint != theirs:
+    trained = encoder.changed_weights()
+    if theirs != (trained_fingerprint(base, trained) if trained else base):
         raise CheckpointError(
             f"{source}: encoder.safetensors is not what metrics.json says; it was changed"
         )

@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from showtell import __version__
-from showtell.config import Config, DataConfig, EncoderConfig, PrefixLmConfig
+from showtell.config import Config, DataConfig, DecoderConfig, EncoderConfig, PrefixLmConfig
 from showtell.core.device import Runtime, choose_runtime
 from showtell.core.distributed import Processes
 from showtell.core.memory import paused_collector
@@ -30,6 +31,7 @@ from showtell.decoders.base import Decoder
 from showtell.decoders.language_model import LanguageModel
 from showtell.decoders.prefix_lm import PrefixLm
 from showtell.decoders.registry import build_decoder, needs_regions
+from showtell.decoders.word_detector import WordDetector, commonest
 from showtell.encoders.backbone import hash_state
 from showtell.encoders.concepts import Classes, ConceptReader, class_ids
 from showtell.encoders.encoder import Encoder, build_encoder
@@ -47,7 +49,15 @@ from showtell.inference.checkpoint import (
 from showtell.metrics import References
 from showtell.text.subwords import SubwordVocabulary
 from showtell.text.tokenizer import tokenize
-from showtell.text.vocabulary import Vocabulary, WordVocabulary, load_vocabulary
+from showtell.text.vocabulary import (
+    END,
+    PAD,
+    START,
+    UNK,
+    Vocabulary,
+    WordVocabulary,
+    load_vocabulary,
+)
 from showtell.training.checkpoints import fit_encoder, start_with
 from showtell.training.corpus import Corpus, TokenizedCaptions, tokenize_cached
 from showtell.training.pictures import PictureFiles
@@ -75,6 +85,8 @@ class TrainingData:
         pictures: None where features are read.
         classes: of the encoder's classifier, where it has some.
         text: captions without pictures, where there are some.
+        detectable: the words of a decoder's detector, and the share of training captions that have
+            each; None where it has no detector.
     """
 
     vocabulary: Vocabulary
@@ -86,6 +98,7 @@ class TrainingData:
     pictures: PictureFiles | None = None
     classes: Classes | None = None
     text: TextCaptions | None = None
+    detectable: tuple[Tensor, Tensor] | None = None
 
     def stored(self) -> FeatureStore:
         """The features, of a run that has some."""
@@ -111,6 +124,8 @@ def prepare(
     vocabulary: Vocabulary | None = None,
     classes: Classes | None = None,
     feature_size: int = 0,
+    decoder: DecoderConfig | None = None,
+    detector: WordDetector | None = None,
 ) -> TrainingData:
     """Build the vocabulary from the training captions and encode both splits.
 
@@ -119,6 +134,8 @@ def prepare(
         vocabulary: one that is there already, of a model that is trained on.
         classes: of the encoder's classifier.
         feature_size: D, of its pooled features; for ``config.text`` alone.
+        decoder: says whether a detector takes the place of the classifier.
+        detector: one that has learnt already, of a model that is trained on.
 
     Raises:
         ConfigError: there are captions without pictures and the encoder knows no words.
@@ -154,23 +171,53 @@ def prepare(
         )
     features, pictures = (None, store) if isinstance(store, PictureFiles) else (store, None)
     references = references_of(val_records)
+    detectable = None
+    if num_detected := getattr(decoder, "detected", 0):
+        detectable = (
+            detector.known() if detector else _commonest(train, len(vocabulary), num_detected)
+        )
     spoken = None
     if text is not None:
-        ids = {i for ids in class_ids(classes, vocabulary) for i in ids} if classes else set()
+        if detectable is not None:
+            ids, prior = (part.tolist() for part in detectable)
+        else:
+            found = class_ids(classes, vocabulary) if classes else []
+            ids, prior = sorted({i for ids in found for i in ids}), None
         spoken = TextCaptions.of(
             text,
             vocabulary,
-            sorted(ids),
+            ids,
             feature_size=feature_size,
             max_length=config.max_caption_length,
+            prior=prior,
+            num_words=getattr(decoder, "concepts", 0),
         )
+        source = "classifier" if prior is None else "detector"
         report.note(
             f"{len(spoken.corpus):,} of {len(text.lengths):,} captions without pictures to learn "
-            f"to speak from; {len(ids)} words of the classifier"
+            f"to speak from; {len(ids)} words of the {source}"
         )
     return TrainingData(
-        vocabulary, train, val, val_records, references, features, pictures, classes, spoken
+        vocabulary,
+        train,
+        val,
+        val_records,
+        references,
+        features,
+        pictures,
+        classes,
+        spoken,
+        detectable,
     )
+
+
+def _commonest(corpus: Corpus, vocab_size: int, num: int) -> tuple[Tensor, Tensor]:
+    """The words that most captions have, and the share of captions."""
+    captions = np.repeat(np.arange(len(corpus)), corpus.lengths)
+    pairs = np.unique(captions * vocab_size + corpus.ids)
+    counts = np.bincount(pairs % vocab_size, minlength=vocab_size)
+    counts[[PAD, START, END, UNK]] = 0
+    return commonest(torch.from_numpy(counts), len(corpus), num)
 
 
 def check_words(dataset: Dataset, config: DataConfig) -> None:
@@ -273,7 +320,9 @@ def check_start(config: Config, device: str) -> None:
     """Raise ShowtellError where a run cannot start, as far as that shows without its data."""
     check_files(config)
     choose_runtime(device, config.training.precision)
-    _let_train(build_encoder(config.encoder.name, weights=config.encoder.weights), config.encoder)
+    settings = config.encoder
+    encoder = build_encoder(settings.name, weights=settings.weights, squash=settings.squash)
+    _let_train(encoder, settings)
     if config.training.init_from is not None:
         return
     if isinstance(config.decoder, PrefixLmConfig) and config.decoder.lm:
@@ -318,7 +367,8 @@ def open_encoder(config: Config, start: Checkpoint | None, folder: Path) -> Enco
     own = recover_folder(folder / "last").exists()
     # A run that goes on has its own copy of the weights, wherever the first ones are by now.
     kept = start.encoder_weights if start is not None and own else None
-    encoder = build_encoder(settings.name, weights=kept or settings.weights)
+    weights = kept or settings.weights
+    encoder = build_encoder(settings.name, weights=weights, squash=settings.squash)
     if start is not None:
         source = str(folder) if own else f"training.init_from = {config.training.init_from}"
         fit_encoder(encoder, start, source)
@@ -387,6 +437,10 @@ def build_first_decoder(
     elif language_model is not None:
         assert isinstance(decoder, PrefixLm)
         language_model.fill(decoder)
+    detector = getattr(decoder, "detector", None)
+    if isinstance(detector, WordDetector) and start is None:
+        assert data.detectable is not None
+        detector.fill(*data.detectable)
     concepts = getattr(decoder, "concepts", None)
     if isinstance(concepts, ConceptReader):
         counts = torch.from_numpy(np.bincount(data.train.ids, minlength=len(data.vocabulary)))

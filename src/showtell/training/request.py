@@ -191,6 +191,8 @@ def _make_run(
         vocabulary=vocabulary,
         classes=encoder.backbone.classes(),
         feature_size=encoder.pooled_size,
+        decoder=config.decoder,
+        detector=getattr(start.decoder, "detector", None) if start else None,
     )
     if processes.is_first and not resume:
         write_text(folder / CONFIG, config.to_toml())

@@ -1,8 +1,8 @@
 """Captions without pictures, from which a decoder learns words that no training picture shows.
 
-A picture's place is taken by words of the caption itself that an image classifier could have named:
-some are left out, as a classifier misses things, and wrong ones are added, as it sees things that
-are not there. The decoder learns to say what goes with such words (Fei et al. 2023,
+A picture's place is taken by words of the caption itself that a classifier or a detector could
+have named: some are left out, as these miss things, and wrong ones are added, as they see things
+that are not there. The decoder learns to say what goes with such words (Fei et al. 2023,
 arXiv 2307.16525, section 3.3, mask entities in the same way).
 
 For a word of the classifier that even these captions lack, new captions are made from those of a
@@ -23,8 +23,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from showtell.encoders.concepts import Concepts
-from showtell.encoders.features import Features
+from showtell.decoders.word_detector import LEAST
+from showtell.encoders.features import Concepts, Features
 from showtell.errors import ConfigError, DataError
 from showtell.text.tokenizer import tokenize
 from showtell.text.vocabulary import PAD, UNK, Vocabulary
@@ -95,12 +95,17 @@ class TextCaptions:
         concept_of: (V,) for each id the concept that it names, itself or its singular; else 0.
         known: the concepts.
         feature_size: D, of the pooled features that they do not have.
+        prior: (V,) the share of captions that have each of a detector's words; None for the words
+            of a classifier.
+        num_words: K, the most words that a detector gives.
     """
 
     corpus: Corpus
     concept_of: NDArray[np.int64]
     known: NDArray[np.int64]
     feature_size: int
+    prior: NDArray[np.float64] | None = None
+    num_words: int = 0
 
     @classmethod
     def of(
@@ -111,11 +116,14 @@ class TextCaptions:
         *,
         feature_size: int,
         max_length: int,
+        prior: Sequence[float] | None = None,
+        num_words: int = 0,
     ) -> "TextCaptions":
         """Encode captions; those with a word that the vocabulary lacks are left out.
 
         Args:
-            concepts: ids of the words that the classifier has.
+            concepts: ids of the words that the classifier or the detector has.
+            prior: of each of a detector's words.
 
         Raises:
             DataError: none is left.
@@ -138,7 +146,12 @@ class TextCaptions:
             corpus.pictures[is_known],
         )
         known = np.array(sorted(concepts), np.int64)
-        return cls(kept, _concept_of(vocabulary, concepts), known, feature_size)
+        named = _concept_of(vocabulary, concepts)
+        if prior is None:
+            return cls(kept, named, known, feature_size)
+        by_id = np.zeros(len(vocabulary))
+        by_id[list(concepts)] = prior
+        return cls(kept, named, known, feature_size, by_id, num_words)
 
     def batch(
         self, size: int, seed: int, step: int, device: str
@@ -150,16 +163,14 @@ class TextCaptions:
         alike = np.flatnonzero(lengths == lengths[rng.integers(0, len(lengths))])
         chosen = rng.choice(alike, size)
         inputs, targets = self.corpus.tensors(chosen, device)
-        concepts = self._concepts(inputs.cpu().numpy(), rng)
+        imagined = self._classified if self.prior is None else self._detected
+        concepts = imagined(inputs.cpu().numpy(), rng)
         pooled = torch.zeros(size, self.feature_size)
         return Features(pooled, concepts=concepts).to(device), inputs, targets
 
-    def _concepts(self, inputs: NDArray[np.int64], rng: np.random.Generator) -> Concepts:
+    def _classified(self, inputs: NDArray[np.int64], rng: np.random.Generator) -> Concepts:
         """What a classifier might have said of what the captions (B, T) are about."""
-        shown = self.concept_of[inputs]
-        shown = np.where(rng.random(shown.shape) < KEPT, shown, PAD)
-        shown = np.sort(shown, axis=1)[:, ::-1]
-        shown[:, 1:][shown[:, 1:] == shown[:, :-1]] = PAD  # "a dog and a dog" shows one
+        shown = self._shown(inputs, rng)
         wrong = rng.choice(self.known, (len(shown), MOST_WRONG))
         wrong = np.where(rng.random(wrong.shape) < 0.5, wrong, PAD)
         # A classifier shares its certainty out among what it sees; what is not there gets little.
@@ -167,11 +178,44 @@ class TextCaptions:
         words = np.concatenate([shown, wrong], axis=1)
         scores = np.where(words == PAD, 0.0, scores)
         scores /= np.maximum(scores.sum(axis=1, keepdims=True), 1.0)
-        order = np.argsort(-scores, axis=1)[:, : int((words != PAD).sum(axis=1).max(initial=1))]
-        return Concepts(
-            torch.from_numpy(np.take_along_axis(words, order, axis=1).copy()),
-            torch.from_numpy(np.take_along_axis(scores, order, axis=1).astype(np.float32)),
+        return _likeliest(words, scores, scores, int((words != PAD).sum(axis=1).max(initial=1)))
+
+    def _detected(self, inputs: NDArray[np.int64], rng: np.random.Generator) -> Concepts:
+        """What a detector might have said of what the captions (B, T) are about."""
+        assert self.prior is not None
+        shown = self._shown(inputs, rng)
+        # What a detector sees that is not there is mostly what is often there.
+        odds = self.prior[self.known] / self.prior[self.known].sum()
+        wrong = rng.choice(self.known, (len(shown), self.num_words), p=odds)
+        wrong = np.where((wrong[:, :, None] == inputs[:, None]).any(axis=2), PAD, wrong)
+        words = np.concatenate([shown, wrong], axis=1)
+        scores = np.concatenate(
+            [rng.beta(1.5, 1.0, shown.shape), rng.beta(1.0, 2.5, wrong.shape)], axis=1
         )
+        scores = np.where((words == PAD) | (scores < LEAST), 0.0, scores)
+        prior = np.maximum(self.prior[words], 1e-6)
+        worth = scores * np.log(np.maximum(scores, 1e-6) / prior)
+        scores, words = (np.where(worth > 0, part, 0) for part in (scores, words))
+        return _likeliest(words, scores, worth, self.num_words)
+
+    def _shown(self, inputs: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+        """(B, T) words -> most of the concepts among them, each once; else ``<pad>``."""
+        shown = self.concept_of[inputs]
+        shown = np.where(rng.random(shown.shape) < KEPT, shown, PAD)
+        shown = np.sort(shown, axis=1)[:, ::-1]
+        shown[:, 1:][shown[:, 1:] == shown[:, :-1]] = PAD  # "a dog and a dog" shows one
+        return shown
+
+
+def _likeliest(
+    words: NDArray[np.int64], scores: NDArray[np.float64], rank: NDArray[np.float64], num: int
+) -> Concepts:
+    """The ``num`` best of each row by ``rank``."""
+    order = np.argsort(-rank, axis=1)[:, :num]
+    return Concepts(
+        torch.from_numpy(np.take_along_axis(words, order, axis=1).copy()),
+        torch.from_numpy(np.take_along_axis(scores, order, axis=1).astype(np.float32)),
+    )
 
 
 def _concept_of(vocabulary: Vocabulary, concepts: Sequence[int]) -> NDArray[np.int64]:

@@ -16,23 +16,21 @@ those used last, for the next batch.
 from collections.abc import Sequence
 from typing import Protocol
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from showtell.decoding.arrays import NEVER, Array, Ids, arrays_of
 from showtell.decoding.constraints.cache import TableCache
 from showtell.decoding.constraints.ngrams import NoRepeatNgram
 from showtell.decoding.constraints.words import WordRules, WordSettings
-from showtell.decoding.hypotheses import NEVER
 from showtell.text.vocabulary import END, PAD, SPECIAL_WORDS, START, UNK, Spelling
 
-CPU = torch.device("cpu")
 TABLES = TableCache()
 
 
 class Constraint(Protocol):
-    """Forbids tokens, given those so far. Its tensors are on the device of the search."""
+    """Forbids tokens, given those so far; ``log_probs`` are the model's arrays."""
 
-    def __call__(self, log_probs: Tensor, prefixes: Tensor, length: int) -> Tensor:
+    def __call__(self, log_probs: Array, prefixes: Ids, length: int) -> Array:
         """(N, V) log-probabilities after (N, L) tokens -> the same with -inf."""
 
 
@@ -46,7 +44,6 @@ def build_constraints(
     forbidden: Sequence[str] = (),
     required: Sequence[str] = (),
     bad_endings: Sequence[str] = (),
-    device: torch.device = CPU,
 ) -> list[Constraint]:
     """The constraints for these settings.
 
@@ -63,16 +60,15 @@ def build_constraints(
         forbidden: phrases that may not occur.
         required: phrases that must all occur.
         bad_endings: phrases that ``<end>`` may not follow.
-        device: where the search runs.
     """
     special = {PAD, START, UNK}
     if max_length is None:
         max_length = max_tokens
     max_length = min(max_length, max_tokens)
-    constraints: list[Constraint] = [Forbidden(special, device)]
+    constraints: list[Constraint] = [Forbidden(special)]
     if no_repeat_ngram:
         assert spelling is not None
-        constraints.append(_no_repeat_ngram(no_repeat_ngram, spelling, max_tokens, device))
+        constraints.append(_no_repeat_ngram(no_repeat_ngram, spelling, max_tokens))
     names_words = bool(forbidden or required or bad_endings)
     if not names_words and (spelling is None or each_id_is_a_word(spelling)):
         return [*constraints, Length(min_length, max_length)]
@@ -86,8 +82,8 @@ def build_constraints(
         required=tuple(required),
         bad_endings=tuple(bad_endings),
     )
-    rules = word_rules(settings, device)
-    return [Forbidden(special.union(rules.never), device), *constraints[1:], rules]
+    rules = word_rules(settings)
+    return [Forbidden(special.union(rules.never)), *constraints[1:], rules]
 
 
 def each_id_is_a_word(spelling: Spelling) -> bool:
@@ -96,27 +92,26 @@ def each_id_is_a_word(spelling: Spelling) -> bool:
     return all(spelling.starts[num_special:]) and all(spelling.texts[num_special:])
 
 
-def word_rules(settings: WordSettings, device: torch.device = CPU) -> WordRules:
-    """``WordRules(settings)`` on ``device``, built once for as long as ``TABLES`` keeps it."""
-    return TABLES.get(settings, device, lambda: WordRules(settings))
+def word_rules(settings: WordSettings) -> WordRules:
+    """``WordRules(settings)``, built once for as long as ``TABLES`` keeps it."""
+    return TABLES.get(settings, lambda: WordRules(settings))
 
 
-def _no_repeat_ngram(
-    size: int, spelling: Spelling, max_tokens: int, device: torch.device
-) -> NoRepeatNgram:
+def _no_repeat_ngram(size: int, spelling: Spelling, max_tokens: int) -> NoRepeatNgram:
     key = NoRepeatNgram, size, spelling, max_tokens
-    return TABLES.get(key, device, lambda: NoRepeatNgram(size, spelling, max_tokens))
+    return TABLES.get(key, lambda: NoRepeatNgram(size, spelling, max_tokens))
 
 
 class Forbidden:
     """Tokens that never come."""
 
-    def __init__(self, ids: set[int], device: torch.device = CPU) -> None:
-        self.ids = torch.tensor(sorted(ids), device=device)
+    def __init__(self, ids: set[int]) -> None:
+        self.ids = np.array(sorted(ids))
 
-    def __call__(self, log_probs: Tensor, prefixes: Tensor, length: int) -> Tensor:
+    def __call__(self, log_probs: Array, prefixes: Ids, length: int) -> Array:
         """-inf in their columns."""
-        return log_probs.index_fill_(1, self.ids, NEVER)
+        arrays_of(log_probs).forbid(log_probs, slice(None), self.ids)
+        return log_probs
 
 
 class Length:
@@ -125,11 +120,11 @@ class Length:
     def __init__(self, min_length: int, max_length: int) -> None:
         self.min_length, self.max_length = min_length, max_length
 
-    def __call__(self, log_probs: Tensor, prefixes: Tensor, length: int) -> Tensor:
+    def __call__(self, log_probs: Array, prefixes: Ids, length: int) -> Array:
         """No ``<end>`` before ``min_length`` words, only ``<end>`` after ``max_length``."""
         if length < self.min_length:
             log_probs[:, END] = NEVER
         if length >= self.max_length:
-            end = log_probs[:, END].clone()
-            log_probs.fill_(NEVER)[:, END] = end
+            log_probs[:, :END] = NEVER
+            log_probs[:, END + 1 :] = NEVER
         return log_probs

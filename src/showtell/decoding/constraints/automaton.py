@@ -19,10 +19,10 @@ vocabulary, ``W`` phrases, ``M`` sets of required phrases, ``E`` edges.
 from collections.abc import Sequence
 from copy import copy
 
-import torch
-from torch import Tensor
-from torch.nn.functional import pad
+import numpy as np
+from numpy.typing import NDArray
 
+from showtell.decoding.arrays import Flags, Ids
 from showtell.decoding.constraints.cache import Table
 from showtell.text.vocabulary import SPECIAL_WORDS, Spelling
 
@@ -32,6 +32,7 @@ ROOT, FIRST = 0, 1
 # Classes: special tokens; texts that are in no phrase and begin a word; those that continue one.
 SPECIAL, OTHER_START, OTHER_REST = 0, 1, 2
 
+Counts = NDArray[np.int32]
 Kinds = dict[tuple[bool, str | None], int]  # (begins a word, text or None) -> class
 
 
@@ -64,13 +65,13 @@ class WordAutomaton(Table):
         for text, starts in list(tokens)[len(SPECIAL_WORDS) :]:
             kind = starts, text if text in parts else None
             classes.append(kinds.setdefault(kind, len(kinds) + 1))
-        self.classes = torch.tensor(classes)
-        self.starts = torch.tensor([False, *(starts for starts, _ in kinds)])
-        self.has_text = torch.tensor([False, *(text != "" for _, text in kinds)])
-        self.is_boundary = torch.tensor([name.endswith(SPACE) for name in self.names])
-        self.is_bare = self.is_boundary.clone()
+        self.classes = np.array(classes)
+        self.starts = np.array([False, *(starts for starts, _ in kinds)])
+        self.has_text = np.array([False, *(text != "" for _, text in kinds)])
+        self.is_boundary = np.array([name.endswith(SPACE) for name in self.names])
+        self.is_bare = self.is_boundary.copy()
         self.is_bare[FIRST] = False
-        self.boundary = torch.tensor([self._follow(name.rstrip() + SPACE) for name in self.names])
+        self.boundary = np.array([self._follow(name.rstrip() + SPACE) for name in self.names])
         self.next = self._next(kinds)
         self.ends = self._ends(phrases)
         self.depth = self._depth(kinds)
@@ -82,25 +83,25 @@ class WordAutomaton(Table):
             text = text[cut:] if cut > 0 else ""
         return self._nodes[text]
 
-    def _next(self, kinds: Kinds) -> Tensor:
+    def _next(self, kinds: Kinds) -> Ids:
         letters = {letter for name in self.names for letter in name if letter != SPACE}
         after = {
-            letter: torch.tensor([self._follow(name + letter) for name in self.names])
+            letter: np.array([self._follow(name + letter) for name in self.names])
             for letter in letters
         }
-        columns = [torch.full((len(self.names),), FIRST)]
+        columns = [np.full(len(self.names), FIRST)]
         for starts, text in kinds:
-            node = self.boundary if starts else torch.arange(len(self.names))
+            node = self.boundary if starts else np.arange(len(self.names))
             for letter in text or "":
                 node = after[letter][node]
-            columns.append(torch.full_like(node, ROOT) if text is None else node)
-        return torch.stack(columns, dim=1)
+            columns.append(np.full_like(node, ROOT) if text is None else node)
+        return np.stack(columns, axis=1)
 
-    def _ends(self, phrases: Sequence[str]) -> Tensor:
+    def _ends(self, phrases: Sequence[str]) -> Flags:
         numbers: dict[str, list[int]] = {}
         for number, phrase in enumerate(phrases):
             numbers.setdefault(phrase, []).append(number)
-        ends = torch.zeros((len(self.names), len(phrases)), dtype=torch.bool)
+        ends = np.zeros((len(self.names), len(phrases)), bool)
         for node, name in enumerate(self.names):
             last_words = (name[i + 1 :] for i, letter in enumerate(name) if letter == SPACE)
             ends[node, [number for words in last_words for number in numbers.get(words, ())]] = True
@@ -115,19 +116,20 @@ class WordAutomaton(Table):
             depth[name] = max((depth[way] + 1 for way in ways), default=0)
         return max(depth.values())
 
-    def nodes(self, classes: Tensor) -> Tensor:
+    def nodes(self, classes: Ids) -> Ids:
         """(N, L) classes of tokens -> (N, L + 1) the node before each token and after the last."""
-        windows = pad(classes, (self.depth, 0), value=SPECIAL).unfold(1, self.depth, 1)
-        node = torch.full_like(windows[..., 0], ROOT)
+        padded = np.pad(classes, ((0, 0), (self.depth, 0)), constant_values=SPECIAL)
+        num = classes.shape[1] + 1
+        node = np.full((len(classes), num), ROOT)
         for place in range(self.depth):
-            node = self.next[node, windows[..., place]]
+            node = self.next[node, padded[:, place : place + num]]
         return node
 
-    def without(self, classes: Tensor) -> "WordAutomaton":
+    def without(self, classes: Flags) -> "WordAutomaton":
         """The same without (K,) ``classes``, whose tokens never come; the first three stay."""
         kept = ~classes
         kept[: OTHER_REST + 1] = True
-        number = torch.where(kept, kept.cumsum(dim=0) - 1, SPECIAL)
+        number = np.where(kept, kept.cumsum() - 1, SPECIAL)
         smaller = copy(self)
         smaller.classes = number[self.classes]
         smaller.next = self.next[:, kept]
@@ -174,13 +176,13 @@ NO_WAY = 1_000_000  # tokens: more than any caption has
 def fewest_tokens(
     automaton: WordAutomaton,
     *,
-    said: Tensor,
+    said: Ids,
     num_required: int,
-    is_forbidden: Tensor,
-    is_bad: Tensor,
+    is_forbidden: Flags,
+    is_bad: Flags,
     min_words: int,
     max_words: int,
-) -> Tensor:
+) -> Counts:
     """The fewest tokens to an allowed end, ``<end>`` not counted.
 
     Args:
@@ -196,28 +198,25 @@ def fewest_tokens(
         be reached.
     """
     reads, edges = automaton, _Edges(automaton)
-    sets = torch.arange(2**num_required)
+    sets = np.arange(2**num_required)
     said_then = sets[:, None] | said  # (M, S) once the word has ended
     may_end = (said_then == len(sets) - 1) & ~is_forbidden & ~is_bad
-    fewest = torch.full((max_words + 2, *said_then.shape), NO_WAY, dtype=torch.int32)
+    fewest = np.full((max_words + 2, *said_then.shape), NO_WAY, np.int32)
     num = max_words
     while num >= 0:
         more = fewest[num + 1]
-        now = (
-            torch.where(may_end & (num >= min_words), 0, NO_WAY)
-            .int()
-            .minimum(edges.least(more, edges.rest_first))
-        )
+        ends_here = np.where(may_end & (num >= min_words), 0, NO_WAY).astype(np.int32)
+        now = np.minimum(ends_here, edges.least(more, edges.rest_first))
         opened = edges.least(more, edges.start)
         while True:
-            then = opened.minimum(now + 1) if edges.has_bare_start else opened
-            then = then[said_then, reads.boundary].masked_fill(is_forbidden, NO_WAY)
-            better = now.minimum(then).minimum(edges.least(now, edges.rest))
-            if torch.equal(better, now):
+            then = np.minimum(opened, now + 1) if edges.has_bare_start else opened
+            then = np.where(is_forbidden, NO_WAY, then[said_then, reads.boundary])
+            better = np.minimum(np.minimum(now, then), edges.least(now, edges.rest))
+            if np.array_equal(better, now):
                 break
             now = better
         fewest[num] = now
-        if min_words < num and torch.equal(now, more):  # fewer words make no difference either
+        if min_words < num and np.array_equal(now, more):  # fewer words make no difference either
             fewest[min_words:num] = now
             num = min_words
         num -= 1
@@ -236,7 +235,7 @@ class _Edges:
 
     def __init__(self, automaton: WordAutomaton) -> None:
         reads = automaton
-        used = torch.zeros(len(reads.starts), dtype=torch.bool)
+        used = np.zeros(len(reads.starts), bool)
         used[reads.classes[len(SPECIAL_WORDS) :]] = True
         text = used & reads.has_text
         self.start = _edges(reads.next, reads.is_boundary, text & reads.starts)
@@ -244,14 +243,17 @@ class _Edges:
         self.rest = _edges(reads.next, ~reads.is_boundary, text & ~reads.starts)
         self.has_bare_start = bool((used & ~reads.has_text).any())
 
-    def least(self, fewest: Tensor, edges: Tensor) -> Tensor:
+    def least(self, fewest: Counts, edges: Ids) -> Counts:
         """(M, S) after a token -> (M, S) before it, ``NO_WAY`` where no edge begins."""
-        least = torch.full_like(fewest, NO_WAY)
-        least.scatter_reduce_(1, edges[0].expand(len(least), -1), fewest[:, edges[1]] + 1, "amin")
-        return least.clamp_(max=NO_WAY)
+        least = np.full_like(fewest, NO_WAY)
+        if edges.shape[1]:
+            firsts = np.flatnonzero(np.diff(edges[0], prepend=-1))  # edges are sorted
+            found = np.minimum.reduceat(fewest[:, edges[1]] + 1, firsts, axis=1)
+            least[:, edges[0, firsts]] = np.minimum(found, NO_WAY)
+        return least
 
 
-def _edges(following: Tensor, nodes: Tensor, classes: Tensor) -> Tensor:
-    pairs = nodes.nonzero() * len(following) + following[nodes][:, classes]
-    unique = torch.unique(pairs)
-    return torch.stack([unique // len(following), unique % len(following)])
+def _edges(following: Ids, nodes: Flags, classes: Flags) -> Ids:
+    pairs = np.flatnonzero(nodes)[:, None] * len(following) + following[nodes][:, classes]
+    unique = np.unique(pairs)
+    return np.stack([unique // len(following), unique % len(following)])

@@ -12,12 +12,11 @@ import random
 from functools import lru_cache
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from showtell.decoding.arrays import Array, Flags, Ids, arrays_of
 from showtell.decoding.constraints.cache import Table
-from showtell.decoding.hypotheses import NEVER
-from showtell.text.vocabulary import END, PAD, SPECIAL_WORDS, Spelling
+from showtell.text.vocabulary import END, SPECIAL_WORDS, Spelling
 
 _BASE = 0x9E3779B97F4A7C15
 _MODULUS = 2**64
@@ -33,10 +32,10 @@ class _Words(NamedTuple):
         is_open: (N,) whether a token that continues a word would continue the last one.
     """
 
-    hashes: Tensor
-    sizes: Tensor
-    num: Tensor
-    is_open: Tensor
+    hashes: Ids
+    sizes: Ids
+    num: Ids
+    is_open: Flags
 
 
 class NoRepeatNgram(Table):
@@ -54,87 +53,90 @@ class NoRepeatNgram(Table):
 
     def __init__(self, size: int, spelling: Spelling, max_tokens: int) -> None:
         self.size, self.max_tokens = size, max_tokens
-        texts, starts = spelling.texts, torch.tensor(spelling.starts)
+        texts, starts = spelling.texts, np.array(spelling.starts, bool)
         self.starts = starts
-        self.lengths = torch.tensor([len(text) for text in texts])
-        self.hashes = torch.tensor([_signed(_hash(text)) for text in texts])
+        self.lengths = np.array([len(text) for text in texts])
+        self.hashes = np.array([_signed(_hash(text)) for text in texts])
         longest = 1 + max_tokens * int(self.lengths.max())
         self.powers, self.inverses = (
-            torch.tensor(_powers(base, longest)) for base in (_BASE, pow(_BASE, -1, _MODULUS))
+            np.array(_powers(base, longest)) for base in (_BASE, pow(_BASE, -1, _MODULUS))
         )
-        ids = torch.arange(len(texts))
+        ids = np.arange(len(texts))
         is_text = (ids >= len(SPECIAL_WORDS)) & (self.lengths > 0)
         self.start_hashes, self.start_ids = self._table(ids[is_text & starts])
         self.rest_hashes, self.rest_ids = self._table(ids[is_text & ~starts])
-        self.ends_word = starts.clone()
+        self.ends_word = starts.copy()
         self.ends_word[END] = True
 
-    def _table(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+    def _table(self, ids: Ids) -> tuple[Ids, Ids]:
         """Hashes in ascending order, and the ids that have them."""
-        hashes, order = self.hashes[ids].sort()
-        return hashes, ids[order]
+        order = np.argsort(self.hashes[ids], kind="stable")
+        return self.hashes[ids][order], ids[order]
 
-    def __call__(self, log_probs: Tensor, prefixes: Tensor, length: int) -> Tensor:
+    def __call__(self, log_probs: Array, prefixes: Ids, length: int) -> Array:
         """-inf for tokens that repeat an n-gram."""
         if length < self.size:
             return log_probs
         words = self._words(prefixes)
         is_last = length + 1 >= self.max_tokens
         if not len(self.rest_ids) or is_last:
-            targets, _ = self._followers(words, words.num)
-            _forbid(log_probs, targets, self.start_hashes, self.start_ids)
+            targets, follows = self._followers(words, words.num)
+            _forbid(log_probs, targets, follows, self.start_hashes, self.start_ids)
         if not len(self.rest_ids):
             return log_probs
         # The number of the word in progress; -1 only in empty places.
-        number = (words.num - words.is_open.long()).clamp(min=0)
+        number = (words.num - words.is_open).clip(min=0)
         targets, follows = self._followers(words, number)
-        own, size = (part.gather(1, number[:, None]) for part in (words.hashes, words.sizes))
+        own, size = (np.take_along_axis(p, number[:, None], 1) for p in words[:2])
         if is_last:
-            missing = torch.where(follows, (targets - own) * self.inverses[size], 0)
-            _forbid(log_probs, missing, self.rest_hashes, self.rest_ids)
-        repeats = (follows & (targets == own) & words.is_open[:, None]).any(dim=1)
-        if bool(repeats.any()):
-            log_probs.masked_fill_(repeats[:, None] & self.ends_word, NEVER)
+            missing = (targets - own) * self.inverses[size]
+            _forbid(log_probs, missing, follows, self.rest_hashes, self.rest_ids)
+        repeats = (follows & (targets == own) & words.is_open[:, None]).any(axis=1)
+        if repeats.any():
+            arrays_of(log_probs).forbid(log_probs, repeats, self.ends_word)
         return log_probs
 
-    def _words(self, prefixes: Tensor) -> _Words:
+    def _words(self, prefixes: Ids) -> _Words:
         sizes, starts = self.lengths[prefixes], self.starts[prefixes]
         has_text = sizes > 0
-        after_bare = (starts & ~has_text).roll(1, dims=1)
+        after_bare = np.roll(starts & ~has_text, 1, axis=1)
         after_bare[:, 0] = True
         begins = has_text & (starts | after_bare)
-        upto = sizes.cumsum(dim=1)
+        upto = sizes.cumsum(axis=1)
         before = upto - sizes
-        offset = before - torch.where(begins, before, 0).cummax(dim=1).values
-        number = (begins.cumsum(dim=1) - 1).clamp(min=0)
-        empty = prefixes.new_zeros((len(prefixes), prefixes.shape[1] + 1))
-        return _Words(
-            hashes=empty.scatter_add(1, number, self.hashes[prefixes] * self.powers[offset]),
-            sizes=empty.scatter_add(1, number, sizes),
-            num=begins.sum(dim=1),
-            is_open=has_text[:, -1],
-        )
+        offset = before - np.maximum.accumulate(np.where(begins, before, 0), axis=1)
+        number = (begins.cumsum(axis=1) - 1).clip(min=0)
+        hashes, lengths = np.zeros((2, len(prefixes), prefixes.shape[1] + 1), np.int64)
+        place = np.arange(len(prefixes))[:, None], number
+        np.add.at(hashes, place, self.hashes[prefixes] * self.powers[offset])
+        np.add.at(lengths, place, sizes)
+        return _Words(hashes, lengths, num=begins.sum(axis=1), is_open=has_text[:, -1])
 
-    def _followers(self, words: _Words, number: Tensor) -> tuple[Tensor, Tensor]:
+    def _followers(self, words: _Words, number: Ids) -> tuple[Ids, Flags]:
         """Which words followed earlier on the n - 1 words before word ``number``.
 
         Returns:
             (N, windows) the hash of each such word, 0 elsewhere; and True where there is one.
         """
-        windows = words.hashes.unfold(1, self.size, 1)
-        place = number[:, None] + torch.arange(1 - self.size, 0, device=number.device)
-        last = words.hashes.gather(1, place.clamp(min=0))
-        first = torch.arange(windows.shape[1], device=number.device)
+        windows = np.lib.stride_tricks.sliding_window_view(words.hashes, self.size, axis=1)
+        place = number[:, None] + np.arange(1 - self.size, 0)
+        last = np.take_along_axis(words.hashes, place.clip(min=0), axis=1)
+        first = np.arange(windows.shape[1])
         is_before = first + self.size <= number[:, None]
-        follows = (windows[:, :, :-1] == last[:, None]).all(dim=-1) & is_before
-        return windows[:, :, -1].masked_fill(~follows, 0), follows
+        follows = (windows[:, :, :-1] == last[:, None]).all(axis=-1) & is_before
+        return np.where(follows, windows[:, :, -1], 0), follows
 
 
-def _forbid(log_probs: Tensor, targets: Tensor, hashes: Tensor, ids: Tensor) -> None:
-    """-inf for the ids whose hash is among (N, P) ``targets``."""
-    place = torch.searchsorted(hashes, targets).clamp(max=len(hashes) - 1)
-    # Where nothing is to be forbidden, <pad> is, which never comes anyway.
-    log_probs.scatter_(1, ids[place].masked_fill(hashes[place] != targets, PAD), NEVER)
+def _forbid(log_probs: Array, targets: Ids, follows: Flags, hashes: Ids, ids: Ids) -> None:
+    """-inf for the ids whose hash is among (N, P) ``targets``, where ``follows``."""
+    rows, which = np.nonzero(follows)
+    if not len(rows) or not len(ids):
+        return
+    wanted = targets[rows, which]
+    place = np.searchsorted(hashes, wanted).clip(max=len(hashes) - 1)
+    found = hashes[place] == wanted
+    if found.any():
+        arrays_of(log_probs).forbid(log_probs, rows[found], ids[place[found]])
 
 
 @lru_cache(maxsize=65536)

@@ -12,9 +12,9 @@ vocabulary, ``C`` required phrases, ``M`` = 2**C sets of them, ``P`` tokens.
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from showtell.decoding.arrays import Array, Flags, Ids, arrays_of
 from showtell.decoding.constraints.automaton import (
     FIRST,
     NO_WAY,
@@ -25,7 +25,6 @@ from showtell.decoding.constraints.automaton import (
     fewest_tokens,
 )
 from showtell.decoding.constraints.cache import Table
-from showtell.decoding.hypotheses import NEVER
 from showtell.text.vocabulary import END, Spelling
 
 
@@ -60,9 +59,9 @@ class Said(NamedTuple):
         num_words: (N,) words begun.
     """
 
-    node: Tensor
-    required: Tensor
-    num_words: Tensor
+    node: Ids
+    required: Ids
+    num_words: Ids
 
 
 class Banks(NamedTuple):
@@ -74,9 +73,9 @@ class Banks(NamedTuple):
         going_on: (N,) after any other token that continues the word in progress.
     """
 
-    now: Tensor
-    moved: Tensor
-    going_on: Tensor
+    now: Ids
+    moved: Ids
+    going_on: Ids
 
 
 class WordRules(Table):
@@ -98,18 +97,18 @@ class WordRules(Table):
         first_bad = len(required) + len(forbidden)
         self.completes = reads.ends[:, : len(required)]
         # A token that begins a word and has no text is followed by text.
-        self.is_forbidden = reads.ends[:, len(required) : first_bad].any(dim=1) | reads.is_bare
-        self.bits = 2 ** torch.arange(len(required))
-        self.said = (self.completes * self.bits).sum(dim=1)  # (S,) completed there, as bits
+        self.is_forbidden = reads.ends[:, len(required) : first_bad].any(axis=1) | reads.is_bare
+        self.bits = 2 ** np.arange(len(required))
+        self.said = (self.completes * self.bits).sum(axis=1)  # (S,) completed there, as bits
         # (M,) how many phrases a set has.
-        sets = torch.arange(2 ** len(required))
-        self.sizes = (sets[:, None] & self.bits != 0).sum(dim=1)
+        sets = np.arange(2 ** len(required))
+        self.sizes = (sets[:, None] & self.bits != 0).sum(axis=1)
         self.fewest = fewest_tokens(
             reads,
             said=self.said,
             num_required=len(required),
             is_forbidden=self.is_forbidden,
-            is_bad=reads.ends[:, first_bad:].any(dim=1),
+            is_bad=np.any(reads.ends[:, first_bad:], axis=1),
             min_words=settings.min_words,
             max_words=settings.max_words,
         )
@@ -118,46 +117,47 @@ class WordRules(Table):
     def _sort_tokens(self) -> None:
         """Find the tokens that need a look of their own."""
         reads = self.automaton
-        hopeless = (self.fewest.amin(dim=(0, 1)) >= NO_WAY)[reads.next].all(dim=0)
+        is_hopeless: Flags = self.fewest.min(axis=(0, 1)) >= NO_WAY
+        hopeless: Flags = np.all(is_hopeless[reads.next], axis=0)
         hopeless[SPECIAL] = False
-        self.never: list[int] = hopeless[reads.classes].nonzero()[:, 0].tolist()
+        self.never: list[int] = np.flatnonzero(hopeless[reads.classes]).tolist()
         reads = self.automaton = reads.without(hopeless)
         classes = reads.classes
-        moves = self.completes.any(dim=1)[reads.next].any(dim=0)
+        moves: Flags = np.any(self.completes, axis=1)[reads.next].any(axis=0)
         moves[SPECIAL] = False
-        self.movers = moves[classes].nonzero()[:, 0]
+        self.movers = np.flatnonzero(moves[classes])
         # Nearly all tokens are of two classes. The columns of the others are written one by one.
         apart = classes > OTHER_REST
         apart[END] = True
-        self.columns = apart.nonzero()[:, 0]
+        self.columns = np.flatnonzero(apart)
+        self.others = tuple(classes == kind for kind in (OTHER_START, OTHER_REST))
         goes_on = (~reads.starts & reads.has_text)[classes] & (classes != SPECIAL)
-        self.goes_on = goes_on if bool(goes_on.any()) else None
+        self.goes_on: Flags | None = goes_on if goes_on.any() else None
 
     @property
     def possible(self) -> bool:
         """Whether there is an allowed caption."""
         return int(self.fewest[0, 0, FIRST]) <= self.max_tokens
 
-    def __call__(self, log_probs: Tensor, prefixes: Tensor, length: int) -> Tensor:
+    def __call__(self, log_probs: Array, prefixes: Ids, length: int) -> Array:
         """-inf for each token after which there is no allowed end within ``max_tokens``."""
         reads, said = self.automaton, self._read(prefixes)
         required, node = self._after(said)
         begins = reads.has_text & (reads.starts | reads.is_boundary[said.node, None])
-        num_words = said.num_words[:, None] + begins.long()
+        num_words = said.num_words[:, None] + begins
         no_way = self.fewest[num_words, required, node] > self.max_tokens - length - 1
         no_way |= reads.starts & self.is_forbidden[said.node, None]
         no_way[:, SPECIAL] = self.fewest[said.num_words, said.required, said.node] > 0  # <end>
-        columns = log_probs[:, self.columns]
-        columns.masked_fill_(no_way[:, reads.classes[self.columns]], NEVER)
-        if bool(no_way[:, [OTHER_START, OTHER_REST]].any()):
-            others = no_way[:, OTHER_START, None]
-            if self.goes_on is not None:
-                others = torch.where(self.goes_on, no_way[:, OTHER_REST, None], others)
-            log_probs.masked_fill_(others, NEVER)
-        log_probs[:, self.columns] = columns
+        arrays = arrays_of(log_probs)
+        rows, which = np.nonzero(no_way[:, reads.classes[self.columns]])
+        if len(rows):
+            arrays.forbid(log_probs, rows, self.columns[which])
+        for kind, tokens in zip((OTHER_START, OTHER_REST), self.others, strict=True):
+            if no_way[:, kind].any():
+                arrays.forbid(log_probs, no_way[:, kind], tokens)
         return log_probs
 
-    def banks(self, prefixes: Tensor) -> Banks:
+    def banks(self, prefixes: Ids) -> Banks:
         """For beam search, which keeps hypotheses with different numbers in different banks."""
         said = self._read(prefixes)
         required, node = self._after(said)
@@ -165,18 +165,18 @@ class WordRules(Table):
         now = self.sizes[said.required | self.said[said.node]]
         return Banks(now, moved, self.sizes[said.required])
 
-    def _after(self, said: Said) -> tuple[Tensor, Tensor]:
+    def _after(self, said: Said) -> tuple[Ids, Ids]:
         """(N, K) the required phrases said before the word in progress, and the node."""
         starts = self.automaton.starts
-        ended = torch.where(starts, self.said[said.node, None], 0)
+        ended = np.where(starts, self.said[said.node, None], 0)
         return said.required[:, None] | ended, self.automaton.next[said.node]
 
-    def _read(self, prefixes: Tensor) -> Said:
+    def _read(self, prefixes: Ids) -> Said:
         reads = self.automaton
         classes = reads.classes[prefixes]
         nodes = reads.nodes(classes)
         before, starts = nodes[:, :-1], reads.starts[classes]
         begins = reads.has_text[classes] & (starts | reads.is_boundary[before])
-        num_words = begins.sum(dim=1).clamp(max=self.max_words)  # more only where nothing lives
-        came = (self.completes[before] & starts[:, :, None]).any(dim=1)
-        return Said(nodes[:, -1], (came * self.bits).sum(dim=1), num_words)
+        num_words = begins.sum(axis=1).clip(max=self.max_words)  # more only where nothing lives
+        came = (self.completes[before] & starts[:, :, None]).any(axis=1)
+        return Said(nodes[:, -1], (came * self.bits).sum(axis=1), num_words)

@@ -1,1 +1,1 @@
-"""Backends of ``Captioner``: so far, the models that showtell itself trains."""
+"""Backends of ``Captioner``: models in torch, and exported ones in onnxruntime."""

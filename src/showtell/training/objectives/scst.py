@@ -19,7 +19,9 @@ through text. Captions and references end in ``<end>``, which is a word like any
 n-grams: a reward without it pays nothing for ending in the right place, and half of the captions
 come to end in "with a". Document frequencies are of the training references, in which a word below
 the vocabulary's threshold is ``<unk>``, which no caption has. Pieces of words are joined to words
-first.
+first. ``objective.invention_penalty`` takes something from it for every object that a caption
+invents, by the counts of CHAIR with the references as truth (Rohrbach et al. 2018, arXiv
+1809.02156): CIDEr-D alone pays well for the person who is usually there.
 """
 
 import time
@@ -36,6 +38,7 @@ from showtell.config import Config
 from showtell.core.device import Runtime
 from showtell.core.distributed import Processes
 from showtell.decoders.base import Decoder
+from showtell.decoding.arrays import Ids
 from showtell.decoding.constraints import build_constraints, each_id_is_a_word
 from showtell.decoding.constraints.named_words import NamedWords
 from showtell.decoding.generate import most_tokens
@@ -44,6 +47,7 @@ from showtell.encoders.features import Features
 from showtell.metrics.bleu import Bleu
 from showtell.metrics.cider import CiderD
 from showtell.metrics.ngrams import ReferenceNgrams
+from showtell.metrics.object_hallucination import ObjectWords
 from showtell.text.vocabulary import END, PAD, Vocabulary
 from showtell.training.batches import Loader
 from showtell.training.corpus import Corpus
@@ -76,6 +80,7 @@ class SelfCritical:
             vocabulary,
             cider_weight=config.objective.cider_weight,
             bleu_weight=config.objective.bleu_weight,
+            invention_penalty=config.objective.invention_penalty,
         )
 
     @property
@@ -124,8 +129,7 @@ class SelfCritical:
             loss = policy_gradient(
                 decoder,
                 features._replace(picture_of=picture_of.to(self.runtime.device)),
-                # Tensors of inference mode cannot be saved for the gradient.
-                samples.flatten(0, 1).clone(),
+                torch.from_numpy(samples.reshape(-1, samples.shape[2])).to(self.runtime.device),
                 advantages.to(self.runtime.device),
                 temperature=self.config.objective.temperature,
             )
@@ -150,7 +154,7 @@ class SelfCritical:
         first: int,
         num: int,
         top_k: int | None = None,
-    ) -> Tensor:
+    ) -> Ids:
         """(P, num, T) ids, ``<pad>`` after ``<end>``; ``first`` is the first one's place.
 
         A caption that would be longer than ``decoding.max_length`` has no ``<end>``; none is
@@ -170,11 +174,11 @@ class SelfCritical:
             constraints=build_constraints(max_tokens=longest + 1),
         ).tokens
 
-    def _rewards(self, batch: Batch, captions: Tensor) -> NDArray[np.float64]:
+    def _rewards(self, batch: Batch, captions: Ids) -> NDArray[np.float64]:
         """(P, K, T) ids -> (P, K)."""
         num_captions = captions.shape[1]
-        flat = captions.flatten(0, 1)
-        lengths = (flat != PAD).sum(dim=1).tolist()
+        flat = captions.reshape(-1, captions.shape[2])
+        lengths = (flat != PAD).sum(axis=1).tolist()
         rows = [row[:length] for row, length in zip(flat.tolist(), lengths, strict=True)]
         rewards = self.reward(np.repeat(batch, num_captions), rows)
         return np.reshape(rewards, (-1, num_captions))
@@ -187,6 +191,7 @@ class CaptionReward:
         vocabulary: of the corpus's ids.
         cider_weight: of CIDEr-D, which is 0 to 10.
         bleu_weight: of sentence BLEU-4 as COCO computes it, which is 0 to 1.
+        invention_penalty: for each mention of an object that no reference mentions.
 
     Attributes:
         pictures: (P,) the corpus's pictures, rising, each once.
@@ -199,6 +204,7 @@ class CaptionReward:
         *,
         cider_weight: float,
         bleu_weight: float,
+        invention_penalty: float = 0.0,
     ) -> None:
         self.pictures = np.unique(corpus.pictures)
         self.cider_weight, self.bleu_weight = cider_weight, bleu_weight
@@ -207,6 +213,10 @@ class CaptionReward:
         self._ngrams = ReferenceNgrams([list(map(self._words, one)) for one in references])
         self._cider = CiderD.from_ngrams(self._ngrams, [str(p) for p in self.pictures])
         self._bleu = Bleu(self._ngrams)
+        self.invention_penalty, self._vocabulary = invention_penalty, vocabulary
+        self._objects: list[set[str]] = []
+        if invention_penalty:
+            self._objects = [set().union(*map(self._mentioned, one)) for one in references]
 
     def __call__(
         self, pictures: NDArray[np.int64], captions: Sequence[Sequence[int]]
@@ -224,7 +234,19 @@ class CaptionReward:
         if self.bleu_weight:
             scores = self._bleu.score_counts(pictures, levels, lengths)
             rewards += self.bleu_weight * scores[:, -1]
+        if self.invention_penalty:
+            there = (self._objects[picture] for picture in pictures)
+            invented = [
+                sum(name not in objects for name in self._mentioned(caption))
+                for caption, objects in zip(captions, there, strict=True)
+            ]
+            rewards -= self.invention_penalty * np.array(invented)
         return rewards
+
+    def _mentioned(self, caption: Sequence[int]) -> list[str]:
+        """The objects that a caption mentions."""
+        words = [word for word, _ in self._vocabulary.split(caption)]
+        return ObjectWords.default().mentioned(words)
 
 
 def _word_numbers(vocabulary: Vocabulary) -> Callable[[Sequence[int]], Sequence[int]]:

@@ -1,0 +1,74 @@
+"""``showtell export``: a model for a runtime without torch."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from showtell.cli import options
+from showtell.cli.models import Storage
+from showtell.errors import UsageError
+
+
+class Format(StrEnum):
+    """What a model is exported to."""
+
+    onnx = "onnx"
+
+
+def export(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of a run or a checkpoint, or a name that `showtell models` lists."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the export.")],
+    format: Annotated[Format, typer.Option("--format", help="Format of the export.")] = Format.onnx,
+    weights: Annotated[
+        Storage,
+        typer.Option(
+            "--weights", help="Format of the weights; int8 takes a quarter of the space of fp32."
+        ),
+    ] = Storage.fp32,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            "--calibration",
+            metavar="PICTURES",
+            help="Folder of photos, or captioned pictures as for train: makes int8 more exact.",
+        ),
+    ] = None,
+    trust_model: options.TrustModel = False,
+) -> None:
+    """Export MODEL, with its encoder, to a folder that captions without torch.
+
+    The folder works wherever a model's folder does: caption --model FOLDER.
+    """
+    from showtell.cli.console import ConsoleReporter
+    from showtell.export.onnx import export_onnx
+
+    if calibration is not None and weights is not Storage.int8:
+        raise UsageError(f"--calibration is for --weights int8, and they are {weights.value}")
+    with ConsoleReporter() as report:
+        size = export_onnx(
+            model,
+            output,
+            storage=weights.value,
+            calibration=_pictures(calibration) if calibration is not None else (),
+            trust_model=trust_model,
+            notify=report.note,
+        )
+    typer.echo(f"the export is {output}, {size / 1e6:.1f} MB")
+
+
+def _pictures(given: str) -> list[Path]:
+    """The pictures of a folder, or of a data set."""
+    if Path(given).is_dir():
+        from showtell.bulk.inputs import find_inputs
+
+        return [Path(picture.path) for picture in find_inputs([given]) if picture.read is None]
+    from showtell.data.sources import load_dataset
+
+    return [record.path for record in load_dataset(given).records]

@@ -1,0 +1,1 @@
+"""Models for other runtimes: ``onnx.py`` writes folders that caption without torch."""

@@ -1,0 +1,263 @@
+"""Exports caption as torch does: every decoder, every way of decoding; three encoders."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from decoder_cases import CASES, features
+from PIL import Image
+from tiny_encoder import staged_encoder
+from tiny_export import exported, native
+
+import showtell
+from showtell.decoders.base import State
+from showtell.decoders.registry import DECODERS
+from showtell.encoders.encoder import Encoder, build_encoder
+from showtell.encoders.features import Features
+from showtell.encoders.finetune import train_from
+from showtell.encoders.timm import TimmBackbone
+from showtell.errors import CheckpointError, ConfigError
+from showtell.export.graphs import encoder_graph, trace
+from showtell.export.onnx import export_captioner
+from showtell.export.weights import SharedWeights
+from showtell.images.preprocess import Preprocessing
+from showtell.inference.backends.native import NativeCaptioner
+from showtell.inference.backends.onnx import OnnxCaptioner
+from showtell.inference.caption import Caption
+from showtell.inference.exported import WEIGHTS
+
+SHOW_TELL, CONCEPTS = CASES[0], next(case for case in CASES if "concepts" in case[1])
+SETTINGS: tuple[dict[str, Any], ...] = (
+    {},
+    {"method": "greedy"},
+    {"beam_size": 5, "num_captions": 5, "length_penalty": 0.0},
+    {"method": "diverse", "beam_size": 4, "groups": 2, "num_captions": 2},
+    {"method": "sample", "num_captions": 3, "top_p": 0.9, "seed": 5},
+    {"required_words": ("word7",), "no_repeat_ngram": 1},
+)
+
+
+@pytest.fixture(scope="module", params=CASES, ids=str)
+def both(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[NativeCaptioner, OnnxCaptioner]:
+    """A model in torch, and its export."""
+    folder = tmp_path_factory.mktemp("export") / "model"
+    captioner = exported(*request.param, folder)
+    loaded = showtell.load(folder)
+    assert isinstance(loaded, OnnxCaptioner)
+    return captioner, loaded
+
+
+def pictures(num: int) -> list[Image.Image]:
+    rng = np.random.default_rng(0)
+    colours = rng.integers(0, 256, (num, 3, 3, 3), dtype=np.uint8)
+    return [Image.fromarray(each).resize((40, 36)) for each in colours]
+
+
+def same(ours: Caption, theirs: Caption) -> None:
+    assert ours.text == theirs.text
+    np.testing.assert_allclose(ours.log_probs, theirs.log_probs, atol=1e-4)
+    assert ours.confidence == pytest.approx(theirs.confidence, abs=1e-4)
+    for one, two in zip(ours.alternatives, theirs.alternatives, strict=True):
+        same(one, two)
+    if theirs.attention is not None:
+        np.testing.assert_allclose(ours.attention, theirs.attention, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_every_decoder_captions_as_in_torch(
+    both: tuple[NativeCaptioner, OnnxCaptioner],
+) -> None:
+    theirs, ours = both
+    shown = pictures(7)
+    for changes in SETTINGS:
+        for num in (1, 7):
+            pairs = zip(
+                ours.caption(shown[:num], decoding=changes),
+                theirs.caption(shown[:num], decoding=changes),
+                strict=True,
+            )
+            for one, two in pairs:
+                same(one, two)
+    assert len({caption.log_probs for caption in ours.caption(shown)}) == len(shown)
+    assert ours.card == theirs.card
+    assert ours.decoding == theirs.decoding
+    if theirs.attends:
+        looked = ours.caption(shown, attention=True)
+        for one, two in zip(looked, theirs.caption(shown, attention=True), strict=True):
+            same(one, two)
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_every_decoder_steps_as_in_torch(both: tuple[NativeCaptioner, OnnxCaptioner]) -> None:
+    decoder, exported_one = both[0].decoder, both[1].parts[0]
+    for num, num_rows in ((1, 1), (7, 1), (1, 5), (7, 3)):
+        start = features(num)
+        if decoder.needs_regions:  # as many regions as the encoder gives
+            start = Features(start.pooled, start.regions.repeat(1, 3, 1)[:, :16])
+        theirs, ours = decoder.init_state(start), exported_one.init_state(in_numpy(start))
+        assert theirs.keys() == ours.keys()
+        first = torch.arange(num).repeat_interleave(num_rows)
+        theirs, ours = (reordered(state, first, decoder.picture_state) for state in (theirs, ours))
+        generator = torch.Generator().manual_seed(1)
+        for _ in range(4):
+            tokens = torch.randint(1, 30, (num * num_rows,), generator=generator)
+            log_probs, theirs = decoder.step(tokens, theirs)
+            found, ours = exported_one.step(tokens.numpy(), ours)
+            np.testing.assert_allclose(found, log_probs.numpy(), atol=1e-4)
+            assert theirs.keys() == ours.keys()
+            for name, part in theirs.items():
+                np.testing.assert_allclose(ours[name], part.numpy(), atol=1e-4)
+            # The hypotheses of a picture change places, as search has it.
+            order = torch.stack([torch.randperm(num_rows, generator=generator) for _ in range(num)])
+            rows = (order + torch.arange(num)[:, None] * num_rows).flatten()
+            theirs, ours = (
+                reordered(state, rows, decoder.picture_state) for state in (theirs, ours)
+            )
+
+
+def in_numpy(found: Features) -> Features:
+    return Features(*(None if part is None else part.numpy() for part in found[:2]))
+
+
+def reordered(state: State, rows: torch.Tensor, fixed: frozenset[str]) -> State:
+    return {n: part if n in fixed else part[rows.numpy()] for n, part in state.items()}
+
+
+def test_the_cases_have_every_decoder() -> None:
+    assert {kind for kind, _ in CASES} == DECODERS.keys()
+    assert len(DECODERS) == 5
+
+
+def resnet() -> Encoder:
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    network = timm.create_model("resnet10t", pretrained=False).eval()
+    recipe = Preprocessing(64, 0.9, "bicubic", (120.0, 118.0, 100.0), (60.0, 58.0, 57.0))
+    return Encoder(
+        name="timm:resnet10t",
+        backbone=TimmBackbone(network),
+        preprocessing=recipe,
+        weights_hash="random",
+    )
+
+
+def trained() -> Encoder:
+    encoder = staged_encoder()
+    train_from(encoder, "stage1")
+    with torch.no_grad():
+        for weights in encoder.changed_weights().values():
+            weights.mul_(1.1)
+    return encoder
+
+
+ENCODERS = {
+    "lite0": lambda: build_encoder("lite0"),
+    "lite2": lambda: build_encoder("lite2"),
+    "resnet": resnet,
+    "trained": trained,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ENCODERS)
+def test_encoders_give_torchs_features(
+    name: str, tmp_path: Path, torchvision_operators: object
+) -> None:
+    encoder = ENCODERS[name]()
+    model, weights = trace(encoder_graph(encoder, regions=True)), SharedWeights(WEIGHTS)
+    weights.move(model, "fp32")
+    (tmp_path / "encoder.onnx").write_bytes(model.SerializeToString())
+    (tmp_path / WEIGHTS).write_bytes(weights.content)
+    session = onnxruntime.InferenceSession(tmp_path / "encoder.onnx")
+    generator = torch.Generator().manual_seed(0)
+    size = encoder.preprocessing.size
+    for num in (1, 3):
+        pixels = torch.randint(0, 256, (num, 3, size, size), generator=generator, dtype=torch.uint8)
+        pooled, regions = session.run(["pooled", "regions"], {"pixels": pixels.numpy()})
+        theirs = encoder(pixels)
+        np.testing.assert_allclose(pooled, theirs.pooled.detach().numpy(), atol=1e-4, rtol=1e-4)
+        np.testing.assert_allclose(regions, theirs.regions.detach().numpy(), atol=1e-4, rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An export of the plainest model."""
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    exported(*SHOW_TELL, folder)
+    return folder
+
+
+def test_a_process_that_captions_from_an_export_imports_no_torch(
+    tiny: Path, tmp_path: Path
+) -> None:
+    pictures(1)[0].save(tmp_path / "a.png")
+    code = (
+        "import sys, showtell\n"
+        f"caption = showtell.load({str(tiny)!r}).caption({str(tmp_path / 'a.png')!r})\n"
+        "heavy = ('torch', 'onnx', 'safetensors')\n"
+        "print(bool(caption.words), [name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "True []\n", done.stderr
+    command = ["caption", str(tmp_path / "a.png"), "-m", str(tiny), "--runtime", "onnx"]
+    code = (
+        f"import sys\nsys.argv = {['showtell', *command]!r}\n"
+        "from showtell.cli import main\nmain()\nassert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and "word" in done.stdout, done.stderr
+
+
+@pytest.mark.slow
+def test_words_are_named_as_in_torch(tmp_path: Path) -> None:
+    """A rare word that the classifier is sure of: the graphs ``closer`` and ``told`` run."""
+    theirs = native(*CONCEPTS)
+    reader = theirs.decoder.concepts
+    reader.counts.fill_(3)
+    reader.weight.mul_(3)
+    export_captioner(theirs, tmp_path / "model")
+    ours = OnnxCaptioner.load(tmp_path / "model")
+    plain = ours.caption(pictures(7))
+    named = ours.caption(pictures(7), decoding={"naming": 6.0})
+    expected = theirs.caption(pictures(7), decoding={"naming": 6.0})
+    for one, two in zip(named, expected, strict=True):
+        same(one, two)
+    assert [caption.text for caption in plain] != [caption.text for caption in named]
+    assert {"closer", "told"} <= ours.graphs.loaded
+
+
+def test_an_ensemble_of_exports(tiny: Path) -> None:
+    alone = showtell.load(tiny)
+    twice = showtell.load(tiny, ensemble=[tiny])
+    for one, two in zip(alone.caption(pictures(3)), twice.caption(pictures(3)), strict=True):
+        assert one.text == two.text
+    assert alone.fingerprint != twice.fingerprint
+    assert alone.card.calibrated and not twice.card.calibrated
+
+
+def test_what_an_export_cannot_do_is_said_in_one_line(tiny: Path) -> None:
+    ours = showtell.load(tiny)
+    with pytest.raises(ConfigError, match=r"'show_tell' does not attend"):
+        ours.caption(pictures(1), attention=True)
+    with pytest.raises(ConfigError, match=r"naming"):
+        ours.caption(pictures(1), decoding={"naming": 2.0})
+    with pytest.raises(ConfigError, match=r"precision 'bf16': an export computes in fp32"):
+        showtell.load(tiny, precision="bf16")
+    with pytest.raises(ConfigError, match=r"device 'mps': an export computes on auto, cpu, cuda"):
+        showtell.load(tiny, device="mps")
+    with pytest.raises(ConfigError, match=r"'openvino': the installed onnxruntime computes on cpu"):
+        showtell.load(tiny, device="openvino")
+    with pytest.raises(ConfigError, match=r"runtime 'tpu': expected auto, torch, onnx"):
+        showtell.load(tiny, runtime="tpu")
+    with pytest.raises(CheckpointError, match=r"is an export, which runs in onnxruntime"):
+        showtell.load(tiny, runtime="torch")
+    with pytest.raises(CheckpointError, match=r"not an exported model: make one with `showtell"):
+        showtell.load(tiny.parent, runtime="onnx")

@@ -1,0 +1,157 @@
+"""Which modules and commands work where torch is not installed: all that caption, serve and score.
+
+Each test runs a process in which torch cannot be imported.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tiny_export import exported
+
+BLOCK = "import sys; sys.modules['torch'] = None\n"
+# What trains, or runs a model by torch.
+WITH_TORCH = (
+    *("showtell.decoders.", "showtell.encoders.", "showtell.evaluation.", "showtell.export."),
+    *("showtell.publish.", "showtell.report.", "showtell.training."),
+    *("showtell.core.fixed_rows", "showtell.decoding.torch_arrays"),
+    *("showtell.inference.backends.native", "showtell.inference.checkpoint"),
+    "showtell.inference.weights",
+)
+# Within these packages, what captioning, serving and scoring need.
+WITHOUT_TORCH = ("showtell.encoders.features", "showtell.encoders.store")
+IMPORT_ALL = """
+import importlib, pkgutil, showtell
+found = {"imported": [], "failed": []}
+for module in pkgutil.walk_packages(showtell.__path__, "showtell."):
+    if not module.name.endswith("__main__"):
+        try:
+            importlib.import_module(module.name)
+        except ModuleNotFoundError as error:
+            assert error.name == "torch", error
+            found["failed"].append(module.name)
+        else:
+            found["imported"].append(module.name)
+import json
+print(json.dumps(found))
+"""
+
+
+def run(code: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """A process without torch."""
+    return subprocess.run(
+        [sys.executable, "-c", BLOCK + code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"NO_COLOR": "1", "COLUMNS": "100"},
+    )
+
+
+def showtell(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return run("from showtell.cli import main; main()", *arguments)
+
+
+def test_only_what_trains_or_runs_torch_imports_it() -> None:
+    done = run(IMPORT_ALL)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert len(found["imported"]) > 140
+    needless = [name for name in found["failed"] if not name.startswith(WITH_TORCH)]
+    assert needless == []
+    assert set(WITHOUT_TORCH) <= {*found["imported"]}
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an export of a tiny model that attends, and two pictures."""
+    folder = tmp_path_factory.mktemp("export")
+    exported("attention", {"embed_size": 16, "hidden_size": 16, "attention_size": 8}, folder / "m")
+    for number, colour in enumerate(("red", "green")):
+        Image.new("RGB", (64, 48), colour).save(folder / f"{number}.png")
+    return folder
+
+
+def test_pictures_are_captioned(export: Path) -> None:
+    pictures = [export / "0.png", export / "1.png"]
+    done = showtell("caption", *pictures, "-m", export / "m", "--json", "--attention")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('"attention"') == 2
+    done = showtell("caption", export, "-m", export / "m", "-o", export / "captions.csv")
+    assert done.returncode == 0, done.stderr
+    assert len((export / "captions.csv").read_text(encoding="utf-8").splitlines()) == 3
+
+
+def test_pictures_are_captioned_over_http(export: Path) -> None:
+    code = BLOCK + "from showtell.cli import main; main()"
+    arguments = ["serve", "-m", str(export / "m"), "--port", "0"]
+    server = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, text=True
+    )
+    assert server.stderr is not None
+    try:
+        line = server.stderr.readline()
+        assert " at http://" in line, line + server.stderr.read()
+        picture = (export / "0.png").read_bytes()
+        head = b'--x\r\nContent-Disposition: form-data; name="images"; filename="0.png"\r\n\r\n'
+        request = urllib.request.Request(
+            line.rpartition(" at ")[2].strip() + "/v1/captions",
+            data=head + picture + b"\r\n--x--\r\n",
+            headers={"Content-Type": "multipart/form-data; boundary=x"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            [result] = json.load(answer)["results"]
+        assert result["words"]
+    finally:
+        server.terminate()
+        server.communicate(timeout=60)
+
+
+def test_a_sheet_is_made(export: Path) -> None:
+    pictures = [export / "0.png", export / "1.png"]
+    done = showtell("sheet", *pictures, "-m", export / "m", "-o", export / "sheet.png")
+    assert done.returncode == 0, done.stderr
+    assert (export / "sheet.png").is_file()
+
+
+def test_captions_are_scored(tmp_path: Path) -> None:
+    (tmp_path / "refs.jsonl").write_text(
+        json.dumps({"path": "a.jpg", "captions": ["a dog runs", "the dog runs fast"]}) + "\n"
+    )
+    (tmp_path / "own.jsonl").write_text(json.dumps({"path": "a.jpg", "caption": "a dog runs"}))
+    done = showtell("score", tmp_path / "own.jsonl", tmp_path / "refs.jsonl", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "CIDEr-D" in done.stdout
+
+
+def test_models_are_listed() -> None:
+    done = showtell("models")
+    assert done.returncode == 0, done.stderr
+    assert "photos13k-lite2" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("train", "scenes", "-o", "run"),
+        ("features", "scenes", "-o", "store"),
+        ("evaluate", "default", "scenes"),
+        ("caption", "{export}/0.png", "--runtime", "torch"),
+        ("export", "default", "-o", "out"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_what_needs_torch_says_which_extra_in_one_line(
+    command: tuple[str, ...], export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = showtell(*(part.replace("{export}", str(export)) for part in command))
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("error: ") and " needs an extra: pip install " in line
+    assert "[train]" in line or "[export]" in line
+    assert list(tmp_path.iterdir()) == []
