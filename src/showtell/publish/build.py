@@ -25,7 +25,7 @@ from showtell.evaluation.calibration import (
 from showtell.evaluation.evaluate import CaptionedSplit, caption_split
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import METRICS, replace_folder
-from showtell.metrics import Scores
+from showtell.metrics import Scores, evaluate, object_hallucination
 from showtell.pretrained import CARD
 from showtell.publish import card
 from showtell.publish.measure import (
@@ -93,6 +93,7 @@ def publish(recipe_file: Path, places: Places, output: Path, report: Reporter) -
     sections = {
         "name": recipe.name,
         "figures": card.figures_section({t: s.with_intervals() for t, s in scores.items()}),
+        "inventions": card.inventions_section(_inventions(found)),
         "people": card.people_section(_people(found)),
         "unknown-words": card.words_section(_unknown(recipe, places, found)),
         "reliability": card.reliability_section(confidence, elsewhere),
@@ -124,6 +125,18 @@ def _measure(
         data = DataRequest(places.data_of(one.data))
         found[one.title] = caption_split(captioner, data, split=one.split, report=report)
     return found
+
+
+def _inventions(found: Mapping[str, CaptionedSplit]) -> dict[str, Scores]:
+    """CHAIR of each measurement, with what the references mention as what is there."""
+    return {
+        title: evaluate(
+            {image_id: caption.text for image_id, caption in split.evaluation.captions.items()},
+            {record.image_id: record.captions for record in split.records},
+            metrics=object_hallucination.NAMES,
+        ).with_intervals()
+        for title, split in found.items()
+    }
 
 
 def _calibrate(

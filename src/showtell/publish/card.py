@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from showtell.errors import ConfigError, unknown_name
 from showtell.evaluation.calibration import MeasuredConfidence, Reliability
-from showtell.metrics import Scores
+from showtell.metrics import Scores, object_hallucination
 from showtell.publish.measure import SAID, PeopleNamed, Speed, UnknownWords
 
 COLUMNS = ("CIDEr-D", "BLEU-1", "BLEU-4", "METEOR", "ROUGE-L")
@@ -57,7 +57,19 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def figures_section(scores: Mapping[str, Scores]) -> str:
     """Scores by the title of what they are of, with their intervals, and their signatures."""
-    shown = [name for name in COLUMNS if all(name in s.metrics for s in scores.values())]
+    signatures = "\n".join(f"- {title}: `{s.signature}`" for title, s in scores.items())
+    note = "In brackets are 95 % intervals, by resampling the pictures."
+    return f"{_scores_table(scores, COLUMNS)}\n\n{note}\n\nSignatures:\n\n{signatures}"
+
+
+def inventions_section(scores: Mapping[str, Scores]) -> str:
+    """CHAIR by the title of what it is of."""
+    return _scores_table(scores, object_hallucination.NAMES)
+
+
+def _scores_table(scores: Mapping[str, Scores], columns: Sequence[str]) -> str:
+    """Those of ``columns`` that all scores have, with their intervals."""
+    shown = [name for name in columns if all(name in s.metrics for s in scores.values())]
     rows = [
         [
             title,
@@ -66,9 +78,7 @@ def figures_section(scores: Mapping[str, Scores]) -> str:
         ]
         for title, s in scores.items()
     ]
-    signatures = "\n".join(f"- {title}: `{s.signature}`" for title, s in scores.items())
-    note = "In brackets are 95 % intervals, by resampling the pictures."
-    return f"{table(['pictures', 'number', *shown], rows)}\n\n{note}\n\nSignatures:\n\n{signatures}"
+    return table(["pictures", "number", *shown], rows)
 
 
 def people_section(named: PeopleNamed) -> str:
