@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from showtell.core.memory import tune_allocator
+from showtell.images import heif
 
 # One thread, here and in the processes that tests start: the models are tiny, and threads that
 # wait for each other on a busy machine make such steps a hundred times slower.
@@ -34,6 +35,12 @@ def test_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no test data at {folder}; set SHOWTELL_TEST_DATA to where it is")
     return folder
+
+
+@pytest.fixture
+def without_heif(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the extra ``heif`` were not installed."""
+    monkeypatch.setattr(heif, "is_installed", lambda: False)
 
 
 @pytest.fixture(scope="session")

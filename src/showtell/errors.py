@@ -76,6 +76,10 @@ class MissingExtraError(ShowtellError):
         super().__init__(f"{needed_for} needs an extra: {install_line(extra)}")
 
 
+class MissingFormatError(NotAPictureError, MissingExtraError):
+    """What reads pictures of this format is an optional dependency that is not installed."""
+
+
 def install_line(extra: str) -> str:
     """The command that adds an extra to this very installation, as it can be typed.
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from bulk.conftest import paint
 from bulk_worker import one_file, read_lines, run
+from PIL import Image
 
 from showtell.bulk.inputs import find_inputs
 from showtell.bulk.naming import UniqueNames, sample_keys, split_name
 from showtell.bulk.shards import read
 from showtell.bulk.targets import Sidecars
-from showtell.errors import DataError
+from showtell.errors import DataError, install_line
 
 
 def pack(path: Path, members: list[tuple[str, bytes]]) -> Path:
@@ -154,15 +155,28 @@ def test_pictures_in_any_column(tmp_path: Path, contents: list[bytes]) -> None:
         assert found == (wanted or ["a.jpg" if name == "web" else "b.jpg"]), name
 
 
+@pytest.mark.usefixtures("without_heif")
 def test_what_is_passed_over(tmp_path: Path, photos: Path, contents: list[bytes]) -> None:
     for name in ("x.HEIC", "y.heic", "z.svg", "notes.txt", "._a.jpg", "doc.pdf", "p.jxl", "r.CR2"):
+        (photos / name).write_bytes(b"?")
+    for name in ("n.nef", "d.DNG", "s.arw", "film.MP4", "clip.mov"):
         (photos / name).write_bytes(b"?")
     (photos / "saved.jfif").write_bytes(contents[0])
     (photos / "old.JPE").write_bytes(contents[1])
     for folder in (".thumbnails", "__MACOSX", "@eaDir"):
         (photos / folder).mkdir()
         (photos / folder / "a.jpg").write_bytes(contents[2])
-    wanted = "left out: 2 .heic, 1 .svg, 1 .pdf, 1 .jxl, 1 .cr2"
+    wanted = {
+        "1 .svg",
+        "1 .pdf",
+        "1 .jxl",
+        "1 .cr2",
+        "1 .nef",
+        "1 .dng",
+        "1 .arw",
+        "1 .mp4",
+        "1 .mov",
+    }
     shard = tmp_path / "s.tar"
     with tarfile.open(shard, "w") as archive:
         for path in sorted(photos.rglob("*")):
@@ -173,10 +187,15 @@ def test_what_is_passed_over(tmp_path: Path, photos: Path, contents: list[bytes]
         assert names == {
             *("a.jpg", "b.png", "c.webp", "d.tif", "within/e.jpg", "saved.jfif", "old.JPE")
         }
-        said = inputs.describe_skipped()
-        assert set(said.removeprefix("left out: ").partition(" (")[0].split(", ")) == set(
-            wanted.removeprefix("left out: ").split(", ")
-        )
+        said, _, heic = inputs.describe_skipped().partition("); ")
+        assert set(said.removeprefix("left out: ").partition(" (")[0].split(", ")) == wanted
+        assert said.endswith("showtell does not read these kinds; convert them to JPEG or PNG")
+        assert heic == f"2 .heic, for which showtell needs an extra: {install_line('heif')}"
+        assert "\n" not in heic
+        out = tmp_path / f"{given.name}.jsonl"
+        summary = run(one_file(out), given)
+        assert dict(summary.left_out)[".heic"] == 2
+        assert summary.describe(out).count("left out: 2 .heic, 1 .") == 1
     listed = tmp_path / "list.txt"
     listed.write_text(
         f"{photos}/a.jpg\n{photos}/._a.jpg\n{photos}/x.HEIC\n{photos}/.thumbnails/a.jpg\n"
@@ -249,3 +268,28 @@ def test_hostile_names_of_members(tmp_path: Path, contents: list[bytes], contain
     summary = run(Sidecars(folder / "failures.jsonl", overwrite=True), source, overwrite=True)
     assert (summary.num_captioned, summary.num_failed) == (0, len(HOSTILE))
     assert set(tmp_path.rglob("*")) == before | {*outs.values(), folder / "failures.jsonl"}
+
+
+def test_heic_in_folders_and_archives(tmp_path: Path, photos: Path, contents: list[bytes]) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    file = io.BytesIO()
+    pillow_heif.from_pillow(Image.open(io.BytesIO(contents[0]))).save(file, quality=95)
+    (photos / "x.HEIC").write_bytes(file.getvalue())
+    shard = tmp_path / "s.tar"
+    pack(shard, [("y.heic", file.getvalue())])
+    out = tmp_path / "out.jsonl"
+    summary = run(one_file(out), photos, shard)
+    assert (summary.num_captioned, summary.num_failed, summary.left_out) == (7, 0, {})
+    assert {f"{photos}/x.HEIC", f"{shard}/y.heic"} < {line["path"] for line in read_lines(out)}
+
+
+@pytest.mark.usefixtures("without_heif")
+def test_heic_that_is_named_without_the_extra_fails_with_the_command(
+    tmp_path: Path, photos: Path
+) -> None:
+    (photos / "x.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    out = tmp_path / "out.jsonl"
+    summary = run(one_file(out), photos / "a.jpg", photos / "x.heic")
+    assert (summary.num_captioned, summary.num_failed) == (1, 1)
+    [failure] = read_lines(tmp_path / "failures.jsonl")
+    assert failure["error"].endswith(f"reading it needs an extra: {install_line('heif')}")

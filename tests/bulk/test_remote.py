@@ -11,6 +11,7 @@ import pytest
 from bulk_worker import one_file, read_lines, run
 
 from showtell.bulk import remote
+from showtell.core import urls
 from showtell.errors import ImageError, MissingExtraError
 
 ELSEWHERE = "https://example.com/lists/list.txt"
@@ -120,7 +121,7 @@ def test_the_web(tmp_path: Path, site: str) -> None:
     assert "169.254.169.254" in reasons[f"{site}/away.jpg"]
     assert "refused in a downloaded list" in reasons["file:///etc/passwd"]
     with pytest.raises(ImageError, match=r"127\.0\.0\.1 is an address within"):
-        remote.fetch(f"{site}/a.jpg", remote._is_internal)
+        remote.fetch(f"{site}/a.jpg", urls.is_internal)
 
 
 def test_without_what_reads_the_web(monkeypatch: pytest.MonkeyPatch) -> None:

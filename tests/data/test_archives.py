@@ -124,6 +124,7 @@ def test_webdatasets_keys_end_at_the_first_dot(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.usefixtures("without_heif")
 def test_hostile_and_hidden_members(tmp_path: Path, cache: Path) -> None:
     names = ["../../evil.jpg", "/etc/evil.jpg", "a\nb.jpg", "ok.jpg", "._ok.jpg"]
     names += ["__MACOSX/ok.jpg", "x/.thumbnails/t.jpg", "y.heic", "CON.jpg"]

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from showtell.data.ids import IdNumbers, id_text
-from showtell.data.pictures import SidecarFinder
+from showtell.data.pictures import PICTURE_SUFFIXES, SidecarFinder
 from showtell.data.records import Dataset
 from showtell.data.sources import load_dataset
-from showtell.errors import DataError
+from showtell.errors import DataError, install_line
 
 Picture = Callable[..., None]
 
@@ -221,6 +221,14 @@ def test_a_name_without_suffix_that_two_pictures_have_is_listed(
     assert "1 picture named without the suffix of the file" in dataset.notes
 
 
+@pytest.mark.parametrize("page", ["bulk.md", "data.md"])
+def test_the_docs_name_every_suffix(page: str) -> None:
+    text = (Path(__file__).parents[2] / "docs" / page).read_text(encoding="utf-8")
+    assert len(PICTURE_SUFFIXES) == 22
+    assert sorted(suffix for suffix in PICTURE_SUFFIXES if f"`{suffix}`" not in text) == []
+
+
+@pytest.mark.usefixtures("without_heif")
 def test_one_rule_for_pictures_in_folders(folder: Path, picture: Picture) -> None:
     for name in ("a.jfif", "b.JPE"):
         (folder / "p0.jpg").rename(folder / name)
@@ -236,18 +244,20 @@ def test_one_rule_for_pictures_in_folders(folder: Path, picture: Picture) -> Non
     dataset = load_dataset(folder)
     assert captions(dataset) == {"a.jfif": ("Of a.jfif",), "b.JPE": ("Of b.JPE",)}
     assert dataset.notes[-1] == (
-        "left out: 2 .heic, 1 .svg, 1 .nef "
-        "(showtell does not read these kinds; convert them to JPEG or PNG)"
+        "left out: 1 .svg, 1 .nef "
+        "(showtell does not read these kinds; convert them to JPEG or PNG); "
+        f"2 .heic, for which showtell needs an extra: {install_line('heif')}"
     )
     assert dataset.problem_counts() == {"image without captions": 4}
 
 
+@pytest.mark.usefixtures("without_heif")
 def test_one_rule_for_pictures_in_lists(folder: Path) -> None:
     (folder / "x.heic").touch()
     dataset = load(folder, "image,caption\nx.heic,A cat\np0.jpg,A dog\n")
     assert captions(dataset) == {"p0.jpg": ("A dog",)}
     assert not dataset.problems
-    assert dataset.notes[-1].startswith("left out: 1 .heic (")
+    assert dataset.notes[-1].startswith("left out: 1 .heic, for which")
 
 
 def test_sidecars_of_pictures_of_one_stem(folder: Path, picture: Picture) -> None:

@@ -1,12 +1,18 @@
 """Whatever a Python program has for a picture becomes the same upright RGB, or one clear line."""
 
 import io
-from pathlib import Path
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path, PurePath
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from showtell.core import urls
 from showtell.errors import ImageError, LargePictureError, PictureTypeError, ShowtellError
 from showtell.images.open import as_image, open_image
 
@@ -29,6 +35,7 @@ def test_every_way_to_give_a_picture_is_the_same_picture(tmp_path: Path) -> None
     path = tmp_path / "photo.png"
     path.write_bytes(data)
     ways = [path, str(path), data, bytearray(data), memoryview(data), io.BytesIO(data), image]
+    ways += [path.as_uri(), f"file:{path}", f"FILE://localhost{path}", PurePath(path)]
     ways += [np.asarray(image), Image.open(io.BytesIO(data))]
     for way in ways:
         found = as_image(way)
@@ -86,11 +93,12 @@ def test_a_picture_from_a_file_is_turned_once() -> None:
     ("given", "said"),
     [
         (None, "^not a picture: NoneType; give a path"),
-        (7, "^not a picture: int; give"),
+        (7, "^not a picture: int; give a path, a URL, bytes, a Pillow picture or a NumPy array$"),
+        ({"path": "a.jpg"}, "^not a picture: dict; give"),
         (["a.jpg"], "^not a picture: list; give"),
         (np.zeros((4, 4, 3)), r"an array of float64 \(4, 4, 3\); expected uint8"),
         (np.zeros((3, 4, 5), np.uint8), r"an array of uint8 \(3, 4, 5\)"),
-        (np.zeros((2, 4, 4, 3), np.uint8), r"an array of uint8 \(2, 4, 4, 3\)"),
+        (np.zeros((2, 4, 4, 3), np.uint8), r"uint8 \(2, 4, 4, 3\); .* pass list\(array\)$"),
         (np.zeros((0, 4, 3), np.uint8), r"an array of uint8 \(0, 4, 3\)"),
         (np.array("a.jpg"), "an array of <U5"),
     ],
@@ -112,3 +120,83 @@ def test_what_cannot_be_decoded_is_an_image_error() -> None:
         as_image(photo(), max_pixels=2000)
     with pytest.raises(ImageError, match=r"nothing\.jpg: no such file"):
         as_image("nothing.jpg")
+
+
+def test_errors_call_a_picture_by_the_name_that_is_given() -> None:
+    for wrong, said in ((b"?", "is not a picture that"), (7, "not a picture: int"),
+                        (np.zeros((2, 2)), "not a picture: an array"),
+                        (Image.new("RGB", (0, 5)), "0 x 5 pixels")):  # fmt: skip
+        with pytest.raises(ImageError, match=rf"^images\[3\]: {said}"):
+            as_image(wrong, name="images[3]")  # type: ignore[arg-type]
+    with pytest.raises(ImageError, match=r"^nothing\.jpg: no such file"):
+        as_image("nothing.jpg", name="images[3]")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[str]:
+    """A web server on this machine that has a photo and something else."""
+    (tmp_path / "photo 1.png").write_bytes(file_of(photo()))
+    (tmp_path / "page.html").write_text("<p>No picture</p>")
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tmp_path)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_picture_of_the_web(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("aiohttp")
+    url = f"{site}/photo%201.png"
+    assert as_image(url) == photo()
+    with pytest.raises(LargePictureError, match=rf"^{site}/photo%201.png: has 60 x 40 pixels"):
+        as_image(url, max_pixels=2000)
+    with pytest.raises(ImageError, match=rf"^{site}/page.html: is not a picture that can be read"):
+        as_image(f"{site}/page.html", name="images[3]")
+    with pytest.raises(ImageError, match=rf"^{site}/none.png: .") as caught:
+        as_image(f"{site}/none.png")
+    assert "404" in str(caught.value) and "\n" not in str(caught.value)
+    monkeypatch.setattr(urls, "MOST_BYTES", 100)
+    with pytest.raises(ImageError, match="has more than 100 bytes"):
+        as_image(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://169.254.169.254/latest/a.jpg", "169.254.169.254 is an address within"),
+        ("nonsense://host/a.jpg", "a.jpg: Protocol not known: nonsense$"),
+        ("http://127.0.0.1:9/a.jpg", "127.0.0.1"),
+        ("http://[::1/a.jpg", "Invalid IPv6 URL|is not a URL"),
+    ],
+)
+def test_a_url_that_gives_no_picture_is_one_line(url: str, said: str) -> None:
+    pytest.importorskip("aiohttp")
+    with pytest.raises(ImageError, match=said) as caught:
+        as_image(url)
+    assert str(caught.value).startswith(f"{url}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_without_what_reads_the_web(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fsspec.core", None)
+    with pytest.raises(ImageError, match=r"^https://host/a.jpg: .* needs an extra: .*remote\]"):
+        as_image("https://host/a.jpg")
+
+
+def test_nothing_is_fetched_where_no_url_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path of a file is no URL, whatever it is called."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "https:").mkdir()
+    (tmp_path / "https:" / "a.png").write_bytes(file_of(photo()))
+    monkeypatch.setattr(urls, "fetch", lambda *given: pytest.fail("fetched"))
+    for path in (Path("https://a.png"), "https:/a.png", "./https:/a.png"):
+        assert as_image(path) == photo()

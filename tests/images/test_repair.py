@@ -266,7 +266,7 @@ def test_images_imports_no_torch() -> None:
         "print(len(names), 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["6", "False"]
+    assert done.stdout.split() == ["7", "False"]
 
 
 def test_a_note_is_shown_and_kept(tmp_path: Path) -> None:

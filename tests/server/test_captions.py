@@ -45,6 +45,20 @@ def test_pictures_get_the_captions_that_the_captioner_gives(server: TinyServer) 
         assert "attention" not in result
 
 
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+
+
+@pytest.mark.usefixtures("without_heif")
+def test_heic_without_the_extra_tells_clients_nothing_of_the_machine(server: TinyServer) -> None:
+    details = problem(server.caption(("a.heic", HEIC)), 415)
+    assert details["detail"] == "a.heic: is HEIC, which this server does not read"
+
+
+def test_heic(server: TinyServer) -> None:
+    pytest.importorskip("pillow_heif")
+    problem(server.caption(("a.heic", HEIC)), 422, "a.heic: cannot be decoded: ")
+
+
 def test_alternatives_and_attention(server: TinyServer) -> None:
     decoding = json.dumps({"beam_size": 5, "num_captions": 3})
     answer = server.caption(PNG, decoding=decoding, attention="true", model="looks")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from showtell.bulk import remote, shards
 from showtell.bulk.naming import is_picture_member
+from showtell.core.urls import is_url, local_path
 from showtell.data.pictures import (
     SIDECAR_SUFFIXES,
     describe_unsupported,
@@ -22,7 +23,7 @@ from showtell.data.pictures import (
     sidecar_names,
 )
 from showtell.errors import DataError
-from showtell.inference.stream import Picture
+from showtell.inference.stream import Picture, picture_at
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,19 @@ class Inputs:
         """Whether the user named a single picture, whose text needs no path."""
         return len(self.paths) == self.count == 1
 
+    @property
+    def unreadable(self) -> Counter[str]:
+        """How many files of kinds that cannot be read were left out so far, by suffix."""
+        return self.left_out + self.left_out_of_archives
+
     def describe_skipped(self) -> str:
         """A line for each kind of thing that was left out; empty where nothing was."""
         lines = []
         if self.texts:
             found = ", ".join(f"{count:,} {suffix}" for suffix, count in self.texts.most_common())
             lines.append(f"left out: {found} beside pictures of the same name, which are not lists")
-        if left_out := self.left_out + self.left_out_of_archives:
-            lines.append(describe_unsupported(left_out))
+        if self.unreadable:
+            lines.append(describe_unsupported(self.unreadable))
         return "\n".join(lines)
 
 
@@ -89,8 +95,8 @@ def find_inputs(names: Sequence[str]) -> Inputs:
     paths: list[str] = []
     single = set()
     left_out: Counter[str] = Counter()
-    for name in map(remote.local_path, names):
-        if remote.is_url(name):
+    for name in map(local_path, names):
+        if is_url(name):
             paths += remote.expand(name, left_out)
         elif glob.has_magic(name) and not os.path.lexists(name):
             matches = sorted(glob.glob(name, recursive=True))
@@ -114,11 +120,7 @@ def find_inputs(names: Sequence[str]) -> Inputs:
 
 def _texts_of_pictures(paths: Sequence[str]) -> set[str]:
     """Which of these are texts of pictures beside them: ``cat.txt`` where there is ``cat.jpg``."""
-    texts = [
-        path
-        for path in paths
-        if path.lower().endswith(SIDECAR_SUFFIXES) and not remote.is_url(path)
-    ]
+    texts = [path for path in paths if path.lower().endswith(SIDECAR_SUFFIXES) and not is_url(path)]
     described: set[str] = set()
     for folder in {os.path.dirname(path) for path in texts}:
         try:
@@ -141,7 +143,7 @@ def _count(paths: Sequence[str], left_out: Counter[str]) -> int | None:
         number: int | None = 1
         if shards.is_shard(path):
             number = shards.count(path)
-        elif not remote.is_url(path) and os.path.isdir(path):
+        elif not is_url(path) and os.path.isdir(path):
             before = left_out.total()
             number = sum(1 for _ in walk(path, left_out))
             if not number:
@@ -155,8 +157,8 @@ def _count(paths: Sequence[str], left_out: Counter[str]) -> int | None:
 def _pictures(path: str, left_out_of_archives: Counter[str]) -> Iterator[Picture]:
     if shards.is_shard(path):
         yield from shards.read(path, left_out_of_archives)
-    elif remote.is_url(path):
-        yield remote.picture(path)
+    elif is_url(path):
+        yield picture_at(path)
     elif os.path.isdir(path):
         yield from map(Picture, walk(path, Counter()))
     else:

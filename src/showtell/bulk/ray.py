@@ -25,6 +25,7 @@ from showtell.bulk.run import Summary, caption_all
 from showtell.bulk.targets import OneFile
 from showtell.core.files import atomic_write
 from showtell.core.progress import Reporter, SilentReporter
+from showtell.core.urls import is_url
 from showtell.errors import ConfigError, DataError, MissingExtraError, ShowtellError
 from showtell.inference.captioner import Captioner
 
@@ -95,7 +96,7 @@ def kept_plan(folder: Path, asked: tuple[str, ...], make: Iterator[Shard]) -> li
 
 
 def _absolute(path: str) -> str:
-    return path if remote.is_url(path) else os.path.abspath(path)
+    return path if is_url(path) else os.path.abspath(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,7 @@ class ShardCaptioner:
         }
 
     def _caption(self, shard: Shard) -> Summary:
-        if not remote.is_url(self._job.output):
+        if not is_url(self._job.output):
             return self._caption_into(shard, Path(self._job.output))
         with tempfile.TemporaryDirectory() as folder:
             summary = self._caption_into(shard, Path(folder))
@@ -204,7 +205,7 @@ def caption_shards(
     inputs = find_inputs(pictures)
     if skipped := inputs.describe_skipped():
         report.note(skipped)
-    is_remote = remote.is_url(job.output)
+    is_remote = is_url(job.output)
     output = job.output if is_remote else os.path.abspath(job.output)
     plan = list(make_plan(inputs)) if is_remote else _plan_on_disk(output, inputs.names, inputs)
     left = [shard for shard in plan if job.overwrite or not _is_done(shard, output, job.kind)]
@@ -231,7 +232,7 @@ def _plan_on_disk(output: str, asked: tuple[str, ...], inputs: Any) -> list[Shar
 
 def _is_done(shard: Shard, output: str, kind: str) -> bool:
     file = f"{output.rstrip('/')}/{shard.name}{SUFFIXES[kind]}"
-    return remote.exists(file) if remote.is_url(file) else os.path.exists(file)
+    return remote.exists(file) if is_url(file) else os.path.exists(file)
 
 
 def _connect(address: str | None, workers: int | None) -> Any:

@@ -2,8 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from showtell.bulk.formats import Record, model_id, record_of, result_of, write_jsonl
@@ -13,6 +13,7 @@ from showtell.bulk.targets import OneFile, Target
 from showtell.config import DecodingConfig
 from showtell.core.files import atomic_write
 from showtell.core.progress import Reporter
+from showtell.data.pictures import suffix_counts
 from showtell.data.reading import printable
 from showtell.errors import ImageError
 from showtell.inference.captioner import Captioner
@@ -30,6 +31,7 @@ class Summary:
         num_kept: pictures that had their caption, or a text of their own, before.
         num_failed: pictures that have none in the end, those of earlier runs too.
         single_failed: whether something that the user named on its own gave no caption.
+        left_out: how many files of kinds that cannot be read were passed over, by suffix.
         seconds: of this run.
     """
 
@@ -37,6 +39,7 @@ class Summary:
     num_kept: int = 0
     num_failed: int = 0
     single_failed: bool = False
+    left_out: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 
     def describe(self, failures: Path) -> str:
@@ -44,8 +47,9 @@ class Summary:
         rate = self.num_captioned / self.seconds if self.seconds else 0.0
         kept = f", {self.num_kept:,} had one before" if self.num_kept else ""
         failed = f", {self.num_failed:,} failed ({failures})" if self.num_failed else ""
+        left_out = f", left out: {suffix_counts(self.left_out)}" if self.left_out else ""
         return (
-            f"{self.num_captioned:,} captioned{kept}{failed}; {rate:.1f} images/s, "
+            f"{self.num_captioned:,} captioned{kept}{failed}{left_out}; {rate:.1f} images/s, "
             f"{self.seconds:.1f} s"
         )
 
@@ -176,6 +180,7 @@ class _Run:
         summary.num_failed = len(failures)
         old = len(failures) - (self._journal.num_failed - self._num_failed_before)
         summary.num_kept -= max(old, 0)
+        summary.left_out = self._inputs.unreadable
         summary.single_failed = self._inputs.has_failed({record["path"] for record in failures})
         if failures:
             with atomic_write(self._target.failures, "wb") as file:

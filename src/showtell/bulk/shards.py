@@ -15,8 +15,9 @@ from functools import partial
 from itertools import chain
 from typing import Any, BinaryIO
 
-from showtell.bulk import remote
 from showtell.bulk.naming import UniqueNames, broken, is_leftover, is_picture_member
+from showtell.bulk.remote import listed_picture
+from showtell.core.urls import MOST_BYTES, is_url, local_path, open_url
 from showtell.data.reading import encoding_of, printable
 from showtell.data.tar import TarMember, has_end_mark
 from showtell.errors import DataError, MissingExtraError
@@ -62,15 +63,15 @@ def read(name: str, left_out: Counter[str]) -> Iterator[Picture]:
 
 def count(name: str) -> int | None:
     """How many pictures a list has; None where only reading all would tell."""
-    if not name.lower().endswith((".txt", ".jsonl")) or remote.is_url(name):
+    if not name.lower().endswith((".txt", ".jsonl")) or is_url(name):
         return None
     return sum(1 for _ in read(name, Counter()))
 
 
 @contextmanager
 def _opened(name: str) -> Iterator[BinaryIO]:
-    if remote.is_url(name):
-        with remote.open_url(name) as file:
+    if is_url(name):
+        with open_url(name) as file:
             yield file
         return
     try:
@@ -111,7 +112,7 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
     head = file.read(4)
     encoding = encoding_of(head)
     if not encoding.startswith("utf-8"):
-        text = (head + file.read(remote.MOST_BYTES)).decode(encoding)
+        text = (head + file.read(MOST_BYTES)).decode(encoding)
         yield from (line.encode("utf-8", "surrogateescape") for line in text.split("\n"))
         return
     first = (head + file.readline()).removeprefix(b"\xef\xbb\xbf")
@@ -127,8 +128,8 @@ def _read_tar(file: BinaryIO, name: str, left_out: Counter[str]) -> Iterator[Pic
             where = unique(f"{name}/{member.name}")
             if not member.isreg():
                 yield broken(where, "is not a regular file")
-            elif member.size > remote.MOST_BYTES:
-                yield broken(where, f"has more than {remote.MOST_BYTES:,} bytes")
+            elif member.size > MOST_BYTES:
+                yield broken(where, f"has more than {MOST_BYTES:,} bytes")
             else:
                 content = archive.extractfile(member)
                 assert content is not None
@@ -201,10 +202,10 @@ def _named(path: str, shard: str) -> Iterator[Picture]:
     """A path in a list: as it stands, or, where there is none, as seen from the list's folder."""
     if is_leftover(path):
         return
-    if remote.is_url(path) or remote.is_url(shard):
-        yield remote.listed_picture(path, shard)
+    if is_url(path) or is_url(shard):
+        yield listed_picture(path, shard)
         return
-    path = remote.local_path(path)
+    path = local_path(path)
     if not os.path.isabs(path) and not os.path.lexists(path):
         beside = os.path.join(os.path.dirname(shard), path)
         path = beside if os.path.lexists(beside) else path

@@ -19,8 +19,9 @@ from typing import Any
 from showtell.core.files import cache_folder, write_json
 from showtell.data.reading import Inputs, stamp, watch_inputs
 from showtell.data.records import SPLITS, Dataset, Problem, Record
+from showtell.images import heif
 
-FORMAT = 2  # raise it when a source comes to read the same files differently
+FORMAT = 3  # raise it when a source comes to read the same files differently
 WORTH_IT = 10_000  # pictures; fewer are read in less than half a second
 SETTLED = 1.0  # seconds; what changed less long ago may change again under the same time stamp
 
@@ -51,7 +52,8 @@ def load_cached(
 
 
 def _cache_file(name: str, path: Path, images: Path | None) -> Path:
-    asked = [FORMAT, version("showtell"), name, os.getcwd(), str(path), str(images)]
+    asked = [FORMAT, version("showtell"), heif.is_installed(), name]
+    asked += [os.getcwd(), str(path), str(images)]
     key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
     return cache_folder() / "datasets" / f"{key}.json"
 

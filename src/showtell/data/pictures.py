@@ -16,32 +16,41 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from showtell.data.reading import note_input
+from showtell.errors import install_line
+from showtell.images import heif
 
 PICTURE_SUFFIXES = frozenset(
     {
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
         *(".pjpeg", ".pjp", ".jif", ".apng", ".ppm", ".pgm", ".pbm", ".pnm", ".avif"),
+        *heif.SUFFIXES,
     }
 )
+"""Those of HEIC are read only with the extra ``heif``."""
+
 UNSUPPORTED_SUFFIXES = frozenset(
     {
-        *(".heic", ".heif", ".hif", ".jxl", ".jp2", ".svg", ".svgz", ".pdf", ".eps", ".psd"),
-        *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef"),
+        *(".jxl", ".jp2", ".svg", ".svgz", ".pdf", ".eps", ".ai", ".psd", ".xcf", ".ico", ".tga"),
+        *(".raw", ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".orf", ".rw2"),
+        *(".raf", ".pef", ".srw", ".x3f", ".3fr", ".iiq", ".rwl", ".erf", ".kdc"),
+        *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".wmv", ".mpg", ".mpeg", ".3gp", ".mts"),
     }
 )
-"""Pictures that people have and that showtell does not read; RAW files of cameras among them."""
+"""What people have among their pictures and showtell does not read: RAW files and videos, too."""
 
 SIDECAR_SUFFIXES = (".txt", ".caption")
 
 
 def is_picture_name(name: str) -> bool:
-    """Whether a file name ends like a picture's, in upper or lower case."""
-    return os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES
+    """Whether a file name ends like that of a picture that can be read, in upper or lower case."""
+    suffix = os.path.splitext(name)[1].lower()
+    return suffix in PICTURE_SUFFIXES and (suffix not in heif.SUFFIXES or heif.is_installed())
 
 
 def is_unsupported_picture(name: str) -> bool:
-    """Whether a file name ends like a picture of a kind that showtell does not read."""
-    return os.path.splitext(name)[1].lower() in UNSUPPORTED_SUFFIXES
+    """Whether a file name ends like that of a picture or a video that cannot be read."""
+    suffix = os.path.splitext(name)[1].lower()
+    return suffix in UNSUPPORTED_SUFFIXES or (suffix in heif.SUFFIXES and not heif.is_installed())
 
 
 def is_hidden(path: str) -> bool:
@@ -61,10 +70,22 @@ def describe_unsupported(counts: Mapping[str, int]) -> str:
     Args:
         counts: How many there are of each suffix, ``.heic`` for example.
     """
-    if not counts:
-        return ""
-    found = ", ".join(f"{count:,} {suffix}" for suffix, count in Counter(counts).most_common())
-    return f"left out: {found} (showtell does not read these kinds; convert them to JPEG or PNG)"
+    others = Counter({kind: count for kind, count in counts.items() if kind not in heif.SUFFIXES})
+    heic = Counter({kind: count for kind, count in counts.items() if kind in heif.SUFFIXES})
+    parts = []
+    if others:
+        advice = "showtell does not read these kinds; convert them to JPEG or PNG"
+        parts.append(f"{suffix_counts(others)} ({advice})")
+    if heic:
+        parts.append(
+            f"{suffix_counts(heic)}, for which showtell needs an extra: {install_line('heif')}"
+        )
+    return f"left out: {'; '.join(parts)}" if parts else ""
+
+
+def suffix_counts(counts: Mapping[str, int]) -> str:
+    """``2 .heic, 1 .svg``: the most frequent first."""
+    return ", ".join(f"{count:,} {suffix}" for suffix, count in Counter(counts).most_common())
 
 
 def sidecar_names(picture: str) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from showtell.core.files import cache_folder, write_text
 from showtell.data.pictures import PICTURE_SUFFIXES
 from showtell.data.reading import printable
 from showtell.errors import DataError
+from showtell.images import heif
 
 FORMAT = 1  # raise it when the same archive comes to be unpacked otherwise
 MOST_BYTES = 256 * 2**20  # of one picture
@@ -141,7 +142,8 @@ def unpack(archive: Path, read: Callable[[Path, Unpacker], Contents]) -> tuple[C
         info = os.stat(archive)
     except OSError as error:
         raise DataError(f"cannot read {archive}: {error.strerror}") from None
-    key = json.dumps([FORMAT, os.path.abspath(archive), info.st_size, info.st_mtime_ns])
+    asked = [FORMAT, heif.is_installed(), os.path.abspath(archive)]
+    key = json.dumps([*asked, info.st_size, info.st_mtime_ns])
     folder = cache_folder() / "unpacked" / hashlib.sha256(key.encode()).hexdigest()[:24]
     contents = _read_index(folder)
     if contents is not None:

@@ -47,7 +47,9 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def declared_range(image: Image.Image) -> Range:
-    """What a TIFF's tags say; other formats say nothing."""
+    """What a TIFF's tags say, or, of HEIC, what libheif makes; other formats say nothing."""
+    if image.format == "HEIF":
+        return Range(0.0, 65535.0)
     tags: Any = getattr(image, "tag_v2", None)
     if tags is None:
         return Range()

@@ -20,15 +20,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from showtell.errors import ImageError, LargePictureError, NotAPictureError, PictureTypeError
-from showtell.images import depth, repair
+from showtell.core import urls
+from showtell.errors import (
+    ImageError,
+    LargePictureError,
+    MissingFormatError,
+    NotAPictureError,
+    PictureTypeError,
+)
+from showtell.images import depth, heif, repair
 from showtell.images.depth import Pixels as Pixels
 
 MAX_PIXELS = 150_000_000
 """A picture with more pixels is refused: decoded, it would take more than 450 MB."""
 
 # Formats that are decoded in the process by a library meant for pictures. Left out on purpose:
-# those that start a program (EPS) or that hold anything but a picture.
+# those that start a program (EPS) or that hold anything but a picture. HEIC is read by ``heif.py``.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "AVIF")
 
 ORIENTATION_TAG = 0x0112
@@ -51,6 +58,7 @@ def open_image(
     *,
     min_side: int | None = None,
     max_pixels: int = MAX_PIXELS,
+    name: str | None = None,
 ) -> Image.Image:
     """Decode a picture into RGB, the right way up.
 
@@ -64,20 +72,24 @@ def open_image(
         min_side: Let a large JPEG be decoded at 1/2, 1/4 or 1/8 of its size as long as its
             short side keeps this many pixels: several times faster, and nearly the same.
         max_pixels: A picture with more is refused before any is decoded.
+        name: What errors call it; by default its path.
 
     Raises:
         NotAPictureError: it is of no kind that can be read.
+        MissingFormatError: it is HEIC, and the extra ``heif`` is not installed.
         LargePictureError: it has more than ``max_pixels``.
         ImageError: it is truncated, or damaged, or not there.
     """
-    name = str(source) if isinstance(source, Path | str) else "picture"
+    if name is None:
+        name = str(source) if isinstance(source, Path | str) else "picture"
     try:
         with _quiet_pillow(), _open_binary(source) as file:
             return _decode(file, min_side, max_pixels)
     except ImageError as error:
-        raise type(error)(f"{name}: {error}") from None
+        error.args = (f"{name}: {error}",)
+        raise error from None
     except UnidentifiedImageError:
-        known = ", ".join(_known_formats())
+        known = ", ".join((*_known_formats(), *["HEIC"] * heif.is_installed()))
         raise NotAPictureError(f"{name}: is not a picture that can be read ({known})") from None
     except Exception as error:
         # Hostile bytes make decoders raise nearly anything; all of it is about this picture.
@@ -113,7 +125,7 @@ def _decode(file: BinaryIO, min_side: int | None, max_pixels: int) -> Image.Imag
     notes: list[str] = []
     try:
         return _noted(_decode_once(file, min_side, max_pixels, notes), notes)
-    except LargePictureError:
+    except (LargePictureError, MissingFormatError):
         raise
     except Exception:  # of any kind: hostile bytes make decoders raise nearly anything
         rescued = _rescue(file, min_side, max_pixels)
@@ -127,7 +139,7 @@ def _decode_once(
 ) -> Image.Image:
     image = _opened(file, max_pixels)
     has_more_bits = depth.has_sixteen_bit_colours(image)
-    if min_side is not None:
+    if min_side is not None and image.format != "HEIF":  # its thumbnail may show something else
         image.draft(image.mode, (min_side, min_side))
     image.load()
     tags: Any = getattr(image, "tag_v2", None)
@@ -149,10 +161,17 @@ def _opened(file: BinaryIO, max_pixels: int) -> Image.Image:
 
     Raises:
         LargePictureError: it has more than ``max_pixels``.
+        MissingFormatError: it is HEIC, and the extra ``heif`` is not installed.
     """
     file.seek(0)
+    head = file.read(heif.HEAD)
+    file.seek(0)
     try:
-        image: Image.Image = Image.open(file, formats=_known_formats())
+        image: Image.Image = (
+            heif.open_heif(file, max_pixels)
+            if heif.is_heif(head)
+            else Image.open(file, formats=_known_formats())
+        )
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise LargePictureError(f"has more pixels than the limit of {max_pixels:,}") from None
     width, height = image.size
@@ -287,18 +306,23 @@ class _QuietPillow:
 _quiet_pillow = _QuietPillow()
 
 
-PictureLike = Path | str | bytes | bytearray | memoryview | BinaryIO | Image.Image | NDArray[Any]
+PictureBytes = bytes | bytearray | memoryview | BinaryIO
+PictureLike = os.PathLike[str] | str | PictureBytes | Image.Image | NDArray[Any]
 """What ``as_image`` takes for one picture."""
 
 
 def is_picture_like(value: object) -> bool:
     """Whether ``value`` is one picture, rather than several or none."""
-    kinds = (Path, str, bytes, bytearray, memoryview, io.IOBase, Image.Image, np.ndarray)
+    kinds = (os.PathLike, str, bytes, bytearray, memoryview, io.IOBase, Image.Image, np.ndarray)
     return isinstance(value, kinds)
 
 
 def as_image(
-    picture: PictureLike, *, min_side: int | None = None, max_pixels: int = MAX_PIXELS
+    picture: PictureLike,
+    *,
+    min_side: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    name: str | None = None,
 ) -> Image.Image:
     """An RGB picture, the right way up, of whatever a Python program has.
 
@@ -306,31 +330,33 @@ def as_image(
     be upright. Transparency is laid over white and 16-bit greys are scaled, as ``open_image`` does.
 
     Args:
-        picture: A path, a file's bytes, an open binary file, a Pillow picture of any mode, or a
-            uint8 array (H, W) of greys, (H, W, 3) of RGB or (H, W, 4) of RGBA.
+        picture: A path, a URL (extra ``remote``), a file's bytes, an open binary file, a Pillow
+            picture of any mode, or a uint8 array (H, W) of greys, (H, W, 3) of RGB or (H, W, 4)
+            of RGBA. A URL is fetched wherever it leads but to a cloud's metadata.
         min_side, max_pixels: As for ``open_image``; ``min_side`` matters for files alone.
+        name: What errors call a picture that has no path.
 
     Raises:
         PictureTypeError: It is none of these; also a TypeError.
-        ImageError: It cannot be decoded, or has no pixels or too many.
+        ImageError: It cannot be fetched or decoded, or has no pixels or too many.
     """
-    if isinstance(picture, bytearray | memoryview):
-        picture = bytes(picture)
     if isinstance(picture, np.ndarray):
-        picture = _image_of_array(picture)
+        picture = _image_of_array(picture, name)
     if not isinstance(picture, Image.Image):
         if not is_picture_like(picture):
             raise PictureTypeError(
-                f"not a picture: {type(picture).__name__}; give a path, bytes, a Pillow picture "
-                "or a NumPy array"
+                f"{_prefix(name)}not a picture: {type(picture).__name__}; give a path, a URL, "
+                "bytes, a Pillow picture or a NumPy array"
             )
-        return open_image(picture, min_side=min_side, max_pixels=max_pixels)
+        content, name = _content_of(picture, name)
+        return open_image(content, min_side=min_side, max_pixels=max_pixels, name=name)
+    name = name or "picture"
     width, height = picture.size
     if not width * height:
-        raise ImageError(f"picture: {width} x {height} pixels, so it is empty")
+        raise ImageError(f"{name}: {width} x {height} pixels, so it is empty")
     if width * height > max_pixels:
         raise LargePictureError(
-            f"picture: has {width} x {height} pixels; the limit is {max_pixels:,}"
+            f"{name}: has {width} x {height} pixels; the limit is {max_pixels:,}"
         )
     notes: list[str] = []
     try:
@@ -340,18 +366,45 @@ def as_image(
             upright = UPRIGHT.get(_orientation(picture)) if is_from_file else None
             rgb = picture if picture.mode == "RGB" and not is_from_file else _to_rgb(picture, notes)
     except Exception as error:  # as in open_image
-        raise ImageError(f"picture: {_reason(error)}") from None
+        raise ImageError(f"{name}: {_reason(error)}") from None
     rgb = rgb if upright is None else rgb.transpose(upright)
     return _noted(rgb, notes) if notes else rgb
 
 
-def _image_of_array(pixels: NDArray[Any]) -> Image.Image:
+def _content_of(
+    picture: os.PathLike[str] | str | PictureBytes, name: str | None
+) -> tuple[Path | str | bytes | BinaryIO, str | None]:
+    """What ``open_image`` takes, and what it is called.
+
+    Raises:
+        ImageError: a URL cannot be read.
+    """
+    if isinstance(picture, bytearray | memoryview):
+        return bytes(picture), name
+    if isinstance(picture, os.PathLike):
+        return Path(picture), None
+    if not isinstance(picture, str):
+        return picture, name
+    if not urls.is_url(picture):
+        return urls.local_path(picture), None
+    try:
+        return urls.fetch(picture, urls.is_metadata), picture
+    except ImageError as error:
+        raise ImageError(f"{picture}: {error}") from None
+
+
+def _prefix(name: str | None) -> str:
+    return f"{name}: " if name else ""
+
+
+def _image_of_array(pixels: NDArray[Any], name: str | None) -> Image.Image:
     fits = pixels.size > 0 and (
         pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))
     )
     if pixels.dtype != np.uint8 or not fits:
+        several = "; for several pictures, pass list(array)" if pixels.ndim == 4 else ""
         raise PictureTypeError(
-            f"not a picture: an array of {pixels.dtype} {pixels.shape}; expected uint8 of shape "
-            "(H, W), (H, W, 3) or (H, W, 4)"
+            f"{_prefix(name)}not a picture: an array of {pixels.dtype} {pixels.shape}; expected "
+            f"uint8 of shape (H, W), (H, W, 3) or (H, W, 4){several}"
         )
     return Image.fromarray(pixels)

@@ -94,6 +94,7 @@ class Caption:
         attention: for each word (the mean over its pieces) and for the end, how much the decoder
             looked at each region of the grid, row by row; None unless asked for.
         withheld: the text that ``min_confidence`` removed; None if it removed none.
+        thumbnail: a small JPEG of the picture, for notebooks; only ``Captioner.caption`` makes it.
     """
 
     text: str
@@ -103,6 +104,13 @@ class Caption:
     alternatives: tuple["Caption", ...] = ()
     attention: tuple[tuple[float, ...], ...] | None = field(default=None, repr=False)
     withheld: str | None = None
+    thumbnail: bytes | None = field(default=None, repr=False, compare=False)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from showtell.inference.notebook import html_of
+
+        return html_of(self)
 
     @property
     def log_prob(self) -> float:

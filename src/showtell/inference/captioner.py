@@ -159,9 +159,9 @@ class Captioner(ABC):
         """Caption one picture, or several at once.
 
         Args:
-            images: a picture, or an iterable of pictures. Each may be a path, a file's bytes, an
-                open binary file, a Pillow picture of any mode, or a uint8 array (H, W),
-                (H, W, 3) or (H, W, 4).
+            images: a picture, or an iterable of pictures. Each may be a path, a URL (extra
+                ``remote``), a file's bytes, an open binary file, a Pillow picture of any mode, or
+                a uint8 array (H, W), (H, W, 3) or (H, W, 4).
             decoding: settings, or a dict of changes to the model's own (``{"beam_size": 5}``).
             attention: whether captions carry where the model looked (see ``card``).
             first: the first picture's number; samples depend on ``seed`` and on these numbers.
@@ -176,7 +176,9 @@ class Captioner(ABC):
             PictureTypeError: ``images`` holds something else than pictures.
             VocabularyError: ``decoding`` names a word that the model does not know.
         """
-        is_one = is_picture_like(images) or not isinstance(images, Iterable)
+        # Of a dict, Python would go through the keys.
+        is_one = is_picture_like(images) or isinstance(images, Mapping)
+        is_one = is_one or not isinstance(images, Iterable)
         captions = self.caption_pictures(
             [images] if is_one else list(images),  # type: ignore[list-item, arg-type]
             decoding=self.resolve(decoding),
@@ -212,7 +214,7 @@ class Captioner(ABC):
         no caption meets the decoding settings.
 
         Args:
-            pictures: files, or pictures that are read from elsewhere.
+            pictures: files, URLs (extra ``remote``), or pictures that are read from elsewhere.
             decoding, attention: as for ``caption``.
             batch_size: pictures at a time; by default what suits the model.
             originals: if given, a picture that looks like one of these takes its caption, and

@@ -5,8 +5,10 @@ be read gives its reason, and the others go on. The network is the caller's: ``s
 function that captions a batch of views.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -15,8 +17,9 @@ from PIL import Image
 
 from showtell.core.memory import give_back_memory
 from showtell.core.prefetch import work_ahead
+from showtell.core.urls import fetch, is_metadata, is_url, local_path
 from showtell.data.duplicates import Look, NearDuplicates, look_of
-from showtell.errors import ImageError
+from showtell.errors import ImageError, PictureTypeError
 from showtell.images.open import Pixels, notes_of, open_image
 from showtell.images.preprocess import Preprocessing
 from showtell.inference.caption import Caption
@@ -39,6 +42,23 @@ class Picture:
 
     path: Path | str
     read: Callable[[], bytes] | None = None
+
+
+def picture_at(name: Path | str) -> Picture:
+    """The picture of a file or behind a URL that a person names, fetched when its turn comes.
+
+    Raises:
+        PictureTypeError: it is no name.
+    """
+    if isinstance(name, os.PathLike):
+        return Picture(Path(name))
+    if not isinstance(name, str):
+        raise PictureTypeError(
+            f"not a path or a URL: {type(name).__name__}; pictures in memory are for caption(...)"
+        )
+    if is_url(name):
+        return Picture(name, partial(fetch, name, is_metadata))
+    return Picture(local_path(name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,9 +216,10 @@ def _open(picture: Picture, min_side: int) -> Image.Image:
     if picture.read is None:
         return open_image(picture.path, min_side=min_side)
     try:
-        return open_image(picture.read(), min_side=min_side)
-    except ImageError as error:  # of bytes, which have no name
-        raise ImageError(f"{picture.path}: {str(error).removeprefix('picture: ')}") from None
+        content = picture.read()
+    except ImageError as error:
+        raise ImageError(f"{picture.path}: {error}") from None
+    return open_image(content, min_side=min_side, name=str(picture.path))
 
 
 def _result(path: Path | str, caption: Caption, found: _Prepared) -> PictureResult:

@@ -17,7 +17,13 @@ from typing import Any, TypeVar
 
 from showtell.core.prefetch import num_workers
 from showtell.data.reading import printable
-from showtell.errors import ImageError, LargePictureError, NotAPictureError, ShowtellError
+from showtell.errors import (
+    ImageError,
+    LargePictureError,
+    MissingFormatError,
+    NotAPictureError,
+    ShowtellError,
+)
 from showtell.images.open import Pixels, open_image
 from showtell.images.preprocess import Preprocessing
 from showtell.inference.caption import Caption, caption_record
@@ -147,6 +153,9 @@ class Service:
                 return await _in(self._threads, lambda: view(usual, USUAL_SCANS))
             except LargePictureError:
                 return await _in(self._large, lambda: view(limits.pixels, limits.scans))
+        except MissingFormatError:  # its text is for whoever runs the server
+            reason = "is HEIC, which this server does not read"
+            raise Problem(415, f"{upload.name}: {reason}") from None
         except ImageError as error:
             reason = str(error).removeprefix("picture: ")
             raise Problem(_status(error), f"{upload.name}: {reason}") from None

@@ -9,6 +9,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from showtell.images.open import PictureLike, Pixels, as_image
 from showtell.images.preprocess import Preprocessing
 from showtell.inference.caption import Calibration, Caption, captions_of
 from showtell.inference.captioner import Captioner, Decoding
-from showtell.inference.stream import Originals, Picture, PictureResult, stream
+from showtell.inference.notebook import thumbnail_of
+from showtell.inference.stream import Originals, Picture, PictureResult, picture_at, stream
 from showtell.pretrained import shipped_folder
 from showtell.text.vocabulary import START, Vocabulary
 
@@ -106,9 +108,19 @@ class LocalCaptioner(Captioner):
         if not pictures:
             return []
         recipe = self.preprocessing
-        images = (as_image(picture, min_side=recipe.decode_side) for picture in pictures)
-        features = self.encode(np.stack([recipe.eval_view(image) for image in images]))
-        return self.caption_features(features, decoding=decoding, attention=attention, first=first)
+        views, thumbnails = [], []
+        for number, picture in enumerate(pictures):
+            name = f"images[{number}]" if len(pictures) > 1 else None
+            image = as_image(picture, min_side=recipe.decode_side, name=name)
+            views.append(recipe.eval_view(image))
+            thumbnails.append(thumbnail_of(image))
+        captions = self.caption_features(
+            self.encode(np.stack(views)), decoding=decoding, attention=attention, first=first
+        )
+        return [
+            replace(caption, thumbnail=thumbnail)
+            for caption, thumbnail in zip(captions, thumbnails, strict=True)
+        ]
 
     def caption_features(
         self,
@@ -181,7 +193,7 @@ class LocalCaptioner(Captioner):
             )
 
         return stream(
-            (p if isinstance(p, Picture) else Picture(p) for p in pictures),
+            (p if isinstance(p, Picture) else picture_at(p) for p in pictures),
             self.preprocessing,
             describe,
             batch_size=batch_size or (64 if self.runtime.device == "cpu" else 256),

@@ -1,6 +1,6 @@
 /** How pictures come in: chosen, dropped (folders too), or pasted. Gives [file, name] pairs. */
 
-const SUFFIX = /\.(jpe?g|jpe|jfif|png|webp|gif|tiff?|bmp|p[bgpn]m|avif)$/i;
+const SUFFIX = /\.(jpe?g|jpe|jfif|png|webp|gif|tiff?|bmp|p[bgpn]m|avif|hei[cf]|hif)$/i;
 
 let pasted = 0;
 

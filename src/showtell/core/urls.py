@@ -1,0 +1,171 @@
+"""Files behind URLs, read by fsspec: ``https://``, ``s3://``, ``gs://`` and whatever else it opens.
+
+A URL is opened where somebody names it, and nothing here looks for URLs in other files. Whoever
+opens URLs from strangers says which internet addresses no connection may be made to.
+"""
+
+import errno
+import re
+import socket
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any, BinaryIO, cast
+from urllib.parse import unquote, urlsplit
+
+from showtell.errors import DataError, ImageError, MissingExtraError
+
+MOST_BYTES = 2**28
+"""A picture of more bytes than this is refused."""
+
+# Where clouds tell a machine its credentials, where that is not a link-local address: Amazon's
+# over IPv6, Alibaba's, Oracle's, Azure's.
+METADATA_ADDRESSES = frozenset(
+    map(ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192", "168.63.129.16"))
+)
+NAT64 = ip_network("64:ff9b::/96")
+
+Address = IPv4Address | IPv6Address
+
+
+def is_url(name: str) -> bool:
+    """Whether a name has a scheme, ``s3://``; ``file://`` and a drive of Windows are no URLs."""
+    found = re.match(r"([a-z][a-z0-9+.-]+)://", name, re.IGNORECASE)
+    return found is not None and found[1].lower() != "file"
+
+
+def local_path(name: str) -> str:
+    """The path behind ``file:///home/me/cat.jpg`` or ``file:/home/me/cat.jpg``; else the name."""
+    if not name.lower().startswith("file:/"):
+        return name
+    path = name[len("file:") :]
+    if not path.startswith("//"):
+        return unquote(path)
+    host, slash, path = path[2:].partition("/")
+    return unquote(f"{slash}{path}") if slash else host
+
+
+def fetch(url: str, refuses: Callable[[Address], bool] | None = None) -> bytes:
+    """The bytes behind a URL.
+
+    Args:
+        refuses: tells of an internet address that no connection may be made to.
+
+    Raises:
+        ImageError: they cannot be had, or are more than ``MOST_BYTES``.
+    """
+    try:
+        with open_url(url, refuses) as file:
+            content = file.read(MOST_BYTES + 1)
+    except Exception as error:
+        raise ImageError(one_line(error).removeprefix(f"{url}: ")) from None
+    if len(content) > MOST_BYTES:
+        raise ImageError(f"has more than {MOST_BYTES:,} bytes")
+    return content
+
+
+def open_url(url: str, refuses: Callable[[Address], bool] | None = None) -> BinaryIO:
+    """The file behind a URL, open for reading.
+
+    Raises:
+        DataError, MissingExtraError: as ``open_store``; and what the store itself raises.
+    """
+    files, path = open_store(url, refuses)
+    return cast(BinaryIO, files.open(path, "rb"))
+
+
+def open_store(url: str, refuses: Callable[[Address], bool] | None = None) -> tuple[Any, str]:
+    """What fsspec opens a URL's store with, and the path in there.
+
+    Raises:
+        DataError: there is no such kind of store, or its own package is not installed.
+        MissingExtraError: fsspec, or what it reads the web with, is not installed.
+    """
+    try:
+        from fsspec.core import url_to_fs
+    except ModuleNotFoundError:
+        raise MissingExtraError("remote", "reading URLs") from None
+    options = {}
+    if is_web(url):
+        try:
+            import aiohttp  # noqa: F401 - what fsspec reads the web with
+        except ModuleNotFoundError:
+            raise MissingExtraError("remote", f"reading {url}") from None
+        if refuses is not None:
+            options["get_client"] = _CLIENTS[refuses]
+    try:
+        files, path = url_to_fs(url, **options)
+    except ImportError as error:  # the store's own package; fsspec names it
+        raise DataError(f"{url}: {one_line(error)}") from None
+    except ValueError as error:
+        raise DataError(f"{url}: {one_line(error)}") from None
+    return files, str(path)
+
+
+def is_web(url: str) -> bool:
+    """Whether it is a URL of the web."""
+    return url.lower().startswith(("http://", "https://"))
+
+
+def address_in(url: str) -> Address | None:
+    """The address that a URL names by its number; None where it names a host."""
+    try:
+        return plain_address(urlsplit(url).hostname or "")
+    except ValueError:
+        return None
+
+
+def plain_address(text: str) -> Address:
+    """An address; an IPv4 address that is written as an IPv6 one as what it is."""
+    address = ip_address(text.partition("%")[0])
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return address.ipv4_mapped
+        if address in NAT64:
+            return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address
+
+
+def is_metadata(address: Address) -> bool:
+    """Whether clouds tell a machine its credentials there."""
+    return address.is_link_local or address in METADATA_ADDRESSES
+
+
+def is_internal(address: Address) -> bool:
+    """Whether it is an address within this machine or its network."""
+    return not address.is_global or is_metadata(address)
+
+
+def _client(refuses: Callable[[Address], bool]) -> Callable[..., Any]:
+    """Makes the session that fsspec reads the web with; it looks at every address it connects to.
+
+    So a host name or a redirect that leads to a refused address is refused as well.
+    """
+
+    async def get_client(**options: Any) -> Any:
+        import aiohttp
+
+        def connect(info: Any) -> socket.socket:
+            address = plain_address(str(info[4][0]))
+            if refuses(address):
+                reason = f"{address} is an address within this network or machine: refused"
+                raise PermissionError(errno.EACCES, reason)
+            return socket.socket(info[0], info[1], info[2])
+
+        connector = aiohttp.TCPConnector(socket_factory=connect)
+        return aiohttp.ClientSession(connector=connector, **options)
+
+    return get_client
+
+
+_CLIENTS: dict[Callable[[Address], bool], Callable[..., Any]] = {
+    refuses: _client(refuses) for refuses in (is_metadata, is_internal)
+}
+
+
+def one_line(error: Exception) -> str:
+    """The reason; where fsspec says only which URL failed, that of what failed below it."""
+    cause = error.__cause__
+    told = str(error)
+    if cause is not None and str(cause) and "://" in told and " " not in told:
+        told = str(cause)
+    return " ".join(told.split()) or type(error).__name__
