@@ -108,8 +108,9 @@ def _leaderboard(
     subset: bool,
 ) -> Path:
     from showtell.metrics import meteor
-    from showtell.report.leaderboard import make_leaderboard
+    from showtell.report.leaderboard import check_files, make_leaderboard
 
+    check_files(results, images)  # before METEOR's tables take 20 seconds
     if not metrics or "METEOR" in metrics:
         meteor.prepare_aloud(lambda text: typer.echo(text, err=True))
     return make_leaderboard(

@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 
 from showtell.core.messages import some
-from showtell.data.reading import parse_json, printable, read_text
 from showtell.errors import DataError, ScoringError
 from showtell.metrics.references import Captions
 from showtell.metrics.statistics import Better, Statistics
@@ -213,6 +212,8 @@ def read_instances(path: Path, words: ObjectWords) -> dict[str, frozenset[str]]:
     Raises:
         ScoringError: the file cannot be read or has another form, or ``words`` lacks a category.
     """
+    from showtell.data.reading import parse_json, printable, read_text  # scoring needs no files
+
     try:
         value = parse_json(read_text(path), path)
     except DataError as error:

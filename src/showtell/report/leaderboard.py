@@ -42,7 +42,7 @@ def make_leaderboard(
         ScoringError: what ``compare_files`` raises, or there is no folder ``images``.
         OSError: the page cannot be written.
     """
-    _check(results)
+    check_files(results, images)
     find = _finder(images)
     comparison = compare_files(
         results,
@@ -71,7 +71,8 @@ def make_leaderboard(
     return target
 
 
-def _check(results: Sequence[Path]) -> None:
+def check_files(results: Sequence[Path], images: Path | None) -> None:
+    """What ``make_leaderboard`` raises of its arguments, before anything is read."""
     if len(results) < 2:
         raise UsageError(
             f"{len(results)} file given with --references: expected two or more files of captions; "
@@ -83,6 +84,8 @@ def _check(results: Sequence[Path]) -> None:
                 f"{path} is a folder: --references is for files of captions; leave it out to "
                 "compare runs"
             )
+    if images is not None:
+        pictures_in(images)
 
 
 def _finder(folder: Path | None) -> FindPicture:
