@@ -6,7 +6,14 @@ import pytest
 
 from showtell.data.records import Record
 from showtell.errors import ConfigError
-from showtell.publish.card import people_section, render_card, table, words_section
+from showtell.metrics import evaluate, object_hallucination
+from showtell.publish.card import (
+    inventions_section,
+    people_section,
+    render_card,
+    table,
+    words_section,
+)
 from showtell.publish.measure import count_people, unknown_words, words_of
 
 
@@ -41,6 +48,24 @@ def test_a_caption_may_name_several_or_none() -> None:
     named = count_people(PICTURES, said)
     assert named.counts["woman"]["several"] == named.counts["woman"]["none"] == 1
     assert named.counts["man"]["man"] == 1
+
+
+def test_inventions_are_told_where_objects_are_named() -> None:
+    references = {"1": ["a dog runs"], "2": ["a cat on a chair"], "3": ["a red circle"]}
+    said = {"1": "a man and a dog", "2": "a cat", "3": "a circle"}
+    scores = {
+        title: evaluate(
+            {name: said[name] for name in names},
+            {name: references[name] for name in names},
+            metrics=object_hallucination.NAMES,
+        ).with_intervals()
+        for title, names in (("all", "123"), ("shapes", "3"))
+    }
+    _, _, everything, shapes = inventions_section(scores).splitlines()
+    # Three objects named, the man invented, in one caption of three; two of three true ones named.
+    assert everything.startswith("| all | 3 | 0.333 [")
+    assert "| 0.333 [" in everything and "| 0.667 [" in everything
+    assert shapes == "| shapes | 1 | none | 0.000 [0.000, 0.000] | none |"
 
 
 def test_unknown_words_are_those_that_two_people_say() -> None:

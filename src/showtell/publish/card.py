@@ -3,6 +3,7 @@
 The template has the text that a person wrote; every number comes from here.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -74,11 +75,18 @@ def _scores_table(scores: Mapping[str, Scores], columns: Sequence[str]) -> str:
         [
             title,
             f"{s.num_images:,}",
-            *(f"{s.metrics[name]:.3f} {s.intervals[name]}" for name in shown),
+            *(_with_interval(s, name) for name in shown),
         ]
         for title, s in scores.items()
     ]
     return table(["pictures", "number", *shown], rows)
+
+
+def _with_interval(scores: Scores, name: str) -> str:
+    """A figure with its interval; "none" for a share of nothing, as where no object is named."""
+    if name not in scores.intervals:
+        return "none" if math.isnan(scores.metrics[name]) else f"{scores.metrics[name]:.3f}"
+    return f"{scores.metrics[name]:.3f} {scores.intervals[name]}"
 
 
 def people_section(named: PeopleNamed) -> str:
