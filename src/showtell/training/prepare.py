@@ -178,11 +178,7 @@ def prepare(
         )
     spoken = None
     if text is not None:
-        if detectable is not None:
-            ids, prior = (part.tolist() for part in detectable)
-        else:
-            found = class_ids(classes, vocabulary) if classes else []
-            ids, prior = sorted({i for ids in found for i in ids}), None
+        ids, prior = _concept_words(vocabulary, classes, detectable)
         spoken = TextCaptions.of(
             text,
             vocabulary,
@@ -209,6 +205,19 @@ def prepare(
         spoken,
         detectable,
     )
+
+
+def _concept_words(
+    vocabulary: Vocabulary,
+    classes: Classes | None,
+    detectable: tuple[Tensor, Tensor] | None,
+) -> tuple[list[int], list[float] | None]:
+    """Ids of the words that stand for a picture, and a detector's prior of each."""
+    if detectable is not None:
+        words, prior = detectable
+        return words.tolist(), prior.tolist()
+    found = class_ids(classes, vocabulary) if classes else []
+    return sorted({index for ids in found for index in ids}), None
 
 
 def _commonest(corpus: Corpus, vocab_size: int, num: int) -> tuple[Tensor, Tensor]:
