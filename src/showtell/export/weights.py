@@ -129,7 +129,8 @@ class SharedWeights:
             array.values,
             Place(array.file, array.offset),
         )
-        initializers, nodes = [stored], []
+        initializers: list[TensorProto] = [stored]
+        nodes: list[onnx.NodeProto] = []
         if is_packed:
             initializers, nodes = self._unpack(target, stored, found.scale, 0)
         if found.transposed:
