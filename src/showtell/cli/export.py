@@ -8,7 +8,7 @@ import typer
 
 from showtell.cli import options
 from showtell.cli.models import Storage
-from showtell.errors import UsageError
+from showtell.errors import MissingExtraError, UsageError
 
 
 class Format(StrEnum):
@@ -47,7 +47,13 @@ def export(
     The folder works wherever a model's folder does: caption --model FOLDER.
     """
     from showtell.cli.console import ConsoleReporter
-    from showtell.export.onnx import export_onnx
+
+    try:
+        from showtell.export.onnx import export_onnx
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingExtraError("export", "showtell export") from None
 
     if calibration is not None and weights is not Storage.int8:
         raise UsageError(f"--calibration is for --weights int8, and they are {weights.value}")
