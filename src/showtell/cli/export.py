@@ -24,12 +24,23 @@ def export(
             help="Folder of a run or a checkpoint, or a name that `showtell models` lists."
         ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the export.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder of the export.")
+    ] = None,
+    in_place: Annotated[
+        bool,
+        typer.Option(
+            "--in-place",
+            help="Write the graphs into MODEL's own folder; they share its weights.",
+        ),
+    ] = False,
     format: Annotated[Format, typer.Option("--format", help="Format of the export.")] = Format.onnx,
     weights: Annotated[
         Storage,
         typer.Option(
-            "--weights", help="Format of the weights; int8 takes a quarter of the space of fp32."
+            "--weights",
+            help="Format of the weights; int8 takes a quarter of the space of fp32. With "
+            "--in-place, of those that MODEL's folder does not have.",
         ),
     ] = Storage.fp32,
     calibration: Annotated[
@@ -44,7 +55,8 @@ def export(
 ) -> None:
     """Export MODEL, with its encoder, to a folder that captions without torch.
 
-    The folder works wherever a model's folder does: caption --model FOLDER.
+    The folder works wherever a model's folder does: caption --model FOLDER. With --in-place,
+    MODEL's own folder captions without torch, and still with it (--runtime torch).
     """
     from showtell.cli.console import ConsoleReporter
 
@@ -55,10 +67,15 @@ def export(
             raise
         raise MissingExtraError("export", "showtell export") from None
 
+    if (output is None) is not in_place:
+        problem = "-o FOLDER and --in-place exclude each other" if in_place else "no output"
+        raise UsageError(
+            f"{problem}: give -o FOLDER for a folder of its own, or --in-place for MODEL's own"
+        )
     if calibration is not None and weights is not Storage.int8:
         raise UsageError(f"--calibration is for --weights int8, and they are {weights.value}")
     with ConsoleReporter() as report:
-        size = export_onnx(
+        folder, size = export_onnx(
             model,
             output,
             storage=weights.value,
@@ -66,7 +83,7 @@ def export(
             trust_model=trust_model,
             notify=report.note,
         )
-    typer.echo(f"the export is {output}, {size / 1e6:.1f} MB")
+    typer.echo(f"the export is {folder}, {size / 1e6:.1f} MB")
 
 
 def _pictures(given: str) -> list[Path]:

@@ -1,7 +1,10 @@
-"""Exporting a model to ONNX: a folder that captions without torch (``inference/exported.py``)."""
+"""Exporting a model to ONNX: a folder that captions without torch (``inference/exported.py``).
+
+It is a folder of its own, or the checkpoint's, whose weights the graphs then share.
+"""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from hashlib import sha256
 from importlib import metadata
@@ -10,15 +13,22 @@ from pathlib import Path
 import torch
 
 from showtell import __version__
-from showtell.core.files import write_text
+from showtell.core.files import atomic_write, write_text
 from showtell.encoders.encoder import Encoder
 from showtell.encoders.features import Features
 from showtell.errors import CheckpointError, MissingExtraError
 from showtell.inference.backends.native import NativeCaptioner
-from showtell.inference.checkpoint import find_checkpoint, new_folder, portable_metrics
+from showtell.inference.checkpoint import (
+    CONFIG,
+    METRICS,
+    find_checkpoint,
+    new_folder,
+    portable_metrics,
+)
 from showtell.inference.exported import (
     FORMAT,
     MANIFEST,
+    MODEL,
     VOCABULARY,
     WEIGHTS,
     DecoderPart,
@@ -45,6 +55,7 @@ try:
         encoder_graph,
         trace,
     )
+    from showtell.export.stored import StoredArrays, weight_files
     from showtell.export.weights import SharedWeights
 except ModuleNotFoundError as error:
     if error.name not in PACKAGES:
@@ -60,35 +71,44 @@ LEAST = {"encoder": 2**15}
 
 def export_onnx(
     model: str | Path,
-    output: Path,
+    output: Path | None,
     *,
     storage: Storage = "fp32",
     calibration: Sequence[Path] = (),
     trust_model: bool = False,
     notify: Callable[[str], None] = lambda text: None,
-) -> int:
+) -> tuple[Path, int]:
     """Write ``model`` into ``output`` as ONNX graphs with everything that captioning needs.
 
     Args:
         model: as ``Captioner.load`` takes it.
-        output: a new folder, or one with an earlier export, which is replaced.
-        storage: how matrices are stored; runtimes compute in fp32.
+        output: a new folder, or one with an earlier export, which is replaced. None is the
+            checkpoint's own folder, in which the graphs read the checkpoint's weights.
+        storage: how matrices are stored that the checkpoint's files do not have; runtimes compute
+            in fp32.
         calibration: pictures by which the encoder is corrected for int8 (``calibrate.py``).
         trust_model: as for ``Captioner.load``.
         notify: told what is being done.
 
     Returns:
-        Bytes of the folder.
+        The folder, and the bytes of the files that were written.
 
     Raises:
         CheckpointError: ``model`` cannot be read, or ``output`` is something else or cannot be
             written.
         ConfigError: torch cannot trace a network of the model.
     """
-    check_output(output)
+    if output is not None:
+        check_output(output)
+    folder = find_checkpoint(model)
     captioner = NativeCaptioner.load(model, device="cpu", precision="fp32", trust_model=trust_model)
-    card = find_checkpoint(model) / CARD
-    return export_captioner(
+    if output is None:
+        size = export_in_place(
+            captioner, folder, storage=storage, calibration=calibration, notify=notify
+        )
+        return folder, size
+    card = folder / CARD
+    size = export_captioner(
         captioner,
         output,
         storage=storage,
@@ -96,6 +116,7 @@ def export_onnx(
         card=card if card.is_file() else None,
         notify=notify,
     )
+    return output, size
 
 
 def export_captioner(
@@ -107,11 +128,73 @@ def export_captioner(
     card: Path | None = None,
     notify: Callable[[str], None] = lambda text: None,
 ) -> int:
-    """As ``export_onnx``, for a model that is loaded, in fp32 on the processor.
+    """As ``export_onnx`` into a new folder, for a model that is loaded, in fp32 on the processor.
 
     Args:
         card: the model's card, which goes into the folder.
     """
+    weights = SharedWeights(WEIGHTS)
+    graphs, parts = _traced(captioner, weights, storage, calibration, notify)
+    try:
+        with new_folder(output) as folder:
+            for name, content in graphs.items():
+                (folder / name).write_bytes(content)
+            (folder / WEIGHTS).write_bytes(weights.content)
+            captioner.vocabulary.save(folder / VOCABULARY)
+            if card is not None:
+                shutil.copyfile(card, folder / CARD)
+            files = sorted(path.name for path in folder.iterdir())
+            manifest = _describe(captioner, parts, storage, _files(folder, files))
+            write_text(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+            read_export(folder)  # whatever is written must be what a reader accepts
+    except OSError as error:
+        raise CheckpointError(f"cannot write {output}: {error.strerror or error}") from error
+    return sum(path.stat().st_size for path in output.iterdir())
+
+
+def export_in_place(
+    captioner: NativeCaptioner,
+    folder: Path,
+    *,
+    storage: Storage = "fp32",
+    calibration: Sequence[Path] = (),
+    notify: Callable[[str], None] = lambda text: None,
+) -> int:
+    """As ``export_onnx`` into the checkpoint's own folder, for the model that it holds.
+
+    The manifest is removed first and comes last, so that a stop leaves the checkpoint alone. It
+    also lists the files that it repeats something of, so that a change of those shows.
+    """
+    try:
+        stored = StoredArrays(folder, weight_files(folder))
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"the weights in {folder} cannot be read: {error}") from None
+    weights = SharedWeights(WEIGHTS, stored)
+    graphs, parts = _traced(captioner, weights, storage, calibration, notify)
+    written = {**graphs, WEIGHTS: bytes(weights.content)}
+    listed = sorted({*written, *weights.used, MODEL, VOCABULARY, METRICS, CONFIG})
+    try:
+        (folder / MANIFEST).unlink(missing_ok=True)
+        for name, content in written.items():
+            with atomic_write(folder / name, "wb") as file:
+                file.write(content)
+        manifest = _describe(captioner, parts, stored.storage, _files(folder, listed))
+        text = manifest.model_dump_json(indent=2) + "\n"
+        write_text(folder / MANIFEST, text)
+    except OSError as error:
+        raise CheckpointError(f"cannot write into {folder}: {error.strerror or error}") from error
+    read_export(folder)
+    return len(text) + sum(map(len, written.values()))
+
+
+def _traced(
+    captioner: NativeCaptioner,
+    weights: SharedWeights,
+    storage: Storage,
+    calibration: Sequence[Path],
+    notify: Callable[[str], None],
+) -> tuple[dict[str, bytes], DecoderGraphs]:
+    """The graphs of a model by their files' names; their weights go into ``weights``."""
     with_regions, encoder = captioner.needs_regions, captioner.encoder
     if storage == "int8" and calibration:
         notify("correcting the encoder's biases")
@@ -124,25 +207,13 @@ def export_captioner(
         captioner.decoder, _some_features(captioner.encoder, regions=with_regions)
     )
     graphs = {"encoder": encoder_graph(encoder, regions=with_regions), **parts.graphs}
-    weights = SharedWeights(WEIGHTS)
-    try:
-        with new_folder(output) as folder:
-            for name, graph in graphs.items():
-                notify(f"tracing the graph {name}")
-                traced = trace(graph)
-                weights.move(traced, storage, halves={WORDS}, least=LEAST.get(name, 0))
-                content = traced.SerializeToString(deterministic=True)
-                (folder / graph_file(name)).write_bytes(content)
-            (folder / WEIGHTS).write_bytes(weights.content)
-            captioner.vocabulary.save(folder / VOCABULARY)
-            if card is not None:
-                shutil.copyfile(card, folder / CARD)
-            manifest = _describe(captioner, parts, storage, _files(folder))
-            write_text(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
-            read_export(folder)  # whatever is written must be what a reader accepts
-    except OSError as error:
-        raise CheckpointError(f"cannot write {output}: {error.strerror or error}") from error
-    return sum(path.stat().st_size for path in output.iterdir())
+    files: dict[str, bytes] = {}
+    for name, graph in graphs.items():
+        notify(f"tracing the graph {name}")
+        traced = trace(graph)
+        weights.move(traced, storage, halves={WORDS}, least=LEAST.get(name, 0))
+        files[graph_file(name)] = traced.SerializeToString(deterministic=True)
+    return files, parts
 
 
 def check_output(output: Path) -> None:
@@ -196,8 +267,9 @@ def _describe(
     )
 
 
-def _files(folder: Path) -> dict[str, File]:
+def _files(folder: Path, names: Iterable[str]) -> dict[str, File]:
+    contents = {name: (folder / name).read_bytes() for name in names}
     return {
-        path.name: File(num_bytes=path.stat().st_size, sha256=sha256(path.read_bytes()).hexdigest())
-        for path in sorted(folder.iterdir())
+        name: File(num_bytes=len(content), sha256=sha256(content).hexdigest())
+        for name, content in contents.items()
     }

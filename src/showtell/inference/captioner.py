@@ -15,7 +15,7 @@ from showtell.config import DecodingConfig
 from showtell.errors import ConfigError, MissingExtraError, ShowtellError
 from showtell.images.open import PictureLike, is_picture_like
 from showtell.inference.caption import Caption
-from showtell.inference.exported import ONNX, find_export
+from showtell.inference.exported import find_export, has_checkpoint
 from showtell.inference.stream import Originals, Picture, PictureResult
 from showtell.pretrained import DEFAULT, no_model, shipped_folder
 
@@ -294,7 +294,7 @@ def takes_onnx(
     if None in exports:
         return False
     wants_torch = device.startswith(("cuda", "mps")) or precision == "bf16"
-    return not wants_torch or any(found.name != ONNX for found in exports if found is not None)
+    return not wants_torch or not all(has_checkpoint(found) for found in exports if found)
 
 
 load = Captioner.load

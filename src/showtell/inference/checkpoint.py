@@ -33,7 +33,7 @@ from showtell.decoders.base import Decoder
 from showtell.decoders.registry import load_decoder, outline_decoder
 from showtell.encoders.encoder import is_fetched
 from showtell.errors import CheckpointError, ShowtellError
-from showtell.inference.exported import is_export
+from showtell.inference.exported import BEST, MODEL, is_export
 from showtell.inference.weights import (
     Storage,
     pack_weights,
@@ -45,12 +45,7 @@ from showtell.inference.weights import (
 from showtell.pretrained import no_model, shipped_folder
 from showtell.text.vocabulary import Vocabulary, load_vocabulary
 
-MODEL, CONFIG, VOCABULARY, METRICS = (
-    "model.safetensors",
-    "config.toml",
-    "vocabulary.json",
-    "metrics.json",
-)
+CONFIG, VOCABULARY, METRICS = "config.toml", "vocabulary.json", "metrics.json"
 ENCODER = "encoder.safetensors"
 RESUME_TENSORS, RESUME_DATA = "resume.safetensors", "resume.json"
 OLD_SUFFIX = ".old"
@@ -312,7 +307,7 @@ def find_checkpoint(model: str | Path) -> Path:
         CheckpointError: there is none.
     """
     folder = shipped_folder(model) or Path(model)
-    for candidate in (folder, folder / "best", folder / "last"):
+    for candidate in (folder, folder / BEST, folder / "last"):
         whole = recover_folder(candidate)
         if (whole / MODEL).is_file():
             return whole

@@ -97,6 +97,8 @@ class Graphs:
         options.intra_op_num_threads = self.runtime.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = QUIET
+        # Otherwise onnxruntime keeps weights in int8 and computes them anew in each run.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
         # Sizes change from step to step; plans of memory for each would be kept for ever.
         options.enable_mem_pattern = graph == "encoder"
         try:
