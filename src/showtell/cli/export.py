@@ -17,6 +17,13 @@ class Format(StrEnum):
     onnx = "onnx"
 
 
+class Compute(StrEnum):
+    """What numbers an export computes in."""
+
+    fp32 = "fp32"
+    int8 = "int8"
+
+
 def export(
     model: Annotated[
         str,
@@ -43,12 +50,21 @@ def export(
             "--in-place, of those that MODEL's folder does not have.",
         ),
     ] = Storage.fp32,
+    compute: Annotated[
+        Compute,
+        typer.Option(
+            "--compute",
+            help="Numbers to compute in; int8, where it costs little, is faster and takes less "
+            "memory.",
+        ),
+    ] = Compute.fp32,
     calibration: Annotated[
         str | None,
         typer.Option(
             "--calibration",
             metavar="PICTURES",
-            help="Folder of photos, or captioned pictures as for train: makes int8 more exact.",
+            help="Folder of photos, or captioned pictures as for train: makes int8 more exact; "
+            "with --compute int8 the encoder computes in int8, too.",
         ),
     ] = None,
     trust_model: options.TrustModel = False,
@@ -61,7 +77,7 @@ def export(
     from showtell.cli.console import ConsoleReporter
 
     try:
-        from showtell.export.onnx import export_onnx
+        from showtell.export.onnx import Numbers, export_onnx
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
@@ -72,14 +88,20 @@ def export(
         raise UsageError(
             f"{problem}: give -o FOLDER for a folder of its own, or --in-place for MODEL's own"
         )
-    if calibration is not None and weights is not Storage.int8:
-        raise UsageError(f"--calibration is for --weights int8, and they are {weights.value}")
+    if calibration is not None and weights is not Storage.int8 and compute is not Compute.int8:
+        raise UsageError(
+            f"--calibration is for --weights int8 or --compute int8; weights are {weights.value}, "
+            f"and the export computes in {compute.value}"
+        )
     with ConsoleReporter() as report:
         folder, size = export_onnx(
             model,
             output,
-            storage=weights.value,
-            calibration=_pictures(calibration) if calibration is not None else (),
+            how=Numbers(
+                weights.value,
+                compute.value,
+                _pictures(calibration) if calibration is not None else (),
+            ),
             trust_model=trust_model,
             notify=report.note,
         )

@@ -28,6 +28,7 @@ MATRIX = "weight"
 CHANNELS = {"Conv": 0, "Gather": 0, "LSTM": 1, "GRU": 1, "RNN": 1}
 
 Array = NDArray[np.generic]
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,14 @@ class SharedWeights:
         stored: what lies in the checkpoint's files, in the folder of the graphs; None if the
             export has a folder of its own.
         used: the names of those of the checkpoint's files that a graph reads.
+        scales: of int8 weights, by the names of the initializers that have them.
     """
 
     location: str
     stored: StoredArrays | None = None
     content: bytearray = field(default_factory=bytearray)
     used: set[str] = field(default_factory=set)
+    scales: dict[str, Floats] = field(default_factory=dict)
     _places: dict[bytes, int] = field(default_factory=dict)
 
     def move(
@@ -62,6 +65,7 @@ class SharedWeights:
         *,
         halves: Collection[str] = (),
         least: int = 0,
+        whole: Collection[str] = (),
     ) -> None:
         """Move a graph's weights into the shared file, or let it read the checkpoint's.
 
@@ -70,6 +74,8 @@ class SharedWeights:
             storage: of its matrices, but for those that the checkpoint has.
             halves: with int8, the names of those that stay in fp16.
             least: with int8, those with fewer numbers stay in fp16.
+            whole: the names of those that the graph will compute with in int8. Then runtimes do
+                not compute what a ``DequantizeLinear`` gives once, so the others are multiplied.
         """
         channels = _channels(model)
         unpacking: list[onnx.NodeProto] = []
@@ -85,6 +91,7 @@ class SharedWeights:
             else:
                 stays = tensor.name in halves or values.size < least
                 kind: Storage = "fp16" if storage == "int8" and stays else storage
+                kind = "int8" if tensor.name in whole else kind
                 is_matrix = values.ndim >= 2 and values.dtype == np.float32
                 initializers, nodes = self._write(
                     tensor.name,
@@ -92,6 +99,8 @@ class SharedWeights:
                     kind if is_matrix else "fp32",
                     channels.get(tensor.name, 0),
                 )
+            if whole and tensor.name not in whole:
+                initializers, nodes = self._multiplied(initializers, nodes)
             kept += initializers
             unpacking += nodes
         nodes = [*unpacking, *model.graph.node]
@@ -137,7 +146,32 @@ class SharedWeights:
         node = helper.make_node(
             "DequantizeLinear", [stored.name, f"{name}.scale"], [name], axis=channel
         )
-        return [stored, _external(f"{name}.scale", scale, self._put(scale))], [node]
+        return [stored, self.written(f"{name}.scale", scale)], [node]
+
+    def _multiplied(
+        self, initializers: list[TensorProto], nodes: list[onnx.NodeProto]
+    ) -> tuple[list[TensorProto], list[onnx.NodeProto]]:
+        """The same with a ``Cast`` and a ``Mul`` in place of each ``DequantizeLinear``."""
+        dims = {tensor.name: len(tensor.dims) for tensor in initializers}
+        kept, made = list(initializers), []
+        for node in nodes:
+            if node.op_type != "DequantizeLinear":
+                made.append(node)
+                continue
+            (stored, scale), name = node.input, node.output[0]
+            shape = [1] * dims[stored]
+            shape[node.attribute[0].i] = -1
+            kept = [tensor for tensor in kept if tensor.name != scale]
+            kept.append(self.written(scale, self.scales[scale].reshape(shape)))
+            made.append(helper.make_node("Cast", [stored], [f"{name}.wide"], to=TensorProto.FLOAT))
+            made.append(helper.make_node("Mul", [f"{name}.wide", scale], [name]))
+        return kept, made
+
+    def written(self, name: str, values: Array) -> TensorProto:
+        """The tensor ``name`` with its values in the shared file."""
+        if name.endswith(".scale") and values.dtype == np.float32:
+            self.scales[name] = values.astype(np.float32).ravel()
+        return _external(name, values, self._put(values))
 
     def _put(self, values: Array) -> Place:
         """Write an array into the shared file, once for equal ones."""

@@ -36,13 +36,16 @@ Name = Annotated[str, Field(pattern=r"^[\w][\w.-]*$", max_length=100)]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Width = Annotated[int, Field(gt=0, lt=2**24)]
 Size = Annotated[int, Field(ge=0, lt=2**24)]
+Compute = Literal["fp32", "int8"]
 Colour = Annotated[tuple[float, float, float], Field(strict=False)]
 
 
 class Strict(BaseModel):
     """A part of the manifest: no other keys, no other types, no NaN."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True
+    )
 
 
 class File(Strict):
@@ -128,6 +131,7 @@ class Manifest(Strict):
         format: version of the layout of folder and graphs.
         name, licence, num_parameters: as in ``ModelInfo``.
         weights: how matrices are stored: fp32, fp16 or int8.
+        compute: fp32, or int8 where that costs little.
         opset: of the graphs.
         vocab_size: V.
         versions: of the programs that made the export.
@@ -141,6 +145,7 @@ class Manifest(Strict):
     licence: str | None
     num_parameters: Annotated[int, Field(gt=0)] | None
     weights: Literal["fp32", "fp16", "int8"]
+    compute: Compute = "fp32"
     opset: Annotated[int, Field(gt=0)]
     vocab_size: Width
     versions: dict[str, str]
