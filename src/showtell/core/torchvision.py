@@ -44,8 +44,7 @@ def lacks_operators(error: BaseException) -> bool:
 
 
 def _declare_operators() -> None:
-    import torch
-
+    torch: Any = import_module("torch")  # whose Library has no types
     library = torch.library.Library("torchvision", "FRAGMENT")
     for name in OPERATORS:
         if not hasattr(torch.ops.torchvision, name):
