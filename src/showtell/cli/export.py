@@ -8,7 +8,7 @@ import typer
 
 from showtell.cli import options
 from showtell.cli.models import Storage
-from showtell.errors import UsageError
+from showtell.errors import MissingExtraError, UsageError
 
 
 class Format(StrEnum):
@@ -75,7 +75,13 @@ def export(
     MODEL's own folder captions without torch, and still with it (--runtime torch).
     """
     from showtell.cli.console import ConsoleReporter
-    from showtell.export.onnx import Numbers, export_onnx
+
+    try:
+        from showtell.export.onnx import Numbers, export_onnx
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingExtraError("export", "showtell export") from None
 
     if (output is None) is not in_place:
         problem = "-o FOLDER and --in-place exclude each other" if in_place else "no output"

@@ -42,7 +42,7 @@ from showtell.inference.weights import (
     save_tensors,
     store_encoder_weights,
 )
-from showtell.pretrained import known_names, shipped_folder
+from showtell.pretrained import no_model, shipped_folder
 from showtell.text.vocabulary import Vocabulary, load_vocabulary
 
 CONFIG, VOCABULARY, METRICS = "config.toml", "vocabulary.json", "metrics.json"
@@ -317,11 +317,7 @@ def find_checkpoint(model: str | Path) -> Path:
             "checkpoint that it was made from"
         )
     if not folder.exists():
-        names = ", ".join(known_names())
-        raise CheckpointError(
-            f"no model {str(model)!r}: give the folder that `train -o` made, or one of the names "
-            f"{names}"
-        )
+        raise no_model(model)
     raise CheckpointError(f"{folder} holds no checkpoint (no {MODEL} in it, nor in best/ or last/)")
 
 

@@ -28,7 +28,7 @@ from showtell.errors import CheckpointError, ConfigError, first_line
 from showtell.images.open import Pixels
 from showtell.images.preprocess import Preprocessing
 from showtell.inference.backends.local import LocalCaptioner, calibration_in, check_companion
-from showtell.inference.captioner import ModelInfo
+from showtell.inference.captioner import ModelInfo, ModelRequest
 from showtell.inference.exported import (
     VOCABULARY,
     Manifest,
@@ -285,7 +285,7 @@ class OnnxCaptioner(LocalCaptioner):
     ) -> None:
         self.graphs, self.vocabulary, self._decoding = graphs, vocabulary, decoding
         self.manifest, self.runtime = graphs.manifest, graphs.runtime
-        self.name = self.manifest.name
+        self.name, self.metrics = self.manifest.name, self.manifest.metrics
         self.parts = tuple(ExportedDecoder(each) for each in (graphs, *others))
         self.steps: Steps = Ensemble(self.parts) if others else self.parts[0]
         # A calibration holds for the probabilities that it was fitted on, not for an ensemble's.
@@ -314,6 +314,17 @@ class OnnxCaptioner(LocalCaptioner):
             check_companion(model, name, (vocabulary, words), (one, two))
             others.append(other)
         return cls(graphs, vocabulary, decoding, others=others)
+
+    @classmethod
+    def of(cls, request: ModelRequest) -> Self:
+        """The model that a user asks for, as ``load``."""
+        return cls.load(
+            request.model,
+            ensemble=request.ensemble,
+            device=request.device,
+            precision=request.precision,
+            trust_model=request.trust_model,
+        )
 
     @cached_property
     def card(self) -> ModelInfo:
