@@ -12,10 +12,14 @@ from showtell.cli.decoding import Decoding, with_decoding
 if TYPE_CHECKING:
     from showtell.metrics import Scores
 
-MODEL_HELP = "Folder of a run or a checkpoint, or a name that `showtell models` lists."
+MODEL_HELP = (
+    "Folder of a run or a checkpoint, a name that `showtell models` lists, or a captioner of "
+    "another kind: hf:ID, openai:MODEL, ollama:MODEL."
+)
 
 
 @with_decoding
+@options.with_settings
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     data: options.Data,
@@ -39,6 +43,7 @@ def evaluate(
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
     *,
+    settings: options.Settings,
     decoding: Decoding,
 ) -> None:
     """Caption the pictures of DATA with MODEL and score the captions.
@@ -58,9 +63,18 @@ def evaluate(
     check_file(
         predictions, [data], option="--predictions", makes_folder=True, is_kept=not overwrite
     )
+    backend = options.prepared([model], settings)
     with ConsoleReporter() as report:
         result = evaluate_model(
-            ModelRequest(model, ensemble or (), device, precision, trust_model, runtime.value),
+            ModelRequest(
+                model,
+                ensemble or (),
+                device,
+                precision,
+                trust_model,
+                runtime.value,
+                settings=backend,
+            ),
             DataRequest(data, format, images, store),
             split=split.value,
             decoding_changes=decoding,

@@ -7,7 +7,7 @@ than on pictures (evaluation, training) uses directly.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -16,6 +16,7 @@ from showtell.errors import ConfigError, MissingExtraError, ShowtellError
 from showtell.images.open import PictureLike, is_picture_like
 from showtell.inference.caption import Caption
 from showtell.inference.exported import find_export, has_checkpoint
+from showtell.inference.specs import BackendSettings, load_backend, refuse_settings, spec_of
 from showtell.inference.stream import Originals, Picture, PictureResult
 from showtell.pretrained import DEFAULT, no_model, shipped_folder
 
@@ -39,6 +40,10 @@ class ModelInfo:
         attention: whether captions can say where the model looked.
         calibrated: whether ``confidence`` is the share of captions like it that are acceptable.
         prompt: whether it takes instructions in words.
+        kind: ``showtell``, or the prefix that other captioners are named by: ``hf``, ``openai``.
+        revision: the commit of weights from a hub; None where there is none.
+        likelihoods: whether its captions have log-probabilities, and so a confidence.
+        decoding: names of the decoding settings that mean something to it; None: all of them.
     """
 
     name: str
@@ -48,6 +53,10 @@ class ModelInfo:
     attention: bool = False
     calibrated: bool = False
     prompt: bool = False
+    kind: str = "showtell"
+    revision: str | None = None
+    likelihoods: bool = True
+    decoding: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +69,7 @@ class ModelRequest:
     precision: str = "auto"
     trust_model: bool = False
     runtime: str = "auto"
+    settings: BackendSettings = field(default_factory=BackendSettings)
 
 
 class Captioner(ABC):
@@ -74,12 +84,14 @@ class Captioner(ABC):
         precision: str = "auto",
         trust_model: bool = False,
         runtime: str = "auto",
+        settings: BackendSettings | Mapping[str, Any] | None = None,
     ) -> "Captioner":
         """Load a model: by default the one that comes with showtell.
 
         Args:
             model: a checkpoint folder, a run's folder (its best checkpoint is taken), an export
-                (``showtell export``), or a name that ``showtell models`` lists.
+                (``showtell export``), a name that ``showtell models`` lists, or a captioner of
+                another kind: ``hf:ID``, ``openai:MODEL``, ``ollama:MODEL`` (docs/backends.md).
             ensemble: further models, whose probabilities are averaged with the first's.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``; of exports also ``coreml``,
                 ``openvino``, ``directml``, where the installed onnxruntime has them.
@@ -89,6 +101,7 @@ class Captioner(ABC):
             trust_model: whether the model's settings may name a weights file outside of its
                 folder, or an encoder that timm fetches from the hub or reads from a folder
                 (``timm:hf-hub:...``, ``timm:local-dir:...``).
+            settings: for captioners of other kinds, by name (``{"prompt": "alt"}``).
 
         Raises:
             CheckpointError: there is no such model, or it is damaged, or it has to be trusted
@@ -97,9 +110,12 @@ class Captioner(ABC):
             ConfigError: there is no such runtime, or it does not have the device or precision.
             VocabularyError: one of the ensemble has another vocabulary.
         """
-        return load_local(
-            ModelRequest(model, ensemble, device, precision, trust_model, runtime=runtime)
-        )
+        asked = BackendSettings.of(settings)
+        request = ModelRequest(model, ensemble, device, precision, trust_model, runtime, asked)
+        if (spec := spec_of(model)) is not None:
+            return load_backend(spec, request)
+        refuse_settings(request)
+        return load_local(request)
 
     @property
     @abstractmethod
@@ -266,6 +282,11 @@ def _without_torch(request: ModelRequest) -> ShowtellError:
     return MissingExtraError(
         "train", f"--device {request.device} (in torch; with --runtime onnx, in onnxruntime)"
     )
+
+
+def load_request(request: ModelRequest) -> Captioner:
+    """The model that a user asks for, as ``Captioner.load``."""
+    return Captioner.load(**{f.name: getattr(request, f.name) for f in fields(request)})
 
 
 RUNTIMES = ("auto", "torch", "onnx")
