@@ -40,6 +40,10 @@ class LoadedModel:
         """Whether its captions can say where it looked."""
         return self.captioner.attends
 
+    def with_prompt(self, prompt: str) -> "LoadedModel":
+        """The same model with other instructions, where it takes some."""
+        raise NotImplementedError
+
 
 def load_models(
     models: Sequence[str],
