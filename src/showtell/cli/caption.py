@@ -57,9 +57,10 @@ class Model:
     precision: str
     runtime: str
     trusted: bool
+    settings: options.Settings
 
     def arguments(self) -> dict[str, Any]:
-        """For ``Captioner.load``."""
+        """For ``Captioner.load``; what has to be downloaded first is."""
         return {
             "model": self.name,
             "ensemble": self.ensemble,
@@ -67,6 +68,7 @@ class Model:
             "precision": self.precision,
             "runtime": self.runtime,
             "trust_model": self.trusted,
+            "settings": options.prepared([self.name], self.settings),
         }
 
 
@@ -189,6 +191,7 @@ class Request:
 
 
 @with_decoding
+@options.with_settings
 def caption(
     pictures: options.Pictures,
     model: options.Model = DEFAULT,
@@ -220,6 +223,7 @@ def caption(
     address: options.Address = None,
     workers: options.Workers = None,
     *,
+    settings: options.Settings,
     decoding: Decoding,
 ) -> None:
     """Caption pictures.
@@ -242,7 +246,7 @@ def caption(
     """
     request = Request(
         pictures,
-        Model(model, ensemble or [], device, precision, runtime.value, trust_model),
+        Model(model, ensemble or [], device, precision, runtime.value, trust_model, settings),
         Making(decoding, attention, dedupe, batch_size),
         Writing(format, output, failures, as_json, overwrite),
         Cluster(engine, address, workers),

@@ -16,6 +16,7 @@ MODEL_HELP = "Folder of a run or a checkpoint, or a name that `showtell models` 
 
 
 @with_decoding
+@options.with_settings
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     data: options.Data,
@@ -38,6 +39,7 @@ def evaluate(
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
     *,
+    settings: options.Settings,
     decoding: Decoding,
 ) -> None:
     """Caption the pictures of DATA with MODEL and score the captions.
@@ -57,9 +59,10 @@ def evaluate(
     check_file(
         predictions, [data], option="--predictions", makes_folder=True, is_kept=not overwrite
     )
+    backend = options.prepared([model], settings)
     with ConsoleReporter() as report:
         result = evaluate_model(
-            ModelRequest(model, ensemble or (), device, precision, trust_model),
+            ModelRequest(model, ensemble or (), device, precision, trust_model, settings=backend),
             DataRequest(data, format, images, store),
             split=split.value,
             decoding_changes=decoding,

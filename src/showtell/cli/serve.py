@@ -32,14 +32,16 @@ def _hosts(given: list[str] | None) -> list[str] | None:
     return [host.lower() for host in given] if given else given
 
 
+@options.with_settings
 def serve(
     model: Annotated[
         list[str],
         typer.Option(
             "--model",
             "-m",
-            help="Folder of a run or a checkpoint, or a name that `showtell models` lists; may be "
-            "repeated: the first is the default model.",
+            help="Folder of a run or a checkpoint, a name that `showtell models` lists, or a "
+            "captioner of another kind (hf:ID, openai:MODEL, ollama:MODEL); may be repeated: the "
+            "first is the default model.",
         ),
     ] = [DEFAULT],  # noqa: B006
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
@@ -110,6 +112,8 @@ def serve(
     precision: options.Precision = "auto",
     runtime: options.Runtime = options.RuntimeChoice.auto,
     trust_model: options.TrustModel = False,
+    *,
+    settings: options.Settings,
 ) -> None:
     """Serve captions: a page for people at /, an API for programs at /v1/captions.
 
@@ -141,6 +145,7 @@ def serve(
         precision=precision,
         runtime=runtime.value,
         trust_model=trust_model,
+        settings=options.prepared(model, settings),
         token=_token(token_file),
         allow_hosts=allow_host or (),
         origins=cors or (),

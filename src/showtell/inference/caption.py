@@ -113,6 +113,11 @@ class Caption:
         return html_of(self)
 
     @property
+    def is_missing(self) -> bool:
+        """Whether no caption meets the decoding settings."""
+        return not (self.log_probs or self.text or self.withheld)
+
+    @property
     def log_prob(self) -> float:
         """Log-probability of the whole caption in nats."""
         return sum(self.log_probs) if self.log_probs else -math.inf

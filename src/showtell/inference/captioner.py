@@ -7,7 +7,7 @@ than on pictures (evaluation, training) uses directly.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, overload
 
@@ -16,6 +16,7 @@ from showtell.errors import ConfigError, MissingExtraError
 from showtell.images.open import PictureLike, is_picture_like
 from showtell.inference.caption import Caption
 from showtell.inference.exported import ONNX, find_export
+from showtell.inference.specs import BackendSettings, load_backend, refuse_settings, spec_of
 from showtell.inference.stream import Originals, Picture, PictureResult
 from showtell.pretrained import DEFAULT
 
@@ -35,6 +36,10 @@ class ModelInfo:
         attention: whether captions can say where the model looked.
         calibrated: whether ``confidence`` is the share of captions like it that are acceptable.
         prompt: whether it takes instructions in words.
+        kind: ``showtell``, or the prefix that other captioners are named by: ``hf``, ``openai``.
+        revision: the commit of weights from a hub; None where there is none.
+        likelihoods: whether its captions have log-probabilities, and so a confidence.
+        decoding: names of the decoding settings that mean something to it; None: all of them.
     """
 
     name: str
@@ -44,6 +49,10 @@ class ModelInfo:
     attention: bool = False
     calibrated: bool = False
     prompt: bool = False
+    kind: str = "showtell"
+    revision: str | None = None
+    likelihoods: bool = True
+    decoding: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +64,8 @@ class ModelRequest:
     device: str = "auto"
     precision: str = "auto"
     trust_model: bool = False
+    runtime: str = "auto"
+    settings: BackendSettings = field(default_factory=BackendSettings)
 
 
 class Captioner(ABC):
@@ -69,12 +80,14 @@ class Captioner(ABC):
         precision: str = "auto",
         trust_model: bool = False,
         runtime: str = "auto",
+        settings: BackendSettings | Mapping[str, Any] | None = None,
     ) -> "Captioner":
         """Load a model: by default the one that comes with showtell.
 
         Args:
             model: a checkpoint folder, a run's folder (its best checkpoint is taken), an export
-                (``showtell export``), or a name that ``showtell models`` lists.
+                (``showtell export``), a name that ``showtell models`` lists, or a captioner of
+                another kind: ``hf:ID``, ``openai:MODEL``, ``ollama:MODEL`` (docs/backends.md).
             ensemble: further models, whose probabilities are averaged with the first's.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``; of exports also ``coreml``,
                 ``openvino``, ``directml``, where the installed onnxruntime has them.
@@ -84,6 +97,7 @@ class Captioner(ABC):
             trust_model: whether the model's settings may name a weights file outside of its
                 folder, or an encoder that timm fetches from the hub or reads from a folder
                 (``timm:hf-hub:...``, ``timm:local-dir:...``).
+            settings: for captioners of other kinds, by name (``{"prompt": "alt"}``).
 
         Raises:
             CheckpointError: there is no such model, or it is damaged, or it has to be trusted
@@ -92,6 +106,11 @@ class Captioner(ABC):
             ConfigError: there is no such runtime, or it does not have the device or precision.
             VocabularyError: one of the ensemble has another vocabulary.
         """
+        asked = BackendSettings.of(settings)
+        request = ModelRequest(model, ensemble, device, precision, trust_model, runtime, asked)
+        if (spec := spec_of(model)) is not None:
+            return load_backend(spec, request)
+        refuse_settings(request)
         if takes_onnx([model, *ensemble], runtime, device=device, precision=precision):
             from showtell.inference.backends.onnx import OnnxCaptioner
 
@@ -233,6 +252,11 @@ class Captioner(ABC):
         if isinstance(decoding, DecodingConfig):
             return decoding
         return self.decoding.with_changes(decoding) if decoding else self.decoding
+
+
+def load_request(request: ModelRequest) -> Captioner:
+    """The model that a user asks for, as ``Captioner.load``."""
+    return Captioner.load(**{f.name: getattr(request, f.name) for f in fields(request)})
 
 
 RUNTIMES = ("auto", "torch", "onnx")

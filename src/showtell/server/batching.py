@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -19,10 +20,13 @@ from PIL import Image
 from showtell.config import DecodingConfig
 from showtell.decoding.arrays import arrays_of
 from showtell.encoders.features import Features
-from showtell.images.open import Pixels
+from showtell.errors import ImageError
 from showtell.inference.backends.local import LocalCaptioner
+from showtell.inference.backends.pictures import PictureCaptioner
 from showtell.inference.caption import Caption
-from showtell.inference.captioner import takes_onnx
+from showtell.inference.captioner import ModelRequest, load_request, takes_onnx
+from showtell.inference.specs import BackendSettings, refuse_settings, spec_of
+from showtell.inference.stream import Cutter
 
 MAX_ROWS = 512
 """Hypotheses that are searched at once: pictures times the beam."""
@@ -33,7 +37,7 @@ class LoadedModel:
     """A captioner under the name that requests ask for it by."""
 
     name: str
-    captioner: LocalCaptioner
+    captioner: LocalCaptioner | PictureCaptioner
 
     @property
     def attends(self) -> bool:
@@ -41,8 +45,31 @@ class LoadedModel:
         return self.captioner.attends
 
     def with_prompt(self, prompt: str) -> "LoadedModel":
-        """The same model with other instructions, where it takes some."""
-        raise NotImplementedError
+        """The same model with other instructions; itself where it takes none."""
+        if not isinstance(self.captioner, PictureCaptioner) or not self.captioner.card.prompt:
+            return self
+        return LoadedModel(self.name, self.captioner.with_prompt(prompt))
+
+    @property
+    def recipe(self) -> Cutter[Any]:
+        """What it is to see of a picture."""
+        if isinstance(self.captioner, PictureCaptioner):
+            return self.captioner.recipe
+        return self.captioner.preprocessing
+
+    @property
+    def is_on_cpu(self) -> bool:
+        """Whether this machine's processors compute its captions."""
+        if isinstance(self.captioner, PictureCaptioner):
+            return not self.captioner.overlaps
+        return self.captioner.runtime.device == "cpu"
+
+    @property
+    def crop(self) -> float | None:
+        """The share of a picture's short side that it sees; None: the whole picture."""
+        if isinstance(self.captioner, PictureCaptioner) or self.captioner.preprocessing.squash:
+            return None
+        return self.captioner.preprocessing.crop
 
 
 def load_models(
@@ -52,21 +79,33 @@ def load_models(
     precision: str = "auto",
     trust_model: bool = False,
     runtime: str = "auto",
+    settings: BackendSettings | None = None,
 ) -> dict[str, LoadedModel]:
     """Load models, and caption a grey square with each so that the first request is no slower.
 
     Args:
         models: folders or registered names; the first is the default.
-        device, precision, trust_model, runtime: as for ``Captioner.load``.
+        device, precision, trust_model, runtime, settings: as for ``Captioner.load``.
 
     Raises:
         CheckpointError: a model is not there, or damaged.
         ConfigError: a model cannot run so.
     """
     loaded: dict[str, LoadedModel] = {}
+    settings = settings or BackendSettings()
+    is_other = {given: spec_of(given) is not None for given in models}
     for given in models:
-        captioner: LocalCaptioner
-        if takes_onnx([given], runtime, device=device, precision=precision):
+        captioner: LocalCaptioner | PictureCaptioner
+        # Settings for captioners of other kinds are for those among the models.
+        kept = settings if is_other[given] or not any(is_other.values()) else BackendSettings()
+        request = ModelRequest(given, (), device, precision, trust_model, runtime, kept)
+        if not is_other[given]:
+            refuse_settings(request)
+        if is_other[given]:
+            found = load_request(request)
+            assert isinstance(found, PictureCaptioner), given
+            captioner = found
+        elif takes_onnx([given], runtime, device=device, precision=precision):
             from showtell.inference.backends.onnx import OnnxCaptioner
 
             captioner = OnnxCaptioner.load(given, device=device, precision=precision)
@@ -108,14 +147,14 @@ class Job:
     """One picture to caption.
 
     Attributes:
-        view: (3, S, S), as the model's encoder is to see it.
+        view: what the model is to see: (3, S, S), or the whole picture.
         request: Any value that the pictures of one request share.
         number: The picture's place in its request; samples depend on it, and on no other picture.
         caption: The result. Whoever no longer waits cancels it.
     """
 
     model: LoadedModel
-    view: Pixels
+    view: Any
     settings: DecodingConfig
     attention: bool
     request: Hashable
@@ -258,6 +297,9 @@ class Batcher:
 
     def _work(self, batch: list[Job]) -> None:
         captioner = batch[0].model.captioner
+        if isinstance(captioner, PictureCaptioner):
+            self._describe(captioner, batch)
+            return
         regions = any(job.model.attends for job in batch)
         try:
             features = captioner.encode(np.stack([job.view for job in batch]), regions=regions)
@@ -271,8 +313,25 @@ class Batcher:
             except Exception as error:
                 _fail(jobs, error)
 
+    def _describe(self, captioner: PictureCaptioner, batch: list[Job]) -> None:
+        for rows in _groups(batch, most=captioner.batch_size):
+            jobs = [batch[row] for row in rows]
+            try:
+                said = captioner.caption_images(
+                    [job.view for job in jobs], decoding=jobs[0].settings, first=jobs[0].number
+                )
+            except Exception as error:
+                _fail(jobs, error)
+                continue
+            for job, caption in zip(jobs, said, strict=True):
+                if isinstance(caption, str):
+                    job.caption.set_exception(ImageError(caption))
+                else:
+                    job.caption.set_result(caption)
+
     def _decode(self, jobs: list[Job], features: Features) -> None:
         first = jobs[0]
+        assert isinstance(first.model.captioner, LocalCaptioner)
         captions = first.model.captioner.caption_features(
             features, decoding=first.settings, attention=first.attention, first=first.number
         )
@@ -280,8 +339,8 @@ class Batcher:
             job.caption.set_result(caption)
 
 
-def _groups(batch: Sequence[Job]) -> Iterator[list[int]]:
-    """Rows that can be decoded together: the same settings of the same model.
+def _groups(batch: Sequence[Job], most: int = MAX_ROWS) -> Iterator[list[int]]:
+    """Rows, ``most`` or fewer, that can be decoded together: the same settings of the same model.
 
     Samples depend on the pictures' numbers, which have to be consecutive within a group.
     """
@@ -291,11 +350,11 @@ def _groups(batch: Sequence[Job]) -> Iterator[list[int]]:
         together[key if job.settings.method != "sample" else (*key, job.request)].append(row)
     for rows in together.values():
         settings = batch[rows[0]].settings
-        most = max(1, MAX_ROWS // max(settings.beam_size, settings.num_captions))
+        size = min(most, max(1, MAX_ROWS // max(settings.beam_size, settings.num_captions)))
         group: list[int] = []
         for row in sorted(rows, key=lambda row: batch[row].number):
             follows = group and batch[row].number == batch[group[-1]].number + 1
-            if len(group) == most or (group and settings.method == "sample" and not follows):
+            if len(group) == size or (group and settings.method == "sample" and not follows):
                 yield group
                 group = []
             group.append(row)

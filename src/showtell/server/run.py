@@ -9,6 +9,7 @@ from functools import partial
 import uvicorn
 
 from showtell.errors import ConfigError
+from showtell.inference.specs import BackendSettings
 from showtell.server.app import create_app
 from showtell.server.batching import Batcher, LoadedModel, load_models
 from showtell.server.chat import Clients
@@ -29,6 +30,7 @@ def serve(
     precision: str = "auto",
     trust_model: bool = False,
     runtime: str = "auto",
+    settings: BackendSettings | None = None,
     token: str | None = None,
     allow_hosts: Sequence[str] = (),
     origins: Sequence[str] = (),
@@ -41,7 +43,7 @@ def serve(
     Args:
         models: Folders or registered names; the first is the default.
         host: The address to listen at.
-        device, precision, trust_model, runtime: As for ``Captioner.load``.
+        device, precision, trust_model, runtime, settings: As for ``Captioner.load``.
         port: 0: any that is free.
         token: What requests must carry, if anything.
         allow_hosts: Names, besides its own, that a server at a loopback address goes by.
@@ -61,7 +63,12 @@ def serve(
     )
     with listen(host, port) as listener:  # before the models: an address in use shows at once
         loaded = load_models(
-            models, device=device, precision=precision, trust_model=trust_model, runtime=runtime
+            models,
+            device=device,
+            precision=precision,
+            trust_model=trust_model,
+            runtime=runtime,
+            settings=settings,
         )
         if clients is not None:
             clients.check(loaded)

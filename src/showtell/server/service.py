@@ -26,8 +26,7 @@ from showtell.errors import (
     NotAPictureError,
     ShowtellError,
 )
-from showtell.images.open import Pixels, open_image
-from showtell.images.preprocess import Preprocessing
+from showtell.images.open import open_image
 from showtell.inference.caption import Caption, caption_record
 from showtell.server.batching import Batcher, Job, LoadedModel, QueueFullError, StoppingError
 from showtell.server.limits import Lane, Limits, Shares, share
@@ -73,7 +72,7 @@ class Service:
                 "default": index == 0,
                 "decoding": model.captioner.decoding.model_dump(mode="json"),
                 "calibrated": model.captioner.calibration is not None,
-                "crop": _crop(model.captioner.preprocessing),
+                "crop": model.crop,
             }
             for index, model in enumerate(self.models.values())
         ]
@@ -164,7 +163,7 @@ class Service:
                         view = await self._view(wish.model, upload)
                 job = Job(wish.model, view, wish.settings, wish.attention, id(form), index)
                 caption = await self._search(job, wish.effort, turns)
-                if not caption.log_probs:
+                if caption.is_missing:
                     raise Problem(422, f"{upload.name}: no caption meets the decoding settings")
             except Problem as problem:
                 return place | {"error": problem.details}
@@ -178,11 +177,11 @@ class Service:
             tasks = [group.create_task(result(*item)) for item in enumerate(form.pictures)]
         return [task.result() for task in tasks]
 
-    async def _view(self, model: LoadedModel, upload: Upload) -> Pixels:
-        """What the model's encoder is to see of a picture."""
-        limits, recipe = self.limits, model.captioner.preprocessing
+    async def _view(self, model: LoadedModel, upload: Upload) -> Any:
+        """What the model is to see of a picture."""
+        limits, recipe = self.limits, model.recipe
 
-        def view(max_pixels: int, max_scans: int) -> Pixels:
+        def view(max_pixels: int, max_scans: int) -> Any:
             check_scans(upload.data, max_scans)
             image = open_image(upload.data, min_side=recipe.decode_side, max_pixels=max_pixels)
             return recipe.eval_view(image)
@@ -234,8 +233,7 @@ class Turns:
     """
 
     def __init__(self, model: LoadedModel) -> None:
-        is_on_cpu = model.captioner.runtime.device == "cpu"
-        self.captioning = asyncio.Semaphore(8 if is_on_cpu else 32)
+        self.captioning = asyncio.Semaphore(8 if model.is_on_cpu else 32)
         self.next = asyncio.Lock()
 
 
@@ -270,10 +268,6 @@ async def _in(threads: ThreadPoolExecutor, work: Callable[[], Result]) -> Result
 def _json(value: object) -> bytes:
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.encode()
-
-
-def _crop(recipe: Preprocessing) -> float | None:
-    return None if recipe.squash else recipe.crop
 
 
 def _status(error: ImageError) -> int:

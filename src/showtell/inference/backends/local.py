@@ -187,9 +187,9 @@ class LocalCaptioner(Captioner):
         settings = self.resolve(decoding)
         self._check(settings, attention)
 
-        def describe(views: Pixels, first: int) -> list[Caption]:
+        def describe(views: list[Pixels], first: int) -> list[Caption]:
             return self.caption_features(
-                self.encode(views), decoding=settings, attention=attention, first=first
+                self.encode(np.stack(views)), decoding=settings, attention=attention, first=first
             )
 
         return stream(

@@ -93,6 +93,7 @@ class NativeCaptioner(LocalCaptioner):
         precision: str = "auto",
         trust_model: bool = False,
         runtime: str = "torch",
+        settings: object = None,  # which mean nothing here
         encoders: Sequence[Encoder] = (),
     ) -> Self:
         """As ``Captioner.load``.

@@ -283,6 +283,7 @@ class OnnxCaptioner(LocalCaptioner):
         precision: str = "auto",
         trust_model: bool = False,
         runtime: str = "onnx",
+        settings: object = None,  # which mean nothing here
     ) -> Self:
         """As ``Captioner.load``; an export names nothing outside of its folder to be trusted."""
         assert runtime != "torch"
