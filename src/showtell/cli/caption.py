@@ -58,6 +58,7 @@ class Model:
     runtime: str
     trusted: bool
     settings: options.Settings
+    cleaning: options.Cleaning
 
     def arguments(self) -> dict[str, Any]:
         """For ``Captioner.load``; what has to be downloaded first is."""
@@ -69,6 +70,7 @@ class Model:
             "runtime": self.runtime,
             "trust_model": self.trusted,
             "settings": options.prepared([self.name], self.settings),
+            "cleaning": self.cleaning,
         }
 
 
@@ -192,6 +194,7 @@ class Request:
 
 @with_decoding
 @options.with_settings
+@options.with_cleaning
 def caption(
     pictures: options.Pictures,
     model: options.Model = DEFAULT,
@@ -224,6 +227,7 @@ def caption(
     workers: options.Workers = None,
     *,
     settings: options.Settings,
+    cleaning: options.Cleaning,
     decoding: Decoding,
 ) -> None:
     """Caption pictures.
@@ -246,7 +250,11 @@ def caption(
     """
     request = Request(
         pictures,
-        Model(model, ensemble or [], device, precision, runtime.value, trust_model, settings),
+        Model(
+            *(model, ensemble or [], device, precision, runtime.value, trust_model),
+            settings=settings,
+            cleaning=cleaning,
+        ),
         Making(decoding, attention, dedupe, batch_size),
         Writing(format, output, failures, as_json, overwrite),
         Cluster(engine, address, workers),

@@ -33,6 +33,7 @@ def _hosts(given: list[str] | None) -> list[str] | None:
 
 
 @options.with_settings
+@options.with_cleaning
 def serve(
     model: Annotated[
         list[str],
@@ -114,6 +115,7 @@ def serve(
     trust_model: options.TrustModel = False,
     *,
     settings: options.Settings,
+    cleaning: options.Cleaning,
 ) -> None:
     """Serve captions: a page for people at /, an API for programs at /v1/captions.
 
@@ -146,6 +148,7 @@ def serve(
         runtime=runtime.value,
         trust_model=trust_model,
         settings=options.prepared(model, settings),
+        cleaning=cleaning,
         token=_token(token_file),
         allow_hosts=allow_host or (),
         origins=cors or (),

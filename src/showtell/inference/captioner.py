@@ -19,6 +19,7 @@ from showtell.inference.exported import ONNX, find_export
 from showtell.inference.specs import BackendSettings, load_backend, refuse_settings, spec_of
 from showtell.inference.stream import Originals, Picture, PictureResult
 from showtell.pretrained import DEFAULT
+from showtell.text.clean import Cleaning
 
 Decoding = DecodingConfig | Mapping[str, Any] | None
 """Settings; or changes to the model's own, by name; or None for the model's own."""
@@ -66,10 +67,17 @@ class ModelRequest:
     trust_model: bool = False
     runtime: str = "auto"
     settings: BackendSettings = field(default_factory=BackendSettings)
+    cleaning: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Captioner(ABC):
-    """Captions pictures with one model, wherever that model computes."""
+    """Captions pictures with one model, wherever that model computes.
+
+    Attributes:
+        cleaning: what becomes of the texts that it says; every caption it gives is cleaned.
+    """
+
+    cleaning: Cleaning = Cleaning()
 
     @staticmethod
     def load(
@@ -81,6 +89,7 @@ class Captioner(ABC):
         trust_model: bool = False,
         runtime: str = "auto",
         settings: BackendSettings | Mapping[str, Any] | None = None,
+        cleaning: Mapping[str, Any] | None = None,
     ) -> "Captioner":
         """Load a model: by default the one that comes with showtell.
 
@@ -98,6 +107,8 @@ class Captioner(ABC):
                 folder, or an encoder that timm fetches from the hub or reads from a folder
                 (``timm:hf-hub:...``, ``timm:local-dir:...``).
             settings: for captioners of other kinds, by name (``{"prompt": "alt"}``).
+            cleaning: changes to what becomes of its texts, as the attributes of ``Cleaning``
+                (``{"max_words": 20, "prefix": "photo of "}``).
 
         Raises:
             CheckpointError: there is no such model, or it is damaged, or it has to be trusted
@@ -107,11 +118,24 @@ class Captioner(ABC):
             VocabularyError: one of the ensemble has another vocabulary.
         """
         asked = BackendSettings.of(settings)
-        request = ModelRequest(model, ensemble, device, precision, trust_model, runtime, asked)
+        request = ModelRequest(
+            model, ensemble, device, precision, trust_model, runtime, asked, cleaning or {}
+        )
         if (spec := spec_of(model)) is not None:
-            return load_backend(spec, request)
-        refuse_settings(request)
-        if takes_onnx([model, *ensemble], runtime, device=device, precision=precision):
+            captioner = load_backend(spec, request)
+            usual = usual_cleaning(asked.prompt) if captioner.card.prompt else Cleaning()
+        else:
+            refuse_settings(request)
+            captioner, usual = Captioner._own(request), Cleaning()
+        captioner.cleaning = usual.with_changes(request.cleaning)
+        return captioner
+
+    @staticmethod
+    def _own(request: ModelRequest) -> "Captioner":
+        """One of showtell's own models."""
+        model, ensemble = request.model, request.ensemble
+        device, precision = request.device, request.precision
+        if takes_onnx([model, *ensemble], request.runtime, device=device, precision=precision):
             from showtell.inference.backends.onnx import OnnxCaptioner
 
             return OnnxCaptioner.load(model, ensemble=ensemble, device=device, precision=precision)
@@ -129,7 +153,7 @@ class Captioner(ABC):
             ensemble=ensemble,
             device=device,
             precision=precision,
-            trust_model=trust_model,
+            trust_model=request.trust_model,
         )
 
     @property
@@ -257,6 +281,16 @@ class Captioner(ABC):
 def load_request(request: ModelRequest) -> Captioner:
     """The model that a user asks for, as ``Captioner.load``."""
     return Captioner.load(**{f.name: getattr(request, f.name) for f in fields(request)})
+
+
+def usual_cleaning(prompt: str | None) -> Cleaning:
+    """What becomes of the texts of a model that takes instructions, where nothing else is asked.
+
+    Args:
+        prompt: as in ``BackendSettings``. Those that ask for one sentence get one.
+    """
+    is_one = prompt in (None, "short", "alt")
+    return Cleaning(tidy=True, max_sentences=1 if is_one else None)
 
 
 RUNTIMES = ("auto", "torch", "onnx")

@@ -8,7 +8,7 @@ batches. Each picture gets the caption that it would get alone.
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +27,7 @@ from showtell.inference.caption import Caption
 from showtell.inference.captioner import ModelRequest, load_request, takes_onnx
 from showtell.inference.specs import BackendSettings, refuse_settings, spec_of
 from showtell.inference.stream import Cutter
+from showtell.text.clean import Cleaning
 
 MAX_ROWS = 512
 """Hypotheses that are searched at once: pictures times the beam."""
@@ -80,12 +81,13 @@ def load_models(
     trust_model: bool = False,
     runtime: str = "auto",
     settings: BackendSettings | None = None,
+    cleaning: Mapping[str, Any] | None = None,
 ) -> dict[str, LoadedModel]:
     """Load models, and caption a grey square with each so that the first request is no slower.
 
     Args:
         models: folders or registered names; the first is the default.
-        device, precision, trust_model, runtime, settings: as for ``Captioner.load``.
+        device, precision, trust_model, runtime, settings, cleaning: as for ``Captioner.load``.
 
     Raises:
         CheckpointError: a model is not there, or damaged.
@@ -98,7 +100,9 @@ def load_models(
         captioner: LocalCaptioner | PictureCaptioner
         # Settings for captioners of other kinds are for those among the models.
         kept = settings if is_other[given] or not any(is_other.values()) else BackendSettings()
-        request = ModelRequest(given, (), device, precision, trust_model, runtime, kept)
+        request = ModelRequest(
+            given, (), device, precision, trust_model, runtime, kept, cleaning or {}
+        )
         if not is_other[given]:
             refuse_settings(request)
         if is_other[given]:
@@ -120,6 +124,8 @@ def load_models(
                 trust_model=trust_model,
                 encoders=[one.encoder for one in others if isinstance(one, NativeCaptioner)],
             )
+        if not is_other[given]:
+            captioner.cleaning = Cleaning().with_changes(request.cleaning)
         captioner.caption(Image.new("RGB", (64, 64), "grey"))
         name = _unique(captioner.card.name, loaded)
         loaded[name] = LoadedModel(name, captioner)

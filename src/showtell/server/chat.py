@@ -2,8 +2,8 @@
 
 ``openai_api.py`` and ``ollama_api.py`` have the forms of questions and answers; here a body is read
 within the same limits as a form (``uploads.py``), pictures are taken out of base64, and the same
-service makes the captions. A picture's address is fetched only from hosts that the server's owner has
-named, and a redirect is never followed.
+service makes the captions. A picture's address is fetched only from hosts that the server's owner
+has named, and a redirect is never followed.
 """
 
 import asyncio

@@ -3,8 +3,9 @@
 import logging
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import uvicorn
 
@@ -31,6 +32,7 @@ def serve(
     trust_model: bool = False,
     runtime: str = "auto",
     settings: BackendSettings | None = None,
+    cleaning: Mapping[str, Any] | None = None,
     token: str | None = None,
     allow_hosts: Sequence[str] = (),
     origins: Sequence[str] = (),
@@ -43,7 +45,7 @@ def serve(
     Args:
         models: Folders or registered names; the first is the default.
         host: The address to listen at.
-        device, precision, trust_model, runtime, settings: As for ``Captioner.load``.
+        device, precision, trust_model, runtime, settings, cleaning: As for ``Captioner.load``.
         port: 0: any that is free.
         token: What requests must carry, if anything.
         allow_hosts: Names, besides its own, that a server at a loopback address goes by.
@@ -69,6 +71,7 @@ def serve(
             trust_model=trust_model,
             runtime=runtime,
             settings=settings,
+            cleaning=cleaning,
         )
         if clients is not None:
             clients.check(loaded)

@@ -14,12 +14,12 @@ Nothing here knows which model said the text. The result depends on the text and
 import hashlib
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, Self
 
-from showtell.errors import ConfigError, MissingExtraError, first_line
+from showtell.errors import ConfigError, MissingExtraError, first_line, unknown_name
 from showtell.text.tokenizer import BAD_ENDINGS
 
 REPLACE_SECONDS = 1.0
@@ -75,6 +75,15 @@ class Cleaning:
             return ""
         return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:12]
 
+    def with_changes(self, changes: Mapping[str, Any]) -> Self:
+        """The same settings with some changed; raises ConfigError, also for an unknown name."""
+        known = [each.name for each in fields(self)]
+        for name in changes:
+            if name not in known:
+                raise ConfigError(unknown_name("setting of the clean-up", name, known))
+        values = {n: tuple(v) if n == "replace" else v for n, v in changes.items()}
+        return replace(self, **values)
+
     def __call__(self, text: str) -> str:
         """The text as it is wanted.
 
@@ -83,7 +92,7 @@ class Cleaning:
         """
         cleaned = text
         if self.tidy:
-            cleaned = tidied(cleaned) or text.strip()
+            cleaned = tidied(cleaned, first_only=self.max_sentences == 1) or text.strip()
         if self.max_sentences is not None:
             cleaned = first_sentences(cleaned, self.max_sentences)
         if self.max_words is not None:
@@ -137,10 +146,15 @@ def _replaced(given: str, pattern: Any, by: str, text: str) -> str:
     return " ".join(str(changed).split())
 
 
-def tidied(text: str) -> str:
+def tidied(text: str, *, first_only: bool = True) -> str:
     """The caption in an answer, on one line: without thoughts, markdown, preamble and quotes.
 
-    Of a list with several captions the first is taken. Empty where nothing is left.
+    Args:
+        first_only: take the first paragraph, or of a list with several captions the first; else
+            all of them.
+
+    Returns:
+        Empty where nothing is left.
     """
     text = _without_thoughts(text[:MOST_CHARACTERS].replace("\r\n", "\n").replace("\r", "\n"))
     blocks = list(_blocks(_without_markup(text)))
@@ -148,7 +162,8 @@ def tidied(text: str) -> str:
         if block.endswith(":") and number < len(blocks):  # "Here are some captions:"
             continue
         if block := _without_preamble(block):
-            return block
+            rest = [" ".join(each.split()) for each in blocks[number:]]
+            return block if first_only else " ".join([block, *rest])
     return ""
 
 

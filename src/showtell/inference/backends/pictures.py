@@ -19,7 +19,7 @@ from showtell.config import DecodingConfig
 from showtell.core.files import cache_folder
 from showtell.errors import ConfigError, ImageError
 from showtell.images.open import PictureLike, as_image
-from showtell.inference.caption import Calibration, Caption
+from showtell.inference.caption import Calibration, Caption, cleaned
 from showtell.inference.captioner import Captioner, Decoding
 from showtell.inference.notebook import thumbnail_of
 from showtell.inference.stream import (
@@ -156,7 +156,8 @@ class PictureCaptioner(Captioner):
             )
 
     def finished(self, caption: Caption, decoding: DecodingConfig) -> Caption:
-        """A caption with its calibrated confidence; withheld where that is too low."""
+        """A caption with its calibrated confidence, cleaned; withheld where that is too low."""
+        caption = cleaned(caption, self.cleaning)
         if not caption.log_probs:
             return caption
         if self.calibration is not None:

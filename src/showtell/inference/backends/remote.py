@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 from PIL import Image
@@ -26,7 +27,8 @@ from showtell.config import DecodingConfig
 from showtell.core.prefetch import work_ahead
 from showtell.data.duplicates import Look, look_of
 from showtell.errors import ConfigError, ImageError, ServerError
-from showtell.images.open import PictureLike, as_image, notes_of, open_image
+from showtell.images.open import notes_of
+from showtell.inference.backends.pictures import PictureCaptioner, WholePicture
 from showtell.inference.backends.remote_client import (
     Client,
     Endpoint,
@@ -37,18 +39,22 @@ from showtell.inference.backends.remote_client import (
     worker,
 )
 from showtell.inference.caption import Caption, geometric_mean
-from showtell.inference.captioner import Captioner, Decoding, ModelInfo
-from showtell.inference.notebook import thumbnail_of
+from showtell.inference.captioner import Decoding, ModelInfo
 from showtell.inference.specs import PROMPTS, BackendSettings
-from showtell.inference.stream import Originals, Picture, PictureResult, picture_at
+from showtell.inference.stream import (
+    Described,
+    Originals,
+    Picture,
+    PictureResult,
+    opened,
+    picture_at,
+)
 
 TAKES = frozenset({"prompt", "base_url", "max_side", "concurrency", "timeout", "retries"})
-UNDERSTOOD = frozenset(
-    {"method", "max_length", "min_confidence", "temperature", "top_k", "top_p", "seed"}
-)
+UNDERSTOOD = frozenset({"method", "max_length", "temperature", "top_k", "top_p", "seed"})
 """The decoding settings that mean the same to a server."""
 
-MAX_SIDE, SHORTEST_SIDE, QUALITY = 768, 32, 90
+MAX_SIDE, SHORTEST_SIDE, LONGEST_SIDE, QUALITY = 768, 32, 8192, 90
 CONCURRENCY, MOST_CONCURRENCY = 8, 256
 MAX_WORDS = 100
 TOKENS_A_WORD = 2  # room enough for any language's words; a caption ends where the model ends it
@@ -96,14 +102,13 @@ class _Prepared:
     jpeg: str
     look: Look | None
     notes: tuple[str, ...]
-    thumbnail: bytes = b""
 
 
 _Told = tuple[Caption | None, str | None, tuple[str, ...], bool]
 """A caption, or the reason why there is none; notes; whether that is the server's fault."""
 
 
-class RemoteCaptioner(Captioner):
+class RemoteCaptioner(PictureCaptioner):
     """Captions pictures by asking a server.
 
     Args:
@@ -118,16 +123,19 @@ class RemoteCaptioner(Captioner):
         ConfigError: a setting is impossible.
     """
 
-    takes: ClassVar[frozenset[str]] = TAKES
+    takes = TAKES
     kind: ClassVar[str]
 
     def __init__(self, model: str, endpoint: Endpoint, settings: BackendSettings) -> None:
         self.model, self.endpoint = model, endpoint
+        self.spec = f"{self.kind}:{model}"
         self.prompt = settings.instruction or PROMPTS["short"]
-        self.max_side = _within("--max-side", settings.max_side, MAX_SIDE, SHORTEST_SIDE, 8192)
+        side = _within("--max-side", settings.max_side, MAX_SIDE, SHORTEST_SIDE, LONGEST_SIDE)
+        self.recipe = WholePicture(side)
         self.concurrency = _within(
             "--concurrency", settings.concurrency, CONCURRENCY, 1, MOST_CONCURRENCY
         )
+        self.batch_size = 4 * self.concurrency
         self.patience = patience_of(settings)
         self.usage = Usage()
         self.digest = ""  # of the weights, where the server tells
@@ -156,7 +164,8 @@ class RemoteCaptioner(Captioner):
 
         The server's address is not part of it: a run goes on where the model has moved.
         """
-        parts = [self.kind, self.model, self.digest, self.prompt, self.max_side, QUALITY]
+        side = self.recipe.max_side
+        parts = [self.kind, self.model, self.digest, self.prompt, side, QUALITY]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
     @abstractmethod
@@ -199,37 +208,29 @@ class RemoteCaptioner(Captioner):
     def _check_seconds(self) -> float:
         return min(self.patience.timeout, 10.0)
 
-    def caption_pictures(
-        self,
-        pictures: Sequence[PictureLike],
-        *,
-        decoding: DecodingConfig,
-        attention: bool = False,
-        first: int = 0,
-    ) -> list[Caption]:
-        """As ``Captioner.caption`` has it.
+    def describe_runtime(self) -> str:
+        """As ``PictureCaptioner.describe_runtime``."""
+        return f"Captions by {self.spec} at {self.endpoint.url}, {self.concurrency} at a time"
+
+    def caption_images(
+        self, images: Sequence[Image.Image], *, decoding: DecodingConfig, first: int = 0
+    ) -> Described:
+        """As ``PictureCaptioner.caption_images``.
 
         Raises:
-            ServerError: a picture has no caption.
+            ServerError: no picture can be captioned there.
         """
-        self._check(decoding, attention)
-        sent = []
-        for number, picture in enumerate(pictures):
-            name = f"images[{number}]" if len(pictures) > 1 else None
-            sent.append(self._packed(as_image(picture, min_side=self.max_side, name=name)))
-        captions = []
+        described: list[Caption | str] = []
         with worker() as threads, _Asking(self, threads, decoding) as asking:
-            told = [asking.begin(each.jpeg, first + n) for n, each in enumerate(sent)]
-            for number, (each, future) in enumerate(zip(sent, told, strict=True)):
+            told = [asking.begin(_jpeg(image), first + n) for n, image in enumerate(images)]
+            for future in told:
                 caption, reason, _, _ = future.result()
-                if caption is None:
-                    raise ServerError(f"images[{number}]: {reason}")
-                captions.append(replace(caption, thumbnail=each.thumbnail))
-        return captions
+                described.append(reason or "no caption" if caption is None else caption)
+        return described
 
     def caption_stream(
         self,
-        pictures: Iterable[Any],
+        pictures: Iterable[Path | str | Picture],
         *,
         decoding: Decoding = None,
         attention: bool = False,
@@ -246,7 +247,7 @@ class RemoteCaptioner(Captioner):
                 failed last have no result then, so that a resumed run asks for them again.
         """
         settings = self.resolve(decoding)
-        self._check(settings, attention)
+        self.check(settings, attention)
         given = (p if isinstance(p, Picture) else picture_at(p) for p in pictures)
         return self._stream(given, settings, originals)
 
@@ -273,37 +274,17 @@ class RemoteCaptioner(Captioner):
             yield from run.rest()
 
     def _prepare(self, picture: Picture, *, with_look: bool) -> _Prepared:
-        if picture.read is None:
-            image = open_image(picture.path, min_side=self.max_side)
-        else:
-            try:
-                content = picture.read()
-            except ImageError as error:
-                raise ImageError(f"{picture.path}: {error}") from None
-            image = open_image(content, min_side=self.max_side, name=str(picture.path))
-        sent = self._packed(image, thumbnail=False)
-        return replace(sent, look=look_of(image)) if with_look else sent
+        image = opened(picture, self.recipe.decode_side)
+        jpeg = _jpeg(self.recipe.eval_view(image))
+        return _Prepared(jpeg, look_of(image) if with_look else None, notes_of(image))
 
-    def _packed(self, image: Image.Image, *, thumbnail: bool = True) -> _Prepared:
-        jpeg = base64.b64encode(packed(image, self.max_side)).decode()
-        return _Prepared(jpeg, None, notes_of(image), thumbnail_of(image) if thumbnail else b"")
-
-    def _check(self, decoding: DecodingConfig, attention: bool) -> None:
-        """Raise ConfigError where a server cannot do what is asked."""
-        if attention:
-            raise ConfigError(f"attention: {self.kind}:{self.model} does not tell where it looked")
-        own = self.decoding
-        for name in DecodingConfig.model_fields:
-            value = getattr(decoding, name)
-            if name not in UNDERSTOOD and value != getattr(own, name):
-                raise ConfigError(
-                    f"{name} = {value}: a server cannot be asked for that; it takes "
-                    f"{', '.join(sorted(UNDERSTOOD))}"
-                )
+    def check(self, decoding: DecodingConfig, attention: bool = False) -> None:
+        """As ``PictureCaptioner.check``."""
+        super().check(decoding, attention)
         if decoding.method not in ("greedy", "sample"):
             raise ConfigError(
-                f"method = {decoding.method}: a server cannot be asked for that; it takes greedy "
-                "and sample"
+                f"method = {decoding.method}: {self.spec} cannot be asked for that, only for "
+                "greedy and sample"
             )
 
     def _optional(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -346,10 +327,7 @@ class RemoteCaptioner(Captioner):
                 f"min_confidence = {settings.min_confidence:g}: the server gives no "
                 "log-probabilities, so it is not known how sure the model is"
             )
-        caption = Caption(text, tuple(text.split()), log_probs, sure)
-        if sure < settings.min_confidence:
-            return replace(caption, text="", withheld=text)
-        return caption
+        return self.finished(Caption(text, tuple(text.split()), log_probs, sure), settings)
 
 
 class _Asking:
@@ -407,19 +385,20 @@ class _Asking:
     async def _ask(self, jpeg: str, number: int) -> Answer:
         assert self._client is not None
         one = self._captioner
-        while True:
-            path, body = one._question(jpeg, self._settings, number)
-            try:
-                value = await self._client.post(path, body)
-                return one._answer(value)
-            except RequestFailed as error:
-                if not one._learn(error, body):
-                    raise
-            except (KeyError, TypeError, ValueError, IndexError, AttributeError):
-                shown = one.endpoint.scrubbed(json.dumps(value))[:200]
-                raise RequestFailed(
-                    f"the server's answer has no caption: {shown}", is_servers=True
-                ) from None
+        async with self._client.places:
+            while True:
+                path, body = one._question(jpeg, self._settings, number)
+                try:
+                    value = await self._client.post(path, body)
+                    return one._answer(value)
+                except RequestFailed as error:
+                    if not one._learn(error, body):
+                        raise
+                except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+                    shown = one.endpoint.scrubbed(json.dumps(value))[:200]
+                    raise RequestFailed(
+                        f"the server's answer has no caption: {shown}", is_servers=True
+                    ) from None
 
 
 class _Run:
@@ -521,19 +500,15 @@ class _Run:
         return result, is_servers
 
 
-def packed(image: Image.Image, max_side: int) -> bytes:
-    """A picture as it is sent: a JPEG of no more than ``max_side`` pixels a side.
+def _jpeg(image: Image.Image) -> str:
+    """A picture as it is sent: JPEG in base64.
 
     Args:
-        image: RGB; a smaller one keeps its size.
+        image: RGB, shrunk already.
     """
-    longest = max(image.size)
-    if longest > max_side:
-        size = [max(1, round(side * max_side / longest)) for side in image.size]
-        image = image.resize((size[0], size[1]), Image.Resampling.LANCZOS, reducing_gap=3.0)
     file = io.BytesIO()
     image.save(file, "JPEG", quality=QUALITY)
-    return file.getvalue()
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def word_log_probs(tokens: Sequence[tuple[str, float]]) -> tuple[float, ...]:

@@ -173,12 +173,15 @@ class Client:
 
     Args:
         concurrency: requests at a time.
+
+    Attributes:
+        places: held by whoever asks, so that there are no more at a time.
     """
 
     def __init__(self, endpoint: Endpoint, patience: Patience, concurrency: int = 1) -> None:
         self.endpoint, self.patience = endpoint, patience
         self._httpx = _httpx()
-        self._places = asyncio.Semaphore(concurrency)
+        self.places = asyncio.Semaphore(concurrency)
         self._quiet_until = 0.0  # of the loop's clock
         self._http = self._httpx.AsyncClient(
             headers={
@@ -229,11 +232,10 @@ class Client:
         )
         num = 0
         try:
-            async with self._places:
-                async for attempt in attempts:
-                    with attempt:
-                        num += 1
-                        return await self._attempt("POST", path, body)
+            async for attempt in attempts:
+                with attempt:
+                    num += 1
+                    return await self._attempt("POST", path, body)
         except _Passing as error:
             times = "" if num == 1 else f" (tried {num} times)"
             raise RequestFailed(f"{error}{times}", is_servers=True, status=error.status) from None
