@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from showtell.config import DecodingConfig
 from showtell.server.connections import OPEN
 from showtell.server.limits import Limits
-from showtell.server.problems import MEDIA_TYPE, OLLAMA_PATH, OPENAI_PATH
+from showtell.server.problems import MEDIA_TYPE, OLLAMA_PATH, OPENAI_PATHS
 from showtell.server.wishes import EFFORT
 
 Status = Literal[400, 401, 403, 404, 405, 408, 413, 415, 421, 422, 429, 500, 503]
@@ -55,15 +55,22 @@ class Said(BaseModel):
     """A caption and how sure the model is of it."""
 
     caption: str
-    confidence: float = Field(
+    confidence: float | None = Field(
         ge=0,
         le=1,
         description="Of a calibrated model the share of such captions that are acceptable, else "
-        "the geometric mean of the words' probabilities and the end's.",
+        "the geometric mean of the words' probabilities and the end's; null where a model does not "
+        "tell how sure it is.",
     )
-    log_prob: float = Field(description="Of the whole caption, in nats.")
+    log_prob: float | None = Field(description="Of the whole caption, in nats.")
     words: list[str]
-    log_probs: list[float] = Field(description="Of each word and of the end, in nats.")
+    log_probs: list[float] = Field(
+        description="Of each word and of the end, in nats; of a model behind a server without the "
+        "end, or empty."
+    )
+    raw: str | None = Field(
+        default=None, description="What the model said, where the caption is a cleaned form of it."
+    )
     withheld: str | None = Field(
         default=None,
         description="What the caption would be; it is empty, being below `min_confidence`.",
@@ -224,6 +231,12 @@ def captions_body(limits: Limits) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"multipart/form-data": form}}}
 
 
+def streamed(kind: str, answers: Responses) -> Responses:
+    """The same answers, of which the good one may come as a stream of this media type."""
+    content = {kind: {"schema": {"type": "string"}}}
+    return {**answers, 200: {"content": content, "description": "The answer, or a stream of it."}}
+
+
 def json_body(kind: type[BaseModel]) -> dict[str, Any]:
     """A body in JSON; not FastAPI's, which would read it without the server's limits.
 
@@ -277,7 +290,7 @@ class Description:
             )
             for name, path in spec["paths"].items():
                 for operation in path.values():
-                    if not name.startswith((OPENAI_PATH, OLLAMA_PATH)):
+                    if not name.startswith((*OPENAI_PATHS, OLLAMA_PATH)):
                         _say_problems(operation)
             if self._needs_token:
                 schemes = {"bearer": {"type": "http", "scheme": "bearer"}}

@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect
 from showtell import __version__
 from showtell.server.chat import Chat, Question, Reply
 from showtell.server.connections import ClientGoneError, unless_gone
-from showtell.server.description import OllamaError, json_body, problems
+from showtell.server.description import OllamaError, json_body, problems, streamed
 from showtell.server.limits import client_of
 from showtell.server.metrics import GONE
 from showtell.server.openai_api import About, pieces_of
@@ -107,7 +107,9 @@ class Version(BaseModel):
 
 def add_routes(app: FastAPI, chat: Chat) -> None:
     """The routes of Ollama's API that captions can answer."""
-    statuses = problems(400, 403, 404, 408, 413, 415, 422, 500, form=OllamaError)
+    statuses = streamed(
+        "application/x-ndjson", problems(400, 403, 404, 408, 413, 415, 422, 500, form=OllamaError)
+    )
     of_any = problems(form=OllamaError)
 
     @app.post(

@@ -19,7 +19,14 @@ from starlette.requests import ClientDisconnect
 
 from showtell.server.chat import Chat, Question, Reply
 from showtell.server.connections import ClientGoneError, unless_gone
-from showtell.server.description import OpenAIError, OpenAIModel, Said, json_body, problems
+from showtell.server.description import (
+    OpenAIError,
+    OpenAIModel,
+    Said,
+    json_body,
+    problems,
+    streamed,
+)
 from showtell.server.limits import client_of
 from showtell.server.metrics import GONE
 from showtell.server.problems import Problem
@@ -98,7 +105,9 @@ def add_routes(app: FastAPI, chat: Chat) -> None:
     @app.post(
         "/v1/chat/completions",
         response_model=Completion,
-        responses=problems(400, 403, 404, 408, 413, 415, 422, 500, form=OpenAIError),
+        responses=streamed(
+            "text/event-stream", problems(400, 403, 404, 408, 413, 415, 422, 500, form=OpenAIError)
+        ),
         openapi_extra=json_body(ChatRequest),
     )
     async def completions(request: Request) -> Response:
@@ -121,7 +130,11 @@ def add_routes(app: FastAPI, chat: Chat) -> None:
         events = "".join(f"data: {event}\n\n" for event in chunks_of(completion, usage=usage))
         return Response(events, media_type="text/event-stream")
 
-    @app.get("/v1/models/{name:path}", response_model=OpenAIModel, responses=problems(404))
+    @app.get(
+        "/v1/models/{name:path}",
+        response_model=OpenAIModel,
+        responses=problems(404, form=OpenAIError),
+    )
     async def model(name: str) -> Response:
         """A loaded model, as OpenAI's clients ask for it."""
         return JSONResponse(model_of(chat.model_named(name), chat.service.started))

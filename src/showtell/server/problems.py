@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from showtell.data.reading import printable
 
 MEDIA_TYPE = "application/problem+json"
-OPENAI_PATH, OLLAMA_PATH = "/v1/chat/", "/api/"
+OPENAI_PATHS, OLLAMA_PATH = ("/v1/chat/", "/v1/models/"), "/api/"
 _OPENAI_TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -59,7 +59,7 @@ class Problem(Exception):
 
     def response(self, path: str = "") -> JSONResponse:
         """The whole answer, in the form that clients of the path expect."""
-        if path.startswith(OPENAI_PATH):
+        if path.startswith(OPENAI_PATHS):
             error = {
                 "message": self.detail,
                 "type": _OPENAI_TYPES.get(int(self.status), "invalid_request_error"),

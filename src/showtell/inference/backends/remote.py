@@ -292,7 +292,7 @@ class RemoteCaptioner(PictureCaptioner):
         return {
             name: value
             for name, value in values.items()
-            if value is not None and name not in self._refused
+            if value is not None and (name not in self._refused or _is_chosen(name, value))
         }
 
     def _learn(self, error: RequestFailed, body: Mapping[str, Any]) -> bool:
@@ -300,8 +300,9 @@ class RemoteCaptioner(PictureCaptioner):
         if error.status not in (400, 422):
             return False
         for name in ("logprobs", "max_tokens", "max_completion_tokens", "temperature", "think"):
-            is_needed = name == "temperature" and body.get(name) != 0
-            if name in body and re.search(rf"\b{name}\b", str(error)) and not is_needed:
+            if name not in body or _is_chosen(name, body[name]):
+                continue
+            if re.search(rf"\b{name}\b", str(error)):
                 self._refused.add(name)
                 return True
         return False
@@ -537,6 +538,11 @@ def word_log_probs(tokens: Sequence[tuple[str, float]]) -> tuple[float, ...]:
             words.append(min(value, 0.0))
         is_within = not text[-1].isspace()
     return tuple(words)
+
+
+def _is_chosen(name: str, value: Any) -> bool:
+    """Whether a parameter is what somebody asked for, so that it cannot be left out."""
+    return name == "temperature" and value != 0
 
 
 def patience_of(settings: BackendSettings) -> Patience:
