@@ -86,7 +86,7 @@ def caption_all(
     identity = {"model": model, "format": target.kind, "overwrite": overwrite, "dedupe": dedupe}
     with Journal(target.journal, identity, restart=overwrite) as journal:
         target.begin(journal, model)
-        run = _Run(target, journal, report, inputs)
+        run = _Run(target, journal, report, inputs, captioner_name(captioner))
         originals = Originals() if dedupe else None
         if originals is not None:
             _remember(originals, journal)
@@ -100,6 +100,17 @@ def caption_all(
             if (reason := run.settle(result, model)) is not None:
                 on_failure(reason)
         return run.finish()
+
+
+def captioner_name(captioner: Captioner) -> str | None:
+    """The name and the revision of a captioner of another kind; None for showtell's own models.
+
+    Those are known by ``model_id`` alone, since their folders may have any name.
+    """
+    card = captioner.card
+    if card.kind == "showtell":
+        return None
+    return f"{card.kind}:{card.name}" + (f"@{card.revision}" if card.revision else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +142,16 @@ def plan(inputs: Inputs, target: Target | None) -> Iterator[Planned]:
 
 
 class _Run:
-    def __init__(self, target: Target, journal: Journal, report: Reporter, inputs: Inputs) -> None:
+    def __init__(
+        self,
+        target: Target,
+        journal: Journal,
+        report: Reporter,
+        inputs: Inputs,
+        captioner: str | None = None,
+    ) -> None:
         self._target, self._journal, self._report = target, journal, report
-        self._inputs = inputs
+        self._inputs, self._captioner = inputs, captioner
         self._is_beside = not isinstance(target, OneFile)
         self._started = time.perf_counter()
         self._num_skipped = 0
@@ -161,6 +179,8 @@ class _Run:
         """Write a result and note it; the reason where it has failed."""
         record = record_of(result, model)
         if result.caption is not None:
+            if self._captioner is not None:
+                record["captioner"] = self._captioner
             record = self._written(result, record)
         self._journal.add([record])
         self._asked.discard(record["path"])

@@ -189,6 +189,7 @@ class Request:
         from showtell.inference.captioner import Captioner
 
         captioner = Captioner.load(**self.model.arguments())
+        options.say_runtime(captioner)
         return captioner, captioner.resolve(self.making.decoding)
 
 

@@ -18,6 +18,7 @@ class TableFormat(StrEnum):
     json = "json"
 
 
+@options.with_settings
 def compare(
     systems: Annotated[
         list[str],
@@ -62,6 +63,8 @@ def compare(
     trust_model: options.TrustModel = False,
     output: options.OutputFile = None,
     overwrite: options.Overwrite = False,
+    *,
+    settings: options.Settings,
 ) -> None:
     """Compare captioners on the same pictures, with intervals and two tests of the differences.
 
@@ -95,13 +98,28 @@ def compare(
         "num_shown": show,
     }
     if data is None:
+        if settings:
+            raise UsageError("files of captions are compared as they are: leave out the options")
         *results, references = map(Path, systems)
         found = compare_files(results, references, **common)
     else:
         from showtell.data.request import DataRequest
         from showtell.inference.captioner import ModelRequest
+        from showtell.inference.specs import BackendSettings, spec_of
 
-        requests = [ModelRequest(name, (), device, precision, trust_model) for name in systems]
+        others = options.prepared(systems, settings)
+        requests = [
+            ModelRequest(
+                name,
+                (),
+                device,
+                precision,
+                trust_model,
+                # Settings for captioners of other kinds are for those among the models.
+                settings=others if spec_of(name) else BackendSettings(),
+            )
+            for name in systems
+        ]
         place = DataRequest(data, None, images)
         with ConsoleReporter() as report:
             found = compare_models(requests, place, split=split.value, report=report, **common)

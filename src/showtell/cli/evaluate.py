@@ -12,7 +12,10 @@ from showtell.cli.decoding import Decoding, with_decoding
 if TYPE_CHECKING:
     from showtell.metrics import Scores
 
-MODEL_HELP = "Folder of a run or a checkpoint, or a name that `showtell models` lists."
+MODEL_HELP = (
+    "Folder of a run or a checkpoint, a name that `showtell models` lists, or a captioner of "
+    "another kind: hf:ID, openai:MODEL, ollama:MODEL."
+)
 
 
 @with_decoding

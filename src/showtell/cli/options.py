@@ -21,6 +21,7 @@ from showtell.errors import ConfigError
 
 if TYPE_CHECKING:
     from showtell.bulk.inputs import Inputs
+    from showtell.inference.captioner import Captioner
     from showtell.inference.specs import BackendSettings
 
 
@@ -224,13 +225,14 @@ def _of_others(type_: Any, name: str, help: str, **limits: Any) -> Any:
     return Annotated[wanted, typer.Option(name, help=help, **limits)]
 
 
+Revision = _of_others(str, "--revision", "hf: branch, tag or commit of the weights.")
 SETTINGS: dict[str, Any] = {
     "prompt": _of_others(
         str,
         "--prompt",
         "hf, openai, ollama: instruction for the model, or short, detailed or alt, which name one.",
     ),
-    "revision": _of_others(str, "--revision", "hf: branch, tag or commit of the weights."),
+    "revision": Revision,
     "trust_remote_code": _of_others(
         bool, "--trust-remote-code", "hf: run Python that comes with the weights."
     ),
@@ -334,6 +336,15 @@ def prepared(models: Iterable[str], settings: Settings) -> "BackendSettings":
     elif "yes" in settings:
         raise ConfigError(f"--yes is for models of the hub (hf:ID), not for {', '.join(models)}")
     return given
+
+
+def say_runtime(captioner: "Captioner") -> None:
+    """Say on standard error what a captioner of another kind computes with."""
+    if captioner.card.kind != "showtell":
+        from showtell.inference.backends.pictures import PictureCaptioner
+
+        assert isinstance(captioner, PictureCaptioner)
+        typer.echo(captioner.describe_runtime(), err=True)
 
 
 def with_options(

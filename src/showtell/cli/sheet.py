@@ -60,6 +60,7 @@ def sheet(
             trust_model=trust_model,
             settings=options.prepared([model], settings),
         )
+        options.say_runtime(captioner)
         results = list(captioner.caption_stream(inputs, decoding=decoding))
     cells = [Cell(Path(found.path), found.caption.text) for found in results if found.caption]
     for found in results:

@@ -21,8 +21,8 @@ from showtell.core.files import write_json
 from showtell.core.progress import Reporter
 from showtell.data.request import DataRequest
 from showtell.errors import CheckpointError, ScoringError
-from showtell.evaluation.evaluate import caption_split
-from showtell.inference.backends.native import NativeCaptioner
+from showtell.evaluation.evaluate import caption_split, load_evaluated
+from showtell.inference.backends.pictures import PictureCaptioner, keep_calibration
 from showtell.inference.caption import CALIBRATION, Calibration, Caption
 from showtell.inference.captioner import ModelRequest
 from showtell.inference.checkpoint import METRICS, find_checkpoint
@@ -136,7 +136,7 @@ def measure_model(
             f"{model.model} comes with showtell and is not changed: pack it into a folder of yours "
             f"(showtell pack {model.model} -o FOLDER) and calibrate that"
         )
-    captioner = NativeCaptioner.of(model)
+    captioner = load_evaluated(model)
     decoding = captioner.resolve({**(decoding_changes or {}), "min_confidence": 0.0})
     found = caption_split(captioner, data, split=split, decoding=decoding, report=report)
     measured = measure_confidence(
@@ -146,7 +146,9 @@ def measure_model(
         fit=calibrate,
         data=f"{Path(data.data).name} {split}",
     )
-    if measured.fitted is not None:
+    if measured.fitted is not None and isinstance(captioner, PictureCaptioner):
+        report.note(f"the calibration is {keep_calibration(captioner, measured.fitted)}")
+    elif measured.fitted is not None:
         write_calibration(find_checkpoint(model.model), measured.fitted)
     return measured
 

@@ -198,10 +198,9 @@ def compare_models(
     Raises:
         ShowtellError: a model or the data cannot be read, or what ``compare`` raises.
     """
-    from showtell.evaluation.evaluate import captions_of  # which needs torch
-    from showtell.inference.backends.native import NativeCaptioner
+    from showtell.evaluation.evaluate import captions_of, load_evaluated  # which needs torch
 
-    captioners = [NativeCaptioner.of(model) for model in models]  # what is missing shows now
+    captioners = [load_evaluated(model) for model in models]  # what is missing shows now
     names = _short([str(model.model) for model in models])
     captions, people = {}, {}
     for name, captioner, model in zip(names, captioners, models, strict=True):

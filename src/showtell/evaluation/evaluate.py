@@ -26,10 +26,12 @@ from showtell.data.splits import usable_splits
 from showtell.decoding.constraints.named_words import named_words
 from showtell.encoders.extract import WantedFeatures, features_for
 from showtell.encoders.store import FeatureStore
-from showtell.errors import DataError
+from showtell.errors import ConfigError, DataError
 from showtell.inference.backends.native import NativeCaptioner
+from showtell.inference.backends.pictures import PictureCaptioner
 from showtell.inference.caption import Caption
-from showtell.inference.captioner import ModelRequest
+from showtell.inference.captioner import ModelRequest, load_request
+from showtell.inference.specs import refuse_settings, spec_of
 from showtell.metrics import References, Scores, evaluate, meteor
 from showtell.metrics.bootstrap import Resampling
 from showtell.pretrained import shipped_folder
@@ -67,14 +69,14 @@ class CaptionedSplit:
     Attributes:
         records: those that could be read.
         skipped: the others' image ids, with the reasons.
-        store: the features that the captions were made from.
+        store: the features that the captions were made from; None if from pictures.
         fingerprint: of all that the captions follow from.
     """
 
     records: tuple[Record, ...]
     evaluation: Evaluation
     skipped: dict[str, str]
-    store: FeatureStore
+    store: FeatureStore | None
     fingerprint: str
 
 
@@ -125,15 +127,25 @@ def evaluate_model(
     Raises:
         ShowtellError: the model or the data cannot be read, or the split is empty.
     """
-    captioner = NativeCaptioner.of(model)
+    captioner = load_evaluated(model)
     decoding = captioner.resolve(decoding_changes)
     found = caption_split(captioner, data, split=split, decoding=decoding, report=report)
     path = predictions or _default_path(model.model, data.data, split)
     return _write(found, path, model, data, split, resampling)
 
 
+def load_evaluated(model: ModelRequest) -> NativeCaptioner | PictureCaptioner:
+    """The captioner that a user asks for, of whatever kind."""
+    if spec_of(model.model) is None:
+        refuse_settings(model)
+        return NativeCaptioner.of(model)
+    found = load_request(model)
+    assert isinstance(found, PictureCaptioner), model.model
+    return found
+
+
 def captions_of(
-    captioner: NativeCaptioner,
+    captioner: NativeCaptioner | PictureCaptioner,
     model: ModelRequest,
     data: DataRequest,
     *,
@@ -152,11 +164,11 @@ def captions_of(
         ShowtellError: the data cannot be read, or the split is empty.
     """
     dataset = data.load()
-    records = _records(dataset, split, captioner.metrics.get("data_fingerprint"), report)
+    records = _records(dataset, split, _trained_on(captioner), report)
     path = _default_path(model.model, data.data, split)
     captions = _written(path, captions_fingerprint(captioner, captioner.decoding, records))
     if captions is None:
-        report.note(captioner.runtime.describe())
+        report.note(_describe_runtime(captioner))
         found = caption_records(captioner, dataset, records, store=data.store, report=report)
         result = _write(found, path, model, data, split, None)
         captions = {name: said.text for name, said in found.evaluation.captions.items()}
@@ -170,15 +182,18 @@ def captions_of(
 
 
 def captions_fingerprint(
-    captioner: NativeCaptioner, decoding: DecodingConfig, records: Sequence[Record]
+    captioner: NativeCaptioner | PictureCaptioner,
+    decoding: DecodingConfig,
+    records: Sequence[Record],
 ) -> str:
     """16 digits for what captions follow from: weights, settings, precision and pictures."""
+    runtime = captioner.runtime
     parts = (
         __version__,
         captioner.fingerprint,
         decoding.model_dump_json(),
-        captioner.runtime.device.partition(":")[0],
-        captioner.runtime.precision,
+        runtime.device.partition(":")[0] if runtime else "",
+        runtime.precision if runtime else "",
         dataset_fingerprint(Dataset("records", "", tuple(records))),
     )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
@@ -218,7 +233,7 @@ def _written(path: Path, fingerprint: str) -> dict[str, str] | None:
 
 
 def caption_split(
-    captioner: NativeCaptioner,
+    captioner: NativeCaptioner | PictureCaptioner,
     data: DataRequest,
     *,
     split: str,
@@ -231,17 +246,33 @@ def caption_split(
         ShowtellError: the data cannot be read, or the split is empty.
     """
     # Wrong words show now, not after the pictures are encoded.
-    named_words(decoding or captioner.decoding, captioner.vocabulary)
-    report.note(captioner.runtime.describe())
+    if isinstance(captioner, PictureCaptioner):
+        captioner.check(decoding or captioner.decoding)
+    else:
+        named_words(decoding or captioner.decoding, captioner.vocabulary)
+    report.note(_describe_runtime(captioner))
     dataset = data.load()
-    records = _records(dataset, split, captioner.metrics.get("data_fingerprint"), report)
+    records = _records(dataset, split, _trained_on(captioner), report)
     return caption_records(
         captioner, dataset, records, store=data.store, decoding=decoding, report=report
     )
 
 
+def _describe_runtime(captioner: NativeCaptioner | PictureCaptioner) -> str:
+    if isinstance(captioner, PictureCaptioner):
+        return captioner.describe_runtime()
+    return captioner.runtime.describe()
+
+
+def _trained_on(captioner: NativeCaptioner | PictureCaptioner) -> str | None:
+    """The fingerprint of the data that a model was trained on, where that is known."""
+    if isinstance(captioner, PictureCaptioner):
+        return None
+    return captioner.metrics.get("data_fingerprint")
+
+
 def caption_records(
-    captioner: NativeCaptioner,
+    captioner: NativeCaptioner | PictureCaptioner,
     dataset: Dataset,
     records: Sequence[Record],
     *,
@@ -260,6 +291,8 @@ def caption_records(
         StoreError: the store was made by something else, or cannot be written.
     """
     meteor.prepare_aloud(report.note)
+    if isinstance(captioner, PictureCaptioner):
+        return _caption_pictures(captioner, dataset, records, store, decoding, report)
     settings = captioner.config.encoder
     features = features_for(
         replace(dataset, records=tuple(records)),
@@ -271,13 +304,7 @@ def caption_records(
         folder=store,
         report=report,
     )
-    failures = features.failures
-    skipped = {r.image_id: failures[r.image_id] for r in records if r.image_id in failures}
-    if skipped:
-        report.note(f"{len(skipped)} pictures could not be read and are not scored")
-    usable = tuple(record for record in records if record.image_id not in skipped)
-    if not usable:
-        raise DataError(f"none of the {len(records)} pictures of {dataset.name} could be read")
+    usable, skipped = _without_failures(dataset, records, features.failures, report)
     evaluation = evaluate_captioner(
         captioner,
         usable,
@@ -287,6 +314,49 @@ def caption_records(
     )
     fingerprint = captions_fingerprint(captioner, decoding or captioner.decoding, records)
     return CaptionedSplit(usable, evaluation, skipped, features, fingerprint)
+
+
+def _without_failures(
+    dataset: Dataset, records: Sequence[Record], failures: Mapping[str, str], report: Reporter
+) -> tuple[tuple[Record, ...], dict[str, str]]:
+    """The records whose pictures could be captioned; of the others the reasons, by image id."""
+    skipped = {r.image_id: failures[r.image_id] for r in records if r.image_id in failures}
+    if skipped:
+        report.note(f"{len(skipped)} pictures could not be read and are not scored")
+    usable = tuple(record for record in records if record.image_id not in skipped)
+    if not usable:
+        first = f": {next(iter(skipped.values()))}" if skipped else ""
+        raise DataError(
+            f"none of the {len(records)} pictures of {dataset.name} could be read{first}"
+        )
+    return usable, skipped
+
+
+def _caption_pictures(
+    captioner: PictureCaptioner,
+    dataset: Dataset,
+    records: Sequence[Record],
+    store: Path | None,
+    decoding: DecodingConfig | None,
+    report: Reporter,
+) -> CaptionedSplit:
+    """``caption_records`` for captioners that have no features to be stored."""
+    if store is not None:
+        raise ConfigError(f"--store {store}: {captioner.spec} reads pictures, and no features")
+    captions: dict[str, Caption] = {}
+    failures: dict[str, str] = {}
+    found = captioner.caption_stream((record.path for record in records), decoding=decoding)
+    for number, (record, result) in enumerate(zip(records, found, strict=True), 1):
+        if result.caption is None:
+            failures[record.image_id] = str(result.error)
+        else:
+            captions[record.image_id] = result.caption
+        report.progress("captioning", number, len(records), "pictures")
+    usable, skipped = _without_failures(dataset, records, failures, report)
+    texts = {image_id: caption.text for image_id, caption in captions.items()}
+    evaluation = Evaluation(captions, evaluate(texts, references_of(usable)))
+    fingerprint = captions_fingerprint(captioner, decoding or captioner.decoding, records)
+    return CaptionedSplit(usable, evaluation, skipped, None, fingerprint)
 
 
 def evaluate_captioner(
@@ -354,8 +424,9 @@ def _records(
 
 def _default_path(model: str | Path, data: str, split: str) -> Path:
     name = re.sub(r"[^\w.-]+", "-", Path(data).stem or data)
-    if shipped_folder(model):  # which is not for writing into
-        return Path("evaluation") / f"{model}-{name}-{split}.json"
+    if shipped_folder(model) or spec_of(model):  # which are not for writing into
+        safe = re.sub(r"[^\w.-]+", "-", str(model))
+        return Path("evaluation") / f"{safe}-{name}-{split}.json"
     return Path(model) / "evaluation" / f"{name}-{split}.json"
 
 

@@ -123,7 +123,8 @@ class Captioner(ABC):
         )
         if (spec := spec_of(model)) is not None:
             captioner = load_backend(spec, request)
-            usual = usual_cleaning(asked.prompt) if captioner.card.prompt else Cleaning()
+            follows = captioner.follows_instructions
+            usual = usual_cleaning(asked.prompt) if follows else Cleaning()
         else:
             refuse_settings(request)
             captioner, usual = Captioner._own(request), Cleaning()
@@ -160,6 +161,11 @@ class Captioner(ABC):
     @abstractmethod
     def card(self) -> ModelInfo:
         """What the model is and what it can do."""
+
+    @property
+    def follows_instructions(self) -> bool:
+        """Whether it does what it is told in words, so that it may also chat about it."""
+        return False
 
     @property
     @abstractmethod

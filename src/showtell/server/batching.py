@@ -47,7 +47,9 @@ class LoadedModel:
 
     def with_prompt(self, prompt: str) -> "LoadedModel":
         """The same model with other instructions; itself where it takes none."""
-        if not isinstance(self.captioner, PictureCaptioner) or not self.captioner.card.prompt:
+        if not isinstance(self.captioner, PictureCaptioner):
+            return self
+        if not self.captioner.follows_instructions:
             return self
         return LoadedModel(self.name, self.captioner.with_prompt(prompt))
 

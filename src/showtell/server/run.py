@@ -10,6 +10,7 @@ from typing import Any
 import uvicorn
 
 from showtell.errors import ConfigError
+from showtell.inference.backends.pictures import PictureCaptioner
 from showtell.inference.specs import BackendSettings
 from showtell.server.app import create_app
 from showtell.server.batching import Batcher, LoadedModel, load_models
@@ -75,6 +76,9 @@ def serve(
         )
         if clients is not None:
             clients.check(loaded)
+        for model in loaded.values():
+            if isinstance(model.captioner, PictureCaptioner):
+                say(model.captioner.describe_runtime())
         server = build_server(loaded, limits, access, clients)
         # Before uvicorn's own handlers are there, and after: it raises the signal that stopped it
         # once more when it is done, and that is not to kill us.

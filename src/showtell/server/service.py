@@ -116,8 +116,8 @@ class Service:
         return await _in(self._threads, work)
 
     def follows_prompts(self, model: str) -> bool:
-        """Whether a loaded model takes instructions in words."""
-        return self.models[model].captioner.card.prompt
+        """Whether a loaded model does what it is told in words."""
+        return self.models[model].captioner.follows_instructions
 
     async def _answered(
         self,

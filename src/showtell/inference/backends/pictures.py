@@ -6,6 +6,7 @@ in threads, duplicates, thumbnails, and refusing what ``card`` says that the mod
 module imports no torch.
 """
 
+import re
 from abc import abstractmethod
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from copy import copy
@@ -16,10 +17,11 @@ from typing import TYPE_CHECKING, Self
 from PIL import Image
 
 from showtell.config import DecodingConfig
-from showtell.core.files import cache_folder
-from showtell.errors import ConfigError, ImageError
+from showtell.core.device import Runtime
+from showtell.core.files import cache_folder, read_json, write_json
+from showtell.errors import CheckpointError, ConfigError, ImageError, first_line
 from showtell.images.open import PictureLike, as_image
-from showtell.inference.caption import Calibration, Caption, cleaned
+from showtell.inference.caption import CALIBRATION, Calibration, Caption, cleaned
 from showtell.inference.captioner import Captioner, Decoding
 from showtell.inference.notebook import thumbnail_of
 from showtell.inference.stream import (
@@ -71,6 +73,7 @@ class PictureCaptioner(Captioner):
         calibration: gives the confidence; None where there is none.
         recipe: what ``caption_images`` is to get of a picture.
         batch_size: pictures at a time, where a user does not say.
+        runtime: device and precision; None where another machine computes.
         overlaps: whether captions are computed elsewhere than on this machine's processors.
         prompt: the instructions, where ``card.prompt`` says that it takes some.
     """
@@ -80,6 +83,7 @@ class PictureCaptioner(Captioner):
     calibration: Calibration | None = None
     recipe: WholePicture = WholePicture()
     batch_size: int = 8
+    runtime: Runtime | None = None
     overlaps: bool = True
     prompt: str | None = None
 
@@ -102,6 +106,11 @@ class PictureCaptioner(Captioner):
         Returns:
             For each picture its caption, or why it has none; a reason does not stop the others.
         """
+
+    @property
+    def follows_instructions(self) -> bool:
+        """As ``Captioner.follows_instructions``."""
+        return self.card.prompt
 
     def with_prompt(self, prompt: str) -> Self:
         """The same captioner with other instructions; it shares the model."""
@@ -233,7 +242,40 @@ def _shown(value: object) -> str:
 def companion_folder(spec: str) -> Path:
     """Where showtell keeps what it knows of a model of another kind: its calibration.
 
-    The folder names the model, so that a person finds it: ``captioners/hf--owner--name``.
+    The folder, in the cache folder, names the model so that a person finds it:
+    ``captioners/hf--owner--name``. Of models in folders it has the whole path.
     """
-    name = spec.removeprefix("./").replace(":", "--").replace("/", "--")
-    return cache_folder().parent / "captioners" / name
+    kind, _, name = spec.partition(":")
+    if name.startswith((".", "/", "~")):
+        name = str(Path(name).expanduser().resolve())
+    safe = re.sub(r"[^\w.-]+", "--", name.strip("/"))
+    return cache_folder() / "captioners" / f"{kind}--{safe}"
+
+
+def read_calibration(spec: str, fingerprint: str) -> Calibration | None:
+    """The calibration of a model as it is asked for; None where there is none.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    path = companion_folder(spec) / f"{fingerprint}.json"
+    if not path.is_file():
+        return None
+    try:
+        return Calibration.of(read_json(path, 2**20))
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path} is damaged: {first_line(error)}; delete it") from None
+
+
+def keep_calibration(captioner: PictureCaptioner, calibration: Calibration) -> Path:
+    """Keep a calibration for a model with its revision and prompt; returns the file."""
+    path = companion_folder(captioner.spec) / f"{captioner.fingerprint}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = {
+        "model": captioner.spec,
+        "revision": captioner.card.revision,
+        "fingerprint": captioner.fingerprint,
+        CALIBRATION: calibration.to_dict(),
+    }
+    write_json(path, values)
+    return path

@@ -28,7 +28,7 @@ from showtell.core.prefetch import work_ahead
 from showtell.data.duplicates import Look, look_of
 from showtell.errors import ConfigError, ImageError, ServerError
 from showtell.images.open import notes_of
-from showtell.inference.backends.pictures import PictureCaptioner, WholePicture
+from showtell.inference.backends.pictures import PictureCaptioner, WholePicture, read_calibration
 from showtell.inference.backends.remote_client import (
     Client,
     Endpoint,
@@ -148,6 +148,7 @@ class RemoteCaptioner(PictureCaptioner):
             name=self.model,
             prompt=True,
             kind=self.kind,
+            calibrated=self.calibration is not None,
             revision=self.digest or None,
             likelihoods="logprobs" not in self._refused,
             decoding=UNDERSTOOD,
@@ -190,6 +191,8 @@ class RemoteCaptioner(PictureCaptioner):
     def check_server(self) -> None:
         """Ask the server whether it is there and has the model; no picture is sent.
 
+        Then it is known what the model is, and which calibration is its.
+
         Raises:
             ServerError: it is not, or has not.
         """
@@ -203,6 +206,7 @@ class RemoteCaptioner(PictureCaptioner):
 
         with worker() as threads:
             threads.start(check()).result()
+        self.calibration = read_calibration(self.spec, self.fingerprint)
 
     @property
     def _check_seconds(self) -> float:
@@ -325,7 +329,7 @@ class RemoteCaptioner(PictureCaptioner):
         sure = geometric_mean(log_probs) if log_probs else math.nan
         if settings.min_confidence and not log_probs:
             raise ConfigError(
-                f"min_confidence = {settings.min_confidence:g}: the server gives no "
+                f"min_confidence = {settings.min_confidence:g}: {self.endpoint.url} gives no "
                 "log-probabilities, so it is not known how sure the model is"
             )
         return self.finished(Caption(text, tuple(text.split()), log_probs, sure), settings)
