@@ -27,8 +27,8 @@ from rogue_server import (
 import showtell
 from showtell.errors import ConfigError, ServerError
 from showtell.inference.backends import remote, remote_client
-from showtell.inference.backends.ollama import endpoint_of as ollama_endpoint
-from showtell.inference.backends.openai import endpoint_of as openai_endpoint
+from showtell.inference.backends.ollama import OllamaCaptioner
+from showtell.inference.backends.openai import OpenAICaptioner
 from showtell.inference.backends.remote import RemoteCaptioner, word_log_probs
 from showtell.inference.stream import Originals, PictureResult
 
@@ -377,9 +377,9 @@ def test_a_stalled_server_does_not_keep_a_stream_from_being_stopped(
 )
 def test_addresses_of_openai_s_kind(given: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    assert openai_endpoint(given).url == url
+    assert OpenAICaptioner.endpoint_of(given).url == url
     monkeypatch.setenv("OPENAI_BASE_URL", given)
-    assert openai_endpoint(None).url == url
+    assert OpenAICaptioner.endpoint_of(None).url == url
 
 
 @pytest.mark.parametrize(
@@ -396,13 +396,13 @@ def test_addresses_of_openai_s_kind(given: str, url: str, monkeypatch: pytest.Mo
 )
 def test_addresses_of_ollama(given: str | None, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OLLAMA_HOST", raising=False)
-    assert ollama_endpoint(given).url == url
+    assert OllamaCaptioner.endpoint_of(given).url == url
 
 
 @pytest.mark.parametrize("given", ["ftp://x", "gpu", "http://", "http://x:y", "http://x/v1?k=1"])
 def test_what_is_no_address(given: str) -> None:
     with pytest.raises(ConfigError, match="--base-url"):
-        openai_endpoint(given)
+        OpenAICaptioner.endpoint_of(given)
 
 
 def test_a_password_in_an_address_is_sent_and_never_shown(

@@ -81,7 +81,7 @@ class Cleaning:
         for name in changes:
             if name not in known:
                 raise ConfigError(unknown_name("setting of the clean-up", name, known))
-        values = {n: tuple(v) if n == "replace" else v for n, v in changes.items()}
+        values: dict[str, Any] = {n: tuple(v) if n == "replace" else v for n, v in changes.items()}
         return replace(self, **values)
 
     def __call__(self, text: str) -> str:

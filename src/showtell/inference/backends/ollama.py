@@ -7,17 +7,13 @@ The form of questions and answers is that of Ollama's API reference, "Generate a
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from showtell.config import DecodingConfig
 from showtell.core.messages import some
 from showtell.errors import ServerError
 from showtell.inference.backends.remote import TOKENS_A_WORD, Answer, RemoteCaptioner, variable
 from showtell.inference.backends.remote_client import Client, Endpoint, RequestFailed
-from showtell.inference.specs import BackendSettings
-
-if TYPE_CHECKING:
-    from showtell.inference.captioner import ModelRequest
 
 ADDRESS, KEY = "OLLAMA_HOST", "OLLAMA_API_KEY"
 USUAL_ADDRESS, USUAL_PORT = "127.0.0.1", 11434
@@ -28,22 +24,22 @@ class OllamaCaptioner(RemoteCaptioner):
 
     kind: ClassVar[str] = "ollama"
 
-    @classmethod
-    def of(cls, request: "ModelRequest") -> Self:
-        """The captioner that a user asks for, with its server looked at.
+    @staticmethod
+    def endpoint_of(base_url: str | None) -> Endpoint:
+        """The server of ``--base-url`` or ``OLLAMA_HOST``, which may be a host's name alone.
 
         Raises:
-            ConfigError: a setting is impossible.
-            ServerError: the server is not there, or has no such model, or one that sees nothing.
+            ConfigError: it is no address.
         """
-        captioner = cls.unchecked(str(request.model).partition(":")[2], request.settings)
-        captioner.check_server()
-        return captioner
-
-    @classmethod
-    def unchecked(cls, model: str, settings: BackendSettings) -> Self:
-        """A captioner whose server was not asked for anything yet; raises ConfigError."""
-        return cls(model, endpoint_of(settings.base_url), settings)
+        address = base_url or variable(ADDRESS) or USUAL_ADDRESS
+        if "://" not in address:
+            host = address if not address.startswith(":") else f"{USUAL_ADDRESS}{address}"
+            host = re.sub(r"^0\.0\.0\.0(?=$|[:/])", USUAL_ADDRESS, host)  # where the server listens
+            place, slash, path = host.partition("/")
+            if not re.search(r":\d+$", place):
+                place = f"{place}:{USUAL_PORT}"
+            address = f"http://{place}{slash}{path}"
+        return Endpoint.of(address, variable(KEY), key_name=KEY)
 
     async def _check_server(self, client: Client) -> None:
         try:
@@ -109,20 +105,3 @@ class OllamaCaptioner(RemoteCaptioner):
             tokens_in=int(value.get("prompt_eval_count") or 0),
             tokens_out=int(value.get("eval_count") or 0),
         )
-
-
-def endpoint_of(base_url: str | None) -> Endpoint:
-    """The server of ``--base-url`` or ``OLLAMA_HOST``, which may be a host's name alone.
-
-    Raises:
-        ConfigError: it is no address.
-    """
-    address = base_url or variable(ADDRESS) or USUAL_ADDRESS
-    if "://" not in address:
-        host = address if not address.startswith(":") else f"{USUAL_ADDRESS}{address}"
-        host = re.sub(r"^0\.0\.0\.0(?=$|[:/])", USUAL_ADDRESS, host)  # where the server listens
-        place, slash, path = host.partition("/")
-        if not re.search(r":\d+$", place):
-            place = f"{place}:{USUAL_PORT}"
-        address = f"http://{place}{slash}{path}"
-    return Endpoint.of(address, variable(KEY), key_name=KEY)

@@ -6,16 +6,12 @@ The form of questions and answers is that of OpenAI's API reference, "Create cha
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from showtell.config import DecodingConfig
 from showtell.errors import ConfigError, ServerError
 from showtell.inference.backends.remote import TOKENS_A_WORD, Answer, RemoteCaptioner, variable
 from showtell.inference.backends.remote_client import Client, Endpoint, RequestFailed
-from showtell.inference.specs import BackendSettings
-
-if TYPE_CHECKING:
-    from showtell.inference.captioner import ModelRequest
 
 ADDRESS, KEY = "OPENAI_BASE_URL", "OPENAI_API_KEY"
 USUAL_ADDRESS = "https://api.openai.com/v1"
@@ -26,22 +22,21 @@ class OpenAICaptioner(RemoteCaptioner):
 
     kind: ClassVar[str] = "openai"
 
-    @classmethod
-    def of(cls, request: "ModelRequest") -> Self:
-        """The captioner that a user asks for, with its server looked at.
+    @staticmethod
+    def endpoint_of(base_url: str | None) -> Endpoint:
+        """The server of ``--base-url`` or ``OPENAI_BASE_URL``; else OpenAI's.
 
         Raises:
-            ConfigError: a setting is impossible, or there is no key for OpenAI itself.
-            ServerError: the server is not there, or refuses the key.
+            ConfigError: the address is none, or OpenAI's own server would be asked without a key.
         """
-        captioner = cls.unchecked(str(request.model).partition(":")[2], request.settings)
-        captioner.check_server()
-        return captioner
-
-    @classmethod
-    def unchecked(cls, model: str, settings: BackendSettings) -> Self:
-        """A captioner whose server was not asked for anything yet; raises ConfigError."""
-        return cls(model, endpoint_of(settings.base_url), settings)
+        address, key = base_url or variable(ADDRESS) or USUAL_ADDRESS, variable(KEY)
+        if address == USUAL_ADDRESS and key is None:
+            raise ConfigError(
+                f"{KEY} is not set, and OpenAI's own server needs a key; for another server give "
+                "its address: --base-url http://127.0.0.1:8000/v1"
+            )
+        address = address.rstrip("/").removesuffix("/chat/completions")
+        return Endpoint.of(address, key, key_name=KEY, default_path="/v1")
 
     async def _check_server(self, client: Client) -> None:
         try:
@@ -100,19 +95,3 @@ class OpenAICaptioner(RemoteCaptioner):
             tokens_in=int(usage.get("prompt_tokens") or 0),
             tokens_out=int(usage.get("completion_tokens") or 0),
         )
-
-
-def endpoint_of(base_url: str | None) -> Endpoint:
-    """The server of ``--base-url`` or ``OPENAI_BASE_URL``; else OpenAI's.
-
-    Raises:
-        ConfigError: the address is none, or OpenAI's own server would be asked without a key.
-    """
-    address, key = base_url or variable(ADDRESS) or USUAL_ADDRESS, variable(KEY)
-    if address == USUAL_ADDRESS and key is None:
-        raise ConfigError(
-            f"{KEY} is not set, and OpenAI's own server needs a key; for another server give its "
-            "address: --base-url http://127.0.0.1:8000/v1"
-        )
-    address = address.rstrip("/").removesuffix("/chat/completions")
-    return Endpoint.of(address, key, key_name=KEY, default_path="/v1")

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from PIL import Image
 
@@ -49,6 +49,9 @@ from showtell.inference.stream import (
     opened,
     picture_at,
 )
+
+if TYPE_CHECKING:
+    from showtell.inference.captioner import ModelRequest
 
 TAKES = frozenset({"prompt", "base_url", "max_side", "concurrency", "timeout", "retries"})
 UNDERSTOOD = frozenset({"method", "max_length", "temperature", "top_k", "top_p", "seed"})
@@ -93,6 +96,13 @@ class Usage:
     answers: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
+
+    def describe(self) -> str:
+        """One line for the user."""
+        return (
+            f"{self.answers:,} answers, {self.tokens_in:,} tokens in and {self.tokens_out:,} out, "
+            "as the server counts"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +178,32 @@ class RemoteCaptioner(PictureCaptioner):
         side = self.recipe.max_side
         parts = [self.kind, self.model, self.digest, self.prompt, side, QUALITY]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+
+    @classmethod
+    def of(cls, request: "ModelRequest") -> Self:
+        """The captioner that a user asks for, with its server looked at.
+
+        Raises:
+            ConfigError: a setting is impossible, or a key is missing.
+            ServerError: the server cannot be used.
+        """
+        captioner = cls.unchecked(str(request.model).partition(":")[2], request.settings)
+        captioner.check_server()
+        return captioner
+
+    @classmethod
+    def unchecked(cls, model: str, settings: BackendSettings) -> Self:
+        """A captioner whose server was not asked for anything yet; raises ConfigError."""
+        return cls(model, cls.endpoint_of(settings.base_url), settings)
+
+    @staticmethod
+    @abstractmethod
+    def endpoint_of(base_url: str | None) -> Endpoint:
+        """The server at an address; None: the one that the environment names, or the usual one.
+
+        Raises:
+            ConfigError: it is no address, or a key is missing.
+        """
 
     @abstractmethod
     async def _check_server(self, client: Client) -> None:
@@ -514,6 +550,15 @@ def _jpeg(image: Image.Image) -> str:
     file = io.BytesIO()
     image.save(file, "JPEG", quality=QUALITY)
     return base64.b64encode(file.getvalue()).decode()
+
+
+def sent_bytes(image: Image.Image) -> int:
+    """How many bytes of a request a picture is.
+
+    Args:
+        image: RGB, shrunk already.
+    """
+    return len(_jpeg(image))
 
 
 def word_log_probs(tokens: Sequence[tuple[str, float]]) -> tuple[float, ...]:

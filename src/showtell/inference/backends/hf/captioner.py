@@ -117,7 +117,7 @@ class HfCaptioner(PictureCaptioner):
 
     @property
     def follows_instructions(self) -> bool:
-        """Those that are spoken to in a chat; others have a few tasks, or go on with given words."""
+        """Those that chat do; others have a few tasks, or go on with words that they are given."""
         return self.network.family.value == "chat"
 
     @property
