@@ -407,14 +407,13 @@ def _told(place: Place) -> Iterator[None]:
         raise CheckpointError(
             f"{name} is not in the cache, and HF_HUB_OFFLINE forbids to download it"
         ) from None
-    except (OSError, ValueError, errors.EntryNotFoundError, errors.HfHubHTTPError) as error:
-        raise CheckpointError(
-            f"{name} cannot be downloaded: {first_line(error)}; to go on where it stopped, run the "
-            "same command again"
-        ) from None
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] not in ("httpx", "httpcore", "requests"):
-            raise
+    # HfHubHTTPError's base, which huggingface_hub imports from whatever it speaks HTTP with.
+    except (
+        OSError,
+        ValueError,
+        errors.EntryNotFoundError,
+        *errors.HfHubHTTPError.__bases__,
+    ) as error:
         raise CheckpointError(
             f"{name} cannot be downloaded: {first_line(error)}; to go on where it stopped, run the "
             "same command again"
