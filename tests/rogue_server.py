@@ -5,6 +5,7 @@ does with a picture's requests, one after the other, is a list of deeds; then it
 """
 
 import base64
+import hashlib
 import io
 import json
 import socket
@@ -67,10 +68,19 @@ def number_of(jpeg: bytes) -> int:
     )
 
 
+def words_of(jpeg: bytes, seed: int) -> str:
+    """Two to five words that follow from a picture and a seed."""
+    digest = hashlib.sha256(jpeg + bytes([seed % 256])).digest()
+    return " ".join(f"word{value % 50}" for value in digest[1 : 3 + digest[0] % 4])
+
+
 class RogueServer:
-    """The server; ``deeds`` are by picture, those of ``None`` by whatever comes first.
+    """The server; ``deeds`` are by picture.
 
     Attributes:
+        everything: what it does with every request instead.
+        describe: makes the text of any picture, from its JPEG and the seed of samples, instead of
+            ``answer``.
         seen: the numbers of the pictures that were asked about, as they came.
         most: the most requests at a time.
         answer: makes the text of a good answer of a picture's number.
@@ -84,6 +94,7 @@ class RogueServer:
         self.bodies: list[dict[str, Any]] = []
         self.keys: set[str | None] = set()
         self.answer: Callable[[int], str] = lambda number: f"picture {number}"
+        self.describe: Callable[[bytes, int], str] | None = None
         self.log_probs = True
         self.delay = 0.0
         self.models: list[dict[str, Any]] = [{"name": "tiny:latest", "digest": "d" * 64}]
@@ -152,7 +163,8 @@ class RogueServer:
             picture = message["content"][1]["image_url"]["url"].partition("base64,")[2]
         else:
             [picture] = message["images"]
-        number = number_of(base64.b64decode(picture))
+        jpeg = base64.b64decode(picture)
+        number = number_of(jpeg)
         with self._lock:
             self.seen.append(number)
             self.bodies.append(body)
@@ -167,7 +179,9 @@ class RogueServer:
             error = {"message": text, "code": "unsupported_parameter"}
             deed = Deed(400, json.dumps({"error": error}).encode())
         if deed is None:
-            value = (self.as_openai if is_openai else self.as_ollama)(self.answer(number))
+            seed = (body if is_openai else body["options"]).get("seed", 0)
+            text = self.describe(jpeg, seed) if self.describe else self.answer(number)
+            value = (self.as_openai if is_openai else self.as_ollama)(text)
             deed = Deed(200, json.dumps(value).encode())
         with self._lock:
             self._now -= 1
