@@ -11,9 +11,12 @@ from typing import Any
 import ollama
 import openai
 import pytest
-from tiny_server import Answer, TinyServer, picture, running
+from rogue_server import KEY, rogue_server
+from tiny_server import Answer, TinyServer, picture, running, serving
 
 from showtell.errors import ConfigError
+from showtell.inference.specs import BackendSettings
+from showtell.server.batching import load_models
 from showtell.server.chat import Clients
 from showtell.server.connections import LOOPBACK, Access
 from showtell.server.limits import MIB, Limits
@@ -44,9 +47,12 @@ def message(*pictures: bytes | str, text: str = "What is this?") -> dict[str, An
 
 @pytest.fixture
 def gpt(server: TinyServer) -> Iterator[openai.OpenAI]:
-    url = f"http://127.0.0.1:{server.port}/v1"
-    with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
+    with gpt_at(server.port) as client:
         yield client
+
+
+def gpt_at(port: int, key: str = "none") -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=key, max_retries=0)
 
 
 @contextmanager
@@ -291,13 +297,12 @@ def test_limits_are_those_of_forms() -> None:
 def test_a_token_is_the_key_of_both_clients() -> None:
     access = Access(token=TOKEN, hosts=LOOPBACK)
     with running(access=access) as server:
-        url = f"http://127.0.0.1:{server.port}"
         with (
-            openai.OpenAI(base_url=f"{url}/v1", api_key="wrong", max_retries=0) as stranger,
+            gpt_at(server.port, "wrong") as stranger,
             pytest.raises(openai.AuthenticationError, match="a bearer token is needed"),
         ):
             stranger.chat.completions.create(model="plain", messages=[message(picture(1))])
-        with openai.OpenAI(base_url=f"{url}/v1", api_key=TOKEN, max_retries=0) as friend:
+        with gpt_at(server.port, TOKEN) as friend:
             done = friend.chat.completions.create(model="plain", messages=[message(picture(1))])
             assert done.choices[0].message.content
         with (
@@ -373,3 +378,26 @@ def test_a_client_that_goes_away_leaves_nothing(server: TinyServer) -> None:
         assert backbone.reached.wait(20)
     assert ask(server, "/api/generate", body).status == 200
     assert server.figure("showtell_upload_bytes") == 0
+
+
+def test_words_go_to_models_that_follow_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server of ours before a server of theirs: the clients' prompt is passed on."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with rogue_server() as behind:
+        behind.answer = lambda number: f"The image shows a thing {number}."
+        settings = BackendSettings(base_url=behind.url)
+        loaded = load_models(["openai:tiny"], settings=settings)
+        behind.bodies.clear()
+        with (
+            serving(loaded) as (port, _),
+            gpt_at(port) as client,
+        ):
+            asked = [{"role": "system", "content": "Be brief."}, message(picture(1), text="Why?")]
+            done = client.chat.completions.create(model="tiny", messages=asked)
+            assert str(done.choices[0].message.content).startswith("A thing ")
+            assert done.model_extra["showtell"]["prompt_followed"] is True
+            [body] = behind.bodies
+            assert body["messages"][0]["content"][0]["text"] == "Be brief.\n\nWhy?"
+            # Without words, the model's own instructions are used.
+            client.chat.completions.create(model="tiny", messages=[message(picture(1), text="")])
+            assert "one short sentence" in behind.bodies[1]["messages"][0]["content"][0]["text"]
