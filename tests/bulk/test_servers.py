@@ -193,12 +193,12 @@ def test_a_dry_run_estimates_and_sends_nothing_unless_it_is_told_to(
     assert f"openai:tiny at {server.url}/v1: 50 pictures" in done.stderr
     # 40 x 40 pixels: 4 tokens by the one rule and 255 by the other, and 10.5 of the prompt.
     assert "about 725 to 13,275 tokens in and 1,250 out, by a rule of thumb" in done.stderr
-    assert "price: about 0.01 to 0.02" in done.stderr and "--measure 10" in done.stderr
+    assert "price: about 0.0057 to 0.0183" in done.stderr and "--measure 10" in done.stderr
     assert server.seen == []
     done = shell(*command, "--price", "1,4", "--measure", "5")
     assert done.returncode == 0, done.stderr
     assert "about 5,000 tokens in and 350 out, by 5 answers" in done.stderr
-    assert "price: about 0.01" in done.stderr and "images/s with 8 requests" in done.stderr
+    assert "price: about 0.0064\n" in done.stderr and "images/s with 8 requests" in done.stderr
     assert len(server.seen) == 5
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
 

@@ -217,6 +217,16 @@ def test_json_is_written_where_it_is_asked_for(
         )
 
 
+def test_ollama_s_client_gets_the_words_log_probabilities(llama: ollama.Client) -> None:
+    for stream in (False, True):
+        found = llama.generate("plain", images=[picture(3)], logprobs=True, stream=stream)
+        parts = list(found) if stream else [found]
+        assert parts[-1].logprobs is not None
+        said = "".join(part.response for part in parts)
+        assert "".join(one.token for one in parts[-1].logprobs) == said
+        assert all(one.logprob <= 0 for one in parts[-1].logprobs)
+
+
 def test_a_model_is_loaded_as_it_is(llama: ollama.Client) -> None:
     assert llama.generate("plain").done_reason == "load"
     assert llama.chat("plain", messages=[]).done_reason == "load"

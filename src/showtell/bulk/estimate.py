@@ -92,7 +92,9 @@ class Estimate:
         low, high = (self.num * each for each in self.tokens_in)
         out = self.num * self.tokens_out
         about = _count(low) if low == high else f"{_count(low)} to {_count(high)}"
-        by = f"{self.measured.num:,} answers" if self.measured else "a rule of thumb"
+        by = "a rule of thumb"
+        if self.measured is not None and self.measured.tokens_in:
+            by = f"{self.measured.num:,} answers"
         lines = [
             f"{captioner.spec} at {captioner.endpoint.url}: {self.num:,} pictures, about "
             f"{self.num * self.num_bytes / 1e6:,.1f} MB to send ({self.num_seen:,} looked at)",
@@ -100,7 +102,7 @@ class Estimate:
         ]
         if price is not None:
             least, most = price.total(low, out), price.total(high, out)
-            cost = f"{most:,.2f}" if low == high else f"{least:,.2f} to {most:,.2f}"
+            cost = _money(most) if low == high else f"{_money(least)} to {_money(most)}"
             lines.append(f"price: about {cost}")
         if self.measured is not None and self.measured.num:
             seconds = self.num * self.measured.seconds / self.measured.num
@@ -202,8 +204,12 @@ def _count(number: float) -> str:
     return f"{number / 1e6:,.1f} million" if number >= 1e6 else f"{number:,.0f}"
 
 
+def _money(amount: float) -> str:
+    return f"{amount:,.2f}" if amount >= 1 else f"{amount:.4f}"
+
+
 def _duration(seconds: float) -> str:
     for unit, size in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
         if seconds >= 2 * size:
             return f"{seconds / size:,.1f} {unit}"
-    return f"{seconds:,.0f} seconds"
+    return f"{max(seconds, 0.1):,.1f} seconds"

@@ -23,7 +23,7 @@ from showtell.server.connections import ClientGoneError, unless_gone
 from showtell.server.description import OllamaError, json_body, problems, streamed
 from showtell.server.limits import client_of
 from showtell.server.metrics import GONE
-from showtell.server.openai_api import About, pieces_of
+from showtell.server.openai_api import About, pieces_of, tokens_of
 from showtell.server.problems import Problem
 
 UNDERSTOOD_TOO = frozenset({"keep_alive"})
@@ -43,6 +43,7 @@ class Generate(BaseModel):
     format: Literal["json", ""] | dict[str, Any] | None = Field(
         default=None, description='`json`: the answer is `{"caption": ...}`.'
     )
+    logprobs: bool | None = Field(default=None, description="Add the words' log-probabilities.")
 
 
 class ChatMessages(BaseModel):
@@ -58,6 +59,7 @@ class ChatMessages(BaseModel):
     format: Literal["json", ""] | dict[str, Any] | None = Field(
         default=None, description='`json`: the answer is `{"caption": ...}`.'
     )
+    logprobs: bool | None = Field(default=None, description="Add the words' log-probabilities.")
 
 
 class Show(BaseModel):
@@ -78,6 +80,7 @@ class Done(BaseModel):
     done_reason: str
     total_duration: int | None = Field(default=None, description="In nanoseconds.")
     eval_count: int | None = Field(default=None, description="Words, and an end of each caption.")
+    logprobs: list[dict[str, Any]] | None = Field(default=None, description="If asked for.")
     showtell: About | None = None
 
 
@@ -187,6 +190,8 @@ async def _answered(
     if asked.format == "json":
         text = json.dumps({"caption": text}, ensure_ascii=False)
     end = _end(reply, time.perf_counter_ns() - started)
+    if asked.logprobs:
+        end["logprobs"] = tokens_of(reply, 0)
     if asked.stream is False:
         return JSONResponse({**_record(reply.model, text, is_chat=is_chat), **end})
     lines = [_record(reply.model, piece, is_chat=is_chat) for piece in pieces_of(text)]

@@ -208,7 +208,9 @@ def completion_of(reply: Reply, asked: ChatRequest) -> dict[str, Any]:
                 "content": json.dumps({"caption": text}, ensure_ascii=False) if as_json else text,
                 "refusal": None,
             },
-            "logprobs": _log_probs(reply, index) if asked.logprobs else None,
+            "logprobs": {"content": tokens_of(reply, index), "refusal": None}
+            if asked.logprobs
+            else None,
             "finish_reason": "stop",
         }
         for index, text in enumerate(reply.texts)
@@ -228,16 +230,16 @@ def completion_of(reply: Reply, asked: ChatRequest) -> dict[str, Any]:
     }
 
 
-def _log_probs(reply: Reply, rank: int) -> dict[str, Any]:
+def tokens_of(reply: Reply, rank: int) -> list[dict[str, Any]]:
     """The words of an answer as tokens; what has no log-probability is left out."""
-    tokens = []
+    tokens: list[dict[str, Any]] = []
     for result in reply.results:
         said = [result, *result.get("alternatives", ())][rank]
         for number, (word, value) in enumerate(zip(said["words"], said["log_probs"], strict=False)):
             text = f" {word}" if number else word
             token = {"token": text, "logprob": value, "bytes": list(text.encode())}
             tokens.append({**token, "top_logprobs": []})
-    return {"content": tokens, "refusal": None}
+    return tokens
 
 
 def chunks_of(completion: dict[str, Any], *, usage: bool) -> Iterator[str]:

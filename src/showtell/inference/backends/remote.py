@@ -412,8 +412,8 @@ class _Asking:
         except RequestFailed as error:
             if error.status in (404, 405):
                 raise ServerError(
-                    f"{one.endpoint.url}, model {one.model!r}: {error}; is it the right --base-url "
-                    "and model?"
+                    f"{one.endpoint.url}, model {one.model!r}: {str(error).rstrip('.')}; is it the "
+                    "right --base-url and model?"
                 ) from None
             return None, str(error), (), error.is_servers
         usage = one.usage
