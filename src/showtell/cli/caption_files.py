@@ -170,8 +170,10 @@ def caption_on_ray(request: "Request") -> bool:
     from showtell.bulk.remote import name_of
 
     loading = request.model.arguments()
-    if os.path.exists(request.model.name):  # actors have working folders of their own
-        loading["model"] = os.path.abspath(request.model.name)
+    kind, folder = "hf:" * request.model.name.startswith("hf:"), request.model.name
+    folder = folder.removeprefix(kind)
+    if os.path.exists(folder):  # actors have working folders of their own
+        loading["model"] = kind + os.path.abspath(folder)
     making = request.making
     output, kind = name_of(writing.output), writing.kind.value
     job = Job(loading, making.decoding, output, kind, making.dedupe, writing.overwrite)

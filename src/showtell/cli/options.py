@@ -262,7 +262,8 @@ SETTINGS: dict[str, Any] = {
     "max_side": _of_others(
         int,
         "--max-side",
-        "openai, ollama: longest side in pixels of the pictures that are sent; default: 768.",
+        "hf, openai, ollama: longest side in pixels to which pictures are shrunk; default of "
+        "servers: 768.",
         min=32,
         max=8192,
     ),

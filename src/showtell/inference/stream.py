@@ -27,19 +27,20 @@ NO_CAPTION = "no caption meets the decoding settings"
 MOST_BETWEEN = 125  # pictures, after which freed memory is given back
 
 View = TypeVar("View")
+Seen = TypeVar("Seen", covariant=True)
 
 Described = Sequence[Caption | str]
 """For each picture its caption, or the reason why it has none."""
 
 
-class Cutter(Protocol[View]):
+class Cutter(Protocol[Seen]):
     """How a captioner wants its pictures; ``Preprocessing`` is one."""
 
     @property
     def decode_side(self) -> int | None:
         """The ``min_side`` for ``open_image``."""
 
-    def eval_view(self, image: Image.Image) -> View:
+    def eval_view(self, image: Image.Image) -> Seen:
         """What the captioner sees of an RGB picture."""
 
 
