@@ -11,7 +11,7 @@ from typing import Any
 import ollama
 import openai
 import pytest
-from rogue_server import KEY, rogue_server
+from rogue_server import BROKEN, KEY, rogue_server
 from tiny_server import Answer, TinyServer, picture, running, serving
 
 from showtell.errors import ConfigError
@@ -395,7 +395,7 @@ def test_words_go_to_models_that_follow_them(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with rogue_server() as behind:
         behind.answer = lambda number: f"The image shows a thing {number}."
-        settings = BackendSettings(base_url=behind.url)
+        settings = BackendSettings(base_url=behind.url, retries=0)
         loaded = load_models(["openai:tiny"], settings=settings)
         behind.bodies.clear()
         with (
@@ -408,6 +408,13 @@ def test_words_go_to_models_that_follow_them(monkeypatch: pytest.MonkeyPatch) ->
             assert done.model_extra["showtell"]["prompt_followed"] is True
             [body] = behind.bodies
             assert body["messages"][0]["content"][0]["text"] == "Be brief.\n\nWhy?"
+            # What is wrong behind it is not the client's fault, and its address not their business.
+            behind.everything = BROKEN
+            with pytest.raises(openai.InternalServerError, match="behind this model fails") as bad:
+                client.chat.completions.create(model="tiny", messages=asked)
+            assert bad.value.status_code == 503 and behind.url not in str(bad.value)
+            behind.everything = None
+            behind.bodies[1:] = []
             # Without words, the model's own instructions are used.
             client.chat.completions.create(model="tiny", messages=[message(picture(1), text="")])
             assert "one short sentence" in behind.bodies[1]["messages"][0]["content"][0]["text"]

@@ -25,12 +25,15 @@ from showtell.inference.backends.local import LocalCaptioner
 from showtell.inference.backends.pictures import PictureCaptioner
 from showtell.inference.caption import Caption
 from showtell.inference.captioner import ModelRequest, load_request, takes_onnx
-from showtell.inference.specs import BackendSettings, refuse_settings, spec_of
+from showtell.inference.specs import BackendSettings, find_backend, refuse_settings, spec_of
 from showtell.inference.stream import Cutter
 from showtell.text.clean import Cleaning
 
 MAX_ROWS = 512
 """Hypotheses that are searched at once: pictures times the beam."""
+
+SECONDS_BEHIND = 25.0
+"""For an answer of a model behind a server; it is asked twice, and clients wait for a minute."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +105,8 @@ def load_models(
         captioner: LocalCaptioner | PictureCaptioner
         # Settings for captioners of other kinds are for those among the models.
         kept = settings if is_other[given] or not any(is_other.values()) else BackendSettings()
+        if is_other[given]:
+            kept = _impatient(given, kept)
         request = ModelRequest(
             given, (), device, precision, trust_model, runtime, kept, cleaning or {}
         )
@@ -132,6 +137,17 @@ def load_models(
         name = _unique(captioner.card.name, loaded)
         loaded[name] = LoadedModel(name, captioner)
     return loaded
+
+
+def _impatient(model: str, settings: BackendSettings) -> BackendSettings:
+    """Settings with which a model behind a server answers or fails before a client gives up."""
+    spec = spec_of(model)
+    if spec is None or "retries" not in find_backend(spec.kind).takes:
+        return settings
+    return settings.with_changes(
+        timeout=SECONDS_BEHIND if settings.timeout is None else settings.timeout,
+        retries=1 if settings.retries is None else settings.retries,
+    )
 
 
 def _unique(name: str, taken: dict[str, LoadedModel]) -> str:

@@ -24,6 +24,7 @@ from showtell.errors import (
     LargePictureError,
     MissingFormatError,
     NotAPictureError,
+    ServerError,
     ShowtellError,
 )
 from showtell.images.open import open_image
@@ -169,6 +170,8 @@ class Service:
                 return place | {"error": problem.details}
             except StoppingError:
                 return place | {"error": stopping().details}
+            except ServerError:  # whose text is for whoever runs this server
+                return place | {"error": busy("the server behind this model fails").details}
             except ShowtellError as error:  # settings that cannot be met, by this picture or any
                 return place | {"error": Problem(422, f"{upload.name}: {error}").details}
             return place | await self._aside(wish, lambda: caption_record(caption))

@@ -258,14 +258,18 @@ class RemoteCaptioner(PictureCaptioner):
         """As ``PictureCaptioner.caption_images``.
 
         Raises:
-            ServerError: no picture can be captioned there.
+            ServerError: no picture can be captioned there, or all of these fail by its fault.
         """
         described: list[Caption | str] = []
+        num_failed = 0
         with worker() as threads, _Asking(self, threads, decoding) as asking:
             told = [asking.begin(_jpeg(image), first + n) for n, image in enumerate(images)]
             for future in told:
-                caption, reason, _, _ = future.result()
+                caption, reason, _, is_servers = future.result()
+                num_failed += is_servers
                 described.append(reason or "no caption" if caption is None else caption)
+        if images and num_failed == len(images):
+            raise ServerError(f"{self.endpoint.url}, model {self.model!r}: {described[0]}")
         return described
 
     def caption_stream(
