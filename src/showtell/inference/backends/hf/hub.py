@@ -346,9 +346,12 @@ def _is_captioner(config: dict[str, Any]) -> bool:
 def cached_models() -> list[CachedModel]:
     """The captioners in the Hugging Face cache that are whole, by name."""
     try:
-        hub = _hub()
+        hub, errors = _hub(), import_module("huggingface_hub.errors")
+    except MissingExtraError:
+        return []
+    try:
         cache = hub.scan_cache_dir()
-    except (MissingExtraError, OSError, ValueError):  # no extra, or nothing was ever downloaded
+    except (errors.CacheNotFound, OSError, ValueError):  # nothing was ever downloaded
         return []
     found = []
     for repo in cache.repos:
