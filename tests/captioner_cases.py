@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import tiny_hf
+from rogue_server import RogueServer, words_of
 from tiny_export import exported, native
 
 import showtell
@@ -32,8 +33,24 @@ def _hf(kind: str) -> Callable[[Path], Captioner]:
     return load
 
 
+def _server(kind: str) -> Callable[[Path], Captioner]:
+    def load(folder: Path) -> Captioner:
+        server = RogueServer()
+        server.describe = words_of
+        _SERVERS.append(server)
+        settings = {"base_url": server.url, "concurrency": 2, "retries": 0}
+        return showtell.load(f"{kind}:tiny", settings=settings)
+
+    return load
+
+
+_SERVERS: list[RogueServer] = []  # which live as long as the captioners that ask them
+
+
 CASES: dict[str, Callable[[Path], Captioner]] = {
     "native": _native,
     "onnx": _onnx,
     **{f"hf {kind}": _hf(kind) for kind in tiny_hf.KINDS},
+    "openai": _server("openai"),
+    "ollama": _server("ollama"),
 }

@@ -75,7 +75,8 @@ def test_words_and_confidence(captioner: Captioner) -> None:
         assert caption.text == " ".join(caption.words)
         if not captioner.card.likelihoods:
             continue
-        assert len(caption.log_probs) == len(caption.words) + 1
+        is_remote = captioner.card.kind in ("openai", "ollama")  # which do not tell the end's
+        assert len(caption.log_probs) == len(caption.words) + (not is_remote)
         assert all(value <= 1e-6 for value in caption.log_probs)
         assert 0 <= caption.confidence <= 1
         if not captioner.card.calibrated:
@@ -186,6 +187,6 @@ def test_pictures_that_look_the_same_share_a_caption(captioner: Captioner, tmp_p
 
 
 def test_every_kind_was_visited() -> None:
-    """native, onnx, and six architectures of hf."""
+    """native, onnx, six architectures of hf, and two kinds of servers."""
     assert visited == set(CASES)
-    assert len(visited) == 8
+    assert len(visited) == 10

@@ -120,11 +120,13 @@ class Planned:
     Attributes:
         kept: the text that it would keep; None where it would get a caption.
         error: why it would fail, where that shows without decoding.
+        picture: the picture itself; None where it would fail.
     """
 
     path: str
     kept: str | None = None
     error: str | None = None
+    picture: Picture | None = None
 
 
 def plan(inputs: Inputs, target: Target | None) -> Iterator[Planned]:
@@ -138,7 +140,8 @@ def plan(inputs: Inputs, target: Target | None) -> Iterator[Planned]:
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             yield Planned(path, error=f"{path}: {reason}")
             continue
-        yield Planned(path, target.kept_text(picture) if target is not None else None)
+        kept = target.kept_text(picture) if target is not None else None
+        yield Planned(path, kept, picture=picture)
 
 
 class _Run:

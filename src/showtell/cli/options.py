@@ -179,6 +179,24 @@ DryRun = Annotated[
         "--dry-run", help="List what would be captioned and what would be kept; write nothing."
     ),
 ]
+Price = Annotated[
+    str | None,
+    typer.Option(
+        "--price",
+        metavar="IN,OUT",
+        help="openai, ollama: price of a million tokens in and out, to tell what a run costs.",
+    ),
+]
+Measure = Annotated[
+    int,
+    typer.Option(
+        "--measure",
+        min=0,
+        max=20,
+        help="openai, ollama: with --dry-run, number of pictures to send to measure time and "
+        "tokens.",
+    ),
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with code 1 if any picture fails.")]
 Failures = Annotated[
     Path | None,
@@ -236,6 +254,40 @@ SETTINGS: dict[str, Any] = {
     "trust_remote_code": _of_others(
         bool, "--trust-remote-code", "hf: run Python that comes with the weights."
     ),
+    "base_url": _of_others(
+        str,
+        "--base-url",
+        "openai, ollama: address of the server; default: OPENAI_BASE_URL or OLLAMA_HOST.",
+    ),
+    "max_side": _of_others(
+        int,
+        "--max-side",
+        "hf, openai, ollama: longest side in pixels to which pictures are shrunk; default of "
+        "servers: 768.",
+        min=32,
+        max=8192,
+    ),
+    "concurrency": _of_others(
+        int,
+        "--concurrency",
+        "openai, ollama: number of requests at a time; default: 8.",
+        min=1,
+        max=256,
+    ),
+    "timeout": _of_others(
+        float,
+        "--timeout",
+        "openai, ollama: seconds that an answer may take; default: 120.",
+        min=0.1,
+        max=3600,
+    ),
+    "retries": _of_others(
+        int,
+        "--retries",
+        "openai, ollama: how often a request that failed is sent again; default: 4.",
+        min=0,
+        max=100,
+    ),
     "yes": _of_others(bool, "--yes", "hf: download the model without asking."),
 }
 """Options for captioners of other kinds, once for every command that takes models."""
@@ -244,6 +296,42 @@ SETTINGS: dict[str, Any] = {
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Replace a command's parameter ``settings`` by the options; it gets those that were given."""
     return with_options(command, "settings", SETTINGS)
+
+
+Cleaning = dict[str, Any]
+"""What the command line says of ``Captioner.cleaning``."""
+
+CLEANING: dict[str, Any] = {
+    "tidy": _of_others(
+        bool,
+        "--tidy/--no-tidy",
+        "Remove preambles, markdown and quotes from captions; default: of models that take a "
+        "--prompt.",
+    ),
+    "max_sentences": _of_others(
+        int,
+        "--max-sentences",
+        "Sentences of a caption that are kept; default: 1 of models that take a --prompt.",
+        min=1,
+    ),
+    "max_words": _of_others(
+        int, "--max-words", "Words of a caption that are kept; cut at a sensible place.", min=1
+    ),
+    "replace": _of_others(
+        list[str],
+        "--replace",
+        "Replace text in captions: a regular expression and what it becomes; may be repeated.",
+        metavar="REGEX=TEXT",
+    ),
+    "prefix": _of_others(str, "--prefix", "Text to put before every caption."),
+    "suffix": _of_others(str, "--suffix", "Text to put behind every caption."),
+}
+"""Options for what becomes of texts, once for every command that writes captions."""
+
+
+def with_cleaning(command: Callable[..., None]) -> Callable[..., None]:
+    """Replace a command's parameter ``cleaning`` by the options; it gets those that were given."""
+    return with_options(command, "cleaning", CLEANING)
 
 
 def prepared(models: Iterable[str], settings: Settings) -> "BackendSettings":

@@ -19,6 +19,7 @@ from showtell.inference.exported import find_export, has_checkpoint
 from showtell.inference.specs import BackendSettings, load_backend, refuse_settings, spec_of
 from showtell.inference.stream import Originals, Picture, PictureResult
 from showtell.pretrained import DEFAULT, no_model, shipped_folder
+from showtell.text.clean import Cleaning
 
 if TYPE_CHECKING:
     from showtell.inference.backends.native import NativeCaptioner
@@ -70,10 +71,17 @@ class ModelRequest:
     trust_model: bool = False
     runtime: str = "auto"
     settings: BackendSettings = field(default_factory=BackendSettings)
+    cleaning: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Captioner(ABC):
-    """Captions pictures with one model, wherever that model computes."""
+    """Captions pictures with one model, wherever that model computes.
+
+    Attributes:
+        cleaning: what becomes of the texts that it says; every caption it gives is cleaned.
+    """
+
+    cleaning: Cleaning = Cleaning()
 
     @staticmethod
     def load(
@@ -85,6 +93,7 @@ class Captioner(ABC):
         trust_model: bool = False,
         runtime: str = "auto",
         settings: BackendSettings | Mapping[str, Any] | None = None,
+        cleaning: Mapping[str, Any] | None = None,
     ) -> "Captioner":
         """Load a model: by default the one that comes with showtell.
 
@@ -102,6 +111,8 @@ class Captioner(ABC):
                 folder, or an encoder that timm fetches from the hub or reads from a folder
                 (``timm:hf-hub:...``, ``timm:local-dir:...``).
             settings: for captioners of other kinds, by name (``{"prompt": "alt"}``).
+            cleaning: changes to what becomes of its texts, as the attributes of ``Cleaning``
+                (``{"max_words": 20, "prefix": "photo of "}``).
 
         Raises:
             CheckpointError: there is no such model, or it is damaged, or it has to be trusted
@@ -111,16 +122,28 @@ class Captioner(ABC):
             VocabularyError: one of the ensemble has another vocabulary.
         """
         asked = BackendSettings.of(settings)
-        request = ModelRequest(model, ensemble, device, precision, trust_model, runtime, asked)
+        request = ModelRequest(
+            model, ensemble, device, precision, trust_model, runtime, asked, cleaning or {}
+        )
         if (spec := spec_of(model)) is not None:
-            return load_backend(spec, request)
-        refuse_settings(request)
-        return load_local(request)
+            captioner = load_backend(spec, request)
+            follows = captioner.follows_instructions
+            usual = usual_cleaning(asked.prompt) if follows else Cleaning()
+        else:
+            refuse_settings(request)
+            captioner, usual = load_local(request), Cleaning()
+        captioner.cleaning = usual.with_changes(request.cleaning)
+        return captioner
 
     @property
     @abstractmethod
     def card(self) -> ModelInfo:
         """What the model is and what it can do."""
+
+    @property
+    def follows_instructions(self) -> bool:
+        """Whether it does what it is told in words, so that it may also chat about it."""
+        return False
 
     @property
     @abstractmethod
@@ -287,6 +310,16 @@ def _without_torch(request: ModelRequest) -> ShowtellError:
 def load_request(request: ModelRequest) -> Captioner:
     """The model that a user asks for, as ``Captioner.load``."""
     return Captioner.load(**{f.name: getattr(request, f.name) for f in fields(request)})
+
+
+def usual_cleaning(prompt: str | None) -> Cleaning:
+    """What becomes of the texts of a model that takes instructions, where nothing else is asked.
+
+    Args:
+        prompt: as in ``BackendSettings``. Those that ask for one sentence get one.
+    """
+    is_one = prompt in (None, "short", "alt")
+    return Cleaning(tidy=True, max_sentences=1 if is_one else None)
 
 
 RUNTIMES = ("auto", "torch", "onnx")

@@ -222,12 +222,13 @@ class _Batch(Generic[View]):
 
 
 def _prepare(picture: Picture, recipe: Cutter[View], *, with_look: bool) -> _Prepared[View]:
-    image = _open(picture, recipe.decode_side)
+    image = opened(picture, recipe.decode_side)
     look = look_of(image) if with_look else None
     return _Prepared(recipe.eval_view(image), look, notes_of(image))
 
 
-def _open(picture: Picture, min_side: int | None) -> Image.Image:
+def opened(picture: Picture, min_side: int | None) -> Image.Image:
+    """A picture, decoded as by ``open_image``; its errors begin with the picture's name."""
     if picture.read is None:
         return open_image(picture.path, min_side=min_side)
     try:

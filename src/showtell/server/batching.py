@@ -8,7 +8,7 @@ batches. Each picture gets the caption that it would get alone.
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,11 +30,15 @@ from showtell.inference.captioner import (
     takes_onnx,
     torch_backend,
 )
-from showtell.inference.specs import BackendSettings, refuse_settings, spec_of
+from showtell.inference.specs import BackendSettings, find_backend, refuse_settings, spec_of
 from showtell.inference.stream import Cutter
+from showtell.text.clean import Cleaning
 
 MAX_ROWS = 512
 """Hypotheses that are searched at once: pictures times the beam."""
+
+SECONDS_BEHIND = 25.0
+"""For an answer of a model behind a server; it is asked twice, and clients wait for a minute."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +52,14 @@ class LoadedModel:
     def attends(self) -> bool:
         """Whether its captions can say where it looked."""
         return self.captioner.attends
+
+    def with_prompt(self, prompt: str) -> "LoadedModel":
+        """The same model with other instructions; itself where it takes none."""
+        if not isinstance(self.captioner, PictureCaptioner):
+            return self
+        if not self.captioner.follows_instructions:
+            return self
+        return LoadedModel(self.name, self.captioner.with_prompt(prompt))
 
     @property
     def recipe(self) -> Cutter[Any]:
@@ -79,12 +91,13 @@ def load_models(
     trust_model: bool = False,
     runtime: str = "auto",
     settings: BackendSettings | None = None,
+    cleaning: Mapping[str, Any] | None = None,
 ) -> dict[str, LoadedModel]:
     """Load models, and caption a grey square with each so that the first request is no slower.
 
     Args:
         models: folders or registered names; the first is the default.
-        device, precision, trust_model, runtime, settings: as for ``Captioner.load``.
+        device, precision, trust_model, runtime, settings, cleaning: as for ``Captioner.load``.
 
     Raises:
         CheckpointError: a model is not there, or damaged.
@@ -98,7 +111,11 @@ def load_models(
         captioner: LocalCaptioner | PictureCaptioner
         # Settings for captioners of other kinds are for those among the models.
         kept = settings if is_other[given] or not any(is_other.values()) else BackendSettings()
-        request = ModelRequest(given, (), device, precision, trust_model, runtime, kept)
+        if is_other[given]:
+            kept = _impatient(given, kept)
+        request = ModelRequest(
+            given, (), device, precision, trust_model, runtime, kept, cleaning or {}
+        )
         if not is_other[given]:
             refuse_settings(request)
         if is_other[given]:
@@ -119,10 +136,23 @@ def load_models(
                 trust_model=trust_model,
                 encoders=[one.encoder for one in others if isinstance(one, backend)],
             )
+        if not is_other[given]:
+            captioner.cleaning = Cleaning().with_changes(request.cleaning)
         captioner.caption(Image.new("RGB", (64, 64), "grey"))
         name = _unique(captioner.card.name, loaded)
         loaded[name] = LoadedModel(name, captioner)
     return loaded
+
+
+def _impatient(model: str, settings: BackendSettings) -> BackendSettings:
+    """Settings with which a model behind a server answers or fails before a client gives up."""
+    spec = spec_of(model)
+    if spec is None or "retries" not in find_backend(spec.kind).takes:
+        return settings
+    return settings.with_changes(
+        timeout=SECONDS_BEHIND if settings.timeout is None else settings.timeout,
+        retries=1 if settings.retries is None else settings.retries,
+    )
 
 
 def _unique(name: str, taken: dict[str, LoadedModel]) -> str:

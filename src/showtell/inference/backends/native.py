@@ -94,6 +94,7 @@ class NativeCaptioner(LocalCaptioner):
         trust_model: bool = False,
         runtime: str = "torch",
         settings: object = None,  # which mean nothing here
+        cleaning: object = None,  # which ``Captioner.load`` sees to
         encoders: Sequence[Encoder] = (),
     ) -> Self:
         """As ``Captioner.load``.

@@ -9,9 +9,10 @@ module imports no torch.
 import re
 from abc import abstractmethod
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from PIL import Image
 
@@ -20,7 +21,7 @@ from showtell.core.device import Runtime
 from showtell.core.files import cache_folder, read_json, write_json
 from showtell.errors import CheckpointError, ConfigError, ImageError, first_line
 from showtell.images.open import PictureLike, as_image
-from showtell.inference.caption import CALIBRATION, Calibration, Caption
+from showtell.inference.caption import CALIBRATION, Calibration, Caption, cleaned
 from showtell.inference.captioner import Captioner, Decoding
 from showtell.inference.notebook import thumbnail_of
 from showtell.inference.stream import (
@@ -74,6 +75,7 @@ class PictureCaptioner(Captioner):
         batch_size: pictures at a time, where a user does not say.
         runtime: device and precision; None where another machine computes.
         overlaps: whether captions are computed elsewhere than on this machine's processors.
+        prompt: the instructions, where ``card.prompt`` says that it takes some.
     """
 
     takes: frozenset[str] = frozenset()
@@ -83,6 +85,7 @@ class PictureCaptioner(Captioner):
     batch_size: int = 8
     runtime: Runtime | None = None
     overlaps: bool = True
+    prompt: str | None = None
 
     @classmethod
     @abstractmethod
@@ -103,6 +106,17 @@ class PictureCaptioner(Captioner):
         Returns:
             For each picture its caption, or why it has none; a reason does not stop the others.
         """
+
+    @property
+    def follows_instructions(self) -> bool:
+        """As ``Captioner.follows_instructions``."""
+        return self.card.prompt
+
+    def with_prompt(self, prompt: str) -> Self:
+        """The same captioner with other instructions; it shares the model."""
+        other = copy(self)
+        other.prompt = prompt
+        return other
 
     def describe_runtime(self) -> str:
         """One line for the user: what computes, where, and why."""
@@ -151,7 +165,8 @@ class PictureCaptioner(Captioner):
             )
 
     def finished(self, caption: Caption, decoding: DecodingConfig) -> Caption:
-        """A caption with its calibrated confidence; withheld where that is too low."""
+        """A caption with its calibrated confidence, cleaned; withheld where that is too low."""
+        caption = cleaned(caption, self.cleaning)
         if not caption.log_probs:
             return caption
         if self.calibration is not None:

@@ -116,6 +116,11 @@ class HfCaptioner(PictureCaptioner):
         return digest.hexdigest()[:12]
 
     @property
+    def follows_instructions(self) -> bool:
+        """Those that chat do; others have a few tasks, or go on with words that they are given."""
+        return self.network.family.value == "chat"
+
+    @property
     def decoder_kind(self) -> str:
         """The type of the model, as transformers calls it."""
         return self.network.kind
