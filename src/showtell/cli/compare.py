@@ -56,6 +56,8 @@ def compare(
     format: Annotated[
         TableFormat, typer.Option("--format", help="text, markdown, latex or json.")
     ] = TableFormat.text,
+    segmentation: options.Segmentation = "auto",
+    language: options.Language = "auto",
     images: options.Images = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
@@ -93,6 +95,8 @@ def compare(
         "resampling": Resampling(bootstrap, seed),
         "subset": subset,
         "num_shown": show,
+        "segmentation": segmentation,
+        "language": language,
     }
     if data is None:
         *results, references = map(Path, systems)

@@ -22,6 +22,18 @@ from showtell.errors import ConfigError
 class DataConfig(Section):
     """The vocabulary, and which captions are used."""
 
+    segmentation: Literal["auto", "ptb", "spaces", "characters", "words"] = Field(
+        default="auto",
+        description="how captions are cut into words; ptb: COCO's tokeniser, for English; spaces: "
+        "at spaces, for other languages; characters, or words by ICU's dictionaries (extra "
+        "languages), for Chinese, Japanese, Thai and others without spaces; auto: by the "
+        "captions' letters. A vocabulary that is there already keeps its own",
+    )
+    language: str = Field(
+        default="auto",
+        pattern=r"^(auto|[A-Za-z]{2,3}([-_]\w+)*)$",
+        description="language of the captions, a code such as de or zh; auto: guessed",
+    )
     vocab_threshold: int = Field(
         default=4, ge=1, description="words seen less often than this become <unk>"
     )

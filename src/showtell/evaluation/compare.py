@@ -16,7 +16,8 @@ from showtell.core.progress import Reporter
 from showtell.errors import ScoringError
 from showtell.metrics import CHECKS, FAMILIES, Family, References, Scores, evaluate
 from showtell.metrics.bootstrap import Difference, Resampling, differences, holm
-from showtell.metrics.coco_io import read_pair, references_cache
+from showtell.metrics.coco_io import read_pair, references_cache, segmentation_of
+from showtell.text.segment import PTB, Segmentation
 
 if TYPE_CHECKING:
     from showtell.data.request import DataRequest
@@ -145,6 +146,8 @@ def compare_files(
     resampling: Resampling | None = None,
     subset: bool = False,
     num_shown: int = 5,
+    segmentation: str = "auto",
+    language: str = "auto",
 ) -> Comparison:
     """Compare files of captions against one file of references.
 
@@ -167,6 +170,7 @@ def compare_files(
         f"{name}: {note}" for name, pair in zip(names, pairs, strict=True) for note in pair.notes
     ]
     people = {image_id: said for pair in pairs for image_id, said in pair.references.items()}
+    cut, note = segmentation_of(people, segmentation, language)
     return compare(
         {name: pair.candidates for name, pair in zip(names, pairs, strict=True)},
         people,
@@ -176,7 +180,8 @@ def compare_files(
         subset=subset,
         num_shown=num_shown,
         cache=references_cache(),
-        notes=notes,
+        notes=[*notes, *([note] if note else [])],
+        segmentation=cut,
     )
 
 
@@ -190,6 +195,8 @@ def compare_models(
     resampling: Resampling | None = None,
     subset: bool = False,
     num_shown: int = 5,
+    segmentation: str = "auto",
+    language: str = "auto",
 ) -> Comparison:
     """Compare models on a split, by the captions that ``evaluate.captions_of`` gives.
 
@@ -207,6 +214,11 @@ def compare_models(
     for name, captioner, model in zip(names, captioners, models, strict=True):
         captions[name], theirs = captions_of(captioner, model, data, split=split, report=report)
         people.update(theirs)
+    own = {captioner.vocabulary.segmentation for captioner in captioners}
+    if len(own) == 1 and segmentation == language == "auto":
+        [cut], note = own, ""
+    else:
+        cut, note = segmentation_of(people, segmentation, language)
     return compare(
         captions,
         people,
@@ -214,6 +226,8 @@ def compare_models(
         resampling=resampling,
         subset=subset,
         num_shown=num_shown,
+        notes=[note] if note else [],
+        segmentation=cut,
     )
 
 
@@ -228,6 +242,7 @@ def compare(
     num_shown: int = 5,
     cache: Path | None = None,
     notes: Sequence[str] = (),
+    segmentation: Segmentation = PTB,
 ) -> Comparison:
     """Compare systems by their captions of the same images.
 
@@ -241,6 +256,7 @@ def compare(
         num_shown: how many pictures that gained and that lost to list.
         cache: a folder where tokenised references are kept.
         notes: what is known about the captions already; they begin the warnings.
+        segmentation: how captions are cut into words.
 
     Raises:
         ScoringError: there are fewer than two systems, they have captions of different images and
@@ -251,7 +267,8 @@ def compare(
     resampling = resampling or Resampling()
     warnings = list(notes)  # then those of single systems, and what all of them share
     shared = _shared_images(captions, list(references), subset, warnings)
-    people = References({image_id: references[image_id] for image_id in shared}, cache=cache)
+    common = {image_id: references[image_id] for image_id in shared}
+    people = References(common, cache=cache, segmentation=segmentation)
     chosen = None if metrics is None else list(metrics)
     systems = []
     for name, said in captions.items():

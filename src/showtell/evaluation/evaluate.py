@@ -33,6 +33,7 @@ from showtell.inference.captioner import ModelRequest
 from showtell.metrics import References, Scores, evaluate, meteor
 from showtell.metrics.bootstrap import Resampling
 from showtell.pretrained import shipped_folder
+from showtell.text.segment import PTB, Segmentation
 
 BATCH_SIZE = 128  # pictures at a time; of many processes, each one's
 
@@ -323,13 +324,17 @@ def evaluate_captioner(
             progress(len(captions), len(records))
     by_id = dict(zip((record.image_id for record in records), captions, strict=True))
     texts = {image_id: caption.text for image_id, caption in by_id.items()}
-    scores = processes.from_first(lambda: evaluate(texts, references or references_of(records)))
+    segmentation = captioner.vocabulary.segmentation
+    scores = processes.from_first(
+        lambda: evaluate(texts, references or references_of(records, segmentation))
+    )
     return Evaluation(by_id, scores)
 
 
-def references_of(records: Sequence[Record]) -> References:
-    """The captions of ``records``, tokenised and counted for scoring."""
-    return References({record.image_id: record.captions for record in records})
+def references_of(records: Sequence[Record], segmentation: Segmentation = PTB) -> References:
+    """The captions of ``records``, cut into words and counted for scoring."""
+    people = {record.image_id: record.captions for record in records}
+    return References(people, segmentation=segmentation)
 
 
 def _records(

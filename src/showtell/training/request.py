@@ -36,6 +36,7 @@ from showtell.training.pictures import PictureFiles
 from showtell.training.prepare import (
     check_files,
     check_words,
+    choose_segmentation,
     open_encoder,
     open_language_model,
     open_start,
@@ -172,8 +173,13 @@ def _make_run(
         report.note(f"{processes.size} processes train together; this is the first of them")
     with processes.in_turn():
         start = open_start(config, folder, resume, report)
+        segmentation, why = choose_segmentation(
+            dataset.split("train"), config.data, start.vocabulary if start else None
+        )
+        if why:
+            report.note(why)
         if not start and not language_model:
-            check_words(dataset, config.data)
+            check_words(dataset, config.data, segmentation)
         encoder = open_encoder(config, start, folder)
         store = open_store(
             dataset, encoder, config, runtime=runtime, folder=request.data.store, report=report
@@ -182,13 +188,14 @@ def _make_run(
     provenance = _provenance(config, dataset, encoder, runtime) | {"processes": processes.size}
     vocabulary = start.vocabulary if start else None
     if language_model and not start:
-        vocabulary = language_model.vocabulary()
+        vocabulary = language_model.vocabulary().cut_by(segmentation)
     prepared = prepare(
         dataset,
         config.data,
         store,
         report,
         vocabulary=vocabulary,
+        segmentation=segmentation,
         classes=encoder.backbone.classes(),
         feature_size=encoder.pooled_size,
         decoder=config.decoder,
