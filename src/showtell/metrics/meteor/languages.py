@@ -1,15 +1,14 @@
 """METEOR 1.5 in other languages than English: matches by exact word and by Snowball stem.
 
-That is the original program with ``-l LANGUAGE -m "exact stem"`` on words that are cut already: its
-parameters and weights of each language (Denkowski and Lavie 2014, "Meteor Universal", section 4;
-the program prints them as its "Eval ID"), and its function words, which it has for four languages.
-Its paraphrase tables of German, French, Spanish and Russian are a download of their own and are
-not used. The stemmers are those of ``snowballstemmer`` (extra ``languages``), which for some
-languages are newer than the original's: of German and Dutch, above all.
+That is the original program with ``-l LANGUAGE -m "exact stem"`` on words that are cut already:
+with its parameters of each language (Denkowski and Lavie 2014, "Meteor Universal", section 4; the
+program prints them as its "Eval ID") and, as it has them there, without function words. Its
+paraphrase tables of German, French, Spanish and Russian are a download of their own and are not
+used. The stemmers are those of ``snowballstemmer`` (extra ``languages``); for some words they are
+newer than the original's.
 """
 
 import math
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -22,7 +21,6 @@ import numpy as np
 from showtell.core.memory import paused_collector
 from showtell.errors import MissingExtraError, ScoringError
 from showtell.metrics.meteor.align import Match, align
-from showtell.metrics.meteor.tables import is_installed, sources
 from showtell.metrics.references import Captions
 from showtell.metrics.statistics import Floats, Statistics
 from showtell.text.language import name_of
@@ -37,25 +35,22 @@ STEMMERS = {
 }
 """The stemmer of each language; one that the installed snowballstemmer lacks is not there."""
 
-_FUNCTION_WORDS = {"de": "german", "fr": "french", "es": "spanish", "ru": "russian"}
-
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """alpha, beta, gamma and delta as in English, and the weight of a match by stem."""
+    """alpha, beta and gamma of the paper, and the weight of a match by stem."""
 
     recall: float = 0.75
     power: float = 1.4
     penalty: float = 0.7
-    content: float = 0.5
     stem: float = 0.5
 
 
 # The program's own for "rank"; every other language has the ones that do not depend on it.
 _PARAMETERS = {
-    "de": Parameters(0.95, 1.0, 0.55, 0.55, 0.8),
-    "es": Parameters(0.65, 1.3, 0.5, 0.8, 0.8),
-    "fr": Parameters(0.9, 1.4, 0.6, 0.65, 0.2),
+    "de": Parameters(0.95, 1.0, 0.55, 0.8),
+    "es": Parameters(0.65, 1.3, 0.5, 0.8),
+    "fr": Parameters(0.9, 1.4, 0.6, 0.2),
 }
 
 
@@ -66,8 +61,6 @@ def why_not(language: str | None) -> MissingExtraError | ScoringError | None:
         return ScoringError(f"METEOR has no stemmer for {name}")
     if find_spec("snowballstemmer") is None:
         return MissingExtraError("languages", f"METEOR in {name_of(language)}")
-    if language in _FUNCTION_WORDS and not is_installed():
-        return MissingExtraError("meteor", f"METEOR in {name_of(language)}")
     import snowballstemmer
 
     if STEMMERS[language] not in snowballstemmer.algorithms():
@@ -104,28 +97,19 @@ def statistics_of_words(
         references: (B images) words of each reference.
     """
     parameters = _PARAMETERS.get(language, Parameters())
-    functions, stem = _function_words(language), _stemmer(language)
+    stem = _stemmer(language)
     # Tokens may have a space inside, and the original program cuts there.
     said = [" ".join(words).split() for words in captions]
     with paused_collector():
         counts = np.array(
             [
-                _best(words, [" ".join(r).split() for r in each], functions, stem, parameters)
+                _best(words, [" ".join(r).split() for r in each], stem, parameters)
                 for words, each in zip(said, references, strict=True)
             ],
             np.float64,
         )
     scores = _of_sums(parameters, counts)
     return Statistics(("METEOR",), counts, partial(_of_sums, parameters), scores)
-
-
-@cache
-def _function_words(language: str) -> frozenset[str]:
-    name = _FUNCTION_WORDS.get(language)
-    if name is None:
-        return frozenset()
-    with zipfile.ZipFile(sources()[1]) as archive:
-        return frozenset(archive.read(f"function/{name}.words").decode("utf-8").split())
 
 
 @cache
@@ -139,33 +123,25 @@ def _stemmer(language: str) -> Callable[[str], str]:
 def _best(
     said: list[str],
     references: Sequence[list[str]],
-    functions: frozenset[str],
     stem: Callable[[str], str],
     parameters: Parameters,
 ) -> list[int]:
     """The counts with the reference of the highest score, the first of equals."""
-    counts = [_count(said, reference, functions, stem) for reference in references]
+    counts = [_count(said, reference, stem) for reference in references]
     scores = _of_sums(parameters, np.array(counts, np.float64))[:, 0]
     return counts[int(scores.argmax())]
 
 
-def _count(
-    said: list[str], reference: list[str], functions: frozenset[str], stem: Callable[[str], str]
-) -> list[int]:
-    """What adds up over a corpus, 13 numbers.
+def _count(said: list[str], reference: list[str], stem: Callable[[str], str]) -> list[int]:
+    """What adds up over a corpus.
 
-    Words of the hypothesis and of the reference, and how many of each are function words; for exact
-    matches, then for stems: content words of both that are matched, and function words; chunks.
+    Words of the hypothesis and of the reference, matches by word and by stem, and chunks.
     """
     chosen, chunks = align(len(reference), len(said), _matches(said, reference, stem))
-    matched = [0] * 8
-    for r, _, h, _, module in chosen:
-        matched[4 * module + (2 if said[h] in functions else 0)] += 1
-        matched[4 * module + (3 if reference[r] in functions else 1)] += 1
+    by_stem = sum(module for *_, module in chosen)
     if chunks == 1 and len(chosen) == len(said) == len(reference):
         chunks = 0  # no penalty for one chunk that is all
-    num_functions = [sum(word in functions for word in words) for words in (said, reference)]
-    return [len(said), len(reference), *num_functions, *matched, chunks]
+    return [len(said), len(reference), len(chosen) - by_stem, by_stem, chunks]
 
 
 def _matches(said: list[str], reference: list[str], stem: Callable[[str], str]) -> list[Match]:
@@ -184,17 +160,16 @@ def _matches(said: list[str], reference: list[str], stem: Callable[[str], str]) 
 
 
 def _of_sums(parameters: Parameters, sums: Floats) -> Floats:
-    """Equations 1 to 6 of sums (..., 13): (..., 1), each from 0 to 1."""
-    words, functions, exact, stems, chunks = np.split(sums, [2, 4, 8, 12], axis=-1)
-    weights = parameters.content, 1.0 - parameters.content
-    total = weights[0] * (words - functions) + weights[1] * functions
-    weighted = exact + parameters.stem * stems
-    matched = weights[0] * weighted[..., :2] + weights[1] * weighted[..., 2:]
-    shares = np.divide(matched, total, out=np.zeros_like(total), where=total != 0)
+    """Equations 1 to 6 of sums (..., 5): (..., 1), each from 0 to 1."""
+    words, exact, stems, chunks = sums[..., :2], sums[..., 2], sums[..., 3], sums[..., 4]
+    matched = (exact + parameters.stem * stems)[..., None]
+    shares = np.divide(matched, words, out=np.zeros_like(words), where=words != 0)
     is_matched = (shares > 0).all(axis=-1)
     precision, recall = np.moveaxis(np.where(is_matched[..., None], shares, 1.0), -1, 0)
     mean = 1.0 / ((1.0 - parameters.recall) / precision + parameters.recall / recall)
-    half = np.where(is_matched, (exact + stems).sum(axis=-1) / 2, 1.0)
-    power = np.vectorize(math.pow, otypes=[np.float64])(chunks[..., 0] / half, parameters.power)
-    score: Floats = np.where(is_matched, mean * (1.0 - parameters.penalty * power), 0.0)
+    scattered = chunks / np.where(is_matched, exact + stems, 1.0)
+    penalty = parameters.penalty * np.vectorize(math.pow, otypes=[np.float64])(
+        scattered, parameters.power
+    )
+    score: Floats = np.where(is_matched, mean * (1.0 - penalty), 0.0)
     return score[..., None]

@@ -101,7 +101,7 @@ def load(folder: Path | None = None) -> Tables:
     target = _converted(folder)
     if not target.is_dir():
         try:
-            _convert(*sources(), target)
+            _convert(*_sources(), target)
         except OSError as error:
             raise ScoringError(
                 f"cannot write METEOR's tables to {target}: {error}; set SHOWTELL_CACHE to a "
@@ -116,11 +116,11 @@ def is_converted(folder: Path | None = None) -> bool:
 
 
 def _converted(folder: Path | None) -> Path:
-    sizes = "-".join(str(path.stat().st_size) for path in sources())
+    sizes = "-".join(str(path.stat().st_size) for path in _sources())
     return (folder or cache_folder() / "meteor") / f"v{FORMAT}-{sizes}"
 
 
-def sources() -> tuple[Path, Path]:
+def _sources() -> tuple[Path, Path]:
     spec = find_spec("pycocoevalcap")
     assert spec is not None
     folder = Path((spec.submodule_search_locations or [""])[0]) / "meteor"
