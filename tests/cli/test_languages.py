@@ -40,7 +40,7 @@ def test_from_training_to_captions(
     Image.new("RGB", (80, 60), "green").save(tmp_path / "photo.png")
     done = showtell("caption", tmp_path / "photo.png", "-m", run, "--json")
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout.splitlines()[0])
+    [said] = json.loads(done.stdout)["captions"]
     assert len(said["words"]) > 1
     assert said["caption"].replace(" ", "") == "".join(said["words"])
     assert (" " in said["caption"]) == space
@@ -57,7 +57,7 @@ def test_from_training_to_captions(
     assert done.returncode == 0, done.stderr
     done = showtell("caption", tmp_path / "photo.png", "-m", export, "--json")
     assert done.returncode == 0, done.stderr
-    exported = json.loads(done.stdout.splitlines()[0])
+    [exported] = json.loads(done.stdout)["captions"]
     assert exported["caption"] == said["caption"]
     assert exported["words"] == said["words"]
 

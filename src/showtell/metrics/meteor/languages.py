@@ -164,8 +164,9 @@ def _of_sums(parameters: Parameters, sums: Floats) -> Floats:
     words, exact, stems, chunks = sums[..., :2], sums[..., 2], sums[..., 3], sums[..., 4]
     matched = (exact + parameters.stem * stems)[..., None]
     shares = np.divide(matched, words, out=np.zeros_like(words), where=words != 0)
-    is_matched = (shares > 0).all(axis=-1)
-    precision, recall = np.moveaxis(np.where(is_matched[..., None], shares, 1.0), -1, 0)
+    precision, recall = shares[..., 0], shares[..., 1]
+    is_matched = (precision > 0) & (recall > 0)
+    precision, recall = np.where(is_matched, precision, 1.0), np.where(is_matched, recall, 1.0)
     mean = 1.0 / ((1.0 - parameters.recall) / precision + parameters.recall / recall)
     scattered = chunks / np.where(is_matched, exact + stems, 1.0)
     penalty = parameters.penalty * np.vectorize(math.pow, otypes=[np.float64])(
