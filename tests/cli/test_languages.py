@@ -81,8 +81,14 @@ def test_a_run_goes_on_with_its_own_words(showtell: Shell, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (("-s", "data.segmentation=jieba"), "data.segmentation = jieba"),
-        (("-s", "data.language=Klingon"), "data.language = Klingon"),
+        (
+            ("-s", "data.segmentation=jieba"),
+            "data.segmentation = 'jieba': input should be",
+        ),
+        (
+            ("-s", "data.language=Klingon"),
+            "data.language = 'Klingon': expected auto, or a",
+        ),
     ],
 )
 def test_wrong_settings_are_one_line(
