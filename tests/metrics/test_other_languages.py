@@ -115,5 +115,6 @@ def test_files_of_german_captions_stay_equal_to_the_official_scores(tmp_path: Pa
     found = score_files(*files, metrics=names, cache=tmp_path)
     assert found.metrics == evaluate(SAID_IN_GERMAN, GERMAN, metrics=names).metrics
     assert any("--language de" in warning for warning in found.warnings)
+    assert "|tok:ptb-corenlp3.4.1-coco-v2|" in found.signature
     own = score_files(*files, metrics=names, language="de", cache=tmp_path)
     assert "|tok:spaces-v1-de|" in own.signature

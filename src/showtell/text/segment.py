@@ -116,15 +116,15 @@ class Segmentation:
         return Segmentation.of(self.kind).tokenizer
 
     @property
-    def signature(self) -> str:
-        """For signatures of scores: the rules, and the language where it is known."""
-        named = (self.rules, self.language if self.language != "en" else None)
-        return "-".join(filter(None, named))
-
-    @property
     def cutting_language(self) -> str | None:
         """The language, where the words depend on it; COCO's tokeniser knows none."""
         return None if self.kind == "ptb" else self.language
+
+    @property
+    def signature(self) -> str:
+        """For signatures of scores: the rules, and the language where they go by it."""
+        named = (self.rules, self.cutting_language if self.language != "en" else None)
+        return "-".join(filter(None, named))
 
     @property
     def is_english(self) -> bool:
