@@ -1,6 +1,7 @@
 """Captions of other languages: cut into words, joined again, and recognised."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,7 @@ def icu() -> Segmentation:
         ("두 마리의 개가 잔디 위를 달린다.", ["두", "마리의", "개가", "잔디", "위를", "달린다"]),
         ("¿Qué haces? ¡Hola!", ["qué", "haces", "hola"]),
         ("«Bonjour», 3,5 kg à 50 % — 12:30", ["bonjour", "3,5", "kg", "à", "50", "%", "12:30"]),
-        ("ΟΔΟΣ", ["οδος".replace("σ", "σ")[:-1] + "ς"]),
+        ("ΟΔΟΣ", ["οδος"]),
         ("نمی\u200cدانم", ["نمی\u200cدانم"]),
         ("I ❤️ dogs 👍🏽", ["i", "❤", "dogs", "👍"]),
         ("ＡＢＣ　１２", ["abc", "12"]),
@@ -116,12 +117,12 @@ def test_words_by_dictionary() -> None:
 )
 def test_joined_as_it_is_written(caption: str) -> None:
     """What was cut is put together again, character by character, whatever cut it."""
-    cuts = [CHARACTERS, SPACES]
-    if pytest.importorskip("importlib.util").find_spec("icu4py"):
+    cuts = [CHARACTERS]
+    if "wifi" not in caption:  # which would be part of one word
+        cuts.append(SPACES)
+    if find_spec("icu4py"):
         cuts.append(Segmentation.of("words"))
     for cut in cuts:
-        if cut.kind == "spaces" and "wifi" in caption:
-            continue
         assert cut.join(cut.words(caption)) == caption, cut
 
 
