@@ -57,6 +57,8 @@ def compare(
     format: Annotated[
         TableFormat, typer.Option("--format", help="text, markdown, latex or json.")
     ] = TableFormat.text,
+    segmentation: options.Segmentation = "auto",
+    language: options.Language = "auto",
     images: options.Images = None,
     device: options.AnyDevice = "auto",
     runtime: options.Runtime = options.RuntimeChoice.auto,
@@ -97,6 +99,8 @@ def compare(
         "resampling": Resampling(bootstrap, seed),
         "subset": subset,
         "num_shown": show,
+        "segmentation": segmentation,
+        "language": language,
     }
     if data is None:
         if settings:

@@ -159,6 +159,8 @@ def score(
     subset: Annotated[
         bool, typer.Option("--subset", help="Score only the images that have a caption.")
     ] = False,
+    segmentation: options.Segmentation = "auto",
+    language: options.Language = "auto",
     bootstrap: options.Bootstrap = None,
     seed: options.BootstrapSeed = 0,
     output: options.OutputFile = None,
@@ -180,11 +182,16 @@ def score(
     if not metrics or "METEOR" in metrics:
         meteor.prepare_aloud(lambda text: typer.echo(text, err=True))
     extras = Extras(check, instances, train_captions, clip, images, bert, bert_layer)
+    common: dict[str, Any] = {
+        "subset": subset,
+        "segmentation": segmentation,
+        "language": language,
+    }
     if metrics and set(metrics) <= set(nbest.METRICS) and extras == Extras():
-        scores = nbest.score_nbest(results, references, metrics=metrics, subset=subset)
+        scores = nbest.score_nbest(results, references, metrics=metrics, **common)
     else:
         chosen = metrics or None
-        scores = score_files(results, references, metrics=chosen, extras=extras, subset=subset)
+        scores = score_files(results, references, metrics=chosen, extras=extras, **common)
     if bootstrap:
         scores = scores.with_intervals(Resampling(bootstrap, seed))
     table, values = scores.table(per_image=per_image), scores.to_dict(per_image=per_image)

@@ -232,6 +232,24 @@ Bootstrap = Annotated[
 BootstrapSeed = Annotated[
     int, typer.Option("--seed", min=0, help="Seed of the resamples of the pictures.")
 ]
+Segmentation = Annotated[
+    str,
+    typer.Option(
+        "--segmentation",
+        metavar="KIND",
+        help="How captions are cut into words: auto, ptb (COCO's tokeniser), spaces, characters, "
+        "or words (dictionaries of the extra languages). auto: ptb, except in scripts without "
+        "spaces.",
+    ),
+]
+Language = Annotated[
+    str,
+    typer.Option(
+        "--language",
+        metavar="CODE",
+        help="Language of the captions, as de or zh, for METEOR and the cutting. auto: guessed.",
+    ),
+]
 
 
 Settings = dict[str, Any]

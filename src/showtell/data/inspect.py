@@ -24,7 +24,7 @@ from showtell.data.reading import printable
 from showtell.data.records import Dataset, Problem, Record
 from showtell.errors import ImageError
 from showtell.images.open import notes_of, open_image
-from showtell.text.tokenizer import tokenize
+from showtell.text.segment import choose
 
 THRESHOLDS = (1, 2, 3, 4, 5)
 NUM_FREQUENT = 20
@@ -146,9 +146,10 @@ def inspect_dataset(
     lengths: Counter[int] = Counter()
     words: Counter[str] = Counter()
     words_from = "train" if dataset.split("train") else "all"
+    segmentation, why = choose([text for record in dataset.records for text in record.captions])
     for record in dataset.records:
         for caption in record.captions:
-            tokens = tokenize(caption)
+            tokens = segmentation.words(caption)
             lengths[len(tokens)] += 1
             if words_from in (record.split, "all"):
                 words.update(tokens)
@@ -179,7 +180,7 @@ def inspect_dataset(
         heights=_spread([check.height for check in decoded]),
         num_leaks=num_leaks,
         problems=problems,
-        notes=dataset.notes,
+        notes=(*dataset.notes, *([why] if why else [])),
     )
 
 

@@ -33,7 +33,9 @@ from showtell.inference.captioner import ModelRequest, load_local, load_request
 from showtell.inference.specs import refuse_settings, spec_of
 from showtell.metrics import References, Scores, evaluate, meteor
 from showtell.metrics.bootstrap import Resampling
+from showtell.metrics.coco_io import segmentation_of
 from showtell.pretrained import shipped_folder
+from showtell.text.segment import PTB, Segmentation
 
 if TYPE_CHECKING:
     from showtell.inference.backends.native import NativeCaptioner
@@ -148,6 +150,13 @@ def load_evaluated(model: ModelRequest) -> "Evaluated":
     found = load_request(model)
     assert isinstance(found, PictureCaptioner), model.model
     return found
+
+
+def own_segmentation(captioner: "Evaluated") -> Segmentation | None:
+    """How a model's vocabulary cuts captions into words; None of captioners of other kinds."""
+    if isinstance(captioner, PictureCaptioner):
+        return None
+    return captioner.vocabulary.segmentation
 
 
 def captions_of(
@@ -373,7 +382,13 @@ def _caption_pictures(
             captions[record.image_id] = result.caption
         report.progress("captioning", number, len(records), "pictures")
     usable, skipped = _without_failures(dataset, records, failures, report)
-    evaluation = Evaluation(captions, evaluate(_texts(captions), references_of(usable)))
+    cut = own_segmentation(captioner)
+    if cut is None:
+        people = {record.image_id: record.captions for record in usable}
+        cut, note = segmentation_of(people, "auto", "auto")
+        if note:
+            report.note(note)
+    evaluation = Evaluation(captions, evaluate(_texts(captions), references_of(usable, cut)))
     fingerprint = captions_fingerprint(captioner, decoding or captioner.decoding, records)
     return CaptionedSplit(usable, evaluation, skipped, None, fingerprint)
 
@@ -415,15 +430,17 @@ def evaluate_captioner(
         if progress:
             progress(len(captions), len(records))
     by_id = dict(zip((record.image_id for record in records), captions, strict=True))
+    segmentation = captioner.vocabulary.segmentation
     scores = processes.from_first(
-        lambda: evaluate(_texts(by_id), references or references_of(records))
+        lambda: evaluate(_texts(by_id), references or references_of(records, segmentation))
     )
     return Evaluation(by_id, scores)
 
 
-def references_of(records: Sequence[Record]) -> References:
-    """The captions of ``records``, tokenised and counted for scoring."""
-    return References({record.image_id: record.captions for record in records})
+def references_of(records: Sequence[Record], segmentation: Segmentation = PTB) -> References:
+    """The captions of ``records``, cut into words and counted for scoring."""
+    people = {record.image_id: record.captions for record in records}
+    return References(people, segmentation=segmentation)
 
 
 def _records(

@@ -221,7 +221,7 @@ def _caption(
     spans = list(pairwise(ends)) if length else []
     kept = tuple(sum(log_probs[start:end]) for start, end in spans)
     return Caption(
-        text=" ".join(word for word, _ in parts),
+        text=vocabulary.segmentation.join([word for word, _ in parts]),
         words=tuple(word for word, _ in parts),
         log_probs=kept,
         confidence=geometric_mean(kept),
