@@ -30,6 +30,7 @@ def evaluate(
     ensemble: options.Ensemble = None,
     format: options.Format = None,
     images: options.Images = None,
+    encoding: options.Encoding = None,
     store: options.Store = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
@@ -60,7 +61,7 @@ def evaluate(
     with ConsoleReporter() as report:
         result = evaluate_model(
             ModelRequest(model, ensemble or (), device, precision, trust_model),
-            DataRequest(data, format, images, store),
+            DataRequest(data, format, images, store, encoding),
             split=split.value,
             decoding_changes=decoding,
             predictions=predictions,

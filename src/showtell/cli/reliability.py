@@ -37,6 +37,7 @@ def reliability(
     ] = None,
     format: options.Format = None,
     images: options.Images = None,
+    encoding: options.Encoding = None,
     store: options.Store = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
@@ -62,7 +63,7 @@ def reliability(
     with ConsoleReporter() as report:
         measured = measure_model(
             ModelRequest(model, (), device, precision, trust_model),
-            DataRequest(data, format, images, store),
+            DataRequest(data, format, images, store, encoding),
             split=split.value,
             report=report,
             threshold=threshold,
