@@ -134,9 +134,7 @@ def features(
     with ConsoleReporter() as report:
         unpacking = report.watch("unpacking", "pictures")
         dataset = usable_splits(
-            load_dataset(
-                data, format=format, images=images, encoding=encoding, progress=unpacking
-            )
+            load_dataset(data, format=format, images=images, encoding=encoding, progress=unpacking)
         )
         report.note(runtime.describe())
         store = features_for(

@@ -124,7 +124,12 @@ def train(
 
     processes = Processes.from_environment()
     request = TrainRequest(
-        DataRequest(data, format, images, store, encoding), output, config, settings or (), resume, device
+        DataRequest(data, format, images, store, encoding),
+        output,
+        config,
+        settings or (),
+        resume,
+        device,
     )
     if is_sweep(output, settings or []):
         if processes.are_many:

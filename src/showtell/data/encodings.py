@@ -25,6 +25,8 @@ def guess_encoding(raw: bytes) -> tuple[str, str] | None:
     Returns:
         The name, as Python and ``--encoding`` take it; None where no encoding gives writing.
     """
+    if b"\0" in raw:
+        return None
     lines = [line for line in raw.split(b"\n") if not line.isascii()]
     sample = b"\n".join(lines)[:SAMPLE_BYTES]
     if len(sample) == SAMPLE_BYTES:

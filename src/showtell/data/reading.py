@@ -151,14 +151,17 @@ def decode_text(raw: bytes, path: Path | str) -> str:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         name = encoding.removesuffix("-sig").upper()
+        advice = _other_encoding(raw, encoding)
         raise DataError(
-            f"{path}:{line}: byte {raw[error.start]:#04x} is not {name}; {_other_encoding(raw)}"
+            f"{path}:{line}: byte {raw[error.start]:#04x} is not {name}; {advice}"
         ) from None
 
 
-def _other_encoding(raw: bytes) -> str:
+def _other_encoding(raw: bytes, tried: str) -> str:
+    if encoding_of(raw[:4]) != "utf-8":  # a mark says that it is what it turned out not to be
+        return "save the file as UTF-8"
     guess = guess_encoding(raw)
-    if guess is None or guess[0] == _encoding.get():
+    if guess is None or guess[0] == tried:
         return "save the file as UTF-8, or name its encoding with --encoding"
     name, excerpt = guess
     return f"it looks like {name} ({printable(excerpt)!r}): add --encoding {name}"

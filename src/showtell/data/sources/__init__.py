@@ -15,6 +15,7 @@ from showtell.data.cache import load_cached
 from showtell.data.reading import parse_json, read_text, reading_as
 from showtell.data.records import Dataset
 from showtell.data.sources import (
+    arrow,
     coco,
     flickr8k,
     folder,
@@ -52,6 +53,7 @@ for _source in (
     table.SOURCE,
     jsonl.SOURCE,
     parquet.SOURCE,
+    arrow.SOURCE,
     webdataset.SOURCE,
     scenes.SOURCE,
 ):

@@ -111,7 +111,8 @@ def _choose(folder: Path) -> tuple[list[Path], str]:
     for file in files:
         if match := _OFFICIAL.match(file.name):
             years.setdefault(match[2], []).append(file)
-    if not years and (len(files) == 1 or all(_PLAIN.match(file.name) for file in files)):
+    are_plain = bool(files) and all(_PLAIN.match(file.name) for file in files)
+    if not years and (len(files) == 1 or are_plain):
         return files, ""
     if not years:
         names = ", ".join(printable(file.name) for file in files[:6])
