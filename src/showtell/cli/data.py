@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from showtell.cli import options
+from showtell.cli import data_write, options
+from showtell.cli.console import Command
 from showtell.core.messages import counted
 
 if TYPE_CHECKING:
@@ -17,15 +18,16 @@ BAR_WIDTH = 40
 NUM_LENGTHS = 24  # rows of the histogram; longer captions share the last one
 
 
-app = typer.Typer(no_args_is_help=True, help="Check captioned pictures before training on them.")
+ABOUT = "Check captioned pictures; convert, split, merge and download them."
+app = typer.Typer(no_args_is_help=True, help=ABOUT)
 
 
 @app.callback()
 def _data() -> None:
-    """Check captioned pictures before training on them."""
+    """Check captioned pictures; convert, split, merge and download them."""
 
 
-@app.command("inspect")
+@app.command("inspect", cls=Command)
 def inspect(
     data: options.Data,
     format: options.Format = None,
@@ -79,6 +81,10 @@ def inspect(
         typer.echo(text)
     if page and not as_json:
         typer.echo(f"page: {page}", err=True)
+
+
+for _command in (data_write.split, data_write.merge, data_write.sample, data_write.convert):
+    app.command(_command.__name__, cls=Command)(_command)
 
 
 def features(
