@@ -9,6 +9,7 @@ import typer
 
 from showtell.cli import data_write, options
 from showtell.cli.console import Command
+from showtell.cli.data_download import download
 from showtell.core.messages import counted
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ def inspect(
         typer.echo(f"page: {page}", err=True)
 
 
-for _command in (data_write.split, data_write.merge, data_write.sample, data_write.convert):
+_COMMANDS = (data_write.split, data_write.merge, data_write.sample, data_write.convert, download)
+for _command in _COMMANDS:
     app.command(_command.__name__, cls=Command)(_command)
 
 

@@ -30,6 +30,7 @@ ROOM_TO_SPARE = 64 * 2**20  # bytes that stay free on the disk
 for _writer in (*rows.WRITERS, *archives.WRITERS):
     WRITERS.register(_writer.name, _writer)
 
+NO_FOLDERS = frozenset({".txt", ".tsv", ".ndjson", ".tar", ".zip", ".gz", ".arrow", ".html"})
 FILES = {writer.suffix: writer for writer in WRITERS.values() if writer.suffix}
 """The format that a file's ending means, where the output is one file."""
 
@@ -88,6 +89,11 @@ class Output:
         path, single = self.path, self.is_file(writer)
         if is_picture_name(path.name):
             raise DataError(f"-o {path} has the name of a picture; give a folder or a .jsonl file")
+        if not (path.is_dir() or single) and path.suffix.lower() in NO_FOLDERS:
+            raise DataError(
+                f"-o {path} is the name of a file that is not written; give the name of a folder, "
+                f"or of a {', '.join(FILES)} file"
+            )
         if not path.absolute().parent.is_dir():
             raise DataError(f"no such folder: {path.parent}; make it: mkdir -p {path.parent}")
         if single and self.pictures not in (None, "keep"):
