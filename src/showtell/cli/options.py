@@ -66,6 +66,12 @@ Images = Annotated[
     Path | None,
     typer.Option("--images", help="Folder of the pictures of DATA, if they are not beside it."),
 ]
+Encoding = Annotated[
+    str | None,
+    typer.Option(
+        "--encoding", help="Encoding of DATA's texts if it is not UTF-8: cp1252, gb18030, ..."
+    ),
+]
 
 
 def _existing_store(store: Path | None) -> Path | None:

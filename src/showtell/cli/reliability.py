@@ -38,6 +38,7 @@ def reliability(
     ] = None,
     format: options.Format = None,
     images: options.Images = None,
+    encoding: options.Encoding = None,
     store: options.Store = None,
     device: options.AnyDevice = "auto",
     runtime: options.Runtime = options.RuntimeChoice.auto,
@@ -68,7 +69,7 @@ def reliability(
             ModelRequest(
                 model, (), device, precision, trust_model, runtime.value, settings=backend
             ),
-            DataRequest(data, format, images, store),
+            DataRequest(data, format, images, store, encoding),
             split=split.value,
             report=report,
             threshold=threshold,

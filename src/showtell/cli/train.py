@@ -99,6 +99,7 @@ def train(
     ] = False,
     format: options.Format = None,
     images: options.Images = None,
+    encoding: options.Encoding = None,
     store: options.Store = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
@@ -123,7 +124,12 @@ def train(
 
     processes = Processes.from_environment()
     request = TrainRequest(
-        DataRequest(data, format, images, store), output, config, settings or (), resume, device
+        DataRequest(data, format, images, store, encoding),
+        output,
+        config,
+        settings or (),
+        resume,
+        device,
     )
     if is_sweep(output, settings or []):
         if processes.are_many:
