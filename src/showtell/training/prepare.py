@@ -60,6 +60,7 @@ from showtell.text.vocabulary import (
 )
 from showtell.training.checkpoints import fit_encoder, start_with
 from showtell.training.corpus import Corpus, TokenizedCaptions, tokenize_cached
+from showtell.training.new_words import grown, likeness
 from showtell.training.pictures import PictureFiles
 from showtell.training.text_captions import (
     TextCaptions,
@@ -155,6 +156,8 @@ def prepare(
     text = _spoken(config, classes) if config.text else None
     if vocabulary is None:
         vocabulary = _vocabulary(config, tokenized, text)
+    elif config.new_words and isinstance(vocabulary, WordVocabulary):
+        vocabulary = _with_new_words(vocabulary, tokenized, config.new_words, report)
     train = _encode(tokenized, train_records, store, vocabulary, config.max_caption_length)
     val = _encode(_tokenize(val_records), val_records, store, vocabulary, config.max_caption_length)
     if not len(train) or not len(val):
@@ -283,6 +286,17 @@ def _vocabulary(
     return WordVocabulary.build(counts, config.vocab_threshold)
 
 
+def _with_new_words(
+    vocabulary: WordVocabulary, captions: TokenizedCaptions, threshold: int, report: Reporter
+) -> WordVocabulary:
+    """The words of a model that is trained on, and those of its new captions."""
+    larger = vocabulary.extended(captions.counts(), threshold)
+    if added := larger.words[len(vocabulary) :]:
+        shown = ", ".join(added[:5]) + (", ..." if len(added) > 5 else "")
+        report.note(f"{counted(len(added), 'new word')} beside {len(vocabulary):,}: {shown}")
+    return larger
+
+
 def _spoken(config: DataConfig, classes: Classes | None) -> TokenizedCaptions:
     """The captions of ``config.text``, and some for the classifier's words that they lack."""
     assert config.text is not None
@@ -352,6 +366,8 @@ def open_language_model(config: Config, folder: Path, resume: bool) -> LanguageM
     """What the decoder begins with; a state to go on from has all of it."""
     if not isinstance(config.decoder, PrefixLmConfig) or config.decoder.lm is None:
         return None
+    if config.training.init_from is not None:
+        return None  # the model that it starts from has all of it
     if resume and recover_folder(folder / "last").exists():
         return None
     return LanguageModel.open(config.decoder.lm)
@@ -442,7 +458,8 @@ def build_first_decoder(
         region_size=provenance.get("region_size"),
     ).to(runtime.device)
     if start is not None:
-        start_with(decoder, start, config)
+        weights = _start_weights(start, data, provenance)
+        start_with(decoder, weights, start, config)
     elif language_model is not None:
         assert isinstance(decoder, PrefixLm)
         language_model.fill(decoder)
@@ -454,7 +471,12 @@ def build_first_decoder(
     if isinstance(concepts, ConceptReader):
         counts = torch.from_numpy(np.bincount(data.train.ids, minlength=len(data.vocabulary)))
         if start is not None:  # it has a classifier; how often words come is of this run's captions
+            had = concepts.counts[: len(start.vocabulary)].clone()
             concepts.counts.copy_(counts)
+            if config.data.new_words:  # the captions that the model was trained with count, too
+                concepts.counts[: len(had)] += had.cpu()
+            if data.classes is not None and len(had) < len(counts):
+                concepts.name_classes(data.classes, data.vocabulary)
         elif data.classes is None:
             raise ConfigError(
                 f"decoder.concepts: encoder {config.encoder.name!r} has no classifier whose words "
@@ -463,3 +485,20 @@ def build_first_decoder(
         else:
             concepts.fill(data.classes, data.vocabulary, counts)
     return decoder
+
+
+def _start_weights(
+    start: Checkpoint, data: TrainingData, provenance: dict[str, Any]
+) -> dict[str, Tensor]:
+    """The weights that a decoder begins with; new words have rows of words like them."""
+    weights = start.decoder.state_dict()
+    num_known = len(start.vocabulary)
+    if num_known == len(data.vocabulary):
+        return weights
+    return grown(
+        weights,
+        start.config.decoder,
+        likeness(data.vocabulary, num_known, data.train),
+        feature_size=provenance["feature_size"],
+        region_size=provenance.get("region_size"),
+    )
