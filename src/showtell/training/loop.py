@@ -13,7 +13,7 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -39,6 +39,9 @@ from showtell.training.step import compile_decoder, take_step
 from showtell.training.stop import StopNow, StopRequest
 from showtell.training.validation import validate, validation_data, watch_stop
 
+if TYPE_CHECKING:
+    from showtell.training.from_start import BeforeAndAfter
+
 FEW_STEPS, ENOUGH_STEPS = 300, 1000
 MOST_SKIPPED = 3  # steps in a row whose loss or gradient is not finite
 
@@ -52,12 +55,14 @@ class TrainingResult:
         metrics: of that epoch.
         stopped: whether it was asked to stop before its end.
         seconds: that it has trained and validated for, from its first step on.
+        from_start: what it has changed of the model that it started from, where that was measured.
     """
 
     best_epoch: int
     metrics: dict[str, float]
     stopped: bool
     seconds: float
+    from_start: "BeforeAndAfter | None" = None
 
 
 class Run:
@@ -94,6 +99,7 @@ class Run:
     ) -> None:
         self.config, self.data, self.folder = config, data, folder
         self.runtime, self.report, self.processes = runtime, report, processes
+        self.provenance = provenance
         torch.manual_seed(config.seed)
         decoder = build_first_decoder(
             config,
@@ -311,8 +317,8 @@ class Run:
         num_epochs = self.config.training.num_epochs
         if progress.epoch >= num_epochs:
             self.report.note(
-                f"the run is finished ({progress.epoch} of {num_epochs} epochs); to train further "
-                f"start a new one with -s training.init_from={self.folder}"
+                f"the run is finished ({progress.epoch} of {num_epochs} epochs); "
+                f"--resume --epochs {2 * progress.epoch} trains further"
             )
             return
         self.report.note(

@@ -458,7 +458,7 @@ def build_first_decoder(
         region_size=provenance.get("region_size"),
     ).to(runtime.device)
     if start is not None:
-        weights = _start_weights(start, data, provenance)
+        weights = start_weights(start, data, provenance)
         start_with(decoder, weights, start, config)
     elif language_model is not None:
         assert isinstance(decoder, PrefixLm)
@@ -487,7 +487,7 @@ def build_first_decoder(
     return decoder
 
 
-def _start_weights(
+def start_weights(
     start: Checkpoint, data: TrainingData, provenance: dict[str, Any]
 ) -> dict[str, Tensor]:
     """The weights that a decoder begins with; new words have rows of words like them."""

@@ -31,6 +31,7 @@ from showtell.errors import CheckpointError, ConfigError, ShowtellError
 from showtell.inference.checkpoint import CONFIG, find_checkpoint
 from showtell.metrics import meteor
 from showtell.training.checkpoints import fingerprints
+from showtell.training.from_start import finish
 from showtell.training.loop import Run, TrainingResult
 from showtell.training.pictures import PictureFiles
 from showtell.training.prepare import (
@@ -147,7 +148,12 @@ def train_on(
     with locked(request.folder, processes):
         if not request.resume:
             refuse_used(request.folder)  # another may have trained there while data were read
-        return _make_run(dataset, request, config, report=report, processes=processes).run()
+        run = _make_run(dataset, request, config, report=report, processes=processes)
+        result = run.run()
+        if config.training.average_start and not result.stopped and processes.is_first:
+            store = request.data.store
+            return finish(run, result, dataset, store=store, old=request.old, report=report)
+        return result
 
 
 @contextmanager
