@@ -127,6 +127,7 @@ def prepare(
     feature_size: int = 0,
     decoder: DecoderConfig | None = None,
     detector: WordDetector | None = None,
+    rehearsal: Sequence[str] = (),
 ) -> TrainingData:
     """Build the vocabulary from the training captions and encode both splits.
 
@@ -137,6 +138,7 @@ def prepare(
         feature_size: D, of its pooled features; for ``config.text`` alone.
         decoder: says whether a detector takes the place of the classifier.
         detector: one that has learnt already, of a model that is trained on.
+        rehearsal: captions that this model has made up, to be learnt beside ``config.text``.
 
     Raises:
         ConfigError: there are captions without pictures and the encoder knows no words.
@@ -146,14 +148,14 @@ def prepare(
     """
     train_records = _with_features(dataset.split("train"), store, "train", report)
     val_records = _with_features(dataset.split("val"), store, "val", report)
-    if len(train_records) < TINY:
+    if len(train_records) < TINY and vocabulary is None:
         size = counted(len(train_records), "training picture")
         report.note(
             f"{dataset.name} is tiny: {size}. The model can learn "
             f"them by heart; do not expect sense on others below some thousands."
         )
     tokenized = _tokenize(train_records)
-    text = _spoken(config, classes) if config.text else None
+    text = _spoken(config, classes, rehearsal) if config.text or rehearsal else None
     if vocabulary is None:
         vocabulary = _vocabulary(config, tokenized, text)
     elif config.new_words and isinstance(vocabulary, WordVocabulary):
@@ -297,10 +299,13 @@ def _with_new_words(
     return larger
 
 
-def _spoken(config: DataConfig, classes: Classes | None) -> TokenizedCaptions:
+def _spoken(
+    config: DataConfig, classes: Classes | None, rehearsal: Sequence[str]
+) -> TokenizedCaptions:
     """The captions of ``config.text``, and some for the classifier's words that they lack."""
-    assert config.text is not None
-    captions = read_captions(config.text)
+    if config.text is None:
+        return TokenizedCaptions.tokenize(rehearsal)
+    captions = [*read_captions(config.text), *rehearsal]
     counts = TokenizedCaptions.tokenize(captions).counts()
     named = {word for name in (classes.words if classes else ()) for word in name.split()}
     alike = {word: common for word, common in words_like().items() if word in named}
