@@ -293,8 +293,7 @@ def test_a_run_is_not_overwritten_and_a_resumed_one_keeps_its_settings(
     result = showtell("train", "scenes:40", "-o", model, "--resume")
     assert result.returncode == 0
     assert (
-        "the run is finished (2 of 2 epochs); to train further start a new one with "
-        f"-s training.init_from={model}\n"
+        "the run is finished (2 of 2 epochs); --resume --epochs 4 trains further\n"
     ) in result.stderr
     result = showtell("train", "scenes:48", "-o", model, "--resume")
     assert result.returncode == 1

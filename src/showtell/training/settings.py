@@ -91,7 +91,11 @@ class Layers:
         if self.start:
             base = merge(base, {"training": {"init_from": self.start}})
         if self.preset in SIZES:
-            base = merge(base, read_preset(self.preset, has_start=bool(self.start or own)))
+            preset = read_preset(self.preset, has_start=bool(self.start or own))
+            kind = _table(given, "decoder").get("kind")
+            if kind is not None and kind != preset.get("decoder", {"kind": kind})["kind"]:
+                del preset["decoder"], preset["optimizer"]  # which are for another kind
+            base = merge(base, preset)
         elif self.preset not in (AUTO, NONE):
             raise ConfigError(unknown_name("preset", self.preset, [*SIZES, AUTO, NONE]))
         return base
