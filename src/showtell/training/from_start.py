@@ -101,30 +101,17 @@ class Pictures:
     store: FeatureStore
 
 
-@dataclass(frozen=True)
-class _Line:
-    """The weights between two models of one shape.
+def mean(start: Mapping[str, Tensor], end: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """The weighted mean of two models' weights, ``share`` being that of ``end``.
 
-    Attributes:
-        start, end: the weights, by name.
+    Counts, which are whole numbers, are those of ``end``.
     """
-
-    start: Mapping[str, Tensor]
-    end: Mapping[str, Tensor]
-
-    def at(self, share: float) -> dict[str, Tensor]:
-        """The weighted mean, ``share`` being that of ``end``; counts are those of ``end``."""
-        return {
-            name: torch_lerp(self.start[name], weight, share)
-            if weight.is_floating_point()
-            else weight
-            for name, weight in self.end.items()
-        }
-
-
-def torch_lerp(start: Tensor, end: Tensor, share: float) -> Tensor:
-    """``end`` to the bit where ``share`` is 1, ``start`` where it is 0."""
-    return start.to(end.device).lerp(end, share)
+    return {
+        name: start[name].to(weight.device).lerp(weight, share)
+        if weight.is_floating_point()
+        else weight
+        for name, weight in end.items()
+    }
 
 
 def finish(
@@ -162,11 +149,12 @@ def finish(
     if run.data.store is not None:
         val = _some(run.data.val_records)
         pictures = Pictures(dataset.name, "val", val, run.data.store)
-        first = start_weights(load_checkpoint(source), run.data, run.provenance)
-        line = _Line(first, best.decoder.state_dict())
-        by_share = _measure(run, line, pictures, known, report)
+        start = start_weights(load_checkpoint(source), run.data, run.provenance)
+        end = best.decoder.state_dict()
+        models = {share: mean(start, end, share) for share in SHARES}
+        by_share = _measure(run, models, pictures, known, report)
         share = chosen(by_share)
-        best = _averaged(run, best, line.at(share), share, source)
+        best = _averaged(run, best, models[share], share, source)
         result = replace(result, metrics=best.metrics["metrics"])
         report.note(
             f"averaged with {source}: {share:.0%} of the new weights, by CIDEr-D on "
@@ -212,16 +200,20 @@ def _known(old: DataRequest, before: NativeCaptioner, report: Reporter) -> Pictu
 
 
 def _measure(
-    run: Run, line: _Line, new: Pictures, known: Pictures | None, report: Reporter
+    run: Run,
+    models: Mapping[float, Mapping[str, Tensor]],
+    new: Pictures,
+    known: Pictures | None,
+    report: Reporter,
 ) -> dict[float, float]:
     """How good each share is: CIDEr-D on the new pictures, times that on the known ones."""
     model = Checkpoint(run.state.decoder, run.data.vocabulary, run.config, {})
     captioner = NativeCaptioner(model, run.runtime, trust_model=True)
     captioner.decoder.eval()
     found = {}
-    for number, share in enumerate(SHARES):
-        report.progress("averaging", number, len(SHARES), "shares")
-        captioner.decoder.load_state_dict(line.at(share))
+    for number, (share, weights) in enumerate(models.items()):
+        report.progress("averaging", number, len(models), "shares")
+        captioner.decoder.load_state_dict(dict(weights))
         value = 1.0
         for pictures in (new, *([known] if known else [])):
             scores = evaluate_captioner(captioner, pictures.records, pictures.store).scores
