@@ -64,11 +64,11 @@ def test_wrong_usage_exits_with_2(showtell: Shell, arguments: tuple[str, ...]) -
 @pytest.mark.parametrize(
     ("option", "meant"),
     [
-        ("--epochs 3", "-s training.num_epochs=3?"),
+        ("--num_epochs 3", "-s training.num_epochs=3?"),
         ("--num-epochs=3", "-s training.num_epochs=3?"),
-        ("--batch-size 8", "-s training.batch_size=8?"),
-        ("--lr 1e-3", "-s encoder.lr=1e-3 or -s optimizer.lr=1e-3?"),
-        ("--epochs", "-s training.num_epochs=...?"),
+        ("--hidden-size 8", "-s decoder.hidden_size=8?"),
+        ("--dropout 0.5", "-s decoder.dropout=0.5?"),
+        ("--num-epochs", "-s training.num_epochs=...?"),
     ],
 )
 def test_an_unknown_option_of_train_names_the_setting(

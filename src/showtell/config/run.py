@@ -147,6 +147,11 @@ class TrainingConfig(Section):
         description="with training.init_from: at the end, average the weights with those of the "
         "start, by the share that is best on the validation pictures (`train --from` sets it)",
     )
+    batch_norm: Literal["train", "frozen"] = Field(
+        default="train",
+        description="frozen: batch norms of the decoder keep the averages of the start, so that "
+        "pictures of another kind do not shift them (`train --from` sets it)",
+    )
     rehearsal: int = Field(
         default=0,
         ge=0,

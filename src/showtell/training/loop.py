@@ -23,7 +23,7 @@ from showtell.core.distributed import ALONE, Processes
 from showtell.core.messages import counted
 from showtell.core.progress import Reporter, StepReport
 from showtell.decoders.language_model import LanguageModel
-from showtell.decoders.layers import share_batch_norms
+from showtell.decoders.layers import freeze_batch_norms, share_batch_norms
 from showtell.encoders.encoder import Encoder
 from showtell.errors import CheckpointError, ShowtellError
 from showtell.inference.backends.native import NativeCaptioner
@@ -42,7 +42,7 @@ from showtell.training.validation import validate, validation_data, watch_stop
 if TYPE_CHECKING:
     from showtell.training.from_start import BeforeAndAfter
 
-FEW_STEPS, ENOUGH_STEPS = 300, 1000
+FEW_STEPS, ENOUGH_STEPS = 200, 1000
 MOST_SKIPPED = 3  # steps in a row whose loss or gradient is not finite
 
 
@@ -109,6 +109,8 @@ class Run:
             language_model=language_model,
             start=start,
         )
+        if config.training.batch_norm == "frozen":
+            freeze_batch_norms(decoder)
         self.state = TrainingState.of(decoder, config, encoder and encoder.to(runtime.device))
         self.checkpoints = Checkpoints(
             folder,

@@ -25,7 +25,10 @@ from showtell.errors import CheckpointError, ConfigError, unknown_name
 from showtell.inference.checkpoint import CONFIG, find_checkpoint
 
 AUTO, NONE = "auto", "none"  # presets: by the number of pictures; no preset at all
-FOR_ANY_START = {"data": {"new_words": 2}, "training": {"average_start": True}}
+FOR_ANY_START = {
+    "data": {"new_words": 2},
+    "training": {"average_start": True, "batch_norm": "frozen"},
+}
 INHERITED = {
     "data": ("max_caption_length",),
     "encoder": ("name", "weights", "squash", "flips"),
