@@ -103,3 +103,12 @@ def test_an_attending_decoder_is_taken_over_whole(tmp_path: Path) -> None:
     assert Config.of(merge(under, {"decoder": config.decoder.model_dump()})) == Config(
         decoder=config.decoder
     )
+
+
+def test_weights_outside_of_the_models_folder_are_not_read_unasked(model: Path) -> None:
+    file = model / "best" / "config.toml"
+    file.write_text(file.read_text().replace("[encoder]", '[encoder]\nweights = "/else/w.pt"'))
+    with pytest.raises(CheckpointError, match=r"name them: -s encoder\.weights=/else/w\.pt"):
+        Layers(start=str(model)).config()
+    named = Layers(start=str(model), overrides=["encoder.weights=/my/w.pt"]).config()
+    assert str(named.encoder.weights) == "/my/w.pt"

@@ -31,7 +31,7 @@ PLAIN = {
 }
 """Common settings by plain names."""
 
-OF_A_START = ("-c", "--config", "-s", "--set", "--from", "--preset", "--old", *PLAIN)
+OF_A_START = ("-c", "--config", "-s", "--set", "--from", "--preset", *PLAIN)
 """Options that a resumed run reads from its folder."""
 
 FIGURES = ("CIDEr-D", "BLEU-4", "val_loss")
@@ -228,7 +228,7 @@ def train(
         "--beam-size": beam_size,
     }
     overrides = with_plain(settings or [], plain)
-    if old is not None and start is None:
+    if old is not None and start is None and not resume:
         raise UsageError(f"--old {old} measures what a model forgets: give the model with --from")
     request = TrainRequest(
         DataRequest(data, format, images, store),

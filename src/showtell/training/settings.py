@@ -139,7 +139,12 @@ def inherited(values: Mapping[str, Any]) -> dict[str, Any]:
         name: {key: own[name][key] for key in keys if key in own[name]}
         for name, keys in INHERITED.items()
     }
-    if (weights := encoder.weights) is not None and not weights.is_absolute():
+    if (weights := encoder.weights) is not None and "weights" not in _table(values, "encoder"):
+        if weights.name != str(weights) or not (folder / weights).is_file():
+            raise CheckpointError(
+                f"{source} names encoder weights that are not in its folder, {str(weights)!r}: if "
+                f"you trust whoever made the model, name them: -s encoder.weights={weights}"
+            )
         found["encoder"]["weights"] = folder / weights
     found["decoder"], found["decoding"] = own["decoder"], own["decoding"]
     if _table(values, "encoder").get("name", encoder.name) != encoder.name:
