@@ -7,6 +7,7 @@ best on the validation pictures, and on the old ones, where these are given. The
 and after is compared, with intervals.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,13 +18,12 @@ from torch import Tensor
 from showtell.core.files import write_json
 from showtell.core.messages import counted
 from showtell.core.progress import Reporter
-from showtell.data.records import Dataset, Record, Split
+from showtell.data.records import Dataset, Split
 from showtell.data.request import DataRequest
 from showtell.data.splits import hash_order, usable_splits
-from showtell.encoders.store import FeatureStore
 from showtell.errors import CheckpointError
 from showtell.evaluation.compare import compare
-from showtell.evaluation.evaluate import caption_records, evaluate_captioner
+from showtell.evaluation.evaluate import CaptionedSplit, caption_records, evaluate_captioner
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from showtell.metrics.bootstrap import Interval
@@ -35,6 +35,7 @@ from showtell.training.validation import validation_loss
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 CLOSE = 0.98  # of the best figure: as good, on so few pictures
 MOST_PICTURES = 1000  # of a split that are captioned
+SPLITS: tuple[Split, ...] = ("val", "test")
 METRICS = ("CIDEr-D", "BLEU-4")
 COMPARISON_FILE = "comparison.json"
 AVERAGED = "average_start"  # in metrics.json
@@ -87,18 +88,51 @@ class BeforeAndAfter:
         return asdict(self)
 
 
+Said = Mapping[str, str]  # a caption by image id
+
+
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures to measure on, with their features.
+    """Pictures to measure on.
 
     Attributes:
-        data, split: where they are from.
+        dataset: they and no others.
+        split: where they are from.
+        store: the folder of their features; None for that in the cache folder.
+        is_known: whether they are of the kind that the model of the start knows.
     """
 
-    data: str
-    split: str
-    records: Sequence[Record]
-    store: FeatureStore
+    dataset: Dataset
+    split: Split
+    store: Path | None
+    is_known: bool = False
+
+    @classmethod
+    def some(cls, dataset: Dataset, split: Split, store: Path | None) -> "Pictures":
+        """At most ``MOST_PICTURES`` of a split, chosen by the hash of their ids."""
+        records = tuple(dataset.split(split))
+        if len(records) > MOST_PICTURES:
+            kept = set(hash_order(record.image_id for record in records)[:MOST_PICTURES])
+            records = tuple(record for record in records if record.image_id in kept)
+        return cls(replace(dataset, records=records), split, store)
+
+    def captioned(self, captioner: NativeCaptioner, report: Reporter) -> CaptionedSplit:
+        """What a model says of them."""
+        dataset = self.dataset
+        return caption_records(captioner, dataset, dataset.records, store=self.store, report=report)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A model between start and end.
+
+    Attributes:
+        value: how good it is: the product of CIDEr-D on each set of pictures.
+        said: its captions of each.
+    """
+
+    value: float
+    said: Sequence[Said]
 
 
 def mean(start: Mapping[str, Tensor], end: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
@@ -142,34 +176,32 @@ def finish(
     best = load_checkpoint(run.folder / "best")
     if AVERAGED in best.metrics:
         return result
-    device = run.runtime.device
-    before = NativeCaptioner.load(source, device=device, trust_model=True)
-    known = None if old is None else _known(old, before, report)
-    share, by_share = 1.0, dict[float, float]()
+    before = NativeCaptioner.load(source, device=run.runtime.device, trust_model=True)
+    sets = [Pictures.some(dataset, split, store) for split in SPLITS]
+    sets = [pictures for pictures in sets if pictures.dataset.records]
+    if old is not None:
+        sets.append(_known(old))
+    first = [pictures.captioned(before, report) for pictures in sets]
+    share, by_share, last = 1.0, dict[float, float](), dict[int, Said]()
     if run.data.store is not None:
-        val = _some(run.data.val_records)
-        pictures = Pictures(dataset.name, "val", val, run.data.store)
+        places = [n for n, one in enumerate(sets) if one.split == "val" or one.is_known]
         start = start_weights(load_checkpoint(source), run.data, run.provenance)
         end = best.decoder.state_dict()
         models = {share: mean(start, end, share) for share in SHARES}
-        by_share = _measure(run, models, pictures, known, report)
+        measured = _measure(run, models, [first[n] for n in places], report)
+        by_share = {share: one.value for share, one in measured.items()}
         share = chosen(by_share)
+        last = dict(zip(places, measured[share].said, strict=True))
         best = _averaged(run, best, models[share], share, source)
         result = replace(result, metrics=best.metrics["metrics"])
-        report.note(
-            f"averaged with {source}: {share:.0%} of the new weights, by CIDEr-D on "
-            f"{counted(len(val), 'validation picture')}"
-        )
-    after = NativeCaptioner.load(run.folder, device=device, trust_model=True)
-    rows = []
-    both: tuple[Split, ...] = ("val", "test")
-    for split in both:
-        if records := _some(dataset.split(split)):
-            measured = replace(dataset, records=tuple(records))
-            rows += _rows(before, after, measured, split, store, report)
-    if known is not None:
-        whole = Dataset(known.data, "", tuple(known.records))
-        rows += _rows(before, after, whole, known.split, known.store.path, report)
+        number = counted(len(first[0].records), "validation picture")
+        report.note(f"averaged with {source}: {share:.0%} of the new weights, by {number}")
+    after = NativeCaptioner.load(run.folder, device=run.runtime.device, trust_model=True)
+    rows: list[Row] = []
+    for place, (pictures, one) in enumerate(zip(sets, first, strict=True)):
+        if place not in last:
+            last[place] = said_of(pictures.captioned(after, report))
+        rows += _rows(pictures, one, last[place])
     found = BeforeAndAfter(source, share, {f"{s:g}": v for s, v in by_share.items()}, tuple(rows))
     write_json(run.folder / COMPARISON_FILE, found.to_dict())
     return replace(result, from_start=found)
@@ -181,32 +213,30 @@ def chosen(by_share: Mapping[float, float]) -> float:
     return min(share for share, value in by_share.items() if value >= CLOSE * best)
 
 
-def _some(records: Sequence[Record]) -> Sequence[Record]:
-    """At most ``MOST_PICTURES`` of them, chosen by the hash of their ids."""
-    if len(records) <= MOST_PICTURES:
-        return records
-    kept = set(hash_order(record.image_id for record in records)[:MOST_PICTURES])
-    return [record for record in records if record.image_id in kept]
-
-
-def _known(old: DataRequest, before: NativeCaptioner, report: Reporter) -> Pictures:
+def _known(old: DataRequest) -> Pictures:
     """Pictures of the kind that a model knows: the test split of ``old``, else its val."""
     dataset = usable_splits(old.load())
     split: Split = "test" if dataset.split("test") else "val"
-    found = caption_records(
-        before, dataset, _some(dataset.split(split)), store=old.store, report=report
-    )
-    return Pictures(dataset.name, split, found.records, found.store)
+    return replace(Pictures.some(dataset, split, old.store), is_known=True)
+
+
+def said_of(captioned: CaptionedSplit) -> Said:
+    """The captions alone."""
+    return {key: caption.text for key, caption in captioned.evaluation.captions.items()}
 
 
 def _measure(
     run: Run,
     models: Mapping[float, Mapping[str, Tensor]],
-    new: Pictures,
-    known: Pictures | None,
+    sets: Sequence[CaptionedSplit],
     report: Reporter,
-) -> dict[float, float]:
-    """How good each share is: CIDEr-D on the new pictures, times that on the known ones."""
+) -> dict[float, _Measured]:
+    """How good each share is.
+
+    Args:
+        models: the weights by share.
+        sets: the pictures, with their features.
+    """
     model = Checkpoint(run.state.decoder, run.data.vocabulary, run.config, {})
     captioner = NativeCaptioner(model, run.runtime, trust_model=True)
     captioner.decoder.eval()
@@ -214,11 +244,10 @@ def _measure(
     for number, (share, weights) in enumerate(models.items()):
         report.progress("averaging", number, len(models), "shares")
         captioner.decoder.load_state_dict(dict(weights))
-        value = 1.0
-        for pictures in (new, *([known] if known else [])):
-            scores = evaluate_captioner(captioner, pictures.records, pictures.store).scores
-            value *= scores.metrics["CIDEr-D"]
-        found[share] = value
+        evaluations = [evaluate_captioner(captioner, one.records, one.store) for one in sets]
+        value = math.prod(one.scores.metrics["CIDEr-D"] for one in evaluations)
+        said = [{key: c.text for key, c in one.captions.items()} for one in evaluations]
+        found[share] = _Measured(value, said)
     return found
 
 
@@ -254,27 +283,16 @@ def _averaged(
     return averaged
 
 
-def _rows(
-    before: NativeCaptioner,
-    after: NativeCaptioner,
-    dataset: Dataset,
-    split: str,
-    store: Path | None,
-    report: Reporter,
-) -> list[Row]:
-    """The figures of both models on the pictures of ``dataset``."""
-    said = {}
-    for name, captioner in (("before", before), ("after", after)):
-        found = caption_records(captioner, dataset, dataset.records, store=store, report=report)
-        said[name] = {key: one.text for key, one in found.evaluation.captions.items()}
-    people = {r.image_id: r.captions for r in dataset.records if r.image_id in said["after"]}
-    comparison = compare(said, people, metrics=METRICS)
+def _rows(pictures: Pictures, before: CaptionedSplit, after: Said) -> list[Row]:
+    """The figures of both models on some pictures."""
+    people = {record.image_id: record.captions for record in before.records}
+    comparison = compare({"before": said_of(before), "after": after}, people, metrics=METRICS)
     first, second = (system.scores for system in comparison.systems)
     [contrast] = comparison.contrasts
     return [
         Row(
-            data=Path(dataset.name).name,
-            split=split,
+            data=Path(pictures.dataset.name).name,
+            split=pictures.split,
             num_pictures=len(people),
             metric=name,
             before=first.metrics[name],
