@@ -220,16 +220,22 @@ def words(args: argparse.Namespace) -> None:
         decoder = load_decoder(start.config.decoder, weights, vocab_size=vocab_size, **sizes)
         freeze_batch_norms(decoder)
         state = TrainingState.of(decoder, config)
-        found = [foreseen(decoder, data, store, num_known)]
+        found = foreseen(decoder, data, store, num_known)
+        print(f"{name:<26} {'before':<15} {in_words(found)}", flush=True)
+        if args.untrained:
+            continue
         objective = build_objective(config, data, runtime, regions=True)
         state.train()
         for batch in objective.batches(1):
             take_step(state, objective, batch, rate=1e-4, config=config, processes=ALONE)
             state.progress.step += 1
         state.eval()
-        found.append(foreseen(decoder, data, store, num_known))
-        for moment, (of_new, of_all) in zip(("before", "after an epoch"), found, strict=True):
-            print(f"{name:<26} {moment:<15} new words {of_new:.3f}, all {of_all:.3f}", flush=True)
+        found = foreseen(decoder, data, store, num_known)
+        print(f"{name:<26} {'after an epoch':<15} {in_words(found)}", flush=True)
+
+
+def in_words(found: tuple[float, float]) -> str:
+    return f"{found[0]:.3f} nats a new word, {found[1]:.3f} a token"
 
 
 def shares_of(likenesses: Sequence[Any], num_new: int, num_known: int) -> torch.Tensor:
@@ -272,6 +278,7 @@ def arguments() -> Iterator[argparse.Namespace]:
     parser.add_argument("--old", help="scenes: captioned photos of the kind that the model knows")
     parser.add_argument("--num-old", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--untrained", action="store_true", help="words: no training")
     parser.add_argument("--sizes", type=int, default=len(SIZES))
     parser.add_argument("--only", nargs="+", default=["from default", "from scratch"])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
