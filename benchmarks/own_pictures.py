@@ -46,7 +46,7 @@ from showtell.evaluation.compare import compare
 from showtell.evaluation.evaluate import caption_records
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import load_checkpoint
-from showtell.training.new_words import by_letters, by_neighbours, grown, likeness
+from showtell.training.new_words import LEAST_ALIKE, by_letters, by_neighbours, grown, likeness
 from showtell.training.objectives import build_objective
 from showtell.training.prepare import TrainingData, prepare
 from showtell.training.request import TrainRequest, train_on
@@ -210,7 +210,10 @@ def words(args: argparse.Namespace) -> None:
         "mean of all words": shares_of([], len(new), num_known),
         "letters": shares_of([letters], len(new), num_known),
         "neighbours": shares_of([neighbours], len(new), num_known),
-        "letters, else neighbours": likeness(data.vocabulary, num_known, data.train),
+        "letters, else neighbours": shares_of(
+            [neighbours, np.where(letters >= LEAST_ALIKE, letters, 0)], len(new), num_known
+        ),
+        "neighbours, else letters": likeness(data.vocabulary, num_known, data.train),
     }
     sizes = {"feature_size": 1280, "region_size": 1280}
     for name, shares in ways.items():
@@ -239,7 +242,7 @@ def in_words(found: tuple[float, float]) -> str:
 
 
 def shares_of(likenesses: Sequence[Any], num_new: int, num_known: int) -> torch.Tensor:
-    """The five best of each row by the first of ``likenesses``; all alike where there is none."""
+    """The five best of each row by the last of ``likenesses`` that has any; else all alike."""
     shares = np.zeros((num_new, num_known))
     shares[:, 4:] = 1.0
     for likeness_ in likenesses:

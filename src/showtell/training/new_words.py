@@ -1,9 +1,9 @@
 """Words that a trained model does not know yet, as new rows of its weights.
 
 The model keeps its words, their ids and their rows. A new word gets an id after them. Its row, in
-every matrix that has one row for each word, begins as a mean of rows of words like it: words of
-similar letters ("skateboarder" is like "skateboard"), or words that stand between the same
-neighbours in the captions. docs/experiments.md says what else was tried.
+every matrix that has one row for each word, begins as a mean of rows of words like it: words that
+stand between the same neighbours in the captions, else words of similar letters.
+docs/experiments.md says what else was tried.
 
 Which weights have a row for each word is found out by comparing the decoder's outline with that of
 one that knows a word more, so it holds for decoders of other packages too.
@@ -32,7 +32,7 @@ Floats = NDArray[np.float64]
 def likeness(vocabulary: Vocabulary, num_known: int, corpus: Corpus) -> Tensor:
     """How much of each known word's row goes into each new word's; the rows sum to 1.
 
-    Words of similar letters count where there are any, else words with the same neighbours, else
+    Words with the same neighbours count where there are any, else words of similar letters, else
     all words alike.
 
     Args:
@@ -50,7 +50,7 @@ def likeness(vocabulary: Vocabulary, num_known: int, corpus: Corpus) -> Tensor:
     neighbours = by_neighbours(corpus, num_known, len(words))
     for row in range(num_new):
         close = np.where(letters[row] >= LEAST_ALIKE, letters[row], 0.0)
-        found = next((s for s in (close, neighbours[row]) if s.any()), everything)
+        found = next((s for s in (neighbours[row], close) if s.any()), everything)
         shares[row] = _best(found, NUM_ALIKE) if found is not everything else found
     return torch.from_numpy(shares / shares.sum(axis=1, keepdims=True)).float()
 
