@@ -244,7 +244,10 @@ def _measure(
     for number, (share, weights) in enumerate(models.items()):
         report.progress("averaging", number, len(models), "shares")
         captioner.decoder.load_state_dict(dict(weights))
-        evaluations = [evaluate_captioner(captioner, one.records, one.store) for one in sets]
+        evaluations = []
+        for one in sets:
+            assert one.store is not None, "a checkpoint captions from stored features"
+            evaluations.append(evaluate_captioner(captioner, one.records, one.store))
         value = math.prod(one.scores.metrics["CIDEr-D"] for one in evaluations)
         said = [{key: c.text for key, c in one.captions.items()} for one in evaluations]
         found[share] = _Measured(value, said)

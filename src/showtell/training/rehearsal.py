@@ -63,7 +63,7 @@ def known_words(decoder: Decoder) -> tuple[NDArray[np.int64], NDArray[np.float64
         return ids.numpy(), prior.double().numpy()
     if not isinstance(concepts, ConceptReader):
         return None
-    ids = concepts.class_words.unique()
+    ids = torch.unique(concepts.class_words)
     ids = ids[ids != PAD].cpu()
     return ids.numpy(), concepts.counts[ids].double().cpu().numpy() + 1.0
 
