@@ -206,6 +206,10 @@ def _make_run(
             check_words(dataset, config.data)
             if line := proposal(dataset, request):
                 report.note(line)
+        if resumed and start and start.metrics["epoch"] > config.training.num_epochs:
+            raise ConfigError(
+                f"{folder} has {start.metrics['epoch']} epochs already: give --epochs more"
+            )
         encoder = open_encoder(config, start, folder)
         store = open_store(
             dataset, encoder, config, runtime=runtime, folder=request.data.store, report=report
