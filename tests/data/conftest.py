@@ -118,6 +118,29 @@ def build_parquet(root: Path) -> Path:
     return root / "set"
 
 
+def build_arrow(root: Path) -> Path:
+    """As ``datasets`` saves a set of several splits."""
+    pyarrow = pytest.importorskip("pyarrow")
+    paint_all(root / "painted")
+    folders = {"train": "train", "val": "validation", "test": "test"}
+    (root / "set").mkdir()
+    (root / "set" / "dataset_dict.json").write_text(json.dumps({"splits": list(folders.values())}))
+    for split, name in zip(SPLITS, NAMES, strict=True):
+        folder = root / "set" / folders[split]
+        folder.mkdir()
+        image = {"bytes": (root / "painted" / name).read_bytes(), "path": name}
+        table = pyarrow.Table.from_pylist([{"image": image, "sentences": list(CAPTIONS[name])}])
+        with (
+            pyarrow.OSFile(str(folder / "data-00000-of-00001.arrow"), "wb") as file,
+            pyarrow.ipc.new_stream(file, table.schema) as stream,
+        ):
+            stream.write_table(table)
+        (folder / "dataset_info.json").write_text("{}")
+        state = {"_data_files": [{"filename": "data-00000-of-00001.arrow"}], "_split": split}
+        (folder / "state.json").write_text(json.dumps(state))
+    return root / "set"
+
+
 def build_webdataset(root: Path) -> Path:
     paint_all(root / "painted")
     for split, name in zip(SPLITS, NAMES, strict=True):
@@ -139,6 +162,7 @@ BUILDERS: dict[str, Build] = {
     "csv": build_csv,
     "jsonl": build_jsonl,
     "parquet": build_parquet,
+    "arrow": build_arrow,
     "webdataset": build_webdataset,
 }
 

@@ -202,3 +202,52 @@ def test_other_formats_come_before_archives_in_their_folder(tmp_path: Path) -> N
     (tmp_path / "a.jpg").write_bytes(jpeg(1))
     (tmp_path / "captions.csv").write_text("path,caption\na.jpg,A dog\n")
     assert load_dataset(tmp_path).format == "csv"
+
+
+def test_an_image_folder_with_its_table_in_parquet(tmp_path: Path) -> None:
+    """As ``datasets`` takes it: metadata.parquet beside the pictures, in each split's folder."""
+    for split in ("train", "validation"):
+        rows = []
+        for number in range(2):
+            (tmp_path / split).mkdir(exist_ok=True)
+            (tmp_path / split / f"{number}.jpg").write_bytes(jpeg(90 * number))
+            rows.append({"file_name": f"{number}.jpg", "text": f"{split} {number}"})
+        write_parquet(tmp_path / split / "metadata.parquet", rows)
+    dataset = load_dataset(tmp_path)
+    assert [(record.captions, record.split) for record in dataset.records] == [
+        (("train 0",), "train"),
+        (("train 1",), "train"),
+        (("validation 0",), "val"),
+        (("validation 1",), "val"),
+    ]
+    assert dataset.records[2].path == tmp_path / "validation" / "0.jpg"
+
+
+@pytest.mark.parametrize("form", ["stream", "file"])
+def test_arrow_files_of_both_forms_and_cut_off(form: str, tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    rows = [{"image": {"bytes": jpeg(n), "path": None}, "caption": f"dog {n}"} for n in range(40)]
+    table = pyarrow.Table.from_pylist(rows)
+    path = tmp_path / "data-00000-of-00001.arrow"
+    new = pyarrow.ipc.new_stream if form == "stream" else pyarrow.ipc.new_file
+    with new(str(path), table.schema) as writer:
+        writer.write_table(table, max_chunksize=10)
+    assert len(load_dataset(path).records) == 40
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    if form == "file":  # its index is at the end
+        with pytest.raises(DataError, match="cannot be read"):
+            load_dataset(path)
+    else:
+        dataset = load_dataset(path)
+        assert len(dataset.records) in (10, 20)
+        assert dataset.problem_counts() == {"damaged archive": 1}
+
+
+def test_rows_that_were_chosen_but_not_saved_are_an_error(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    table = pyarrow.Table.from_pylist([{"image": {"bytes": jpeg(), "path": ""}, "text": "dog"}])
+    with pyarrow.ipc.new_stream(str(tmp_path / "data.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    (tmp_path / "state.json").write_text('{"_indices_data_files": [{"filename": "x.arrow"}]}')
+    with pytest.raises(DataError, match="flatten_indices"):
+        load_dataset(tmp_path)

@@ -178,7 +178,7 @@ def test_folder_problems(tmp_path: Path, picture: Picture) -> None:
         ("unreadable captions", "latin.jpg"),
     ]
     detail = next(p.detail for p in dataset.problems if p.kind == "unreadable captions")
-    assert "latin.txt:2: byte 0xe9 is not UTF-8; save the file as UTF-8" in detail
+    assert "latin.txt:2: byte 0xe9 is not UTF-8; it looks like cp1252" in detail
 
 
 def test_a_file_name_that_is_not_utf8(tmp_path: Path, picture: Picture) -> None:

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from tiny_archives import jpeg, write_parquet, write_tar
+from tiny_archives import jpeg, write_arrow, write_parquet, write_tar
 
 from showtell.data.sources import load_dataset
 
@@ -30,11 +30,12 @@ def write(kind: str, path: Path, text: str) -> None:
             name, _, said = line.partition(": ")
             members.append((name, said.encode() or jpeg(number)))
         write_tar(path, members)
-    elif kind == "parquet":
+    elif kind in ("parquet", "arrow"):
         rows = [dict(cell.split(": ") for cell in line.split(", ")) for line in lines]
-        pictures = [{"bytes": jpeg(n), "path": row["photo"]} for n, row in enumerate(rows)]
-        rows = [row | {"photo": photo} for row, photo in zip(rows, pictures, strict=True)]
-        write_parquet(path, rows)
+        column = next(iter(rows[0]))
+        pictures = [{"bytes": jpeg(n), "path": row[column]} for n, row in enumerate(rows)]
+        rows = [row | {column: photo} for row, photo in zip(rows, pictures, strict=True)]
+        (write_parquet if kind == "parquet" else write_arrow)(path, rows)
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
@@ -65,8 +66,8 @@ def test_the_page_has_every_section_that_it_names() -> None:
     text = PAGE.read_text(encoding="utf-8")
     anchors = re.findall(r"\]\(#(.+?)\)", text)
     titles = {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in sections()}
-    assert len(anchors) == 15 and set(anchors) <= titles
-    assert len(sections()) == 16
+    assert len(anchors) == 16 and set(anchors) <= titles
+    assert len(sections()) == 17
 
 
 def test_the_tests_that_the_rules_name_are_there() -> None:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from showtell.cli.data import inspection_text
-from showtell.data.inspect import Inspection, inspect_dataset
+from showtell.data.inspect import Checks, Inspection, inspect_dataset
 from showtell.data.sources import load_dataset
 
 NUM_PICTURES = 100  # more than one task's worth
@@ -101,9 +101,10 @@ def test_one_of_a_thing_is_singular(tmp_path: Path) -> None:
 
 
 def test_pictures_may_be_left_out(flawed: Path) -> None:
-    inspection = inspect_dataset(load_dataset(flawed), check_pictures=False)
+    inspection = inspect_dataset(load_dataset(flawed), checks=Checks(pictures=False))
     assert (inspection.widths, inspection.heights, inspection.num_leaks) == (None, None, None)
-    assert [group.kind for group in inspection.problems] == ["missing picture"]
+    kinds = [group.kind for group in inspection.problems]
+    assert kinds == ["missing picture", "caption of many pictures"]
 
 
 def test_words_are_of_all_captions_where_none_is_for_training(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_archives import jpeg
 
 from showtell.data.ids import IdNumbers, id_text
 from showtell.data.pictures import PICTURE_SUFFIXES, SidecarFinder
@@ -354,3 +355,22 @@ def test_a_jpeg_by_any_of_its_suffixes(suffix: str, folder: Path) -> None:
     (folder / "p0.jpg").rename(folder / f"p0{suffix}")
     (folder / "p0.txt").write_text("A dog")
     assert captions(load_dataset(folder)) == {f"p0{suffix}": ("A dog",)}
+
+
+def test_tags_beside_sentences_and_tags_alone(tmp_path: Path) -> None:
+    for number, name in enumerate(("both", "tags", "list")):
+        (tmp_path / f"{name}.jpg").write_bytes(jpeg(60 * number))
+    (tmp_path / "both.txt").write_text("1girl, solo, red_hair, outdoors")
+    (tmp_path / "both.caption").write_text("A girl with red hair")
+    (tmp_path / "tags.txt").write_text("dog, grass, running")
+    (tmp_path / "list.txt").write_text("A dog, a cat, and a bird")
+    (tmp_path / "list.caption").write_text("Another text")
+    dataset = load_dataset(tmp_path)
+    assert {record.image_id: record.captions for record in dataset.records} == {
+        "both.jpg": ("A girl with red hair",),
+        "tags.jpg": ("dog, grass, running",),
+        "list.jpg": ("A dog, a cat, and a bird",),
+    }
+    assert "1 text file with tags passed over for the sentences beside them" in dataset.notes
+    assert any("the captions of 1 picture are tags between commas" in n for n in dataset.notes)
+    assert not dataset.problems

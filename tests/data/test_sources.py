@@ -15,8 +15,8 @@ Builders = dict[str, Callable[[Path], Path]]
 
 def test_every_source_is_known_here(builders: Builders) -> None:
     assert list(SOURCES) == [
-        *("coco", "karpathy", "flickr8k", "folder", "csv", "jsonl", "parquet", "webdataset"),
-        "scenes",
+        *("coco", "karpathy", "flickr8k", "folder", "csv", "jsonl", "parquet", "arrow"),
+        *("webdataset", "scenes"),
     ]
     assert {*builders, "scenes"} == set(SOURCES)
 
@@ -48,7 +48,7 @@ def test_contract(builders: Builders, tmp_path: Path) -> None:
         assert dataset.split("val")
         assert source.description
         visited += 1
-    assert visited == 9
+    assert visited == 10
 
 
 def test_examples_say_what_was_written(
@@ -68,7 +68,7 @@ def test_examples_say_what_was_written(
             said = sorted(record.captions for record in dataset.records)
             assert said == sorted(example_captions.values())
         visited += 1
-    assert visited == 8
+    assert visited == 9
 
 
 @pytest.mark.parametrize("inside", ["annotations", "annotations/captions_val2017.json", "."])
@@ -150,10 +150,15 @@ def test_results_csv_as_flickr30k_is_passed_around(
 ) -> None:
     picture(tmp_path / "1.jpg")
     path = tmp_path / "results.csv"
-    path.write_text("image_name| comment_number| comment\n1.jpg| 0| A man .\n1.jpg| 1   Broken\n")
+    path.write_text("image_name| comment_number| comment\n1.jpg| 0| A man .\n1.jpg| 1   A dog .\n")
+    with open(path, "a") as file:  # nothing but a number, or no number: not the known fault
+        file.write("1.jpg| 2\n1.jpg| A cat .\n")
     dataset = load_dataset(path)
-    assert dataset.records[0].captions == ("A man .",)
-    assert dataset.problem_counts() == {"bad row": 1}
+    assert dataset.records[0].captions == ("A man .", "A dog .")
+    assert dataset.problem_counts() == {"bad row": 2}
+    assert dataset.notes[0] == (
+        "results.csv: 1 row lacked the delimiter between number and caption; read as meant"
+    )
 
 
 def test_numbered_caption_columns(picture: Callable[..., None], tmp_path: Path) -> None:
@@ -222,7 +227,7 @@ def test_what_cannot_be_told_apart_is_asked_about(builders: Builders, tmp_path: 
         load_dataset(tmp_path)
     assert "could be read as flickr8k (Flickr8k.token.txt" in str(error.value)
     assert "; csv (a .csv" in str(error.value)
-    known = "coco, karpathy, flickr8k, folder, csv, jsonl, parquet, webdataset, scenes"
+    known = "coco, karpathy, flickr8k, folder, csv, jsonl, parquet, arrow, webdataset, scenes"
     assert f"--format (one of {known})" in str(error.value)
     assert load_dataset(tmp_path, format="csv").format == "csv"
 

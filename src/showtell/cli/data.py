@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from showtell.cli import options
+from showtell.cli import data_write, options
+from showtell.cli.console import Command
+from showtell.cli.data_download import download
 from showtell.core.messages import counted
 
 if TYPE_CHECKING:
@@ -17,15 +19,16 @@ BAR_WIDTH = 40
 NUM_LENGTHS = 24  # rows of the histogram; longer captions share the last one
 
 
-app = typer.Typer(no_args_is_help=True, help="Check captioned pictures before training on them.")
+ABOUT = "Check captioned pictures; convert, split, merge and download them."
+app = typer.Typer(no_args_is_help=True, help=ABOUT)
 
 
 @app.callback()
 def _data() -> None:
-    """Check captioned pictures before training on them."""
+    """Check captioned pictures; convert, split, merge and download them."""
 
 
-@app.command("inspect")
+@app.command("inspect", cls=Command)
 def inspect(
     data: options.Data,
     format: options.Format = None,
@@ -33,6 +36,18 @@ def inspect(
     pictures: Annotated[
         bool, typer.Option("--pictures/--no-pictures", help="Decode every picture to check it.")
     ] = True,
+    near: Annotated[
+        bool,
+        typer.Option(
+            "--near-duplicates/--no-near-duplicates",
+            help="Also find pictures that look the same, such as a photo saved twice.",
+        ),
+    ] = True,
+    page: Annotated[
+        Path | None,
+        typer.Option("--page", dir_okay=False, help="HTML file to draw the findings into."),
+    ] = None,
+    encoding: options.Encoding = None,
     output: options.OutputFile = None,
     as_json: options.Json = False,
 ) -> None:
@@ -40,16 +55,23 @@ def inspect(
     from showtell.cli.console import ConsoleReporter
     from showtell.cli.options import check_file
     from showtell.core.files import write_text
-    from showtell.data.inspect import inspect_dataset
+    from showtell.data.inspect import Checks, inspect_dataset
     from showtell.data.sources import load_dataset
 
     check_file(output, [data])
+    check_file(page, [data], option="--page")
     with ConsoleReporter() as report:
         unpacking = report.watch("unpacking", "pictures")
-        dataset = load_dataset(data, format=format, images=images, progress=unpacking)
-        inspection = inspect_dataset(
-            dataset, check_pictures=pictures, progress=report.watch("checking", "pictures")
+        dataset = load_dataset(
+            data, format=format, images=images, encoding=encoding, progress=unpacking
         )
+        inspection = inspect_dataset(
+            dataset, checks=Checks(pictures, near), progress=report.watch("checking", "pictures")
+        )
+        if page:
+            from showtell.report.data_page import write_data_page
+
+            write_data_page(page, dataset, inspection, report.watch("drawing", "pictures"))
     if as_json:
         text = json.dumps(inspection.to_dict(), ensure_ascii=False, indent=2)
     else:
@@ -58,6 +80,13 @@ def inspect(
         write_text(output, text + "\n")
     else:
         typer.echo(text)
+    if page and not as_json:
+        typer.echo(f"page: {page}", err=True)
+
+
+_COMMANDS = (data_write.split, data_write.merge, data_write.sample, data_write.convert, download)
+for _command in _COMMANDS:
+    app.command(_command.__name__, cls=Command)(_command)
 
 
 def features(
@@ -93,6 +122,7 @@ def features(
     ] = False,
     format: options.Format = None,
     images: options.Images = None,
+    encoding: options.Encoding = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
 ) -> None:
@@ -112,7 +142,7 @@ def features(
     with ConsoleReporter() as report:
         unpacking = report.watch("unpacking", "pictures")
         dataset = usable_splits(
-            load_dataset(data, format=format, images=images, progress=unpacking)
+            load_dataset(data, format=format, images=images, encoding=encoding, progress=unpacking)
         )
         report.note(runtime.describe())
         store = features_for(
@@ -163,9 +193,21 @@ def _lines(found: "Inspection") -> Iterator[str]:
             f"{counted(size.num_words, 'word', 7)}, {size.coverage:.2%} of all words"
         )
     yield "  most frequent: " + ", ".join(f"{word} {n:,}" for word, n in found.frequent_words[:10])
+    if found.language:
+        yield f"  language: {found.language}"
     yield f"  captions that repeat another: {found.num_repeated_captions:,}"
+    if found.num_shared_captions:
+        most, num_pictures = found.shared_captions[0]
+        yield (
+            f"  captions that several pictures have: {found.num_shared_captions:,} "
+            f"(most: {most!r}, {num_pictures:,} pictures)"
+        )
+    if found.num_single:
+        yield f"  pictures of one caption: {found.num_single:,}"
     if found.num_leaks is not None:
         yield f"  pictures whose exact file is also in another split: {found.num_leaks:,}"
+    if found.num_near_leaks is not None:
+        yield f"  pictures that look like one of another split: {found.num_near_leaks:,}"
     yield ""
     if not found.problems:
         yield "no problems" if found.widths else "no problems (pictures were not decoded)"

@@ -12,6 +12,7 @@ from showtell.cli.evaluate import MODEL_HELP
 
 
 @with_decoding
+@options.with_settings
 def reliability(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     data: options.Data,
@@ -37,6 +38,7 @@ def reliability(
     ] = None,
     format: options.Format = None,
     images: options.Images = None,
+    encoding: options.Encoding = None,
     store: options.Store = None,
     device: options.AnyDevice = "auto",
     runtime: options.Runtime = options.RuntimeChoice.auto,
@@ -44,6 +46,7 @@ def reliability(
     trust_model: options.TrustModel = False,
     as_json: options.Json = False,
     *,
+    settings: options.Settings,
     decoding: Decoding,
 ) -> None:
     """Measure on DATA whether captions with a higher confidence are better.
@@ -60,10 +63,13 @@ def reliability(
     from showtell.inference.captioner import ModelRequest
 
     check_file(figure, [data], option="--figure", is_picture=True)
+    backend = options.prepared([model], settings)
     with ConsoleReporter() as report:
         measured = measure_model(
-            ModelRequest(model, (), device, precision, trust_model, runtime.value),
-            DataRequest(data, format, images, store),
+            ModelRequest(
+                model, (), device, precision, trust_model, runtime.value, settings=backend
+            ),
+            DataRequest(data, format, images, store, encoding),
             split=split.value,
             report=report,
             threshold=threshold,

@@ -196,6 +196,7 @@ def train(
     ] = False,
     format: options.Format = None,
     images: options.Images = None,
+    encoding: options.Encoding = None,
     store: options.Store = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
@@ -231,7 +232,7 @@ def train(
     if old is not None and start is None and not resume:
         raise UsageError(f"--old {old} measures what a model forgets: give the model with --from")
     request = TrainRequest(
-        DataRequest(data, format, images, store),
+        DataRequest(data, format, images, store, encoding),
         output,
         config,
         overrides,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from showtell.core.files import cache_folder, write_json
-from showtell.data.reading import Inputs, stamp, watch_inputs
+from showtell.data.reading import Inputs, chosen_encoding, stamp, watch_inputs
 from showtell.data.records import SPLITS, Dataset, Problem, Record
 from showtell.images import heif
 
@@ -54,6 +54,8 @@ def load_cached(
 def _cache_file(name: str, path: Path, images: Path | None) -> Path:
     asked = [FORMAT, version("showtell"), heif.is_installed(), name]
     asked += [os.getcwd(), str(path), str(images)]
+    if (encoding := chosen_encoding()) is not None:
+        asked.append(encoding)
     key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
     return cache_folder() / "datasets" / f"{key}.json"
 

@@ -1,38 +1,38 @@
 """What ``showtell data inspect`` finds out: counts, lengths, words, sizes, and all that is wrong.
 
-``inspect_dataset`` looks at a data set as it was read, before any split is drawn for training.
-``decode_pictures`` reads each picture file once: it decodes the bytes and, where another file has
-the same size, hashes them, so that files which are there twice are found. Printing the findings is
-up to ``cli/data.py``.
+``inspect_dataset`` looks at a data set as it was read, before any split is drawn for training. What
+is odd about pictures is found by ``check_pictures.py``, about captions by ``check_captions.py``.
+Printing the findings is up to ``cli/data.py``, drawing them to ``report/data_page.py``.
 """
 
-import hashlib
-import io
-import os
-import warnings
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from PIL import Image
+import numpy as np
 
-from showtell.data.reading import printable
+from showtell.data.check_captions import check_captions, pictures_of_captions
+from showtell.data.check_pictures import (
+    PictureCheck,
+    broken_pictures,
+    check_pictures,
+    near_duplicates,
+    pictures_with_notes,
+    same_pictures,
+)
+from showtell.data.duplicates import can_look
 from showtell.data.records import Dataset, Problem, Record
-from showtell.errors import ImageError
-from showtell.images.open import notes_of, open_image
-from showtell.text.tokenizer import tokenize
+from showtell.data.unpack import Progress
+from showtell.errors import install_line
+from showtell.text.segment import Segmentation, choose
 
 THRESHOLDS = (1, 2, 3, 4, 5)
 NUM_FREQUENT = 20
 NUM_EXAMPLES = 5
-PICTURES_PER_TASK = 64
-
-Decode = Callable[[bytes], tuple[int, int, tuple[str, ...]]]
-Progress = Callable[[int, int], None]
+NUM_RANKS = 60  # points of the curve of words by rank
+NUM_SIZES = 200  # different picture sizes that are listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,14 @@ class Inspection:
         widths: Of decoded pictures in pixels: min, median and max; None if not decoded.
         heights: Likewise.
         num_leaks: Pictures whose exact file is also in another split; None if not compared.
-        problems: What was skipped while reading, broken pictures, duplicate files.
+        num_near_leaks: Pictures that look like one of another split; None if not compared.
+        language: Of most captions, such as "English"; its script where it cannot be told.
+        num_single: Pictures that have one caption alone.
+        num_shared_captions: Different captions that several pictures have, whatever their case.
+        shared_captions: Those of most pictures, with the number of pictures.
+        word_ranks: Rank and count of words, from the most frequent on, in growing steps.
+        sizes: Width, height and number of the most frequent picture sizes.
+        problems: What was skipped while reading, broken and duplicate pictures, odd captions.
         notes: Decisions that were made for the user.
     """
 
@@ -104,6 +111,13 @@ class Inspection:
     widths: dict[str, float] | None
     heights: dict[str, float] | None
     num_leaks: int | None
+    num_near_leaks: int | None
+    language: str
+    num_single: int
+    num_shared_captions: int
+    shared_captions: tuple[tuple[str, int], ...]
+    word_ranks: tuple[tuple[int, int], ...]
+    sizes: tuple[tuple[int, int, int], ...]
     problems: tuple[ProblemGroup, ...]
     notes: tuple[str, ...]
 
@@ -115,50 +129,48 @@ class Inspection:
 
 
 @dataclass(frozen=True, slots=True)
-class PictureCheck:
-    """What was found about one record's picture.
+class Checks:
+    """What to look at beside the captions.
 
     Attributes:
-        width: In pixels, as stored (before any EXIF rotation); 0 where it does not decode.
-        height: Likewise.
-        digest: sha256 of the file where another file has the same size, else "".
-        error: Why it does not decode, else "".
-        notes: What had to be assumed or left out to decode it.
+        pictures: Decode every picture and compare the files.
+        near: Also compare what the pictures look like; needs ``imagehash``.
     """
 
-    width: int
-    height: int
-    digest: str
-    error: str
-    notes: tuple[str, ...] = ()
+    pictures: bool = True
+    near: bool = True
 
 
 def inspect_dataset(
-    dataset: Dataset, *, check_pictures: bool = True, progress: Progress | None = None
+    dataset: Dataset, *, checks: Checks | None = None, progress: Progress | None = None
 ) -> Inspection:
     """Count, measure and check a data set.
 
     Args:
         dataset: As ``load_dataset`` gave it.
-        check_pictures: Also decode every picture and compare the files.
+        checks: What to look at; all by default.
         progress: Called with how many pictures are decoded, and how many there are.
     """
-    lengths: Counter[int] = Counter()
-    words: Counter[str] = Counter()
-    words_from = "train" if dataset.split("train") else "all"
-    for record in dataset.records:
-        for caption in record.captions:
-            tokens = tokenize(caption)
-            lengths[len(tokens)] += 1
-            if words_from in (record.split, "all"):
-                words.update(tokens)
-    counts = [len(record.captions) for record in dataset.records]
-    repeated = _repeated(dataset.records)
-    checks = None
-    if check_pictures:
-        checks = decode_pictures(dataset.records, _decode, progress=progress)
-    decoded = [check for check in checks or () if not check.error]
-    problems, num_leaks = _problems(dataset, checks)
+    checks = checks or Checks()
+    records = dataset.records
+    segmentation, why = choose([text for record in records for text in record.captions])
+    words, lengths, words_from = _count_words(dataset, segmentation)
+    counts = [len(record.captions) for record in records]
+    repeated = _repeated(records)
+    shared = pictures_of_captions(records)
+    language, problems = check_captions(records)
+    notes = [*dataset.notes, *([why] if why else [])]
+    found = None
+    leaks: tuple[int | None, int | None] = (None, None)
+    if checks.pictures:
+        found = check_pictures(records, looks=checks.near, progress=progress)
+        near = checks.near and can_look()
+        if checks.near and not near:
+            notes.append(f"near-duplicates were not looked for: {install_line('dedupe')}")
+        of_pictures, leaks = _picture_problems(records, found, near)
+        problems += of_pictures
+    decoded = [check for check in found or () if not check.error]
+    sizes = Counter((check.width, check.height) for check in decoded)
     return Inspection(
         name=dataset.name,
         format=dataset.format,
@@ -177,25 +189,41 @@ def inspect_dataset(
         repeated_captions=tuple(repeated[:NUM_EXAMPLES]),
         widths=_spread([check.width for check in decoded]),
         heights=_spread([check.height for check in decoded]),
-        num_leaks=num_leaks,
-        problems=problems,
-        notes=dataset.notes,
+        num_leaks=leaks[0],
+        num_near_leaks=leaks[1],
+        language=language,
+        num_single=counts.count(1),
+        num_shared_captions=len(shared),
+        shared_captions=tuple(shared.most_common(NUM_EXAMPLES)),
+        word_ranks=_ranks(words),
+        sizes=tuple((*size, num) for size, num in sizes.most_common(NUM_SIZES)),
+        problems=_grouped([*dataset.problems, *problems]),
+        notes=tuple(notes),
     )
 
 
-def _decode(raw: bytes) -> tuple[int, int, tuple[str, ...]]:
-    """Decode as feature extraction will; the size is the stored one, before any rotation."""
-    if not raw:
-        raise ImageError("the file is empty")
-    # The smallest scale of a JPEG is quick and still reads the file to its end.
-    image = open_image(raw, min_side=1)
-    width, height = image.size
-    # Where Pillow refuses the file, that is its size: only a sound JPEG is decoded smaller.
-    with warnings.catch_warnings(), suppress(Exception):
-        warnings.simplefilter("ignore")
-        with Image.open(io.BytesIO(raw)) as picture:
-            width, height = picture.size
-    return width, height, notes_of(image)
+def _count_words(
+    dataset: Dataset, segmentation: Segmentation
+) -> tuple[Counter[str], Counter[int], str]:
+    """The words of the training captions, the lengths of all captions, and whose words they are."""
+    lengths: Counter[int] = Counter()
+    words: Counter[str] = Counter()
+    words_from = "train" if dataset.split("train") else "all"
+    for record in dataset.records:
+        for caption in record.captions:
+            tokens = segmentation.words(caption)
+            lengths[len(tokens)] += 1
+            if words_from in (record.split, "all"):
+                words.update(tokens)
+    return words, lengths, words_from
+
+
+def _ranks(words: Counter[str]) -> tuple[tuple[int, int], ...]:
+    counts = sorted(words.values(), reverse=True)
+    if not counts:
+        return ()
+    ranks = np.unique(np.geomspace(1, len(counts), NUM_RANKS).astype(int))
+    return tuple((int(rank), counts[rank - 1]) for rank in ranks)
 
 
 def _split_counts(dataset: Dataset) -> dict[str, SplitCounts]:
@@ -226,117 +254,27 @@ def _spread(lengths: Sequence[int]) -> dict[str, float] | None:
     return {"min": min(lengths), "median": float(median(lengths)), "max": max(lengths)}
 
 
-def _problems(
-    dataset: Dataset, checks: list[PictureCheck] | None
-) -> tuple[tuple[ProblemGroup, ...], int | None]:
-    """All problems by kind, the most frequent first, and the number of leaks."""
-    problems = list(dataset.problems)
-    num_leaks = None
-    if checks is not None:
-        within, across = same_pictures(dataset.records, checks)
-        problems += broken_pictures(dataset.records, checks)
-        problems += [*across, *within, *pictures_with_notes(dataset.records, checks)]
-        num_leaks = len(across)
+def _picture_problems(
+    records: Sequence[Record], checks: list[PictureCheck], near: bool
+) -> tuple[list[Problem], tuple[int, int | None]]:
+    """The problems of pictures, and how many are in two splits, as copies and near-duplicates."""
+    within, across = same_pictures(records, checks)
+    problems = [*broken_pictures(records, checks), *across, *within]
+    num_near = None
+    if near:
+        near_within, near_across = near_duplicates(records, checks)
+        problems += [*near_across, *near_within]
+        num_near = len(near_across)
+    problems += pictures_with_notes(records, checks)
+    return problems, (len(across), num_near)
+
+
+def _grouped(problems: Sequence[Problem]) -> tuple[ProblemGroup, ...]:
+    """All problems by kind, the most frequent first."""
     kinds: dict[str, list[Problem]] = {}
     for problem in problems:
         kinds.setdefault(problem.kind, []).append(problem)
     groups = [
         ProblemGroup(kind, len(found), tuple(found[:NUM_EXAMPLES])) for kind, found in kinds.items()
     ]
-    return tuple(sorted(groups, key=lambda group: -group.count)), num_leaks
-
-
-def decode_pictures(
-    records: Sequence[Record], decode: Decode, *, progress: Progress | None = None
-) -> list[PictureCheck]:
-    """Decode every record's picture, in threads.
-
-    Args:
-        records: The records whose pictures are decoded; the result has their order.
-        decode: Takes a file's bytes and returns width, height and notes; raises ImageError.
-        progress: Called with how many pictures are done, and how many there are.
-    """
-    sizes = [_num_bytes(record) for record in records]
-    counts = Counter(sizes)
-    tasks = [
-        [(record, counts[size] > 1) for record, size in pairs]
-        for pairs in _chunks(list(zip(records, sizes, strict=True)))
-    ]
-
-    def run(task: list[tuple[Record, bool]]) -> list[PictureCheck]:
-        return [_check(record, needs_digest, decode) for record, needs_digest in task]
-
-    checks: list[PictureCheck] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done in pool.map(run, tasks):
-            checks += done
-            if progress is not None:
-                progress(len(checks), len(records))
-    return checks
-
-
-def broken_pictures(records: Sequence[Record], checks: Sequence[PictureCheck]) -> list[Problem]:
-    """A problem for each picture that does not decode."""
-    return [
-        Problem("broken picture", printable(str(record.path)), printable(check.error))
-        for record, check in zip(records, checks, strict=True)
-        if check.error
-    ]
-
-
-def pictures_with_notes(records: Sequence[Record], checks: Sequence[PictureCheck]) -> list[Problem]:
-    """A problem for each picture that is read, but not as its file says."""
-    return [
-        Problem("picture read with a note", printable(str(record.path)), printable(note))
-        for record, check in zip(records, checks, strict=True)
-        for note in check.notes
-    ]
-
-
-def same_pictures(
-    records: Sequence[Record], checks: Sequence[PictureCheck]
-) -> tuple[list[Problem], list[Problem]]:
-    """Files that are the same byte for byte: first those within a split, then those across splits.
-
-    The second kind is a leak: the model is tested or validated on pictures it was trained on.
-    """
-    groups: dict[str, list[Record]] = defaultdict(list)
-    for record, check in zip(records, checks, strict=True):
-        if check.digest:
-            groups[check.digest].append(record)
-    within, across = [], []
-    for first, *others in groups.values():
-        for other in others:
-            detail = f"{other.split}; the same file as {first.image_id} ({first.split})"
-            if other.split == first.split:
-                within.append(Problem("same picture twice", other.image_id, detail))
-            else:
-                across.append(Problem("same picture in two splits", other.image_id, detail))
-    return within, across
-
-
-def _num_bytes(record: Record) -> int:
-    try:
-        return os.stat(record.path).st_size
-    except OSError:
-        return -1
-
-
-def _chunks(pairs: list[tuple[Record, int]]) -> list[list[tuple[Record, int]]]:
-    return [
-        pairs[start : start + PICTURES_PER_TASK]
-        for start in range(0, len(pairs), PICTURES_PER_TASK)
-    ]
-
-
-def _check(record: Record, needs_digest: bool, decode: Decode) -> PictureCheck:
-    try:
-        raw = record.path.read_bytes()
-    except OSError as error:
-        return PictureCheck(0, 0, "", error.strerror or str(error))
-    digest = hashlib.sha256(raw).hexdigest() if needs_digest else ""
-    try:
-        width, height, notes = decode(raw)
-    except ImageError as error:
-        return PictureCheck(0, 0, digest, str(error).removeprefix("picture: "))
-    return PictureCheck(width, height, digest, "", notes)
+    return tuple(sorted(groups, key=lambda group: -group.count))

@@ -1,7 +1,8 @@
 """Reading text and JSON, and noting which files were read.
 
 Any problem with a file becomes one line with its place (``path:line:column``). Text is UTF-8, or
-UTF-16 or UTF-32 if a byte order mark says so.
+UTF-16 or UTF-32 if a byte order mark says so, or in the encoding that the user named
+(``reading_as``). What another text is probably in, is told in the error and never assumed.
 
 A data set in the cache has to be read again when one of its inputs changes. So code that opens a
 file or lists a folder calls ``note_input``. ``watch_inputs`` collects these, each with a stamp that
@@ -18,12 +19,46 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from showtell.data.encodings import guess_encoding, known_encoding
 from showtell.errors import DataError
 
 Stamp = list[int] | None  # size, time of the last change in ns, number of the file; None: not there
 Inputs = dict[str, Stamp]
 
 _watched: ContextVar[Inputs | None] = ContextVar("watched", default=None)
+
+
+_encoding: ContextVar[str | None] = ContextVar("encoding", default=None)
+
+
+@contextmanager
+def reading_as(encoding: str | None) -> Iterator[None]:
+    """Within the block, texts without a byte order mark are in this encoding.
+
+    Args:
+        encoding: As Python names it; None: UTF-8.
+
+    Raises:
+        DataError: there is no such encoding.
+    """
+    name = None
+    if encoding is not None:
+        name = known_encoding(encoding)
+        if name is None:
+            raise DataError(
+                f"unknown --encoding {encoding!r}; expected a name such as cp1252, latin-1, "
+                "cp1251, gb18030, big5, shift_jis or utf-16"
+            )
+    token = _encoding.set(name)
+    try:
+        yield
+    finally:
+        _encoding.reset(token)
+
+
+def chosen_encoding() -> str | None:
+    """The encoding that the user named, as Python calls it; None where none was named."""
+    return _encoding.get()
 
 
 @contextmanager
@@ -108,14 +143,28 @@ def decode_text(raw: bytes, path: Path | str) -> str:
         DataError: the bytes are not of the encoding that they seem to be of.
     """
     encoding = encoding_of(raw[:4])
+    chosen = _encoding.get()
+    if chosen is not None and encoding == "utf-8":
+        encoding = chosen
     try:
         return raw.decode(encoding)
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         name = encoding.removesuffix("-sig").upper()
+        advice = _other_encoding(raw, encoding)
         raise DataError(
-            f"{path}:{line}: byte {raw[error.start]:#04x} is not {name}; save the file as UTF-8"
+            f"{path}:{line}: byte {raw[error.start]:#04x} is not {name}; {advice}"
         ) from None
+
+
+def _other_encoding(raw: bytes, tried: str) -> str:
+    if encoding_of(raw[:4]) != "utf-8":  # a mark says that it is what it turned out not to be
+        return "save the file as UTF-8"
+    guess = guess_encoding(raw)
+    if guess is None or guess[0] == tried:
+        return "save the file as UTF-8, or name its encoding with --encoding"
+    name, excerpt = guess
+    return f"it looks like {name} ({printable(excerpt)!r}): add --encoding {name}"
 
 
 def read_text(path: Path) -> str:

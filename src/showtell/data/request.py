@@ -16,6 +16,7 @@ class DataRequest:
         data: a path, or ``scenes``.
         format: of ``data``, where it is ambiguous.
         images: the folder of the pictures, if they are not beside ``data``.
+        encoding: of its texts, where they are not UTF-8.
         store: the feature store to use; by default one in the cache folder.
     """
 
@@ -23,6 +24,7 @@ class DataRequest:
     format: str | None = None
     images: Path | None = None
     store: Path | None = None
+    encoding: str | None = None
 
     def load(self, progress: Progress | None = None) -> Dataset:
         """Read the data set.
@@ -33,4 +35,10 @@ class DataRequest:
         Raises:
             DataError: it cannot be read.
         """
-        return load_dataset(self.data, format=self.format, images=self.images, progress=progress)
+        return load_dataset(
+            self.data,
+            format=self.format,
+            images=self.images,
+            encoding=self.encoding,
+            progress=progress,
+        )

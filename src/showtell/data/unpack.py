@@ -21,7 +21,7 @@ from typing import Any
 
 from showtell.core.files import cache_folder, write_text
 from showtell.data.pictures import PICTURE_SUFFIXES
-from showtell.data.reading import printable
+from showtell.data.reading import chosen_encoding, printable
 from showtell.errors import DataError
 from showtell.images import heif
 
@@ -143,6 +143,8 @@ def unpack(archive: Path, read: Callable[[Path, Unpacker], Contents]) -> tuple[C
     except OSError as error:
         raise DataError(f"cannot read {archive}: {error.strerror}") from None
     asked = [FORMAT, heif.is_installed(), os.path.abspath(archive)]
+    if (encoding := chosen_encoding()) is not None:
+        asked.append(encoding)
     key = json.dumps([*asked, info.st_size, info.st_mtime_ns])
     folder = cache_folder() / "unpacked" / hashlib.sha256(key.encode()).hexdigest()[:24]
     contents = _read_index(folder)

@@ -109,7 +109,7 @@ def _import_timm() -> Any:
     return timm
 
 
-def other_torchvision(torch_version: str) -> str:
+def other_torchvision(torch_version: str, what: str = "timm") -> str:
     """What to do where torchvision was built for another build of torch than the installed one.
 
     Its version 0.(N + 15).P goes with torch 2.N.P. torch names its build after a plus: ``cpu``,
@@ -117,7 +117,7 @@ def other_torchvision(torch_version: str) -> str:
     """
     release, _, build = torch_version.partition("+")
     numbers = release.split(".")
-    problem = f"timm needs torchvision, which was built for another torch than {torch_version}"
+    problem = f"{what} needs torchvision, which was built for another torch than {torch_version}"
     if numbers[0] != "2" or not all(map(str.isdecimal, numbers)):
         return f"{problem}; install the torchvision that was built for it"
     package = ".".join(["torchvision==0", str(int(numbers[1]) + 15), *numbers[2:]])

@@ -21,9 +21,10 @@ from showtell.core.files import write_json
 from showtell.core.progress import Reporter
 from showtell.data.request import DataRequest
 from showtell.errors import CheckpointError, ScoringError
-from showtell.evaluation.evaluate import caption_split
+from showtell.evaluation.evaluate import caption_split, load_evaluated
+from showtell.inference.backends.pictures import PictureCaptioner, keep_calibration
 from showtell.inference.caption import CALIBRATION, Calibration, Caption
-from showtell.inference.captioner import ModelRequest, load_local
+from showtell.inference.captioner import ModelRequest
 from showtell.metrics import Scores
 from showtell.pretrained import shipped_folder
 
@@ -134,12 +135,12 @@ def measure_model(
             f"{model.model} comes with showtell and is not changed: pack it into a folder of yours "
             f"(showtell pack {model.model} -o FOLDER) and calibrate that"
         )
+    captioner = load_evaluated(model)
     folder = None
-    if calibrate:
+    if calibrate and not isinstance(captioner, PictureCaptioner):
         from showtell.inference.checkpoint import find_checkpoint  # which needs torch
 
         folder = find_checkpoint(model.model)
-    captioner = load_local(model)
     decoding = captioner.resolve({**(decoding_changes or {}), "min_confidence": 0.0})
     found = caption_split(captioner, data, split=split, decoding=decoding, report=report)
     measured = measure_confidence(
@@ -149,7 +150,9 @@ def measure_model(
         fit=calibrate,
         data=f"{Path(data.data).name} {split}",
     )
-    if folder is not None and measured.fitted is not None:
+    if measured.fitted is not None and isinstance(captioner, PictureCaptioner):
+        report.note(f"the calibration is {keep_calibration(captioner, measured.fitted)}")
+    elif measured.fitted is not None and folder is not None:
         write_calibration(folder, measured.fitted)
     return measured
 

@@ -12,17 +12,13 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from showtell import __version__
 from showtell.config import DecodingConfig
 from showtell.core.distributed import ALONE, Processes
 from showtell.core.files import write_json
-from showtell.core.prefetch import work_ahead
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, Record, dataset_fingerprint
 from showtell.data.request import DataRequest
@@ -30,17 +26,21 @@ from showtell.data.splits import usable_splits
 from showtell.decoding.constraints.named_words import named_words
 from showtell.encoders.store import FeatureStore
 from showtell.errors import ConfigError, DataError
-from showtell.images.open import Pixels
-from showtell.images.views import cut_view
 from showtell.inference.backends.onnx import OnnxCaptioner
+from showtell.inference.backends.pictures import PictureCaptioner
 from showtell.inference.caption import Caption
-from showtell.inference.captioner import ModelRequest, load_local
+from showtell.inference.captioner import ModelRequest, load_local, load_request
+from showtell.inference.specs import refuse_settings, spec_of
 from showtell.metrics import References, Scores, evaluate, meteor
 from showtell.metrics.bootstrap import Resampling
+from showtell.metrics.coco_io import segmentation_of
 from showtell.pretrained import shipped_folder
+from showtell.text.segment import PTB, Segmentation
 
 if TYPE_CHECKING:
     from showtell.inference.backends.native import NativeCaptioner
+
+    Evaluated = NativeCaptioner | OnnxCaptioner | PictureCaptioner
 
 BATCH_SIZE = 128  # pictures at a time; of many processes, each one's
 
@@ -135,15 +135,32 @@ def evaluate_model(
     """
     if data.store is not None and model.runtime == "auto":
         model = replace(model, runtime="torch")  # which reads features
-    captioner = load_local(model)
+    captioner = load_evaluated(model)
     decoding = captioner.resolve(decoding_changes)
     found = caption_split(captioner, data, split=split, decoding=decoding, report=report)
     path = predictions or _default_path(model.model, data.data, split)
     return _write(found, path, model, data, split, resampling)
 
 
+def load_evaluated(model: ModelRequest) -> "Evaluated":
+    """The captioner that a user asks for, of whatever kind."""
+    if spec_of(model.model) is None:
+        refuse_settings(model)
+        return load_local(model)
+    found = load_request(model)
+    assert isinstance(found, PictureCaptioner), model.model
+    return found
+
+
+def own_segmentation(captioner: "Evaluated") -> Segmentation | None:
+    """How a model's vocabulary cuts captions into words; None of captioners of other kinds."""
+    if isinstance(captioner, PictureCaptioner):
+        return None
+    return captioner.vocabulary.segmentation
+
+
 def captions_of(
-    captioner: "NativeCaptioner | OnnxCaptioner",
+    captioner: "Evaluated",
     model: ModelRequest,
     data: DataRequest,
     *,
@@ -162,11 +179,11 @@ def captions_of(
         ShowtellError: the data cannot be read, or the split is empty.
     """
     dataset = data.load()
-    records = _records(dataset, split, captioner.metrics.get("data_fingerprint"), report)
+    records = _records(dataset, split, _trained_on(captioner), report)
     path = _default_path(model.model, data.data, split)
     captions = _written(path, captions_fingerprint(captioner, captioner.decoding, records))
     if captions is None:
-        report.note(captioner.runtime.describe())
+        report.note(_describe_runtime(captioner))
         found = caption_records(captioner, dataset, records, store=data.store, report=report)
         result = _write(found, path, model, data, split, None)
         captions = {name: said.text for name, said in found.evaluation.captions.items()}
@@ -180,17 +197,18 @@ def captions_of(
 
 
 def captions_fingerprint(
-    captioner: "NativeCaptioner | OnnxCaptioner",
+    captioner: "Evaluated",
     decoding: DecodingConfig,
     records: Sequence[Record],
 ) -> str:
     """16 digits for what captions follow from: weights, settings, precision and pictures."""
+    runtime = captioner.runtime
     parts = (
         __version__,
         captioner.fingerprint,
         decoding.model_dump_json(),
-        captioner.runtime.device.partition(":")[0],
-        captioner.runtime.precision,
+        runtime.device.partition(":")[0] if runtime else "",
+        runtime.precision if runtime else "",
         dataset_fingerprint(Dataset("records", "", tuple(records))),
     )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
@@ -230,7 +248,7 @@ def _written(path: Path, fingerprint: str) -> dict[str, str] | None:
 
 
 def caption_split(
-    captioner: "NativeCaptioner | OnnxCaptioner",
+    captioner: "Evaluated",
     data: DataRequest,
     *,
     split: str,
@@ -243,17 +261,33 @@ def caption_split(
         ShowtellError: the data cannot be read, or the split is empty.
     """
     # Wrong words show now, not after the pictures are encoded.
-    named_words(decoding or captioner.decoding, captioner.vocabulary)
-    report.note(captioner.runtime.describe())
+    if isinstance(captioner, PictureCaptioner):
+        captioner.check(decoding or captioner.decoding)
+    else:
+        named_words(decoding or captioner.decoding, captioner.vocabulary)
+    report.note(_describe_runtime(captioner))
     dataset = data.load()
-    records = _records(dataset, split, captioner.metrics.get("data_fingerprint"), report)
+    records = _records(dataset, split, _trained_on(captioner), report)
     return caption_records(
         captioner, dataset, records, store=data.store, decoding=decoding, report=report
     )
 
 
+def _describe_runtime(captioner: "Evaluated") -> str:
+    if isinstance(captioner, PictureCaptioner):
+        return captioner.describe_runtime()
+    return captioner.runtime.describe()
+
+
+def _trained_on(captioner: "Evaluated") -> str | None:
+    """The fingerprint of the data that a model was trained on, where that is known."""
+    if isinstance(captioner, PictureCaptioner):
+        return None
+    return captioner.metrics.get("data_fingerprint")
+
+
 def caption_records(
-    captioner: "NativeCaptioner | OnnxCaptioner",
+    captioner: "Evaluated",
     dataset: Dataset,
     records: Sequence[Record],
     *,
@@ -273,38 +307,23 @@ def caption_records(
         ConfigError: a store is given for an export.
     """
     meteor.prepare_aloud(report.note)
-
-    def progress(done: int, total: int) -> None:
-        report.progress("captioning", done, total, "pictures")
-
-    features: FeatureStore | None = None
-    if isinstance(captioner, OnnxCaptioner):
+    if isinstance(captioner, OnnxCaptioner | PictureCaptioner):
         if store is not None:
-            raise ConfigError(f"{store} holds features for torch, and an export reads pictures")
-        captions, failures = _from_pictures(captioner, records, decoding, progress)
-        usable, skipped = _without_failures(dataset, records, failures, report)
-        evaluation = Evaluation(captions, evaluate(_texts(captions), references_of(usable)))
-    else:
-        features = _features_for(captioner, dataset, records, store, report)
-        usable, skipped = _without_failures(dataset, records, features.failures, report)
-        evaluation = evaluate_captioner(
-            captioner, usable, features, decoding=decoding, progress=progress
-        )
+            raise ConfigError(
+                f"{store} holds features for torch, and {captioner.card.name} reads pictures"
+            )
+        return _caption_pictures(captioner, dataset, records, decoding, report)
+    features = _features_for(captioner, dataset, records, store, report)
+    usable, skipped = _without_failures(dataset, records, features.failures, report)
+    evaluation = evaluate_captioner(
+        captioner,
+        usable,
+        features,
+        decoding=decoding,
+        progress=lambda done, total: report.progress("captioning", done, total, "pictures"),
+    )
     fingerprint = captions_fingerprint(captioner, decoding or captioner.decoding, records)
     return CaptionedSplit(usable, evaluation, skipped, features, fingerprint)
-
-
-def _without_failures(
-    dataset: Dataset, records: Sequence[Record], failures: Mapping[str, str], report: Reporter
-) -> tuple[tuple[Record, ...], dict[str, str]]:
-    """The records whose pictures could be read; of the others the reasons, by image id."""
-    skipped = {r.image_id: failures[r.image_id] for r in records if r.image_id in failures}
-    if skipped:
-        report.note(f"{len(skipped)} pictures could not be read and are not scored")
-    usable = tuple(record for record in records if record.image_id not in skipped)
-    if not usable:
-        raise DataError(f"none of the {len(records)} pictures of {dataset.name} could be read")
-    return usable, skipped
 
 
 def _features_for(
@@ -329,32 +348,49 @@ def _features_for(
     )
 
 
-def _from_pictures(
-    captioner: OnnxCaptioner,
+def _without_failures(
+    dataset: Dataset, records: Sequence[Record], failures: Mapping[str, str], report: Reporter
+) -> tuple[tuple[Record, ...], dict[str, str]]:
+    """The records whose pictures could be captioned; of the others the reasons, by image id."""
+    skipped = {r.image_id: failures[r.image_id] for r in records if r.image_id in failures}
+    if skipped:
+        report.note(f"{len(skipped)} pictures could not be read and are not scored")
+    usable = tuple(record for record in records if record.image_id not in skipped)
+    if not usable:
+        first = f": {next(iter(skipped.values()))}" if skipped else ""
+        raise DataError(
+            f"none of the {len(records)} pictures of {dataset.name} could be read{first}"
+        )
+    return usable, skipped
+
+
+def _caption_pictures(
+    captioner: OnnxCaptioner | PictureCaptioner,
+    dataset: Dataset,
     records: Sequence[Record],
     decoding: DecodingConfig | None,
-    progress: Callable[[int, int], None],
-) -> tuple[dict[str, Caption], dict[str, str]]:
-    """The captions of pictures, and the reasons why some have none, by image id."""
-    recipe = captioner.preprocessing
+    report: Reporter,
+) -> CaptionedSplit:
+    """``caption_records`` for captioners that have no features to be stored."""
     captions: dict[str, Caption] = {}
     failures: dict[str, str] = {}
-
-    def view_of(record: Record) -> Pixels | str:
-        return cut_view(record.path, recipe, seed=None, flips=False)
-
-    overlaps = captioner.runtime.device != "cpu"
-    cuts = work_ahead(records, view_of, batch_size=BATCH_SIZE, overlaps=overlaps)
-    while batch := list(islice(cuts, BATCH_SIZE)):
-        failures |= {record.image_id: cut for record, cut in batch if isinstance(cut, str)}
-        views = {record.image_id: cut for record, cut in batch if not isinstance(cut, str)}
-        if views:
-            features = captioner.encode(np.stack(list(views.values())))
-            first = len(captions)
-            found = captioner.caption_features(features, decoding=decoding, first=first)
-            captions.update(zip(views, found, strict=True))
-        progress(len(captions) + len(failures), len(records))
-    return captions, failures
+    found = captioner.caption_stream((record.path for record in records), decoding=decoding)
+    for number, (record, result) in enumerate(zip(records, found, strict=True), 1):
+        if result.caption is None:
+            failures[record.image_id] = str(result.error)
+        else:
+            captions[record.image_id] = result.caption
+        report.progress("captioning", number, len(records), "pictures")
+    usable, skipped = _without_failures(dataset, records, failures, report)
+    cut = own_segmentation(captioner)
+    if cut is None:
+        people = {record.image_id: record.captions for record in usable}
+        cut, note = segmentation_of(people, "auto", "auto")
+        if note:
+            report.note(note)
+    evaluation = Evaluation(captions, evaluate(_texts(captions), references_of(usable, cut)))
+    fingerprint = captions_fingerprint(captioner, decoding or captioner.decoding, records)
+    return CaptionedSplit(usable, evaluation, skipped, None, fingerprint)
 
 
 def _texts(captions: Mapping[str, Caption]) -> dict[str, str]:
@@ -394,15 +430,17 @@ def evaluate_captioner(
         if progress:
             progress(len(captions), len(records))
     by_id = dict(zip((record.image_id for record in records), captions, strict=True))
+    segmentation = captioner.vocabulary.segmentation
     scores = processes.from_first(
-        lambda: evaluate(_texts(by_id), references or references_of(records))
+        lambda: evaluate(_texts(by_id), references or references_of(records, segmentation))
     )
     return Evaluation(by_id, scores)
 
 
-def references_of(records: Sequence[Record]) -> References:
-    """The captions of ``records``, tokenised and counted for scoring."""
-    return References({record.image_id: record.captions for record in records})
+def references_of(records: Sequence[Record], segmentation: Segmentation = PTB) -> References:
+    """The captions of ``records``, cut into words and counted for scoring."""
+    people = {record.image_id: record.captions for record in records}
+    return References(people, segmentation=segmentation)
 
 
 def _records(
@@ -427,8 +465,9 @@ def _records(
 
 def _default_path(model: str | Path, data: str, split: str) -> Path:
     name = re.sub(r"[^\w.-]+", "-", Path(data).stem or data)
-    if shipped_folder(model):  # which is not for writing into
-        return Path("evaluation") / f"{model}-{name}-{split}.json"
+    if shipped_folder(model) or spec_of(model):  # which are not for writing into
+        safe = re.sub(r"[^\w.-]+", "-", str(model))
+        return Path("evaluation") / f"{safe}-{name}-{split}.json"
     return Path(model) / "evaluation" / f"{name}-{split}.json"
 
 

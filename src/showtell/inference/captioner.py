@@ -7,7 +7,7 @@ than on pictures (evaluation, training) uses directly.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -16,8 +16,10 @@ from showtell.errors import ConfigError, MissingExtraError, ShowtellError
 from showtell.images.open import PictureLike, is_picture_like
 from showtell.inference.caption import Caption
 from showtell.inference.exported import find_export, has_checkpoint
+from showtell.inference.specs import BackendSettings, load_backend, refuse_settings, spec_of
 from showtell.inference.stream import Originals, Picture, PictureResult
 from showtell.pretrained import DEFAULT, no_model, shipped_folder
+from showtell.text.clean import Cleaning
 
 if TYPE_CHECKING:
     from showtell.inference.backends.native import NativeCaptioner
@@ -39,6 +41,10 @@ class ModelInfo:
         attention: whether captions can say where the model looked.
         calibrated: whether ``confidence`` is the share of captions like it that are acceptable.
         prompt: whether it takes instructions in words.
+        kind: ``showtell``, or the prefix that other captioners are named by: ``hf``, ``openai``.
+        revision: the commit of weights from a hub; None where there is none.
+        likelihoods: whether its captions have log-probabilities, and so a confidence.
+        decoding: names of the decoding settings that mean something to it; None: all of them.
     """
 
     name: str
@@ -48,6 +54,10 @@ class ModelInfo:
     attention: bool = False
     calibrated: bool = False
     prompt: bool = False
+    kind: str = "showtell"
+    revision: str | None = None
+    likelihoods: bool = True
+    decoding: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +70,18 @@ class ModelRequest:
     precision: str = "auto"
     trust_model: bool = False
     runtime: str = "auto"
+    settings: BackendSettings = field(default_factory=BackendSettings)
+    cleaning: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Captioner(ABC):
-    """Captions pictures with one model, wherever that model computes."""
+    """Captions pictures with one model, wherever that model computes.
+
+    Attributes:
+        cleaning: what becomes of the texts that it says; every caption it gives is cleaned.
+    """
+
+    cleaning: Cleaning = Cleaning()
 
     @staticmethod
     def load(
@@ -74,12 +92,15 @@ class Captioner(ABC):
         precision: str = "auto",
         trust_model: bool = False,
         runtime: str = "auto",
+        settings: BackendSettings | Mapping[str, Any] | None = None,
+        cleaning: Mapping[str, Any] | None = None,
     ) -> "Captioner":
         """Load a model: by default the one that comes with showtell.
 
         Args:
             model: a checkpoint folder, a run's folder (its best checkpoint is taken), an export
-                (``showtell export``), or a name that ``showtell models`` lists.
+                (``showtell export``), a name that ``showtell models`` lists, or a captioner of
+                another kind: ``hf:ID``, ``openai:MODEL``, ``ollama:MODEL`` (docs/backends.md).
             ensemble: further models, whose probabilities are averaged with the first's.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``; of exports also ``coreml``,
                 ``openvino``, ``directml``, where the installed onnxruntime has them.
@@ -89,6 +110,9 @@ class Captioner(ABC):
             trust_model: whether the model's settings may name a weights file outside of its
                 folder, or an encoder that timm fetches from the hub or reads from a folder
                 (``timm:hf-hub:...``, ``timm:local-dir:...``).
+            settings: for captioners of other kinds, by name (``{"prompt": "alt"}``).
+            cleaning: changes to what becomes of its texts, as the attributes of ``Cleaning``
+                (``{"max_words": 20, "prefix": "photo of "}``).
 
         Raises:
             CheckpointError: there is no such model, or it is damaged, or it has to be trusted
@@ -97,14 +121,29 @@ class Captioner(ABC):
             ConfigError: there is no such runtime, or it does not have the device or precision.
             VocabularyError: one of the ensemble has another vocabulary.
         """
-        return load_local(
-            ModelRequest(model, ensemble, device, precision, trust_model, runtime=runtime)
+        asked = BackendSettings.of(settings)
+        request = ModelRequest(
+            model, ensemble, device, precision, trust_model, runtime, asked, cleaning or {}
         )
+        if (spec := spec_of(model)) is not None:
+            captioner = load_backend(spec, request)
+            follows = captioner.follows_instructions
+            usual = usual_cleaning(asked.prompt) if follows else Cleaning()
+        else:
+            refuse_settings(request)
+            captioner, usual = load_local(request), Cleaning()
+        captioner.cleaning = usual.with_changes(request.cleaning)
+        return captioner
 
     @property
     @abstractmethod
     def card(self) -> ModelInfo:
         """What the model is and what it can do."""
+
+    @property
+    def follows_instructions(self) -> bool:
+        """Whether it does what it is told in words, so that it may also chat about it."""
+        return False
 
     @property
     @abstractmethod
@@ -266,6 +305,21 @@ def _without_torch(request: ModelRequest) -> ShowtellError:
     return MissingExtraError(
         "train", f"--device {request.device} (in torch; with --runtime onnx, in onnxruntime)"
     )
+
+
+def load_request(request: ModelRequest) -> Captioner:
+    """The model that a user asks for, as ``Captioner.load``."""
+    return Captioner.load(**{f.name: getattr(request, f.name) for f in fields(request)})
+
+
+def usual_cleaning(prompt: str | None) -> Cleaning:
+    """What becomes of the texts of a model that takes instructions, where nothing else is asked.
+
+    Args:
+        prompt: as in ``BackendSettings``. Those that ask for one sentence get one.
+    """
+    is_one = prompt in (None, "short", "alt")
+    return Cleaning(tidy=True, max_sentences=1 if is_one else None)
 
 
 RUNTIMES = ("auto", "torch", "onnx")

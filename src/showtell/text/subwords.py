@@ -151,7 +151,7 @@ class SubwordVocabulary(Vocabulary):
 
     def to_json(self) -> str:
         """One piece a line, then one merge a line."""
-        head = {"format": 1, "kind": KIND, "tokenizer": self.tokenizer}
+        head = {"format": 1, "kind": KIND, **self._head()}
         pieces = _lines(self.pieces)
         merges = _lines(" ".join(pair) for pair in self.merges)
         start = json.dumps(head, indent=2)[:-2]

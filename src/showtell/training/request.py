@@ -38,8 +38,10 @@ from showtell.training.from_start import finish
 from showtell.training.loop import Run, TrainingResult
 from showtell.training.pictures import PictureFiles
 from showtell.training.prepare import (
+    TrainingData,
     check_files,
     check_words,
+    choose_segmentation,
     open_encoder,
     open_language_model,
     open_start,
@@ -52,6 +54,7 @@ from showtell.training.settings import NONE, Layers
 FEW = 2000  # training pictures; with fewer, the default model is the better start
 RUN_FILE = "run.json"
 LEFT_BY_FAILED_START = ({REHEARSAL_FILE}, {CONFIG, RUN_FILE}, {CONFIG, RUN_FILE, REHEARSAL_FILE})
+FEW_LONG = 0.01  # share of captions that may be too long without a word about it
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,9 +205,14 @@ def _make_run(
     resumed = resume and recover_folder(folder / "last").exists()
     with processes.in_turn():
         start = open_start(config, folder, resume, report)
+        segmentation, why = choose_segmentation(
+            dataset.split("train"), config.data, start.vocabulary if start else None
+        )
+        if why:
+            report.note(why)
         if not start and not language_model:
-            check_words(dataset, config.data)
-            if line := proposal(dataset, request):
+            check_words(dataset, config.data, segmentation)
+            if segmentation.is_english and (line := proposal(dataset, request)):
                 report.note(line)
         if resumed and start and start.metrics["epoch"] > config.training.num_epochs:
             raise ConfigError(
@@ -224,13 +232,14 @@ def _make_run(
             rehearsal = kept_captions(folder)
     vocabulary = start.vocabulary if start else None
     if language_model and not start:
-        vocabulary = language_model.vocabulary()
+        vocabulary = language_model.vocabulary().cut_by(segmentation)
     prepared = prepare(
         dataset,
         config.data,
         store,
         report,
         vocabulary=vocabulary,
+        segmentation=segmentation,
         classes=encoder.backbone.classes(),
         feature_size=encoder.pooled_size,
         decoder=config.decoder,
@@ -239,6 +248,7 @@ def _make_run(
     )
     if processes.is_first and resume and request.num_epochs is not None:
         write_text(folder / CONFIG, config.to_toml())
+    _warn_of_long(prepared, config, report)
     if processes.is_first and not resume:
         write_text(folder / CONFIG, config.to_toml())
         write_json(folder / RUN_FILE, provenance | _places(dataset, request.data.images, store))
@@ -270,6 +280,21 @@ def proposal(dataset: Dataset, request: TrainRequest) -> str | None:
         f"from {counted(num_pictures, 'training picture')}, a model that starts from the default "
         f"one learns more than one that starts from nothing: {shlex.join(command)}"
     )
+
+
+def _warn_of_long(data: TrainingData, config: Config, report: Reporter) -> None:
+    """Say where captions are learnt that decoding is not allowed to say: of characters, above all.
+
+    Where tokens are pieces of words, the limit counts words, and is not compared.
+    """
+    lengths, most = data.train.lengths, config.decoding.max_length
+    num_longer = int((lengths > most).sum())
+    if data.vocabulary.unit == "words" and num_longer > FEW_LONG * len(lengths):
+        report.note(
+            f"{num_longer:,} of {len(lengths):,} training captions are longer than "
+            f"decoding.max_length = {most} words, so the model will not say their like; "
+            f"-s decoding.max_length={int(lengths.max())} lets it"
+        )
 
 
 def _settings(request: TrainRequest) -> Config:

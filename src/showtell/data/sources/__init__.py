@@ -12,9 +12,10 @@ from pathlib import Path
 from showtell.config.registry import Registry
 from showtell.core.memory import paused_collector
 from showtell.data.cache import load_cached
-from showtell.data.reading import parse_json, read_text
+from showtell.data.reading import parse_json, read_text, reading_as
 from showtell.data.records import Dataset
 from showtell.data.sources import (
+    arrow,
     coco,
     flickr8k,
     folder,
@@ -52,6 +53,7 @@ for _source in (
     table.SOURCE,
     jsonl.SOURCE,
     parquet.SOURCE,
+    arrow.SOURCE,
     webdataset.SOURCE,
     scenes.SOURCE,
 ):
@@ -63,6 +65,7 @@ def load_dataset(
     *,
     format: str | None = None,
     images: Path | None = None,
+    encoding: str | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
     """Read captioned pictures in any format.
@@ -72,6 +75,7 @@ def load_dataset(
             of that name is ``./scenes``, given as a string).
         format: A key of ``SOURCES``; default: the format is recognised.
         images: The folder of the pictures, if they are not in the usual places.
+        encoding: Of the texts, where they are not UTF-8; as Python names it.
         progress: Called with the number of pictures unpacked so far, and 0, while an archive is
             unpacked.
 
@@ -79,7 +83,12 @@ def load_dataset(
         DataError: there is no such data, its format is not recognised, it cannot be read, or
             nothing in it is usable.
     """
-    text = os.fspath(data)
+    with paused_collector(), unpacking_progress(progress), reading_as(encoding):
+        # Half a million annotations hold no cycle; looking for one took a third of the time.
+        return _load(os.fspath(data), format, images)
+
+
+def _load(text: str, format: str | None, images: Path | None) -> Dataset:
     if images is not None and not Path(images).is_dir():
         raise DataError(f"--images {images} is not a folder; give the folder of the pictures")
     if format is not None:
@@ -93,9 +102,7 @@ def load_dataset(
     load = source.load
     if source.notes_inputs:
         load = partial(load_cached, source.load, source.name)
-    # Half a million annotations hold no cycle; looking for one took a third of the time.
-    with paused_collector(), unpacking_progress(progress):
-        return load(Path(text), Path(images) if images is not None else None)
+    return load(Path(text), Path(images) if images is not None else None)
 
 
 def recognise(path: Path) -> Source:

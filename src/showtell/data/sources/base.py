@@ -23,6 +23,7 @@ from showtell.data.splits import split_of
 from showtell.errors import DataError
 
 PEEK_BYTES = 65_536
+FLICKR_FOLDERS = ("flickr30k_images", "flickr30k-images", "Flicker8k_Dataset")
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +284,7 @@ def load_rows(
     """
     collector = Collector(name, source, PictureFinder([]), own_paths=True)
     for file, rows, place, other_name in files:
-        folders = ("images", "Images", "train_images", "test_images")
+        folders = ("images", "Images", "train_images", "test_images", *FLICKR_FOLDERS)
         collector.finder = picture_finder(images, [file.parent], folders, other_name)
         split, prefix = (place.split, place.prefix) if place else (None, "")
         for row in rows:

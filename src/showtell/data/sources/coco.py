@@ -29,6 +29,7 @@ _HAS_LISTS = re.compile(r'"(?:images|annotations)"\s*:\s*[\[{]')
 _FOLDER_IN_NAME = re.compile(r"(train|val|test)20\d\d")
 _PREFIX_OF_2014 = re.compile(r"^COCO_(train|val)2014_")
 _OFFICIAL = re.compile(r"^captions_(train|val)(20\d\d)\.json$")
+_PLAIN = re.compile(r"^captions_(train|val|test)\.json$")  # as showtell itself writes them
 
 
 def matches(path: Path) -> bool:
@@ -110,7 +111,8 @@ def _choose(folder: Path) -> tuple[list[Path], str]:
     for file in files:
         if match := _OFFICIAL.match(file.name):
             years.setdefault(match[2], []).append(file)
-    if not years and len(files) == 1:
+    are_plain = bool(files) and all(_PLAIN.match(file.name) for file in files)
+    if not years and (len(files) == 1 or are_plain):
         return files, ""
     if not years:
         names = ", ".join(printable(file.name) for file in files[:6])

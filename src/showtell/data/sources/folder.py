@@ -1,13 +1,17 @@
 """A folder of pictures, each with a text file of the same name: one caption a line.
 
 ``cat.jpg`` goes with ``cat.jpg.txt``, ``cat.txt`` or ``cat.caption``. Folders within are read as
-well; those named train, val or test at the top say the split.
+well; those named train, val or test at the top say the split. Programs that tag pictures write
+keywords between commas into ``cat.txt``: where a ``cat.caption`` lies beside it, that is read.
 """
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from showtell.core.messages import counted
+from showtell.data.check_captions import looks_like_tags
 from showtell.data.collect import Collector
 from showtell.data.pictures import (
     PictureFinder,
@@ -54,6 +58,7 @@ def load(path: Path, images: Path | None) -> Dataset:
     root = images or path
     collector = Collector(str(path), "folder", PictureFinder([root]))
     unreadable: list[tuple[str, str]] = []
+    tags = _Tags()
     for place, names in _walk(root, unreadable):
         texts = names if root == path else _file_names(path / place)
         sidecars = SidecarFinder({*texts, *filter(is_picture_name, names)})
@@ -64,28 +69,50 @@ def load(path: Path, images: Path | None) -> Dataset:
                 collector.leave_out(name)
             if not is_picture_name(name):
                 continue
-            sidecar = sidecars.find(name)
-            used.add(sidecar)
+            found = list(sidecars.texts_of(name))
+            used.update(found or [""])
             relative = (place / name).as_posix()
-            _add(relative, path / place / sidecar if sidecar else None, collector)
+            _add(relative, [path / place / sidecar for sidecar in found], collector, tags)
         for name in sidecars.texts:
             if name not in used and used:
                 where = (place / name).as_posix()
                 collector.problem("annotation without its image", where, "no picture of that name")
     for where, reason in unreadable:
         collector.problem("unreadable folder", where, reason)
+    collector.notes += tags.notes()
     return collector.finish()
 
 
-def _add(relative: str, sidecar: Path | None, collector: Collector) -> None:
+@dataclass(slots=True)
+class _Tags:
+    """How many text files hold tags, and what was done about it."""
+
+    num_passed_over: int = 0
+    num_read: int = 0
+
+    def notes(self) -> list[str]:
+        found = []
+        if self.num_passed_over:
+            files = counted(self.num_passed_over, "text file")
+            found.append(f"{files} with tags passed over for the sentences beside them")
+        if self.num_read:
+            pictures = counted(self.num_read, "picture")
+            found.append(
+                f"the captions of {pictures} are tags between commas, not sentences; a model "
+                "trained on them will write tags"
+            )
+        return found
+
+
+def _add(relative: str, sidecars: list[Path], collector: Collector, tags: _Tags) -> None:
     if not is_text(relative):
         collector.problem("bad file name", relative, "not UTF-8; rename the file")
         return
-    if sidecar is None:
+    if not sidecars:
         collector.skip_picture(relative, "image without captions", "no text file beside it")
         return
     try:
-        lines = read_text(sidecar).splitlines()
+        lines = _captions_of(sidecars, tags)
     except DataError as error:
         collector.skip_picture(relative, "unreadable captions", str(error))
         return
@@ -95,6 +122,28 @@ def _add(relative: str, sidecar: Path | None, collector: Collector) -> None:
         for line in lines:
             if line.strip():  # a blank line between captions is a matter of style
                 collector.add_caption(draft, line)
+
+
+def _captions_of(sidecars: list[Path], tags: _Tags) -> list[str]:
+    """The lines of the closest text file; of the next one where that one holds tags.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    lines = read_text(sidecars[0]).splitlines()
+    if not _are_tags(lines):
+        return lines
+    for other in sidecars[1:]:
+        found = read_text(other).splitlines()
+        if any(map(str.strip, found)) and not _are_tags(found):
+            tags.num_passed_over += 1
+            return found
+    tags.num_read += 1
+    return lines
+
+
+def _are_tags(lines: list[str]) -> bool:
+    return len(lines) == 1 and looks_like_tags(lines[0])
 
 
 def _file_names(folder: Path) -> set[str]:

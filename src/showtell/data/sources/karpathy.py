@@ -19,6 +19,8 @@ PICTURE_FOLDERS = (
     *("flickr30k_images", *coco.PICTURE_FOLDERS),
 )
 
+_OF_DATASETS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json")  # Hugging Face's
+
 
 def matches(path: Path) -> bool:
     """A JSON whose pictures hold their sentences, or a folder with one ``dataset_*.json``."""
@@ -55,7 +57,7 @@ def load(path: Path, images: Path | None) -> Dataset:
 
 
 def _split_files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("dataset_*.json"))
+    return sorted(file for file in folder.glob("dataset_*.json") if file.name not in _OF_DATASETS)
 
 
 def _add(entry: Any, collector: Collector) -> None:

@@ -31,14 +31,16 @@ from showtell.data.sources.base import (
     find_name,
     find_places,
     load_rows,
+    normalised,
     only_file,
     peek,
     picture_name,
 )
 from showtell.errors import DataError
 
+_NUMBER_AND_TEXT = re.compile(r"\s*(\d+)\s+(\S.*)", re.DOTALL)
 DELIMITERS = ",\t;|"
-TABLE_NAMES = ("captions.csv", "captions.tsv", "captions.txt", "metadata.csv")
+TABLE_NAMES = ("captions.csv", "captions.tsv", "captions.txt", "metadata.csv", "results.csv")
 
 
 def matches(path: Path) -> bool:
@@ -100,6 +102,7 @@ class _Columns:
     captions: tuple[int, ...]
     split: int | None
     image_id: int | None
+    number: int | None = None  # of the caption among those of its picture
 
     @classmethod
     def of_header(cls, names: list[str], file: Path) -> "_Columns":
@@ -123,7 +126,24 @@ class _Columns:
             captions=tuple(number[name] for name in captions),
             split=None if split is None else number[split],
             image_id=None if image_id is None else number[image_id],
+            number=next((number[name] for name in names if _is_number(name)), None),
         )
+
+    def mend(self, cells: list[str]) -> list[str] | None:
+        """A row whose caption and its number have become one cell; None where that is not so.
+
+        Flickr30k's results.csv has one, of 2199200615.jpg, without its second separator:
+        ``2199200615.jpg| 4   A dog runs across the grass .``
+        """
+        number, captions = self.number, self.captions
+        if number is None or captions != (number + 1,) or len(cells) != self.num - 1:
+            return None
+        match = _NUMBER_AND_TEXT.fullmatch(cells[number])
+        return None if match is None else [*cells[:number], *match.groups(), *cells[number + 1 :]]
+
+
+def _is_number(name: str) -> bool:
+    return normalised(name) in ("comment_number", "caption_number")
 
 
 class TableText:
@@ -239,8 +259,16 @@ def _read(file: Path, notes: list[str]) -> Iterator[Row]:
     table = TableText(text)
     columns = _Columns.of_header(table.names, file)
     last_is_caption = columns.captions == (columns.num - 1,)
+    num_mended = 0
     for number, cells in table.rows(picture=columns.picture, last_is_caption=last_is_caption):
-        yield _row(f"{file.name}: row {number}", cells, columns)
+        mended = columns.mend(cells)
+        num_mended += mended is not None
+        yield _row(f"{file.name}: row {number}", mended or cells, columns)
+    if num_mended:
+        rows = counted(num_mended, "row")
+        notes.append(
+            f"{file.name}: {rows} lacked the delimiter between number and caption; read as meant"
+        )
     notes += table.notes(file.name)
 
 

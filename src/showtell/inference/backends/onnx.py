@@ -302,6 +302,8 @@ class OnnxCaptioner(LocalCaptioner):
         precision: str = "auto",
         trust_model: bool = False,
         runtime: str = "onnx",
+        settings: object = None,  # which mean nothing here
+        cleaning: object = None,  # which ``Captioner.load`` sees to
     ) -> Self:
         """As ``Captioner.load``; an export names nothing outside of its folder to be trusted."""
         assert runtime != "torch"
