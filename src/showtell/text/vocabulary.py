@@ -179,6 +179,27 @@ class WordVocabulary(Vocabulary):
             raise VocabularyError(_no_word(counts, threshold))
         return cls(dict(kept), threshold)
 
+    def extended(self, counts: Mapping[str, int], threshold: int) -> "WordVocabulary":
+        """The same with further words after its own, whose ids stay.
+
+        Args:
+            counts: words and how often they are seen; those that are here already are passed over.
+            threshold: the count from which on a word is added; the most frequent come first.
+        """
+        added = sorted(
+            (
+                (word, count)
+                for word, count in counts.items()
+                if count >= threshold and word not in self
+            ),
+            key=lambda item: (-item[1], item[0]),
+        )
+        if not added:
+            return self
+        larger = WordVocabulary({**self.counts, **dict(added)}, self.threshold)
+        larger.tokenizer = self.tokenizer
+        return larger
+
     def __contains__(self, word: str) -> bool:
         return word in self._ids
 

@@ -60,6 +60,7 @@ from showtell.text.vocabulary import (
 )
 from showtell.training.checkpoints import fit_encoder, start_with
 from showtell.training.corpus import Corpus, TokenizedCaptions, tokenize_cached
+from showtell.training.new_words import grown, likeness
 from showtell.training.pictures import PictureFiles
 from showtell.training.text_captions import (
     TextCaptions,
@@ -127,6 +128,7 @@ def prepare(
     feature_size: int = 0,
     decoder: DecoderConfig | None = None,
     detector: WordDetector | None = None,
+    rehearsal: Sequence[str] = (),
 ) -> TrainingData:
     """Build the vocabulary from the training captions and encode both splits.
 
@@ -138,6 +140,7 @@ def prepare(
         feature_size: D, of its pooled features; for ``config.text`` alone.
         decoder: says whether a detector takes the place of the classifier.
         detector: one that has learnt already, of a model that is trained on.
+        rehearsal: captions that this model has made up, to be learnt beside ``config.text``.
 
     Raises:
         ConfigError: there are captions without pictures and the encoder knows no words.
@@ -147,7 +150,7 @@ def prepare(
     """
     train_records = _with_features(dataset.split("train"), store, "train", report)
     val_records = _with_features(dataset.split("val"), store, "val", report)
-    if len(train_records) < TINY:
+    if len(train_records) < TINY and vocabulary is None:
         size = counted(len(train_records), "training picture")
         report.note(
             f"{dataset.name} is tiny: {size}. The model can learn "
@@ -158,9 +161,11 @@ def prepare(
         if note:
             report.note(note)
     tokenized = _tokenize(train_records, segmentation)
-    text = _spoken(config, classes, segmentation) if config.text else None
+    text = _spoken(config, classes, segmentation, rehearsal) if config.text or rehearsal else None
     if vocabulary is None:
         vocabulary = _vocabulary(config, tokenized, text)
+    elif config.new_words and isinstance(vocabulary, WordVocabulary):
+        vocabulary = _with_new_words(vocabulary, tokenized, config.new_words, report)
     vocabulary.cut_by(segmentation)
     train = _encode(tokenized, train_records, store, vocabulary, config.max_caption_length)
     val_words = _tokenize(val_records, segmentation)
@@ -312,13 +317,26 @@ def _vocabulary(
     return WordVocabulary.build(counts, config.vocab_threshold)
 
 
+def _with_new_words(
+    vocabulary: WordVocabulary, captions: TokenizedCaptions, threshold: int, report: Reporter
+) -> WordVocabulary:
+    """The words of a model that is trained on, and those of its new captions."""
+    larger = vocabulary.extended(captions.counts(), threshold)
+    if added := larger.words[len(vocabulary) :]:
+        shown = ", ".join(added[:5]) + (", ..." if len(added) > 5 else "")
+        report.note(f"{counted(len(added), 'new word')} beside {len(vocabulary):,}: {shown}")
+    return larger
+
+
 def _spoken(
-    config: DataConfig, classes: Classes | None, segmentation: Segmentation
+    config: DataConfig,
+    classes: Classes | None,
+    segmentation: Segmentation,
+    rehearsal: Sequence[str],
 ) -> TokenizedCaptions:
     """The captions of ``config.text``, and some for the classifier's words that they lack."""
-    assert config.text is not None
-    captions = read_captions(config.text)
-    if not segmentation.is_english:  # the tables of words are
+    captions = [*(read_captions(config.text) if config.text else ()), *rehearsal]
+    if not segmentation.is_english or not config.text:  # the tables of words are English
         return TokenizedCaptions.tokenize(captions, segmentation)
     counts = TokenizedCaptions.tokenize(captions, segmentation).counts()
     named = {word for name in (classes.words if classes else ()) for word in name.split()}
@@ -385,6 +403,8 @@ def open_language_model(config: Config, folder: Path, resume: bool) -> LanguageM
     """What the decoder begins with; a state to go on from has all of it."""
     if not isinstance(config.decoder, PrefixLmConfig) or config.decoder.lm is None:
         return None
+    if config.training.init_from is not None:
+        return None  # the model that it starts from has all of it
     if resume and recover_folder(folder / "last").exists():
         return None
     return LanguageModel.open(config.decoder.lm)
@@ -475,7 +495,8 @@ def build_first_decoder(
         region_size=provenance.get("region_size"),
     ).to(runtime.device)
     if start is not None:
-        start_with(decoder, start, config)
+        weights = start_weights(start, data, provenance)
+        start_with(decoder, weights, start, config)
     elif language_model is not None:
         assert isinstance(decoder, PrefixLm)
         language_model.fill(decoder)
@@ -487,7 +508,12 @@ def build_first_decoder(
     if isinstance(concepts, ConceptReader):
         counts = torch.from_numpy(np.bincount(data.train.ids, minlength=len(data.vocabulary)))
         if start is not None:  # it has a classifier; how often words come is of this run's captions
+            had = concepts.counts[: len(start.vocabulary)].clone()
             concepts.counts.copy_(counts)
+            if config.data.new_words:  # the captions that the model was trained with count, too
+                concepts.counts[: len(had)] += had.cpu()
+            if data.classes is not None and len(had) < len(counts):
+                concepts.name_classes(data.classes, data.vocabulary)
         elif data.classes is None:
             raise ConfigError(
                 f"decoder.concepts: encoder {config.encoder.name!r} has no classifier whose words "
@@ -496,3 +522,20 @@ def build_first_decoder(
         else:
             concepts.fill(data.classes, data.vocabulary, counts)
     return decoder
+
+
+def start_weights(
+    start: Checkpoint, data: TrainingData, provenance: dict[str, Any]
+) -> dict[str, Tensor]:
+    """The weights that a decoder begins with; new words have rows of words like them."""
+    weights = start.decoder.state_dict()
+    num_known = len(start.vocabulary)
+    if num_known == len(data.vocabulary):
+        return weights
+    return grown(
+        weights,
+        start.config.decoder,
+        likeness(data.vocabulary, num_known, data.train),
+        feature_size=provenance["feature_size"],
+        region_size=provenance.get("region_size"),
+    )
