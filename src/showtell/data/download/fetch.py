@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from showtell import __version__
 from showtell.core.files import write_json
 from showtell.data.download.catalogue import Archive
 from showtell.errors import DataError
@@ -256,7 +255,7 @@ def _open(url: str, headers: dict[str, str], *, method: str = "GET") -> Any:
         _BrokenOffError: no connection, or a status that may pass.
         DataError: the server refuses.
     """
-    asked = {"User-Agent": f"showtell/{__version__}", "Accept-Encoding": "identity", **headers}
+    asked = {"User-Agent": "showtell", "Accept-Encoding": "identity", **headers}
     request = urllib.request.Request(url, headers=asked, method=method)
     try:
         return urllib.request.urlopen(request, timeout=TIMEOUT)
