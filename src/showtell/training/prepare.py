@@ -342,6 +342,9 @@ def check_files(config: Config) -> None:
     """Raise ShowtellError where a model or a file that the settings name is not there."""
     if config.training.init_from is not None:
         find_checkpoint(config.training.init_from)
+    if config.objective.kind == "distil":
+        for teacher in config.objective.teachers:
+            find_checkpoint(teacher)
     if config.data.vocab_file:
         load_vocabulary(config.data.vocab_file)
     if config.data.text:
@@ -404,14 +407,19 @@ def open_store(
     runtime: Runtime,
     folder: Path | None,
     report: Reporter,
+    regions: bool = False,
 ) -> FeatureStore | PictureFiles:
-    """What the run looks at: features of a frozen encoder, else the pictures themselves."""
+    """What the run looks at: features of a frozen encoder, else the pictures themselves.
+
+    Args:
+        regions: whether something besides the decoder reads the grid.
+    """
     if config.encoder.train_from is not None:
         if folder:
             report.note(f"{folder} is not used: with encoder.train_from pictures are read")
         return PictureFiles.check(dataset.split("train") + dataset.split("val"), report)
     wanted = WantedFeatures(
-        config.encoder.views, config.encoder.flips, needs_regions(config.decoder)
+        config.encoder.views, config.encoder.flips, regions or needs_regions(config.decoder)
     )
     return features_for(dataset, encoder, wanted, runtime=runtime, folder=folder, report=report)
 

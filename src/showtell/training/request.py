@@ -42,6 +42,8 @@ from showtell.training.prepare import (
     open_store,
     prepare,
 )
+from showtell.training.teachers import check_words as check_teachers_words
+from showtell.training.teachers import open_teachers
 
 RUN_FILE = "run.json"
 LEFT_BY_FAILED_START = {CONFIG, RUN_FILE}
@@ -172,17 +174,26 @@ def _make_run(
         report.note(f"{processes.size} processes train together; this is the first of them")
     with processes.in_turn():
         start = open_start(config, folder, resume, report)
-        if not start and not language_model:
+        if not start and not language_model and config.objective.kind != "distil":
             check_words(dataset, config.data)
         encoder = open_encoder(config, start, folder)
+        teachers = open_teachers(config, encoder, runtime)
         store = open_store(
-            dataset, encoder, config, runtime=runtime, folder=request.data.store, report=report
+            dataset,
+            encoder,
+            config,
+            runtime=runtime,
+            folder=request.data.store,
+            report=report,
+            regions=teachers is not None and teachers.need_regions,
         )
         meteor.prepare_aloud(report.note)
     provenance = _provenance(config, dataset, encoder, runtime) | {"processes": processes.size}
     vocabulary = start.vocabulary if start else None
     if language_model and not start:
         vocabulary = language_model.vocabulary()
+    if vocabulary is None and teachers and not (config.data.vocab_file or config.data.subwords):
+        vocabulary = teachers.vocabulary
     prepared = prepare(
         dataset,
         config.data,
@@ -194,6 +205,8 @@ def _make_run(
         decoder=config.decoder,
         detector=getattr(start.decoder, "detector", None) if start else None,
     )
+    if teachers:
+        check_teachers_words(teachers, prepared.vocabulary)
     if processes.is_first and not resume:
         write_text(folder / CONFIG, config.to_toml())
         write_json(folder / RUN_FILE, provenance | _places(dataset, request.data.images, store))
@@ -207,6 +220,7 @@ def _make_run(
         start=start,
         encoder=encoder if encoder.changed else None,
         language_model=language_model,
+        teachers=teachers,
         resume=resume,
         processes=processes,
     )
