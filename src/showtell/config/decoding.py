@@ -46,6 +46,16 @@ class DecodingConfig(Section):
     no_bad_endings: bool = Field(
         default=False, description='no caption may end in "a", "with" or the like'
     )
+    style: str | None = Field(
+        default=None,
+        pattern="^[a-z]+$",
+        description="style of the captions, as the model has learnt it: short, detailed, neutral or "
+        "another; neutral works with any model, by neutral = true",
+    )
+    neutral: bool = Field(
+        default=False,
+        description='write "person" and "they" in place of English words that say a gender',
+    )
     naming: float = Field(
         default=0.0,
         ge=0,

@@ -38,7 +38,7 @@ from showtell.encoders.encoder import Encoder, build_encoder
 from showtell.encoders.extract import WantedFeatures, features_for
 from showtell.encoders.finetune import train_from
 from showtell.encoders.store import FeatureStore
-from showtell.errors import ConfigError, DataError
+from showtell.errors import ConfigError, DataError, VocabularyError
 from showtell.evaluation.evaluate import references_of
 from showtell.inference.checkpoint import (
     Checkpoint,
@@ -109,7 +109,8 @@ class TrainingData:
         """sha256 of all captions' ids and rows of the store, by which batches are cut."""
         digest = hashlib.sha256()
         for corpus in (self.train, self.val, *([self.text.corpus] if self.text else [])):
-            for array in (corpus.ids, corpus.offsets, corpus.pictures):
+            begins = () if corpus.starts is None else (corpus.starts,)
+            for array in (corpus.ids, corpus.offsets, corpus.pictures, *begins):
                 digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
@@ -126,6 +127,7 @@ def prepare(
     feature_size: int = 0,
     decoder: DecoderConfig | None = None,
     detector: WordDetector | None = None,
+    is_fixed: bool = False,
 ) -> TrainingData:
     """Build the vocabulary from the training captions and encode both splits.
 
@@ -136,6 +138,8 @@ def prepare(
         feature_size: D, of its pooled features; for ``config.text`` alone.
         decoder: says whether a detector takes the place of the classifier.
         detector: one that has learnt already, of a model that is trained on.
+        is_fixed: whether ``vocabulary`` is that of weights that are there already, so that nothing
+            can be added.
 
     Raises:
         ConfigError: there are captions without pictures and the encoder knows no words.
@@ -155,6 +159,7 @@ def prepare(
     text = _spoken(config, classes) if config.text else None
     if vocabulary is None:
         vocabulary = _vocabulary(config, tokenized, text)
+    vocabulary = _with_styles(vocabulary, train_records, is_fixed=is_fixed)
     train = _encode(tokenized, train_records, store, vocabulary, config.max_caption_length)
     val = _encode(_tokenize(val_records), val_records, store, vocabulary, config.max_caption_length)
     if not len(train) or not len(val):
@@ -205,6 +210,27 @@ def prepare(
         spoken,
         detectable,
     )
+
+
+def _with_styles(
+    vocabulary: Vocabulary, records: Sequence[Record], *, is_fixed: bool
+) -> Vocabulary:
+    """The vocabulary with the styles of the training captions.
+
+    Raises:
+        VocabularyError: they cannot be added.
+    """
+    missing = sorted({s for record in records for s in record.styles if s} - {*vocabulary.styles})
+    if not missing:
+        return vocabulary
+    if is_fixed or not isinstance(vocabulary, WordVocabulary):
+        why = (
+            "the model that is trained on has not learnt them: train without training.init_from"
+            if is_fixed
+            else "styles need a vocabulary of words: leave data.subwords and decoder.lm out"
+        )
+        raise VocabularyError(f"the captions have the styles {', '.join(missing)}, and {why}")
+    return vocabulary.with_styles(missing)
 
 
 def _concept_words(
@@ -322,7 +348,12 @@ def _encode(
 ) -> Corpus:
     rows = store.rows([record.image_id for record in records])
     pictures = np.repeat(rows, [len(record.captions) for record in records])
-    return Corpus.encode(captions, pictures, vocabulary, max_length)
+    starts = None
+    if known := vocabulary.styles:
+        styles = (record.styles or ("",) * len(record.captions) for record in records)
+        begins = [known.get(style, START) for style in chain.from_iterable(styles)]
+        starts = np.array(begins, np.int32)
+    return Corpus.encode(captions, pictures, vocabulary, max_length, starts)
 
 
 def check_start(config: Config, device: str) -> None:

@@ -204,6 +204,7 @@ def _make_run(
         feature_size=encoder.pooled_size,
         decoder=config.decoder,
         detector=getattr(start.decoder, "detector", None) if start else None,
+        is_fixed=start is not None,
     )
     if teachers:
         check_teachers_words(teachers, prepared.vocabulary)
