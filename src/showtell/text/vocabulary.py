@@ -183,13 +183,37 @@ class WordVocabulary(Vocabulary):
         missing = [style for style in sorted(set(styles)) if style not in self.styles]
         if not missing:
             return self
-        return type(self)(self.counts | {f"<style:{name}>": 0 for name in missing}, self.threshold)
+        tokens = {f"<style:{name}>": 0 for name in missing}
+        larger = type(self)(self.counts | tokens, self.threshold)
+        larger.tokenizer = self.tokenizer
+        return larger
 
     @cached_property
     def styles(self) -> Mapping[str, int]:
         """The words ``<style:NAME>``, which no caption has: the tokeniser cuts them up."""
         found = ((_STYLE.fullmatch(word), index) for index, word in enumerate(self.words))
         return {match[1]: index for match, index in found if match}
+
+    def extended(self, counts: Mapping[str, int], threshold: int) -> "WordVocabulary":
+        """The same with further words after its own, whose ids stay.
+
+        Args:
+            counts: words and how often they are seen; those that are here already are passed over.
+            threshold: the count from which on a word is added; the most frequent come first.
+        """
+        added = sorted(
+            (
+                (word, count)
+                for word, count in counts.items()
+                if count >= threshold and word not in self
+            ),
+            key=lambda item: (-item[1], item[0]),
+        )
+        if not added:
+            return self
+        larger = WordVocabulary({**self.counts, **dict(added)}, self.threshold)
+        larger.tokenizer = self.tokenizer
+        return larger
 
     def __contains__(self, word: str) -> bool:
         return word in self._ids

@@ -60,6 +60,7 @@ from showtell.text.vocabulary import (
 )
 from showtell.training.checkpoints import fit_encoder, start_with
 from showtell.training.corpus import Corpus, TokenizedCaptions, tokenize_cached
+from showtell.training.new_words import grown, likeness
 from showtell.training.pictures import PictureFiles
 from showtell.training.text_captions import (
     TextCaptions,
@@ -127,7 +128,7 @@ def prepare(
     feature_size: int = 0,
     decoder: DecoderConfig | None = None,
     detector: WordDetector | None = None,
-    is_fixed: bool = False,
+    new_words: int | None = None,
 ) -> TrainingData:
     """Build the vocabulary from the training captions and encode both splits.
 
@@ -138,8 +139,7 @@ def prepare(
         feature_size: D, of its pooled features; for ``config.text`` alone.
         decoder: says whether a detector takes the place of the classifier.
         detector: one that has learnt already, of a model that is trained on.
-        is_fixed: whether ``vocabulary`` is that of weights that are there already, so that nothing
-            can be added.
+        new_words: as ``config.new_words``, of a ``vocabulary`` that is no model's to train on.
 
     Raises:
         ConfigError: there are captions without pictures and the encoder knows no words.
@@ -159,7 +159,9 @@ def prepare(
     text = _spoken(config, classes) if config.text else None
     if vocabulary is None:
         vocabulary = _vocabulary(config, tokenized, text)
-    vocabulary = _with_styles(vocabulary, train_records, is_fixed=is_fixed)
+    elif (least := config.new_words or new_words) and isinstance(vocabulary, WordVocabulary):
+        vocabulary = _with_new_words(vocabulary, tokenized, least, report)
+    vocabulary = _with_styles(vocabulary, train_records)
     train = _encode(tokenized, train_records, store, vocabulary, config.max_caption_length)
     val = _encode(_tokenize(val_records), val_records, store, vocabulary, config.max_caption_length)
     if not len(train) or not len(val):
@@ -212,9 +214,7 @@ def prepare(
     )
 
 
-def _with_styles(
-    vocabulary: Vocabulary, records: Sequence[Record], *, is_fixed: bool
-) -> Vocabulary:
+def _with_styles(vocabulary: Vocabulary, records: Sequence[Record]) -> Vocabulary:
     """The vocabulary with the styles of the training captions.
 
     Raises:
@@ -223,13 +223,11 @@ def _with_styles(
     missing = sorted({s for record in records for s in record.styles if s} - {*vocabulary.styles})
     if not missing:
         return vocabulary
-    if is_fixed or not isinstance(vocabulary, WordVocabulary):
-        why = (
-            "the model that is trained on has not learnt them: train without training.init_from"
-            if is_fixed
-            else "styles need a vocabulary of words: leave data.subwords and decoder.lm out"
+    if not isinstance(vocabulary, WordVocabulary):
+        raise VocabularyError(
+            f"the captions have the styles {', '.join(missing)}, and a vocabulary of word pieces "
+            "has none: leave data.subwords and decoder.lm out"
         )
-        raise VocabularyError(f"the captions have the styles {', '.join(missing)}, and {why}")
     return vocabulary.with_styles(missing)
 
 
@@ -309,6 +307,17 @@ def _vocabulary(
     return WordVocabulary.build(counts, config.vocab_threshold)
 
 
+def _with_new_words(
+    vocabulary: WordVocabulary, captions: TokenizedCaptions, threshold: int, report: Reporter
+) -> WordVocabulary:
+    """The words of a model that is trained on, and those of its new captions."""
+    larger = vocabulary.extended(captions.counts(), threshold)
+    if added := larger.words[len(vocabulary) :]:
+        shown = ", ".join(added[:5]) + (", ..." if len(added) > 5 else "")
+        report.note(f"{counted(len(added), 'new word')} beside {len(vocabulary):,}: {shown}")
+    return larger
+
+
 def _spoken(config: DataConfig, classes: Classes | None) -> TokenizedCaptions:
     """The captions of ``config.text``, and some for the classifier's words that they lack."""
     assert config.text is not None
@@ -386,6 +395,8 @@ def open_language_model(config: Config, folder: Path, resume: bool) -> LanguageM
     """What the decoder begins with; a state to go on from has all of it."""
     if not isinstance(config.decoder, PrefixLmConfig) or config.decoder.lm is None:
         return None
+    if config.training.init_from is not None:
+        return None  # the model that it starts from has all of it
     if resume and recover_folder(folder / "last").exists():
         return None
     return LanguageModel.open(config.decoder.lm)
@@ -481,7 +492,8 @@ def build_first_decoder(
         region_size=provenance.get("region_size"),
     ).to(runtime.device)
     if start is not None:
-        start_with(decoder, start, config)
+        weights = _start_weights(start, data, provenance)
+        start_with(decoder, weights, start, config)
     elif language_model is not None:
         assert isinstance(decoder, PrefixLm)
         language_model.fill(decoder)
@@ -493,7 +505,12 @@ def build_first_decoder(
     if isinstance(concepts, ConceptReader):
         counts = torch.from_numpy(np.bincount(data.train.ids, minlength=len(data.vocabulary)))
         if start is not None:  # it has a classifier; how often words come is of this run's captions
+            had = concepts.counts[: len(start.vocabulary)].clone()
             concepts.counts.copy_(counts)
+            if config.data.new_words:  # the captions that the model was trained with count, too
+                concepts.counts[: len(had)] += had.cpu()
+            if data.classes is not None and len(had) < len(counts):
+                concepts.name_classes(data.classes, data.vocabulary)
         elif data.classes is None:
             raise ConfigError(
                 f"decoder.concepts: encoder {config.encoder.name!r} has no classifier whose words "
@@ -502,3 +519,20 @@ def build_first_decoder(
         else:
             concepts.fill(data.classes, data.vocabulary, counts)
     return decoder
+
+
+def _start_weights(
+    start: Checkpoint, data: TrainingData, provenance: dict[str, Any]
+) -> dict[str, Tensor]:
+    """The weights that a decoder begins with; new words have rows of words like them."""
+    weights = start.decoder.state_dict()
+    num_known = len(start.vocabulary)
+    if num_known == len(data.vocabulary):
+        return weights
+    return grown(
+        weights,
+        start.config.decoder,
+        likeness(data.vocabulary, num_known, data.train),
+        feature_size=provenance["feature_size"],
+        region_size=provenance.get("region_size"),
+    )

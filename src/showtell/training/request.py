@@ -42,6 +42,7 @@ from showtell.training.prepare import (
     open_store,
     prepare,
 )
+from showtell.training.settings import NONE, Layers
 from showtell.training.teachers import check_words as check_teachers_words
 from showtell.training.teachers import open_teachers
 
@@ -58,7 +59,11 @@ class TrainRequest:
         folder: where checkpoints and logs go.
         config_file: settings in TOML.
         overrides: ``section.key=value``; in a sweep also ``section.key=value,value``.
+        start: a model to start from, whose encoder, shape and words are taken over.
+        preset: settings under all others: a name, ``auto`` by the number of pictures, or ``none``.
+        old: data that the model of ``start`` knows, to measure how much of that stays.
         resume: go on with what is in ``folder``, with its own settings.
+        num_epochs: with ``resume``: train until so many are done, whatever the settings said.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
     """
 
@@ -66,8 +71,17 @@ class TrainRequest:
     folder: Path
     config_file: Path | None = None
     overrides: Sequence[str] = ()
+    start: str | None = None
+    preset: str = NONE
+    old: DataRequest | None = None
     resume: bool = False
+    num_epochs: int | None = None
     device: str = "auto"
+
+    @property
+    def layers(self) -> Layers:
+        """Where its settings come from."""
+        return Layers(self.start, self.preset, self.config_file, self.overrides)
 
 
 def start_training(request: TrainRequest, *, report: Reporter) -> TrainingResult:
@@ -84,6 +98,10 @@ def start_training(request: TrainRequest, *, report: Reporter) -> TrainingResult
         if not request.resume:
             check_files(config)
         dataset = open_data(request.data, report=report)
+        if not request.resume and request.layers.is_by_size:
+            layers, line = request.layers.chosen(len(dataset.split("train")))
+            report.note(line)
+            config = layers.config()
         own = replace(request, device=device)
         return train_on(dataset, own, config, report=report, processes=processes)
 
@@ -204,10 +222,12 @@ def _make_run(
         feature_size=encoder.pooled_size,
         decoder=config.decoder,
         detector=getattr(start.decoder, "detector", None) if start else None,
-        is_fixed=start is not None,
+        new_words=config.data.vocab_threshold if teachers and not start else None,
     )
     if teachers:
         check_teachers_words(teachers, prepared.vocabulary)
+    if processes.is_first and resume and request.num_epochs is not None:
+        write_text(folder / CONFIG, config.to_toml())
     if processes.is_first and not resume:
         write_text(folder / CONFIG, config.to_toml())
         write_json(folder / RUN_FILE, provenance | _places(dataset, request.data.images, store))
@@ -230,15 +250,29 @@ def _make_run(
 def _settings(request: TrainRequest) -> Config:
     folder = request.folder
     if request.resume:
-        if request.config_file or request.overrides:
+        if request.config_file or request.overrides or request.start:
             raise ConfigError(
-                "a resumed run keeps its own settings: leave -c and -s out, or start a new run"
+                "a resumed run keeps its own settings: leave -c, -s and --from out, or start a new "
+                "run; --epochs makes it longer"
             )
         if not (folder / CONFIG).is_file():
             raise CheckpointError(f"{folder} holds no run to resume; start it without --resume")
-        return Config.load(folder / CONFIG)
+        return longer(Config.load(folder / CONFIG), request.num_epochs)
     refuse_used(folder)
-    return Config.load(request.config_file, request.overrides)
+    return request.layers.config()
+
+
+def longer(config: Config, num_epochs: int | None) -> Config:
+    """The same settings with another number of epochs, if one is given.
+
+    Raises:
+        ConfigError: it is not a number of epochs.
+    """
+    if num_epochs is None:
+        return config
+    values = config.model_dump()
+    values["training"]["num_epochs"] = num_epochs
+    return Config.of(values)
 
 
 def refuse_used(folder: Path) -> None:
