@@ -98,6 +98,11 @@ class DecodingConfig(Section):
         default=0, ge=0, lt=2**32, description="of sample: the same seed gives the same captions"
     )
 
+    @property
+    def is_neutral(self) -> bool:
+        """Whether captions are to say no gender."""
+        return self.neutral or self.style == "neutral"
+
     @model_validator(mode="after")
     def _fit_each_other(self) -> Self:
         problems = [*self._of_other_methods(), *self._wrong_numbers()]

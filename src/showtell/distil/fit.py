@@ -26,29 +26,40 @@ from showtell.training.corpus import Corpus, TokenizedCaptions
 
 OTHERS = 10  # pictures that a caption is compared with
 BATCH = 256  # captions
-EPOCHS = 3
+EPOCHS, STEPS = 3, 300  # of the judge: the fewest epochs, and about so many steps
+LEAST_MEAN = 0.75
+"""The mean share from which on a judge has learnt enough; one that has learnt nothing has 0.5."""
+
 NO_FIT = "fits other pictures as well"
 Progress = Callable[[int, int], None]
 
 
-def first_student(config: Config) -> Config:
-    """The settings of the judge: the student's, for a few epochs of its captions alone."""
+def first_student(config: Config, num_captions: int) -> Config:
+    """The settings of the judge: the student's, for a few epochs of so many captions."""
     values = config.model_dump()
-    values["objective"] |= {"kind": "cross_entropy", "teachers": ()}
-    epochs = min(EPOCHS, values["training"]["num_epochs"])
+    steps = max(1, num_captions // config.training.batch_size)
+    epochs = min(max(EPOCHS, -(-STEPS // steps)), config.training.num_epochs)
     values["training"] |= {"num_epochs": epochs, "save_every": epochs}
     return Config.of(values)
 
 
 def drop_misfits(
     said: Sequence[Said], shares: NDArray[np.float64], least: float, found: Filtered
-) -> None:
-    """Sort captions into ``found`` by the share of other pictures that they fit worse."""
+) -> bool:
+    """Sort captions into ``found`` by the share of other pictures that they fit worse.
+
+    Returns:
+        Whether the judge could judge; if not, every caption stays.
+    """
+    if shares.mean() < LEAST_MEAN:
+        found.kept += said
+        return False
     for one, share in zip(said, shares.tolist(), strict=True):
         if share < least:
             found.drop(one, NO_FIT, f"worse than {1 - share:.0%} of others")
         else:
             found.kept.append(one)
+    return True
 
 
 def fit_shares(

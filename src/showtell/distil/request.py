@@ -107,6 +107,8 @@ class DistilRequest:
         device: where teacher and student compute.
         trust_model: as for ``Captioner.load``.
         weights: how the student's weights are stored.
+        store: feature store of the student's pictures, made where it is not there; default: in
+            ``folder``.
     """
 
     teacher: str
@@ -125,3 +127,9 @@ class DistilRequest:
     device: str = "auto"
     trust_model: bool = False
     weights: Literal["fp32", "fp16", "int8"] = "fp16"
+    store: Path | None = None
+
+    @property
+    def store_folder(self) -> Path:
+        """Where the features of the student's pictures are."""
+        return self.store or self.folder / "features"

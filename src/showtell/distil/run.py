@@ -22,7 +22,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from showtell.bulk.inputs import Inputs, find_inputs
+from showtell.bulk.inputs import find_inputs
 from showtell.core.files import InUseError, locked_folder, write_json
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, dataset_fingerprint
@@ -43,7 +43,9 @@ from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.captioner import Captioner
 from showtell.pretrained import CARD
 from showtell.publish.pack import pack_checkpoint
+from showtell.training.request import names_in
 
+MANY = 10_000  # pictures, where only reading them all would tell
 STAGES = ("pictures", "captions", "filter", "fit", "data", "student", "model", "report")
 
 
@@ -76,6 +78,7 @@ def distil(
     Raises:
         ShowtellError: anything that the user can mend; what was made stays.
     """
+    names_in(request.folder)  # a file in its place is said
     run = _Distillation(request, report, teacher)
     try:
         with locked_folder(request.folder):
@@ -90,8 +93,7 @@ def distil(
 def describe_plan(request: DistilRequest, report: Reporter) -> str:
     """What would be done and what it would cost, in lines; nothing is written or asked."""
     run = _Distillation(request, report, None)
-    inputs = find_inputs(request.pictures)
-    files = [Path(str(picture.path)) for picture in inputs]
+    files = [Path(str(picture.path)) for picture in run.inputs]
     lines = [asking.tell_cost(run.teacher, files, run.decoding)]
     if run.human is not None:
         test = len(run.human.split("test"))
@@ -111,7 +113,9 @@ class _Distillation:
         self, request: DistilRequest, report: Reporter, teacher: Captioner | None
     ) -> None:
         self.request, self.report, self._teacher = request, report, teacher
-        self.plan: Plan = plan_student(request)  # wrong settings show before any work
+        self.inputs = find_inputs(request.pictures)
+        # Wrong settings show before any work.
+        self.plan: Plan = plan_student(request, self.inputs.count or MANY)
         self.found: dict[str, Values] = {}
 
     def go(self) -> Distilled | None:
@@ -128,11 +132,6 @@ class _Distillation:
         return Distilled(
             self.stages.folder_of("model"), self.found["report"]["figures"], self.found
         )
-
-    @cached_property
-    def inputs(self) -> Inputs:
-        """What the user named."""
-        return find_inputs(self.request.pictures)
 
     @cached_property
     def teacher(self) -> Captioner:
@@ -185,7 +184,7 @@ class _Distillation:
             case "fit":
                 if not filters.fit:
                     return {"fit": 0.0}
-                return {"fit": filters.fit, **made_of(judging.first_student(self.plan.config))}
+                return {"fit": filters.fit, **made_of(self.plan.config)}
             case "data":
                 weight = request.human_weight if request.human else None
                 return {"human weight": weight, "styles": list(request.styles)}
@@ -230,11 +229,11 @@ class _Distillation:
             found.kept = said
             found.write(folder)
             return {"kept": len(said), "dropped": {}}
-        config = judging.first_student(self.plan.config)
+        config = judging.first_student(self.plan.config, len(said))
         mixture = mix(said, self.human, human_weight=self.request.human_weight, styles=())
         data, judge = write_mixture(mixture.records, folder), folder / "judge"
         dataset = self._open(data)
-        plan = Plan(config, False, "it is the judge")
+        plan = Plan(config, self.plan.probabilities, "it is the judge")
         if train_student(dataset, plan, self.request, data, judge, self.report).stopped:
             return None
         captioner = NativeCaptioner.load(judge, device=self.request.device)
@@ -246,7 +245,11 @@ class _Distillation:
             seed=config.seed,
             progress=lambda done, total: self.report.progress("judging", done, total, "captions"),
         )
-        judging.drop_misfits(said, shares, least, found)
+        if not judging.drop_misfits(said, shares, least, found):
+            self.report.note(
+                f"the first student has learnt too little to judge (mean share {shares.mean():.2f}, "
+                f"{judging.LEAST_MEAN} would do): all captions stay"
+            )
         found.write(folder)
         self._tell_dropped(found, len(said))
         return {"kept": len(found.kept), "dropped": found.counts}
@@ -261,7 +264,7 @@ class _Distillation:
                 settings.views, settings.flips, captioner.needs_regions, augmented=()
             ),
             runtime=captioner.runtime,
-            folder=self.request.folder / "features",
+            folder=self.request.store_folder,
             report=self.report,
         )
 
@@ -316,7 +319,7 @@ class _Distillation:
             self._said_of_test(dataset),
             folder,
             is_human=is_human,
-            store=request.folder / "features",
+            store=request.store_folder,
             device=request.device,
             report=self.report,
         )

@@ -17,6 +17,7 @@ from typing import Any
 from showtell.core.files import read_json, write_json
 from showtell.core.progress import Reporter
 from showtell.errors import CheckpointError, UsageError, unknown_name
+from showtell.training.request import names_in
 
 NOTES = "stages.json"
 MOST_NOTES = 2**24  # bytes
@@ -142,7 +143,7 @@ class Stages:
         path = self.folder / NOTES
         self.begun: dict[str, Values] = {}
         if not path.exists():
-            if self.folder.is_file() or (self.folder.is_dir() and any(self.folder.iterdir())):
+            if names_in(self.folder):
                 raise CheckpointError(
                     f"{self.folder} already exists and is no distillation: give a new folder with "
                     "-o"

@@ -15,12 +15,11 @@ from showtell.distil.request import DistilRequest
 from showtell.encoders.encoder import build_encoder
 from showtell.errors import ShowtellError
 from showtell.inference.checkpoint import CONFIG, MODEL, Checkpoint, find_checkpoint, load_checkpoint
-from showtell.pretrained import DEFAULT
+from showtell.pretrained import shipped_folder
 from showtell.training.loop import TrainingResult
 from showtell.training.request import TrainRequest, train_on
+from showtell.training.settings import AUTO, Layers
 from showtell.training.teachers import why_not
-
-PRESET, FINETUNE = Path("distil"), Path("finetune-transformer")
 
 
 @dataclass(frozen=True)
@@ -38,42 +37,43 @@ class Plan:
     reason: str
 
 
-def plan_student(request: DistilRequest) -> Plan:
+def plan_student(request: DistilRequest, num_pictures: int) -> Plan:
     """Find the student's settings.
 
-    A teacher of showtell's own gives its encoder and its words, so that its probabilities can be
-    learnt; whatever the person sets stays as set.
+    Where no file is named they are those of the preset for so many pictures. A teacher of
+    showtell's own gives its encoder and its words, so that its probabilities can be learnt;
+    whatever the person sets stays as set.
+
+    Args:
+        num_pictures: about as many as it will be trained on.
 
     Raises:
         ShowtellError: a setting is wrong, or the model to start from cannot be read.
     """
-    values = _values(request)
+    layers = Layers(request.start, AUTO, request.config_file, tuple(request.overrides))
+    if layers.is_by_size:
+        layers, _ = layers.chosen(num_pictures)
+    values = layers.values()
+    given = read_toml(request.config_file) if request.config_file else {}
     for override in request.overrides:
-        apply_override(values, override)
+        apply_override(given, override)
     teacher = own_model(request.teacher)
     if teacher is None:
         return Plan(Config.of(values), False, "the teacher gives captions, and no probabilities")
-    given = values.get("objective", {})
-    is_free = "kind" not in given and "teachers" not in given
-    if request.config_file is None and request.start is None:
-        encoder = teacher.config.encoder
-        own = {"name": encoder.name, "squash": encoder.squash, "flips": encoder.flips}
-        values["encoder"] = values.get("encoder", {}) | own
-        for override in request.overrides:  # what is set by hand counts more
-            apply_override(values, override)
+    if request.start is None:
+        theirs = teacher.config.encoder.model_dump()
+        own = {name: theirs[name] for name in ("name", "squash", "flips")}
+        values["encoder"] = values.get("encoder", {}) | own | given.get("encoder", {})
     config = Config.of(values)
-    if not is_free:
+    if {"kind", "teachers"} & set(given.get("objective", {})):
         return Plan(config, config.objective.kind == "distil", "objective.kind is set by hand")
     if reason := _why_no_probabilities(config, teacher):
         return Plan(config, False, reason)
-    teachers = (str(Path(request.teacher).absolute()),) if Path(request.teacher).is_dir() else ()
-    objective = {**values.get("objective", {}), "kind": "distil"}
-    objective["teachers"] = teachers or (request.teacher,)
-    return Plan(
-        Config.of(values | {"objective": objective}),
-        True,
-        "the teacher's words and encoder are the student's",
-    )
+    name = request.teacher
+    name = str(Path(name).absolute()) if shipped_folder(name) is None else name
+    objective = {**values.get("objective", {}), "kind": "distil", "teachers": (name,)}
+    reason = "the teacher's words and encoder are the student's"
+    return Plan(Config.of(values | {"objective": objective}), True, reason)
 
 
 def own_model(name: str) -> Checkpoint | None:
@@ -95,7 +95,7 @@ def train_student(
 ) -> TrainingResult:
     """Start the student's run, or go on with it."""
     asked = TrainRequest(
-        DataRequest(str(data), store=request.folder / "features"),
+        DataRequest(str(data), store=request.store_folder),
         folder,
         resume=(folder / CONFIG).is_file(),
         device=request.device,
@@ -116,18 +116,6 @@ def weights_of(model: str) -> str:
     """A hash of a checkpoint's weights."""
     with (find_checkpoint(model) / MODEL).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
-def _values(request: DistilRequest) -> dict[str, Any]:
-    """The settings of the file or preset; of the model to start from, where there is no file."""
-    if request.start is None:
-        return read_toml(request.config_file or PRESET)
-    values = read_toml(request.config_file or FINETUNE)
-    if request.config_file is None and request.start != DEFAULT:
-        own = load_checkpoint(request.start).config.model_dump(mode="json", exclude_none=True)
-        values |= {name: own[name] for name in ("encoder", "decoder", "decoding")}
-    values["training"] = values.get("training", {}) | {"init_from": request.start}
-    return values
 
 
 def _why_no_probabilities(config: Config, teacher: Checkpoint) -> str | None:

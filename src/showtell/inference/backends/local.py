@@ -145,6 +145,7 @@ class LocalCaptioner(Captioner):
             self.vocabulary,
             calibration=self.calibration,
             min_confidence=settings.min_confidence,
+            neutral=settings.is_neutral,
         )
 
     def _check_numbers(self, features: Features) -> None:
