@@ -1,4 +1,4 @@
-"""How good a distilled student is: a curve over pictures, and what filtering saves of a liar's lessons.
+"""How good a distilled student is, by pictures seen; and what filtering a liar's captions saves.
 
 On the built-in scenes. A teacher ``up_down`` is trained on 1,600 captioned pictures. Students of a
 quarter of its decoder's parameters see further pictures and no caption by a person; the same

@@ -62,6 +62,8 @@ CASES = {
     "a man next to a woman": "a person next to another person",
     "a man , a woman and a child": "a person , another person and a child",
     "men and women": "people",
+    "some men and women": "some people",
+    "a toddler boy": "a toddler",
     "a group of boys and girls": "a group of children",
     "a man or woman": "a person",
     "a mother and father with their daughter": "two parents with their child",

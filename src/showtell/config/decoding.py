@@ -49,8 +49,8 @@ class DecodingConfig(Section):
     style: str | None = Field(
         default=None,
         pattern="^[a-z]+$",
-        description="style of the captions, as the model has learnt it: short, detailed, neutral or "
-        "another; neutral works with any model, by neutral = true",
+        description="style of the captions, as the model has learnt it: short, detailed, neutral "
+        "or another; neutral works with any model, by neutral = true",
     )
     neutral: bool = Field(
         default=False,

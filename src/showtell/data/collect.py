@@ -180,7 +180,11 @@ class Collector:
         A caption without any letter or digit ("...") has no word to learn, so it is left out.
         """
         if style is not None and not (isinstance(style, str) and is_style(style)):
-            self.problem("unknown style", where or draft.image_id, f"{style!r}, not a lower-case word such as short")
+            self.problem(
+                "unknown style",
+                where or draft.image_id,
+                f"{style!r}, not a lower-case word such as short",
+            )
             return
         if not isinstance(caption, str):
             detail = f"a {type(caption).__name__} where a caption was expected"

@@ -121,7 +121,9 @@ def mix(
         if splits[picture] != "train":  # plain captions are what is measured
             texts, kinds = [one.text for one in captions], ()
         records.append(
-            Record(f"teacher/{picture}", Path(captions[0].file), tuple(texts), splits[picture], kinds)  # type: ignore[arg-type]
+            Record(
+                f"teacher/{picture}", Path(captions[0].file), tuple(texts), splits[picture], kinds
+            )  # type: ignore[arg-type]
         )
     for record in human.records if human else ():
         times = human_weight if record.split == "train" else 1

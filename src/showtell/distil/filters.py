@@ -23,11 +23,12 @@ REPEATED = 3  # words in a row that may not come twice
 _REFUSALS = ("i'm sorry", "i am sorry", "i cannot", "i can't", "i'm unable", "unable to see")
 """What a teacher says when it does not caption."""
 
-_LITTLE = frozenset(
+_LITTLE_WORDS = (
     "a an the of in on at with and or is are was were be being been to by from as it its this that "
     "there while for up down out over under near next two one some his her their he she they who "
-    ". , ; : ! ?".split()
+    ". , ; : ! ?"
 )
+_LITTLE = frozenset(_LITTLE_WORDS.split())
 """Words that say nothing of what a picture shows."""
 
 

@@ -1,8 +1,8 @@
 """Captions that fit other pictures as well as their own, as a first short student judges.
 
-A teacher that mixes up pictures is sure of what it says, and all of its captions of a picture agree.
-Only the pictures tell. A student that has seen all captions a few times has learnt what most of
-them share, and hardly yet which wrong caption belongs to which picture (Arpit et al. 2017, arXiv
+A teacher that mixes up pictures is sure of what it says, and its captions of a picture agree. Only
+the pictures tell. A student that has seen all captions a few times has learnt what most of them
+share, and hardly yet which wrong caption belongs to which picture (Arpit et al. 2017, arXiv
 1706.05394, section 3; that small losses mark clean labels is used by Han et al. 2018, arXiv
 1804.06872). It is asked how probable a caption is for its own picture and for some others, drawn
 at random. A right caption is more probable for its own picture than for nearly all others; a wrong

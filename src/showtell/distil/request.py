@@ -122,7 +122,7 @@ class DistilRequest:
     styles: Sequence[Style] = ()
     config_file: Path | None = None
     overrides: Sequence[str] = ()
-    filters: FilterConfig = FilterConfig()
+    filters: FilterConfig = field(default_factory=FilterConfig)
     again: str | None = None
     device: str = "auto"
     trust_model: bool = False

@@ -11,8 +11,8 @@ Each stage has a folder in the run's and is made once (``stages.py``):
     model/      the student, packed, with its card
     report/     figures beside the teacher's; without people's captions a sheet to judge by
 
-The teacher is known by the ``Captioner`` interface alone. Where it is a model of showtell's own that
-shares the student's encoder and words, its probabilities are learnt too (``student.py``).
+The teacher is known by the ``Captioner`` interface alone. Where it is a model of showtell's own
+that shares the student's encoder and words, its probabilities are learnt too (``student.py``).
 """
 
 import shutil
@@ -109,9 +109,7 @@ def describe_plan(request: DistilRequest, report: Reporter) -> str:
 class _Distillation:
     """One call: the request, and what several stages need."""
 
-    def __init__(
-        self, request: DistilRequest, report: Reporter, teacher: Captioner | None
-    ) -> None:
+    def __init__(self, request: DistilRequest, report: Reporter, teacher: Captioner | None) -> None:
         self.request, self.report, self._teacher = request, report, teacher
         self.inputs = find_inputs(request.pictures)
         # Wrong settings show before any work.
@@ -146,9 +144,7 @@ class _Distillation:
     @cached_property
     def decoding(self) -> Any:
         """The teacher's settings."""
-        return asking.teachers_decoding(
-            self.teacher, self.request.captions, self.request.decoding
-        )
+        return asking.teachers_decoding(self.teacher, self.request.captions, self.request.decoding)
 
     @cached_property
     def human(self) -> Dataset | None:
@@ -211,9 +207,7 @@ class _Distillation:
         files += [str(r.path.absolute()) for r in test if str(r.path.absolute()) not in set(files)]
         paths = [Path(file) for file in files]
         self.report.note(asking.tell_cost(self.teacher, paths, self.decoding))
-        return asking.ask(
-            self.teacher, paths, folder, decoding=self.decoding, report=self.report
-        )
+        return asking.ask(self.teacher, paths, folder, decoding=self.decoding, report=self.report)
 
     def _filter(self, folder: Path) -> Values | None:
         said = asking.answers(self.stages.folder_of("captions"), self._names())
@@ -247,8 +241,8 @@ class _Distillation:
         )
         if not judging.drop_misfits(said, shares, least, found):
             self.report.note(
-                f"the first student has learnt too little to judge (mean share {shares.mean():.2f}, "
-                f"{judging.LEAST_MEAN} would do): all captions stay"
+                f"the first student has learnt too little to judge (mean share "
+                f"{shares.mean():.2f}, {judging.LEAST_MEAN} would do): all captions stay"
             )
         found.write(folder)
         self._tell_dropped(found, len(said))
@@ -260,9 +254,7 @@ class _Distillation:
         return features_for(
             Dataset(dataset.name, dataset.format, tuple(records)),
             captioner.encoder,
-            WantedFeatures(
-                settings.views, settings.flips, captioner.needs_regions, augmented=()
-            ),
+            WantedFeatures(settings.views, settings.flips, captioner.needs_regions, augmented=()),
             runtime=captioner.runtime,
             folder=self.request.store_folder,
             report=self.report,
@@ -360,5 +352,3 @@ class _Distillation:
         self.report.note(
             f"{len(found.kept):,} of {total:,} captions stay; left out: {shown or 'none'}"
         )
-
-

@@ -162,7 +162,7 @@ class Stages:
 
 
 KEPT = ("pictures", "captions")
-"""Stages whose folders outlive those before them: they have what costs, and go on from any state."""
+"""Stages whose folders outlive those before them: they have what costs and go on from anywhere."""
 
 
 def _key(value: Any) -> str:

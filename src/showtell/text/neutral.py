@@ -16,6 +16,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
 _LINES = """
 man: person; men: people; woman: person; women: people; womans: person; mans: person
 guy: person; guys: people; dude: person; dudes: people; fella: person; fellas: people
@@ -81,6 +86,7 @@ _PHRASES = """
 baby boy: baby; baby girl: baby; baby boys: babies; baby girls: babies
 teenage boy: teenager; teenage girl: teenager; teenage boys: teenagers; teenage girls: teenagers
 teen boy: teenager; teen girl: teenager; teen boys: teenagers; teen girls: teenagers
+toddler boy: toddler; toddler girl: toddler; toddler boys: toddlers; toddler girls: toddlers
 teenage male: teenager; teenage female: teenager; teenaged boy: teenager; teenaged girl: teenager
 ball boy: ball kid; ball girl: ball kid; ball boys: ball kids; ball girls: ball kids
 bat boy: bat kid; bat boys: bat kids
@@ -111,8 +117,8 @@ PHRASES: dict[tuple[str, ...], tuple[str, ...]] = {
 }
 """Words that have another meaning together, and what takes their place."""
 
-PRONOUNS = frozenset("he she him her his hers himself herself".split())
-SEXES = frozenset("male males female females".split())
+PRONOUNS = _set("he she him her his hers himself herself")
+SEXES = _set("male males female females")
 GENDERED = frozenset(NOUNS) | PRONOUNS | SEXES
 """Every word that ``neutral`` never leaves in a caption."""
 
@@ -132,46 +138,54 @@ _PLURALS = {
     "teenager": "teenagers",
 }
 _SINGULARS = {many: one for one, many in _PLURALS.items()}
-_NUMBERS = "one two three four five six seven eight nine ten eleven twelve".split()
-_POSSESSIVES = frozenset("my your our their its".split())
-_FUNCTION = frozenset(
-    "a an the this that these those some another each both all any no in on at of to from with into "
-    "onto by for over under near behind beside besides between through across toward towards during "
+_NUMBERS = (
+    *("one", "two", "three", "four", "five", "six"),
+    *("seven", "eight", "nine", "ten", "eleven", "twelve"),
+)
+_POSSESSIVES = _set("my your our their its")
+_FUNCTION = _set(
+    "a an the this that these those some another each both all any no in on at of to from "
+    "with into "
+    "onto by for over under near behind beside besides between through across toward towards "
+    "during "
     "before after along around against above below beneath inside outside upon without within past "
-    "about like as and or but while who which when where than then so if because is are was were be "
+    "about like as and or but while who which when where than then so if because is are was "
+    "were be "
     "been being has have had do does did will would can could may might up down out off away "
-    "together apart forward aside who's that's there here not also very too".split()
+    "together apart forward aside who's that's there here not also very too"
 )
 """Words that do not begin what somebody owns: after "her" they show that it is an object."""
 
-_BESIDES = frozenset("in on at of to from with by for and or but while as who that is are".split())
-_ADVERBS = frozenset("also still just never always then now often almost barely not".split())
-_WATCH = frozenset(
+_BESIDES = _set(
+    "some many several few these those in on at of to from with by for and or but while as "
+    "who that is are"
+)
+_ADVERBS = _set("also still just never always then now often almost barely not")
+_WATCH = _set(
     "watch watches watching watched help helps helping let lets letting see sees seeing make makes "
-    "making hear hears hearing".split()
+    "making hear hears hearing"
 )
-_BARE_VERBS = frozenset(
+_BARE_VERBS = _set(
     "play jump run swim walk sleep eat ride climb dance perform sing stand sit fly skate surf ski "
-    "go fall catch throw kick hit dive slide speak talk drink smile work paint draw cook".split()
+    "go fall catch throw kick hit dive slide speak talk drink smile work paint draw cook"
 )
-_ING_NOUNS = frozenset(
+_ING_NOUNS = _set(
     "wedding ring earring earrings string clothing painting evening belonging belongings drawing "
     "wing stocking stockings swing legging leggings sling building king spring thing things "
-    "sibling offspring rigging bedding".split()
+    "sibling offspring rigging bedding"
 )
-_AFTER_ROLE = frozenset(
-    "player players team teams soccer basketball tennis volleyball softball baseball hockey football "
+_AFTER_ROLE = _set(
+    "player players team teams soccer basketball tennis volleyball softball baseball hockey "
+    "football "
     "rugby lacrosse athlete athletes surfer surfers skier skiers skater skaters dancer dancers "
     "gymnast gymnasts swimmer swimmers runner runners wrestler wrestlers boxer boxers rider riders "
     "cheerleader cheerleaders student students singer singers artist artists worker workers "
-    "snowboarder snowboarders skateboarder skateboarders cyclist cyclists golfer golfers".split()
+    "snowboarder snowboarders skateboarder skateboarders cyclist cyclists golfer golfers"
 )
 """Before these a word for men or women says only of which gender they are."""
 
 _AGREEING = {"is": "are", "was": "were", "has": "have", "does": "do", "goes": "go"}
-_NOT_VERBS = frozenset(
-    "as always perhaps sometimes besides this his towards across unless plus".split()
-)
+_NOT_VERBS = _set("as always perhaps sometimes besides this his towards across unless plus")
 _NO_VOWEL_SOUND = ("uni", "use", "usu", "eu", "one")
 _TOKEN = re.compile(
     r"n['’]t\b|['’](?:s|re|ve|ll|d|m)\b|(?:(?!n['’]t\b)\w)+(?:-\w+)*|[^\w\s]", re.IGNORECASE
@@ -209,7 +223,9 @@ def neutral(caption: str) -> str:
     for text, source in words:
         is_first_of_source = source != last
         gap = caption[matches[source - 1].end() if source else 0 : matches[source].start()]
-        parts.append((gap if is_first_of_source else " ") if parts else caption[: matches[0].start()])
+        parts.append(
+            (gap if is_first_of_source else " ") if parts else caption[: matches[0].start()]
+        )
         parts.append(text)
         last = source
     tail = caption[matches[-1].end() :] if matches else ""
@@ -275,7 +291,7 @@ def _phrases(words: list[_Word]) -> list[_Word]:
 
 
 def _sexes(words: list[_Word]) -> list[_Word]:
-    """"male" and "female", and others that stand before what somebody does."""
+    """ "male" and "female", and others that stand before what somebody does."""
     found: list[_Word] = []
     place, gap = 0, False
     while place < len(words):
@@ -368,8 +384,10 @@ def _is_object(words: Sequence[_Word], place: int) -> bool:
 def _agree(words: list[_Word], place: int) -> None:
     """Make the verb of a "they" that was "he" or "she" a plural one."""
     before = _low(words, place - 1)
-    if before in ("is", "was", "does", "has") and place >= 1 and (
-        place == 1 or _low(words, place - 2) in ("what", "where", "how", "why", "when", ",")
+    if (
+        before in ("is", "was", "does", "has")
+        and place >= 1
+        and (place == 1 or _low(words, place - 2) in ("what", "where", "how", "why", "when", ","))
     ):
         words[place - 1] = _said(words[place - 1], (_AGREEING[before],))[0]
         return
@@ -407,15 +425,15 @@ def _plural_verb(verb: str) -> str:
 
 
 def _pairs(words: list[_Word]) -> list[_Word]:
-    """"a person and a person" is "two people", "people and people" is "people"."""
+    """ "a person and a person" is "two people", "people and people" is "people"."""
     found = list(words)
     place = 1
     while place < len(found) - 1:
         end = place + 2 if _low(found, place + 1) in ("a", "an") else place + 1
-        if found[place].low == "or" and end < len(found) and found[place - 1].changed:
-            if found[end].low == found[place - 1].low:  # "a person or a person"
-                found[place : end + 1] = []
-                continue
+        first, is_or = found[place - 1], found[place].low == "or" and end < len(found)
+        if is_or and first.changed and found[end].low == first.low:  # "a person or a person"
+            found[place : end + 1] = []
+            continue
         if found[place].low == "and" and (joined := _joined(found, place)) is not None:
             start, end, new = joined
             found[start:end] = new
@@ -504,7 +522,7 @@ def _others(words: list[_Word]) -> list[_Word]:
 
 
 def _articles(words: list[_Word]) -> list[_Word]:
-    """"a" or "an", as the new word after it wants."""
+    """ "a" or "an", as the new word after it wants."""
     found = list(words)
     for place in range(len(words) - 1):
         word, after = words[place], words[place + 1]

@@ -26,12 +26,12 @@ from showtell.text.tokenizer import READABLE_TOKENIZERS, TOKENIZER, tokenize
 MOST_BYTES = 40_000_000  # of a vocabulary file: more than a million pieces and their merges take
 PAD, START, END, UNK = 0, 1, 2, 3
 SPECIAL_WORDS = ("<pad>", "<start>", "<end>", "<unk>")
-_STYLE = re.compile(r"<style:([a-z]+)>")
+_STYLE = re.compile(r"<Style:([a-z]+)>")
 
 
 def is_style(name: str) -> bool:
     """Whether a style of captions can have this name: lower-case letters, as in ``short``."""
-    return _STYLE.fullmatch(f"<style:{name}>") is not None
+    return _STYLE.fullmatch(f"<Style:{name}>") is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,14 +183,14 @@ class WordVocabulary(Vocabulary):
         missing = [style for style in sorted(set(styles)) if style not in self.styles]
         if not missing:
             return self
-        tokens = {f"<style:{name}>": 0 for name in missing}
+        tokens = {f"<Style:{name}>": 0 for name in missing}
         larger = type(self)(self.counts | tokens, self.threshold)
         larger.tokenizer = self.tokenizer
         return larger
 
     @cached_property
     def styles(self) -> Mapping[str, int]:
-        """The words ``<style:NAME>``, which no caption has: the tokeniser cuts them up."""
+        """The words ``<Style:NAME>``, which no caption has: the tokeniser writes lower case."""
         found = ((_STYLE.fullmatch(word), index) for index, word in enumerate(self.words))
         return {match[1]: index for match, index in found if match}
 

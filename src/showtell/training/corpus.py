@@ -148,8 +148,8 @@ class Corpus:
             captions: (B,) numbers of captions.
 
         Returns:
-            inputs (B, T) = <start> w1 ... wn, or a style in place of <start>; targets (B, T) = w1 ... wn <end>, both padded;
-            T is the longest caption's length and one.
+            inputs (B, T) = <start> w1 ... wn, or a style in place of <start>; targets (B, T) =
+            w1 ... wn <end>, both padded; T is the longest caption's length and one.
         """
         starts = self.offsets[captions]
         lengths = self.offsets[captions + 1] - starts

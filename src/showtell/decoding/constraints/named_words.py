@@ -56,8 +56,8 @@ def named_words(
 
     Raises:
         VocabularyError: the vocabulary lacks one of them.
-        ConfigError: the model has not learnt the style, with this vocabulary no caption meets the settings, or the tables are too
-            large; they are not built then.
+        ConfigError: the model has not learnt the style, with this vocabulary no caption meets the
+            settings, or the tables are too large; they are not built then.
     """
     spelling = vocabulary.spelling
     words = NamedWords(

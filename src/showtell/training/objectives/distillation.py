@@ -6,8 +6,8 @@ all words that its teachers give there. The captions may be people's or the teac
 latter it is joined to distillation by sequences (Kim and Rush, section 3.2), which is training on a
 teacher's captions by any objective.
 
-Where the teacher is sure, its probabilities say what its captions say. Where it is not, they say so,
-and a small student need not choose.
+Where the teacher is sure, its probabilities say what its captions say. Where it is not, they say
+so, and a small student need not choose.
 """
 
 import math
@@ -59,7 +59,7 @@ class Distillation(CrossEntropy):
     def __call__(
         self, decoder: Decoder, batch: Batch, part: Batch, *, epoch: int, step: int
     ) -> Loss:
-        """Figures: ``loss`` in nats a token, ``teacher_kl`` likewise, ``objective`` as minimised."""
+        """Figures: ``loss`` and ``teacher_kl`` in nats a token, ``objective`` as minimised."""
         inputs, targets = self.corpus.tensors(batch[part], self.runtime.device)
         features = self.load.of_captions(self.corpus.pictures[batch], step, part)
         settings = self.config.objective
@@ -100,4 +100,3 @@ def _logits(
     """(N, V) of the N places that are not padding, and the decoder's own penalty."""
     states, penalty = decoder.hidden_states(features, inputs)
     return decoder.output(states[real]), penalty
-
