@@ -7,14 +7,14 @@ out, and the figures on it say how far the student agrees with its teacher.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from showtell.core.files import atomic_write
 from showtell.data.duplicates import Look, NearDuplicates
-from showtell.data.records import Dataset, Record
+from showtell.data.records import Dataset, Record, Split
 from showtell.data.splits import hash_order, usable_splits
 from showtell.distil.filters import Filtered, Said
 from showtell.distil.request import Style
@@ -76,8 +76,8 @@ def without_held_out(
         known.add(look)
     kept = []
     for one in said:
-        look = looks.get(one.picture)
-        if look is not None and known.find(look) is not None:
+        own = looks.get(one.picture)
+        if own is not None and known.find(own) is not None:
             found.drop(one, SAME)
         else:
             kept.append(one)
@@ -104,7 +104,7 @@ def mix(
     by_picture: dict[str, list[Said]] = {}
     for one in said:
         by_picture.setdefault(one.picture, []).append(one)
-    splits = dict.fromkeys(by_picture, "train")
+    splits: dict[str, Split] = dict.fromkeys(by_picture, "train")
     if human is None:
         if len(by_picture) < 3:
             raise DataError(
@@ -112,7 +112,7 @@ def mix(
                 "one to validate and one to test on"
             )
         number = max(1, min(MOST_HELD_OUT, round(HELD_OUT_SHARE * len(by_picture))))
-        ordered = hash_order(by_picture)
+        ordered = _drawn(by_picture)
         splits |= dict.fromkeys(ordered[:number], "test")
         splits |= dict.fromkeys(ordered[number : 2 * number], "val")
     records = []
@@ -123,7 +123,7 @@ def mix(
         records.append(
             Record(
                 f"teacher/{picture}", Path(captions[0].file), tuple(texts), splits[picture], kinds
-            )  # type: ignore[arg-type]
+            )
         )
     for record in human.records if human else ():
         times = human_weight if record.split == "train" else 1
@@ -135,6 +135,16 @@ def mix(
         name = f"{record.image_id.partition('/')[0]} {record.split}"
         counts[name] = counts.get(name, 0) + 1
     return Mixture(tuple(records), counts)
+
+
+def _drawn(names: Collection[str]) -> list[str]:
+    """Pictures as if shuffled: by the hash of their file names, wherever their folder lies."""
+    order = {name: place for place, name in enumerate(hash_order(map(_base, names)))}
+    return sorted(names, key=lambda name: (order[_base(name)], name))
+
+
+def _base(name: str) -> str:
+    return name.rpartition("/")[2]
 
 
 def styled(texts: Sequence[str], styles: Sequence[Style]) -> tuple[list[str], tuple[str, ...]]:

@@ -133,7 +133,7 @@ class _Looks:
     """Finds the first picture with a look."""
 
     def __init__(self, records: list[dict[str, Any]]) -> None:
-        self._duplicates, self._names = NearDuplicates(), []
+        self._duplicates = NearDuplicates()
         self._names: list[str] = []
         for record in records:
             self._duplicates.add(Look.from_text(record["look"]))

@@ -219,7 +219,8 @@ def neutral(caption: str) -> str:
     words = neutral_words([match[0] for match in matches])
     if [word for word, _ in words] == [match[0] for match in matches]:
         return caption
-    parts, last = [], -1
+    parts: list[str] = []
+    last = -1
     for text, source in words:
         is_first_of_source = source != last
         gap = caption[matches[source - 1].end() if source else 0 : matches[source].start()]
