@@ -15,16 +15,22 @@ import argparse
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from showtell.config import DecodingConfig
-from showtell.data.records import Record
+from showtell.core.device import choose_runtime
+from showtell.data.records import Dataset, Record
 from showtell.data.request import DataRequest
 from showtell.data.scenes import is_held_out, render_scenes
 from showtell.distil.request import DistilRequest, FilterConfig
 from showtell.distil.run import distil
+from showtell.encoders.encoder import build_encoder
+from showtell.encoders.extract import WantedFeatures, features_for
+from showtell.encoders.store import FeatureStore
 from showtell.evaluation.evaluate import evaluate_model
+from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.captioner import Captioner, ModelRequest
 from showtell.inference.stream import PictureResult
 from showtell.metrics.bootstrap import Resampling
@@ -69,15 +75,19 @@ class Report:
         print(f"epoch {epoch}: CIDEr-D {values['CIDEr-D']:.3f}", flush=True)
 
 
-class Liar(Captioner):
-    """A captioner that gives one picture in ``LIES`` the captions of the picture before it."""
+class Stored(Captioner):
+    """A teacher that reads features that are there already, as each picture is asked about often.
 
-    def __init__(self, inner: Captioner) -> None:
-        self.inner = inner
+    Args:
+        lies: whether one picture in ``LIES`` gets the captions of the picture before it.
+    """
+
+    def __init__(self, inner: NativeCaptioner, store: FeatureStore, *, lies: bool) -> None:
+        self.inner, self.store, self.lies = inner, store, lies
 
     @property
     def card(self) -> Any:
-        return replace(self.inner.card, name="liar")
+        return self.inner.card
 
     @property
     def decoding(self) -> DecodingConfig:
@@ -85,17 +95,37 @@ class Liar(Captioner):
 
     @property
     def fingerprint(self) -> str:
-        return f"liar{self.inner.fingerprint[:8]}"
+        return f"{'liar' * self.lies}{self.inner.fingerprint}"
 
     def caption_pictures(self, pictures: Sequence[Any], **options: Any) -> Any:
         return self.inner.caption_pictures(pictures, **options)
 
-    def caption_stream(self, pictures: Iterable[Any], **options: Any) -> Iterator[PictureResult]:
-        before = None
-        for number, result in enumerate(self.inner.caption_stream(pictures, **options)):
-            lies = number % LIES == LIES - 1 and before is not None
-            yield replace(result, caption=before) if lies else result
-            before = result.caption
+    def caption_stream(
+        self, pictures: Iterable[Any], *, decoding: Any = None, **_: Any
+    ) -> Iterator[PictureResult]:
+        left, before, number = iter(pictures), None, 0
+        while batch := list(islice(left, 64)):
+            rows = self.store.rows([f"teacher/{picture.path}" for picture in batch])
+            features = self.inner.stored_features(self.store, rows)
+            found = self.inner.caption_features(features, decoding=self.resolve(decoding))
+            for picture, caption in zip(batch, found, strict=True):
+                number += 1
+                lies = self.lies and number % LIES == 0 and before is not None
+                yield PictureResult(picture.path, before if lies else caption)
+                before = caption
+
+
+def encode(records: Sequence[Record], work: Path) -> FeatureStore:
+    """Features of the further pictures, once for all students and for their teacher."""
+    named = tuple(replace(record, image_id=f"teacher/{record.path}") for record in records)
+    return features_for(
+        Dataset("further scenes", "jsonl", named),
+        build_encoder("lite2"),
+        WantedFeatures(0, False, True),
+        runtime=choose_runtime("auto", "auto"),
+        folder=work / "student-features",
+        report=Report(),
+    )
 
 
 def write_lists(work: Path) -> tuple[list[Record], Path]:
@@ -147,14 +177,19 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--sizes", type=int, nargs="*", default=[3_000, 1_000, 300, 100])
     parser.add_argument("--teacher-epochs", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=1_000, help="of each student")
+    parser.add_argument("--steps", type=int, default=600, help="of each student")
     parser.add_argument("--captions", type=int, default=3)
     parser.add_argument("--no-lies", action="store_true")
+    parser.add_argument("--alone", action="store_true", help="train the one without a teacher")
     options = parser.parse_args()
     work: Path = options.work
     work.mkdir(parents=True, exist_ok=True)
     figures = Figures(work / "figures.json")
     more, human = write_lists(work)
+    if options.alone:
+        train(str(human), work / "alone", None, STUDENT, epochs_for(NUM_HUMAN * 5, options.steps))
+        return
+    store = encode(more, work)
     teacher = work / "teacher"
     train(f"scenes:{NUM_TEACHER}", teacher, "flickr8k-up-down", TEACHER, options.teacher_epochs)
     figures("teacher", lambda: measure(teacher / "best", human, work))
@@ -171,10 +206,12 @@ def main() -> None:
             work / name,
             captions=options.captions,
             overrides=(*STUDENT, f"training.num_epochs={epochs}", *PLAIN * plain),
-            filters=FilterConfig(fit=fit),
+            filters=FilterConfig(fit=fit, near_duplicates=False),
             store=work / "student-features",
         )
-        made = distil(request, Report(), teacher=Liar(Captioner.load(teacher)) if lies else None)
+        made = distil(
+            request, Report(), teacher=Stored(NativeCaptioner.load(teacher), store, lies=lies)
+        )
         if made is None:
             raise SystemExit("stopped; the same command goes on")
         return measure(made.model, human, work) | {"data": made.found["data"]}

@@ -25,6 +25,7 @@ COMMANDS = (
     ("data", "inspect"),
     ("features",),
     ("train",),
+    ("distil",),
     ("report",),
     ("average",),
     ("pack",),

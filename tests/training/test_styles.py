@@ -152,17 +152,18 @@ def test_data_has_a_style_for_each_caption(tmp_path: Path) -> None:
         tmp_path / "data",
         [
             {"captions": ["a dog", "a dog on grass"], "styles": ["short", "detailed"]},
-            {"captions": ["a cat", "a cat in"], "style": "short"},
-            {"captions": ["a cow"]},
+            {"captions": ["a cat", "a cat in"], "caption_style": "short"},
+            {"captions": ["a cow"], "style": "Baroque"},
             {"captions": ["a hen", "hens"], "styles": ["short"] * 3},
             {"captions": ["a pig", "", "pigs"], "styles": ["", "short", "short"]},
-            {"captions": ["a fox"], "style": "Very Short"},
+            {"captions": ["a fox"], "caption_style": "Very Short"},
         ],
     )
     by_id = {record.image_id: record for record in found.records}
     assert by_id["0.png"].styles == ("short", "detailed")
     assert by_id["1.png"].styles == ("short", "short")
     assert by_id["2.png"].styles == ()
+    assert by_id["5.png"].captions == ("a fox",) and by_id["5.png"].styles == ()
     assert by_id["4.png"].captions == ("a pig", "pigs")
     assert by_id["4.png"].styles == ("", "short")
     problems = {problem.kind: problem.detail for problem in found.problems}

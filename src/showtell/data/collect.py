@@ -180,12 +180,9 @@ class Collector:
         A caption without any letter or digit ("...") has no word to learn, so it is left out.
         """
         if style is not None and not (isinstance(style, str) and is_style(style)):
-            self.problem(
-                "unknown style",
-                where or draft.image_id,
-                f"{style!r}, not a lower-case word such as short",
-            )
-            return
+            detail = f"{style!r}, not a lower-case word such as short; the caption has none"
+            self.problem("unknown style", where or draft.image_id, detail)
+            style = None
         if not isinstance(caption, str):
             detail = f"a {type(caption).__name__} where a caption was expected"
             self.problem("caption is not text", where or draft.image_id, detail)
@@ -199,7 +196,7 @@ class Collector:
             self.problem(NO_WORD, where or draft.image_id, text)
         else:
             draft.captions.append(text)
-            draft.styles.append(style or "")
+            draft.styles.append(str(style or ""))
 
     def finish(self) -> Dataset:
         """The data set, its split drawn where no picture had one.

@@ -183,6 +183,6 @@ def write_mixture(records: Sequence[Record], folder: Path) -> Path:
                 "split": record.split,
             }
             if any(record.styles):
-                values["styles"] = list(record.styles)
+                values["caption_styles"] = list(record.styles)
             file.write(json.dumps(values, ensure_ascii=False) + "\n")
     return path
