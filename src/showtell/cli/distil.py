@@ -165,7 +165,10 @@ def distil(
         if dry_run:
             typer.echo(describe_plan(request, report))
             return
-        made = make(request, report)
+        try:
+            made = make(request, report)
+        except KeyboardInterrupt:  # between two answers, or a second time
+            made = None
     if made is None:
         typer.echo("stopped; to resume, run the same command again", err=True)
         raise typer.Exit(INTERRUPTED)

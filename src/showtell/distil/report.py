@@ -27,13 +27,14 @@ class Facts:
     """What the card says besides figures.
 
     Attributes:
-        teacher: name and licence, for people.
+        teacher: its name.
         licence: of the teacher's weights; None where it is not known.
         pictures: as the user named them.
         human: the name of people's captions; None where there are none.
         parameters: of teacher (None where unknown) and student.
         num_bytes: of the packed student.
-        stages: what each stage found, and its seconds.
+        found, seconds: what each stage found, and how long it took.
+        probabilities: added to "the student learnt the teacher's captions".
     """
 
     teacher: str
@@ -47,40 +48,48 @@ class Facts:
     probabilities: str
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where figures go and features are.
+
+    Attributes:
+        folder: gets figures and captions.
+        store: the student's features.
+        is_human: whether people wrote the references, so that the teacher has a score too.
+    """
+
+    folder: Path
+    store: Path
+    is_human: bool
+
+
 def measure(
-    model: Path,
+    student: NativeCaptioner,
     dataset: Dataset,
     teacher_said: Mapping[str, str],
-    folder: Path,
-    *,
-    is_human: bool,
-    store: Path,
-    device: str,
+    places: Places,
     report: Reporter,
 ) -> dict[str, Any]:
     """Caption the test pictures and score the captions; both captioners' are written.
 
     Args:
         teacher_said: the teacher's best captions of test pictures, by image id.
-        is_human: whether people wrote the references, so that the teacher has a score too.
     """
-    captioner = NativeCaptioner.load(model, device=device)
     records = dataset.select("test")
-    split = caption_records(captioner, dataset, records, store=store, report=report)
+    split = caption_records(student, dataset, records, store=places.store, report=report)
     said = {name: caption.text for name, caption in split.evaluation.captions.items()}
     scores = {"student": split.evaluation.scores.with_intervals()}
     both = [record for record in split.records if record.image_id in teacher_said]
-    if is_human and both:
+    if places.is_human and both:
         references = {record.image_id: record.captions for record in both}
         texts = {name: teacher_said[name] for name in references}
         scores["teacher"] = evaluate(texts, references).with_intervals()
     for name, texts in (("student", said), ("teacher", dict(teacher_said))):
         entries = [{"image_id": i, "caption": text} for i, text in texts.items() if i in said]
-        write_json(folder / f"{name}.json", entries)
-    values = {name: found.to_dict() for name, found in scores.items()}
-    write_json(folder / FIGURES, values)
-    if not is_human:
-        _sheet(split.records, {"student": said, "teacher": teacher_said}, folder, report)
+        write_json(places.folder / f"{name}.json", entries)
+    write_json(places.folder / FIGURES, {name: found.to_dict() for name, found in scores.items()})
+    if not places.is_human:
+        _sheet(split.records, {"student": said, "teacher": teacher_said}, places.folder, report)
     return {name: _brief(found) for name, found in scores.items()}
 
 

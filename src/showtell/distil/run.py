@@ -33,7 +33,7 @@ from showtell.distil import pictures as surveying
 from showtell.distil import teacher as asking
 from showtell.distil.dataset import mix, split_human, without_held_out, write_mixture
 from showtell.distil.filters import Filtered, filter_captions, read_kept
-from showtell.distil.report import Facts, measure, write_card
+from showtell.distil.report import Facts, Places, measure, write_card
 from showtell.distil.request import DistilRequest
 from showtell.distil.stages import Stages, Values
 from showtell.distil.student import Plan, made_of, plan_student, train_student
@@ -302,28 +302,19 @@ class _Distillation:
         return {"num_bytes": size}
 
     def _report(self, folder: Path) -> Values | None:
-        request, is_human = self.request, self.human is not None
-        model = self.stages.folder_of("model")
-        dataset = self._open(self.stages.folder_of("data") / data_set.FILE)
-        figures = measure(
-            model,
-            dataset,
-            self._said_of_test(dataset),
-            folder,
-            is_human=is_human,
-            store=request.store_folder,
-            device=request.device,
-            report=self.report,
-        )
+        request, model = self.request, self.stages.folder_of("model")
         student = NativeCaptioner.load(model, device=request.device)
-        num_parameters = student.card.num_parameters or 0
+        dataset = self._open(self.stages.folder_of("data") / data_set.FILE)
+        places = Places(folder, request.store_folder, is_human=self.human is not None)
+        said = self._said_of_test(dataset)
+        figures = measure(student, dataset, said, places, self.report)
         card = self.teacher.card
         facts = Facts(
             teacher=card.name,
             licence=card.licence,
             pictures=request.pictures,
             human=self.human.name if self.human else None,
-            parameters=(card.num_parameters, num_parameters),
+            parameters=(card.num_parameters, student.card.num_parameters or 0),
             num_bytes=self.found["model"]["num_bytes"],
             found=self.found,
             seconds=self.stages.seconds(),
