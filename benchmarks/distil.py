@@ -155,7 +155,7 @@ def measure(model: Path, human: Path, work: Path) -> dict[str, Any]:
 
     found = evaluate_model(
         ModelRequest(model),
-        DataRequest(str(human), store=work / "test-features"),
+        DataRequest(str(human)),
         split="test",
         report=Report(),
         predictions=work / f"said-{model.parent.name}-{model.name}.json",
@@ -180,6 +180,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=600, help="of each student")
     parser.add_argument("--captions", type=int, default=3)
     parser.add_argument("--no-lies", action="store_true")
+    parser.add_argument("--skip-alone", action="store_true")
     parser.add_argument("--alone", action="store_true", help="train the one without a teacher")
     options = parser.parse_args()
     work: Path = options.work
@@ -189,7 +190,7 @@ def main() -> None:
     if options.alone:
         train(str(human), work / "alone", None, STUDENT, epochs_for(NUM_HUMAN * 5, options.steps))
         return
-    store = encode(more, work)
+    store = encode(more[: max(options.sizes)], work)
     teacher = work / "teacher"
     train(f"scenes:{NUM_TEACHER}", teacher, "flickr8k-up-down", TEACHER, options.teacher_epochs)
     figures("teacher", lambda: measure(teacher / "best", human, work))
@@ -221,10 +222,11 @@ def main() -> None:
         train(str(human), work / "alone", None, STUDENT, epochs)
         return measure(work / "alone" / "best", human, work)
 
-    figures("the same student, 200 pictures with people's captions", alone)
+    if not options.skip_alone:
+        figures("the same student, 200 pictures with people's captions", alone)
     usual = FilterConfig().fit
     for num in options.sizes:
-        figures(f"student, {num} pictures", lambda n=num: student(f"n{n}", n, usual))
+        figures(f"student, {num} pictures", lambda n=num: student(f"n{n}", n, 0.0))
     if options.no_lies:
         return
     num = min(1_000, max(options.sizes))

@@ -21,7 +21,7 @@ from showtell.errors import ConfigError, DataError, UsageError
 KEEP_ALL = {"min_agreement": 0.0, "min_words": 1, "language": "any", "repeats": False}
 
 
-def said(*texts: str, picture: str = "a.jpg", confidence: float = 0.9) -> list[Said]:
+def said(*texts: str, picture: str = "a.jpg", confidence: float | None = 0.9) -> list[Said]:
     return [Said(picture, f"/{picture}", t, confidence, n) for n, t in enumerate(texts)]
 
 
@@ -47,6 +47,11 @@ def test_each_reason() -> None:
         "a man and a man and a man": "repeats itself",
         "a " + "very " * 9 + "long caption": "too long",
     }
+
+
+def test_a_teacher_that_does_not_tell_how_sure_it_is() -> None:
+    captions = said("a dog", confidence=None) + said("a cat", picture="b.jpg", confidence=0.1)
+    assert reasons(captions, min_confidence=0.5) == {"a cat": "low confidence"}
 
 
 def test_a_list_of_words(tmp_path: Path) -> None:

@@ -40,14 +40,14 @@ class Said:
         picture: the picture's name.
         file: where it lies.
         text: the caption.
-        confidence: of the teacher.
+        confidence: of the teacher; None where it does not tell.
         rank: its place among the picture's captions, the best first, from 0.
     """
 
     picture: str
     file: str
     text: str
-    confidence: float
+    confidence: float | None
     rank: int = 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -165,8 +165,9 @@ def _checks(captions: Sequence[Said], config: FilterConfig) -> list[Check]:
         language = config.language if is_set else usual_language([c.text for c in captions])
 
     def confidence(said: Said, words: Sequence[str]) -> tuple[str, str] | None:
-        is_low = said.confidence < config.min_confidence
-        return ("low confidence", f"{said.confidence:.2f}") if is_low else None
+        if said.confidence is None or said.confidence >= config.min_confidence:
+            return None
+        return "low confidence", f"{said.confidence:.2f}"
 
     def length(said: Said, words: Sequence[str]) -> tuple[str, str] | None:
         number = sum(any(map(str.isalnum, word)) for word in words)

@@ -20,7 +20,10 @@ class FilterConfig(Section):
     """What is left out of the teacher's captions. Each caption is judged by itself."""
 
     min_confidence: float = Field(
-        default=0.0, ge=0, le=1, description="leave out captions that the teacher trusts less"
+        default=0.0,
+        ge=0,
+        le=1,
+        description="leave out captions that the teacher trusts less, where it tells",
     )
     min_agreement: float = Field(
         default=0.1,

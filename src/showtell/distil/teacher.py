@@ -177,7 +177,7 @@ def answers(folder: Path, names: dict[str, str]) -> list[Said]:
         if file in names:
             said = [record, *record.get("alternatives", ())]
             found += [
-                Said(names[file], file, one["caption"], float(one["confidence"]), rank)
+                Said(names[file], file, one["caption"], one["confidence"], rank)
                 for rank, one in enumerate(said)
                 if one["caption"]
             ]

@@ -14,7 +14,7 @@ a girl becomes one as well.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 
 
 def _set(words: str) -> frozenset[str]:
@@ -237,7 +237,7 @@ def neutral(caption: str) -> str:
     return text
 
 
-@cache
+@lru_cache(maxsize=50_000)
 def _is_gendered(word: str) -> bool:
     return word.lower() in GENDERED or word.lower().endswith(("woman", "women"))
 
