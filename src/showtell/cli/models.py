@@ -24,7 +24,7 @@ def models(
     """List the models that come with showtell, or show the card of one.
 
     A name works wherever a model's folder does: caption --model NAME, evaluate NAME DATA,
-    train -s training.init_from=NAME.
+    train --from NAME.
     """
     from showtell.pretrained import describe_shipped, read_card, shipped_models
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from showtell.core.distributed import Processes
+    from showtell.training.from_start import BeforeAndAfter
     from showtell.training.loop import TrainingResult
     from showtell.training.sweep import Sweep, SweepRun
 
@@ -30,7 +31,7 @@ PLAIN = {
 }
 """Common settings by plain names."""
 
-OF_A_START = ("-c", "--config", "-s", "--set", "--from", "--preset", "--old", *PLAIN)
+OF_A_START = ("-c", "--config", "-s", "--set", "--from", "--preset", *PLAIN)
 """Options that a resumed run reads from its folder."""
 
 FIGURES = ("CIDEr-D", "BLEU-4", "val_loss")
@@ -60,6 +61,37 @@ def print_table(sweep: "Sweep", folder: Path) -> None:
     if sweep.best:
         typer.echo(f"the model is {folder / sweep.best.name / 'best'}")
         typer.echo(f"to compare all: showtell report {shlex.quote(str(folder))}/*/")
+
+
+def print_changes(found: "BeforeAndAfter") -> None:
+    """Print what a run has changed of the model that it started from."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("pictures", "number", "metric", f"{found.model}, untouched", "this run", "change"):
+        table.add_column(name, no_wrap=True, justify="right" if name == "number" else "left")
+    for row in found.rows:
+        table.add_row(
+            f"{row.data}, {row.split}",
+            f"{row.num_pictures:,}",
+            row.metric,
+            *(
+                f"{value:.3f} [{low:.3f}, {high:.3f}]"
+                for value, (low, high) in (
+                    (row.before, row.before_interval),
+                    (row.after, row.after_interval),
+                )
+            ),
+            f"{row.change:+.3f} [{row.change_interval[0]:+.3f}, {row.change_interval[1]:+.3f}]"
+            f" {row.verdict}".rstrip(),
+        )
+    Console(highlight=False, markup=False, width=WIDTH).print(table, crop=False)
+    typer.echo(
+        "in brackets: 95 % intervals, by resampling the pictures; the epoch and the average were "
+        "chosen on val, whose figures are therefore somewhat too good"
+    )
 
 
 def say_failures(sweep: "Sweep") -> bool:
@@ -196,7 +228,7 @@ def train(
         "--beam-size": beam_size,
     }
     overrides = with_plain(settings or [], plain)
-    if old is not None and start is None:
+    if old is not None and start is None and not resume:
         raise UsageError(f"--old {old} measures what a model forgets: give the model with --from")
     request = TrainRequest(
         DataRequest(data, format, images, store),
@@ -261,6 +293,8 @@ def _print_best(result: "TrainingResult", output: Path) -> None:
         if name in result.metrics
     )
     typer.echo(f"best epoch {result.best_epoch}: {figures}")
+    if result.from_start is not None:
+        print_changes(result.from_start)
     typer.echo(f"the model is {output / 'best'}; try: showtell caption PHOTO --model {output}")
 
 

@@ -147,6 +147,17 @@ class TrainingConfig(Section):
         description="with training.init_from: at the end, average the weights with those of the "
         "start, by the share that is best on the validation pictures (`train --from` sets it)",
     )
+    batch_norm: Literal["train", "frozen"] = Field(
+        default="train",
+        description="frozen: batch norms of the decoder keep the averages of the start, so that "
+        "pictures of another kind do not shift them (`train --from` sets it)",
+    )
+    rehearsal: int = Field(
+        default=0,
+        ge=0,
+        description="with training.init_from: captions that this model makes up from its concepts, "
+        "to be learnt again beside the new ones, as data.text is (`train --from` sets it)",
+    )
     batch_size: int = Field(default=64, ge=1, description="captions in a step; with scst, pictures")
     text_batch_size: int = Field(default=100, ge=1, description="captions of data.text in a step")
     text_weight: float = Field(
@@ -277,11 +288,12 @@ class Config(Section):
                 "objective.kind = distil needs a teacher: set objective.teachers, as in "
                 '-s objective.teachers=["runs/teacher"]',
             )
-        if training.init_from is None and (data.new_words or training.average_start):
+        of_start = data.new_words or training.average_start or training.rehearsal
+        if of_start and training.init_from is None:
             yield (
                 {"data", "training"},
-                "data.new_words and training.average_start need a model to start from: "
-                "set training.init_from",
+                "data.new_words, training.average_start and training.rehearsal need a model to "
+                "start from: set training.init_from",
             )
         if training.init_from and data.vocab_file:
             yield (

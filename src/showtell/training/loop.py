@@ -13,7 +13,7 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -23,7 +23,7 @@ from showtell.core.distributed import ALONE, Processes
 from showtell.core.messages import counted
 from showtell.core.progress import Reporter, StepReport
 from showtell.decoders.language_model import LanguageModel
-from showtell.decoders.layers import share_batch_norms
+from showtell.decoders.layers import freeze_batch_norms, share_batch_norms
 from showtell.encoders.encoder import Encoder
 from showtell.errors import CheckpointError, ShowtellError
 from showtell.inference.backends.native import NativeCaptioner
@@ -40,7 +40,10 @@ from showtell.training.stop import StopNow, StopRequest
 from showtell.training.teachers import Teachers
 from showtell.training.validation import validate, validation_data, watch_stop
 
-FEW_STEPS, ENOUGH_STEPS = 300, 1000
+if TYPE_CHECKING:
+    from showtell.training.from_start import BeforeAndAfter
+
+FEW_STEPS, ENOUGH_STEPS = 200, 1000
 MOST_SKIPPED = 3  # steps in a row whose loss or gradient is not finite
 
 
@@ -53,12 +56,14 @@ class TrainingResult:
         metrics: of that epoch.
         stopped: whether it was asked to stop before its end.
         seconds: that it has trained and validated for, from its first step on.
+        from_start: what it has changed of the model that it started from, where that was measured.
     """
 
     best_epoch: int
     metrics: dict[str, float]
     stopped: bool
     seconds: float
+    from_start: "BeforeAndAfter | None" = None
 
 
 class Run:
@@ -97,6 +102,7 @@ class Run:
     ) -> None:
         self.config, self.data, self.folder = config, data, folder
         self.runtime, self.report, self.processes = runtime, report, processes
+        self.provenance = provenance
         torch.manual_seed(config.seed)
         decoder = build_first_decoder(
             config,
@@ -106,6 +112,8 @@ class Run:
             language_model=language_model,
             start=start,
         )
+        if config.training.batch_norm == "frozen":
+            freeze_batch_norms(decoder)
         self.state = TrainingState.of(decoder, config, encoder and encoder.to(runtime.device))
         self.checkpoints = Checkpoints(
             folder,
@@ -319,8 +327,8 @@ class Run:
         num_epochs = self.config.training.num_epochs
         if progress.epoch >= num_epochs:
             self.report.note(
-                f"the run is finished ({progress.epoch} of {num_epochs} epochs); to train further "
-                f"start a new one with -s training.init_from={self.folder}"
+                f"the run is finished ({progress.epoch} of {num_epochs} epochs); "
+                f"--resume --epochs {2 * progress.epoch} trains further"
             )
             return
         self.report.note(

@@ -74,7 +74,7 @@ def by_letters(new: Sequence[str], known: Sequence[str]) -> Floats:
         own = _pieces(word)
         for piece in own:
             shares[row, have.get(piece, [])] += 1
-        for index in np.flatnonzero(shares[row]):
+        for index in np.flatnonzero(shares[row]).tolist():
             shares[row, index] *= 2 / (len(own) + len(pieces[index]))
     return shares
 
@@ -142,9 +142,10 @@ def grown(
         shares: (new, K) as ``likeness`` gives them.
         feature_size, region_size: of what it looks at.
     """
-    sizes = {"feature_size": feature_size, "region_size": region_size}
-    num_known = shares.shape[1]
-    larger = outline_decoder(config, vocab_size=num_known + len(shares), **sizes)
+    num_words = shares.shape[1] + len(shares)
+    larger = outline_decoder(
+        config, vocab_size=num_words, feature_size=feature_size, region_size=region_size
+    )
     return {
         name: _with_rows(weight, larger[name].shape, shares) for name, weight in weights.items()
     }

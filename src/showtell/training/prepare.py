@@ -129,6 +129,7 @@ def prepare(
     decoder: DecoderConfig | None = None,
     detector: WordDetector | None = None,
     new_words: int | None = None,
+    rehearsal: Sequence[str] = (),
 ) -> TrainingData:
     """Build the vocabulary from the training captions and encode both splits.
 
@@ -140,6 +141,7 @@ def prepare(
         decoder: says whether a detector takes the place of the classifier.
         detector: one that has learnt already, of a model that is trained on.
         new_words: as ``config.new_words``, of a ``vocabulary`` that is no model's to train on.
+        rehearsal: captions that this model has made up, to be learnt beside ``config.text``.
 
     Raises:
         ConfigError: there are captions without pictures and the encoder knows no words.
@@ -149,14 +151,14 @@ def prepare(
     """
     train_records = _with_features(dataset.split("train"), store, "train", report)
     val_records = _with_features(dataset.split("val"), store, "val", report)
-    if len(train_records) < TINY:
+    if len(train_records) < TINY and vocabulary is None:
         size = counted(len(train_records), "training picture")
         report.note(
             f"{dataset.name} is tiny: {size}. The model can learn "
             f"them by heart; do not expect sense on others below some thousands."
         )
     tokenized = _tokenize(train_records)
-    text = _spoken(config, classes) if config.text else None
+    text = _spoken(config, classes, rehearsal) if config.text or rehearsal else None
     if vocabulary is None:
         vocabulary = _vocabulary(config, tokenized, text)
     elif (least := config.new_words or new_words) and isinstance(vocabulary, WordVocabulary):
@@ -318,10 +320,13 @@ def _with_new_words(
     return larger
 
 
-def _spoken(config: DataConfig, classes: Classes | None) -> TokenizedCaptions:
+def _spoken(
+    config: DataConfig, classes: Classes | None, rehearsal: Sequence[str]
+) -> TokenizedCaptions:
     """The captions of ``config.text``, and some for the classifier's words that they lack."""
-    assert config.text is not None
-    captions = read_captions(config.text)
+    if config.text is None:
+        return TokenizedCaptions.tokenize(rehearsal)
+    captions = [*read_captions(config.text), *rehearsal]
     counts = TokenizedCaptions.tokenize(captions).counts()
     named = {word for name in (classes.words if classes else ()) for word in name.split()}
     alike = {word: common for word, common in words_like().items() if word in named}
@@ -492,7 +497,7 @@ def build_first_decoder(
         region_size=provenance.get("region_size"),
     ).to(runtime.device)
     if start is not None:
-        weights = _start_weights(start, data, provenance)
+        weights = start_weights(start, data, provenance)
         start_with(decoder, weights, start, config)
     elif language_model is not None:
         assert isinstance(decoder, PrefixLm)
@@ -521,7 +526,7 @@ def build_first_decoder(
     return decoder
 
 
-def _start_weights(
+def start_weights(
     start: Checkpoint, data: TrainingData, provenance: dict[str, Any]
 ) -> dict[str, Tensor]:
     """The weights that a decoder begins with; new words have rows of words like them."""

@@ -5,6 +5,7 @@ on (data, encoder, versions), so that it can be made again.
 """
 
 import platform
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from showtell.core.device import Runtime, choose_runtime
 from showtell.core.distributed import ALONE, Processes
 from showtell.core.files import InUseError, locked_folder, write_json, write_text
 from showtell.core.memory import paused_collector
+from showtell.core.messages import counted
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, dataset_fingerprint
 from showtell.data.request import DataRequest
@@ -28,9 +30,11 @@ from showtell.data.splits import usable_splits
 from showtell.encoders.encoder import Encoder
 from showtell.encoders.store import FeatureStore
 from showtell.errors import CheckpointError, ConfigError, ShowtellError
-from showtell.inference.checkpoint import CONFIG, find_checkpoint
+from showtell.inference.checkpoint import CONFIG, find_checkpoint, recover_folder
 from showtell.metrics import meteor
+from showtell.pretrained import DEFAULT
 from showtell.training.checkpoints import fingerprints
+from showtell.training.from_start import finish
 from showtell.training.loop import Run, TrainingResult
 from showtell.training.pictures import PictureFiles
 from showtell.training.prepare import (
@@ -42,12 +46,14 @@ from showtell.training.prepare import (
     open_store,
     prepare,
 )
+from showtell.training.rehearsal import REHEARSAL_FILE, kept_captions, rehearsal_captions
 from showtell.training.settings import NONE, Layers
 from showtell.training.teachers import check_words as check_teachers_words
 from showtell.training.teachers import open_teachers
 
+FEW = 2000  # training pictures; with fewer, the default model is the better start
 RUN_FILE = "run.json"
-LEFT_BY_FAILED_START = {CONFIG, RUN_FILE}
+LEFT_BY_FAILED_START = ({REHEARSAL_FILE}, {CONFIG, RUN_FILE}, {CONFIG, RUN_FILE, REHEARSAL_FILE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +155,12 @@ def train_on(
     with locked(request.folder, processes):
         if not request.resume:
             refuse_used(request.folder)  # another may have trained there while data were read
-        return _make_run(dataset, request, config, report=report, processes=processes).run()
+        run = _make_run(dataset, request, config, report=report, processes=processes)
+        result = run.run()
+        if config.training.average_start and not result.stopped and processes.is_first:
+            store = request.data.store
+            return finish(run, result, dataset, store=store, old=request.old, report=report)
+        return result
 
 
 @contextmanager
@@ -190,10 +201,13 @@ def _make_run(
     report.note(runtime.describe())
     if processes.are_many:
         report.note(f"{processes.size} processes train together; this is the first of them")
+    resumed = resume and recover_folder(folder / "last").exists()
     with processes.in_turn():
         start = open_start(config, folder, resume, report)
         if not start and not language_model and config.objective.kind != "distil":
             check_words(dataset, config.data)
+            if line := proposal(dataset, request):
+                report.note(line)
         encoder = open_encoder(config, start, folder)
         teachers = open_teachers(config, encoder, runtime)
         store = open_store(
@@ -207,6 +221,12 @@ def _make_run(
         )
         meteor.prepare_aloud(report.note)
     provenance = _provenance(config, dataset, encoder, runtime) | {"processes": processes.size}
+    rehearsal: list[str] = []
+    if start and config.training.rehearsal:
+        if processes.is_first and not resumed:
+            rehearsal_captions(folder, start, config, runtime, report)
+        with processes.in_turn():
+            rehearsal = kept_captions(folder)
     vocabulary = start.vocabulary if start else None
     if language_model and not start:
         vocabulary = language_model.vocabulary()
@@ -223,6 +243,7 @@ def _make_run(
         decoder=config.decoder,
         detector=getattr(start.decoder, "detector", None) if start else None,
         new_words=config.data.vocab_threshold if teachers and not start else None,
+        rehearsal=rehearsal,
     )
     if teachers:
         check_teachers_words(teachers, prepared.vocabulary)
@@ -244,6 +265,21 @@ def _make_run(
         teachers=teachers,
         resume=resume,
         processes=processes,
+    )
+
+
+def proposal(dataset: Dataset, request: TrainRequest) -> str | None:
+    """For few pictures, the command that starts from the default model instead of from nothing."""
+    num_pictures = len(dataset.split("train"))
+    if num_pictures >= FEW or dataset.format == "scenes":
+        return None
+    data, folder = request.data, request.folder
+    command = ["showtell", "train", data.data, "-o", f"{folder}-from-default", "--from", DEFAULT]
+    command += ["--format", data.format] if data.format else []
+    command += ["--images", str(data.images)] if data.images else []
+    return (
+        f"from {counted(num_pictures, 'training picture')}, a model that starts from the default "
+        f"one learns more than one that starts from nothing: {shlex.join(command)}"
     )
 
 
@@ -281,7 +317,7 @@ def refuse_used(folder: Path) -> None:
     What a run left that failed before its first step, its settings and ``run.json``, is no run.
     """
     names = names_in(folder)
-    if not names or names == LEFT_BY_FAILED_START:
+    if not names or names in LEFT_BY_FAILED_START:
         return
     if holds_run(folder):
         raise CheckpointError(

@@ -25,7 +25,10 @@ from showtell.errors import CheckpointError, ConfigError, unknown_name
 from showtell.inference.checkpoint import CONFIG, find_checkpoint
 
 AUTO, NONE = "auto", "none"  # presets: by the number of pictures; no preset at all
-FOR_ANY_START = {"data": {"new_words": 2}, "training": {"average_start": True}}
+FOR_ANY_START = {
+    "data": {"new_words": 2},
+    "training": {"average_start": True, "batch_norm": "frozen"},
+}
 INHERITED = {
     "data": ("max_caption_length",),
     "encoder": ("name", "weights", "squash", "flips"),
@@ -91,7 +94,11 @@ class Layers:
         if self.start:
             base = merge(base, {"training": {"init_from": self.start}})
         if self.preset in SIZES:
-            base = merge(base, read_preset(self.preset, has_start=bool(self.start or own)))
+            preset = read_preset(self.preset, has_start=bool(self.start or own))
+            kind = _table(given, "decoder").get("kind")
+            if kind is not None and kind != preset.get("decoder", {"kind": kind})["kind"]:
+                del preset["decoder"], preset["optimizer"]  # which are for another kind
+            base = merge(base, preset)
         elif self.preset not in (AUTO, NONE):
             raise ConfigError(unknown_name("preset", self.preset, [*SIZES, AUTO, NONE]))
         return base
@@ -132,7 +139,12 @@ def inherited(values: Mapping[str, Any]) -> dict[str, Any]:
         name: {key: own[name][key] for key in keys if key in own[name]}
         for name, keys in INHERITED.items()
     }
-    if (weights := encoder.weights) is not None and not weights.is_absolute():
+    if (weights := encoder.weights) is not None and "weights" not in _table(values, "encoder"):
+        if weights.name != str(weights) or not (folder / weights).is_file():
+            raise CheckpointError(
+                f"{source} names encoder weights that are not in its folder, {str(weights)!r}: if "
+                f"you trust whoever made the model, name them: -s encoder.weights={weights}"
+            )
         found["encoder"]["weights"] = folder / weights
     found["decoder"], found["decoding"] = own["decoder"], own["decoding"]
     if _table(values, "encoder").get("name", encoder.name) != encoder.name:
