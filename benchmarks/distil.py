@@ -36,7 +36,7 @@ from showtell.inference.stream import PictureResult
 from showtell.metrics.bootstrap import Resampling
 from showtell.training.request import TrainRequest, start_training
 
-NUM_TEACHER, NUM_MORE, NUM_HUMAN = 1_600, 3_000, 200
+NUM_TEACHER, NUM_MORE, NUM_HUMAN, NUM_LIED_TO = 1_600, 3_000, 200, 1_000
 TEACHER = ("encoder.views=0", "encoder.flips=false", "training.save_every=100")
 # A quarter of the teacher's 4.6 million parameters.
 STUDENT = (
@@ -190,7 +190,7 @@ def main() -> None:
     if options.alone:
         train(str(human), work / "alone", None, STUDENT, epochs_for(NUM_HUMAN * 5, options.steps))
         return
-    store = encode(more[: max(options.sizes)], work)
+    store = encode(more[: max(0, *options.sizes, 0 if options.no_lies else NUM_LIED_TO)], work)
     teacher = work / "teacher"
     train(f"scenes:{NUM_TEACHER}", teacher, "flickr8k-up-down", TEACHER, options.teacher_epochs)
     figures("teacher", lambda: measure(teacher / "best", human, work))
@@ -229,7 +229,7 @@ def main() -> None:
         figures(f"student, {num} pictures", lambda n=num: student(f"n{n}", n, 0.0))
     if options.no_lies:
         return
-    num = min(1_000, max(options.sizes))
+    num = NUM_LIED_TO
     for title, name, lies, fit in (
         ("lies on one picture in ten, unfiltered", "liar-unfiltered", True, 0.0),
         ("lies on one picture in ten, filtered", "liar-filtered", True, usual),

@@ -202,9 +202,8 @@ class _Distillation:
         return {"readable": readable, "same": same, "failed": failed}
 
     def _captions(self, folder: Path) -> Values | None:
-        files = list(self._names())
         test = self.human.split("test") if self.human else ()
-        files += [str(r.path.absolute()) for r in test if str(r.path.absolute()) not in set(files)]
+        files = dict.fromkeys([*self._names(), *(str(r.path.absolute()) for r in test)])
         paths = [Path(file) for file in files]
         self.report.note(asking.tell_cost(self.teacher, paths, self.decoding))
         return asking.ask(self.teacher, paths, folder, decoding=self.decoding, report=self.report)
@@ -256,9 +255,15 @@ class _Distillation:
             captioner.encoder,
             WantedFeatures(settings.views, settings.flips, captioner.needs_regions, augmented=()),
             runtime=captioner.runtime,
-            folder=self.request.store_folder,
+            folder=self._store_of(captioner, self.stages.folder_of("fit")),
             report=self.report,
         )
+
+    def _store_of(self, captioner: NativeCaptioner, folder: Path) -> Path:
+        """The features that a student sees; one that trains its encoder sees with its own."""
+        if captioner.config.encoder.train_from is None:
+            return self.request.store_folder
+        return folder / "features"
 
     def _data(self, folder: Path) -> Values | None:
         said, found = read_kept(self.stages.folder_of("fit")), Filtered()
@@ -305,7 +310,8 @@ class _Distillation:
         request, model = self.request, self.stages.folder_of("model")
         student = NativeCaptioner.load(model, device=request.device)
         dataset = self._open(self.stages.folder_of("data") / data_set.FILE)
-        places = Places(folder, request.store_folder, is_human=self.human is not None)
+        store = self._store_of(student, folder)
+        places = Places(folder, store, is_human=self.human is not None)
         said = self._said_of_test(dataset)
         figures = measure(student, dataset, said, places, self.report)
         card = self.teacher.card
