@@ -105,6 +105,7 @@ def train_student(
         folder,
         resume=(folder / CONFIG).is_file(),
         device=request.device,
+        proposes=False,
     )
     return train_on(dataset, asked, plan.config, report=report)
 

@@ -71,6 +71,7 @@ class TrainRequest:
         resume: go on with what is in ``folder``, with its own settings.
         num_epochs: with ``resume``: train until so many are done, whatever the settings said.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        proposes: whether another start is proposed where pictures are few.
     """
 
     data: DataRequest
@@ -83,6 +84,7 @@ class TrainRequest:
     resume: bool = False
     num_epochs: int | None = None
     device: str = "auto"
+    proposes: bool = True
 
     @property
     def layers(self) -> Layers:
@@ -271,7 +273,7 @@ def _make_run(
 def proposal(dataset: Dataset, request: TrainRequest) -> str | None:
     """For few pictures, the command that starts from the default model instead of from nothing."""
     num_pictures = len(dataset.split("train"))
-    if num_pictures >= FEW or dataset.format == "scenes":
+    if num_pictures >= FEW or dataset.format == "scenes" or not request.proposes:
         return None
     data, folder = request.data, request.folder
     command = ["showtell", "train", data.data, "-o", f"{folder}-from-default", "--from", DEFAULT]
