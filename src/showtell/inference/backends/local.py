@@ -145,8 +145,13 @@ class LocalCaptioner(Captioner):
             self.vocabulary,
             calibration=self.calibration,
             min_confidence=settings.min_confidence,
-            neutral=settings.is_neutral,
+            neutral=settings.is_neutral and self._is_english,
         )
+
+    @property
+    def _is_english(self) -> bool:
+        """Whether the words of ``text/neutral.py`` are of its language ("man" is German, too)."""
+        return getattr(self.vocabulary, "language", None) is None
 
     def _check_numbers(self, features: Features) -> None:
         """Raise CheckpointError where the decoder's first step gives values that are no numbers.
