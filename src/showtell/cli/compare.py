@@ -57,7 +57,8 @@ def compare(
         TableFormat, typer.Option("--format", help="text, markdown, latex or json.")
     ] = TableFormat.text,
     images: options.Images = None,
-    device: options.Device = "auto",
+    device: options.AnyDevice = "auto",
+    runtime: options.Runtime = options.RuntimeChoice.auto,
     precision: options.Precision = "auto",
     trust_model: options.TrustModel = False,
     output: options.OutputFile = None,
@@ -101,7 +102,10 @@ def compare(
         from showtell.data.request import DataRequest
         from showtell.inference.captioner import ModelRequest
 
-        requests = [ModelRequest(name, (), device, precision, trust_model) for name in systems]
+        requests = [
+            ModelRequest(name, (), device, precision, trust_model, runtime.value)
+            for name in systems
+        ]
         place = DataRequest(data, None, images)
         with ConsoleReporter() as report:
             found = compare_models(requests, place, split=split.value, report=report, **common)

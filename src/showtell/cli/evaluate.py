@@ -31,7 +31,8 @@ def evaluate(
     format: options.Format = None,
     images: options.Images = None,
     store: options.Store = None,
-    device: options.Device = "auto",
+    device: options.AnyDevice = "auto",
+    runtime: options.Runtime = options.RuntimeChoice.auto,
     precision: options.Precision = "auto",
     trust_model: options.TrustModel = False,
     bootstrap: options.Bootstrap = None,
@@ -59,7 +60,7 @@ def evaluate(
     )
     with ConsoleReporter() as report:
         result = evaluate_model(
-            ModelRequest(model, ensemble or (), device, precision, trust_model),
+            ModelRequest(model, ensemble or (), device, precision, trust_model, runtime.value),
             DataRequest(data, format, images, store),
             split=split.value,
             decoding_changes=decoding,

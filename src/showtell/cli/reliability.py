@@ -38,7 +38,8 @@ def reliability(
     format: options.Format = None,
     images: options.Images = None,
     store: options.Store = None,
-    device: options.Device = "auto",
+    device: options.AnyDevice = "auto",
+    runtime: options.Runtime = options.RuntimeChoice.auto,
     precision: options.Precision = "auto",
     trust_model: options.TrustModel = False,
     as_json: options.Json = False,
@@ -61,7 +62,7 @@ def reliability(
     check_file(figure, [data], option="--figure", is_picture=True)
     with ConsoleReporter() as report:
         measured = measure_model(
-            ModelRequest(model, (), device, precision, trust_model),
+            ModelRequest(model, (), device, precision, trust_model, runtime.value),
             DataRequest(data, format, images, store),
             split=split.value,
             report=report,

@@ -2,8 +2,7 @@
 
 Every system is compared with the first, metric by metric. Two tests of the difference must agree
 (``metrics/bootstrap.py``) before a difference counts as shown. ``tables.py`` writes the result for
-terminals, papers and programs. Only comparing models imports torch: captions may come from
-anywhere.
+terminals, papers and programs. Captions may come from anywhere.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -198,10 +197,10 @@ def compare_models(
     Raises:
         ShowtellError: a model or the data cannot be read, or what ``compare`` raises.
     """
-    from showtell.evaluation.evaluate import captions_of  # which needs torch
-    from showtell.inference.backends.native import NativeCaptioner
+    from showtell.evaluation.evaluate import captions_of
+    from showtell.inference.captioner import load_local
 
-    captioners = [NativeCaptioner.of(model) for model in models]  # what is missing shows now
+    captioners = [load_local(model) for model in models]  # what is missing shows now
     names = _short([str(model.model) for model in models])
     captions, people = {}, {}
     for name, captioner, model in zip(names, captioners, models, strict=True):

@@ -2,9 +2,9 @@
 
 ``evaluate_model`` is all of ``showtell evaluate``: it loads a model and a data set, captions a
 split (``caption_split``), and writes captions and scores; ``captions_of`` reads them again for
-``showtell compare``. ``caption_records``, which the report uses, encodes given pictures first.
-``evaluate_captioner`` is the core: it captions from features in a store; training's validation
-calls it after each epoch.
+``showtell compare``. ``caption_records``, which the report uses, captions given pictures: a
+checkpoint does so from features that it stores, an export from the pictures and without torch.
+``evaluate_captioner`` is the core of the first; training's validation calls it after each epoch.
 """
 
 import hashlib
@@ -12,27 +12,35 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from showtell import __version__
 from showtell.config import DecodingConfig
 from showtell.core.distributed import ALONE, Processes
 from showtell.core.files import write_json
+from showtell.core.prefetch import work_ahead
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, Record, dataset_fingerprint
 from showtell.data.request import DataRequest
 from showtell.data.splits import usable_splits
 from showtell.decoding.constraints.named_words import named_words
-from showtell.encoders.extract import WantedFeatures, features_for
 from showtell.encoders.store import FeatureStore
-from showtell.errors import DataError
-from showtell.inference.backends.native import NativeCaptioner
+from showtell.errors import ConfigError, DataError
+from showtell.images.open import Pixels
+from showtell.images.views import cut_view
+from showtell.inference.backends.onnx import OnnxCaptioner
 from showtell.inference.caption import Caption
-from showtell.inference.captioner import ModelRequest
+from showtell.inference.captioner import ModelRequest, load_local
 from showtell.metrics import References, Scores, evaluate, meteor
 from showtell.metrics.bootstrap import Resampling
 from showtell.pretrained import shipped_folder
+
+if TYPE_CHECKING:
+    from showtell.inference.backends.native import NativeCaptioner
 
 BATCH_SIZE = 128  # pictures at a time; of many processes, each one's
 
@@ -67,14 +75,14 @@ class CaptionedSplit:
     Attributes:
         records: those that could be read.
         skipped: the others' image ids, with the reasons.
-        store: the features that the captions were made from.
+        store: the features that the captions were made from; None if from pictures.
         fingerprint: of all that the captions follow from.
     """
 
     records: tuple[Record, ...]
     evaluation: Evaluation
     skipped: dict[str, str]
-    store: FeatureStore
+    store: FeatureStore | None
     fingerprint: str
 
 
@@ -125,7 +133,9 @@ def evaluate_model(
     Raises:
         ShowtellError: the model or the data cannot be read, or the split is empty.
     """
-    captioner = NativeCaptioner.of(model)
+    if data.store is not None and model.runtime == "auto":
+        model = replace(model, runtime="torch")  # which reads features
+    captioner = load_local(model)
     decoding = captioner.resolve(decoding_changes)
     found = caption_split(captioner, data, split=split, decoding=decoding, report=report)
     path = predictions or _default_path(model.model, data.data, split)
@@ -133,7 +143,7 @@ def evaluate_model(
 
 
 def captions_of(
-    captioner: NativeCaptioner,
+    captioner: "NativeCaptioner | OnnxCaptioner",
     model: ModelRequest,
     data: DataRequest,
     *,
@@ -170,7 +180,9 @@ def captions_of(
 
 
 def captions_fingerprint(
-    captioner: NativeCaptioner, decoding: DecodingConfig, records: Sequence[Record]
+    captioner: "NativeCaptioner | OnnxCaptioner",
+    decoding: DecodingConfig,
+    records: Sequence[Record],
 ) -> str:
     """16 digits for what captions follow from: weights, settings, precision and pictures."""
     parts = (
@@ -218,7 +230,7 @@ def _written(path: Path, fingerprint: str) -> dict[str, str] | None:
 
 
 def caption_split(
-    captioner: NativeCaptioner,
+    captioner: "NativeCaptioner | OnnxCaptioner",
     data: DataRequest,
     *,
     split: str,
@@ -241,7 +253,7 @@ def caption_split(
 
 
 def caption_records(
-    captioner: NativeCaptioner,
+    captioner: "NativeCaptioner | OnnxCaptioner",
     dataset: Dataset,
     records: Sequence[Record],
     *,
@@ -253,15 +265,59 @@ def caption_records(
 
     Args:
         store: the feature store's folder; by default that of the training, if the data is the
-            same.
+            same. Exports have none.
 
     Raises:
         DataError: none of the pictures can be read.
         StoreError: the store was made by something else, or cannot be written.
+        ConfigError: a store is given for an export.
     """
     meteor.prepare_aloud(report.note)
+
+    def progress(done: int, total: int) -> None:
+        report.progress("captioning", done, total, "pictures")
+
+    features: FeatureStore | None = None
+    if isinstance(captioner, OnnxCaptioner):
+        if store is not None:
+            raise ConfigError(f"{store} holds features for torch, and an export reads pictures")
+        captions, failures = _from_pictures(captioner, records, decoding, progress)
+        usable, skipped = _without_failures(dataset, records, failures, report)
+        evaluation = Evaluation(captions, evaluate(_texts(captions), references_of(usable)))
+    else:
+        features = _features_for(captioner, dataset, records, store, report)
+        usable, skipped = _without_failures(dataset, records, features.failures, report)
+        evaluation = evaluate_captioner(
+            captioner, usable, features, decoding=decoding, progress=progress
+        )
+    fingerprint = captions_fingerprint(captioner, decoding or captioner.decoding, records)
+    return CaptionedSplit(usable, evaluation, skipped, features, fingerprint)
+
+
+def _without_failures(
+    dataset: Dataset, records: Sequence[Record], failures: Mapping[str, str], report: Reporter
+) -> tuple[tuple[Record, ...], dict[str, str]]:
+    """The records whose pictures could be read; of the others the reasons, by image id."""
+    skipped = {r.image_id: failures[r.image_id] for r in records if r.image_id in failures}
+    if skipped:
+        report.note(f"{len(skipped)} pictures could not be read and are not scored")
+    usable = tuple(record for record in records if record.image_id not in skipped)
+    if not usable:
+        raise DataError(f"none of the {len(records)} pictures of {dataset.name} could be read")
+    return usable, skipped
+
+
+def _features_for(
+    captioner: "NativeCaptioner",
+    dataset: Dataset,
+    records: Sequence[Record],
+    store: Path | None,
+    report: Reporter,
+) -> FeatureStore:
+    from showtell.encoders.extract import WantedFeatures, features_for  # which need torch
+
     settings = captioner.config.encoder
-    features = features_for(
+    return features_for(
         replace(dataset, records=tuple(records)),
         captioner.encoder,
         # These pictures need only the view without augmentation. The rest is as in training, whose
@@ -271,26 +327,42 @@ def caption_records(
         folder=store,
         report=report,
     )
-    failures = features.failures
-    skipped = {r.image_id: failures[r.image_id] for r in records if r.image_id in failures}
-    if skipped:
-        report.note(f"{len(skipped)} pictures could not be read and are not scored")
-    usable = tuple(record for record in records if record.image_id not in skipped)
-    if not usable:
-        raise DataError(f"none of the {len(records)} pictures of {dataset.name} could be read")
-    evaluation = evaluate_captioner(
-        captioner,
-        usable,
-        features,
-        decoding=decoding,
-        progress=lambda done, total: report.progress("captioning", done, total, "pictures"),
-    )
-    fingerprint = captions_fingerprint(captioner, decoding or captioner.decoding, records)
-    return CaptionedSplit(usable, evaluation, skipped, features, fingerprint)
+
+
+def _from_pictures(
+    captioner: OnnxCaptioner,
+    records: Sequence[Record],
+    decoding: DecodingConfig | None,
+    progress: Callable[[int, int], None],
+) -> tuple[dict[str, Caption], dict[str, str]]:
+    """The captions of pictures, and the reasons why some have none, by image id."""
+    recipe = captioner.preprocessing
+    captions: dict[str, Caption] = {}
+    failures: dict[str, str] = {}
+
+    def view_of(record: Record) -> Pixels | str:
+        return cut_view(record.path, recipe, seed=None, flips=False)
+
+    overlaps = captioner.runtime.device != "cpu"
+    cuts = work_ahead(records, view_of, batch_size=BATCH_SIZE, overlaps=overlaps)
+    while batch := list(islice(cuts, BATCH_SIZE)):
+        failures |= {record.image_id: cut for record, cut in batch if isinstance(cut, str)}
+        views = {record.image_id: cut for record, cut in batch if not isinstance(cut, str)}
+        if views:
+            features = captioner.encode(np.stack(list(views.values())))
+            first = len(captions)
+            found = captioner.caption_features(features, decoding=decoding, first=first)
+            captions.update(zip(views, found, strict=True))
+        progress(len(captions) + len(failures), len(records))
+    return captions, failures
+
+
+def _texts(captions: Mapping[str, Caption]) -> dict[str, str]:
+    return {image_id: caption.text for image_id, caption in captions.items()}
 
 
 def evaluate_captioner(
-    captioner: NativeCaptioner,
+    captioner: "NativeCaptioner",
     records: Sequence[Record],
     store: FeatureStore,
     *,
@@ -322,8 +394,9 @@ def evaluate_captioner(
         if progress:
             progress(len(captions), len(records))
     by_id = dict(zip((record.image_id for record in records), captions, strict=True))
-    texts = {image_id: caption.text for image_id, caption in by_id.items()}
-    scores = processes.from_first(lambda: evaluate(texts, references or references_of(records)))
+    scores = processes.from_first(
+        lambda: evaluate(_texts(by_id), references or references_of(records))
+    )
     return Evaluation(by_id, scores)
 
 

@@ -9,15 +9,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from showtell.config import DecodingConfig
-from showtell.errors import ConfigError, MissingExtraError
+from showtell.errors import ConfigError, MissingExtraError, ShowtellError
 from showtell.images.open import PictureLike, is_picture_like
 from showtell.inference.caption import Caption
-from showtell.inference.exported import ONNX, find_export
+from showtell.inference.exported import find_export, has_checkpoint
 from showtell.inference.stream import Originals, Picture, PictureResult
-from showtell.pretrained import DEFAULT
+from showtell.pretrained import DEFAULT, no_model, shipped_folder
+
+if TYPE_CHECKING:
+    from showtell.inference.backends.native import NativeCaptioner
+    from showtell.inference.backends.onnx import OnnxCaptioner
 
 Decoding = DecodingConfig | Mapping[str, Any] | None
 """Settings; or changes to the model's own, by name; or None for the model's own."""
@@ -55,6 +59,7 @@ class ModelRequest:
     device: str = "auto"
     precision: str = "auto"
     trust_model: bool = False
+    runtime: str = "auto"
 
 
 class Captioner(ABC):
@@ -88,29 +93,12 @@ class Captioner(ABC):
         Raises:
             CheckpointError: there is no such model, or it is damaged, or it has to be trusted
                 first, or one of the ensemble has another encoder.
-            MissingExtraError: it is a checkpoint, and torch is not installed.
+            MissingExtraError: it needs torch, and torch is not installed.
             ConfigError: there is no such runtime, or it does not have the device or precision.
             VocabularyError: one of the ensemble has another vocabulary.
         """
-        if takes_onnx([model, *ensemble], runtime, device=device, precision=precision):
-            from showtell.inference.backends.onnx import OnnxCaptioner
-
-            return OnnxCaptioner.load(model, ensemble=ensemble, device=device, precision=precision)
-        try:
-            from showtell.inference.backends.native import NativeCaptioner
-        except ModuleNotFoundError as error:
-            if error.name != "torch":
-                raise
-            raise MissingExtraError(
-                "train", f"{model} is no export, so it runs in torch and"
-            ) from None
-
-        return NativeCaptioner.load(
-            model,
-            ensemble=ensemble,
-            device=device,
-            precision=precision,
-            trust_model=trust_model,
+        return load_local(
+            ModelRequest(model, ensemble, device, precision, trust_model, runtime=runtime)
         )
 
     @property
@@ -235,6 +223,51 @@ class Captioner(ABC):
         return self.decoding.with_changes(decoding) if decoding else self.decoding
 
 
+def load_local(request: ModelRequest) -> "NativeCaptioner | OnnxCaptioner":
+    """As ``Captioner.load``: a model that computes in this process."""
+    models = [request.model, *request.ensemble]
+    if takes_onnx(models, request.runtime, device=request.device, precision=request.precision):
+        from showtell.inference.backends.onnx import OnnxCaptioner
+
+        return OnnxCaptioner.of(request)
+    return torch_backend(request).of(request)
+
+
+def torch_backend(request: ModelRequest) -> "type[NativeCaptioner]":
+    """What runs checkpoints.
+
+    Args:
+        request: for what; the message then says why it needs torch.
+
+    Raises:
+        CheckpointError: there is no such model, and torch is not installed.
+        MissingExtraError: torch is not installed.
+    """
+    try:
+        from showtell.inference.backends.native import NativeCaptioner
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise _without_torch(request) from None
+    return NativeCaptioner
+
+
+def _without_torch(request: ModelRequest) -> ShowtellError:
+    """Why a model cannot be loaded where torch is not installed."""
+    if request.runtime == "torch":
+        return MissingExtraError("train", "--runtime torch")
+    for model in (request.model, *request.ensemble):
+        if shipped_folder(model) is None and not Path(model).exists():
+            return no_model(model)
+        if find_export(model) is None:
+            return MissingExtraError("train", f"{model} is no export, so it runs in torch and")
+    if request.precision == "bf16":
+        return MissingExtraError("train", "--precision bf16")
+    return MissingExtraError(
+        "train", f"--device {request.device} (in torch; with --runtime onnx, in onnxruntime)"
+    )
+
+
 RUNTIMES = ("auto", "torch", "onnx")
 
 
@@ -261,7 +294,7 @@ def takes_onnx(
     if None in exports:
         return False
     wants_torch = device.startswith(("cuda", "mps")) or precision == "bf16"
-    return not wants_torch or any(found.name != ONNX for found in exports if found is not None)
+    return not wants_torch or not all(has_checkpoint(found) for found in exports if found)
 
 
 load = Captioner.load

@@ -22,7 +22,7 @@ from showtell.encoders.features import Features
 from showtell.images.open import Pixels
 from showtell.inference.backends.local import LocalCaptioner
 from showtell.inference.caption import Caption
-from showtell.inference.captioner import takes_onnx
+from showtell.inference.captioner import ModelRequest, takes_onnx, torch_backend
 
 MAX_ROWS = 512
 """Hypotheses that are searched at once: pictures times the beam."""
@@ -58,6 +58,7 @@ def load_models(
     Raises:
         CheckpointError: a model is not there, or damaged.
         ConfigError: a model cannot run so.
+        MissingExtraError: it needs torch, and torch is not installed.
     """
     loaded: dict[str, LoadedModel] = {}
     for given in models:
@@ -67,15 +68,15 @@ def load_models(
 
             captioner = OnnxCaptioner.load(given, device=device, precision=precision)
         else:
-            from showtell.inference.backends.native import NativeCaptioner
-
+            request = ModelRequest(given, (), device, precision, trust_model, runtime)
+            backend = torch_backend(request)
             others = [model.captioner for model in loaded.values()]
-            captioner = NativeCaptioner.load(
+            captioner = backend.load(
                 given,
                 device=device,
                 precision=precision,
                 trust_model=trust_model,
-                encoders=[one.encoder for one in others if isinstance(one, NativeCaptioner)],
+                encoders=[one.encoder for one in others if isinstance(one, backend)],
             )
         captioner.caption(Image.new("RGB", (64, 64), "grey"))
         name = _unique(captioner.card.name, loaded)

@@ -175,7 +175,7 @@ def _import_tokenizers() -> Any:
     try:
         import tokenizers
     except ModuleNotFoundError:
-        raise MissingExtraError("hf", "a vocabulary of pieces of words") from None
+        raise MissingExtraError("subwords", "a vocabulary of pieces of words") from None
     return tokenizers
 
 

@@ -40,6 +40,7 @@ class LocalCaptioner(Captioner):
         name: for people.
         vocabulary: of the decoder.
         steps: the decoder, or an ensemble.
+        metrics: what the model says of itself: figures, provenance, calibration.
         calibration: gives the confidence; None where there is none.
         runtime: device, precision and threads.
     """
@@ -47,6 +48,7 @@ class LocalCaptioner(Captioner):
     name: str
     vocabulary: Vocabulary
     steps: Steps
+    metrics: Mapping[str, Any]
     calibration: Calibration | None
     runtime: Runtime
 
