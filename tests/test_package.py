@@ -54,7 +54,7 @@ def test_list_models() -> None:
 
 
 def test_every_preset_is_valid() -> None:
-    assert len(preset_names()) == 7
+    assert len(preset_names()) == 10
     for name in preset_names():
         is_second = name.endswith("-scst")
         config = Config.load(Path(name), ["training.init_from=run"] if is_second else [])
