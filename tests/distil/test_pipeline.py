@@ -206,19 +206,22 @@ def test_styles_are_learnt(tmp_path: Path, pictures: Path) -> None:
 
 
 def test_filtering_finds_a_liar(tmp_path: Path, pictures: Path) -> None:
-    """Every sixth picture has the captions of the one before it; four in five of these are found.
+    """Every sixth picture has the captions of the one before it; most of these are found.
 
-    One in four has the same colour or the same thing, and some lies are half true.
+    Those have another colour, and mostly the same thing: each lie is half true.
     """
     teacher = Teacher(lies=6)
-    wanted = request(tmp_path / "run", pictures, filters=replace_filter(fit=0.8), styles=())
-    run(wanted, teacher)
+    settings = ("training.num_epochs=40",)
+    wanted = request(tmp_path / "run", pictures, *settings, filters=replace_filter(fit=0.8))
+    report = Notes()
+    run(wanted, teacher, report)
+    assert not any("too little to judge" in note for note in report.notes), report.notes
     lines = (tmp_path / "run" / "fit" / "dropped.jsonl").read_text().splitlines()
-    dropped = {Path(json.loads(line)["file"]).name for line in lines}
+    dropped = [Path(json.loads(line)["file"]).name for line in lines]
     lies = {Path(name).name for number, name in enumerate(teacher.asked, 1) if number % 6 == 0}
-    found, wrong = len(dropped & lies), len(dropped - lies)
-    assert found >= 7, (found, wrong)
-    assert wrong <= 8, (found, wrong)
+    found = sum(name in lies for name in dropped) / (3 * len(lies))
+    wrong = sum(name not in lies for name in dropped) / (3 * (60 - len(lies)))
+    assert found > 0.5 and wrong < 0.15, (found, wrong)
 
 
 def test_stopped_five_times_no_picture_is_asked_about_twice(tmp_path: Path, pictures: Path) -> None:

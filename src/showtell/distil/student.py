@@ -16,11 +16,11 @@ from showtell.encoders.encoder import build_encoder
 from showtell.errors import ShowtellError
 from showtell.inference.checkpoint import (
     CONFIG,
-    MODEL,
     Checkpoint,
     find_checkpoint,
     load_checkpoint,
 )
+from showtell.inference.exported import MODEL
 from showtell.pretrained import shipped_folder
 from showtell.training.loop import TrainingResult
 from showtell.training.request import TrainRequest, train_on
