@@ -224,7 +224,7 @@ def main() -> None:
 
     if not options.skip_alone:
         figures("the same student, 200 pictures with people's captions", alone)
-    usual = FilterConfig().fit
+    usual = 0.8
     for num in options.sizes:
         figures(f"student, {num} pictures", lambda n=num: student(f"n{n}", n, 0.0))
     if options.no_lies:

@@ -51,7 +51,7 @@ class FilterConfig(Section):
         description="ask about pictures that look the same only once (extra dedupe)",
     )
     fit: float = Field(
-        default=0.8,
+        default=0.0,
         ge=0,
         le=1,
         description="share of other pictures that a caption has to fit worse than its own, as a "
