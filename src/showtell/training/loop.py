@@ -37,6 +37,7 @@ from showtell.training.run_log import NoLog, RunLog, open_log, step_line
 from showtell.training.state import TrainingState, learning_rate
 from showtell.training.step import compile_decoder, take_step
 from showtell.training.stop import StopNow, StopRequest
+from showtell.training.teachers import Teachers
 from showtell.training.validation import validate, validation_data, watch_stop
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Run:
         start: the checkpoint whose weights it starts with; ``data`` has its vocabulary.
         encoder: where it trains, or is not as it was published.
         language_model: whose weights the decoder begins with, for ``prefix_lm``.
+        teachers: of ``objective.kind = distil``.
         resume: go on from ``folder/last`` where there is one.
         processes: that train together, each with a ``Run`` like this.
 
@@ -94,6 +96,7 @@ class Run:
         start: Checkpoint | None = None,
         encoder: Encoder | None = None,
         language_model: LanguageModel | None = None,
+        teachers: Teachers | None = None,
         resume: bool = False,
         processes: Processes = ALONE,
     ) -> None:
@@ -136,7 +139,12 @@ class Run:
         if config.training.compile:
             report.note(compile_decoder(decoder))
         self.objective = build_objective(
-            config, data, runtime, regions=decoder.needs_regions, encoder=self.state.encoder
+            config,
+            data,
+            runtime,
+            regions=decoder.needs_regions,
+            encoder=self.state.encoder,
+            teachers=teachers,
         )
         steps_per_epoch = -(-self.objective.num_items // config.training.batch_size)
         self.num_steps = steps_per_epoch * config.training.num_epochs

@@ -33,7 +33,7 @@ def likeness(vocabulary: Vocabulary, num_known: int, corpus: Corpus) -> Tensor:
     """How much of each known word's row goes into each new word's; the rows sum to 1.
 
     Words with the same neighbours count where there are any, else words of similar letters, else
-    all words alike.
+    all words alike. A style begins as ``<start>``.
 
     Args:
         vocabulary: the extended one; its first ``num_known`` words, K, are the model's.
@@ -49,6 +49,10 @@ def likeness(vocabulary: Vocabulary, num_known: int, corpus: Corpus) -> Tensor:
     letters = by_letters(words[num_known:], words[:num_known])
     neighbours = by_neighbours(corpus, num_known, len(words))
     for row in range(num_new):
+        if num_known + row in vocabulary.styles.values():  # it stands where <start> stood
+            shares[row] = 0.0
+            shares[row, START] = 1.0
+            continue
         close = np.where(letters[row] >= LEAST_ALIKE, letters[row], 0.0)
         found = next((s for s in (neighbours[row], close) if s.any()), everything)
         shares[row] = _best(found, NUM_ALIKE) if found is not everything else found

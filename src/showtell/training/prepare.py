@@ -38,7 +38,7 @@ from showtell.encoders.encoder import Encoder, build_encoder
 from showtell.encoders.extract import WantedFeatures, features_for
 from showtell.encoders.finetune import train_from
 from showtell.encoders.store import FeatureStore
-from showtell.errors import ConfigError, DataError
+from showtell.errors import ConfigError, DataError, VocabularyError
 from showtell.evaluation.evaluate import references_of
 from showtell.inference.checkpoint import (
     Checkpoint,
@@ -110,7 +110,8 @@ class TrainingData:
         """sha256 of all captions' ids and rows of the store, by which batches are cut."""
         digest = hashlib.sha256()
         for corpus in (self.train, self.val, *([self.text.corpus] if self.text else [])):
-            for array in (corpus.ids, corpus.offsets, corpus.pictures):
+            begins = () if corpus.starts is None else (corpus.starts,)
+            for array in (corpus.ids, corpus.offsets, corpus.pictures, *begins):
                 digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
@@ -128,6 +129,7 @@ def prepare(
     feature_size: int = 0,
     decoder: DecoderConfig | None = None,
     detector: WordDetector | None = None,
+    new_words: int | None = None,
     rehearsal: Sequence[str] = (),
 ) -> TrainingData:
     """Build the vocabulary from the training captions and encode both splits.
@@ -140,6 +142,7 @@ def prepare(
         feature_size: D, of its pooled features; for ``config.text`` alone.
         decoder: says whether a detector takes the place of the classifier.
         detector: one that has learnt already, of a model that is trained on.
+        new_words: as ``config.new_words``, of a ``vocabulary`` that is no model's to train on.
         rehearsal: captions that this model has made up, to be learnt beside ``config.text``.
 
     Raises:
@@ -164,9 +167,9 @@ def prepare(
     text = _spoken(config, classes, segmentation, rehearsal) if config.text or rehearsal else None
     if vocabulary is None:
         vocabulary = _vocabulary(config, tokenized, text)
-    elif config.new_words and isinstance(vocabulary, WordVocabulary):
-        vocabulary = _with_new_words(vocabulary, tokenized, config.new_words, report)
-    vocabulary.cut_by(segmentation)
+    elif (least := config.new_words or new_words) and isinstance(vocabulary, WordVocabulary):
+        vocabulary = _with_new_words(vocabulary, tokenized, least, report)
+    vocabulary = _with_styles(vocabulary, train_records).cut_by(segmentation)
     train = _encode(tokenized, train_records, store, vocabulary, config.max_caption_length)
     val_words = _tokenize(val_records, segmentation)
     val = _encode(val_words, val_records, store, vocabulary, config.max_caption_length)
@@ -218,6 +221,23 @@ def prepare(
         spoken,
         detectable,
     )
+
+
+def _with_styles(vocabulary: Vocabulary, records: Sequence[Record]) -> Vocabulary:
+    """The vocabulary with the styles of the training captions.
+
+    Raises:
+        VocabularyError: they cannot be added.
+    """
+    missing = sorted({s for record in records for s in record.styles if s} - {*vocabulary.styles})
+    if not missing:
+        return vocabulary
+    if not isinstance(vocabulary, WordVocabulary):
+        raise VocabularyError(
+            f"the captions have the styles {', '.join(missing)}, and a vocabulary of word pieces "
+            "has none: leave data.subwords and decoder.lm out"
+        )
+    return vocabulary.with_styles(missing)
 
 
 def _concept_words(
@@ -373,7 +393,12 @@ def _encode(
 ) -> Corpus:
     rows = store.rows([record.image_id for record in records])
     pictures = np.repeat(rows, [len(record.captions) for record in records])
-    return Corpus.encode(captions, pictures, vocabulary, max_length)
+    starts = None
+    if known := vocabulary.styles:
+        styles = (record.styles or ("",) * len(record.captions) for record in records)
+        begins = [known.get(style, START) for style in chain.from_iterable(styles)]
+        starts = np.array(begins, np.int32)
+    return Corpus.encode(captions, pictures, vocabulary, max_length, starts)
 
 
 def check_start(config: Config, device: str) -> None:
@@ -393,6 +418,9 @@ def check_files(config: Config) -> None:
     """Raise ShowtellError where a model or a file that the settings name is not there."""
     if config.training.init_from is not None:
         find_checkpoint(config.training.init_from)
+    if config.objective.kind == "distil":
+        for teacher in config.objective.teachers:
+            find_checkpoint(teacher)
     if config.data.vocab_file:
         load_vocabulary(config.data.vocab_file)
     if config.data.text:
@@ -457,14 +485,19 @@ def open_store(
     runtime: Runtime,
     folder: Path | None,
     report: Reporter,
+    regions: bool = False,
 ) -> FeatureStore | PictureFiles:
-    """What the run looks at: features of a frozen encoder, else the pictures themselves."""
+    """What the run looks at: features of a frozen encoder, else the pictures themselves.
+
+    Args:
+        regions: whether something besides the decoder reads the grid.
+    """
     if config.encoder.train_from is not None:
         if folder:
             report.note(f"{folder} is not used: with encoder.train_from pictures are read")
         return PictureFiles.check(dataset.split("train") + dataset.split("val"), report)
     wanted = WantedFeatures(
-        config.encoder.views, config.encoder.flips, needs_regions(config.decoder)
+        config.encoder.views, config.encoder.flips, regions or needs_regions(config.decoder)
     )
     return features_for(dataset, encoder, wanted, runtime=runtime, folder=folder, report=report)
 

@@ -50,6 +50,8 @@ from showtell.training.prepare import (
 )
 from showtell.training.rehearsal import REHEARSAL_FILE, kept_captions, rehearsal_captions
 from showtell.training.settings import NONE, Layers
+from showtell.training.teachers import check_words as check_teachers_words
+from showtell.training.teachers import open_teachers
 
 FEW = 2000  # training pictures; with fewer, the default model is the better start
 RUN_FILE = "run.json"
@@ -72,6 +74,7 @@ class TrainRequest:
         resume: go on with what is in ``folder``, with its own settings.
         num_epochs: with ``resume``: train until so many are done, whatever the settings said.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        proposes: whether another start is proposed where pictures are few.
     """
 
     data: DataRequest
@@ -84,6 +87,7 @@ class TrainRequest:
     resume: bool = False
     num_epochs: int | None = None
     device: str = "auto"
+    proposes: bool = True
 
     @property
     def layers(self) -> Layers:
@@ -210,7 +214,7 @@ def _make_run(
         )
         if why:
             report.note(why)
-        if not start and not language_model:
+        if not start and not language_model and config.objective.kind != "distil":
             check_words(dataset, config.data, segmentation)
             if segmentation.is_english and (line := proposal(dataset, request)):
                 report.note(line)
@@ -219,8 +223,15 @@ def _make_run(
                 f"{folder} has {start.metrics['epoch']} epochs already: give --epochs more"
             )
         encoder = open_encoder(config, start, folder)
+        teachers = open_teachers(config, encoder, runtime)
         store = open_store(
-            dataset, encoder, config, runtime=runtime, folder=request.data.store, report=report
+            dataset,
+            encoder,
+            config,
+            runtime=runtime,
+            folder=request.data.store,
+            report=report,
+            regions=teachers is not None and teachers.need_regions,
         )
         meteor.prepare_aloud(report.note)
     provenance = _provenance(config, dataset, encoder, runtime) | {"processes": processes.size}
@@ -233,6 +244,8 @@ def _make_run(
     vocabulary = start.vocabulary if start else None
     if language_model and not start:
         vocabulary = language_model.vocabulary().cut_by(segmentation)
+    if vocabulary is None and teachers and not (config.data.vocab_file or config.data.subwords):
+        vocabulary = teachers.vocabulary
     prepared = prepare(
         dataset,
         config.data,
@@ -244,8 +257,11 @@ def _make_run(
         feature_size=encoder.pooled_size,
         decoder=config.decoder,
         detector=getattr(start.decoder, "detector", None) if start else None,
+        new_words=config.data.vocab_threshold if teachers and not start else None,
         rehearsal=rehearsal,
     )
+    if teachers:
+        check_teachers_words(teachers, prepared.vocabulary)
     if processes.is_first and resume and request.num_epochs is not None:
         write_text(folder / CONFIG, config.to_toml())
     _warn_of_long(prepared, config, report)
@@ -262,6 +278,7 @@ def _make_run(
         start=start,
         encoder=encoder if encoder.changed else None,
         language_model=language_model,
+        teachers=teachers,
         resume=resume,
         processes=processes,
     )
@@ -270,7 +287,7 @@ def _make_run(
 def proposal(dataset: Dataset, request: TrainRequest) -> str | None:
     """For few pictures, the command that starts from the default model instead of from nothing."""
     num_pictures = len(dataset.split("train"))
-    if num_pictures >= FEW or dataset.format == "scenes":
+    if num_pictures >= FEW or dataset.format == "scenes" or not request.proposes:
         return None
     data, folder = request.data, request.folder
     command = ["showtell", "train", data.data, "-o", f"{folder}-from-default", "--from", DEFAULT]
