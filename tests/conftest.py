@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from showtell.core.memory import tune_allocator
+from showtell.core.torchvision import make_torchvision_importable
 from showtell.images import heif
 
 # One thread, here and in the processes that tests start: the models are tiny, and threads that
@@ -22,8 +23,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 settings.register_profile("showtell", deadline=None)  # speed is measured in benchmarks/
 settings.load_profile("showtell")
 tune_allocator()  # as every run of the program does; the tests take less time with it
-
-import torch  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -60,14 +59,6 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def torchvision_operators() -> Any:
-    """Two operators that torchvision asks for by name when it is imported, as timm does.
-
-    No CPU build of torchvision matches the pinned torch, so its own declarations do not load.
-    Nothing here calls them.
-    """
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for name in ("nms", "qnms"):
-        if not hasattr(torch.ops.torchvision, name):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return library  # as long as it lives, so do the operators
+def torchvision_operators() -> None:
+    """For tests that import timm or transformers themselves."""
+    make_torchvision_importable()

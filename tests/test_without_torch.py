@@ -5,6 +5,7 @@ Each test runs a process in which torch cannot be imported.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import urllib.request
@@ -17,7 +18,7 @@ from tiny_export import exported
 BLOCK = "import sys; sys.modules['torch'] = None\n"
 # What trains, or runs a model by torch.
 WITH_TORCH = (
-    *("showtell.decoders.", "showtell.encoders.", "showtell.evaluation.", "showtell.export."),
+    *("showtell.decoders.", "showtell.encoders.", "showtell.export."),
     *("showtell.publish.", "showtell.report.", "showtell.training."),
     *("showtell.core.fixed_rows", "showtell.decoding.torch_arrays"),
     *("showtell.inference.backends.native", "showtell.inference.checkpoint"),
@@ -76,14 +77,64 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def photos(export: Path, tmp_path: Path) -> Path:
+    """A folder with the two pictures; beside it, ``data`` has them with captions."""
+    for folder in (tmp_path / "photos", tmp_path / "data"):
+        folder.mkdir()
+        for number in range(2):
+            shutil.copy(export / f"{number}.png", folder)
+    for number in range(2):
+        (tmp_path / "data" / f"{number}.txt").write_text("a red dog\na dog\n")
+    return tmp_path / "photos"
+
+
 def test_pictures_are_captioned(export: Path) -> None:
     pictures = [export / "0.png", export / "1.png"]
     done = showtell("caption", *pictures, "-m", export / "m", "--json", "--attention")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count('"attention"') == 2
-    done = showtell("caption", export, "-m", export / "m", "-o", export / "captions.csv")
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["-o=a.jsonl", "-o=a.csv", "-o=a.parquet", "-o=a.tar", "--format=sidecar", "--format=xmp"],
+)
+def test_many_pictures_are_captioned_into_every_format(
+    target: str, export: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    option, _, value = target.partition("=")
+    was = (photos / "0.png").stat().st_size
+    done = showtell("caption", photos, "-m", export / "m", option, value)
     assert done.returncode == 0, done.stderr
-    assert len((export / "captions.csv").read_text(encoding="utf-8").splitlines()) == 3
+    assert "2 captioned" in done.stderr
+    if option == "-o":
+        assert (photos.parent / value).stat().st_size > 40
+    elif value == "sidecar":
+        assert (photos / "1.txt").read_text(encoding="utf-8").strip()
+    else:
+        assert (photos / "0.png").stat().st_size > was
+
+
+def test_a_model_is_evaluated_and_its_confidence_measured(
+    export: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    (photos.parent / "data" / "broken.png").write_bytes(b"no picture")
+    (photos.parent / "data" / "broken.txt").write_text("a cat")
+    done = showtell("evaluate", export / "m", "data", "--split", "all", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["metrics"]["CIDEr-D"] >= 0 and [*found["skipped"]] == ["broken.png"]
+    captions = json.loads(Path(found["predictions"]).read_text(encoding="utf-8"))
+    assert sorted(entry["image_id"] for entry in captions) == ["0.png", "1.png"]
+    alone = showtell("caption", "data/0.png", "data/1.png", "-m", export / "m")
+    texts = [entry["caption"] for entry in sorted(captions, key=lambda entry: entry["image_id"])]
+    assert [line.rpartition(": ")[2] for line in alone.stdout.splitlines()] == texts
+    done = showtell("reliability", export / "m", "data", "--split", "all")
+    assert done.returncode == 0, done.stderr
+    assert "rank correlation" in done.stdout
 
 
 def test_pictures_are_captioned_over_http(export: Path) -> None:
@@ -139,9 +190,14 @@ def test_models_are_listed() -> None:
     [
         ("train", "scenes", "-o", "run"),
         ("features", "scenes", "-o", "store"),
-        ("evaluate", "default", "scenes"),
+        ("evaluate", "default", "scenes", "--runtime", "torch"),
         ("caption", "{export}/0.png", "--runtime", "torch"),
+        ("caption", "{export}/0.png", "--precision", "bf16"),
+        ("serve", "--runtime", "torch", "--port", "0"),
         ("export", "default", "-o", "out"),
+        ("report", "run"),
+        ("pack", "default", "-o", "out"),
+        ("demo", "-o", "out"),
     ],
     ids=lambda command: command[0],
 )
@@ -153,5 +209,5 @@ def test_what_needs_torch_says_which_extra_in_one_line(
     assert done.returncode == 1
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("error: ") and " needs an extra: pip install " in line
-    assert "[train]" in line or "[export]" in line
+    assert ("[export]" if command[0] == "export" else "[train]") in line
     assert list(tmp_path.iterdir()) == []

@@ -25,6 +25,7 @@ from showtell.images.preprocess import Preprocessing
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import Checkpoint
 from showtell.server.batching import LoadedModel
+from showtell.server.chat import Clients
 from showtell.server.connections import LOOPBACK, Access
 from showtell.server.limits import Limits
 from showtell.server.run import build_server, listen
@@ -185,24 +186,40 @@ class TinyServer:
 
 
 @contextmanager
+def serving(
+    models: dict[str, LoadedModel],
+    limits: Limits | None = None,
+    access: Access = LOCAL,
+    clients: Clients | None = None,
+) -> Iterator[tuple[int, uvicorn.Server]]:
+    """A running server over any models, and its port."""
+    server = build_server(models, limits or Limits(), access, clients)
+    listener = listen("127.0.0.1", 0)
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    try:
+        until(lambda: server.started)
+        yield listener.getsockname()[1], server
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+@contextmanager
 def running(
-    limits: Limits | None = None, access: Access = LOCAL, **headers: str
+    limits: Limits | None = None,
+    access: Access = LOCAL,
+    clients: Clients | None = None,
+    **headers: str,
 ) -> Iterator[TinyServer]:
     models = tiny_models()
     captioner = models["plain"].captioner
     assert isinstance(captioner, NativeCaptioner)
     backbone = captioner.encoder.backbone
     assert isinstance(backbone, GatedBackbone)
-    server = build_server(models, limits or Limits(), access)
-    listener = listen("127.0.0.1", 0)
-    port = listener.getsockname()[1]
-    thread = threading.Thread(target=server.run, args=([listener],))
-    thread.start()
-    try:
-        until(lambda: server.started)
-        yield TinyServer(port, models, server, backbone, headers)
-    finally:
-        backbone.gate.set()
-        server.should_exit = True
-        thread.join(30)
-        assert not thread.is_alive()
+    with serving(models, limits, access, clients) as (port, server):
+        try:
+            yield TinyServer(port, models, server, backbone, headers)
+        finally:
+            backbone.gate.set()

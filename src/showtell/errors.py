@@ -69,6 +69,10 @@ class SaidElsewhereError(ProcessError):
     """Another process of the same run has failed before, and says why; this one is silent."""
 
 
+class ServerError(ShowtellError):
+    """The server of a model cannot be used, or not any more: no picture would be captioned."""
+
+
 class MissingExtraError(ShowtellError):
     """An optional dependency is not installed."""
 

@@ -87,7 +87,8 @@ def test_an_unknown_option_without_a_setting_like_it(showtell: Shell) -> None:
     assert result.stderr.endswith("Error: No such option: --nonsense\n")
     result = showtell("caption", "a.jpg", "--epochs", "3")
     assert result.returncode == 2
-    assert result.stderr.endswith("Error: No such option: --epochs\n")
+    assert "Error: No such option: --epochs" in result.stderr
+    assert "settings have no options" not in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -329,8 +329,8 @@ def test_a_torchvision_that_does_not_fit_is_one_line() -> None:
 @pytest.mark.parametrize(
     ("version", "command"),
     [
-        ("2.13.0+cpu", "uv pip install --torch-backend cpu --reinstall-package torchvision "),
-        ("2.9.1+cu130", "uv pip install --torch-backend cu130 --reinstall-package torchvision "),
+        ("2.13.0+cpu", " --torch-backend cpu --reinstall-package torchvision "),
+        ("2.9.1+cu130", " --torch-backend cu130 --reinstall-package torchvision "),
         ("2.6.0", "pip install --force-reinstall --no-deps "),
     ],
 )

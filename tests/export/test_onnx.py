@@ -33,6 +33,8 @@ from showtell.inference.caption import Caption
 from showtell.inference.captioner import takes_onnx
 from showtell.inference.checkpoint import save_checkpoint
 from showtell.inference.exported import WEIGHTS
+from showtell.text.segment import Segmentation
+from showtell.text.vocabulary import WordVocabulary
 
 SHOW_TELL, CONCEPTS = CASES[0], next(case for case in CASES if "concepts" in case[1])
 SETTINGS: tuple[dict[str, Any], ...] = (
@@ -280,3 +282,18 @@ def test_the_runtime_is_chosen_by_what_a_folder_holds(tiny: Path, tmp_path: Path
     assert takes_onnx([both], "auto", device="openvino")
     assert takes_onnx([tiny], "auto", device="cuda")
     assert isinstance(showtell.load(both), OnnxCaptioner)
+
+
+def test_chinese_captions_are_joined_as_in_torch(tmp_path: Path) -> None:
+    captioner = native(*SHOW_TELL)
+    characters = "一只狗两个女人在红色沙滩上草地"
+    num = len(captioner.vocabulary) - 4
+    names = {(*characters, *map(chr, range(0x4E8C, 0x4E8C + num)))[n]: num - n for n in range(num)}
+    captioner.vocabulary = WordVocabulary(names, 1).cut_by(Segmentation.of("characters", "zh"))
+    export_captioner(captioner, tmp_path / "model")
+    loaded = showtell.load(tmp_path / "model")
+    theirs, ours = captioner.caption(pictures(4)), loaded.caption(pictures(4))
+    for one, two in zip(ours, theirs, strict=True):
+        same(one, two)
+        assert one.words == two.words and len(one.words) > 1
+        assert one.text == "".join(one.words)

@@ -172,6 +172,22 @@ def test_a_graph_that_reads_another_file_is_not_loaded(
             caption(copy)
 
 
+def test_a_graph_that_reads_behind_the_end_is_not_loaded(whole: Path, copy: Path) -> None:
+    for key in ("offset", "length"):
+        model = onnx.load(whole / "step.onnx", load_external_data=False)
+        entry = next(e for e in model.graph.initializer[0].external_data if e.key == key)
+        entry.value = "100000000"
+        replace(copy, "step.onnx", model.SerializeToString())
+        with pytest.raises(CheckpointError, match=r"step.onnx reads behind the end of weights.bin"):
+            caption(copy)
+    # A second offset, which would count in place of the first.
+    model = onnx.load(whole / "step.onnx", load_external_data=False)
+    model.graph.initializer[0].external_data.add(key="offset", value="7")
+    replace(copy, "step.onnx", model.SerializeToString())
+    with pytest.raises(CheckpointError, match=r"step.onnx reads a file that is not listed"):
+        caption(copy)
+
+
 def test_a_graph_that_is_none(copy: Path) -> None:
     replace(copy, "encoder.onnx", b"a picture network")
     with pytest.raises(CheckpointError, match=r"encoder.onnx cannot be loaded: "):

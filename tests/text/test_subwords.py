@@ -158,7 +158,7 @@ def test_a_tokeniser_of_another_make(change: dict) -> None:
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tokenizers", None)
-    with pytest.raises(MissingExtraError, match=r"pip install .*\[hf\]"):
+    with pytest.raises(MissingExtraError, match=r"pip install .*\[subwords\]"):
         SubwordVocabulary.build(COUNTS, 9)
     again = SubwordVocabulary(PIECES.pieces, PIECES.merges)
     assert again.decode([START, 4, END]) == "!"  # what ids mean is known without it

@@ -7,6 +7,7 @@ what the makers' manuals and users report.
 """
 
 import re
+from functools import cache
 
 TEXTS = frozenset(
     text.strip()
@@ -29,49 +30,52 @@ _PHONE_CODES = (
     "mon|nfv|nhdr|nor|ozno|oznor|ptr|qrf|rbt|rhdr|rpt|sdr|tri|vhdr|vivi"
 )
 
-_PATTERNS = tuple(
-    re.compile(pattern, re.DOTALL | flags)
-    for pattern, flags in (
-        # A path, or a file's name: DCIM\100MEDIA\DJI_0042.JPG, /storage/emulated/0/a.jpg.
-        (r"([a-z]:)?[\\/]*([^\\/\n]+[\\/]+)+[^\\/\n]*\.[a-z0-9]{2,4}", re.IGNORECASE),
-        (r"[a-z]:[\\/]\S*|dcim[\\/]\S*", re.IGNORECASE),
-        (r"\S+\.(jpe?g|jpe|png|tiff?|heic|webp|dng|raw|mp4|mov)", re.IGNORECASE),
-        (r"_?(dscn?|dscf|img|imgp|pict|mvi|dji|gopr|sam|cimg|pxl|mg|p)[_-]?\d+", re.IGNORECASE),
-        # The maker's name and what it makes: OLYMPUS DIGITAL CAMERA, <Digimax i5, Samsung #1>.
-        (r"<?[A-Z0-9 .&/+-]*\bDIGITAL (STILL )?CAMERA>?", 0),
-        (
-            r"<?((agfa\w*|aiptek|benq|canon|casio|concord|epson|fuji(film)?|ge|general|hp|jenoptik|"
-            r"jvc|kodak|konica|leica|medion|minolta|mustek|nikon|olympus|panasonic|pentax|polaroid|"
-            r"praktica|ricoh|rollei|samsung|sanyo|sony|toshiba|traveler|vivitar|yakumo) )*"
-            r"digital (still )?camera>?",
-            re.IGNORECASE,
-        ),
-        (r"<[^<>]*(digimax|kenox|samsung)[^<>]*>", re.IGNORECASE),
-        # Codes of phones; a single word with no vowel in it is one, too.
-        (rf"_?(front)?(({_PHONE_CODES})_?)+(pl|wo|soft)?", re.IGNORECASE),
-        (r"_?[b-df-hj-np-tv-xz0-9]{2,8}", 0),
-        # What a program says of itself.
-        (
-            r"(file )?(created|edited|processed|optimi[sz]ed|compressed|generated|written|made) "
-            r"(with|by|using|in) (the )?(gimp|imlib|adobe|imagemagick|ebay|paint|acdsee|jpegmini|"
-            r"jpeg-recompress|photoshop|libgd|canva|snapseed|matlab|ulead|accusoft|ffmpeg|opencv|"
-            r"vsco|lightroom|picsart|darktable|rawtherapee|inkscape|krita).*",
-            re.IGNORECASE,
-        ),
-        (r"creator: gd-jpeg.*|lead technologies.*|intel\(r\).*|lavc[\d.]+|u-lead.*", re.IGNORECASE),
-        (r"(optimized|processed|compressed) by \S+|jpeg encoder copyright.*", re.IGNORECASE),
-        (r"handmade software.*|\*+", re.IGNORECASE),
-        # Fields without words: an encoding's name, settings, JSON, long codes.
-        (r"charset ?= ?[\"']?\w+[\"']?", re.IGNORECASE),
-        (r"[\[{].*[\]}]", 0),
-        (r"(\s*[\w-]+ ?[:=] ?[-\w.,\[\]]* ?;){3,}\s*[\w:=. -]*", 0),
-        (r"[!-~]{40,}", 0),
-        (r"[\W\d_]+", 0),
-    )
+_PATTERNS = (
+    # A path, or a file's name: DCIM\100MEDIA\DJI_0042.JPG, /storage/emulated/0/a.jpg.
+    (r"([a-z]:)?[\\/]*([^\\/\n]+[\\/]+)+[^\\/\n]*\.[a-z0-9]{2,4}", re.IGNORECASE),
+    (r"[a-z]:[\\/]\S*|dcim[\\/]\S*", re.IGNORECASE),
+    (r"\S+\.(jpe?g|jpe|png|tiff?|heic|webp|dng|raw|mp4|mov)", re.IGNORECASE),
+    (r"_?(dscn?|dscf|img|imgp|pict|mvi|dji|gopr|sam|cimg|pxl|mg|p)[_-]?\d+", re.IGNORECASE),
+    # The maker's name and what it makes: OLYMPUS DIGITAL CAMERA, <Digimax i5, Samsung #1>.
+    (r"<?[A-Z0-9 .&/+-]*\bDIGITAL (STILL )?CAMERA>?", 0),
+    (
+        r"<?((agfa\w*|aiptek|benq|canon|casio|concord|epson|fuji(film)?|ge|general|hp|jenoptik|"
+        r"jvc|kodak|konica|leica|medion|minolta|mustek|nikon|olympus|panasonic|pentax|polaroid|"
+        r"praktica|ricoh|rollei|samsung|sanyo|sony|toshiba|traveler|vivitar|yakumo) )*"
+        r"digital (still )?camera>?",
+        re.IGNORECASE,
+    ),
+    (r"<[^<>]*(digimax|kenox|samsung)[^<>]*>", re.IGNORECASE),
+    # Codes of phones; a single word with no vowel in it is one, too.
+    (rf"_?(front)?(({_PHONE_CODES})_?)+(pl|wo|soft)?", re.IGNORECASE),
+    (r"_?[b-df-hj-np-tv-xz0-9]{2,8}", 0),
+    # What a program says of itself.
+    (
+        r"(file )?(created|edited|processed|optimi[sz]ed|compressed|generated|written|made) "
+        r"(with|by|using|in) (the )?(gimp|imlib|adobe|imagemagick|ebay|paint|acdsee|jpegmini|"
+        r"jpeg-recompress|photoshop|libgd|canva|snapseed|matlab|ulead|accusoft|ffmpeg|opencv|"
+        r"vsco|lightroom|picsart|darktable|rawtherapee|inkscape|krita).*",
+        re.IGNORECASE,
+    ),
+    (r"creator: gd-jpeg.*|lead technologies.*|intel\(r\).*|lavc[\d.]+|u-lead.*", re.IGNORECASE),
+    (r"(optimized|processed|compressed) by \S+|jpeg encoder copyright.*", re.IGNORECASE),
+    (r"handmade software.*|\*+", re.IGNORECASE),
+    # Fields without words: an encoding's name, settings, JSON, long codes.
+    (r"charset ?= ?[\"']?\w+[\"']?", re.IGNORECASE),
+    (r"[\[{].*[\]}]", 0),
+    (r"(\s*[\w-]+ ?[:=] ?[-\w.,\[\]]* ?;){3,}\s*[\w:=. -]*", 0),
+    (r"[!-~]{40,}", 0),
+    (r"[\W\d_]+", 0),
 )
+
+
+@cache
+def _compiled() -> tuple[re.Pattern[str], ...]:
+    """The patterns; compiling them takes longer than any other module takes to load."""
+    return tuple(re.compile(pattern, re.DOTALL | flags) for pattern, flags in _PATTERNS)
 
 
 def is_boilerplate(text: str) -> bool:
     """Whether a text of a picture's metadata says nothing that a person meant to say."""
     plain = text.strip(" \0\t\r\n")
-    return plain.casefold() in TEXTS or any(pattern.fullmatch(plain) for pattern in _PATTERNS)
+    return plain.casefold() in TEXTS or any(pattern.fullmatch(plain) for pattern in _compiled())

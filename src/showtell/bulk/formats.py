@@ -8,6 +8,7 @@ file can be read back, a new run keeps its captions by the same model and adds t
 import csv
 import hashlib
 import json
+import math
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ def to_line(record: Record) -> str:
 
 def model_id(captioner: Captioner, decoding: DecodingConfig) -> str:
     """12 digits that stand for what captions follow from, besides the picture."""
-    text = captioner.fingerprint + decoding.model_dump_json()
+    text = captioner.fingerprint + decoding.model_dump_json() + captioner.cleaning.identity
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -76,9 +77,10 @@ def _heard(record: Record, alternatives: tuple[Caption, ...] = ()) -> Caption:
         text=str(record["caption"]),
         words=tuple(record["words"]),
         log_probs=tuple(record["log_probs"]),
-        confidence=float(record["confidence"]),
+        confidence=math.nan if record["confidence"] is None else float(record["confidence"]),
         alternatives=alternatives,
         withheld=record.get("withheld"),
+        raw=record.get("raw"),
     )
 
 

@@ -86,7 +86,7 @@ def caption_all(
     identity = {"model": model, "format": target.kind, "overwrite": overwrite, "dedupe": dedupe}
     with Journal(target.journal, identity, restart=overwrite) as journal:
         target.begin(journal, model)
-        run = _Run(target, journal, report, inputs)
+        run = _Run(target, journal, report, inputs, captioner_name(captioner))
         originals = Originals() if dedupe else None
         if originals is not None:
             _remember(originals, journal)
@@ -102,6 +102,17 @@ def caption_all(
         return run.finish()
 
 
+def captioner_name(captioner: Captioner) -> str | None:
+    """The name and the revision of a captioner of another kind; None for showtell's own models.
+
+    Those are known by ``model_id`` alone, since their folders may have any name.
+    """
+    card = captioner.card
+    if card.kind == "showtell":
+        return None
+    return f"{card.kind}:{card.name}" + (f"@{card.revision}" if card.revision else "")
+
+
 @dataclass(frozen=True, slots=True)
 class Planned:
     """What a run would do with a picture.
@@ -109,11 +120,13 @@ class Planned:
     Attributes:
         kept: the text that it would keep; None where it would get a caption.
         error: why it would fail, where that shows without decoding.
+        picture: the picture itself; None where it would fail.
     """
 
     path: str
     kept: str | None = None
     error: str | None = None
+    picture: Picture | None = None
 
 
 def plan(inputs: Inputs, target: Target | None) -> Iterator[Planned]:
@@ -127,13 +140,21 @@ def plan(inputs: Inputs, target: Target | None) -> Iterator[Planned]:
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             yield Planned(path, error=f"{path}: {reason}")
             continue
-        yield Planned(path, target.kept_text(picture) if target is not None else None)
+        kept = target.kept_text(picture) if target is not None else None
+        yield Planned(path, kept, picture=picture)
 
 
 class _Run:
-    def __init__(self, target: Target, journal: Journal, report: Reporter, inputs: Inputs) -> None:
+    def __init__(
+        self,
+        target: Target,
+        journal: Journal,
+        report: Reporter,
+        inputs: Inputs,
+        captioner: str | None = None,
+    ) -> None:
         self._target, self._journal, self._report = target, journal, report
-        self._inputs = inputs
+        self._inputs, self._captioner = inputs, captioner
         self._is_beside = not isinstance(target, OneFile)
         self._started = time.perf_counter()
         self._num_skipped = 0
@@ -161,6 +182,8 @@ class _Run:
         """Write a result and note it; the reason where it has failed."""
         record = record_of(result, model)
         if result.caption is not None:
+            if self._captioner is not None:
+                record["captioner"] = self._captioner
             record = self._written(result, record)
         self._journal.add([record])
         self._asked.discard(record["path"])

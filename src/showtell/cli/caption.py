@@ -57,9 +57,11 @@ class Model:
     precision: str
     runtime: str
     trusted: bool
+    settings: options.Settings
+    cleaning: options.Cleaning
 
     def arguments(self) -> dict[str, Any]:
-        """For ``Captioner.load``."""
+        """For ``Captioner.load``; what has to be downloaded first is."""
         return {
             "model": self.name,
             "ensemble": self.ensemble,
@@ -67,6 +69,8 @@ class Model:
             "precision": self.precision,
             "runtime": self.runtime,
             "trust_model": self.trusted,
+            "settings": options.prepared([self.name], self.settings),
+            "cleaning": self.cleaning,
         }
 
 
@@ -149,11 +153,34 @@ class Cluster:
 
 
 @dataclass(frozen=True, slots=True)
+class Asking:
+    """What is to be said of the price of a model's server.
+
+    Attributes:
+        price: of a million tokens, as it was typed.
+        measure: pictures that ``--dry-run`` sends to measure; 0: none.
+    """
+
+    price: str | None = None
+    measure: int = 0
+
+    def check(self, model: Model, *, dry_run: bool) -> None:
+        """Raise UsageError where there is no server, or nothing is to be measured."""
+        is_remote = model.name.startswith(("openai:", "ollama:"))
+        for name, value in (("--price", self.price), ("--measure", self.measure)):
+            if value and not is_remote:
+                raise UsageError(f"{name} is for models behind a server (openai:, ollama:)")
+        if self.measure and not dry_run:
+            raise UsageError("--measure is for --dry-run: add it")
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """All that ``showtell caption`` was asked for.
 
     Attributes:
         strict: whether any picture that fails makes the command fail.
+        asking: what is to be said of the price.
     """
 
     pictures: list[str]
@@ -162,6 +189,7 @@ class Request:
     writing: Writing
     cluster: Cluster
     strict: bool
+    asking: "Asking"
 
     def check(self) -> None:
         """Raise UsageError where the options do not fit each other."""
@@ -185,10 +213,13 @@ class Request:
         from showtell.inference.captioner import Captioner
 
         captioner = Captioner.load(**self.model.arguments())
+        options.say_runtime(captioner)
         return captioner, captioner.resolve(self.making.decoding)
 
 
 @with_decoding
+@options.with_settings
+@options.with_cleaning
 def caption(
     pictures: options.Pictures,
     model: options.Model = DEFAULT,
@@ -219,7 +250,11 @@ def caption(
     ] = (Engine.local),
     address: options.Address = None,
     workers: options.Workers = None,
+    price: options.Price = None,
+    measure: options.Measure = 0,
     *,
+    settings: options.Settings,
+    cleaning: options.Cleaning,
     decoding: Decoding,
 ) -> None:
     """Caption pictures.
@@ -239,14 +274,22 @@ def caption(
     With -o, and for `sidecar` (a .txt file beside each picture) and `xmp` (the picture's own
     metadata), a run that was stopped resumes when the same command is run again. A picture's
     existing text, and a file that showtell did not write, are kept unless --overwrite is given.
+
+    For models behind a server, --dry-run also says how much would be sent and about how many tokens
+    that is.
     """
     request = Request(
         pictures,
-        Model(model, ensemble or [], device, precision, runtime.value, trust_model),
+        Model(
+            *(model, ensemble or [], device, precision, runtime.value, trust_model),
+            settings=settings,
+            cleaning=cleaning,
+        ),
         Making(decoding, attention, dedupe, batch_size),
         Writing(format, output, failures, as_json, overwrite),
         Cluster(engine, address, workers),
         strict,
+        Asking(price, measure),
     )
     if run(request, dry_run=dry_run):
         raise typer.Exit(1)
@@ -255,6 +298,7 @@ def caption(
 def run(request: Request, *, dry_run: bool) -> bool:
     """Do what was asked for; whether the exit code has to report a failure."""
     request.check()
+    request.asking.check(request.model, dry_run=dry_run)
     if request.cluster.engine is Engine.ray:
         if dry_run:
             raise UsageError("--dry-run works only with --engine local")

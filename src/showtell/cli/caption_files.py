@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from showtell.bulk.estimate import Price, Sample, estimate
 from showtell.bulk.inputs import Inputs
 from showtell.bulk.run import caption_all, plan
 from showtell.bulk.targets import Metadata, OneFile, Sidecars, Target
 from showtell.cli.console import INTERRUPTED, ConsoleReporter
 from showtell.data.reading import printable
 from showtell.errors import ConfigError, UsageError
+from showtell.inference.backends.remote import RemoteCaptioner
 
 if TYPE_CHECKING:
     from showtell.cli.caption import Request
+    from showtell.inference.captioner import Captioner
 
 MOST_ERRORS_SHOWN = 20
 
@@ -69,6 +72,8 @@ def caption_into_files(request: "Request", inputs: Inputs, target: Target) -> bo
             )
             if not inputs.is_one_picture:
                 report.note(summary.describe(target.failures))
+            if (cost := _cost(captioner, request.asking.price)) is not None:
+                report.note(cost)
     except KeyboardInterrupt:
         typer.echo("stopped; to resume, run the same command again", err=True)
         raise typer.Exit(INTERRUPTED) from None
@@ -98,6 +103,8 @@ def print_plan(request: "Request", inputs: Inputs, target: Target | None) -> boo
     """
     failed: set[str] = set()
     num_kept = num_left = 0
+    remote = remote_captioner(request)
+    sample = Sample() if remote is not None else None
     for planned in plan(inputs, target):
         path = printable(planned.path)
         if planned.error is not None:
@@ -108,12 +115,47 @@ def print_plan(request: "Request", inputs: Inputs, target: Target | None) -> boo
             typer.echo(f"keep {path}: {printable(planned.kept)}")
         else:
             num_left += 1
+            if sample is not None and planned.picture is not None:
+                sample.add(planned.picture)
             typer.echo(f"caption {path}")
     failing = f", {len(failed):,} would fail" if failed else ""
     typer.echo(
         f"{num_left:,} to caption, {num_kept:,} kept{failing}; nothing was written", err=True
     )
+    if remote is not None and sample is not None and sample.num:
+        asking = request.asking
+        is_long = remote.cleaning.max_sentences is None
+        found = estimate(remote, sample, detailed=is_long, measure=asking.measure)
+        price = None if asking.price is None else Price.of(asking.price)
+        typer.echo(found.describe(remote, price), err=True)
     return inputs.has_failed(failed) or (request.strict and bool(failed))
+
+
+def remote_captioner(request: "Request") -> "RemoteCaptioner | None":
+    """The captioner behind a server, which is not asked for anything; None: it is no such one."""
+    from showtell.inference.captioner import usual_cleaning
+    from showtell.inference.specs import BackendSettings, find_backend, spec_of
+
+    spec = spec_of(request.model.name)
+    backend = None if spec is None else find_backend(spec.kind)
+    if spec is None or not isinstance(backend, type) or not issubclass(backend, RemoteCaptioner):
+        return None
+    settings = BackendSettings.of(request.model.settings)
+    captioner = backend.unchecked(spec.name, settings)
+    usual = usual_cleaning(settings.prompt)
+    captioner.cleaning = usual.with_changes(request.model.cleaning)
+    return captioner
+
+
+def _cost(captioner: "Captioner", price: str | None) -> str | None:
+    """What a run has asked a server for, in a line; None: it asked none."""
+    if not isinstance(captioner, RemoteCaptioner) or not captioner.usage.answers:
+        return None
+    usage = captioner.usage
+    cost = ""
+    if price is not None:
+        cost = f"; price: {Price.of(price).total(usage.tokens_in, usage.tokens_out):,.4f}"
+    return usage.describe() + cost
 
 
 def caption_on_ray(request: "Request") -> bool:
@@ -128,8 +170,10 @@ def caption_on_ray(request: "Request") -> bool:
     from showtell.bulk.remote import name_of
 
     loading = request.model.arguments()
-    if os.path.exists(request.model.name):  # actors have working folders of their own
-        loading["model"] = os.path.abspath(request.model.name)
+    kind, folder = "hf:" * request.model.name.startswith("hf:"), request.model.name
+    folder = folder.removeprefix(kind)
+    if os.path.exists(folder):  # actors have working folders of their own
+        loading["model"] = kind + os.path.abspath(folder)
     making = request.making
     output, kind = name_of(writing.output), writing.kind.value
     job = Job(loading, making.decoding, output, kind, making.dedupe, writing.overwrite)

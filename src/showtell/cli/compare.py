@@ -18,6 +18,7 @@ class TableFormat(StrEnum):
     json = "json"
 
 
+@options.with_settings
 def compare(
     systems: Annotated[
         list[str],
@@ -56,12 +57,17 @@ def compare(
     format: Annotated[
         TableFormat, typer.Option("--format", help="text, markdown, latex or json.")
     ] = TableFormat.text,
+    segmentation: options.Segmentation = "auto",
+    language: options.Language = "auto",
     images: options.Images = None,
-    device: options.Device = "auto",
+    device: options.AnyDevice = "auto",
+    runtime: options.Runtime = options.RuntimeChoice.auto,
     precision: options.Precision = "auto",
     trust_model: options.TrustModel = False,
     output: options.OutputFile = None,
     overwrite: options.Overwrite = False,
+    *,
+    settings: options.Settings,
 ) -> None:
     """Compare captioners on the same pictures, with intervals and two tests of the differences.
 
@@ -93,15 +99,33 @@ def compare(
         "resampling": Resampling(bootstrap, seed),
         "subset": subset,
         "num_shown": show,
+        "segmentation": segmentation,
+        "language": language,
     }
     if data is None:
+        if settings:
+            raise UsageError("files of captions are compared as they are: leave out the options")
         *results, references = map(Path, systems)
         found = compare_files(results, references, **common)
     else:
         from showtell.data.request import DataRequest
         from showtell.inference.captioner import ModelRequest
+        from showtell.inference.specs import BackendSettings, spec_of
 
-        requests = [ModelRequest(name, (), device, precision, trust_model) for name in systems]
+        others = options.prepared(systems, settings)
+        requests = [
+            ModelRequest(
+                name,
+                (),
+                device,
+                precision,
+                trust_model,
+                runtime.value,
+                # Settings for captioners of other kinds are for those among the models.
+                settings=others if spec_of(name) else BackendSettings(),
+            )
+            for name in systems
+        ]
         place = DataRequest(data, None, images)
         with ConsoleReporter() as report:
             found = compare_models(requests, place, split=split.value, report=report, **common)

@@ -4,13 +4,13 @@ They have the names and ranges of ``DecodingConfig``'s settings. These are repea
 ``--help`` works without importing pydantic; a test checks that both agree.
 """
 
-import inspect
 from collections.abc import Callable
 from enum import StrEnum
-from functools import wraps
 from typing import Annotated, Any
 
 import typer
+
+from showtell.cli.options import with_options
 
 Decoding = dict[str, Any]
 """What the command line changes in a model's own ``DecodingConfig``."""
@@ -126,23 +126,4 @@ OPTIONS: dict[str, Any] = {
 
 def with_decoding(command: Callable[..., None]) -> Callable[..., None]:
     """Replace a command's parameter ``decoding`` by the options; it gets those that were given."""
-    signature = inspect.signature(command)
-    own = [p for name, p in signature.parameters.items() if name != "decoding"]
-
-    @wraps(command)
-    def run(**values: Any) -> None:
-        given = {name: values.pop(name) for name in OPTIONS}
-        # A list option that was not given comes as an empty list.
-        decoding = {name: value for name, value in given.items() if value not in (None, [])}
-        if "method" in decoding:
-            decoding["method"] = decoding["method"].value
-        command(**values, decoding=decoding)
-
-    added = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
-        for name, option in OPTIONS.items()
-    ]
-    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-    run.__signature__ = signature.replace(parameters=parameters + added)  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in parameters + added} | {"return": None}
-    return run
+    return with_options(command, "decoding", OPTIONS)

@@ -12,10 +12,14 @@ from showtell.cli.decoding import Decoding, with_decoding
 if TYPE_CHECKING:
     from showtell.metrics import Scores
 
-MODEL_HELP = "Folder of a run or a checkpoint, or a name that `showtell models` lists."
+MODEL_HELP = (
+    "Folder of a run or a checkpoint, a name that `showtell models` lists, or a captioner of "
+    "another kind: hf:ID, openai:MODEL, ollama:MODEL."
+)
 
 
 @with_decoding
+@options.with_settings
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     data: options.Data,
@@ -32,13 +36,15 @@ def evaluate(
     images: options.Images = None,
     encoding: options.Encoding = None,
     store: options.Store = None,
-    device: options.Device = "auto",
+    device: options.AnyDevice = "auto",
+    runtime: options.Runtime = options.RuntimeChoice.auto,
     precision: options.Precision = "auto",
     trust_model: options.TrustModel = False,
     bootstrap: options.Bootstrap = None,
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
     *,
+    settings: options.Settings,
     decoding: Decoding,
 ) -> None:
     """Caption the pictures of DATA with MODEL and score the captions.
@@ -58,9 +64,18 @@ def evaluate(
     check_file(
         predictions, [data], option="--predictions", makes_folder=True, is_kept=not overwrite
     )
+    backend = options.prepared([model], settings)
     with ConsoleReporter() as report:
         result = evaluate_model(
-            ModelRequest(model, ensemble or (), device, precision, trust_model),
+            ModelRequest(
+                model,
+                ensemble or (),
+                device,
+                precision,
+                trust_model,
+                runtime.value,
+                settings=backend,
+            ),
             DataRequest(data, format, images, store, encoding),
             split=split.value,
             decoding_changes=decoding,
@@ -145,6 +160,8 @@ def score(
     subset: Annotated[
         bool, typer.Option("--subset", help="Score only the images that have a caption.")
     ] = False,
+    segmentation: options.Segmentation = "auto",
+    language: options.Language = "auto",
     bootstrap: options.Bootstrap = None,
     seed: options.BootstrapSeed = 0,
     output: options.OutputFile = None,
@@ -166,11 +183,16 @@ def score(
     if not metrics or "METEOR" in metrics:
         meteor.prepare_aloud(lambda text: typer.echo(text, err=True))
     extras = Extras(check, instances, train_captions, clip, images, bert, bert_layer)
+    common: dict[str, Any] = {
+        "subset": subset,
+        "segmentation": segmentation,
+        "language": language,
+    }
     if metrics and set(metrics) <= set(nbest.METRICS) and extras == Extras():
-        scores = nbest.score_nbest(results, references, metrics=metrics, subset=subset)
+        scores = nbest.score_nbest(results, references, metrics=metrics, **common)
     else:
         chosen = metrics or None
-        scores = score_files(results, references, metrics=chosen, extras=extras, subset=subset)
+        scores = score_files(results, references, metrics=chosen, extras=extras, **common)
     if bootstrap:
         scores = scores.with_intervals(Resampling(bootstrap, seed))
     table, values = scores.table(per_image=per_image), scores.to_dict(per_image=per_image)

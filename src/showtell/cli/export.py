@@ -8,13 +8,20 @@ import typer
 
 from showtell.cli import options
 from showtell.cli.models import Storage
-from showtell.errors import UsageError
+from showtell.errors import MissingExtraError, UsageError
 
 
 class Format(StrEnum):
     """What a model is exported to."""
 
     onnx = "onnx"
+
+
+class Compute(StrEnum):
+    """What numbers an export computes in."""
+
+    fp32 = "fp32"
+    int8 = "int8"
 
 
 def export(
@@ -24,43 +31,81 @@ def export(
             help="Folder of a run or a checkpoint, or a name that `showtell models` lists."
         ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the export.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder of the export.")
+    ] = None,
+    in_place: Annotated[
+        bool,
+        typer.Option(
+            "--in-place",
+            help="Write the graphs into MODEL's own folder; they share its weights.",
+        ),
+    ] = False,
     format: Annotated[Format, typer.Option("--format", help="Format of the export.")] = Format.onnx,
     weights: Annotated[
         Storage,
         typer.Option(
-            "--weights", help="Format of the weights; int8 takes a quarter of the space of fp32."
+            "--weights",
+            help="Format of the weights; int8 takes a quarter of the space of fp32. With "
+            "--in-place, of those that MODEL's folder does not have.",
         ),
     ] = Storage.fp32,
+    compute: Annotated[
+        Compute,
+        typer.Option(
+            "--compute",
+            help="Numbers to compute in; int8, where it costs little, is faster and takes less "
+            "memory.",
+        ),
+    ] = Compute.fp32,
     calibration: Annotated[
         str | None,
         typer.Option(
             "--calibration",
             metavar="PICTURES",
-            help="Folder of photos, or captioned pictures as for train: makes int8 more exact.",
+            help="Folder of photos, or captioned pictures as for train: makes int8 more exact; "
+            "with --compute int8 the encoder computes in int8, too.",
         ),
     ] = None,
     trust_model: options.TrustModel = False,
 ) -> None:
     """Export MODEL, with its encoder, to a folder that captions without torch.
 
-    The folder works wherever a model's folder does: caption --model FOLDER.
+    The folder works wherever a model's folder does: caption --model FOLDER. With --in-place,
+    MODEL's own folder captions without torch, and still with it (--runtime torch).
     """
     from showtell.cli.console import ConsoleReporter
-    from showtell.export.onnx import export_onnx
 
-    if calibration is not None and weights is not Storage.int8:
-        raise UsageError(f"--calibration is for --weights int8, and they are {weights.value}")
+    try:
+        from showtell.export.onnx import Numbers, export_onnx
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingExtraError("export", "showtell export") from None
+
+    if (output is None) is not in_place:
+        problem = "-o FOLDER and --in-place exclude each other" if in_place else "no output"
+        raise UsageError(
+            f"{problem}: give -o FOLDER for a folder of its own, or --in-place for MODEL's own"
+        )
+    if calibration is not None and weights is not Storage.int8 and compute is not Compute.int8:
+        raise UsageError(
+            f"--calibration is for --weights int8 or --compute int8; weights are {weights.value}, "
+            f"and the export computes in {compute.value}"
+        )
     with ConsoleReporter() as report:
-        size = export_onnx(
+        folder, size = export_onnx(
             model,
             output,
-            storage=weights.value,
-            calibration=_pictures(calibration) if calibration is not None else (),
+            how=Numbers(
+                weights.value,
+                compute.value,
+                _pictures(calibration) if calibration is not None else (),
+            ),
             trust_model=trust_model,
             notify=report.note,
         )
-    typer.echo(f"the export is {output}, {size / 1e6:.1f} MB")
+    typer.echo(f"the export is {folder}, {size / 1e6:.1f} MB")
 
 
 def _pictures(given: str) -> list[Path]:

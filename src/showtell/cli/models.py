@@ -9,7 +9,7 @@ import typer
 
 from showtell.cli import options
 from showtell.cli.console import INTERRUPTED
-from showtell.errors import ConfigError
+from showtell.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from showtell.pretrained import ShippedModel
@@ -17,21 +17,44 @@ if TYPE_CHECKING:
 
 def models(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Show the card of this model.")
+        str | None,
+        typer.Argument(
+            metavar="[NAME]",
+            help="Show the card of this model; of hf:ID its licence, its size and whether it is on "
+            "this machine.",
+        ),
     ] = None,
+    revision: options.Revision = None,
     as_json: options.Json = False,
 ) -> None:
-    """List the models that come with showtell, or show the card of one.
+    """List the models that come with showtell and those in the Hugging Face cache, or show one.
 
     A name works wherever a model's folder does: caption --model NAME, evaluate NAME DATA,
-    train -s training.init_from=NAME.
+    train -s training.init_from=NAME. Those of the cache (hf:ID) caption, but are not trained.
     """
     from showtell.pretrained import describe_shipped, read_card, shipped_models
 
-    if name is None and as_json:
-        typer.echo(json.dumps({"models": [m.to_dict() for m in shipped_models()]}, indent=2))
+    if name is not None and name.startswith("hf:"):
+        from showtell.cli.hub import describe
+
+        describe(name, revision, as_json=as_json)
+    elif revision is not None:
+        raise UsageError("--revision is for models of the hub: showtell models hf:ID")
     elif name is None:
+        from showtell.cli.hub import cached
+
+        found = cached()
+        if as_json:
+            models = [m.to_dict() for m in shipped_models()]
+            typer.echo(json.dumps({"models": models, "cached": found}, indent=2))
+            return
         _print_table(shipped_models())
+        for model in found:
+            size = f"{model['num_bytes'] / 1e6:,.1f} MB"
+            licence = model["licence"] or "licence not given"
+            typer.echo(
+                f"{model['name']}@{model['revision'][:12]}  {model['kind']}, {size}, {licence}"
+            )
     elif as_json:
         values = describe_shipped(name).to_dict() | {"card": read_card(name)}
         typer.echo(json.dumps(values, ensure_ascii=False, indent=2))

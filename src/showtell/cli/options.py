@@ -4,14 +4,16 @@ Output files are checked before the work begins, so that nobody's files are over
 no command accepts are refused here, with exit code 2.
 """
 
+import inspect
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from enum import StrEnum
+from enum import Enum, StrEnum
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +21,8 @@ from showtell.errors import ConfigError
 
 if TYPE_CHECKING:
     from showtell.bulk.inputs import Inputs
+    from showtell.inference.captioner import Captioner
+    from showtell.inference.specs import BackendSettings
 
 
 class RuntimeChoice(StrEnum):
@@ -143,7 +147,8 @@ Model = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="Folder of a run or a checkpoint, or a name that `showtell models` lists.",
+        help="Folder of a run or a checkpoint, a name that `showtell models` lists, or a captioner "
+        "of another kind: hf:ID, openai:MODEL, ollama:MODEL.",
     ),
 ]
 TrustModel = Annotated[
@@ -178,6 +183,24 @@ DryRun = Annotated[
     bool,
     typer.Option(
         "--dry-run", help="List what would be captioned and what would be kept; write nothing."
+    ),
+]
+Price = Annotated[
+    str | None,
+    typer.Option(
+        "--price",
+        metavar="IN,OUT",
+        help="openai, ollama: price of a million tokens in and out, to tell what a run costs.",
+    ),
+]
+Measure = Annotated[
+    int,
+    typer.Option(
+        "--measure",
+        min=0,
+        max=20,
+        help="openai, ollama: with --dry-run, number of pictures to send to measure time and "
+        "tokens.",
     ),
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with code 1 if any picture fails.")]
@@ -215,6 +238,191 @@ Bootstrap = Annotated[
 BootstrapSeed = Annotated[
     int, typer.Option("--seed", min=0, help="Seed of the resamples of the pictures.")
 ]
+Segmentation = Annotated[
+    str,
+    typer.Option(
+        "--segmentation",
+        metavar="KIND",
+        help="How captions are cut into words: auto, ptb (COCO's tokeniser), spaces, characters, "
+        "or words (dictionaries of the extra languages). auto: ptb, except in scripts without "
+        "spaces.",
+    ),
+]
+Language = Annotated[
+    str,
+    typer.Option(
+        "--language",
+        metavar="CODE",
+        help="Language of the captions, as de or zh, for METEOR and the cutting. auto: guessed.",
+    ),
+]
+
+
+Settings = dict[str, Any]
+"""What the command line says of a captioner of another kind: ``BackendSettings``, and ``yes``."""
+
+
+def _of_others(type_: Any, name: str, help: str, **limits: Any) -> Any:
+    wanted = type_ if type_ is bool else type_ | None
+    return Annotated[wanted, typer.Option(name, help=help, **limits)]
+
+
+Revision = _of_others(str, "--revision", "hf: branch, tag or commit of the weights.")
+SETTINGS: dict[str, Any] = {
+    "prompt": _of_others(
+        str,
+        "--prompt",
+        "hf, openai, ollama: instruction for the model, or short, detailed or alt, which name one.",
+    ),
+    "revision": Revision,
+    "trust_remote_code": _of_others(
+        bool, "--trust-remote-code", "hf: run Python that comes with the weights."
+    ),
+    "base_url": _of_others(
+        str,
+        "--base-url",
+        "openai, ollama: address of the server; default: OPENAI_BASE_URL or OLLAMA_HOST.",
+    ),
+    "max_side": _of_others(
+        int,
+        "--max-side",
+        "hf, openai, ollama: longest side in pixels to which pictures are shrunk; default of "
+        "servers: 768.",
+        min=32,
+        max=8192,
+    ),
+    "concurrency": _of_others(
+        int,
+        "--concurrency",
+        "openai, ollama: number of requests at a time; default: 8.",
+        min=1,
+        max=256,
+    ),
+    "timeout": _of_others(
+        float,
+        "--timeout",
+        "openai, ollama: seconds that an answer may take; default: 120.",
+        min=0.1,
+        max=3600,
+    ),
+    "retries": _of_others(
+        int,
+        "--retries",
+        "openai, ollama: how often a request that failed is sent again; default: 4.",
+        min=0,
+        max=100,
+    ),
+    "yes": _of_others(bool, "--yes", "hf: download the model without asking."),
+}
+"""Options for captioners of other kinds, once for every command that takes models."""
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Replace a command's parameter ``settings`` by the options; it gets those that were given."""
+    return with_options(command, "settings", SETTINGS)
+
+
+Cleaning = dict[str, Any]
+"""What the command line says of ``Captioner.cleaning``."""
+
+CLEANING: dict[str, Any] = {
+    "tidy": _of_others(
+        bool,
+        "--tidy/--no-tidy",
+        "Remove preambles, markdown and quotes from captions; default: of models that take a "
+        "--prompt.",
+    ),
+    "max_sentences": _of_others(
+        int,
+        "--max-sentences",
+        "Sentences of a caption that are kept; default: 1 of models that take a --prompt.",
+        min=1,
+    ),
+    "max_words": _of_others(
+        int, "--max-words", "Words of a caption that are kept; cut at a sensible place.", min=1
+    ),
+    "replace": _of_others(
+        list[str],
+        "--replace",
+        "Replace text in captions: a regular expression and what it becomes; may be repeated.",
+        metavar="REGEX=TEXT",
+    ),
+    "prefix": _of_others(str, "--prefix", "Text to put before every caption."),
+    "suffix": _of_others(str, "--suffix", "Text to put behind every caption."),
+}
+"""Options for what becomes of texts, once for every command that writes captions."""
+
+
+def with_cleaning(command: Callable[..., None]) -> Callable[..., None]:
+    """Replace a command's parameter ``cleaning`` by the options; it gets those that were given."""
+    return with_options(command, "cleaning", CLEANING)
+
+
+def prepared(models: Iterable[str], settings: Settings) -> "BackendSettings":
+    """The settings, once models of the hub are on this machine.
+
+    What there is to download is said, and is downloaded if ``--yes`` was given or a person agrees.
+
+    Raises:
+        ConfigError: there is nobody to ask, or no was the answer, or ``--yes`` is for nothing.
+    """
+    from showtell.inference.specs import BackendSettings
+
+    models = list(models)
+    given = BackendSettings.of({n: v for n, v in settings.items() if n != "yes"})
+    from_hub = [model for model in models if model.startswith("hf:")]
+    if from_hub:
+        from showtell.cli.hub import fetch_aloud
+
+        for model in from_hub:
+            fetch_aloud(model, given, yes="yes" in settings)
+    elif "yes" in settings:
+        raise ConfigError(f"--yes is for models of the hub (hf:ID), not for {', '.join(models)}")
+    return given
+
+
+def say_runtime(captioner: "Captioner") -> None:
+    """Say on standard error what a captioner of another kind computes with."""
+    if captioner.card.kind != "showtell":
+        from showtell.inference.backends.pictures import PictureCaptioner
+
+        assert isinstance(captioner, PictureCaptioner)
+        typer.echo(captioner.describe_runtime(), err=True)
+
+
+def with_options(
+    command: Callable[..., None], parameter: str, table: dict[str, Any]
+) -> Callable[..., None]:
+    """Replace a parameter of a command by options; it gets a dict of those that were given.
+
+    Args:
+        table: the options' types, as typer has them, by their names in the dict.
+    """
+    signature = inspect.signature(command)
+    own = [p for name, p in signature.parameters.items() if name != parameter]
+
+    defaults = {
+        name: False if option.__origin__ is bool else None for name, option in table.items()
+    }
+
+    @wraps(command)
+    def run(**values: Any) -> None:
+        given = {name: values.pop(name) for name in table}
+        # A list option that was not given comes as an empty list.
+        kept = {n: v for n, v in given.items() if v is not defaults[n] and v != []}
+        kept |= {name: v.value for name, v in kept.items() if isinstance(v, Enum)}
+        command(**values, **{parameter: kept})
+
+    added = [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name], annotation=option
+        )
+        for name, option in table.items()
+    ]
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    run.__signature__ = signature.replace(parameters=parameters + added)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters + added} | {"return": None}
+    return run
 
 
 class SplitChoice(StrEnum):

@@ -12,6 +12,7 @@ from showtell.cli.evaluate import MODEL_HELP
 
 
 @with_decoding
+@options.with_settings
 def reliability(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     data: options.Data,
@@ -39,11 +40,13 @@ def reliability(
     images: options.Images = None,
     encoding: options.Encoding = None,
     store: options.Store = None,
-    device: options.Device = "auto",
+    device: options.AnyDevice = "auto",
+    runtime: options.Runtime = options.RuntimeChoice.auto,
     precision: options.Precision = "auto",
     trust_model: options.TrustModel = False,
     as_json: options.Json = False,
     *,
+    settings: options.Settings,
     decoding: Decoding,
 ) -> None:
     """Measure on DATA whether captions with a higher confidence are better.
@@ -60,9 +63,12 @@ def reliability(
     from showtell.inference.captioner import ModelRequest
 
     check_file(figure, [data], option="--figure", is_picture=True)
+    backend = options.prepared([model], settings)
     with ConsoleReporter() as report:
         measured = measure_model(
-            ModelRequest(model, (), device, precision, trust_model),
+            ModelRequest(
+                model, (), device, precision, trust_model, runtime.value, settings=backend
+            ),
             DataRequest(data, format, images, store, encoding),
             split=split.value,
             report=report,

@@ -24,14 +24,25 @@ def _origins(given: list[str] | None) -> list[str] | None:
     return given
 
 
+def _hosts(given: list[str] | None) -> list[str] | None:
+    """Hosts in lower case, with or without a port."""
+    for host in given or ():
+        if not re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^/\s?#@:\[\]]+)(:\d+)?", host):
+            raise typer.BadParameter(f"{host!r}: expected a host such as photos.example.org:8080")
+    return [host.lower() for host in given] if given else given
+
+
+@options.with_settings
+@options.with_cleaning
 def serve(
     model: Annotated[
         list[str],
         typer.Option(
             "--model",
             "-m",
-            help="Folder of a run or a checkpoint, or a name that `showtell models` lists; may be "
-            "repeated: the first is the default model.",
+            help="Folder of a run or a checkpoint, a name that `showtell models` lists, or a "
+            "captioner of another kind (hf:ID, openai:MODEL, ollama:MODEL); may be repeated: the "
+            "first is the default model.",
         ),
     ] = [DEFAULT],  # noqa: B006
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
@@ -61,6 +72,25 @@ def serve(
             callback=_origins,
         ),
     ] = None,
+    alias: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--alias",
+            metavar="NAME[=MODEL]",
+            help="Another name of a loaded model (default: the first), for clients whose model's "
+            "name cannot be changed; may be repeated.",
+        ),
+    ] = None,
+    fetch_from: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fetch-from",
+            metavar="HOST",
+            help="Host from which the server may fetch pictures that a chat request names by their "
+            "address; may be repeated. Default: none.",
+            callback=_hosts,
+        ),
+    ] = None,
     max_pictures: Annotated[
         int, typer.Option("--max-pictures", min=1, help="Largest number of pictures in a request.")
     ] = 32,
@@ -83,12 +113,19 @@ def serve(
     precision: options.Precision = "auto",
     runtime: options.Runtime = options.RuntimeChoice.auto,
     trust_model: options.TrustModel = False,
+    *,
+    settings: options.Settings,
+    cleaning: options.Cleaning,
 ) -> None:
     """Serve captions: a page for people at /, an API for programs at /v1/captions.
+
+    Programs that speak to OpenAI (/v1/chat/completions) or to Ollama (/api/generate, /api/chat) get
+    captions too, whatever their prompt says.
 
     On Ctrl-C or SIGTERM the server first answers the requests that it has accepted, then it stops.
     """
     try:
+        from showtell.server.chat import Clients
         from showtell.server.limits import MIB, Limits
         from showtell.server.run import serve as run
     except ModuleNotFoundError as error:
@@ -110,9 +147,14 @@ def serve(
         precision=precision,
         runtime=runtime.value,
         trust_model=trust_model,
+        settings=options.prepared(model, settings),
+        cleaning=cleaning,
         token=_token(token_file),
         allow_hosts=allow_host or (),
         origins=cors or (),
+        clients=Clients(
+            dict(pair.partition("=")[::2] for pair in alias or ()), frozenset(fetch_from or ())
+        ),
         limits=limits,
         say=lambda text: typer.echo(text, err=True),
     )

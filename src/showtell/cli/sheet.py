@@ -14,6 +14,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 @with_decoding
+@options.with_settings
 def sheet(
     pictures: Annotated[
         list[str], typer.Argument(metavar="PICTURE...", help="Files, folders or globs.")
@@ -34,6 +35,7 @@ def sheet(
     runtime: options.Runtime = options.RuntimeChoice.auto,
     trust_model: options.TrustModel = False,
     *,
+    settings: options.Settings,
     decoding: Decoding,
 ) -> None:
     """Draw pictures with their captions on one sheet.
@@ -56,9 +58,10 @@ def sheet(
             precision=precision,
             runtime=runtime.value,
             trust_model=trust_model,
+            settings=options.prepared([model], settings),
         )
-        settings = captioner.resolve(decoding)
-        results = list(captioner.caption_stream(inputs, decoding=settings))
+        options.say_runtime(captioner)
+        results = list(captioner.caption_stream(inputs, decoding=decoding))
     cells = [Cell(Path(found.path), found.caption.text) for found in results if found.caption]
     for found in results:
         if found.caption is None:

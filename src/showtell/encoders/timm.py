@@ -3,7 +3,8 @@
 The preprocessing (size, crop, scale) is timm's own for the weights.
 """
 
-import re
+import shlex
+import sys
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, get_args
@@ -11,6 +12,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
+from showtell.core.torchvision import lacks_operators, make_torchvision_importable
 from showtell.encoders.backbone import Backbone
 from showtell.errors import ConfigError, MissingExtraError, first_line
 from showtell.images.preprocess import Interpolation, Preprocessing
@@ -93,6 +95,7 @@ def build_timm(name: str, state: Mapping[str, Tensor] | None) -> tuple[TimmBackb
 
 def _import_timm() -> Any:
     try:
+        make_torchvision_importable()
         import timm
         import timm.data
     except ModuleNotFoundError as error:
@@ -100,14 +103,13 @@ def _import_timm() -> Any:
             raise MissingExtraError("timm", "an encoder timm:NAME") from None
         raise ConfigError(f"timm cannot be imported: it needs {error.name}") from None
     except (ImportError, RuntimeError, AttributeError, OSError) as error:
-        reason = first_line(error)
-        if re.search(r"operator torchvision::\w+ does not exist", reason):
+        if lacks_operators(error):
             raise ConfigError(other_torchvision(torch.__version__)) from None
-        raise ConfigError(f"timm cannot be imported: {reason}") from None
+        raise ConfigError(f"timm cannot be imported: {first_line(error)}") from None
     return timm
 
 
-def other_torchvision(torch_version: str) -> str:
+def other_torchvision(torch_version: str, what: str = "timm") -> str:
     """What to do where torchvision was built for another build of torch than the installed one.
 
     Its version 0.(N + 15).P goes with torch 2.N.P. torch names its build after a plus: ``cpu``,
@@ -115,15 +117,16 @@ def other_torchvision(torch_version: str) -> str:
     """
     release, _, build = torch_version.partition("+")
     numbers = release.split(".")
-    problem = f"timm needs torchvision, which was built for another torch than {torch_version}"
+    problem = f"{what} needs torchvision, which was built for another torch than {torch_version}"
     if numbers[0] != "2" or not all(map(str.isdecimal, numbers)):
         return f"{problem}; install the torchvision that was built for it"
     package = ".".join(["torchvision==0", str(int(numbers[1]) + 15), *numbers[2:]])
     if not build:
         return f"{problem}; mend it: pip install --force-reinstall --no-deps {package}"
     return (
-        f"{problem}; mend it: pip install uv && uv pip install --torch-backend {build} "
-        f"--reinstall-package torchvision {package}"
+        f"{problem}; mend it: pip install uv && uv pip install --python "
+        f"{shlex.quote(sys.executable)} --torch-backend {build} --reinstall-package torchvision "
+        f"{package}"
     )
 
 

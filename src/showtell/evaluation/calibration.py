@@ -21,11 +21,10 @@ from showtell.core.files import write_json
 from showtell.core.progress import Reporter
 from showtell.data.request import DataRequest
 from showtell.errors import CheckpointError, ScoringError
-from showtell.evaluation.evaluate import caption_split
-from showtell.inference.backends.native import NativeCaptioner
+from showtell.evaluation.evaluate import caption_split, load_evaluated
+from showtell.inference.backends.pictures import PictureCaptioner, keep_calibration
 from showtell.inference.caption import CALIBRATION, Calibration, Caption
 from showtell.inference.captioner import ModelRequest
-from showtell.inference.checkpoint import METRICS, find_checkpoint
 from showtell.metrics import Scores
 from showtell.pretrained import shipped_folder
 
@@ -136,7 +135,12 @@ def measure_model(
             f"{model.model} comes with showtell and is not changed: pack it into a folder of yours "
             f"(showtell pack {model.model} -o FOLDER) and calibrate that"
         )
-    captioner = NativeCaptioner.of(model)
+    captioner = load_evaluated(model)
+    folder = None
+    if calibrate and not isinstance(captioner, PictureCaptioner):
+        from showtell.inference.checkpoint import find_checkpoint  # which needs torch
+
+        folder = find_checkpoint(model.model)
     decoding = captioner.resolve({**(decoding_changes or {}), "min_confidence": 0.0})
     found = caption_split(captioner, data, split=split, decoding=decoding, report=report)
     measured = measure_confidence(
@@ -146,8 +150,10 @@ def measure_model(
         fit=calibrate,
         data=f"{Path(data.data).name} {split}",
     )
-    if measured.fitted is not None:
-        write_calibration(find_checkpoint(model.model), measured.fitted)
+    if measured.fitted is not None and isinstance(captioner, PictureCaptioner):
+        report.note(f"the calibration is {keep_calibration(captioner, measured.fitted)}")
+    elif measured.fitted is not None and folder is not None:
+        write_calibration(folder, measured.fitted)
     return measured
 
 
@@ -293,7 +299,7 @@ def cross_calibrated(
 
 def write_calibration(folder: Path, calibration: Calibration) -> None:
     """Put ``calibration`` into a checkpoint's ``metrics.json``."""
-    path = folder / METRICS
+    path = folder / "metrics.json"
     metrics = json.loads(path.read_text(encoding="utf-8"))
     write_json(path, metrics | {CALIBRATION: calibration.to_dict()})
 

@@ -2,8 +2,7 @@
 
 Every system is compared with the first, metric by metric. Two tests of the difference must agree
 (``metrics/bootstrap.py``) before a difference counts as shown. ``tables.py`` writes the result for
-terminals, papers and programs. Only comparing models imports torch: captions may come from
-anywhere.
+terminals, papers and programs. Captions may come from anywhere.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +15,8 @@ from showtell.core.progress import Reporter
 from showtell.errors import ScoringError
 from showtell.metrics import CHECKS, FAMILIES, Family, References, Scores, evaluate
 from showtell.metrics.bootstrap import Difference, Resampling, differences, holm
-from showtell.metrics.coco_io import read_pair, references_cache
+from showtell.metrics.coco_io import read_pair, references_cache, segmentation_of
+from showtell.text.segment import PTB, Segmentation
 
 if TYPE_CHECKING:
     from showtell.data.request import DataRequest
@@ -145,6 +145,8 @@ def compare_files(
     resampling: Resampling | None = None,
     subset: bool = False,
     num_shown: int = 5,
+    segmentation: str = "auto",
+    language: str = "auto",
 ) -> Comparison:
     """Compare files of captions against one file of references.
 
@@ -167,6 +169,7 @@ def compare_files(
         f"{name}: {note}" for name, pair in zip(names, pairs, strict=True) for note in pair.notes
     ]
     people = {image_id: said for pair in pairs for image_id, said in pair.references.items()}
+    cut, note = segmentation_of(people, segmentation, language)
     return compare(
         {name: pair.candidates for name, pair in zip(names, pairs, strict=True)},
         people,
@@ -176,7 +179,8 @@ def compare_files(
         subset=subset,
         num_shown=num_shown,
         cache=references_cache(),
-        notes=notes,
+        notes=[*notes, *([note] if note else [])],
+        segmentation=cut,
     )
 
 
@@ -190,6 +194,8 @@ def compare_models(
     resampling: Resampling | None = None,
     subset: bool = False,
     num_shown: int = 5,
+    segmentation: str = "auto",
+    language: str = "auto",
 ) -> Comparison:
     """Compare models on a split, by the captions that ``evaluate.captions_of`` gives.
 
@@ -198,15 +204,18 @@ def compare_models(
     Raises:
         ShowtellError: a model or the data cannot be read, or what ``compare`` raises.
     """
-    from showtell.evaluation.evaluate import captions_of  # which needs torch
-    from showtell.inference.backends.native import NativeCaptioner
+    from showtell.evaluation.evaluate import captions_of, load_evaluated, own_segmentation
 
-    captioners = [NativeCaptioner.of(model) for model in models]  # what is missing shows now
+    captioners = [load_evaluated(model) for model in models]  # what is missing shows now
     names = _short([str(model.model) for model in models])
     captions, people = {}, {}
     for name, captioner, model in zip(names, captioners, models, strict=True):
         captions[name], theirs = captions_of(captioner, model, data, split=split, report=report)
         people.update(theirs)
+    own = {own_segmentation(captioner) for captioner in captioners}
+    [cut, *others], note = own, ""
+    if others or cut is None or not segmentation == language == "auto":
+        cut, note = segmentation_of(people, segmentation, language)
     return compare(
         captions,
         people,
@@ -214,6 +223,8 @@ def compare_models(
         resampling=resampling,
         subset=subset,
         num_shown=num_shown,
+        notes=[note] if note else [],
+        segmentation=cut,
     )
 
 
@@ -228,6 +239,7 @@ def compare(
     num_shown: int = 5,
     cache: Path | None = None,
     notes: Sequence[str] = (),
+    segmentation: Segmentation = PTB,
 ) -> Comparison:
     """Compare systems by their captions of the same images.
 
@@ -241,6 +253,7 @@ def compare(
         num_shown: how many pictures that gained and that lost to list.
         cache: a folder where tokenised references are kept.
         notes: what is known about the captions already; they begin the warnings.
+        segmentation: how captions are cut into words.
 
     Raises:
         ScoringError: there are fewer than two systems, they have captions of different images and
@@ -251,7 +264,8 @@ def compare(
     resampling = resampling or Resampling()
     warnings = list(notes)  # then those of single systems, and what all of them share
     shared = _shared_images(captions, list(references), subset, warnings)
-    people = References({image_id: references[image_id] for image_id in shared}, cache=cache)
+    common = {image_id: references[image_id] for image_id in shared}
+    people = References(common, cache=cache, segmentation=segmentation)
     chosen = None if metrics is None else list(metrics)
     systems = []
     for name, said in captions.items():

@@ -2,9 +2,9 @@
 
 ``evaluate_model`` is all of ``showtell evaluate``: it loads a model and a data set, captions a
 split (``caption_split``), and writes captions and scores; ``captions_of`` reads them again for
-``showtell compare``. ``caption_records``, which the report uses, encodes given pictures first.
-``evaluate_captioner`` is the core: it captions from features in a store; training's validation
-calls it after each epoch.
+``showtell compare``. ``caption_records``, which the report uses, captions given pictures: a
+checkpoint does so from features that it stores, an export from the pictures and without torch.
+``evaluate_captioner`` is the core of the first; training's validation calls it after each epoch.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from showtell import __version__
 from showtell.config import DecodingConfig
@@ -24,15 +24,23 @@ from showtell.data.records import Dataset, Record, dataset_fingerprint
 from showtell.data.request import DataRequest
 from showtell.data.splits import usable_splits
 from showtell.decoding.constraints.named_words import named_words
-from showtell.encoders.extract import WantedFeatures, features_for
 from showtell.encoders.store import FeatureStore
-from showtell.errors import DataError
-from showtell.inference.backends.native import NativeCaptioner
+from showtell.errors import ConfigError, DataError
+from showtell.inference.backends.onnx import OnnxCaptioner
+from showtell.inference.backends.pictures import PictureCaptioner
 from showtell.inference.caption import Caption
-from showtell.inference.captioner import ModelRequest
+from showtell.inference.captioner import ModelRequest, load_local, load_request
+from showtell.inference.specs import refuse_settings, spec_of
 from showtell.metrics import References, Scores, evaluate, meteor
 from showtell.metrics.bootstrap import Resampling
+from showtell.metrics.coco_io import segmentation_of
 from showtell.pretrained import shipped_folder
+from showtell.text.segment import PTB, Segmentation
+
+if TYPE_CHECKING:
+    from showtell.inference.backends.native import NativeCaptioner
+
+    Evaluated = NativeCaptioner | OnnxCaptioner | PictureCaptioner
 
 BATCH_SIZE = 128  # pictures at a time; of many processes, each one's
 
@@ -67,14 +75,14 @@ class CaptionedSplit:
     Attributes:
         records: those that could be read.
         skipped: the others' image ids, with the reasons.
-        store: the features that the captions were made from.
+        store: the features that the captions were made from; None if from pictures.
         fingerprint: of all that the captions follow from.
     """
 
     records: tuple[Record, ...]
     evaluation: Evaluation
     skipped: dict[str, str]
-    store: FeatureStore
+    store: FeatureStore | None
     fingerprint: str
 
 
@@ -125,15 +133,34 @@ def evaluate_model(
     Raises:
         ShowtellError: the model or the data cannot be read, or the split is empty.
     """
-    captioner = NativeCaptioner.of(model)
+    if data.store is not None and model.runtime == "auto":
+        model = replace(model, runtime="torch")  # which reads features
+    captioner = load_evaluated(model)
     decoding = captioner.resolve(decoding_changes)
     found = caption_split(captioner, data, split=split, decoding=decoding, report=report)
     path = predictions or _default_path(model.model, data.data, split)
     return _write(found, path, model, data, split, resampling)
 
 
+def load_evaluated(model: ModelRequest) -> "Evaluated":
+    """The captioner that a user asks for, of whatever kind."""
+    if spec_of(model.model) is None:
+        refuse_settings(model)
+        return load_local(model)
+    found = load_request(model)
+    assert isinstance(found, PictureCaptioner), model.model
+    return found
+
+
+def own_segmentation(captioner: "Evaluated") -> Segmentation | None:
+    """How a model's vocabulary cuts captions into words; None of captioners of other kinds."""
+    if isinstance(captioner, PictureCaptioner):
+        return None
+    return captioner.vocabulary.segmentation
+
+
 def captions_of(
-    captioner: NativeCaptioner,
+    captioner: "Evaluated",
     model: ModelRequest,
     data: DataRequest,
     *,
@@ -152,11 +179,11 @@ def captions_of(
         ShowtellError: the data cannot be read, or the split is empty.
     """
     dataset = data.load()
-    records = _records(dataset, split, captioner.metrics.get("data_fingerprint"), report)
+    records = _records(dataset, split, _trained_on(captioner), report)
     path = _default_path(model.model, data.data, split)
     captions = _written(path, captions_fingerprint(captioner, captioner.decoding, records))
     if captions is None:
-        report.note(captioner.runtime.describe())
+        report.note(_describe_runtime(captioner))
         found = caption_records(captioner, dataset, records, store=data.store, report=report)
         result = _write(found, path, model, data, split, None)
         captions = {name: said.text for name, said in found.evaluation.captions.items()}
@@ -170,15 +197,18 @@ def captions_of(
 
 
 def captions_fingerprint(
-    captioner: NativeCaptioner, decoding: DecodingConfig, records: Sequence[Record]
+    captioner: "Evaluated",
+    decoding: DecodingConfig,
+    records: Sequence[Record],
 ) -> str:
     """16 digits for what captions follow from: weights, settings, precision and pictures."""
+    runtime = captioner.runtime
     parts = (
         __version__,
         captioner.fingerprint,
         decoding.model_dump_json(),
-        captioner.runtime.device.partition(":")[0],
-        captioner.runtime.precision,
+        runtime.device.partition(":")[0] if runtime else "",
+        runtime.precision if runtime else "",
         dataset_fingerprint(Dataset("records", "", tuple(records))),
     )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
@@ -218,7 +248,7 @@ def _written(path: Path, fingerprint: str) -> dict[str, str] | None:
 
 
 def caption_split(
-    captioner: NativeCaptioner,
+    captioner: "Evaluated",
     data: DataRequest,
     *,
     split: str,
@@ -231,17 +261,33 @@ def caption_split(
         ShowtellError: the data cannot be read, or the split is empty.
     """
     # Wrong words show now, not after the pictures are encoded.
-    named_words(decoding or captioner.decoding, captioner.vocabulary)
-    report.note(captioner.runtime.describe())
+    if isinstance(captioner, PictureCaptioner):
+        captioner.check(decoding or captioner.decoding)
+    else:
+        named_words(decoding or captioner.decoding, captioner.vocabulary)
+    report.note(_describe_runtime(captioner))
     dataset = data.load()
-    records = _records(dataset, split, captioner.metrics.get("data_fingerprint"), report)
+    records = _records(dataset, split, _trained_on(captioner), report)
     return caption_records(
         captioner, dataset, records, store=data.store, decoding=decoding, report=report
     )
 
 
+def _describe_runtime(captioner: "Evaluated") -> str:
+    if isinstance(captioner, PictureCaptioner):
+        return captioner.describe_runtime()
+    return captioner.runtime.describe()
+
+
+def _trained_on(captioner: "Evaluated") -> str | None:
+    """The fingerprint of the data that a model was trained on, where that is known."""
+    if isinstance(captioner, PictureCaptioner):
+        return None
+    return captioner.metrics.get("data_fingerprint")
+
+
 def caption_records(
-    captioner: NativeCaptioner,
+    captioner: "Evaluated",
     dataset: Dataset,
     records: Sequence[Record],
     *,
@@ -253,31 +299,22 @@ def caption_records(
 
     Args:
         store: the feature store's folder; by default that of the training, if the data is the
-            same.
+            same. Exports have none.
 
     Raises:
         DataError: none of the pictures can be read.
         StoreError: the store was made by something else, or cannot be written.
+        ConfigError: a store is given for an export.
     """
     meteor.prepare_aloud(report.note)
-    settings = captioner.config.encoder
-    features = features_for(
-        replace(dataset, records=tuple(records)),
-        captioner.encoder,
-        # These pictures need only the view without augmentation. The rest is as in training, whose
-        # store is used again if the data is the same.
-        WantedFeatures(settings.views, settings.flips, captioner.needs_regions, augmented=()),
-        runtime=captioner.runtime,
-        folder=store,
-        report=report,
-    )
-    failures = features.failures
-    skipped = {r.image_id: failures[r.image_id] for r in records if r.image_id in failures}
-    if skipped:
-        report.note(f"{len(skipped)} pictures could not be read and are not scored")
-    usable = tuple(record for record in records if record.image_id not in skipped)
-    if not usable:
-        raise DataError(f"none of the {len(records)} pictures of {dataset.name} could be read")
+    if isinstance(captioner, OnnxCaptioner | PictureCaptioner):
+        if store is not None:
+            raise ConfigError(
+                f"{store} holds features for torch, and {captioner.card.name} reads pictures"
+            )
+        return _caption_pictures(captioner, dataset, records, decoding, report)
+    features = _features_for(captioner, dataset, records, store, report)
+    usable, skipped = _without_failures(dataset, records, features.failures, report)
     evaluation = evaluate_captioner(
         captioner,
         usable,
@@ -289,8 +326,79 @@ def caption_records(
     return CaptionedSplit(usable, evaluation, skipped, features, fingerprint)
 
 
+def _features_for(
+    captioner: "NativeCaptioner",
+    dataset: Dataset,
+    records: Sequence[Record],
+    store: Path | None,
+    report: Reporter,
+) -> FeatureStore:
+    from showtell.encoders.extract import WantedFeatures, features_for  # which need torch
+
+    settings = captioner.config.encoder
+    return features_for(
+        replace(dataset, records=tuple(records)),
+        captioner.encoder,
+        # These pictures need only the view without augmentation. The rest is as in training, whose
+        # store is used again if the data is the same.
+        WantedFeatures(settings.views, settings.flips, captioner.needs_regions, augmented=()),
+        runtime=captioner.runtime,
+        folder=store,
+        report=report,
+    )
+
+
+def _without_failures(
+    dataset: Dataset, records: Sequence[Record], failures: Mapping[str, str], report: Reporter
+) -> tuple[tuple[Record, ...], dict[str, str]]:
+    """The records whose pictures could be captioned; of the others the reasons, by image id."""
+    skipped = {r.image_id: failures[r.image_id] for r in records if r.image_id in failures}
+    if skipped:
+        report.note(f"{len(skipped)} pictures could not be read and are not scored")
+    usable = tuple(record for record in records if record.image_id not in skipped)
+    if not usable:
+        first = f": {next(iter(skipped.values()))}" if skipped else ""
+        raise DataError(
+            f"none of the {len(records)} pictures of {dataset.name} could be read{first}"
+        )
+    return usable, skipped
+
+
+def _caption_pictures(
+    captioner: OnnxCaptioner | PictureCaptioner,
+    dataset: Dataset,
+    records: Sequence[Record],
+    decoding: DecodingConfig | None,
+    report: Reporter,
+) -> CaptionedSplit:
+    """``caption_records`` for captioners that have no features to be stored."""
+    captions: dict[str, Caption] = {}
+    failures: dict[str, str] = {}
+    found = captioner.caption_stream((record.path for record in records), decoding=decoding)
+    for number, (record, result) in enumerate(zip(records, found, strict=True), 1):
+        if result.caption is None:
+            failures[record.image_id] = str(result.error)
+        else:
+            captions[record.image_id] = result.caption
+        report.progress("captioning", number, len(records), "pictures")
+    usable, skipped = _without_failures(dataset, records, failures, report)
+    cut = own_segmentation(captioner)
+    if cut is None:
+        people = {record.image_id: record.captions for record in usable}
+        cut, note = segmentation_of(people, "auto", "auto")
+        if note:
+            report.note(note)
+    evaluation = Evaluation(captions, evaluate(_texts(captions), references_of(usable, cut)))
+    fingerprint = captions_fingerprint(captioner, decoding or captioner.decoding, records)
+    return CaptionedSplit(usable, evaluation, skipped, None, fingerprint)
+
+
+def _texts(captions: Mapping[str, Caption]) -> dict[str, str]:
+    return {image_id: caption.text for image_id, caption in captions.items()}
+
+
 def evaluate_captioner(
-    captioner: NativeCaptioner,
+    captioner: "NativeCaptioner",
     records: Sequence[Record],
     store: FeatureStore,
     *,
@@ -322,14 +430,17 @@ def evaluate_captioner(
         if progress:
             progress(len(captions), len(records))
     by_id = dict(zip((record.image_id for record in records), captions, strict=True))
-    texts = {image_id: caption.text for image_id, caption in by_id.items()}
-    scores = processes.from_first(lambda: evaluate(texts, references or references_of(records)))
+    segmentation = captioner.vocabulary.segmentation
+    scores = processes.from_first(
+        lambda: evaluate(_texts(by_id), references or references_of(records, segmentation))
+    )
     return Evaluation(by_id, scores)
 
 
-def references_of(records: Sequence[Record]) -> References:
-    """The captions of ``records``, tokenised and counted for scoring."""
-    return References({record.image_id: record.captions for record in records})
+def references_of(records: Sequence[Record], segmentation: Segmentation = PTB) -> References:
+    """The captions of ``records``, cut into words and counted for scoring."""
+    people = {record.image_id: record.captions for record in records}
+    return References(people, segmentation=segmentation)
 
 
 def _records(
@@ -354,8 +465,9 @@ def _records(
 
 def _default_path(model: str | Path, data: str, split: str) -> Path:
     name = re.sub(r"[^\w.-]+", "-", Path(data).stem or data)
-    if shipped_folder(model):  # which is not for writing into
-        return Path("evaluation") / f"{model}-{name}-{split}.json"
+    if shipped_folder(model) or spec_of(model):  # which are not for writing into
+        safe = re.sub(r"[^\w.-]+", "-", str(model))
+        return Path("evaluation") / f"{safe}-{name}-{split}.json"
     return Path(model) / "evaluation" / f"{name}-{split}.json"
 
 

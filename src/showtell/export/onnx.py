@@ -1,26 +1,39 @@
-"""Exporting a model to ONNX: a folder that captions without torch (``inference/exported.py``)."""
+"""Exporting a model to ONNX: a folder that captions without torch (``inference/exported.py``).
+
+It is a folder of its own, or the checkpoint's, whose weights the graphs then share.
+"""
 
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from showtell import __version__
-from showtell.core.files import write_text
+from showtell.core.files import atomic_write, write_text
 from showtell.encoders.encoder import Encoder
 from showtell.encoders.features import Features
 from showtell.errors import CheckpointError, MissingExtraError
 from showtell.inference.backends.native import NativeCaptioner
-from showtell.inference.checkpoint import find_checkpoint, new_folder, portable_metrics
+from showtell.inference.checkpoint import (
+    CONFIG,
+    METRICS,
+    find_checkpoint,
+    new_folder,
+    portable_metrics,
+)
 from showtell.inference.exported import (
     FORMAT,
     MANIFEST,
+    MODEL,
     VOCABULARY,
     WEIGHTS,
+    Compute,
     DecoderPart,
     EncoderPart,
     File,
@@ -36,6 +49,9 @@ from showtell.pretrained import CARD
 PACKAGES = ("torch", "onnx", "onnxscript")
 
 try:
+    from onnx import ModelProto, numpy_helper
+
+    from showtell.export import integer
     from showtell.export.calibrate import choose_views, with_corrected_biases
     from showtell.export.graphs import (
         NUM_PICTURES,
@@ -45,6 +61,7 @@ try:
         encoder_graph,
         trace,
     )
+    from showtell.export.stored import StoredArrays, weight_files
     from showtell.export.weights import SharedWeights
 except ModuleNotFoundError as error:
     if error.name not in PACKAGES:
@@ -55,94 +72,194 @@ except ModuleNotFoundError as error:
 # convolutions (its first stages and all that are depthwise). Those are 3 % of lite2's weights, and
 # rounding them to int8 makes three fifths of the error of its features.
 WORDS = f"decoder.{LAST_LAYER}"
-LEAST = {"encoder": 2**15}
+ENCODER = "encoder"
+LEAST = {ENCODER: 2**15}
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """In what numbers an export stores its weights, and computes.
+
+    Attributes:
+        storage: how matrices are stored; those that the checkpoint's own files have stay as they
+            are there.
+        compute: int8 multiplies matrices that are stored in int8 as they are, and convolves in
+            int8 where that costs little (``integer.py``).
+        calibration: pictures by which the encoder is corrected for weights in int8
+            (``calibrate.py``), and by which its activations are rounded.
+    """
+
+    storage: Storage = "fp32"
+    compute: Compute = "fp32"
+    calibration: Sequence[Path] = ()
+
+
+FP32 = Numbers()
 
 
 def export_onnx(
     model: str | Path,
-    output: Path,
+    output: Path | None,
     *,
-    storage: Storage = "fp32",
-    calibration: Sequence[Path] = (),
+    how: Numbers = FP32,
     trust_model: bool = False,
     notify: Callable[[str], None] = lambda text: None,
-) -> int:
+) -> tuple[Path, int]:
     """Write ``model`` into ``output`` as ONNX graphs with everything that captioning needs.
 
     Args:
         model: as ``Captioner.load`` takes it.
-        output: a new folder, or one with an earlier export, which is replaced.
-        storage: how matrices are stored; runtimes compute in fp32.
-        calibration: pictures by which the encoder is corrected for int8 (``calibrate.py``).
+        output: a new folder, or one with an earlier export, which is replaced. None is the
+            checkpoint's own folder, in which the graphs read the checkpoint's weights.
+        how: how weights are stored, and what computes in int8.
         trust_model: as for ``Captioner.load``.
         notify: told what is being done.
 
     Returns:
-        Bytes of the folder.
+        The folder, and the bytes of the files that were written.
 
     Raises:
         CheckpointError: ``model`` cannot be read, or ``output`` is something else or cannot be
             written.
         ConfigError: torch cannot trace a network of the model.
     """
-    check_output(output)
+    if output is not None:
+        check_output(output)
+    folder = find_checkpoint(model)
     captioner = NativeCaptioner.load(model, device="cpu", precision="fp32", trust_model=trust_model)
-    card = find_checkpoint(model) / CARD
-    return export_captioner(
+    if output is None:
+        return folder, export_in_place(captioner, folder, how=how, notify=notify)
+    card = folder / CARD
+    size = export_captioner(
         captioner,
         output,
-        storage=storage,
-        calibration=calibration,
+        how=how,
         card=card if card.is_file() else None,
         notify=notify,
     )
+    return output, size
 
 
 def export_captioner(
     captioner: NativeCaptioner,
     output: Path,
     *,
-    storage: Storage = "fp32",
-    calibration: Sequence[Path] = (),
+    how: Numbers = FP32,
     card: Path | None = None,
     notify: Callable[[str], None] = lambda text: None,
 ) -> int:
-    """As ``export_onnx``, for a model that is loaded, in fp32 on the processor.
+    """As ``export_onnx`` into a new folder, for a model that is loaded, in fp32 on the processor.
 
     Args:
         card: the model's card, which goes into the folder.
     """
-    with_regions, encoder = captioner.needs_regions, captioner.encoder
-    if storage == "int8" and calibration:
-        notify("correcting the encoder's biases")
-        encoder = with_corrected_biases(
-            encoder,
-            lambda weight: "int8" if weight.numel() >= LEAST["encoder"] else "fp16",
-            choose_views(calibration, encoder),
-        )
-    parts = decoder_graphs(
-        captioner.decoder, _some_features(captioner.encoder, regions=with_regions)
-    )
-    graphs = {"encoder": encoder_graph(encoder, regions=with_regions), **parts.graphs}
     weights = SharedWeights(WEIGHTS)
+    graphs, parts = _traced(captioner, weights, how, notify)
     try:
         with new_folder(output) as folder:
-            for name, graph in graphs.items():
-                notify(f"tracing the graph {name}")
-                traced = trace(graph)
-                weights.move(traced, storage, halves={WORDS}, least=LEAST.get(name, 0))
-                content = traced.SerializeToString(deterministic=True)
-                (folder / graph_file(name)).write_bytes(content)
+            for name, content in graphs.items():
+                (folder / name).write_bytes(content)
             (folder / WEIGHTS).write_bytes(weights.content)
             captioner.vocabulary.save(folder / VOCABULARY)
             if card is not None:
                 shutil.copyfile(card, folder / CARD)
-            manifest = _describe(captioner, parts, storage, _files(folder))
+            files = sorted(path.name for path in folder.iterdir())
+            manifest = _describe(captioner, parts, how, _files(folder, files))
             write_text(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
             read_export(folder)  # whatever is written must be what a reader accepts
     except OSError as error:
         raise CheckpointError(f"cannot write {output}: {error.strerror or error}") from error
     return sum(path.stat().st_size for path in output.iterdir())
+
+
+def export_in_place(
+    captioner: NativeCaptioner,
+    folder: Path,
+    *,
+    how: Numbers = FP32,
+    notify: Callable[[str], None] = lambda text: None,
+) -> int:
+    """As ``export_onnx`` into the checkpoint's own folder, for the model that it holds.
+
+    The manifest is removed first and comes last, so that a stop leaves the checkpoint alone. It
+    also lists the files that it repeats something of, so that a change of those shows.
+    """
+    try:
+        stored = StoredArrays(folder, weight_files(folder))
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"the weights in {folder} cannot be read: {error}") from None
+    weights = SharedWeights(WEIGHTS, stored)
+    graphs, parts = _traced(captioner, weights, how, notify)
+    written = {**graphs, WEIGHTS: bytes(weights.content)}
+    listed = sorted({*written, *weights.used, MODEL, VOCABULARY, METRICS, CONFIG})
+    try:
+        (folder / MANIFEST).unlink(missing_ok=True)
+        for name, content in written.items():
+            with atomic_write(folder / name, "wb") as file:
+                file.write(content)
+        described = replace(how, storage=stored.storage)
+        manifest = _describe(captioner, parts, described, _files(folder, listed))
+        text = manifest.model_dump_json(indent=2) + "\n"
+        write_text(folder / MANIFEST, text)
+    except OSError as error:
+        raise CheckpointError(f"cannot write into {folder}: {error.strerror or error}") from error
+    read_export(folder)
+    return len(text) + sum(map(len, written.values()))
+
+
+def _traced(
+    captioner: NativeCaptioner,
+    weights: SharedWeights,
+    how: Numbers,
+    notify: Callable[[str], None],
+) -> tuple[dict[str, bytes], DecoderGraphs]:
+    """The graphs of a model by their files' names; their weights go into ``weights``."""
+    with_regions, encoder = captioner.needs_regions, captioner.encoder
+    views = choose_views(how.calibration, encoder) if how.calibration else None
+    if how.storage == "int8" and views is not None:
+        notify("correcting the encoder's biases")
+        encoder = with_corrected_biases(
+            encoder, lambda weight: "int8" if weight.numel() >= LEAST[ENCODER] else "fp16", views
+        )
+    parts = decoder_graphs(
+        captioner.decoder, _some_features(captioner.encoder, regions=with_regions)
+    )
+    graphs = {ENCODER: encoder_graph(encoder, regions=with_regions), **parts.graphs}
+    in_int8 = how.compute == "int8"
+    files: dict[str, bytes] = {}
+    for name, graph in graphs.items():
+        notify(f"tracing the graph {name}")
+        traced = trace(graph)
+        if name == ENCODER and in_int8 and views is not None:
+            _move_in_int8(traced, weights, how, views.numpy())
+        else:
+            weights.move(traced, how.storage, halves={WORDS}, least=LEAST.get(name, 0))
+        if in_int8 and name != ENCODER:
+            integer.multiply_in_int8(traced, weights)
+        integer.look_up_packed_rows(traced)
+        files[graph_file(name)] = traced.SerializeToString(deterministic=True)
+    return files, parts
+
+
+def _move_in_int8(
+    model: ModelProto, weights: SharedWeights, how: Numbers, views: NDArray[np.uint8]
+) -> None:
+    """``SharedWeights.move`` for an encoder whose late convolutions compute in int8."""
+    least = LEAST[ENCODER]
+    chosen = integer.late_convolutions(model, least)
+    if not chosen:
+        weights.move(model, how.storage, least=least)
+        return
+    rounded = integer.roundings(model, chosen, views)
+    names = {node.input[1] for node in chosen}
+    read = {name for node in chosen for name in node.input[2:]}
+    biases = {
+        tensor.name: numpy_helper.to_array(tensor)
+        for tensor in model.graph.initializer
+        if tensor.name in read
+    }
+    weights.move(model, how.storage, least=least, whole=names)
+    integer.convolve_in_int8(model, weights, chosen, rounded, biases)
 
 
 def check_output(output: Path) -> None:
@@ -164,7 +281,7 @@ def _some_features(encoder: Encoder, *, regions: bool) -> Features:
 
 
 def _describe(
-    captioner: NativeCaptioner, parts: DecoderGraphs, storage: Storage, files: dict[str, File]
+    captioner: NativeCaptioner, parts: DecoderGraphs, how: Numbers, files: dict[str, File]
 ) -> Manifest:
     encoder, card = captioner.encoder, captioner.card
     return Manifest(
@@ -172,7 +289,8 @@ def _describe(
         name=card.name,
         licence=card.licence,
         num_parameters=card.num_parameters,
-        weights=storage,
+        weights=how.storage,
+        compute=how.compute,
         opset=OPSET,
         vocab_size=len(captioner.vocabulary),
         versions={"showtell": __version__} | {name: metadata.version(name) for name in PACKAGES},
@@ -196,8 +314,9 @@ def _describe(
     )
 
 
-def _files(folder: Path) -> dict[str, File]:
+def _files(folder: Path, names: Iterable[str]) -> dict[str, File]:
+    contents = {name: (folder / name).read_bytes() for name in names}
     return {
-        path.name: File(num_bytes=path.stat().st_size, sha256=sha256(path.read_bytes()).hexdigest())
-        for path in sorted(folder.iterdir())
+        name: File(num_bytes=len(content), sha256=sha256(content).hexdigest())
+        for name, content in contents.items()
     }

@@ -17,6 +17,7 @@ from typing import Any, Self
 import numpy as np
 
 from showtell.decoding.hypotheses import Hypotheses
+from showtell.text.clean import Cleaning
 from showtell.text.vocabulary import PAD, Vocabulary
 
 CALIBRATION = "calibration"  # its place in a checkpoint's metrics.json
@@ -86,14 +87,17 @@ class Caption:
         text: the caption.
         words: its words.
         log_probs: log-probability in nats of each word, and one more of the end. A word in several
-            pieces has the sum over its pieces.
-        confidence: 0 to 1. For a calibrated model it is the share of captions like this one that
-            are acceptable, otherwise the geometric mean of the words' and the end's probabilities.
+            pieces has the sum over its pieces. A server may tell no end, or nothing at all.
+        confidence: 0 to 1; NaN where the model does not tell how sure it is. For a calibrated
+            model it is the share of captions like this one that are acceptable, otherwise the
+            geometric mean of the words' and the end's probabilities.
         alternatives: the picture's other captions, the next best first, if ``num_captions`` asks
             for more than one. They have no alternatives of their own.
         attention: for each word (the mean over its pieces) and for the end, how much the decoder
             looked at each region of the grid, row by row; None unless asked for.
         withheld: the text that ``min_confidence`` removed; None if it removed none.
+        raw: what the model said, where ``Captioner.cleaning`` changed it; ``words`` and
+            ``log_probs`` are of this then.
         thumbnail: a small JPEG of the picture, for notebooks; only ``Captioner.caption`` makes it.
     """
 
@@ -104,6 +108,7 @@ class Caption:
     alternatives: tuple["Caption", ...] = ()
     attention: tuple[tuple[float, ...], ...] | None = field(default=None, repr=False)
     withheld: str | None = None
+    raw: str | None = None
     thumbnail: bytes | None = field(default=None, repr=False, compare=False)
 
     def _repr_html_(self) -> str:
@@ -111,6 +116,11 @@ class Caption:
         from showtell.inference.notebook import html_of
 
         return html_of(self)
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether no caption meets the decoding settings."""
+        return not (self.log_probs or self.text or self.withheld)
 
     @property
     def log_prob(self) -> float:
@@ -162,17 +172,33 @@ def captions_of(
     return captions
 
 
+def cleaned(caption: Caption, cleaning: Cleaning) -> Caption:
+    """A caption, and its alternatives, with what is wanted of their texts."""
+    if cleaning.is_nothing:
+        return caption
+    text = cleaning(caption.text) if caption.text else ""
+    return replace(
+        caption,
+        text=text,
+        raw=caption.text if text != caption.text else None,
+        alternatives=tuple(cleaned(other, cleaning) for other in caption.alternatives),
+    )
+
+
 def caption_record(caption: Caption) -> dict[str, Any]:
     """A caption as every JSON output has it; with ``alternatives`` if there are any."""
+    is_known = not math.isnan(caption.confidence)
     record: dict[str, Any] = {
         "caption": caption.text,
-        "confidence": round(caption.confidence, 4),
-        "log_prob": round(caption.log_prob, 4),
+        "confidence": round(caption.confidence, 4) if is_known else None,
+        "log_prob": round(caption.log_prob, 4) if is_known else None,
         "words": list(caption.words),
         "log_probs": [round(log_prob, 4) for log_prob in caption.log_probs],
     }
     if caption.withheld is not None:
         record["withheld"] = caption.withheld
+    if caption.raw is not None:
+        record["raw"] = caption.raw
     if caption.attention is not None:
         side = math.isqrt(len(caption.attention[0]))  # every encoder's grid is a square
         weights = [[round(weight, 5) for weight in row] for row in caption.attention]
@@ -195,7 +221,7 @@ def _caption(
     spans = list(pairwise(ends)) if length else []
     kept = tuple(sum(log_probs[start:end]) for start, end in spans)
     return Caption(
-        text=" ".join(word for word, _ in parts),
+        text=vocabulary.segmentation.join([word for word, _ in parts]),
         words=tuple(word for word, _ in parts),
         log_probs=kept,
         confidence=geometric_mean(kept),

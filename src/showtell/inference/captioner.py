@@ -7,17 +7,23 @@ than on pictures (evaluation, training) uses directly.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from showtell.config import DecodingConfig
-from showtell.errors import ConfigError, MissingExtraError
+from showtell.errors import ConfigError, MissingExtraError, ShowtellError
 from showtell.images.open import PictureLike, is_picture_like
 from showtell.inference.caption import Caption
-from showtell.inference.exported import ONNX, find_export
+from showtell.inference.exported import find_export, has_checkpoint
+from showtell.inference.specs import BackendSettings, load_backend, refuse_settings, spec_of
 from showtell.inference.stream import Originals, Picture, PictureResult
-from showtell.pretrained import DEFAULT
+from showtell.pretrained import DEFAULT, no_model, shipped_folder
+from showtell.text.clean import Cleaning
+
+if TYPE_CHECKING:
+    from showtell.inference.backends.native import NativeCaptioner
+    from showtell.inference.backends.onnx import OnnxCaptioner
 
 Decoding = DecodingConfig | Mapping[str, Any] | None
 """Settings; or changes to the model's own, by name; or None for the model's own."""
@@ -35,6 +41,10 @@ class ModelInfo:
         attention: whether captions can say where the model looked.
         calibrated: whether ``confidence`` is the share of captions like it that are acceptable.
         prompt: whether it takes instructions in words.
+        kind: ``showtell``, or the prefix that other captioners are named by: ``hf``, ``openai``.
+        revision: the commit of weights from a hub; None where there is none.
+        likelihoods: whether its captions have log-probabilities, and so a confidence.
+        decoding: names of the decoding settings that mean something to it; None: all of them.
     """
 
     name: str
@@ -44,6 +54,10 @@ class ModelInfo:
     attention: bool = False
     calibrated: bool = False
     prompt: bool = False
+    kind: str = "showtell"
+    revision: str | None = None
+    likelihoods: bool = True
+    decoding: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +69,19 @@ class ModelRequest:
     device: str = "auto"
     precision: str = "auto"
     trust_model: bool = False
+    runtime: str = "auto"
+    settings: BackendSettings = field(default_factory=BackendSettings)
+    cleaning: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Captioner(ABC):
-    """Captions pictures with one model, wherever that model computes."""
+    """Captions pictures with one model, wherever that model computes.
+
+    Attributes:
+        cleaning: what becomes of the texts that it says; every caption it gives is cleaned.
+    """
+
+    cleaning: Cleaning = Cleaning()
 
     @staticmethod
     def load(
@@ -69,12 +92,15 @@ class Captioner(ABC):
         precision: str = "auto",
         trust_model: bool = False,
         runtime: str = "auto",
+        settings: BackendSettings | Mapping[str, Any] | None = None,
+        cleaning: Mapping[str, Any] | None = None,
     ) -> "Captioner":
         """Load a model: by default the one that comes with showtell.
 
         Args:
             model: a checkpoint folder, a run's folder (its best checkpoint is taken), an export
-                (``showtell export``), or a name that ``showtell models`` lists.
+                (``showtell export``), a name that ``showtell models`` lists, or a captioner of
+                another kind: ``hf:ID``, ``openai:MODEL``, ``ollama:MODEL`` (docs/backends.md).
             ensemble: further models, whose probabilities are averaged with the first's.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``; of exports also ``coreml``,
                 ``openvino``, ``directml``, where the installed onnxruntime has them.
@@ -84,39 +110,40 @@ class Captioner(ABC):
             trust_model: whether the model's settings may name a weights file outside of its
                 folder, or an encoder that timm fetches from the hub or reads from a folder
                 (``timm:hf-hub:...``, ``timm:local-dir:...``).
+            settings: for captioners of other kinds, by name (``{"prompt": "alt"}``).
+            cleaning: changes to what becomes of its texts, as the attributes of ``Cleaning``
+                (``{"max_words": 20, "prefix": "photo of "}``).
 
         Raises:
             CheckpointError: there is no such model, or it is damaged, or it has to be trusted
                 first, or one of the ensemble has another encoder.
-            MissingExtraError: it is a checkpoint, and torch is not installed.
+            MissingExtraError: it needs torch, and torch is not installed.
             ConfigError: there is no such runtime, or it does not have the device or precision.
             VocabularyError: one of the ensemble has another vocabulary.
         """
-        if takes_onnx([model, *ensemble], runtime, device=device, precision=precision):
-            from showtell.inference.backends.onnx import OnnxCaptioner
-
-            return OnnxCaptioner.load(model, ensemble=ensemble, device=device, precision=precision)
-        try:
-            from showtell.inference.backends.native import NativeCaptioner
-        except ModuleNotFoundError as error:
-            if error.name != "torch":
-                raise
-            raise MissingExtraError(
-                "train", f"{model} is no export, so it runs in torch and"
-            ) from None
-
-        return NativeCaptioner.load(
-            model,
-            ensemble=ensemble,
-            device=device,
-            precision=precision,
-            trust_model=trust_model,
+        asked = BackendSettings.of(settings)
+        request = ModelRequest(
+            model, ensemble, device, precision, trust_model, runtime, asked, cleaning or {}
         )
+        if (spec := spec_of(model)) is not None:
+            captioner = load_backend(spec, request)
+            follows = captioner.follows_instructions
+            usual = usual_cleaning(asked.prompt) if follows else Cleaning()
+        else:
+            refuse_settings(request)
+            captioner, usual = load_local(request), Cleaning()
+        captioner.cleaning = usual.with_changes(request.cleaning)
+        return captioner
 
     @property
     @abstractmethod
     def card(self) -> ModelInfo:
         """What the model is and what it can do."""
+
+    @property
+    def follows_instructions(self) -> bool:
+        """Whether it does what it is told in words, so that it may also chat about it."""
+        return False
 
     @property
     @abstractmethod
@@ -235,6 +262,66 @@ class Captioner(ABC):
         return self.decoding.with_changes(decoding) if decoding else self.decoding
 
 
+def load_local(request: ModelRequest) -> "NativeCaptioner | OnnxCaptioner":
+    """As ``Captioner.load``: a model that computes in this process."""
+    models = [request.model, *request.ensemble]
+    if takes_onnx(models, request.runtime, device=request.device, precision=request.precision):
+        from showtell.inference.backends.onnx import OnnxCaptioner
+
+        return OnnxCaptioner.of(request)
+    return torch_backend(request).of(request)
+
+
+def torch_backend(request: ModelRequest) -> "type[NativeCaptioner]":
+    """What runs checkpoints.
+
+    Args:
+        request: for what; the message then says why it needs torch.
+
+    Raises:
+        CheckpointError: there is no such model, and torch is not installed.
+        MissingExtraError: torch is not installed.
+    """
+    try:
+        from showtell.inference.backends.native import NativeCaptioner
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise _without_torch(request) from None
+    return NativeCaptioner
+
+
+def _without_torch(request: ModelRequest) -> ShowtellError:
+    """Why a model cannot be loaded where torch is not installed."""
+    if request.runtime == "torch":
+        return MissingExtraError("train", "--runtime torch")
+    for model in (request.model, *request.ensemble):
+        if shipped_folder(model) is None and not Path(model).exists():
+            return no_model(model)
+        if find_export(model) is None:
+            return MissingExtraError("train", f"{model} is no export, so it runs in torch and")
+    if request.precision == "bf16":
+        return MissingExtraError("train", "--precision bf16")
+    return MissingExtraError(
+        "train", f"--device {request.device} (in torch; with --runtime onnx, in onnxruntime)"
+    )
+
+
+def load_request(request: ModelRequest) -> Captioner:
+    """The model that a user asks for, as ``Captioner.load``."""
+    return Captioner.load(**{f.name: getattr(request, f.name) for f in fields(request)})
+
+
+def usual_cleaning(prompt: str | None) -> Cleaning:
+    """What becomes of the texts of a model that takes instructions, where nothing else is asked.
+
+    Args:
+        prompt: as in ``BackendSettings``. Those that ask for one sentence get one.
+    """
+    is_one = prompt in (None, "short", "alt")
+    return Cleaning(tidy=True, max_sentences=1 if is_one else None)
+
+
 RUNTIMES = ("auto", "torch", "onnx")
 
 
@@ -261,7 +348,7 @@ def takes_onnx(
     if None in exports:
         return False
     wants_torch = device.startswith(("cuda", "mps")) or precision == "bf16"
-    return not wants_torch or any(found.name != ONNX for found in exports if found is not None)
+    return not wants_torch or not all(has_checkpoint(found) for found in exports if found)
 
 
 load = Captioner.load

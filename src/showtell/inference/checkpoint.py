@@ -33,7 +33,7 @@ from showtell.decoders.base import Decoder
 from showtell.decoders.registry import load_decoder, outline_decoder
 from showtell.encoders.encoder import is_fetched
 from showtell.errors import CheckpointError, ShowtellError
-from showtell.inference.exported import is_export
+from showtell.inference.exported import BEST, MODEL, is_export
 from showtell.inference.weights import (
     Storage,
     pack_weights,
@@ -42,15 +42,10 @@ from showtell.inference.weights import (
     save_tensors,
     store_encoder_weights,
 )
-from showtell.pretrained import known_names, shipped_folder
+from showtell.pretrained import no_model, shipped_folder
 from showtell.text.vocabulary import Vocabulary, load_vocabulary
 
-MODEL, CONFIG, VOCABULARY, METRICS = (
-    "model.safetensors",
-    "config.toml",
-    "vocabulary.json",
-    "metrics.json",
-)
+CONFIG, VOCABULARY, METRICS = "config.toml", "vocabulary.json", "metrics.json"
 ENCODER = "encoder.safetensors"
 RESUME_TENSORS, RESUME_DATA = "resume.safetensors", "resume.json"
 OLD_SUFFIX = ".old"
@@ -312,7 +307,7 @@ def find_checkpoint(model: str | Path) -> Path:
         CheckpointError: there is none.
     """
     folder = shipped_folder(model) or Path(model)
-    for candidate in (folder, folder / "best", folder / "last"):
+    for candidate in (folder, folder / BEST, folder / "last"):
         whole = recover_folder(candidate)
         if (whole / MODEL).is_file():
             return whole
@@ -322,11 +317,7 @@ def find_checkpoint(model: str | Path) -> Path:
             "checkpoint that it was made from"
         )
     if not folder.exists():
-        names = ", ".join(known_names())
-        raise CheckpointError(
-            f"no model {str(model)!r}: give the folder that `train -o` made, or one of the names "
-            f"{names}"
-        )
+        raise no_model(model)
     raise CheckpointError(f"{folder} holds no checkpoint (no {MODEL} in it, nor in best/ or last/)")
 
 

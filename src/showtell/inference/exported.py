@@ -1,6 +1,7 @@
 """An exported model on disk: ONNX graphs, their weights, and a list of both.
 
 ``showtell export`` writes the folder (``export/onnx.py``), ``backends/onnx.py`` captions with it.
+The weights are in ``weights.bin``; in a checkpoint's folder also in its ``.safetensors`` files.
 The list is ``showtell-onnx.json``, the manifest. Folders are handed on, so everything that it says
 is checked before it is followed: the files' names, sizes and hashes, the sizes of arrays, and that
 no graph reads a file that is not listed. This module imports neither torch nor onnxruntime.
@@ -9,6 +10,7 @@ no graph reads a file that is not listed. This module imports neither torch nor 
 import hashlib
 import re
 import reprlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,7 +24,9 @@ from showtell.pretrained import shipped_folder
 
 MANIFEST = "showtell-onnx.json"
 ONNX = "onnx"  # the folder of an export within a model's folder
+BEST = "best"  # the folder of the best checkpoint within a run's folder
 VOCABULARY, WEIGHTS = "vocabulary.json", "weights.bin"
+MODEL, TENSORS = "model.safetensors", ".safetensors"  # in a checkpoint's folder
 FORMAT = 1
 MOST_JSON = 2**22  # bytes
 MOST_GRAPH = 2**31  # bytes, of any file of protobuf
@@ -32,13 +36,16 @@ Name = Annotated[str, Field(pattern=r"^[\w][\w.-]*$", max_length=100)]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Width = Annotated[int, Field(gt=0, lt=2**24)]
 Size = Annotated[int, Field(ge=0, lt=2**24)]
+Compute = Literal["fp32", "int8"]
 Colour = Annotated[tuple[float, float, float], Field(strict=False)]
 
 
 class Strict(BaseModel):
     """A part of the manifest: no other keys, no other types, no NaN."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True
+    )
 
 
 class File(Strict):
@@ -124,6 +131,7 @@ class Manifest(Strict):
         format: version of the layout of folder and graphs.
         name, licence, num_parameters: as in ``ModelInfo``.
         weights: how matrices are stored: fp32, fp16 or int8.
+        compute: fp32, or int8 where that costs little.
         opset: of the graphs.
         vocab_size: V.
         versions: of the programs that made the export.
@@ -137,6 +145,7 @@ class Manifest(Strict):
     licence: str | None
     num_parameters: Annotated[int, Field(gt=0)] | None
     weights: Literal["fp32", "fp16", "int8"]
+    compute: Compute = "fp32"
     opset: Annotated[int, Field(gt=0)]
     vocab_size: Width
     versions: dict[str, str]
@@ -166,17 +175,24 @@ def graph_file(graph: str) -> str:
 
 
 def find_export(model: str | Path) -> Path | None:
-    """The folder of an exported model: ``model`` itself, or ``onnx`` in it; None if there is none.
+    """The folder of an exported model; None if there is none.
 
-    A string that names a model that comes with showtell is that model.
+    It is ``model`` itself, or ``onnx`` or a run's ``best`` in it. A string that names a model that
+    comes with showtell is that model.
     """
     folder = shipped_folder(model) or Path(model)
-    return next((found for found in (folder, folder / ONNX) if is_export(found)), None)
+    places = (folder, folder / ONNX, folder / BEST)
+    return next((found for found in places if is_export(found)), None)
 
 
 def is_export(folder: Path) -> bool:
     """Whether a folder holds an exported model."""
     return (folder / MANIFEST).is_file()
+
+
+def has_checkpoint(export: Path) -> bool:
+    """Whether the model of an export can also run in torch."""
+    return export.name == ONNX or (export / MODEL).is_file()
 
 
 def read_export(folder: Path) -> tuple[Manifest, DecodingConfig]:
@@ -199,7 +215,7 @@ def read_export(folder: Path) -> tuple[Manifest, DecodingConfig]:
             if name not in manifest.files:
                 raise ValueError(f"{MANIFEST} does not list {name}")
         for name, file in manifest.files.items():
-            _check_file(folder / name, file)
+            _check_file(folder / name, file, manifest.files)
     except UnicodeDecodeError:
         raise CheckpointError(f"the export {folder} is damaged: {MANIFEST} is not UTF-8") from None
     except OSError as error:
@@ -212,7 +228,7 @@ def read_export(folder: Path) -> tuple[Manifest, DecodingConfig]:
     return manifest, decoding
 
 
-def _check_file(path: Path, expected: File) -> None:
+def _check_file(path: Path, expected: File, files: Mapping[str, File]) -> None:
     """Raise where a file is not the listed one, or is a graph that reads an unlisted one.
 
     Raises:
@@ -231,7 +247,7 @@ def _check_file(path: Path, expected: File) -> None:
         while chunk := file.read(size if is_graph else CHUNK):
             digest.update(chunk)
             if is_graph:
-                _check_references(path.name, chunk)
+                _check_references(path.name, chunk, files)
     if digest.hexdigest() != expected.sha256:
         raise ValueError(
             f"the content of {path.name} is not what {MANIFEST} says (its SHA-256 differs); "
@@ -239,20 +255,42 @@ def _check_file(path: Path, expected: File) -> None:
         )
 
 
-# In protobuf: the key ``location`` of a tensor's external data, then the length of the value.
-REFERENCE = re.compile(rb"\n\x08location\x12(.)", re.DOTALL)
+# A tensor's external data in protobuf: three pairs of a key and a value, each length in one byte.
+REFERENCE = re.compile(
+    rb"j.\n\x08location\x12.([\w.-]{1,100})"
+    rb"j.\n\x06offset\x12.([0-9]{1,15})"
+    rb"j.\n\x06length\x12.([0-9]{1,15})",
+    re.DOTALL,
+)
+KEYS = (b"location", b"offset", b"length")
 
 
-def _check_references(name: str, graph: bytes) -> None:
+def _check_references(name: str, graph: bytes, files: Mapping[str, File]) -> None:
     """Raise ValueError where a graph may read another file than the listed weights.
 
-    Every place where the word ``location`` stands must be a reference, as protobuf writes it, to
-    the weights; the exporter uses the word nowhere else.
+    Every place where the word ``location`` stands must be a reference, exactly as protobuf writes
+    it, to bytes of a file of weights; the exporter uses the word nowhere else.
     """
-    listed = WEIGHTS.encode()
-    found = [graph[m.end() : m.end() + m.group(1)[0]] for m in REFERENCE.finditer(graph)]
-    if len(found) != graph.count(b"location") or any(value != listed for value in found):
+    num_found = 0
+    for match in REFERENCE.finditer(graph):
+        values = match.groups()
+        written = b"".join(_pair(key, value) for key, value in zip(KEYS, values, strict=True))
+        if match[0] != written:
+            break
+        location, offset, length = values[0].decode(), int(values[1]), int(values[2])
+        if not (location == WEIGHTS or location.endswith(TENSORS)) or location not in files:
+            break
+        if offset + length > files[location].num_bytes:
+            raise ValueError(f"{name} reads behind the end of {location}; it is not loaded")
+        num_found += 1
+    if graph.count(b"location") != num_found or graph.count(b"\n\x06offset") != num_found:
         raise ValueError(f"{name} reads a file that is not listed in {MANIFEST}; it is not loaded")
+
+
+def _pair(key: bytes, value: bytes) -> bytes:
+    """An entry of external data (field 13): a message of two texts, as protobuf writes it."""
+    pair = b"\n%c%b\x12%c%b" % (len(key), key, len(value), value)
+    return b"j%c%b" % (len(pair), pair)
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -6,13 +6,13 @@ function that captions a batch of views.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
-import numpy as np
 from PIL import Image
 
 from showtell.core.memory import give_back_memory
@@ -20,14 +20,28 @@ from showtell.core.prefetch import work_ahead
 from showtell.core.urls import fetch, is_metadata, is_url, local_path
 from showtell.data.duplicates import Look, NearDuplicates, look_of
 from showtell.errors import ImageError, PictureTypeError
-from showtell.images.open import Pixels, notes_of, open_image
-from showtell.images.preprocess import Preprocessing
+from showtell.images.open import notes_of, open_image
 from showtell.inference.caption import Caption
 
+NO_CAPTION = "no caption meets the decoding settings"
 MOST_BETWEEN = 125  # pictures, after which freed memory is given back
 
-Describe = Callable[[Pixels, int], list[Caption]]
-"""Captions for pixels (B, 3, S, S), whose first picture has this number in the stream."""
+View = TypeVar("View")
+Seen = TypeVar("Seen", covariant=True)
+
+Described = Sequence[Caption | str]
+"""For each picture its caption, or the reason why it has none."""
+
+
+class Cutter(Protocol[Seen]):
+    """How a captioner wants its pictures; ``Preprocessing`` is one."""
+
+    @property
+    def decode_side(self) -> int | None:
+        """The ``min_side`` for ``open_image``."""
+
+    def eval_view(self, image: Image.Image) -> Seen:
+        """What the captioner sees of an RGB picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +140,16 @@ class Originals:
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
-    pixels: Pixels
+class _Prepared(Generic[View]):
+    view: View
     look: Look | None
     notes: tuple[str, ...]
 
 
 def stream(
     pictures: Iterable[Picture],
-    recipe: Preprocessing,
-    describe: Describe,
+    recipe: Cutter[View],
+    describe: Callable[[list[View], int], Described],
     *,
     batch_size: int,
     overlaps: bool,
@@ -145,14 +159,15 @@ def stream(
 
     Args:
         pictures: Any number.
-        recipe: The encoder's preprocessing.
-        describe: Captions a batch.
+        recipe: How the captioner wants them.
+        describe: Captions a batch of views; called with the number that the first one's picture
+            has among those that are captioned.
         batch_size: Pictures a batch.
         overlaps: Whether ``describe`` computes on a GPU, beside the threads that decode.
         originals: If given, a picture that looks like one of these takes its caption.
     """
 
-    def prepare(picture: Picture) -> _Prepared | str:
+    def prepare(picture: Picture) -> _Prepared[View] | str:
         try:
             return _prepare(picture, recipe, with_look=originals is not None)
         except ImageError as error:
@@ -166,19 +181,19 @@ def stream(
             num_since = 0
         batch_run = _Batch(batch, originals)
         fresh = batch_run.fresh
-        captions = describe(np.stack(fresh), num_described) if fresh else []
+        captions = describe(fresh, num_described) if fresh else ()
         num_described += len(fresh)
         yield from batch_run.results(captions)
 
 
-class _Batch:
+class _Batch(Generic[View]):
     """Which pictures of a batch the network has to see, and the results of all of them."""
 
     def __init__(
-        self, batch: list[tuple[Picture, _Prepared | str]], originals: Originals | None
+        self, batch: list[tuple[Picture, _Prepared[View] | str]], originals: Originals | None
     ) -> None:
         self._batch, self._originals = batch, originals
-        self.fresh: list[Pixels] = []
+        self.fresh: list[View] = []
         self._numbers: list[tuple[int | None, bool]] = []  # of the original; whether it is itself
         for _, found in batch:
             number, is_new = None, not isinstance(found, str)
@@ -188,10 +203,10 @@ class _Batch:
                     is_new = number is None
                     number = originals.expect(found.look) if number is None else number
                 if is_new:
-                    self.fresh.append(found.pixels)
+                    self.fresh.append(found.view)
             self._numbers.append((number, is_new))
 
-    def results(self, captions: list[Caption]) -> Iterator[PictureResult]:
+    def results(self, captions: Described) -> Iterator[PictureResult]:
         said = iter(captions)
         for (picture, found), (number, is_new) in zip(self._batch, self._numbers, strict=True):
             if isinstance(found, str):
@@ -206,13 +221,14 @@ class _Batch:
                 yield _same(picture.path, self._originals[number], found)
 
 
-def _prepare(picture: Picture, recipe: Preprocessing, *, with_look: bool) -> _Prepared:
-    image = _open(picture, recipe.decode_side)
+def _prepare(picture: Picture, recipe: Cutter[View], *, with_look: bool) -> _Prepared[View]:
+    image = opened(picture, recipe.decode_side)
     look = look_of(image) if with_look else None
     return _Prepared(recipe.eval_view(image), look, notes_of(image))
 
 
-def _open(picture: Picture, min_side: int) -> Image.Image:
+def opened(picture: Picture, min_side: int | None) -> Image.Image:
+    """A picture, decoded as by ``open_image``; its errors begin with the picture's name."""
     if picture.read is None:
         return open_image(picture.path, min_side=min_side)
     try:
@@ -222,13 +238,16 @@ def _open(picture: Picture, min_side: int) -> Image.Image:
     return open_image(content, min_side=min_side, name=str(picture.path))
 
 
-def _result(path: Path | str, caption: Caption, found: _Prepared) -> PictureResult:
-    error = None if caption.log_probs else f"{path}: no caption meets the decoding settings"
-    return PictureResult(
-        path, None if error else caption, error, look=found.look, notes=found.notes
-    )
+def _result(path: Path | str, said: Caption | str, found: _Prepared[View]) -> PictureResult:
+    error = f"{path}: {said}" if isinstance(said, str) else None
+    if isinstance(said, Caption) and said.is_missing:
+        error = f"{path}: {NO_CAPTION}"
+    caption = None if error or isinstance(said, str) else said
+    return PictureResult(path, caption, error, look=found.look, notes=found.notes)
 
 
-def _same(path: Path | str, original: PictureResult, found: _Prepared) -> PictureResult:
-    error = f"{path}: no caption meets the decoding settings" if original.error else None
+def _same(path: Path | str, original: PictureResult, found: _Prepared[View]) -> PictureResult:
+    error = original.error
+    if error is not None:
+        error = f"{path}: {error.removeprefix(f'{original.path}: ')}"
     return PictureResult(path, original.caption, error, found.look, original.path, found.notes)

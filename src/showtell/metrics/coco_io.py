@@ -32,6 +32,7 @@ from showtell.data.sources.base import (
 from showtell.data.sources.table import TableText
 from showtell.errors import DataError, ScoringError
 from showtell.metrics.evaluate import Scores, evaluate
+from showtell.text.segment import Segmentation, choose_for_scores
 
 if TYPE_CHECKING:
     from showtell.metrics.extra_files import Extras
@@ -74,6 +75,8 @@ def score_files(
     extras: "Extras | None" = None,
     subset: bool = False,
     cache: Path | None = None,
+    segmentation: str = "auto",
+    language: str = "auto",
 ) -> Scores:
     """Score a file of captions against a file of references; see above for their formats.
 
@@ -86,20 +89,41 @@ def score_files(
         subset: score only the images that have a caption. Otherwise an image without a caption is
             an error.
         cache: where tokenised references are kept; default: in showtell's cache.
+        segmentation: how captions are cut into words, and their language: as ``choose_for_scores``
+            has them, by the references' letters.
 
     Raises:
         ScoringError: a file cannot be read or has another form, or the two do not fit.
         MissingExtraError: METEOR was asked for by name and its extra is not installed.
     """
     pair = read_pair(results, references, subset=subset)
+    cut, note = segmentation_of(pair.references, segmentation, language)
     scores = evaluate(
         pair.candidates,
         pair.references,
         metrics=metrics,
-        families=extras.families(pair) if extras else (),
+        families=extras.families(pair, cut) if extras else (),
         cache=cache or references_cache(),
+        segmentation=cut,
     )
-    return replace(scores, warnings=[*pair.notes, *scores.warnings])
+    notes = [*pair.notes, *([note] if note else [])]
+    return replace(scores, warnings=[*notes, *scores.warnings])
+
+
+def segmentation_of(
+    references: Mapping[str, Sequence[str]], kind: str = "auto", language: str = "auto"
+) -> tuple[Segmentation, str]:
+    """How captions and references are cut into words, and a line that says why.
+
+    Args:
+        kind: as of ``choose``; so is ``language``.
+
+    Raises:
+        ConfigError: there is no such kind or language.
+        MissingExtraError: the kind needs an extra that is not installed.
+    """
+    captions = [text for said in references.values() for text in said if isinstance(text, str)]
+    return choose_for_scores(captions, kind, language)
 
 
 @dataclass(frozen=True)

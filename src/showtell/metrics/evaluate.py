@@ -29,9 +29,12 @@ from showtell.metrics import (
     wording,
 )
 from showtell.metrics.bootstrap import Interval, Resampling, intervals
+from showtell.metrics.meteor import languages as meteor_languages
 from showtell.metrics.references import Captions, References, broken_lines, is_caption
 from showtell.metrics.statistics import Better, Statistics
-from showtell.text.tokenizer import BAD_ENDINGS, TOKENIZER
+from showtell.text.language import name_of
+from showtell.text.segment import PTB, Segmentation
+from showtell.text.tokenizer import BAD_ENDINGS
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,9 @@ CHECKS = tuple(
 )
 """What CIDEr does not see: invented objects, gender, sameness, length, endings and repeats."""
 
+ENGLISH = ("SPICE", *object_hallucination.NAMES, *gender.NAMES, "bad-endings")
+"""Figures that are made of lists of English words, or by an English parser."""
+
 METRICS = tuple(name for family in FAMILIES for name in family.names)
 """The names of the figures of ``FAMILIES``. All run from 0 to 1, CIDEr-D from 0 to 10."""
 
@@ -92,7 +98,8 @@ class Scores:
         metrics: corpus scores by name, in ``METRICS``' order.
         per_image: the same for each image id, except figures that only all captions have together.
         num_images: how many captions were scored.
-        bad_endings: share of captions whose last word is one like "with" or "a".
+        bad_endings: share of captions whose last word is one like "with" or "a"; nan for captions
+            in another language than English.
         signature: tokeniser, numbers of references and images, versions; cite it with the scores.
         warnings: sentences about what to keep in mind when reading the scores.
         statistics: what the scores were computed from, of the images in ``per_image``'s order.
@@ -143,7 +150,7 @@ class Scores:
             values["intervals"] = {name: list(ends) for name, ends in self.intervals.items()}
         values |= {
             "num_images": self.num_images,
-            "bad_endings": self.bad_endings,
+            "bad_endings": None if math.isnan(self.bad_endings) else self.bad_endings,
             "signature": self.signature,
             "warnings": self.warnings,
         }
@@ -157,7 +164,7 @@ class Scores:
         """A table for people: one line a metric, then the rest."""
         width = max([11, *map(len, self.metrics)]) + 1
         lines = [self._line(name, value, width) for name, value in self.metrics.items()]
-        if "bad-endings" not in self.metrics:
+        if "bad-endings" not in self.metrics and not math.isnan(self.bad_endings):
             lines.append(f"{'bad endings':<{width}}{self.bad_endings:8.2%}")
         lines.append(f"{'images':<{width}}{self.num_images:8d}")
         lines.append(self.signature)
@@ -199,6 +206,7 @@ def evaluate(
     metrics: Iterable[str] | None = None,
     families: Sequence[Family] = (),
     cache: Path | None = None,
+    segmentation: Segmentation = PTB,
 ) -> Scores:
     """Score one caption an image.
 
@@ -212,21 +220,27 @@ def evaluate(
         families: metrics that need more than captions and references, as the caller made them; all
             of their figures are computed. One replaces that of the same name.
         cache: a folder where tokenised references are kept by content hash.
+        segmentation: how captions and references are cut into words; a ``References`` has its own.
+            Default: COCO's tokeniser.
 
     Raises:
         ScoringError: the image ids of the two differ, a caption is not a string, an image has no
             references, or a metric is unknown or cannot run.
         MissingExtraError: METEOR was asked for by name and its extra is not installed.
     """
-    wanted, notes = _wanted(metrics)
     if not isinstance(references, References):
+        wanted, notes = _wanted(metrics, segmentation)
         _check(candidates, list(references))
-        references = References(references, cache=cache)
+        references = References(references, cache=cache, segmentation=segmentation)
     else:
+        segmentation = references.segmentation
+        wanted, notes = _wanted(metrics, segmentation)
         _check(candidates, references.image_ids)
     captions = Captions([candidates[image_id] for image_id in references.image_ids], references)
     own = {family.name for family in families}
+    families = [family for family in families if _fits(family, segmentation, notes)]
     known = [f for f in (*FAMILIES, *CHECKS) if wanted & set(f.names) and f.name not in own]
+    known = [_in_language(family, segmentation) for family in known]
     wanted.update(name for family in families for name in family.names)
     chosen = [*known, *families]
     statistics = tuple(family.compute(captions).only(wanted) for family in chosen)
@@ -234,10 +248,42 @@ def evaluate(
     return scores_of(
         statistics,
         references.image_ids,
-        bad_endings=sum(said[-1] in BAD_ENDINGS for said in words if said) / len(words),
+        bad_endings=share_of_bad_endings(words, segmentation),
         signature=_signature(references, chosen),
         warnings=[*notes, *_warnings(captions, wanted)],
     )
+
+
+def share_of_bad_endings(captions: Sequence[Sequence[str]], segmentation: Segmentation) -> float:
+    """Share of captions that end as no English caption does; nan in other languages."""
+    if not segmentation.is_english:
+        return math.nan
+    return sum(said[-1] in BAD_ENDINGS for said in captions if said) / len(captions)
+
+
+def _in_language(family: Family, segmentation: Segmentation) -> Family:
+    """METEOR with another language's parameters and stemmer; other metrics as they are."""
+    language = segmentation.language
+    if family.name != "METEOR" or segmentation.is_english or language is None:
+        return family
+    return replace(
+        family,
+        version=meteor_languages.version_of(language),
+        compute=meteor_languages.statistics_in(language),
+    )
+
+
+def _fits(family: Family, segmentation: Segmentation, notes: list[str]) -> bool:
+    """Whether a family has figures in the captions' language; notes where it has none."""
+    if segmentation.is_english or not set(family.names) <= set(ENGLISH):
+        return True
+    notes.append(_left_out(family.names, segmentation))
+    return False
+
+
+def _left_out(names: Iterable[str], segmentation: Segmentation) -> str:
+    language = name_of(segmentation.language) if segmentation.language else "another language"
+    return f"{', '.join(names)}: left out, for English only, and the captions are in {language}"
 
 
 def scores_of(
@@ -277,15 +323,27 @@ def _without_nan(figures: Mapping[str, float]) -> dict[str, float | None]:
     return {name: None if math.isnan(value) else value for name, value in figures.items()}
 
 
-def _wanted(metrics: Iterable[str] | None) -> tuple[set[str], list[str]]:
-    """The metrics to compute, and a warning where METEOR is installed but cannot run."""
+def _wanted(
+    metrics: Iterable[str] | None, segmentation: Segmentation
+) -> tuple[set[str], list[str]]:
+    """The metrics to compute, and warnings: METEOR cannot run, or a metric is for English."""
     if metrics is not None:
         wanted = set(metrics)
         known = [*METRICS, *(name for family in CHECKS for name in family.names)]
         for name in sorted(wanted - set(known)):
             raise ScoringError(unknown_name("metric", name, known))
-        return wanted, []
+        if segmentation.is_english:
+            return wanted, []
+        if "METEOR" in wanted and (error := meteor_languages.why_not(segmentation.language)):
+            raise error
+        english = [name for name in ENGLISH if name in wanted]
+        if english and not wanted.difference(english):
+            raise ScoringError(_left_out(english, segmentation))
+        return wanted.difference(english), [_left_out(english, segmentation)] if english else []
     wanted = {name for family in FAMILIES if family.is_default for name in family.names}
+    if not segmentation.is_english:
+        reason = meteor_languages.why_not(segmentation.language)
+        return (wanted - {"METEOR"}, [f"METEOR is left out: {reason}"]) if reason else (wanted, [])
     if not meteor.is_installed():
         return wanted - {"METEOR"}, []
     try:
@@ -318,7 +376,7 @@ def _signature(references: References, families: Sequence[Family]) -> str:
     refs = str(counts[0]) if len(counts) == 1 else f"{counts[0]}-{counts[-1]}"
     parts = [
         "+".join(f"{family.name}.{family.version}" for family in families),
-        f"tok:{TOKENIZER}",
+        f"tok:{references.segmentation.signature}",
         f"refs:{refs}",
         f"images:{len(references.image_ids)}",
         "df:references",

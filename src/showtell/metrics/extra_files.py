@@ -18,7 +18,7 @@ from showtell.metrics.evaluate import CHECKS, Family
 from showtell.metrics.object_hallucination import ObjectWords, read_instances
 from showtell.metrics.references import Captions
 from showtell.metrics.statistics import Statistics
-from showtell.text.tokenizer import tokenize_all
+from showtell.text.segment import PTB, Segmentation
 
 _TRAINING_SPLITS = ("train", "restval")
 
@@ -45,8 +45,8 @@ class Extras:
     bert: str | None = None
     bert_layer: int | None = None
 
-    def families(self, pair: Pair) -> list[Family]:
-        """The metrics, for the captions of ``pair``.
+    def families(self, pair: Pair, segmentation: Segmentation = PTB) -> list[Family]:
+        """The metrics, for the captions of ``pair``, cut into words by ``segmentation``.
 
         Raises:
             UsageError: an option lacks the one that it needs.
@@ -61,7 +61,7 @@ class Extras:
         if self.instances:
             found["CHAIR"] = _chair(self.instances)
         if self.train_captions:
-            found["novel"] = _novel(self.train_captions)
+            found["novel"] = _novel(self.train_captions, segmentation)
         if self.clip and self.pictures:
             found["CLIPScore"] = _clip_score(self.clip, self.pictures, pair)
         if self.bert:
@@ -104,11 +104,11 @@ def _by_image(found: Mapping[str, frozenset[str]], path: Path) -> dict[str, froz
     return images
 
 
-def _novel(path: Path) -> Family:
+def _novel(path: Path, segmentation: Segmentation) -> Family:
     entries = read_references(path)
     training = [entry for entry in entries if entry.split in _TRAINING_SPLITS]
     texts = [text for entry in training or entries for text in entry.captions]
-    known = {tuple(words) for words in tokenize_all(texts)}
+    known = {tuple(words) for words in segmentation.words_of_all(texts)}
     compute = partial(diversity.novel, training=known)
     return Family("novel", ("novel",), diversity.VERSION, compute, better=None)
 

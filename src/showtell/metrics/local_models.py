@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from showtell.core.device import Runtime, choose_runtime
+from showtell.core.torchvision import make_torchvision_importable
 from showtell.errors import MissingExtraError, ScoringError, first_line
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def load_model(name: str, *, option: str, with_pictures: bool) -> LocalModel:
     settings = {"local_files_only": True, "trust_remote_code": False}
     runtime = choose_runtime(precision="fp32")
     try:
+        make_torchvision_importable()  # transformers imports it
         with _quiet():
             model = transformers.AutoModel.from_pretrained(
                 name, use_safetensors=True, dtype="float32", **settings

@@ -9,11 +9,16 @@ from importlib.metadata import version
 from pathlib import Path
 
 from showtell.metrics import diversity
-from showtell.metrics.coco_io import match_images, read_references, read_results, references_cache
+from showtell.metrics.coco_io import (
+    match_images,
+    read_references,
+    read_results,
+    references_cache,
+    segmentation_of,
+)
 from showtell.metrics.diversity import DocumentFrequencies
-from showtell.metrics.evaluate import Scores, scores_of
+from showtell.metrics.evaluate import Scores, scores_of, share_of_bad_endings
 from showtell.metrics.references import References, split_spaces
-from showtell.text.tokenizer import BAD_ENDINGS, TOKENIZER, tokenize_all
 
 METRICS = diversity.NBEST_NAMES
 
@@ -25,6 +30,8 @@ def score_nbest(
     metrics: Iterable[str] = METRICS,
     subset: bool = False,
     cache: Path | None = None,
+    segmentation: str = "auto",
+    language: str = "auto",
 ) -> Scores:
     """Div-1, Div-2 and self-CIDEr of a file with several captions of each image.
 
@@ -35,6 +42,7 @@ def score_nbest(
         subset: score only the images that have captions. Otherwise an image without one is an
             error.
         cache: where tokenised references are kept; default: in showtell's cache.
+        segmentation: as of ``score_files``; so is ``language``.
 
     Raises:
         ScoringError: a file cannot be read or has another form, or the two do not fit.
@@ -44,14 +52,16 @@ def score_nbest(
     people = read_references(references, notes)
     match = match_images(said, people, results, references, subset=subset)
     captions = {i: entry.captions for i, entry in zip(match.image_ids, said, strict=True)}
-    tokenised = References(match.references, cache=cache or references_cache())
+    cut, note = segmentation_of(match.references, segmentation, language)
+    notes += [note] if note else []
+    tokenised = References(match.references, cache=cache or references_cache(), segmentation=cut)
     frequencies = DocumentFrequencies(split_spaces(texts) for texts in tokenised.captions)
-    words = [split_spaces(tokenize_all(texts)) for texts in captions.values()]
+    words = [split_spaces(cut.words_of_all(texts)) for texts in captions.values()]
     found = diversity.of_each_picture(words, frequencies).only(set(metrics))
     flat = [caption for each in words for caption in each]
     counts = sorted({len(each) for each in words})
     signature = (
-        f"diversity.{diversity.VERSION}|tok:{TOKENIZER}|captions:{counts[0]}-{counts[-1]}|"
+        f"diversity.{diversity.VERSION}|tok:{cut.signature}|captions:{counts[0]}-{counts[-1]}|"
         f"images:{len(words)}|df:references|showtell:{version('showtell')}"
     )
     if single := sum(len(each) == 1 for each in words):
@@ -59,7 +69,7 @@ def score_nbest(
     return scores_of(
         (found,),
         list(captions),
-        bad_endings=sum(each[-1] in BAD_ENDINGS for each in flat if each) / len(flat),
+        bad_endings=share_of_bad_endings(flat, cut),
         signature=signature,
         warnings=[*notes, *match.notes],
     )

@@ -12,7 +12,7 @@ from showtell.core.messages import some
 from showtell.errors import ScoringError
 from showtell.metrics.cider import CiderD
 from showtell.metrics.ngrams import HypothesisLevel, Ints, ReferenceNgrams
-from showtell.text.tokenizer import TOKENIZER, tokenize_all, words_of_all
+from showtell.text.segment import PTB, Segmentation
 
 
 class References:
@@ -22,6 +22,7 @@ class References:
         image_ids: in the order given.
         captions: for each image, for each reference, its words.
         broken: images with a reference that has a line break inside; see ``broken_lines``.
+        segmentation: how captions and references are cut into words.
     """
 
     @paused_collector()
@@ -30,6 +31,7 @@ class References:
         references: Mapping[str, Sequence[str | Sequence[str]]],
         *,
         cache: Path | None = None,
+        segmentation: Segmentation = PTB,
     ) -> None:
         """Tokenise ``references``, or read them from ``cache``, a folder, by content hash.
 
@@ -44,7 +46,13 @@ class References:
         flat = [caption for captions in references.values() for caption in captions]
         texts = [caption for caption in flat if isinstance(caption, str)]
         self.broken = [name for name, said in references.items() if broken_lines(said)]
-        tokens = iter(_tokenize_cached(texts, cache) if cache else tokenize_all(texts))
+        self.segmentation = segmentation
+        found = (
+            _tokenize_cached(texts, cache, segmentation)
+            if cache
+            else segmentation.words_of_all(texts)
+        )
+        tokens = iter(found)
         self.captions = [
             [next(tokens) if isinstance(caption, str) else list(caption) for caption in captions]
             for captions in references.values()
@@ -68,13 +76,15 @@ class Captions:
         references: of the same images.
         texts: the captions as they were given, in the order of ``references.image_ids``; of a list
             of words, the words between spaces.
-        words: of each caption, by COCO's tokeniser.
+        words: of each caption, by the references' segmentation.
     """
 
     def __init__(self, captions: Sequence[str | Sequence[str]], references: References) -> None:
         self.references = references
         self.texts = [said if isinstance(said, str) else " ".join(said) for said in captions]
-        self.words = words_of_all(captions)
+        texts = [caption for caption in captions if isinstance(caption, str)]
+        tokens = iter(references.segmentation.words_of_all(texts))
+        self.words = [next(tokens) if isinstance(s, str) else list(s) for s in captions]
 
     @cached_property
     def counted(self) -> tuple[list[HypothesisLevel], Ints]:
@@ -134,9 +144,12 @@ def _check(references: Mapping[str, Sequence[str | Sequence[str]]]) -> None:
         )
 
 
-def _tokenize_cached(captions: list[str], folder: Path) -> list[list[str]]:
-    """``tokenize_all``, kept as a text file: one caption a line, its words between spaces."""
-    digest = hashlib.sha256(TOKENIZER.encode())
+def _tokenize_cached(
+    captions: list[str], folder: Path, segmentation: Segmentation
+) -> list[list[str]]:
+    """The captions' words, kept as a text file: one caption a line, its words between spaces."""
+    name = " ".join(filter(None, (segmentation.rules, segmentation.cutting_language)))
+    digest = hashlib.sha256(name.encode())
     for caption in captions:
         text = caption.encode("utf-8", "surrogatepass")
         digest.update(f"\n{len(text)} ".encode() + text)
@@ -148,7 +161,7 @@ def _tokenize_cached(captions: list[str], folder: Path) -> list[list[str]]:
             return [line.split(" ") if line else [] for line in lines[:-1]]
     except (OSError, UnicodeDecodeError):
         pass
-    tokens = tokenize_all(captions)
+    tokens = segmentation.words_of_all(captions)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(path, "".join(" ".join(words) + "\n" for words in tokens))

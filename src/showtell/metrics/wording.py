@@ -23,15 +23,21 @@ BETTER: dict[str, Better] = dict.fromkeys(NAMES[1:], "lower")
 def statistics(captions: Captions) -> Statistics:
     """The mean number of words, and shares of captions.
 
-    A bad ending is one of ``BAD_ENDINGS``. A repeat of n words is a sequence of n words that a
-    caption has twice, as in "a dog and a dog".
+    Bad endings are English words, so captions in other languages have no such figure; one is a word
+    of ``BAD_ENDINGS``. A repeat of n words is a sequence of n words that a caption has twice, as in
+    "a dog and a dog".
     """
     lengths = [len(words) for words in captions.words]
+    is_english = captions.references.segmentation.is_english
     endings = [bool(words) and words[-1] in BAD_ENDINGS for words in captions.words]
     repeated = [[repeats(words, n) for words in captions.words] for n in REPEATED]
     columns = zip(NAMES, (lengths, endings, *repeated), strict=True)
     return Statistics.joined(
-        [Statistics.mean(name, np.array(column, np.float64)) for name, column in columns]
+        [
+            Statistics.mean(name, np.array(column, np.float64))
+            for name, column in columns
+            if is_english or name != "bad-endings"
+        ]
     )
 
 

@@ -61,6 +61,14 @@ def shipped_folder(model: str | Path) -> Path | None:
     return FOLDER / ALIASES.get(model, model) if model in known_names() else None
 
 
+def no_model(model: str | Path) -> CheckpointError:
+    """Where ``model`` is neither a folder nor a known name: one line for people."""
+    return CheckpointError(
+        f"no model {str(model)!r}: give the folder that `train -o` made, or one of the names "
+        f"{', '.join(known_names())}"
+    )
+
+
 def read_card(model: str) -> str:
     """The card of a model, as Markdown.
 

@@ -142,6 +142,7 @@ def _beside(runs: Sequence[CaptionedRun]) -> list[Section]:
             runs[0].references,
             families=changes.CHECKED,
             num_shown=changes.NUM_CHANGES,
+            segmentation=runs[0].captioner.vocabulary.segmentation,
         )
         paths = {record.image_id: record.path for record in runs[0].records}
         about = f"By the best checkpoints on {runs[0].which_pictures}."

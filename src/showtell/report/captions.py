@@ -126,6 +126,7 @@ def caption_validation(
     step = max(1.0, len(every) / place.max_pictures)
     chosen = [every[int(i * step)] for i in range(min(len(every), place.max_pictures))]
     found = caption_records(captioner, dataset, chosen, store=_store(run, place), report=report)
+    assert found.store is not None  # a checkpoint's captions are made from features
     return CaptionedRun(
         run.name,
         run.checkpoint_name,

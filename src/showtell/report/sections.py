@@ -93,7 +93,8 @@ def _measured(epoch: Epoch | None, name: str) -> str | Cell:
 def _of_captions(run: CaptionedRun, best: Epoch | None) -> str:
     """CHAIR, lengths and endings, and the metrics whose intervals the log lacks."""
     logged = best.intervals if best else {}
-    checks = evaluate(run.texts, run.references, metrics=(), families=CHECKED)
+    cut = run.captioner.vocabulary.segmentation
+    checks = evaluate(run.texts, run.references, metrics=(), families=CHECKED, segmentation=cut)
     rows: list[list[str | Cell]] = []
     for scores in (run.scores.with_intervals(), checks.with_intervals()):
         rows += [

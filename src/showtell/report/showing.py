@@ -165,8 +165,9 @@ def attention(run: CaptionedRun, folder: Path) -> Section:
 def words(runs: Sequence[CaptionedRun]) -> tuple[Section, list[Figure]]:
     """Words, lengths and endings of the references and of each run."""
     records = {record.image_id: record for run in runs for record in run.records}
-    people = WordUse.of(chain.from_iterable(record.captions for record in records.values()))
-    said = [(run.name, WordUse.of(c.text for c in run.captions.values())) for run in runs]
+    cut = runs[0].captioner.vocabulary.segmentation
+    people = WordUse.of(chain.from_iterable(record.captions for record in records.values()), cut)
+    said = [(run.name, WordUse.of((c.text for c in run.captions.values()), cut)) for run in runs]
     drawings = word_figures(people, said)
     uses = [("references", people), *said]
     rows = [
@@ -174,15 +175,19 @@ def words(runs: Sequence[CaptionedRun]) -> tuple[Section, list[Figure]]:
         ["different captions", *(f"{use.num_distinct:,}" for _, use in uses)],
         ["different words", *(f"{len(use.words):,}" for _, use in uses)],
         ["mean length in words", *(f"{use.mean_length:.2f}" for _, use in uses)],
-        ["bad endings", *(f"{use.bad_endings:.1%}" for _, use in uses)],
-        ["most frequent bad endings", *(_endings(use) for _, use in uses)],
     ]
+    if cut.is_english:
+        rows += [
+            ["bad endings", *(f"{use.bad_endings:.1%}" for _, use in uses)],
+            ["most frequent bad endings", *(_endings(use) for _, use in uses)],
+        ]
     body = table("Captions beside references", ["", *(name for name, _ in uses)], rows)
-    body += paragraph(
-        "A bad ending is an article, a preposition or a form of “to be” as the last word: the "
-        "caption was cut short.",
-        soft=True,
-    )
+    if cut.is_english:
+        body += paragraph(
+            "A bad ending is an article, a preposition or a form of “to be” as the last word: the "
+            "caption was cut short.",
+            soft=True,
+        )
     apart = [one for name, use in said for one in _unlike(name, use, people)]
     body += figures(drawings) + side_by_side(apart)
     return Section("words", "Words and lengths", body), drawings
@@ -208,9 +213,11 @@ def _endings(use: WordUse) -> str:
 
 
 def _about(run: CaptionedRun) -> str:
+    share = run.scores.bad_endings
+    endings = "" if math.isnan(share) else f", bad endings {share:.1%}"
     return (
         f"By the {run.checkpoint} checkpoint on {run.which_pictures}. "
-        f"CIDEr-D {run.scores.metrics['CIDEr-D']:.4f}, bad endings {run.scores.bad_endings:.1%}. "
+        f"CIDEr-D {run.scores.metrics['CIDEr-D']:.4f}{endings}. "
         "Captions are ranked by CIDEr-D (0 to 10), among equals by ROUGE-L."
     )
 

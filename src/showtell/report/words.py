@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from showtell.text.tokenizer import BAD_ENDINGS, tokenize_all
+from showtell.text.segment import PTB, Segmentation
+from showtell.text.tokenizer import BAD_ENDINGS
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,8 @@ class WordUse:
     Attributes:
         words: how often each occurs.
         lengths: how many captions have each number of words.
-        endings: how often each word ends a caption that should not end with it.
+        endings: how often each word ends a caption that should not end with it; of captions in
+            English alone.
         num_distinct: how many different captions there are.
     """
 
@@ -25,13 +27,14 @@ class WordUse:
     num_distinct: int
 
     @classmethod
-    def of(cls, captions: Iterable[str]) -> "WordUse":
-        """Tokenise and count captions."""
-        tokenized = tokenize_all(list(captions))
+    def of(cls, captions: Iterable[str], segmentation: Segmentation = PTB) -> "WordUse":
+        """Cut captions into words, and count them."""
+        tokenized = segmentation.words_of_all(list(captions))
+        endings = BAD_ENDINGS if segmentation.is_english else frozenset[str]()
         return cls(
             Counter(word for words in tokenized for word in words),
             Counter(len(words) for words in tokenized),
-            Counter(words[-1] for words in tokenized if words and words[-1] in BAD_ENDINGS),
+            Counter(words[-1] for words in tokenized if words and words[-1] in endings),
             len({tuple(words) for words in tokenized}),
         )
 

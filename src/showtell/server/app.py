@@ -15,6 +15,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from showtell import __version__
+from showtell.server import ollama_api, openai_api
+from showtell.server.chat import Chat, Clients
 from showtell.server.connections import Access, ClientGoneError, Guard, unless_gone
 from showtell.server.description import (
     Captions,
@@ -33,9 +35,11 @@ from showtell.server.uploads import Intake
 PAGE = Path(__file__).parent / "page"
 
 
-def create_app(service: Service, metrics: Metrics, access: Access) -> ASGIApp:
+def create_app(
+    service: Service, metrics: Metrics, access: Access, clients: Clients | None = None
+) -> ASGIApp:
     """The routes over a service, behind the guard; every request is counted."""
-    app: ASGIApp = Guard(create_api(service, metrics, access), access)
+    app: ASGIApp = Guard(create_api(service, metrics, access, clients), access)
     if access.origins:
         app = CORSMiddleware(
             app,
@@ -47,7 +51,9 @@ def create_app(service: Service, metrics: Metrics, access: Access) -> ASGIApp:
     return Observer(app, metrics)
 
 
-def create_api(service: Service, metrics: Metrics, access: Access) -> FastAPI:
+def create_api(
+    service: Service, metrics: Metrics, access: Access, clients: Clients | None = None
+) -> FastAPI:
     """The routes over a service, which starts and ends with them."""
     limits, batcher = service.limits, service.batcher
     intake = Intake(limits, files=FILES, fields=FIELDS)
@@ -105,8 +111,14 @@ def create_api(service: Service, metrics: Metrics, access: Access) -> FastAPI:
 
     @app.get("/v1/models", response_model=Models, responses=problems())
     async def models() -> Response:
-        """The loaded models, the default first."""
-        return JSONResponse({"models": service.describe_models()})
+        """The loaded models, the default first; for OpenAI's clients once more as `data`."""
+        listed = [openai_api.model_of(name, service.started) for name in service.models]
+        answer = {"models": service.describe_models(), "object": "list", "data": listed}
+        return JSONResponse(answer)
+
+    chat = Chat(service, intake, clients or Clients())
+    openai_api.add_routes(app, chat)
+    ollama_api.add_routes(app, chat)
 
     @app.get("/healthz", response_model=Health, responses=problems())
     async def health() -> Response:
@@ -139,13 +151,17 @@ def create_api(service: Service, metrics: Metrics, access: Access) -> FastAPI:
 
 async def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
-    return error.response()
+    return error.response(request.url.path)
 
 
 async def _http_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return Problem(error.status_code, error.detail, headers=error.headers).response()
+    return Problem(error.status_code, error.detail, headers=error.headers).response(
+        request.url.path
+    )
 
 
 async def _bug(request: Request, error: Exception) -> Response:
-    return Problem(500, "an unexpected error, which the server's log tells").response()
+    return Problem(500, "an unexpected error, which the server's log tells").response(
+        request.url.path
+    )

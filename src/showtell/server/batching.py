@@ -8,10 +8,11 @@ batches. Each picture gets the caption that it would get alone.
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -19,13 +20,25 @@ from PIL import Image
 from showtell.config import DecodingConfig
 from showtell.decoding.arrays import arrays_of
 from showtell.encoders.features import Features
-from showtell.images.open import Pixels
+from showtell.errors import ImageError
 from showtell.inference.backends.local import LocalCaptioner
+from showtell.inference.backends.pictures import PictureCaptioner
 from showtell.inference.caption import Caption
-from showtell.inference.captioner import takes_onnx
+from showtell.inference.captioner import (
+    ModelRequest,
+    load_request,
+    takes_onnx,
+    torch_backend,
+)
+from showtell.inference.specs import BackendSettings, find_backend, refuse_settings, spec_of
+from showtell.inference.stream import Cutter
+from showtell.text.clean import Cleaning
 
 MAX_ROWS = 512
 """Hypotheses that are searched at once: pictures times the beam."""
+
+SECONDS_BEHIND = 25.0
+"""For an answer of a model behind a server; it is asked twice, and clients wait for a minute."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +46,41 @@ class LoadedModel:
     """A captioner under the name that requests ask for it by."""
 
     name: str
-    captioner: LocalCaptioner
+    captioner: LocalCaptioner | PictureCaptioner
 
     @property
     def attends(self) -> bool:
         """Whether its captions can say where it looked."""
         return self.captioner.attends
+
+    def with_prompt(self, prompt: str) -> "LoadedModel":
+        """The same model with other instructions; itself where it takes none."""
+        if not isinstance(self.captioner, PictureCaptioner):
+            return self
+        if not self.captioner.follows_instructions:
+            return self
+        return LoadedModel(self.name, self.captioner.with_prompt(prompt))
+
+    @property
+    def recipe(self) -> Cutter[Any]:
+        """What it is to see of a picture."""
+        if isinstance(self.captioner, PictureCaptioner):
+            return self.captioner.recipe
+        return self.captioner.preprocessing
+
+    @property
+    def is_on_cpu(self) -> bool:
+        """Whether this machine's processors compute its captions."""
+        if isinstance(self.captioner, PictureCaptioner):
+            return not self.captioner.overlaps
+        return self.captioner.runtime.device == "cpu"
+
+    @property
+    def crop(self) -> float | None:
+        """The share of a picture's short side that it sees; None: the whole picture."""
+        if isinstance(self.captioner, PictureCaptioner) or self.captioner.preprocessing.squash:
+            return None
+        return self.captioner.preprocessing.crop
 
 
 def load_models(
@@ -48,39 +90,69 @@ def load_models(
     precision: str = "auto",
     trust_model: bool = False,
     runtime: str = "auto",
+    settings: BackendSettings | None = None,
+    cleaning: Mapping[str, Any] | None = None,
 ) -> dict[str, LoadedModel]:
     """Load models, and caption a grey square with each so that the first request is no slower.
 
     Args:
         models: folders or registered names; the first is the default.
-        device, precision, trust_model, runtime: as for ``Captioner.load``.
+        device, precision, trust_model, runtime, settings, cleaning: as for ``Captioner.load``.
 
     Raises:
         CheckpointError: a model is not there, or damaged.
         ConfigError: a model cannot run so.
+        MissingExtraError: it needs torch, and torch is not installed.
     """
     loaded: dict[str, LoadedModel] = {}
+    settings = settings or BackendSettings()
+    is_other = {given: spec_of(given) is not None for given in models}
     for given in models:
-        captioner: LocalCaptioner
-        if takes_onnx([given], runtime, device=device, precision=precision):
+        captioner: LocalCaptioner | PictureCaptioner
+        # Settings for captioners of other kinds are for those among the models.
+        kept = settings if is_other[given] or not any(is_other.values()) else BackendSettings()
+        if is_other[given]:
+            kept = _impatient(given, kept)
+        request = ModelRequest(
+            given, (), device, precision, trust_model, runtime, kept, cleaning or {}
+        )
+        if not is_other[given]:
+            refuse_settings(request)
+        if is_other[given]:
+            found = load_request(request)
+            assert isinstance(found, PictureCaptioner), given
+            captioner = found
+        elif takes_onnx([given], runtime, device=device, precision=precision):
             from showtell.inference.backends.onnx import OnnxCaptioner
 
             captioner = OnnxCaptioner.load(given, device=device, precision=precision)
         else:
-            from showtell.inference.backends.native import NativeCaptioner
-
+            backend = torch_backend(request)
             others = [model.captioner for model in loaded.values()]
-            captioner = NativeCaptioner.load(
+            captioner = backend.load(
                 given,
                 device=device,
                 precision=precision,
                 trust_model=trust_model,
-                encoders=[one.encoder for one in others if isinstance(one, NativeCaptioner)],
+                encoders=[one.encoder for one in others if isinstance(one, backend)],
             )
+        if not is_other[given]:
+            captioner.cleaning = Cleaning().with_changes(request.cleaning)
         captioner.caption(Image.new("RGB", (64, 64), "grey"))
         name = _unique(captioner.card.name, loaded)
         loaded[name] = LoadedModel(name, captioner)
     return loaded
+
+
+def _impatient(model: str, settings: BackendSettings) -> BackendSettings:
+    """Settings with which a model behind a server answers or fails before a client gives up."""
+    spec = spec_of(model)
+    if spec is None or "retries" not in find_backend(spec.kind).takes:
+        return settings
+    return settings.with_changes(
+        timeout=SECONDS_BEHIND if settings.timeout is None else settings.timeout,
+        retries=1 if settings.retries is None else settings.retries,
+    )
 
 
 def _unique(name: str, taken: dict[str, LoadedModel]) -> str:
@@ -104,14 +176,14 @@ class Job:
     """One picture to caption.
 
     Attributes:
-        view: (3, S, S), as the model's encoder is to see it.
+        view: what the model is to see: (3, S, S), or the whole picture.
         request: Any value that the pictures of one request share.
         number: The picture's place in its request; samples depend on it, and on no other picture.
         caption: The result. Whoever no longer waits cancels it.
     """
 
     model: LoadedModel
-    view: Pixels
+    view: Any
     settings: DecodingConfig
     attention: bool
     request: Hashable
@@ -254,6 +326,9 @@ class Batcher:
 
     def _work(self, batch: list[Job]) -> None:
         captioner = batch[0].model.captioner
+        if isinstance(captioner, PictureCaptioner):
+            self._describe(captioner, batch)
+            return
         regions = any(job.model.attends for job in batch)
         try:
             features = captioner.encode(np.stack([job.view for job in batch]), regions=regions)
@@ -267,8 +342,25 @@ class Batcher:
             except Exception as error:
                 _fail(jobs, error)
 
+    def _describe(self, captioner: PictureCaptioner, batch: list[Job]) -> None:
+        for rows in _groups(batch, most=captioner.batch_size):
+            jobs = [batch[row] for row in rows]
+            try:
+                said = captioner.caption_images(
+                    [job.view for job in jobs], decoding=jobs[0].settings, first=jobs[0].number
+                )
+            except Exception as error:
+                _fail(jobs, error)
+                continue
+            for job, caption in zip(jobs, said, strict=True):
+                if isinstance(caption, str):
+                    job.caption.set_exception(ImageError(caption))
+                else:
+                    job.caption.set_result(caption)
+
     def _decode(self, jobs: list[Job], features: Features) -> None:
         first = jobs[0]
+        assert isinstance(first.model.captioner, LocalCaptioner)
         captions = first.model.captioner.caption_features(
             features, decoding=first.settings, attention=first.attention, first=first.number
         )
@@ -276,8 +368,8 @@ class Batcher:
             job.caption.set_result(caption)
 
 
-def _groups(batch: Sequence[Job]) -> Iterator[list[int]]:
-    """Rows that can be decoded together: the same settings of the same model.
+def _groups(batch: Sequence[Job], most: int = MAX_ROWS) -> Iterator[list[int]]:
+    """Rows, ``most`` or fewer, that can be decoded together: the same settings of the same model.
 
     Samples depend on the pictures' numbers, which have to be consecutive within a group.
     """
@@ -287,11 +379,11 @@ def _groups(batch: Sequence[Job]) -> Iterator[list[int]]:
         together[key if job.settings.method != "sample" else (*key, job.request)].append(row)
     for rows in together.values():
         settings = batch[rows[0]].settings
-        most = max(1, MAX_ROWS // max(settings.beam_size, settings.num_captions))
+        size = min(most, max(1, MAX_ROWS // max(settings.beam_size, settings.num_captions)))
         group: list[int] = []
         for row in sorted(rows, key=lambda row: batch[row].number):
             follows = group and batch[row].number == batch[group[-1]].number + 1
-            if len(group) == most or (group and settings.method == "sample" and not follows):
+            if len(group) == size or (group and settings.method == "sample" and not follows):
                 yield group
                 group = []
             group.append(row)

@@ -286,7 +286,7 @@ class Guard:
         try:
             self._check(scope["method"], scope["path"], Headers(scope=scope))
         except Problem as problem:
-            await problem.response()(scope, receive, secured)
+            await problem.response(scope["path"])(scope, receive, secured)
         else:
             await self._app(scope, receive, secured)
 

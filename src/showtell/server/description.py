@@ -11,8 +11,9 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, Field
 
 from showtell.config import DecodingConfig
+from showtell.server.connections import OPEN
 from showtell.server.limits import Limits
-from showtell.server.problems import MEDIA_TYPE
+from showtell.server.problems import MEDIA_TYPE, OLLAMA_PATH, OPENAI_PATHS
 from showtell.server.wishes import EFFORT
 
 Status = Literal[400, 401, 403, 404, 405, 408, 413, 415, 421, 422, 429, 500, 503]
@@ -54,15 +55,22 @@ class Said(BaseModel):
     """A caption and how sure the model is of it."""
 
     caption: str
-    confidence: float = Field(
+    confidence: float | None = Field(
         ge=0,
         le=1,
         description="Of a calibrated model the share of such captions that are acceptable, else "
-        "the geometric mean of the words' probabilities and the end's.",
+        "the geometric mean of the words' probabilities and the end's; null where a model does not "
+        "tell how sure it is.",
     )
-    log_prob: float = Field(description="Of the whole caption, in nats.")
+    log_prob: float | None = Field(description="Of the whole caption, in nats.")
     words: list[str]
-    log_probs: list[float] = Field(description="Of each word and of the end, in nats.")
+    log_probs: list[float] = Field(
+        description="Of each word and of the end, in nats; of a model behind a server without the "
+        "end, or empty."
+    )
+    raw: str | None = Field(
+        default=None, description="What the model said, where the caption is a cleaned form of it."
+    )
     withheld: str | None = Field(
         default=None,
         description="What the caption would be; it is empty, being below `min_confidence`.",
@@ -105,10 +113,42 @@ class ModelInfo(BaseModel):
     )
 
 
+class OpenAIModel(BaseModel):
+    """A model, as OpenAI's clients know it."""
+
+    id: str
+    object: Literal["model"]
+    created: int = Field(description="When the server was started, in seconds since 1970.")
+    owned_by: str
+
+
 class Models(BaseModel):
     """What there is to choose from, the default first."""
 
     models: list[ModelInfo]
+    object: Literal["list"] = Field(description="For OpenAI's clients, as `data`.")
+    data: list[OpenAIModel]
+
+
+class OpenAIErrorDetails(BaseModel):
+    """What went wrong, as OpenAI's clients expect it."""
+
+    message: str = Field(description="One line: what was given, what was expected.")
+    type: str
+    param: str | None
+    code: str | None
+
+
+class OpenAIError(BaseModel):
+    """The answer to a request that OpenAI's clients send, when it cannot be served."""
+
+    error: OpenAIErrorDetails
+
+
+class OllamaError(BaseModel):
+    """The answer to a request that Ollama's clients send, when it cannot be served."""
+
+    error: str = Field(description="One line: what was given, what was expected.")
 
 
 class Health(BaseModel):
@@ -118,9 +158,10 @@ class Health(BaseModel):
 
 
 MEANINGS = {
-    400: "The body is not what its headers say.",
+    400: "The body is not what its headers say, or not what the route takes.",
     401: "A bearer token is needed.",
     403: "The request comes from a page of another origin.",
+    404: "There is no such model.",
     408: "The body did not arrive in time.",
     413: "Too many bytes, pixels or pictures.",
     415: "The body is not a multipart form, or a picture has a format that cannot be read.",
@@ -138,11 +179,15 @@ AUTHENTICATE = {"schema": {"type": "string"}, "required": True}
 Responses = dict[int | str, dict[str, Any]]
 
 
-def problems(*statuses: int) -> Responses:
-    """What FastAPI is to say of these statuses, and of those that any request may get."""
+def problems(*statuses: int, form: type[BaseModel] | None = None) -> Responses:
+    """What FastAPI is to say of these statuses, and of those that any request may get.
+
+    Args:
+        form: of the answers, where they are not the problems of RFC 9457.
+    """
     answers: Responses = {}
     for status in sorted({*statuses, *OF_ANY}):
-        model = PicturesProblem if status in OF_PICTURES else ProblemDetails
+        model = form or (PicturesProblem if status in OF_PICTURES else ProblemDetails)
         answers[status] = {"description": MEANINGS[status], "model": model}
     for status in (429, 503):
         answers[status]["headers"] = {"Retry-After": RETRY_AFTER}
@@ -186,6 +231,24 @@ def captions_body(limits: Limits) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"multipart/form-data": form}}}
 
 
+def streamed(kind: str, answers: Responses) -> Responses:
+    """The same answers, of which the good one may come as a stream of this media type."""
+    content = {kind: {"schema": {"type": "string"}}}
+    return {**answers, 200: {"content": content, "description": "The answer, or a stream of it."}}
+
+
+def json_body(kind: type[BaseModel]) -> dict[str, Any]:
+    """A body in JSON; not FastAPI's, which would read it without the server's limits.
+
+    Args:
+        kind: has no models within.
+    """
+    schema = kind.model_json_schema()
+    assert "$defs" not in schema
+    content = {"application/json": {"schema": schema}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
 def _decoding_schema(limits: Limits) -> dict[str, Any]:
     """Changes of ``DecodingConfig``, within the server's limits."""
     schema = DecodingConfig.model_json_schema()
@@ -225,13 +288,14 @@ class Description:
             spec = get_openapi(
                 title=app.title, version=app.version, summary=app.summary, routes=app.routes
             )
-            for path in spec["paths"].values():
+            for name, path in spec["paths"].items():
                 for operation in path.values():
-                    _say_problems(operation)
+                    if not name.startswith((*OPENAI_PATHS, OLLAMA_PATH)):
+                        _say_problems(operation)
             if self._needs_token:
                 schemes = {"bearer": {"type": "http", "scheme": "bearer"}}
                 spec["components"]["securitySchemes"] = schemes
-                for name in ("/v1/captions", "/v1/models", "/metrics"):
+                for name in spec["paths"].keys() - OPEN:
                     for operation in spec["paths"][name].values():
                         operation["security"] = [{"bearer": []}]
             app.openapi_schema = spec

@@ -1,4 +1,7 @@
-"""Errors of requests, as RFC 9457 ("Problem Details for HTTP APIs") defines them."""
+"""Errors of requests, as RFC 9457 ("Problem Details for HTTP APIs") defines them.
+
+Routes that other servers' clients speak to have errors in the form that those know.
+"""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -9,6 +12,14 @@ from fastapi.responses import JSONResponse
 from showtell.data.reading import printable
 
 MEDIA_TYPE = "application/problem+json"
+OPENAI_PATHS, OLLAMA_PATH = ("/v1/chat/", "/v1/models/"), "/api/"
+_OPENAI_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    429: "rate_limit_error",
+    500: "server_error",
+    503: "server_error",
+}
 
 
 class Problem(Exception):
@@ -46,8 +57,18 @@ class Problem(Exception):
             **self.more,
         }
 
-    def response(self) -> JSONResponse:
-        """The whole answer."""
+    def response(self, path: str = "") -> JSONResponse:
+        """The whole answer, in the form that clients of the path expect."""
+        if path.startswith(OPENAI_PATHS):
+            error = {
+                "message": self.detail,
+                "type": _OPENAI_TYPES.get(int(self.status), "invalid_request_error"),
+                "param": None,
+                "code": "model_not_found" if self.status == 404 else None,
+            }
+            return JSONResponse({"error": error}, int(self.status), headers=self.headers)
+        if path.startswith(OLLAMA_PATH):
+            return JSONResponse({"error": self.detail}, int(self.status), headers=self.headers)
         return JSONResponse(
             self.details, int(self.status), headers=self.headers, media_type=MEDIA_TYPE
         )

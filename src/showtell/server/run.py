@@ -3,14 +3,18 @@
 import logging
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import uvicorn
 
 from showtell.errors import ConfigError
+from showtell.inference.backends.pictures import PictureCaptioner
+from showtell.inference.specs import BackendSettings
 from showtell.server.app import create_app
 from showtell.server.batching import Batcher, LoadedModel, load_models
+from showtell.server.chat import Clients
 from showtell.server.connections import LOOPBACK, Access, Connection, Crowd
 from showtell.server.limits import Limits
 from showtell.server.metrics import Metrics
@@ -28,9 +32,12 @@ def serve(
     precision: str = "auto",
     trust_model: bool = False,
     runtime: str = "auto",
+    settings: BackendSettings | None = None,
+    cleaning: Mapping[str, Any] | None = None,
     token: str | None = None,
     allow_hosts: Sequence[str] = (),
     origins: Sequence[str] = (),
+    clients: Clients | None = None,
     limits: Limits | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> None:
@@ -39,11 +46,12 @@ def serve(
     Args:
         models: Folders or registered names; the first is the default.
         host: The address to listen at.
-        device, precision, trust_model, runtime: As for ``Captioner.load``.
+        device, precision, trust_model, runtime, settings, cleaning: As for ``Captioner.load``.
         port: 0: any that is free.
         token: What requests must carry, if anything.
         allow_hosts: Names, besides its own, that a server at a loopback address goes by.
         origins: Pages of other origins that may ask.
+        clients: What is granted to clients of other servers.
         say: Told, in a line, what is served and where.
 
     Raises:
@@ -58,9 +66,20 @@ def serve(
     )
     with listen(host, port) as listener:  # before the models: an address in use shows at once
         loaded = load_models(
-            models, device=device, precision=precision, trust_model=trust_model, runtime=runtime
+            models,
+            device=device,
+            precision=precision,
+            trust_model=trust_model,
+            runtime=runtime,
+            settings=settings,
+            cleaning=cleaning,
         )
-        server = build_server(loaded, limits, access)
+        if clients is not None:
+            clients.check(loaded)
+        for model in loaded.values():
+            if isinstance(model.captioner, PictureCaptioner):
+                say(model.captioner.describe_runtime())
+        server = build_server(loaded, limits, access, clients)
         # Before uvicorn's own handlers are there, and after: it raises the signal that stopped it
         # once more when it is done, and that is not to kill us.
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -71,7 +90,12 @@ def serve(
         server.run(sockets=[listener])
 
 
-def build_server(loaded: dict[str, LoadedModel], limits: Limits, access: Access) -> uvicorn.Server:
+def build_server(
+    loaded: dict[str, LoadedModel],
+    limits: Limits,
+    access: Access,
+    clients: Clients | None = None,
+) -> uvicorn.Server:
     """All parts of a server put together; its ``run`` takes what ``listen`` gives."""
     metrics = Metrics()
     batcher = Batcher(max_waiting=limits.queue, on_batch=metrics.batch)
@@ -80,7 +104,7 @@ def build_server(loaded: dict[str, LoadedModel], limits: Limits, access: Access)
     )
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # clients' faults are no news
     config = uvicorn.Config(
-        create_app(service, metrics, access),
+        create_app(service, metrics, access, clients),
         http=partial(Connection, Crowd(limits.connections)),  # type: ignore[arg-type]
         h11_max_incomplete_event_size=limits.header_bytes,
         backlog=BACKLOG,

@@ -10,8 +10,10 @@ batcher only while their total cost is within the limit of one picture's search.
 import asyncio
 import json
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -22,10 +24,10 @@ from showtell.errors import (
     LargePictureError,
     MissingFormatError,
     NotAPictureError,
+    ServerError,
     ShowtellError,
 )
-from showtell.images.open import Pixels, open_image
-from showtell.images.preprocess import Preprocessing
+from showtell.images.open import open_image
 from showtell.inference.caption import Caption, caption_record
 from showtell.server.batching import Batcher, Job, LoadedModel, QueueFullError, StoppingError
 from showtell.server.limits import Lane, Limits, Shares, share
@@ -52,6 +54,7 @@ class Service:
     ) -> None:
         self.models, self.batcher, self.limits = models, batcher, limits
         self._on_picture = on_picture
+        self.started = time.time()
         self._threads = ThreadPoolExecutor(num_workers(), thread_name_prefix="decode")
         self._large = ThreadPoolExecutor(1, thread_name_prefix="decode-large")
         self._tables = ThreadPoolExecutor(1, thread_name_prefix="tables")
@@ -70,7 +73,7 @@ class Service:
                 "default": index == 0,
                 "decoding": model.captioner.decoding.model_dump(mode="json"),
                 "calibrated": model.captioner.calibration is not None,
-                "crop": _crop(model.captioner.preprocessing),
+                "crop": model.crop,
             }
             for index, model in enumerate(self.models.values())
         ]
@@ -91,8 +94,45 @@ class Service:
             Problem: of the form, or of its pictures where none could be captioned; 429 or 503
                 where the queue is full, 503 where the answer took too long.
         """
+        return await self._answered(form, client, self._answer)
+
+    async def results(
+        self, form: Form, client: str = "", *, prompt: str | None = None
+    ) -> list[Record]:
+        """A record for each picture of a form: of its caption, or with the ``error`` it has.
+
+        Args:
+            client: As for ``caption``, whose errors are raised.
+            prompt: Instructions, for a model that follows some.
+        """
+
+        async def as_they_are(wish: Wish, results: list[Record]) -> list[Record]:
+            self._count(results)
+            return results
+
+        return await self._answered(form, client, as_they_are, prompt)
+
+    async def aside(self, work: Callable[[], Result]) -> Result:
+        """``work`` in a thread, for what would keep all clients waiting."""
+        return await _in(self._threads, work)
+
+    def follows_prompts(self, model: str) -> bool:
+        """Whether a loaded model does what it is told in words."""
+        return self.models[model].captioner.follows_instructions
+
+    async def _answered(
+        self,
+        form: Form,
+        client: str,
+        finish: Callable[[Wish, list[Record]], Awaitable[Result]],
+        prompt: str | None = None,
+    ) -> Result:
         num = len(form.pictures)
+        if self.batcher.waiting >= self.batcher.max_waiting:
+            raise busy("the queue is full; try again in a second")
         wish = read_wish(form, self.models, self.limits)
+        if prompt is not None:
+            wish = replace(wish, model=wish.model.with_prompt(prompt))
         if not num:
             raise Problem(422, f"no picture: send at least one as {FILES!r}")
         try:
@@ -102,7 +142,7 @@ class Service:
                     if wish.names_words:
                         await _in(self._tables, lambda: check_words(wish, self.limits))
                     results = await self._results(wish, form)
-                    return await self._answer(wish, results)
+                    return await finish(wish, results)
         except QueueFullError:
             raise busy("the queue is full; try again in a second") from None
         except StoppingError:
@@ -124,12 +164,14 @@ class Service:
                         view = await self._view(wish.model, upload)
                 job = Job(wish.model, view, wish.settings, wish.attention, id(form), index)
                 caption = await self._search(job, wish.effort, turns)
-                if not caption.log_probs:
+                if caption.is_missing:
                     raise Problem(422, f"{upload.name}: no caption meets the decoding settings")
             except Problem as problem:
                 return place | {"error": problem.details}
             except StoppingError:
                 return place | {"error": stopping().details}
+            except ServerError:  # whose text is for whoever runs this server
+                return place | {"error": busy("the server behind this model fails").details}
             except ShowtellError as error:  # settings that cannot be met, by this picture or any
                 return place | {"error": Problem(422, f"{upload.name}: {error}").details}
             return place | await self._aside(wish, lambda: caption_record(caption))
@@ -138,11 +180,11 @@ class Service:
             tasks = [group.create_task(result(*item)) for item in enumerate(form.pictures)]
         return [task.result() for task in tasks]
 
-    async def _view(self, model: LoadedModel, upload: Upload) -> Pixels:
-        """What the model's encoder is to see of a picture."""
-        limits, recipe = self.limits, model.captioner.preprocessing
+    async def _view(self, model: LoadedModel, upload: Upload) -> Any:
+        """What the model is to see of a picture."""
+        limits, recipe = self.limits, model.recipe
 
-        def view(max_pixels: int, max_scans: int) -> Pixels:
+        def view(max_pixels: int, max_scans: int) -> Any:
             check_scans(upload.data, max_scans)
             image = open_image(upload.data, min_side=recipe.decode_side, max_pixels=max_pixels)
             return recipe.eval_view(image)
@@ -171,11 +213,14 @@ class Service:
 
     async def _answer(self, wish: Wish, results: list[Record]) -> bytes:
         """The whole answer, piece by piece: of attention it may have millions of bytes."""
-        for result in results:
-            self._on_picture("failed" if "error" in result else "captioned")
+        self._count(results)
         _raise_if_all_failed(results)
         pieces = [await self._aside(wish, partial(_json, result)) for result in results]
         return b'{"model":%b,"results":[%b]}' % (_json(wish.model.name), b",".join(pieces))
+
+    def _count(self, results: list[Record]) -> None:
+        for result in results:
+            self._on_picture("failed" if "error" in result else "captioned")
 
     async def _aside(self, wish: Wish, work: Callable[[], Result]) -> Result:
         """``work`` here, or in a thread where there is attention to write down."""
@@ -191,8 +236,7 @@ class Turns:
     """
 
     def __init__(self, model: LoadedModel) -> None:
-        is_on_cpu = model.captioner.runtime.device == "cpu"
-        self.captioning = asyncio.Semaphore(8 if is_on_cpu else 32)
+        self.captioning = asyncio.Semaphore(8 if model.is_on_cpu else 32)
         self.next = asyncio.Lock()
 
 
@@ -227,10 +271,6 @@ async def _in(threads: ThreadPoolExecutor, work: Callable[[], Result]) -> Result
 def _json(value: object) -> bytes:
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.encode()
-
-
-def _crop(recipe: Preprocessing) -> float | None:
-    return None if recipe.squash else recipe.crop
 
 
 def _status(error: ImageError) -> int:

@@ -1,4 +1,4 @@
-"""Forms, read into memory only, within limits of time and size.
+"""Forms and other bodies, read into memory only, within limits of time and size.
 
 Starlette's own parser writes files beyond 1 MB to the disk. This one feeds the same tokeniser
 (``python_multipart``) and keeps what it finds in memory. It counts as it goes, so a limit is
@@ -65,9 +65,7 @@ class Intake:
             ClientDisconnect: the client is gone.
         """
         limits = self._limits
-        length = request.headers.get("content-length", "")
-        if length.isdecimal() and int(length) > limits.request_bytes:
-            raise _too_large(limits)  # before any of it is read
+        self._check_length(request)
         with self.bytes.held_by(client) as holding:
             form = await read_form(
                 request.headers.get("content-type"),
@@ -78,6 +76,32 @@ class Intake:
                 count=holding.add,
             )
             yield form
+
+    @asynccontextmanager
+    async def body(
+        self, request: Request, client: str
+    ) -> AsyncIterator[tuple[bytes, Callable[[int], None]]]:
+        """A request's whole body, and what counts further bytes that are made of it.
+
+        Raises:
+            Problem: 408 too slow, 413 too much, 429 or 503 too many uploads.
+            ClientDisconnect: the client is gone.
+        """
+        self._check_length(request)
+        with self.bytes.held_by(client) as holding:
+            content = bytearray()
+            async for chunk in _in_time(request.stream(), self._limits):
+                if len(content) + len(chunk) > self._limits.request_bytes:
+                    raise _too_large(self._limits)
+                holding.add(len(chunk))
+                content += chunk
+            yield bytes(content), holding.add
+
+    def _check_length(self, request: Request) -> None:
+        """Refuse a body that is too large before any of it is read."""
+        length = request.headers.get("content-length", "")
+        if length.isdecimal() and int(length) > self._limits.request_bytes:
+            raise _too_large(self._limits)
 
 
 async def _in_time(body: AsyncIterator[bytes], limits: Limits) -> AsyncIterator[bytes]:

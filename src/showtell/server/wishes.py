@@ -12,6 +12,7 @@ from typing import Any
 from showtell.config import DecodingConfig
 from showtell.decoding.constraints.named_words import named_words
 from showtell.errors import ConfigError, ShowtellError, unknown_name
+from showtell.inference.backends.pictures import PictureCaptioner
 from showtell.server.batching import LoadedModel
 from showtell.server.limits import Limits
 from showtell.server.problems import Problem
@@ -61,6 +62,8 @@ def read_wish(form: Form, models: Mapping[str, LoadedModel], limits: Limits) -> 
     own = model.captioner.decoding
     try:
         settings = own.with_changes(changes)
+        if isinstance(model.captioner, PictureCaptioner):
+            model.captioner.check(settings)
         effort = 0 if settings == own else search_effort(settings)
         _check_settings(settings, changes, limits)
         if effort > max(limits.search_effort, search_effort(own)):
@@ -88,7 +91,10 @@ def check_words(wish: Wish, limits: Limits) -> None:
     is_own = wish.settings == captioner.decoding
     most = None if is_own else limits.table_bytes
     try:
-        named_words(wish.settings, captioner.vocabulary, max_table_bytes=most)
+        if isinstance(captioner, PictureCaptioner):
+            captioner.check(wish.settings)
+        else:
+            named_words(wish.settings, captioner.vocabulary, max_table_bytes=most)
     except ShowtellError as error:
         raise Problem(422, f"decoding: {error}") from None
 

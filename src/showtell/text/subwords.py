@@ -151,7 +151,7 @@ class SubwordVocabulary(Vocabulary):
 
     def to_json(self) -> str:
         """One piece a line, then one merge a line."""
-        head = {"format": 1, "kind": KIND, "tokenizer": self.tokenizer}
+        head = {"format": 1, "kind": KIND, **self._head()}
         pieces = _lines(self.pieces)
         merges = _lines(" ".join(pair) for pair in self.merges)
         start = json.dumps(head, indent=2)[:-2]
@@ -175,7 +175,7 @@ def _import_tokenizers() -> Any:
     try:
         import tokenizers
     except ModuleNotFoundError:
-        raise MissingExtraError("hf", "a vocabulary of pieces of words") from None
+        raise MissingExtraError("subwords", "a vocabulary of pieces of words") from None
     return tokenizers
 
 

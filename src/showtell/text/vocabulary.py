@@ -20,7 +20,8 @@ from typing import Any, Self
 from showtell.core.files import read_json, write_text
 from showtell.core.messages import counted
 from showtell.errors import VocabularyError
-from showtell.text.tokenizer import READABLE_TOKENIZERS, TOKENIZER, tokenize
+from showtell.text.segment import Segmentation
+from showtell.text.tokenizer import TOKENIZER
 
 MOST_BYTES = 40_000_000  # of a vocabulary file: more than a million pieces and their merges take
 PAD, START, END, UNK = 0, 1, 2, 3
@@ -50,19 +51,21 @@ class Spelling:
 class Vocabulary(ABC):
     """A fixed list of tokens; text in, ids out, and back.
 
-    Captions are always cut into words by the one tokeniser of training and scoring; a vocabulary
-    says which ids a word has.
+    Training and scoring cut captions into words in one way, ``segmentation``; a vocabulary says
+    which ids a word has.
 
     Attributes:
         words: what each id says, the four special ones first.
         unit: what its tokens are, for messages: ``words``.
         tokenizer: name and version of the tokeniser whose words it has; a vocabulary that was made
             by an earlier version keeps that version's name, and so its model's fingerprint.
+        language: of the captions, as ``Segmentation.language``; None is English, or not known.
     """
 
     words: tuple[str, ...]
     unit: str
     tokenizer: str = TOKENIZER
+    language: str | None = None
 
     @property
     @abstractmethod
@@ -84,6 +87,16 @@ class Vocabulary(ABC):
     def to_json(self) -> str:
         """One token a line; the same for the same vocabulary."""
 
+    @property
+    def segmentation(self) -> Segmentation:
+        """How captions are cut into its words, and how its words make captions."""
+        return Segmentation(self.tokenizer, self.language)
+
+    def cut_by(self, segmentation: Segmentation) -> Self:
+        """Take over how captions are cut into words; gives the vocabulary itself."""
+        self.tokenizer, self.language = segmentation.tokenizer, segmentation.language
+        return self
+
     def __len__(self) -> int:
         return len(self.words)
 
@@ -97,15 +110,20 @@ class Vocabulary(ABC):
 
     def encode(self, caption: str) -> list[int]:
         """Tokenise a caption and give its ids; no start or end is added."""
-        return self.encode_words(tokenize(caption))
+        return self.encode_words(self.segmentation.words(caption))
 
     def decode_words(self, ids: Iterable[int]) -> list[str]:
         """Words up to the first ``<end>``; ``<pad>`` and ``<start>`` are passed over."""
         return [word for word, _ in self.split(ids)]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The caption that ids stand for, its words joined by spaces."""
-        return " ".join(self.decode_words(ids))
+        """The caption that ids stand for."""
+        return self.segmentation.join(self.decode_words(ids))
+
+    def _head(self) -> dict[str, Any]:
+        """What its file says of its words; English is not named, as it was before."""
+        named = {} if self.language is None else {"language": self.language}
+        return {"tokenizer": self.tokenizer, **named}
 
     def save(self, path: Path) -> None:
         """Write as JSON, atomically."""
@@ -187,7 +205,7 @@ class WordVocabulary(Vocabulary):
 
     def to_json(self) -> str:
         """One word a line, with its count."""
-        head = {"format": 1, "tokenizer": self.tokenizer, "threshold": self.threshold}
+        head = {"format": 1, **self._head(), "threshold": self.threshold}
         lines = ",\n".join(
             f"    {json.dumps(word, ensure_ascii=False)}: {count}"
             for word, count in self.counts.items()
@@ -236,6 +254,7 @@ def load_vocabulary(path: Path) -> Vocabulary:
         vocabulary: Vocabulary = kind.from_json(data)
         if not isinstance(tokenizer := data["tokenizer"], str):
             raise TypeError("its tokenizer is no name")
+        language = data.get("language")
     except UnicodeDecodeError:
         kind_of_file = "a Python pickle" if path.read_bytes()[:1] == b"\x80" else "a binary file"
         raise VocabularyError(
@@ -245,10 +264,10 @@ def load_vocabulary(path: Path) -> Vocabulary:
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, VocabularyError) as error:
         raise VocabularyError(f"{path} is not a showtell vocabulary: {error}") from None
-    if tokenizer not in READABLE_TOKENIZERS:
+    try:
+        return vocabulary.cut_by(Segmentation.named(tokenizer, language))
+    except VocabularyError as error:
         raise VocabularyError(
-            f"{path} was made with tokeniser {tokenizer!r}, this version has {TOKENIZER!r}; "
-            "build the vocabulary again"
-        )
-    vocabulary.tokenizer = tokenizer
-    return vocabulary
+            f"{path} was made with tokeniser {tokenizer!r}: {error}; this version has "
+            f"{TOKENIZER!r} and others; build the vocabulary again"
+        ) from None

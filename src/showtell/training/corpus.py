@@ -5,7 +5,7 @@ when all are counted, the vocabulary is built, and each number becomes the ids o
 those of the word's pieces. Of a picture only its number is kept.
 
 Half a million captions take seconds to tokenise, and every run on the same data needs them, so
-``tokenize_cached`` keeps the result under a hash of the captions and the tokeniser's name; it is
+``tokenize_cached`` keeps the result under a hash of the captions and the segmentation's name; it is
 never out of date. If the cache cannot be written or read, the captions are tokenised anew.
 """
 
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from showtell.core.files import atomic_write, cache_folder
-from showtell.text.tokenizer import TOKENIZER, tokenize
+from showtell.text.segment import PTB, Segmentation
 from showtell.text.vocabulary import END, PAD, START, Vocabulary
 
 FORMAT = 1  # of the cache
@@ -54,14 +54,16 @@ class TokenizedCaptions:
     lengths: NDArray[np.int32]
 
     @classmethod
-    def tokenize(cls, captions: Iterable[str]) -> "TokenizedCaptions":
+    def tokenize(
+        cls, captions: Iterable[str], segmentation: Segmentation = PTB
+    ) -> "TokenizedCaptions":
         """Tokenise captions, in order."""
         numbering = _Numbering()
         number = numbering.__getitem__
         flat: list[int] = []
         lengths: list[int] = []
         for caption in captions:
-            tokens = tokenize(caption)
+            tokens = segmentation.words(caption)
             flat.extend(map(number, tokens))
             lengths.append(len(tokens))
         return cls(list(numbering), np.array(flat, np.int32), np.array(lengths, np.int32))
@@ -182,15 +184,15 @@ def _expand(
     return ids, np.diff(np.concatenate([[0], ends])[words_before])
 
 
-def tokenize_cached(captions: Sequence[str]) -> TokenizedCaptions:
+def tokenize_cached(captions: Sequence[str], segmentation: Segmentation = PTB) -> TokenizedCaptions:
     """As ``TokenizedCaptions.tokenize``, from the cache where it has them."""
     if len(captions) < WORTH_IT:
-        return TokenizedCaptions.tokenize(captions)
-    file = _cache_file(captions)
+        return TokenizedCaptions.tokenize(captions, segmentation)
+    file = _cache_file(captions, segmentation)
     kept = _read(file, len(captions))
     if kept is not None:
         return kept
-    tokenized = TokenizedCaptions.tokenize(captions)
+    tokenized = TokenizedCaptions.tokenize(captions, segmentation)
     words = np.frombuffer(json.dumps(tokenized.words).encode(), np.uint8)
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -199,8 +201,9 @@ def tokenize_cached(captions: Sequence[str]) -> TokenizedCaptions:
     return tokenized
 
 
-def _cache_file(captions: Sequence[str]) -> Path:
-    digest = hashlib.sha256(f"{FORMAT} {TOKENIZER} {len(captions)}\n".encode())
+def _cache_file(captions: Sequence[str], segmentation: Segmentation) -> Path:
+    name = " ".join(filter(None, (segmentation.rules, segmentation.cutting_language)))
+    digest = hashlib.sha256(f"{FORMAT} {name} {len(captions)}\n".encode())
     # With the lengths, as any character may be in a caption and nothing could part them.
     digest.update(np.fromiter(map(len, captions), np.int64, len(captions)).tobytes())
     digest.update("".join(captions).encode())

@@ -47,8 +47,8 @@ from showtell.inference.checkpoint import (
     recover_folder,
 )
 from showtell.metrics import References
+from showtell.text.segment import PTB, Segmentation, choose
 from showtell.text.subwords import SubwordVocabulary
-from showtell.text.tokenizer import tokenize
 from showtell.text.vocabulary import (
     END,
     PAD,
@@ -122,6 +122,7 @@ def prepare(
     report: Reporter,
     *,
     vocabulary: Vocabulary | None = None,
+    segmentation: Segmentation | None = None,
     classes: Classes | None = None,
     feature_size: int = 0,
     decoder: DecoderConfig | None = None,
@@ -132,6 +133,7 @@ def prepare(
     Args:
         store: what pictures become rows of.
         vocabulary: one that is there already, of a model that is trained on.
+        segmentation: how captions are cut into words; default: as ``choose_segmentation`` has it.
         classes: of the encoder's classifier.
         feature_size: D, of its pooled features; for ``config.text`` alone.
         decoder: says whether a detector takes the place of the classifier.
@@ -151,12 +153,18 @@ def prepare(
             f"{dataset.name} is tiny: {size}. The model can learn "
             f"them by heart; do not expect sense on others below some thousands."
         )
-    tokenized = _tokenize(train_records)
-    text = _spoken(config, classes) if config.text else None
+    if segmentation is None:
+        segmentation, note = choose_segmentation(train_records, config, vocabulary)
+        if note:
+            report.note(note)
+    tokenized = _tokenize(train_records, segmentation)
+    text = _spoken(config, classes, segmentation) if config.text else None
     if vocabulary is None:
         vocabulary = _vocabulary(config, tokenized, text)
+    vocabulary.cut_by(segmentation)
     train = _encode(tokenized, train_records, store, vocabulary, config.max_caption_length)
-    val = _encode(_tokenize(val_records), val_records, store, vocabulary, config.max_caption_length)
+    val_words = _tokenize(val_records, segmentation)
+    val = _encode(val_words, val_records, store, vocabulary, config.max_caption_length)
     if not len(train) or not len(val):
         raise DataError(f"{dataset.name}: no caption has a word in it")
     report.note(
@@ -170,7 +178,7 @@ def prepare(
             f"{config.max_caption_length} {vocabulary.unit} and are cut"
         )
     features, pictures = (None, store) if isinstance(store, PictureFiles) else (store, None)
-    references = references_of(val_records)
+    references = references_of(val_records, segmentation)
     detectable = None
     if num_detected := getattr(decoder, "detected", 0):
         detectable = (
@@ -229,7 +237,28 @@ def _commonest(corpus: Corpus, vocab_size: int, num: int) -> tuple[Tensor, Tenso
     return commonest(torch.from_numpy(counts), len(corpus), num)
 
 
-def check_words(dataset: Dataset, config: DataConfig) -> None:
+def choose_segmentation(
+    records: Sequence[Record], config: DataConfig, vocabulary: Vocabulary | None = None
+) -> tuple[Segmentation, str]:
+    """How captions are cut into words, and a line that says why; "" for plain English.
+
+    A vocabulary that is there already, given or as ``vocab_file``, has its own segmentation.
+
+    Raises:
+        ConfigError: ``language`` is no language.
+        MissingExtraError: ``segmentation`` is ``words``, and the extra is not installed.
+        VocabularyError: ``vocab_file`` is no vocabulary.
+    """
+    if vocabulary is None and config.vocab_file:
+        vocabulary = load_vocabulary(config.vocab_file)
+    if vocabulary is not None:
+        found = vocabulary.segmentation
+        return found, "" if found == PTB else f"captions are cut into words by {found}, as before"
+    captions = [caption for record in records for caption in record.captions]
+    return choose(captions, config.segmentation, config.language)
+
+
+def check_words(dataset: Dataset, config: DataConfig, segmentation: Segmentation = PTB) -> None:
     """Raise VocabularyError where the captions are too few to build a vocabulary of words.
 
     Said before any picture is encoded. Reads captions until a word is seen often enough.
@@ -239,7 +268,7 @@ def check_words(dataset: Dataset, config: DataConfig) -> None:
     counts: Counter[str] = Counter()
     for record in dataset.split("train"):
         for caption in record.captions:
-            words = tokenize(caption)
+            words = segmentation.words(caption)
             counts.update(words)
             if any(counts[word] >= config.vocab_threshold for word in words):
                 return
@@ -283,15 +312,19 @@ def _vocabulary(
     return WordVocabulary.build(counts, config.vocab_threshold)
 
 
-def _spoken(config: DataConfig, classes: Classes | None) -> TokenizedCaptions:
+def _spoken(
+    config: DataConfig, classes: Classes | None, segmentation: Segmentation
+) -> TokenizedCaptions:
     """The captions of ``config.text``, and some for the classifier's words that they lack."""
     assert config.text is not None
     captions = read_captions(config.text)
-    counts = TokenizedCaptions.tokenize(captions).counts()
+    if not segmentation.is_english:  # the tables of words are
+        return TokenizedCaptions.tokenize(captions, segmentation)
+    counts = TokenizedCaptions.tokenize(captions, segmentation).counts()
     named = {word for name in (classes.words if classes else ()) for word in name.split()}
     alike = {word: common for word, common in words_like().items() if word in named}
     captions += captions_with_rare_words(captions, counts, alike, config.text_threshold)
-    return TokenizedCaptions.tokenize(captions)
+    return TokenizedCaptions.tokenize(captions, segmentation)
 
 
 def _with_features(
@@ -309,8 +342,8 @@ def _with_features(
     return usable
 
 
-def _tokenize(records: Sequence[Record]) -> TokenizedCaptions:
-    return tokenize_cached(list(chain.from_iterable(r.captions for r in records)))
+def _tokenize(records: Sequence[Record], segmentation: Segmentation) -> TokenizedCaptions:
+    return tokenize_cached(list(chain.from_iterable(r.captions for r in records)), segmentation)
 
 
 def _encode(

@@ -34,8 +34,10 @@ from showtell.training.checkpoints import fingerprints
 from showtell.training.loop import Run, TrainingResult
 from showtell.training.pictures import PictureFiles
 from showtell.training.prepare import (
+    TrainingData,
     check_files,
     check_words,
+    choose_segmentation,
     open_encoder,
     open_language_model,
     open_start,
@@ -45,6 +47,7 @@ from showtell.training.prepare import (
 
 RUN_FILE = "run.json"
 LEFT_BY_FAILED_START = {CONFIG, RUN_FILE}
+FEW = 0.01  # share of captions that may be too long without a word about it
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +175,13 @@ def _make_run(
         report.note(f"{processes.size} processes train together; this is the first of them")
     with processes.in_turn():
         start = open_start(config, folder, resume, report)
+        segmentation, why = choose_segmentation(
+            dataset.split("train"), config.data, start.vocabulary if start else None
+        )
+        if why:
+            report.note(why)
         if not start and not language_model:
-            check_words(dataset, config.data)
+            check_words(dataset, config.data, segmentation)
         encoder = open_encoder(config, start, folder)
         store = open_store(
             dataset, encoder, config, runtime=runtime, folder=request.data.store, report=report
@@ -182,18 +190,20 @@ def _make_run(
     provenance = _provenance(config, dataset, encoder, runtime) | {"processes": processes.size}
     vocabulary = start.vocabulary if start else None
     if language_model and not start:
-        vocabulary = language_model.vocabulary()
+        vocabulary = language_model.vocabulary().cut_by(segmentation)
     prepared = prepare(
         dataset,
         config.data,
         store,
         report,
         vocabulary=vocabulary,
+        segmentation=segmentation,
         classes=encoder.backbone.classes(),
         feature_size=encoder.pooled_size,
         decoder=config.decoder,
         detector=getattr(start.decoder, "detector", None) if start else None,
     )
+    _warn_of_long(prepared, config, report)
     if processes.is_first and not resume:
         write_text(folder / CONFIG, config.to_toml())
         write_json(folder / RUN_FILE, provenance | _places(dataset, request.data.images, store))
@@ -210,6 +220,21 @@ def _make_run(
         resume=resume,
         processes=processes,
     )
+
+
+def _warn_of_long(data: TrainingData, config: Config, report: Reporter) -> None:
+    """Say where captions are learnt that decoding is not allowed to say: of characters, above all.
+
+    Where tokens are pieces of words, the limit counts words, and is not compared.
+    """
+    lengths, most = data.train.lengths, config.decoding.max_length
+    num_longer = int((lengths > most).sum())
+    if data.vocabulary.unit == "words" and num_longer > FEW * len(lengths):
+        report.note(
+            f"{num_longer:,} of {len(lengths):,} training captions are longer than "
+            f"decoding.max_length = {most} words, so the model will not say their like; "
+            f"-s decoding.max_length={int(lengths.max())} lets it"
+        )
 
 
 def _settings(request: TrainRequest) -> Config:

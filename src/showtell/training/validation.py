@@ -4,6 +4,7 @@ Where the encoder trains, the features of the validation pictures are computed a
 validation and thrown away after it.
 """
 
+import math
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,8 +67,9 @@ def validate(
         "val_loss": loss,
         "val_perplexity": perplexity(loss),
         **scores.metrics,
-        "bad_endings": scores.bad_endings,
     }
+    if not math.isnan(scores.bad_endings):  # which other languages than English have none of
+        values["bad_endings"] = scores.bad_endings
     found = stop.processes.from_first(lambda: intervals(scores.statistics))
     return Validation(values, found)
 

@@ -1,4 +1,5 @@
-"""The built-in data set: coloured shapes on everyday backgrounds, five captions each.
+"""The built-in data set: coloured shapes on everyday backgrounds, five captions each, in English,
+German or Chinese.
 
 showtell renders the pictures on first use. Each follows from its name alone, so ``train-00017`` is
 the same picture on every machine and in a set of any size.
@@ -18,6 +19,7 @@ from random import Random
 from showtell.core.files import cache_folder
 from showtell.data.records import Record, Split
 from showtell.data.scenes.draw import paint
+from showtell.data.scenes.words import LANGUAGES as LANGUAGES
 from showtell.data.scenes.words import describe
 from showtell.data.scenes.world import KINDS, Scene, draw_scene
 
@@ -63,7 +65,7 @@ def scenes_folder() -> Path:
 
 
 def render_scenes(
-    num_train: int = NUM_TRAIN, *, progress: Progress | None = None
+    num_train: int = NUM_TRAIN, *, language: str = "en", progress: Progress | None = None
 ) -> tuple[Record, ...]:
     """The records of a set; pictures that the cache lacks are painted first.
 
@@ -72,6 +74,7 @@ def render_scenes(
 
     Args:
         num_train: How many training pictures; the other splits follow from it.
+        language: Of the captions, one of ``LANGUAGES``; the pictures are the same.
         progress: Called with how many pictures are there, and how many are wanted.
 
     Raises:
@@ -84,7 +87,7 @@ def render_scenes(
     records = []
     for number, (image_id, split) in enumerate(ids, 1):
         scene, random = scene_of(image_id)
-        captions = describe(scene, random)
+        captions = describe(scene, random, language)
         path = folder / f"{image_id}.png"
         if path.name not in there:
             _write(path, scene, random)

@@ -1,4 +1,6 @@
-"""Five captions of a scene: paraphrases that differ in what they mention, never in the facts.
+"""Five captions of a scene, in English or another language.
+
+They are paraphrases that differ in what they mention, never in the facts.
 
 The phrasings are few on purpose: references that share their n-grams make CIDEr-D measure
 whether the facts are right, not which wording was guessed.
@@ -6,6 +8,7 @@ whether the facts are right, not which wording was guessed.
 
 from random import Random
 
+from showtell.data.scenes import chinese, german
 from showtell.data.scenes.world import Scene, Thing
 
 NUM_CAPTIONS = 5
@@ -34,17 +37,33 @@ RELATIONS = {
 }
 
 
-def describe(scene: Scene, random: Random) -> tuple[str, ...]:
-    """Five captions, no two the same, in an order of their own for each picture."""
-    if scene.kind == "single":
-        captions = _single(scene)
-    elif scene.kind == "group":
-        captions = _group(scene)
-    else:
-        captions = _related(scene)
-    distinct = list(dict.fromkeys(captions))
+def describe(scene: Scene, random: Random, language: str = "en") -> tuple[str, ...]:
+    """Five captions, no two the same, in an order of their own for each picture.
+
+    Args:
+        random: in the same state afterwards whatever the language, so the picture is the same.
+        language: one of ``LANGUAGES``.
+    """
+    english = english_phrasings(scene)
+    distinct = [place for place, caption in enumerate(english) if caption not in english[:place]]
     random.shuffle(distinct)
-    return tuple(distinct[:NUM_CAPTIONS])
+    captions = LANGUAGES[language](scene)
+    return tuple(captions[place] for place in distinct[:NUM_CAPTIONS])
+
+
+def english_phrasings(scene: Scene) -> list[str]:
+    """Six captions of a scene; two may be the same."""
+    if scene.kind == "single":
+        return _single(scene)
+    return _group(scene) if scene.kind == "group" else _related(scene)
+
+
+LANGUAGES = {
+    "en": english_phrasings,
+    "de": german.phrasings,
+    "zh": chinese.phrasings,
+}
+"""The languages that captions can be in, and what gives six of a scene."""
 
 
 def with_article(phrase: str) -> str:

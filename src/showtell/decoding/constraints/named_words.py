@@ -11,7 +11,7 @@ from showtell.decoding.constraints import each_id_is_a_word, word_rules
 from showtell.decoding.constraints.automaton import table_bytes
 from showtell.decoding.constraints.words import WordSettings
 from showtell.errors import ConfigError, VocabularyError
-from showtell.text.tokenizer import BAD_ENDINGS, tokenize
+from showtell.text.tokenizer import BAD_ENDINGS
 from showtell.text.vocabulary import SPECIAL_WORDS, Spelling, Vocabulary
 
 PIECES_A_WORD = 3
@@ -59,7 +59,7 @@ def named_words(
         forbidden=_phrases("forbidden_words", config.forbidden_words, vocabulary),
         required=_phrases("required_words", config.required_words, vocabulary),
         bad_endings=tuple(
-            map(spelling.spell, sorted(BAD_ENDINGS) if config.no_bad_endings else ())
+            map(spelling.spell, sorted(BAD_ENDINGS) if _forbids_endings(config, vocabulary) else ())
         ),
     )
     if max_table_bytes is not None:
@@ -67,6 +67,11 @@ def named_words(
     if reason := _why_impossible(config, words, spelling):
         raise ConfigError(f"no caption meets the decoding settings: {reason}")
     return words
+
+
+def _forbids_endings(config: DecodingConfig, vocabulary: Vocabulary) -> bool:
+    """Whether captions may not end as English ones do not; in German "an" and "am" may."""
+    return config.no_bad_endings and vocabulary.segmentation.is_english
 
 
 def _check_table(
@@ -92,7 +97,7 @@ def _phrases(setting: str, given: tuple[str, ...], vocabulary: Vocabulary) -> tu
     known = spelling.texts[len(SPECIAL_WORDS) :] if each_id_is_a_word(spelling) else None
     found: dict[str, None] = {}
     for phrase in given:
-        words = tokenize(phrase)
+        words = vocabulary.segmentation.words(phrase)
         if not words:
             raise VocabularyError(f"{setting}: {phrase!r} has no words")
         for word in words:

@@ -25,7 +25,7 @@ from showtell.encoders.features import Features
 from showtell.errors import CheckpointError, ConfigError, VocabularyError
 from showtell.images.open import PictureLike, Pixels, as_image
 from showtell.images.preprocess import Preprocessing
-from showtell.inference.caption import Calibration, Caption, captions_of
+from showtell.inference.caption import Calibration, Caption, captions_of, cleaned
 from showtell.inference.captioner import Captioner, Decoding
 from showtell.inference.notebook import thumbnail_of
 from showtell.inference.stream import Originals, Picture, PictureResult, picture_at, stream
@@ -40,6 +40,7 @@ class LocalCaptioner(Captioner):
         name: for people.
         vocabulary: of the decoder.
         steps: the decoder, or an ensemble.
+        metrics: what the model says of itself: figures, provenance, calibration.
         calibration: gives the confidence; None where there is none.
         runtime: device, precision and threads.
     """
@@ -47,6 +48,7 @@ class LocalCaptioner(Captioner):
     name: str
     vocabulary: Vocabulary
     steps: Steps
+    metrics: Mapping[str, Any]
     calibration: Calibration | None
     runtime: Runtime
 
@@ -140,12 +142,13 @@ class LocalCaptioner(Captioner):
             )
         if not (found.log_probs[:, 0] > -math.inf).all():
             self._check_numbers(placed)
-        return captions_of(
+        captions = captions_of(
             found,
             self.vocabulary,
             calibration=self.calibration,
             min_confidence=settings.min_confidence,
         )
+        return [cleaned(caption, self.cleaning) for caption in captions]
 
     def _check_numbers(self, features: Features) -> None:
         """Raise CheckpointError where the decoder's first step gives values that are no numbers.
@@ -187,9 +190,9 @@ class LocalCaptioner(Captioner):
         settings = self.resolve(decoding)
         self._check(settings, attention)
 
-        def describe(views: Pixels, first: int) -> list[Caption]:
+        def describe(views: list[Pixels], first: int) -> list[Caption]:
             return self.caption_features(
-                self.encode(views), decoding=settings, attention=attention, first=first
+                self.encode(np.stack(views)), decoding=settings, attention=attention, first=first
             )
 
         return stream(

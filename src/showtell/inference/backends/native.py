@@ -93,6 +93,8 @@ class NativeCaptioner(LocalCaptioner):
         precision: str = "auto",
         trust_model: bool = False,
         runtime: str = "torch",
+        settings: object = None,  # which mean nothing here
+        cleaning: object = None,  # which ``Captioner.load`` sees to
         encoders: Sequence[Encoder] = (),
     ) -> Self:
         """As ``Captioner.load``.

@@ -7,6 +7,7 @@ find where the decoder looked, or that name things, are for few requests.
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +18,7 @@ from onnxruntime import InferenceSession
 
 from showtell.config import DecodingConfig
 from showtell.core.device import Runtime
+from showtell.core.memory import give_back_memory
 from showtell.decoding.arrays import Array, Ids, State
 from showtell.decoding.constraints.named_words import named_words
 from showtell.decoding.ensemble import Ensemble
@@ -26,7 +28,7 @@ from showtell.errors import CheckpointError, ConfigError, first_line
 from showtell.images.open import Pixels
 from showtell.images.preprocess import Preprocessing
 from showtell.inference.backends.local import LocalCaptioner, calibration_in, check_companion
-from showtell.inference.captioner import ModelInfo
+from showtell.inference.captioner import ModelInfo, ModelRequest
 from showtell.inference.exported import (
     VOCABULARY,
     Manifest,
@@ -50,7 +52,11 @@ TYPES = {"float32": "tensor(float)", "int64": "tensor(int64)", "bool": "tensor(b
 # Pictures in a pass of the encoder: on a processor one is the fastest, and features then do not
 # depend on the other pictures of a batch.
 AT_ONCE, AT_ONCE_ON_GPU = 1, 64
+FIRST = ("encoder", "init", "step")  # what every caption needs
 QUIET = 3  # onnxruntime's level for errors; its warnings are for those who make graphs
+
+
+Loaded = tuple[InferenceSession, list[str], list[str]]  # with the names of inputs and outputs
 
 
 class Graphs:
@@ -64,7 +70,14 @@ class Graphs:
 
     def __init__(self, folder: Path, manifest: Manifest, runtime: Runtime) -> None:
         self.folder, self.manifest, self.runtime = folder, manifest, runtime
-        self._loaded: dict[str, tuple[InferenceSession, list[str], list[str]]] = {}
+        self._loaded: dict[str, Loaded] = {}
+        self._coming: dict[str, Future[Loaded]] = {}
+
+    def load_ahead(self) -> None:
+        """Begin to load in threads what every caption needs, while the picture is being read."""
+        pool = ThreadPoolExecutor(len(FIRST))
+        self._coming = {graph: pool.submit(self._load, graph) for graph in FIRST}
+        pool.shutdown(wait=False)
 
     @property
     def loaded(self) -> set[str]:
@@ -81,7 +94,10 @@ class Graphs:
             CheckpointError: the graph cannot be loaded, or does not fit the manifest.
         """
         if graph not in self._loaded:
-            self._loaded[graph] = self._load(graph)
+            coming = self._coming.pop(graph, None)
+            self._loaded[graph] = self._load(graph) if coming is None else coming.result()
+            if not self._coming:
+                give_back_memory()  # what loading took beside the weights
         session, inputs, outputs = self._loaded[graph]
         try:
             found = session.run(outputs, {name: feed[name] for name in inputs})
@@ -91,12 +107,15 @@ class Graphs:
             ) from None
         return dict(zip(outputs, found, strict=True))
 
-    def _load(self, graph: str) -> tuple[InferenceSession, list[str], list[str]]:
+    def _load(self, graph: str) -> Loaded:
         path = self.folder / graph_file(graph)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.runtime.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = QUIET
+        if self.manifest.compute == "fp32" or graph != "encoder":
+            # Otherwise onnxruntime would unpack weights in int8 anew in each run.
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
         # Sizes change from step to step; plans of memory for each would be kept for ever.
         options.enable_mem_pattern = graph == "encoder"
         try:
@@ -266,7 +285,7 @@ class OnnxCaptioner(LocalCaptioner):
     ) -> None:
         self.graphs, self.vocabulary, self._decoding = graphs, vocabulary, decoding
         self.manifest, self.runtime = graphs.manifest, graphs.runtime
-        self.name = self.manifest.name
+        self.name, self.metrics = self.manifest.name, self.manifest.metrics
         self.parts = tuple(ExportedDecoder(each) for each in (graphs, *others))
         self.steps: Steps = Ensemble(self.parts) if others else self.parts[0]
         # A calibration holds for the probabilities that it was fitted on, not for an ensemble's.
@@ -283,6 +302,8 @@ class OnnxCaptioner(LocalCaptioner):
         precision: str = "auto",
         trust_model: bool = False,
         runtime: str = "onnx",
+        settings: object = None,  # which mean nothing here
+        cleaning: object = None,  # which ``Captioner.load`` sees to
     ) -> Self:
         """As ``Captioner.load``; an export names nothing outside of its folder to be trusted."""
         assert runtime != "torch"
@@ -295,6 +316,17 @@ class OnnxCaptioner(LocalCaptioner):
             check_companion(model, name, (vocabulary, words), (one, two))
             others.append(other)
         return cls(graphs, vocabulary, decoding, others=others)
+
+    @classmethod
+    def of(cls, request: ModelRequest) -> Self:
+        """The model that a user asks for, as ``load``."""
+        return cls.load(
+            request.model,
+            ensemble=request.ensemble,
+            device=request.device,
+            precision=request.precision,
+            trust_model=request.trust_model,
+        )
 
     @cached_property
     def card(self) -> ModelInfo:
@@ -370,13 +402,15 @@ def _open(model: str | Path, runtime: Runtime) -> tuple[Graphs, Vocabulary, Deco
             f"{model} is not an exported model: make one with `showtell export {model} -o FOLDER`"
         )
     manifest, decoding = read_export(folder)
+    graphs = Graphs(folder, manifest, runtime)
+    graphs.load_ahead()
     vocabulary = load_vocabulary(folder / VOCABULARY)
     if len(vocabulary) != manifest.vocab_size:
         raise CheckpointError(
             f"the export {folder} is damaged: {VOCABULARY} has {len(vocabulary)} tokens, and the "
             f"decoder {manifest.vocab_size}"
         )
-    return Graphs(folder, manifest, runtime), vocabulary, decoding
+    return graphs, vocabulary, decoding
 
 
 def choose_onnx_runtime(device: str = "auto", precision: str = "auto") -> Runtime:

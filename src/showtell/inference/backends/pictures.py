@@ -1,0 +1,281 @@
+"""What captioners share that take whole pictures, in this process or behind a server.
+
+A ``PictureCaptioner`` gives captions for a batch of decoded pictures (``caption_images``), or the
+reason why a picture has none. The rest of a ``Captioner`` follows from that: reading pictures ahead
+in threads, duplicates, thumbnails, and refusing what ``card`` says that the model cannot do. This
+module imports no torch.
+"""
+
+import re
+from abc import abstractmethod
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from PIL import Image
+
+from showtell.config import DecodingConfig
+from showtell.core.device import Runtime
+from showtell.core.files import cache_folder, read_json, write_json
+from showtell.errors import CheckpointError, ConfigError, ImageError, first_line
+from showtell.images.open import PictureLike, as_image
+from showtell.inference.caption import CALIBRATION, Calibration, Caption, cleaned
+from showtell.inference.captioner import Captioner, Decoding
+from showtell.inference.notebook import thumbnail_of
+from showtell.inference.stream import (
+    Described,
+    Originals,
+    Picture,
+    PictureResult,
+    picture_at,
+    stream,
+)
+
+if TYPE_CHECKING:
+    from showtell.inference.captioner import ModelRequest
+
+ALWAYS = frozenset({"min_confidence"})
+"""Decoding settings that mean something to every captioner whose captions have a confidence."""
+
+
+@dataclass(frozen=True, slots=True)
+class WholePicture:
+    """The picture itself, shrunk where it is larger than a captioner can use.
+
+    Attributes:
+        max_side: the longest side, in pixels; None: any.
+    """
+
+    max_side: int | None = None
+
+    @property
+    def decode_side(self) -> int | None:
+        """A JPEG may be decoded smaller as long as its short side keeps this many pixels."""
+        return self.max_side
+
+    def eval_view(self, image: Image.Image) -> Image.Image:
+        """The picture that the captioner gets."""
+        if self.max_side is None or max(image.size) <= self.max_side:
+            return image
+        image = image.copy()
+        image.thumbnail((self.max_side, self.max_side), Image.Resampling.LANCZOS)
+        return image
+
+
+class PictureCaptioner(Captioner):
+    """Captions whole pictures.
+
+    Attributes:
+        takes: as ``Backend.takes``.
+        spec: the model as a user names it, prefix included.
+        calibration: gives the confidence; None where there is none.
+        recipe: what ``caption_images`` is to get of a picture.
+        batch_size: pictures at a time, where a user does not say.
+        runtime: device and precision; None where another machine computes.
+        overlaps: whether captions are computed elsewhere than on this machine's processors.
+        prompt: the instructions, where ``card.prompt`` says that it takes some.
+    """
+
+    takes: frozenset[str] = frozenset()
+    spec: str
+    calibration: Calibration | None = None
+    recipe: WholePicture = WholePicture()
+    batch_size: int = 8
+    runtime: Runtime | None = None
+    overlaps: bool = True
+    prompt: str | None = None
+
+    @classmethod
+    @abstractmethod
+    def of(cls, request: "ModelRequest") -> "PictureCaptioner":
+        """As ``Backend.of``."""
+
+    @abstractmethod
+    def caption_images(
+        self, images: Sequence[Image.Image], *, decoding: DecodingConfig, first: int = 0
+    ) -> Described:
+        """The captions of RGB pictures, each with its alternatives.
+
+        Args:
+            images: any number, one or more.
+            decoding: settings that ``card`` says mean something here.
+            first: the first picture's number; samples depend on ``seed`` and on these numbers.
+
+        Returns:
+            For each picture its caption, or why it has none; a reason does not stop the others.
+        """
+
+    @property
+    def follows_instructions(self) -> bool:
+        """As ``Captioner.follows_instructions``."""
+        return self.card.prompt
+
+    def with_prompt(self, prompt: str) -> Self:
+        """The same captioner with other instructions; it shares the model."""
+        other = copy(self)
+        other.prompt = prompt
+        return other
+
+    def describe_runtime(self) -> str:
+        """One line for the user: what computes, where, and why."""
+        return f"Captions by {self.spec}"
+
+    @property
+    def encoder_key(self) -> Hashable:
+        """As ``LocalCaptioner.encoder_key``."""
+        return self
+
+    @property
+    def attends(self) -> bool:
+        """As ``LocalCaptioner.attends``."""
+        return self.card.attention
+
+    @property
+    def decoder_kind(self) -> str:
+        """What captions, for people."""
+        return "language model"
+
+    @property
+    def encoder_name(self) -> str:
+        """The kind of captioner, for people."""
+        return self.card.kind
+
+    def check(self, decoding: DecodingConfig, attention: bool = False) -> None:
+        """Raise ConfigError where the model cannot do what is asked, before any work is done."""
+        card = self.card
+        if attention and not card.attention:
+            raise ConfigError(f"attention: {self.spec} cannot say where it looked")
+        known = card.decoding
+        if known is None:
+            return
+        known = known | ALWAYS if card.likelihoods else known
+        own = self.decoding
+        changed = [
+            name
+            for name in type(decoding).model_fields
+            if name not in known and getattr(decoding, name) != getattr(own, name)
+        ]
+        if changed:
+            values = ", ".join(f"{name} = {_shown(getattr(decoding, name))}" for name in changed)
+            raise ConfigError(
+                f"{values}: {'has' if len(changed) == 1 else 'have'} no meaning for {self.spec}, "
+                f"whose decoding settings are {', '.join(sorted(known)) or 'none'}"
+            )
+
+    def finished(self, caption: Caption, decoding: DecodingConfig) -> Caption:
+        """A caption with its calibrated confidence, cleaned; withheld where that is too low."""
+        caption = cleaned(caption, self.cleaning)
+        if not caption.log_probs:
+            return caption
+        if self.calibration is not None:
+            caption = replace(caption, confidence=self.calibration(caption.mean_log_prob))
+        if caption.confidence < decoding.min_confidence:
+            caption = replace(caption, text="", withheld=caption.text)
+        return caption
+
+    def caption_pictures(
+        self,
+        pictures: Sequence[PictureLike],
+        *,
+        decoding: DecodingConfig,
+        attention: bool = False,
+        first: int = 0,
+    ) -> list[Caption]:
+        """As ``Captioner.caption`` has it.
+
+        Raises:
+            ImageError: also where the model gives no caption for a picture.
+        """
+        self.check(decoding, attention)
+        captions: list[Caption] = []
+        for start in range(0, len(pictures), self.batch_size):
+            part = pictures[start : start + self.batch_size]
+            names = [f"images[{start + n}]" for n in range(len(part))]
+            images = [
+                as_image(
+                    picture,
+                    min_side=self.recipe.decode_side,
+                    name=name if len(pictures) > 1 else None,
+                )
+                for picture, name in zip(part, names, strict=True)
+            ]
+            views = [self.recipe.eval_view(image) for image in images]
+            found = self.caption_images(views, decoding=decoding, first=first + start)
+            for image, said, name in zip(images, found, names, strict=True):
+                if isinstance(said, str):
+                    raise ImageError(f"{name}: {said}" if len(pictures) > 1 else said)
+                captions.append(replace(said, thumbnail=thumbnail_of(image)))
+        return captions
+
+    def caption_stream(
+        self,
+        pictures: Iterable[Path | str | Picture],
+        *,
+        decoding: Decoding = None,
+        attention: bool = False,
+        batch_size: int | None = None,
+        originals: Originals | None = None,
+    ) -> Iterator[PictureResult]:
+        """As ``Captioner.caption_stream``; threads decode while results are taken."""
+        settings = self.resolve(decoding)
+        self.check(settings, attention)
+
+        def describe(views: list[Image.Image], first: int) -> Described:
+            return self.caption_images(views, decoding=settings, first=first)
+
+        return stream(
+            (p if isinstance(p, Picture) else picture_at(p) for p in pictures),
+            self.recipe,
+            describe,
+            batch_size=batch_size or self.batch_size,
+            overlaps=self.overlaps,
+            originals=originals,
+        )
+
+
+def _shown(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def companion_folder(spec: str) -> Path:
+    """Where showtell keeps what it knows of a model of another kind: its calibration.
+
+    The folder, in the cache folder, names the model so that a person finds it:
+    ``captioners/hf--owner--name``. Of models in folders it has the whole path.
+    """
+    kind, _, name = spec.partition(":")
+    if name.startswith((".", "/", "~")):
+        name = str(Path(name).expanduser().resolve())
+    safe = re.sub(r"[^\w.-]+", "--", name.strip("/"))
+    return cache_folder() / "captioners" / f"{kind}--{safe}"
+
+
+def read_calibration(spec: str, fingerprint: str) -> Calibration | None:
+    """The calibration of a model as it is asked for; None where there is none.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    path = companion_folder(spec) / f"{fingerprint}.json"
+    if not path.is_file():
+        return None
+    try:
+        return Calibration.of(read_json(path, 2**20))
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path} is damaged: {first_line(error)}; delete it") from None
+
+
+def keep_calibration(captioner: PictureCaptioner, calibration: Calibration) -> Path:
+    """Keep a calibration for a model with its revision and prompt; returns the file."""
+    path = companion_folder(captioner.spec) / f"{captioner.fingerprint}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = {
+        "model": captioner.spec,
+        "revision": captioner.card.revision,
+        "fingerprint": captioner.fingerprint,
+        CALIBRATION: calibration.to_dict(),
+    }
+    write_json(path, values)
+    return path

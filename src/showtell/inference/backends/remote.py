@@ -1,0 +1,620 @@
+"""Captioners that a server computes: pictures are shrunk, sent as JPEG, and asked about.
+
+``RemoteCaptioner`` has what all of them share: the order of results, so many requests at a time,
+what is made of an answer, and when a run ends because no picture gets through. The forms of
+questions and answers are the subclasses' (``openai.py``, ``ollama.py``), and everything about HTTP
+is ``remote_client.py``'s.
+"""
+
+import base64
+import hashlib
+import io
+import json
+import math
+import os
+import re
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from PIL import Image
+
+from showtell.config import DecodingConfig
+from showtell.core.prefetch import work_ahead
+from showtell.data.duplicates import Look, look_of
+from showtell.errors import ConfigError, ImageError, ServerError
+from showtell.images.open import notes_of
+from showtell.inference.backends.pictures import PictureCaptioner, WholePicture, read_calibration
+from showtell.inference.backends.remote_client import (
+    Client,
+    Endpoint,
+    Patience,
+    RequestFailed,
+    Worker,
+    end_tasks,
+    worker,
+)
+from showtell.inference.caption import Caption, geometric_mean
+from showtell.inference.captioner import Decoding, ModelInfo
+from showtell.inference.specs import PROMPTS, BackendSettings
+from showtell.inference.stream import (
+    Described,
+    Originals,
+    Picture,
+    PictureResult,
+    opened,
+    picture_at,
+)
+
+if TYPE_CHECKING:
+    from showtell.inference.captioner import ModelRequest
+
+TAKES = frozenset({"prompt", "base_url", "max_side", "concurrency", "timeout", "retries"})
+UNDERSTOOD = frozenset({"method", "max_length", "temperature", "top_k", "top_p", "seed"})
+"""The decoding settings that mean the same to a server."""
+
+MAX_SIDE, SHORTEST_SIDE, LONGEST_SIDE, QUALITY = 768, 32, 8192, 90
+CONCURRENCY, MOST_CONCURRENCY = 8, 256
+MAX_WORDS = 100
+TOKENS_A_WORD = 2  # room enough for any language's words; a caption ends where the model ends it
+MOST_FAILED_IN_A_ROW = 16
+"""Pictures that fail by the server's fault, one after the other, before a run is stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server says of a picture.
+
+    Attributes:
+        text: as it came.
+        tokens: each token's text with its log-probability in nats; empty where the server does not
+            tell.
+        is_cut: whether it reached the most tokens that were asked for.
+        tokens_in, tokens_out: as the server counts them; 0 where it does not.
+    """
+
+    text: str
+    tokens: tuple[tuple[str, float], ...] = ()
+    is_cut: bool = False
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+
+@dataclass(slots=True)
+class Usage:
+    """What a captioner has asked for so far.
+
+    Attributes:
+        answers: that had a caption.
+        tokens_in, tokens_out: as the server counts them.
+    """
+
+    answers: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+    def describe(self) -> str:
+        """One line for the user."""
+        return (
+            f"{self.answers:,} answers, {self.tokens_in:,} tokens in and {self.tokens_out:,} out, "
+            "as the server counts"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A picture as it is sent: JPEG in base64."""
+
+    jpeg: str
+    look: Look | None
+    notes: tuple[str, ...]
+
+
+_Told = tuple[Caption | None, str | None, tuple[str, ...], bool]
+"""A caption, or the reason why there is none; notes; whether that is the server's fault."""
+
+
+class RemoteCaptioner(PictureCaptioner):
+    """Captions pictures by asking a server.
+
+    Args:
+        model: its name at the server.
+        endpoint: the server.
+        settings: how it is asked.
+
+    Attributes:
+        usage: what was asked for so far.
+
+    Raises:
+        ConfigError: a setting is impossible.
+    """
+
+    takes = TAKES
+    kind: ClassVar[str]
+
+    def __init__(self, model: str, endpoint: Endpoint, settings: BackendSettings) -> None:
+        self.model, self.endpoint = model, endpoint
+        self.spec = f"{self.kind}:{model}"
+        self.prompt = settings.instruction or PROMPTS["short"]
+        side = _within("--max-side", settings.max_side, MAX_SIDE, SHORTEST_SIDE, LONGEST_SIDE)
+        self.recipe = WholePicture(side)
+        self.concurrency = _within(
+            "--concurrency", settings.concurrency, CONCURRENCY, 1, MOST_CONCURRENCY
+        )
+        self.batch_size = 4 * self.concurrency
+        self.patience = patience_of(settings)
+        self.usage = Usage()
+        self.digest = ""  # of the weights, where the server tells
+        self._refused: set[str] = set()  # parameters that the server does not take
+
+    @property
+    def card(self) -> ModelInfo:
+        """What is known without asking the server's maker."""
+        return ModelInfo(
+            name=self.model,
+            prompt=True,
+            kind=self.kind,
+            calibrated=self.calibration is not None,
+            revision=self.digest or None,
+            likelihoods="logprobs" not in self._refused,
+            decoding=UNDERSTOOD,
+        )
+
+    @property
+    def decoding(self) -> DecodingConfig:
+        """The likeliest words, up to 100 of them."""
+        return DecodingConfig(method="greedy", max_length=MAX_WORDS)
+
+    @property
+    def fingerprint(self) -> str:
+        """12 digits that stand for model, question and how pictures are shrunk.
+
+        The server's address is not part of it: a run goes on where the model has moved.
+        """
+        side = self.recipe.max_side
+        parts = [self.kind, self.model, self.digest, self.prompt, side, QUALITY]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+
+    @classmethod
+    def of(cls, request: "ModelRequest") -> Self:
+        """The captioner that a user asks for, with its server looked at.
+
+        Raises:
+            ConfigError: a setting is impossible, or a key is missing.
+            ServerError: the server cannot be used.
+        """
+        captioner = cls.unchecked(str(request.model).partition(":")[2], request.settings)
+        captioner.check_server()
+        return captioner
+
+    @classmethod
+    def unchecked(cls, model: str, settings: BackendSettings) -> Self:
+        """A captioner whose server was not asked for anything yet; raises ConfigError."""
+        return cls(model, cls.endpoint_of(settings.base_url), settings)
+
+    @staticmethod
+    @abstractmethod
+    def endpoint_of(base_url: str | None) -> Endpoint:
+        """The server at an address; None: the one that the environment names, or the usual one.
+
+        Raises:
+            ConfigError: it is no address, or a key is missing.
+        """
+
+    @abstractmethod
+    async def _check_server(self, client: Client) -> None:
+        """Raise ServerError where the server shows at once that it cannot caption."""
+
+    @abstractmethod
+    def _question(
+        self, jpeg: str, settings: DecodingConfig, number: int
+    ) -> tuple[str, dict[str, Any]]:
+        """The path and the body of a request."""
+
+    @abstractmethod
+    def _answer(self, value: Mapping[str, Any]) -> Answer:
+        """What an answer says.
+
+        Raises:
+            RequestFailed: it says that there is no caption.
+            KeyError, TypeError, ValueError, IndexError: it is no such answer.
+        """
+
+    def check_server(self) -> None:
+        """Ask the server whether it is there and has the model; no picture is sent.
+
+        Then it is known what the model is, and which calibration is its.
+
+        Raises:
+            ServerError: it is not, or has not.
+        """
+
+        async def check() -> None:
+            client = Client(self.endpoint, replace(self.patience, timeout=self._check_seconds))
+            try:
+                await self._check_server(client)
+            finally:
+                await client.close()
+
+        with worker() as threads:
+            threads.start(check()).result()
+        self.calibration = read_calibration(self.spec, self.fingerprint)
+
+    @property
+    def _check_seconds(self) -> float:
+        return min(self.patience.timeout, 10.0)
+
+    def describe_runtime(self) -> str:
+        """As ``PictureCaptioner.describe_runtime``."""
+        return f"Captions by {self.spec} at {self.endpoint.url}, {self.concurrency} at a time"
+
+    def caption_images(
+        self, images: Sequence[Image.Image], *, decoding: DecodingConfig, first: int = 0
+    ) -> Described:
+        """As ``PictureCaptioner.caption_images``.
+
+        Raises:
+            ServerError: no picture can be captioned there, or all of these fail by its fault.
+        """
+        described: list[Caption | str] = []
+        num_failed = 0
+        with worker() as threads, _Asking(self, threads, decoding) as asking:
+            told = [asking.begin(_jpeg(image), first + n) for n, image in enumerate(images)]
+            for future in told:
+                caption, reason, _, is_servers = future.result()
+                num_failed += is_servers
+                described.append(reason or "no caption" if caption is None else caption)
+        if images and num_failed == len(images):
+            raise ServerError(f"{self.endpoint.url}, model {self.model!r}: {described[0]}")
+        return described
+
+    def caption_stream(
+        self,
+        pictures: Iterable[Path | str | Picture],
+        *,
+        decoding: Decoding = None,
+        attention: bool = False,
+        batch_size: int | None = None,
+        originals: Originals | None = None,
+    ) -> Iterator[PictureResult]:
+        """As ``Captioner.caption_stream``.
+
+        Args:
+            batch_size: of no meaning here: ``concurrency`` is.
+
+        Raises:
+            ServerError: while results are taken, no picture gets through any more. Those that
+                failed last have no result then, so that a resumed run asks for them again.
+        """
+        settings = self.resolve(decoding)
+        self.check(settings, attention)
+        given = (p if isinstance(p, Picture) else picture_at(p) for p in pictures)
+        return self._stream(given, settings, originals)
+
+    def _stream(
+        self, pictures: Iterable[Picture], settings: DecodingConfig, originals: Originals | None
+    ) -> Iterator[PictureResult]:
+        def prepare(picture: Picture) -> _Prepared | str:
+            try:
+                return self._prepare(picture, with_look=originals is not None)
+            except ImageError as error:
+                return str(error)
+
+        window = 2 * self.concurrency
+        # Decoding overlaps with waiting for answers, however few cores there are.
+        prepared = work_ahead(pictures, prepare, batch_size=self.concurrency, overlaps=True)
+        run = _Run(self, originals)
+        with worker() as threads, _Asking(self, threads, settings) as asking:
+            for picture, found in prepared:
+                run.add(picture, found, asking)
+                while len(run) > window or run.is_first_done:
+                    yield from run.take()
+            while len(run):
+                yield from run.take()
+            yield from run.rest()
+
+    def _prepare(self, picture: Picture, *, with_look: bool) -> _Prepared:
+        image = opened(picture, self.recipe.decode_side)
+        jpeg = _jpeg(self.recipe.eval_view(image))
+        return _Prepared(jpeg, look_of(image) if with_look else None, notes_of(image))
+
+    def check(self, decoding: DecodingConfig, attention: bool = False) -> None:
+        """As ``PictureCaptioner.check``."""
+        super().check(decoding, attention)
+        if decoding.method not in ("greedy", "sample"):
+            raise ConfigError(
+                f"method = {decoding.method}: {self.spec} cannot be asked for that, only for "
+                "greedy and sample"
+            )
+
+    def _optional(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Parameters that are given, without those that the server has refused."""
+        return {
+            name: value
+            for name, value in values.items()
+            if value is not None and (name not in self._refused or _is_chosen(name, value))
+        }
+
+    def _learn(self, error: RequestFailed, body: Mapping[str, Any]) -> bool:
+        """Whether a refusal is about a parameter that captions do without, and none did so far."""
+        if error.status not in (400, 422):
+            return False
+        for name in ("logprobs", "max_tokens", "max_completion_tokens", "temperature", "think"):
+            if name not in body or _is_chosen(name, body[name]):
+                continue
+            if re.search(rf"\b{name}\b", str(error)):
+                self._refused.add(name)
+                return True
+        return False
+
+    def caption_of(self, answer: Answer, settings: DecodingConfig) -> Caption:
+        """The caption in an answer.
+
+        Raises:
+            RequestFailed: there is none.
+            ConfigError: a confidence is wanted, and the server does not tell how sure it is.
+        """
+        text = self.endpoint.scrubbed(answer.text).strip()
+        if not text:
+            cut = (
+                f" within {settings.max_length * TOKENS_A_WORD} tokens (a model that thinks first "
+                "needs more: raise --max-length)"
+            )
+            raise RequestFailed(f"the model said nothing{cut * answer.is_cut}", is_servers=False)
+        log_probs = word_log_probs(answer.tokens)
+        sure = geometric_mean(log_probs) if log_probs else math.nan
+        if settings.min_confidence and not log_probs:
+            raise ConfigError(
+                f"min_confidence = {settings.min_confidence:g}: {self.endpoint.url} gives no "
+                "log-probabilities, so it is not known how sure the model is"
+            )
+        return self.finished(Caption(text, tuple(text.split()), log_probs, sure), settings)
+
+
+class _Asking:
+    """Requests for captions within a worker; its client is closed with it."""
+
+    def __init__(
+        self, captioner: RemoteCaptioner, threads: Worker, settings: DecodingConfig
+    ) -> None:
+        self._captioner, self._threads, self._settings = captioner, threads, settings
+        self._client: Client | None = None
+
+    def __enter__(self) -> "_Asking":
+        async def made() -> Client:
+            one = self._captioner
+            return Client(one.endpoint, one.patience, one.concurrency)
+
+        self._client = self._threads.start(made()).result()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        async def end() -> None:
+            await end_tasks()  # requests whose answers nobody waits for any more
+            assert self._client is not None
+            await self._client.close()
+
+        self._threads.start(end()).result()
+
+    def begin(self, jpeg: str, number: int) -> "Future[_Told]":
+        """Ask about a picture.
+
+        Args:
+            number: of the picture; samples depend on it.
+        """
+        return self._threads.start(self._told(jpeg, number))
+
+    async def _told(self, jpeg: str, number: int) -> _Told:
+        one, settings = self._captioner, self._settings
+        try:
+            answer = await self._ask(jpeg, number)
+            caption = one.caption_of(answer, settings)
+        except RequestFailed as error:
+            if error.status in (404, 405):
+                raise ServerError(
+                    f"{one.endpoint.url}, model {one.model!r}: {str(error).rstrip('.')}; is it the "
+                    "right --base-url and model?"
+                ) from None
+            return None, str(error), (), error.is_servers
+        usage = one.usage
+        usage.answers += 1
+        usage.tokens_in += answer.tokens_in
+        usage.tokens_out += answer.tokens_out
+        note = "the answer was cut at the most tokens that --max-length allows"
+        return caption, None, (note,) * answer.is_cut, False
+
+    async def _ask(self, jpeg: str, number: int) -> Answer:
+        assert self._client is not None
+        one = self._captioner
+        async with self._client.places:
+            while True:
+                path, body = one._question(jpeg, self._settings, number)
+                try:
+                    value = await self._client.post(path, body)
+                    return one._answer(value)
+                except RequestFailed as error:
+                    if not one._learn(error, body):
+                        raise
+                except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+                    shown = one.endpoint.scrubbed(json.dumps(value))[:200]
+                    raise RequestFailed(
+                        f"the server's answer has no caption: {shown}", is_servers=True
+                    ) from None
+
+
+class _Run:
+    """The pictures of a stream whose results were not given yet, in their order."""
+
+    def __init__(self, captioner: RemoteCaptioner, originals: Originals | None) -> None:
+        self._captioner, self._originals = captioner, originals
+        self._waiting: deque[tuple[Picture, _Prepared | str, Future[_Told] | None, int | None]]
+        self._waiting = deque()
+        self._num_asked = 0
+        self._held: list[PictureResult] = []
+        self._num_failed = 0  # in a row, by the server's fault
+        self._has_succeeded = False
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def is_first_done(self) -> bool:
+        """Whether the next result is there."""
+        if not self._waiting:
+            return False
+        future = self._waiting[0][2]
+        return future is None or future.done()
+
+    def add(self, picture: Picture, found: _Prepared | str, asking: _Asking) -> None:
+        """Ask about a picture, unless it cannot be read or looks like another one."""
+        number, future = None, None
+        if isinstance(found, _Prepared):
+            is_new = True
+            if self._originals is not None and found.look is not None:
+                number = self._originals.find(found.look)
+                is_new = number is None
+                number = self._originals.expect(found.look) if number is None else number
+            if is_new:
+                future = asking.begin(found.jpeg, self._num_asked)
+                self._num_asked += 1
+                found = replace(found, jpeg="")  # the request has it
+        self._waiting.append((picture, found, future, number))
+
+    def take(self) -> Iterator[PictureResult]:
+        """The next result, and those that had to wait for it.
+
+        Raises:
+            ServerError: so many pictures in a row failed that the server seems to be gone.
+        """
+        picture, found, future, number = self._waiting.popleft()
+        result, is_servers = self._result(picture, found, future, number)
+        if future is not None and result.caption is not None:
+            self._has_succeeded = True
+        elif future is not None and (is_servers or not self._has_succeeded):
+            self._num_failed += 1
+            self._held.append(result)
+            if self._num_failed >= MOST_FAILED_IN_A_ROW:
+                raise ServerError(
+                    f"{self._captioner.endpoint.url}: {self._num_failed} pictures in a row have "
+                    f"failed, the last: {result.error}; to resume, run the same command again"
+                )
+            return
+        elif self._held and future is None:  # it says nothing of the server
+            self._held.append(result)
+            return
+        yield from self.rest()
+        yield result
+
+    def rest(self) -> Iterator[PictureResult]:
+        """Those that were held back, which failed while others did not."""
+        yield from self._held
+        self._held, self._num_failed = [], 0
+
+    def _result(
+        self,
+        picture: Picture,
+        found: _Prepared | str,
+        future: "Future[_Told] | None",
+        number: int | None,
+    ) -> tuple[PictureResult, bool]:
+        path = picture.path
+        if isinstance(found, str):
+            return PictureResult(path, None, found), False
+        if future is None:
+            assert self._originals is not None and number is not None
+            original = self._originals[number]
+            reason = None if original.caption else f"{path}: as {original.path}, which failed"
+            result = PictureResult(
+                path, original.caption, reason, found.look, original.path, found.notes
+            )
+            return result, False
+        caption, reason, notes, is_servers = future.result()
+        result = PictureResult(
+            path,
+            caption,
+            None if reason is None else f"{path}: {reason}",
+            found.look,
+            notes=(*found.notes, *notes),
+        )
+        if number is not None and self._originals is not None:
+            self._originals[number] = result
+        return result, is_servers
+
+
+def _jpeg(image: Image.Image) -> str:
+    """A picture as it is sent: JPEG in base64.
+
+    Args:
+        image: RGB, shrunk already.
+    """
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=QUALITY)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def sent_bytes(image: Image.Image) -> int:
+    """How many bytes of a request a picture is.
+
+    Args:
+        image: RGB, shrunk already.
+    """
+    return len(_jpeg(image))
+
+
+def word_log_probs(tokens: Sequence[tuple[str, float]]) -> tuple[float, ...]:
+    """The log-probability of each word, the sum over its tokens; servers do not tell the end's.
+
+    Args:
+        tokens: text and log-probability of each; a token that begins with a space, or follows one,
+            begins a word.
+
+    Returns:
+        In nats; empty where any value is no log-probability.
+    """
+    if any(not (math.isfinite(value) and value <= 1e-6) for _, value in tokens):
+        return ()
+    words: list[float] = []
+    is_within = False
+    for text, value in tokens:
+        if not text.strip():  # a space, or what ends the answer
+            is_within = False
+            if words:
+                words[-1] += min(value, 0.0)
+            continue
+        if is_within and not text[0].isspace():
+            words[-1] += min(value, 0.0)
+        else:
+            words.append(min(value, 0.0))
+        is_within = not text[-1].isspace()
+    return tuple(words)
+
+
+def _is_chosen(name: str, value: Any) -> bool:
+    """Whether a parameter is what somebody asked for, so that it cannot be left out."""
+    return name == "temperature" and value != 0
+
+
+def patience_of(settings: BackendSettings) -> Patience:
+    """How long to wait and how often to try; what is not given is ``Patience``'s own."""
+    usual = Patience()
+    return Patience(
+        usual.timeout if settings.timeout is None else settings.timeout,
+        usual.retries if settings.retries is None else settings.retries,
+    )
+
+
+def variable(name: str) -> str | None:
+    """An environment variable; None where it is not set, or empty."""
+    return os.environ.get(name, "").strip() or None
+
+
+def _within(option: str, value: int | None, usual: int, least: int, most: int) -> int:
+    if value is None:
+        return usual
+    if not least <= value <= most:
+        raise ConfigError(f"{option} {value}: expected {least} to {most}")
+    return value

@@ -1,0 +1,424 @@
+"""Asking a model's server over HTTP: addresses, keys, attempts, time limits, size limits.
+
+``Client`` sends JSON and gives back JSON. What may pass (a full server, a cut connection, a time
+limit) is tried again, after a while that grows, or after as long as ``Retry-After`` says; then all
+requests wait, since the server is full for each of them. It tells two kinds of failure apart:
+
+- ``RequestFailed``: this request failed, and another picture may succeed;
+- ``ServerError``: no request can succeed (no server there, the key is refused, no such model).
+
+The key goes to the address that the user named, and nowhere else: redirects are not followed. It is
+cut out of whatever the server says. What pictures or captions are is not known here.
+"""
+
+import asyncio
+import base64
+import json
+import math
+import threading
+import time
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
+from typing import Any, TypeVar
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+from showtell.errors import ConfigError, MissingExtraError, ServerError
+
+Result = TypeVar("Result")
+
+MOST_ANSWER_BYTES = 1 << 20
+"""Of an answer: a caption with log-probabilities for 500 tokens has 100,000 or so."""
+
+CONNECT_SECONDS = 10.0
+LONGEST_WAIT = 600.0
+"""Seconds; a server that asks to wait longer ends the run, which can be resumed."""
+
+MOST_BACKOFF = 30.0  # seconds
+PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
+"""Statuses after which the same request may succeed."""
+
+SHORTEST_SECRET = 8
+"""Characters. What local servers take for a key ("EMPTY", "none") may be a word of a caption."""
+
+MOST_SHOWN = 200  # characters of what a server says
+
+
+class RequestFailed(Exception):
+    """A request failed for good.
+
+    Attributes:
+        is_servers: whether the server is at fault, not what was asked.
+        status: the HTTP status; None where none came.
+    """
+
+    def __init__(self, reason: str, *, is_servers: bool, status: int | None = None) -> None:
+        super().__init__(reason)
+        self.is_servers, self.status = is_servers, status
+
+
+class _Passing(Exception):
+    """An attempt failed, and another may not.
+
+    Attributes:
+        wait: seconds that the server asks to wait; None where it does not say.
+    """
+
+    def __init__(self, reason: str, status: int | None = None, wait: float | None = None) -> None:
+        super().__init__(reason)
+        self.status, self.wait = status, wait
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a server is and how one shows that one may ask.
+
+    Attributes:
+        url: without credentials and without a slash at its end.
+        headers: sent with every request; they may hold a key.
+        secrets: texts that may not be shown.
+        key_name: the variable that a key is read from, for messages.
+    """
+
+    url: str
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    key_name: str = ""
+
+    @classmethod
+    def of(
+        cls, address: str, key: str | None = None, *, key_name: str, default_path: str = ""
+    ) -> "Endpoint":
+        """The endpoint of an address as a user gives it.
+
+        Args:
+            address: ``http://host:8000/v1``; it may have a name and a password, which are sent as
+                Basic authentication where there is no key.
+            key: sent as a bearer token.
+            key_name: where it is from.
+            default_path: taken where the address has no path.
+
+        Raises:
+            ConfigError: it is no address of the web, or the key cannot be sent.
+        """
+        try:
+            parts = urlsplit(address.strip())
+            port = parts.port
+        except ValueError:
+            parts, port = urlsplit(""), None
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+            shown = address if "@" not in address else "the address"
+            raise ConfigError(f"--base-url {shown}: expected one such as http://127.0.0.1:8000/v1")
+        if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
+            raise ConfigError(f"{key_name} has characters that no header can hold")
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        place = host if port is None else f"{host}:{port}"
+        path = parts.path.rstrip("/") or default_path
+        url = urlunsplit((parts.scheme, place, path, "", ""))
+        headers: dict[str, str] = {}
+        secrets: list[str] = []
+        if parts.password is not None:
+            pair = f"{unquote(parts.username or '')}:{unquote(parts.password)}"
+            coded = base64.b64encode(pair.encode()).decode()
+            headers["Authorization"] = f"Basic {coded}"
+            secrets += [coded, unquote(parts.password), parts.password]
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
+            secrets += [key, quote(key, safe=""), base64.b64encode(key.encode()).decode()]
+        hidden = {secret for secret in secrets if len(secret) >= SHORTEST_SECRET}
+        return cls(url, headers, tuple(sorted(hidden, key=len, reverse=True)), key_name)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is on this machine, where no proxy leads."""
+        host = urlsplit(self.url).hostname or ""
+        try:
+            return host == "localhost" or ip_address(host).is_loopback
+        except ValueError:
+            return False
+
+    def scrubbed(self, text: str) -> str:
+        """A text of the server's without the key."""
+        for secret in self.secrets:
+            text = text.replace(secret, "***")
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait and how often to try.
+
+    Attributes:
+        timeout: seconds that an answer may take, from the request's first byte to its own last.
+        retries: attempts after the first.
+        backoff: seconds before the second attempt, about; each later one waits twice as long.
+    """
+
+    timeout: float = 120.0
+    retries: int = 4
+    backoff: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.timeout < math.inf):
+            raise ConfigError(f"--timeout {self.timeout:g}: expected seconds, more than 0")
+        if self.retries < 0:
+            raise ConfigError(f"--retries {self.retries}: expected 0 or more")
+
+
+class Client:
+    """Asks one server; made, used and closed within one event loop.
+
+    Args:
+        concurrency: requests at a time.
+
+    Attributes:
+        places: held by whoever asks, so that there are no more at a time.
+    """
+
+    def __init__(self, endpoint: Endpoint, patience: Patience, concurrency: int = 1) -> None:
+        self.endpoint, self.patience = endpoint, patience
+        self._httpx = _httpx()
+        self.places = asyncio.Semaphore(concurrency)
+        self._quiet_until = 0.0  # of the loop's clock
+        self._http = self._httpx.AsyncClient(
+            headers={
+                # Else a small body could become a large one.
+                "Accept-Encoding": "identity",
+                **endpoint.headers,
+            },
+            timeout=self._httpx.Timeout(
+                patience.timeout, connect=min(CONNECT_SECONDS, patience.timeout), pool=None
+            ),
+            limits=self._httpx.Limits(max_connections=concurrency, keepalive_expiry=30),
+            follow_redirects=False,
+            trust_env=not endpoint.is_here,
+        )
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._http.aclose()
+
+    async def get(self, path: str) -> Any:
+        """The JSON at a path, in one attempt; raises as ``post``."""
+        try:
+            return await self._attempt("GET", path, None)
+        except _Passing as error:
+            raise RequestFailed(str(error), is_servers=True, status=error.status) from None
+
+    async def post(self, path: str, body: dict[str, Any]) -> Any:
+        """The JSON that the server answers.
+
+        Raises:
+            RequestFailed: it did not, in all the attempts that make sense.
+            ServerError: it never will.
+        """
+        import tenacity
+
+        backoff = tenacity.wait_random_exponential(self.patience.backoff, MOST_BACKOFF)
+
+        def wait(state: Any) -> float:
+            error = state.outcome.exception()
+            asked = error.wait if isinstance(error, _Passing) else None
+            return float(backoff(state)) if asked is None else float(asked)
+
+        attempts = tenacity.AsyncRetrying(
+            stop=tenacity.stop_after_attempt(1 + self.patience.retries),
+            wait=wait,
+            retry=tenacity.retry_if_exception_type(_Passing),
+            reraise=True,
+        )
+        num = 0
+        try:
+            async for attempt in attempts:
+                with attempt:
+                    num += 1
+                    return await self._attempt("POST", path, body)
+        except _Passing as error:
+            times = "" if num == 1 else f" (tried {num} times)"
+            raise RequestFailed(f"{error}{times}", is_servers=True, status=error.status) from None
+        raise AssertionError("a retry loop ends with a result or an error")
+
+    async def _attempt(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
+        clock = asyncio.get_running_loop().time
+        while (left := self._quiet_until - clock()) > 0:
+            await asyncio.sleep(left)
+        try:
+            async with asyncio.timeout(self.patience.timeout):
+                status, headers, content = await self._exchange(method, path, body)
+        except (TimeoutError, self._httpx.TimeoutException):
+            raise _Passing(f"no answer within {self.patience.timeout:g} s") from None
+        except self._httpx.TransportError as error:
+            raise _Passing(self._shown(_reason(error))) from None
+        except self._httpx.InvalidURL as error:
+            raise ServerError(f"{self.endpoint.url}: {self._shown(str(error))}") from None
+        if status == 200:
+            return self._parsed(content)
+        raise self._refusal(status, headers, content)
+
+    async def _exchange(
+        self, method: str, path: str, body: dict[str, Any] | None
+    ) -> tuple[int, Any, bytes]:
+        url = f"{self.endpoint.url}/{path}"
+        async with self._http.stream(method, url, json=body) as answer:
+            coding = answer.headers.get("content-encoding", "identity").lower()
+            if coding != "identity":
+                raise RequestFailed(
+                    f"the server's answer is packed as {self._shown(coding)}, unasked",
+                    is_servers=True,
+                    status=answer.status_code,
+                )
+            content = bytearray()
+            async for chunk in answer.aiter_raw():
+                content += chunk
+                if len(content) > MOST_ANSWER_BYTES:
+                    raise RequestFailed(
+                        f"the server's answer has more than {MOST_ANSWER_BYTES:,} bytes",
+                        is_servers=True,
+                        status=answer.status_code,
+                    )
+            return answer.status_code, answer.headers, bytes(content)
+
+    def _parsed(self, content: bytes) -> Any:
+        try:
+            return json.loads(content)
+        except (ValueError, RecursionError):
+            shown = self._shown(content.decode("utf-8", "replace"))
+            raise RequestFailed(
+                f"the server's answer is no JSON: {shown!r}", is_servers=True, status=200
+            ) from None
+
+    def _refusal(self, status: int, headers: Any, content: bytes) -> Exception:
+        """What an answer that is no 200 means."""
+        said, code = _told(content)
+        reason = f"the server answers {status}" + (f": {self._shown(said)}" if said else "")
+        where = self.endpoint.url
+        if 300 <= status < 400:
+            place = urlsplit(headers.get("location", ""))
+            to = f" to {self._shown(place.netloc)}" if place.netloc else ""
+            return ServerError(
+                f"{where} redirects{to}, where nothing is sent, since the key is for {where} "
+                "alone; give the right address with --base-url"
+            )
+        if status in (401, 403):
+            name = self.endpoint.key_name
+            what = (
+                f"refuses the key in {name}"
+                if self.endpoint.headers
+                else f"needs a key: set {name}"
+            )
+            return ServerError(f"{where} {what}: {reason}")
+        if code in ("insufficient_quota", "billing_hard_limit_reached"):
+            return ServerError(f"{where}: {reason}; to resume, run the same command again")
+        if status in PASSING:
+            wait = _retry_after(headers)
+            if wait is not None and wait > LONGEST_WAIT:
+                return ServerError(
+                    f"{where}: {reason}, and asks to wait for {wait:,.0f} s; to resume, run the "
+                    "same command again then"
+                )
+            if wait is not None:
+                clock = asyncio.get_running_loop().time
+                self._quiet_until = max(self._quiet_until, clock() + wait)
+            return _Passing(reason, status, wait)
+        return RequestFailed(reason, is_servers=status >= 500, status=status)
+
+    def _shown(self, text: str) -> str:
+        """What a server says, on one line, short and without the key."""
+        text = " ".join(self.endpoint.scrubbed(text).split())
+        text = "".join(c if c.isprintable() else "?" for c in text)
+        return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]} ..."
+
+
+def _told(content: bytes) -> tuple[str, str | None]:
+    """What a refusal says, and its code: of ``{"error": {"message": ..., "code": ...}}``."""
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        return content.decode("utf-8", "replace"), None
+    error = value.get("error", value) if isinstance(value, dict) else value
+    if isinstance(error, dict):
+        said = error.get("message") or error.get("detail") or json.dumps(error)
+        return str(said), str(error.get("code") or error.get("type"))
+    return str(error), None
+
+
+def _retry_after(headers: Any) -> float | None:
+    """Seconds that a server asks to wait (RFC 9110, section 10.2.3)."""
+    try:
+        seconds = float(headers["retry-after-ms"]) / 1000  # OpenAI's
+    except (KeyError, ValueError):
+        text = headers.get("retry-after")
+        if text is None:
+            return None
+        try:
+            seconds = float(text)
+        except ValueError:
+            try:
+                seconds = parsedate_to_datetime(text).timestamp() - time.time()
+            except (ValueError, TypeError, OverflowError):
+                return None
+    return max(seconds, 0.0) if math.isfinite(seconds) else None
+
+
+def _reason(error: Exception) -> str:
+    """Why no answer came, without the words of the libraries between."""
+    cause: BaseException = error
+    while (below := cause.__cause__ or cause.__context__) is not None and below is not cause:
+        cause = below
+    if isinstance(cause, ConnectionRefusedError):
+        return "the connection is refused: no server listens there"
+    if isinstance(cause, ConnectionError | EOFError) or "disconnected" in str(error):
+        return "the server cut the connection"
+    text = (cause.strerror if isinstance(cause, OSError) else None) or str(error) or str(cause)
+    return f"the connection failed: {text or type(error).__name__}"
+
+
+def _httpx() -> Any:
+    try:
+        import httpx2
+        import tenacity  # noqa: F401 - what attempts are made with
+    except ModuleNotFoundError:
+        raise MissingExtraError("remote-models", "asking a model's server") from None
+    return httpx2
+
+
+class Worker:
+    """An event loop in a thread of its own, whose tasks end when the block does."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+
+    def start(self, work: Coroutine[Any, Any, Result]) -> "Future[Result]":
+        """Begin to work; the result comes later."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop)
+
+
+@contextmanager
+def worker() -> Iterator[Worker]:
+    """An event loop that works while this thread waits, or does something else.
+
+    However the block ends, so do all its tasks, at once: a request that stalls keeps nobody from
+    stopping a run.
+    """
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="requests", daemon=True)
+    thread.start()
+    try:
+        yield Worker(loop)
+    finally:
+        asyncio.run_coroutine_threadsafe(end_tasks(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+async def end_tasks() -> None:
+    """Cancel every other task of this loop, and wait until they have ended."""
+    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_asyncgens()

@@ -1,0 +1,268 @@
+"""What the routes of other servers' clients share: a JSON body with pictures in it, and captions.
+
+``openai_api.py`` and ``ollama_api.py`` have the forms of questions and answers; here a body is read
+within the same limits as a form (``uploads.py``), pictures are taken out of base64, and the same
+service makes the captions. A picture's address is fetched only from hosts that the server's owner
+has named, and a redirect is never followed.
+"""
+
+import asyncio
+import base64
+import binascii
+import json
+import re
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+
+from showtell.data.reading import printable
+from showtell.errors import ConfigError, unknown_name
+from showtell.server.limits import Limits
+from showtell.server.problems import Problem
+from showtell.server.service import Record, Service
+from showtell.server.uploads import Form, Intake, Upload
+
+Asked = TypeVar("Asked", bound=BaseModel)
+
+FETCH_SECONDS = 15.0
+CHUNK = 64 * 1024
+
+
+@dataclass(slots=True)
+class Question:
+    """What a client asks, in whatever form.
+
+    Attributes:
+        model: the name that it gives; empty: the default model.
+        pictures: base64, data URLs, or addresses.
+        prompt: its words.
+        num_captions: captions of each picture.
+        ignored: parameters that it gives and that mean nothing here.
+    """
+
+    model: str
+    pictures: list[str] = field(default_factory=list)
+    prompt: str = ""
+    num_captions: int = 1
+    ignored: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The captions for a question.
+
+    Attributes:
+        model: the name of the model that answers.
+        results: a record for each picture, as ``POST /v1/captions`` has them.
+        prompt_followed: whether the model was given the question's words.
+        ignored: as in the question.
+    """
+
+    model: str
+    results: list[Record]
+    prompt_followed: bool
+    ignored: list[str]
+
+    @property
+    def texts(self) -> list[str]:
+        """The answers, best first: of several pictures a line each."""
+        said = [[one, *one.get("alternatives", ())] for one in self.results]
+        num = min(map(len, said))
+        return ["\n".join(each[rank]["caption"] for each in said) for rank in range(num)]
+
+    @property
+    def num_tokens(self) -> int:
+        """Words of the first answer, and an end of each caption."""
+        return sum(len(one["words"]) + 1 for one in self.results)
+
+    def about(self) -> Record:
+        """The field ``showtell`` of an answer: what its own form has no place for."""
+        return {
+            "prompt_followed": self.prompt_followed,
+            "ignored": self.ignored,
+            "captions": self.results,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """What is granted to other servers' clients.
+
+    Attributes:
+        aliases: further names of models, for clients whose model's name cannot be changed; an
+            empty value means the default model.
+        hosts: from which pictures may be fetched, with or without a port.
+    """
+
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    hosts: frozenset[str] = frozenset()
+
+    def check(self, models: Iterable[str]) -> None:
+        """Raise ConfigError where an alias is for a model that is not loaded."""
+        models = list(models)
+        for alias, name in self.aliases.items():
+            if name and name not in models:
+                raise ConfigError(f"--alias {alias}={name}: {unknown_name('model', name, models)}")
+
+
+class Chat:
+    """Answers questions with captions."""
+
+    def __init__(self, service: Service, intake: Intake, clients: Clients) -> None:
+        self.service, self._intake = service, intake
+        self.limits: Limits = service.limits
+        self.aliases, self._hosts = clients.aliases, clients.hosts
+        self._fetching = ThreadPoolExecutor(4, thread_name_prefix="fetch")
+
+    def model_named(self, name: str) -> str:
+        """The model that a client means; ``:latest`` may stand behind its name.
+
+        Raises:
+            Problem: 404, there is none.
+        """
+        models = self.service.models
+        if not name:
+            return next(iter(models))
+        for given in (name, name.removesuffix(":latest")):
+            if given in models:
+                return given
+            if given in self.aliases:
+                return self.aliases[given] or next(iter(models))
+        raise Problem(404, unknown_name("model", name, [*models, *self.aliases]))
+
+    @asynccontextmanager
+    async def asked(
+        self, request: Request, client: str, kind: type[Asked]
+    ) -> AsyncIterator[tuple[Asked, Callable[[int], None]]]:
+        """A request's body, read and checked; and what further bytes in memory are told to.
+
+        Raises:
+            Problem: 400 it is no such JSON, and those of ``Intake``.
+        """
+        async with self._intake.body(request, client) as (body, count):
+            yield await self.service.aside(lambda: parsed(body, kind)), count
+
+    async def reply(self, question: Question, client: str, count: Callable[[int], None]) -> Reply:
+        """The captions.
+
+        Raises:
+            Problem: there is no picture, or one of them has no caption.
+        """
+        name = self.model_named(question.model)
+        if not question.pictures:
+            raise Problem(400, "no picture: this server captions pictures and does nothing else")
+        if len(question.pictures) > self.limits.pictures:
+            raise Problem(413, f"more than {self.limits.pictures} pictures in one request")
+        form = Form(fields={"model": name})
+        for number, given in enumerate(question.pictures, 1):
+            data = await self._picture(given, f"picture {number}")
+            count(len(data))
+            form.pictures.append(Upload(f"picture {number}", data))
+        if question.num_captions > 1:
+            num = question.num_captions
+            changes = {"method": "beam", "num_captions": num, "beam_size": max(num, 3)}
+            form.fields["decoding"] = json.dumps(changes)
+        prompt = question.prompt.strip() if self.service.follows_prompts(name) else ""
+        results = await self.service.results(form, client, prompt=prompt or None)
+        for result in results:
+            if "error" in result:
+                raise Problem(result["error"]["status"], result["error"]["detail"])
+        return Reply(name, results, bool(prompt), question.ignored)
+
+    async def _picture(self, given: str, name: str) -> bytes:
+        if given.lower().startswith(("http://", "https://")):
+            loop = asyncio.get_running_loop()
+            self._check_host(given, name)
+            return await loop.run_in_executor(self._fetching, lambda: self._fetched(given, name))
+        if len(given) * 3 // 4 > self.limits.picture_bytes + 100:
+            raise Problem(413, f"{name}: more than {self.limits.picture_bytes:,} bytes")
+        return await self.service.aside(lambda: decoded(given, name))
+
+    def _check_host(self, url: str, name: str) -> None:
+        try:
+            place = urlsplit(url).netloc.rpartition("@")[2].lower()
+            host = urlsplit(url).hostname or ""
+        except ValueError:
+            raise Problem(400, f"{name}: {printable(url[:200])} is no address") from None
+        if not self._hosts & {place, host}:
+            raise Problem(
+                400,
+                f"{name}: this server fetches nothing from {place or 'there'}; send the picture "
+                "itself, in base64 (the server's owner can allow a host by --fetch-from)",
+            )
+
+    def _fetched(self, url: str, name: str) -> bytes:
+        request = urllib.request.Request(url, headers={"User-Agent": "showtell"})
+        most, until = self.limits.picture_bytes, time.monotonic() + FETCH_SECONDS
+        try:
+            with _OPENER.open(request, timeout=FETCH_SECONDS) as answer:
+                data = bytearray()
+                while chunk := answer.read1(CHUNK):
+                    data += chunk
+                    if len(data) > most:
+                        raise Problem(413, f"{name}: more than {most:,} bytes")
+                    if time.monotonic() > until:
+                        raise TimeoutError(f"not within {FETCH_SECONDS:g} seconds")
+                return bytes(data)
+        except urllib.error.HTTPError as error:
+            raise Problem(422, f"{name}: its host answers {error.code}") from None
+        except (OSError, ValueError, HTTPException) as error:
+            reason = getattr(error, "reason", None) or error
+            raise Problem(422, f"{name}: cannot be fetched: {reason}") from None
+
+
+class _Nowhere(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: it could lead to a host that is not allowed."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Nowhere())
+
+
+def parsed(body: bytes, kind: type[Asked]) -> Asked:
+    """A body as what it should be.
+
+    Raises:
+        Problem: 400, it is not.
+    """
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise Problem(400, f"{where}: {first['msg']}" if where else first["msg"]) from None
+
+
+_DATA_URL = re.compile(r"data:[^,]{0,200}?(;base64)?,", re.IGNORECASE)
+
+
+def decoded(given: str, name: str) -> bytes:
+    """The bytes of a picture in base64, or in a data URL.
+
+    Raises:
+        Problem: 400, it is neither.
+    """
+    head = _DATA_URL.match(given[:300])
+    if head and head[1] is None:
+        raise Problem(400, f"{name}: a data URL that is not in base64")
+    text = given[head.end() :] if head else given
+    text = "".join(text.split()).replace("-", "+").replace("_", "/").rstrip("=")
+    try:
+        data = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise Problem(400, f"{name}: not base64") from None
+    if not data:
+        raise Problem(400, f"{name}: empty")
+    return data

@@ -1,0 +1,238 @@
+"""Models of a hub on this machine: what is downloaded, shown, checked, resumed and kept.
+
+huggingface_hub reads its settings once, so each test has processes of its own.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_hf
+import tiny_hub
+from tiny_hub import COMMIT, ID, TinyHub
+
+ROOT = Path(__file__).parents[2]
+FETCH = """
+import json, sys
+import huggingface_hub.constants
+huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE = 2**14  # the model is smaller than a usual chunk
+from showtell.errors import ShowtellError
+from showtell.inference.backends.hf import hub
+from showtell.inference.specs import BackendSettings
+
+class Report:
+    shown = []
+    def progress(self, task, done, total, unit, *, num_failed=0):
+        self.shown.append((task, done, total, unit))
+
+report = Report()
+try:
+    settings = BackendSettings(revision=sys.argv[2] if len(sys.argv) > 2 else None)
+    wanted = hub.missing_files(sys.argv[1], settings)
+    said = wanted and wanted.describe()
+    folder = wanted and str(hub.download(wanted, report))
+    found = str(hub.find_folder(hub.place_of(sys.argv[1], settings)))
+    print(json.dumps({"said": said, "folder": folder, "found": found, "shown": report.shown}))
+except ShowtellError as error:
+    print(json.dumps({"error": f"{type(error).__name__}: {error}"}))
+"""
+COMMAND = """
+import sys
+if "caption" in sys.argv or "serve" in sys.argv:
+    import torch
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for name in ("nms", "qnms"):
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+from showtell.cli import main
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory, torchvision_operators: Any) -> Path:
+    """A tiny captioner, with the files beside it that a hub has."""
+    folder = tiny_hf.save_captioner("vision-encoder-decoder", tmp_path_factory.mktemp("m") / "m")
+    (folder / "README.md").write_text(tiny_hub.CARD)
+    (folder / "pytorch_model.bin").write_bytes(b"not to be downloaded" * 100)
+    (folder / "modeling_tiny.py").write_text("raise SystemExit('not to be run')\n")
+    return folder
+
+
+@pytest.fixture
+def hub(saved: Path, tmp_path: Path) -> Iterator[TinyHub]:
+    shutil.copytree(saved, tmp_path / "model")
+    with tiny_hub.serving(tmp_path / "model") as found:
+        yield found
+
+
+class Machine:
+    """Processes with one Hugging Face home."""
+
+    def __init__(self, hub: TinyHub, home: Path) -> None:
+        self.home = home
+        self.variables = {
+            "HF_ENDPOINT": hub.address,
+            "HF_HOME": str(home),
+            "HF_HUB_ETAG_TIMEOUT": "20",
+            "SHOWTELL_CACHE": str(home / "showtell"),
+            "PYTHONPATH": str(ROOT / "src"),
+            "NO_COLOR": "1",
+        }
+
+    def _run(self, code: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            capture_output=True,
+            text=True,
+            cwd=self.home.parent,
+            env=os.environ | self.variables | more,
+        )
+
+    def fetch(self, *arguments: str, **more: str) -> dict[str, Any]:
+        """See that a model is there; what was said, or the error."""
+        done = self._run(FETCH, *arguments, **more)
+        assert done.returncode == 0, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    def showtell(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return self._run(COMMAND, *arguments, **more)
+
+
+@pytest.fixture
+def machine(hub: TinyHub, tmp_path: Path) -> Machine:
+    (tmp_path / "home").mkdir()
+    return Machine(hub, tmp_path / "home")
+
+
+def test_a_model_is_downloaded_once(hub: TinyHub, machine: Machine, saved: Path) -> None:
+    """Only what captioning reads, with its progress; then the cache is used without the hub."""
+    got = machine.fetch(f"hf:{ID}")
+    assert got["said"].startswith(f"{ID} (commit {COMMIT[:12]}, licence cc-by-4.0)")
+    assert "6 files" in got["said"] or "7 files" in got["said"]
+    folder = Path(got["folder"])
+    assert got["found"] == got["folder"] and folder.name == COMMIT
+    there = {path.name for path in folder.iterdir()}
+    assert there == {path.name for path in saved.iterdir()} - {
+        "pytorch_model.bin",
+        "modeling_tiny.py",
+    }
+    for name in there:
+        assert (folder / name).read_bytes() == (saved / name).read_bytes()
+    assert sorted(hub.downloads) == sorted(there)
+    tasks = {(task, unit) for task, _, _, unit in got["shown"]}
+    assert tasks == {("downloading", "bytes")}
+    total = sum((saved / name).stat().st_size for name in there)
+    assert got["shown"][-1][1:3] == [total, total]
+    num_asked = len(hub.asked)
+    again = machine.fetch(f"hf:{ID}")
+    assert again["said"] is None and again["found"] == got["folder"]
+    pinned = machine.fetch(f"hf:{ID}@{COMMIT}", HF_HUB_OFFLINE="1")
+    assert pinned["found"] == got["folder"]
+    assert [path for _, path, _ in hub.asked[num_asked:] if ID in path] == []
+
+
+def test_a_broken_connection_is_gone_on_with(hub: TinyHub, machine: Machine, saved: Path) -> None:
+    hub.cut.add("model.safetensors")
+    got = machine.fetch(f"hf:{ID}")
+    weights = saved / "model.safetensors"
+    assert (Path(got["folder"]) / "model.safetensors").read_bytes() == weights.read_bytes()
+    ranges = [r for m, path, r in hub.asked if m == "GET" and path.endswith("model.safetensors")]
+    whole_chunks = weights.stat().st_size // 2 // 2**14 * 2**14
+    assert ranges == [None, f"bytes={whole_chunks}-"]
+
+
+def test_a_hub_that_goes_away_and_comes_back(hub: TinyHub, machine: Machine, saved: Path) -> None:
+    """Files that are there are not downloaded again."""
+    hub.gone.add("model.safetensors")
+    got = machine.fetch(f"hf:{ID}")
+    assert got["error"].startswith(f"CheckpointError: hf:{ID} cannot be downloaded: ")
+    assert "run the same command again" in got["error"]
+    hub.gone.clear()
+    hub.asked.clear()
+    assert machine.fetch(f"hf:{ID}")["found"].endswith(COMMIT)
+    assert "model.safetensors" in hub.downloads
+    assert hub.downloads.count("config.json") <= 1
+
+
+def test_a_file_with_another_hash_is_refused_and_removed(hub: TinyHub, machine: Machine) -> None:
+    hub.wrong.add("model.safetensors")
+    got = machine.fetch(f"hf:{ID}")
+    assert "model.safetensors is not the file that the hub promised" in got["error"]
+    assert not list(machine.home.rglob("model.safetensors"))
+    hub.wrong.clear()
+    assert machine.fetch(f"hf:{ID}")["found"].endswith(COMMIT)
+    hub.wrong.add("config.json")  # of small files the hash is git's
+    shutil.rmtree(machine.home / "hub")
+    got = machine.fetch(f"hf:{ID}")
+    assert "config.json is not the file that the hub promised" in got["error"]
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "variables", "said"),
+    [
+        ("someone/else", {}, {}, "the hub has no such model"),
+        (ID, {"refuses": True}, {}, "private and there is no token"),
+        (f"{ID}@v9", {}, {}, "has no revision 'v9'"),
+        (ID, {}, {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE forbids to download it"),
+        (ID, {}, {"HF_ENDPOINT": "http://127.0.0.1:9"}, "cannot be downloaded"),
+    ],
+)
+def test_what_cannot_be_had_is_said_in_one_line(
+    model: str,
+    changes: dict[str, Any],
+    variables: dict[str, str],
+    said: str,
+    hub: TinyHub,
+    machine: Machine,
+) -> None:
+    for name, value in changes.items():
+        setattr(hub, name, value)
+    got = machine.fetch(f"hf:{model}", **variables)
+    assert said in got["error"] and "\n" not in got["error"]
+
+
+def test_a_model_without_safetensors_is_refused_before_the_download(
+    hub: TinyHub, machine: Machine
+) -> None:
+    (hub.folder / "model.safetensors").unlink()
+    got = machine.fetch(f"hf:{ID}")
+    assert "weights only as pytorch_model.bin, a pickle" in got["error"]
+    assert f"hf download {ID} --local-dir tiny-captioner && python -c" in got["error"]
+    assert hub.downloads == []
+
+
+@pytest.mark.slow
+def test_the_commands(hub: TinyHub, machine: Machine) -> None:
+    """Licence and size first, then a question; not a terminal: the line with --yes."""
+    shown = machine.showtell("models", f"hf:{ID}")
+    assert shown.returncode == 0, shown.stderr
+    assert "licence: cc-by-4.0" in shown.stdout and "not on this machine" in shown.stdout
+    photo = machine.home.parent / "photo.png"
+    tiny_hf.pictures(1)[0].save(photo)
+    command = ["caption", str(photo), "-m", f"hf:{ID}", "--max-length", "6", "--json"]
+    command += ["--precision", "fp32"]
+    asked = machine.showtell(*command)
+    assert asked.returncode == 1 and hub.downloads == []
+    first, last = asked.stderr.strip().splitlines()
+    assert "licence cc-by-4.0" in first
+    assert last.endswith(f"showtell {' '.join(command)} --yes")
+    done = machine.showtell(*command, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert f"hf:{ID} at commit {COMMIT[:12]}" in done.stderr
+    [said] = json.loads(done.stdout)["captions"]
+    hub.refuses = True
+    offline = machine.showtell(*command, HF_HUB_OFFLINE="1")
+    assert json.loads(offline.stdout)["captions"] == [said], offline.stderr
+    listed = machine.showtell("models", "--json")
+    [cached] = json.loads(listed.stdout)["cached"]
+    assert cached["name"] == f"hf:{ID}" and cached["revision"] == COMMIT
+    assert (cached["kind"], cached["licence"]) == ("vision-encoder-decoder", "cc-by-4.0")
+    card = json.loads(machine.showtell("models", f"hf:{ID}", "--json").stdout)
+    assert card["revision"] == COMMIT and Path(card["folder"]).is_dir()

@@ -1,0 +1,455 @@
+"""Captioners behind servers of OpenAI's kind and of Ollama's: on loopback, well-behaved or not."""
+
+import json
+import math
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from rogue_server import (
+    BROKEN,
+    CUT,
+    FULL,
+    HUGE,
+    KEY,
+    NO_CHOICES,
+    NOT_AN_OBJECT,
+    RUBBISH,
+    STALL,
+    Deed,
+    RogueServer,
+    asks_to_wait,
+    numbered,
+    rogue_server,
+)
+
+import showtell
+from showtell.errors import ConfigError, ServerError
+from showtell.inference.backends import remote, remote_client
+from showtell.inference.backends.ollama import OllamaCaptioner
+from showtell.inference.backends.openai import OpenAICaptioner
+from showtell.inference.backends.remote import RemoteCaptioner, word_log_probs
+from showtell.inference.stream import Originals, PictureResult
+
+KINDS = ("openai", "ollama")
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OLLAMA_API_KEY", KEY)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    monkeypatch.delenv("OLLAMA_HOST", raising=False)
+    with rogue_server() as found:
+        yield found
+
+
+def load(kind: str, server: RogueServer, **settings: object) -> RemoteCaptioner:
+    """A captioner that does not wait long."""
+    given = {"base_url": server.url, "timeout": 2.0, "retries": 2, **settings}
+    captioner = showtell.load(f"{kind}:tiny", settings=given)
+    assert isinstance(captioner, RemoteCaptioner)
+    quick = remote_client.Patience(captioner.patience.timeout, captioner.patience.retries, 0.01)
+    captioner.patience = quick
+    return captioner
+
+
+def results_of(captioner: RemoteCaptioner, folder: Path, **options: object) -> list[PictureResult]:
+    return list(captioner.caption_stream(sorted(folder.iterdir()), **options))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stream_is_in_order_and_within_its_concurrency(
+    kind: str, server: RogueServer, tmp_path: Path
+) -> None:
+    folder = numbered(tmp_path, 30)
+    server.delay = 0.02
+    captioner = load(kind, server, concurrency=5)
+    results = results_of(captioner, folder)
+    assert [result.text for result in results] == [f"picture {n}" for n in range(30)]
+    assert [Path(result.path).name for result in results] == [f"{n:03d}.png" for n in range(30)]
+    assert server.counts == dict.fromkeys(range(30), 1)
+    assert 1 < server.most <= 5
+    assert server.keys == {f"Bearer {KEY}"}
+    assert captioner.usage.answers == 30
+    assert (captioner.usage.tokens_in, captioner.usage.tokens_out) == (3000, 210)
+    for result in results:
+        assert result.caption is not None
+        assert result.caption.words == tuple(result.text.split())
+        # "pic" + "ture" are one word of two tokens; a number of three digits is one token.
+        assert result.caption.log_probs == (-0.5, -0.25)
+        assert result.confidence == pytest.approx(math.exp(-0.375))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pictures_are_shrunk_and_asked_about_as_the_user_wants(
+    kind: str, server: RogueServer
+) -> None:
+    captioner = load(kind, server, max_side=64, prompt="alt")
+    image = Image.new("RGB", (500, 100), (12, 12, 36))
+    decoding = {"method": "sample", "seed": 5, "temperature": 0.7, "top_p": 0.9, "max_length": 20}
+    captions = captioner.caption([image, image], decoding=decoding)
+    assert [caption.text for caption in captions] == ["picture 1"] * 2
+    assert captions[0].thumbnail
+    bodies = sorted(server.bodies, key=json.dumps)
+    for number, body in enumerate(bodies):
+        assert body["model"] == "tiny"
+        [message] = body["messages"]
+        assert "alt text" in json.dumps(message)
+        options = body if kind == "openai" else body["options"]
+        assert options["temperature"] == 0.7 and options["top_p"] == 0.9
+        assert options["seed"] == 5 + number
+        assert options["max_tokens" if kind == "openai" else "num_predict"] == 40
+    body = server.bodies[0]
+    jpeg = (
+        body["messages"][0]["content"][1]["image_url"]["url"].partition("base64,")[2]
+        if kind == "openai"
+        else body["messages"][0]["images"][0]
+    )
+    import base64
+    import io
+
+    sent = Image.open(io.BytesIO(base64.b64decode(jpeg)))
+    assert sent.format == "JPEG" and sent.size == (64, 13)
+
+
+FATES: list[tuple[list[Deed], str | None]] = [
+    ([], None),
+    ([BROKEN], None),
+    ([BROKEN, CUT], None),
+    ([FULL, FULL], None),
+    ([asks_to_wait(0.3)], None),
+    ([Deed(503, b"busy")], None),
+    ([STALL], None),
+    ([BROKEN] * 3, "500: out of memory (tried 3 times)"),
+    ([FULL] * 3, "429: slow down (tried 3 times)"),
+    ([CUT] * 3, "cut the connection (tried 3 times)"),
+    ([STALL] * 3, "no answer within 0.5 s (tried 3 times)"),
+    ([RUBBISH], 'is no JSON: "<html>Welcome'),
+    ([HUGE], "more than 1,048,576 bytes"),
+    ([NO_CHOICES], "has no caption"),
+    ([NOT_AN_OBJECT], "has no caption"),
+    ([Deed(200, b"{}", {"Content-Encoding": "gzip"})], "packed as gzip"),
+    ([Deed(400, b'{"error": "cannot process image"}')], "400: cannot process image"),
+    ([Deed(413, b"")], "answers 413"),
+    ([Deed(400, json.dumps({"error": f"your key {KEY} is odd"}).encode())], "your key *** is odd"),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_picture_has_a_caption_or_a_reason(
+    kind: str, server: RogueServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = numbered(tmp_path, len(FATES) + 3)
+    empty, echoed, unreadable = range(len(FATES), len(FATES) + 3)
+    server.answer = lambda number: {empty: "  ", echoed: f"key {KEY}"}.get(number, f"p {number}")
+    (folder / f"{unreadable:03d}.png").write_bytes(b"no picture")
+    for number, (deeds, _) in enumerate(FATES):
+        server.deeds[number] = list(deeds)
+    results = results_of(load(kind, server, timeout=0.5), folder)
+    assert [Path(r.path).name for r in results] == [f"{n:03d}.png" for n in range(len(results))]
+    for number, (result, (_, reason)) in enumerate(zip(results, FATES, strict=False)):
+        if reason is None:
+            assert result.text == f"p {number}", result
+        else:
+            assert result.caption is None and str(result.error).startswith(f"{result.path}: ")
+            assert reason in str(result.error)
+    assert "the model said nothing" in str(results[empty].error)
+    assert results[echoed].text == "key ***"
+    assert "not a picture" in str(results[unreadable].error)
+    assert len(results) == len(FATES) + 3 == len({r.path for r in results})
+    assert KEY not in repr(results) + "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_retry_after_holds_all_requests(kind: str, server: RogueServer, tmp_path: Path) -> None:
+    folder = numbered(tmp_path, 4)
+    server.deeds[0] = [asks_to_wait(1)]
+    started = time.monotonic()
+    captioner = load(kind, server, concurrency=1)
+    assert [r.text for r in results_of(captioner, folder)] == [f"picture {n}" for n in range(4)]
+    assert time.monotonic() - started > 1
+    assert server.seen == [0, 0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "2"}, 2.0),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after-ms": "250", "retry-after": "1"}, 0.25),
+        ({"retry-after": "-3"}, 0.0),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "nan"}, None),
+        ({}, None),
+    ],
+)
+def test_how_long_a_server_asks_to_wait(headers: dict, seconds: float | None) -> None:
+    assert remote_client._retry_after(headers) == seconds
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_server_that_is_gone_is_one_line(kind: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with rogue_server() as server:
+        url = server.url
+        captioner = load(kind, server)
+    started = time.monotonic()
+    with pytest.raises(ServerError, match=f"{url}.*no server listens there.*--base-url"):
+        showtell.load(f"{kind}:tiny", settings={"base_url": url})
+    assert time.monotonic() - started < 5
+    # It was there when the run began, and no picture gets through now.
+    folder = numbered(tmp_path, 40)
+    with pytest.raises(ServerError, match=r"16 pictures in a row have failed.*resume"):
+        assert results_of(captioner, folder) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_server_that_goes_down_ends_the_run_behind_what_succeeded(
+    kind: str, server: RogueServer, tmp_path: Path
+) -> None:
+    folder = numbered(tmp_path, 60)
+    for number in range(60):
+        server.deeds[number] = [] if number < 20 or number == 30 else [BROKEN] * 9
+    captioner = load(kind, server, retries=0)
+    results = []
+    with pytest.raises(ServerError, match=r"in a row have failed, the last: .*046.png: .*500"):
+        for result in captioner.caption_stream(sorted(folder.iterdir())):
+            results.append(result)
+    assert [r.error is None for r in results] == [True] * 20 + [False] * 10 + [True]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("deed", "reason"),
+    [
+        (Deed(401, b'{"error": {"message": "Incorrect API key"}}'), "refuses the key in O.*_KEY"),
+        (Deed(403, b"no"), "refuses the key"),
+        (Deed(404, b'{"error": {"message": "no model x"}}'), "right --base-url and model"),
+        (Deed(302, b"", {"Location": "http://evil.example/v1/x?k=1"}), "redirects to evil.example"),
+        (Deed(429, b'{"error": {"code": "insufficient_quota"}}'), "run the same command again"),
+        (asks_to_wait(7200), "asks to wait for 7,200 s"),
+    ],
+)
+def test_what_no_picture_can_pass_ends_the_run(
+    kind: str, deed: Deed, reason: str, server: RogueServer, tmp_path: Path
+) -> None:
+    captioner = load(kind, server)
+    server.everything = deed
+    with pytest.raises(ServerError, match=reason) as caught:
+        results_of(captioner, numbered(tmp_path, 3))
+    assert KEY not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_key_that_is_refused_shows_before_the_first_picture(server: RogueServer) -> None:
+    server.everything = Deed(401, b'{"error": "who are you?"}')
+    for kind in KINDS:
+        with pytest.raises(ServerError, match=r"refuses the key.*who are you"):
+            load(kind, server)
+    assert server.seen == []
+
+
+def test_ollama_s_models_are_looked_up(server: RogueServer) -> None:
+    assert load("ollama", server).digest == "d" * 12
+    server.models = [{"model": "gemma3:4b"}]
+    with pytest.raises(ServerError, match="ollama pull tiny`; there are gemma3:4b"):
+        load("ollama", server)
+    server.models = [{"model": "tiny:latest"}]
+    server.capabilities = ["completion"]
+    with pytest.raises(ServerError, match="takes no pictures"):
+        load("ollama", server)
+    server.capabilities = None
+    assert load("ollama", server).card.prompt
+    server.everything = RUBBISH
+    with pytest.raises(ServerError, match="no JSON"):
+        load("ollama", server)
+
+
+def test_parameters_that_a_model_does_not_take_are_left_out(
+    server: RogueServer, tmp_path: Path
+) -> None:
+    server.refuses = ("logprobs", "max_tokens", "temperature")
+    server.log_probs = False
+    captioner = load("openai", server, concurrency=1)
+    results = results_of(captioner, numbered(tmp_path, 3))
+    assert [r.text for r in results] == ["picture 0", "picture 1", "picture 2"]
+    assert server.seen == [0, 0, 0, 0, 1, 2]
+    assert server.bodies[-1].keys() == {"model", "messages", "max_completion_tokens"}
+    assert not captioner.card.likelihoods
+    assert all(math.isnan(r.confidence) for r in results)
+    with pytest.raises(ConfigError, match="min_confidence"):
+        captioner.caption_stream([], decoding={"min_confidence": 0.5})
+    # A temperature that was asked for is not left out.
+    server.refuses = ("temperature",)
+    [result] = captioner.caption_stream([tmp_path / "000.png"], decoding={"method": "sample"})
+    assert "temperature" in str(result.error)
+
+
+def test_what_is_not_known_to_be_sure_stops_where_sureness_is_asked_for(
+    server: RogueServer, tmp_path: Path
+) -> None:
+    server.log_probs = False
+    with pytest.raises(ConfigError, match="no log-probabilities"):
+        results_of(load("openai", server), numbered(tmp_path, 2), decoding={"min_confidence": 0.1})
+    server.log_probs = True
+    [result, _] = results_of(load("openai", server), tmp_path, decoding={"min_confidence": 0.9})
+    assert result.caption is not None and result.caption.withheld == "picture 0"
+
+
+def test_answers_of_other_forms(server: RogueServer, tmp_path: Path) -> None:
+    folder = numbered(tmp_path, 4)
+
+    def answer(message: dict, reason: str = "stop") -> Deed:
+        choice = {"message": message, "finish_reason": reason}
+        return Deed(200, json.dumps({"choices": [choice]}).encode())
+
+    parts = [{"type": "text", "text": "a "}, {"type": "text", "text": "dog"}]
+    server.deeds[0] = [answer({"content": parts})]
+    server.deeds[1] = [answer({"content": None, "refusal": "I cannot help"})]
+    server.deeds[2] = [answer({"content": ""}, "length")]
+    server.deeds[3] = [answer({"content": "a dog on a"}, "length")]
+    results = results_of(load("openai", server), folder)
+    assert results[0].text == "a dog"
+    assert "refuses: I cannot help" in str(results[1].error)
+    assert "raise --max-length" in str(results[2].error)
+    assert results[3].text == "a dog on a" and "was cut" in results[3].notes[0]
+
+
+def test_large_models_texts_are_cleaned_and_kept(server: RogueServer, tmp_path: Path) -> None:
+    server.answer = lambda number: f"Sure! Here is a caption: **Picture {number}.** It is nice."
+    folder = numbered(tmp_path, 1)
+    [result] = results_of(load("openai", server), folder)
+    assert result.text == "Picture 0."
+    assert result.caption is not None and result.caption.raw == server.answer(0)
+    [result] = results_of(load("openai", server, prompt="detailed"), folder)
+    assert result.text == "Picture 0. It is nice."
+    changes = {"prefix": "ohwx, ", "max_words": 1}
+    given = {"base_url": server.url}
+    captioner = showtell.load("openai:tiny", settings=given, cleaning=changes)
+    [result] = captioner.caption_stream([folder / "000.png"])
+    assert result.text == "ohwx, Picture."
+
+
+def test_pictures_that_look_the_same_are_asked_about_once(
+    server: RogueServer, tmp_path: Path
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    all_colours = numbered(tmp_path / "all", 1000)
+    numbers = [0, 505, 0, 550, 550, 55, 999]
+    for place, number in enumerate(numbers):
+        (folder / f"{place}.png").write_bytes((all_colours / f"{number:03d}.png").read_bytes())
+    server.deeds[550] = [BROKEN]
+    results = results_of(load("openai", server, retries=0), folder, originals=Originals())
+    assert results[0].text == results[2].text == "picture 0"
+    assert results[2].same_as == folder / "0.png"
+    assert "500: out of memory" in str(results[3].error)
+    assert str(results[4].error) == f"{folder / '4.png'}: as {folder / '3.png'}, which failed"
+    assert [results[n].text for n in (1, 5, 6)] == ["picture 505", "picture 55", "picture 999"]
+    assert sorted(server.seen) == [0, 55, 505, 550, 999]
+
+
+def test_a_stalled_server_does_not_keep_a_stream_from_being_stopped(
+    server: RogueServer, tmp_path: Path
+) -> None:
+    folder = numbered(tmp_path, 20)
+    server.everything = None
+    for number in range(1, 20):
+        server.deeds[number] = [Deed(stalls=20.0)] * 3
+    captioner = load("openai", server, timeout=60.0)
+    stream = captioner.caption_stream(sorted(folder.iterdir()))
+    assert next(iter(stream)).text == "picture 0"
+    started = time.monotonic()
+    stream.close()  # type: ignore[attr-defined]
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("http://gpu:8000", "http://gpu:8000/v1"),
+        ("http://gpu:8000/v1/", "http://gpu:8000/v1"),
+        ("https://x.example/openai/v1/chat/completions", "https://x.example/openai/v1"),
+        ("http://[::1]:8000/v1", "http://[::1]:8000/v1"),
+    ],
+)
+def test_addresses_of_openai_s_kind(given: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    assert OpenAICaptioner.endpoint_of(given).url == url
+    monkeypatch.setenv("OPENAI_BASE_URL", given)
+    assert OpenAICaptioner.endpoint_of(None).url == url
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        (None, "http://127.0.0.1:11434"),
+        ("gpu", "http://gpu:11434"),
+        ("gpu:80", "http://gpu:80"),
+        (":9000", "http://127.0.0.1:9000"),
+        ("0.0.0.0", "http://127.0.0.1:11434"),
+        ("0.0.0.0:9000", "http://127.0.0.1:9000"),
+        ("https://x.example/ollama/", "https://x.example/ollama"),
+    ],
+)
+def test_addresses_of_ollama(given: str | None, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OLLAMA_HOST", raising=False)
+    assert OllamaCaptioner.endpoint_of(given).url == url
+
+
+@pytest.mark.parametrize("given", ["ftp://x", "gpu", "http://", "http://x:y", "http://x/v1?k=1"])
+def test_what_is_no_address(given: str) -> None:
+    with pytest.raises(ConfigError, match="--base-url"):
+        OpenAICaptioner.endpoint_of(given)
+
+
+def test_a_password_in_an_address_is_sent_and_never_shown(
+    server: RogueServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    url = server.url.replace("http://", "http://me:my-long-password@")
+    server.deeds[0] = [Deed(400, b"what is my-long-password?")]
+    captioner = load("openai", server, base_url=url)
+    [result] = captioner.caption_stream([numbered(tmp_path, 1) / "000.png"])
+    assert server.keys == {"Basic bWU6bXktbG9uZy1wYXNzd29yZA=="}
+    shown = f"{result} {captioner.endpoint} {captioner.describe_runtime()}"
+    assert "my-long-password" not in shown and "bWU6" not in shown
+
+
+def test_settings_that_cannot_be(server: RogueServer) -> None:
+    for settings in (
+        {"max_side": 8},
+        {"concurrency": 0},
+        {"timeout": 0},
+        {"retries": -1},
+        {"revision": "main"},
+    ):
+        with pytest.raises(ConfigError, match="--"):
+            load("openai", server, **settings)
+    captioner = load("openai", server)
+    for changes in ({"method": "beam"}, {"num_captions": 2}, {"no_repeat_ngram": 2}):
+        with pytest.raises(ConfigError):
+            captioner.caption_stream([], decoding=changes)
+    with pytest.raises(ConfigError, match="attention"):
+        captioner.caption_stream([], attention=True)
+
+
+def test_what_captions_follow_from(server: RogueServer) -> None:
+    """Not the address, nor how many at a time."""
+    one = load("ollama", server).fingerprint
+    assert load("ollama", server, concurrency=2, timeout=9.0).fingerprint == one
+    assert load("ollama", server, prompt="alt").fingerprint != one
+    assert load("ollama", server, max_side=100).fingerprint != one
+    assert load("openai", server).fingerprint != one
+    server.models = [{"name": "tiny:latest", "digest": "e" * 64}]
+    assert load("ollama", server).fingerprint != one
+
+
+def test_words_of_tokens() -> None:
+    tokens = [("A", -1.0), (" do", -0.5), ("g", -0.5), (" ", -0.25), ("runs", -1.0), ("", -0.1)]
+    assert word_log_probs(tokens) == pytest.approx((-1.0, -1.25, -1.1))
+    assert word_log_probs([("a", math.nan)]) == word_log_probs([("a", 0.5)]) == ()
+    assert word_log_probs([]) == ()
+    assert remote.MOST_FAILED_IN_A_ROW == 16

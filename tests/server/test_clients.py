@@ -1,0 +1,420 @@
+"""The official clients of OpenAI and of Ollama, and plain requests as they send them."""
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import ollama
+import openai
+import pytest
+from rogue_server import BROKEN, KEY, rogue_server
+from tiny_server import Answer, TinyServer, picture, running, serving
+
+from showtell.errors import ConfigError
+from showtell.inference.specs import BackendSettings
+from showtell.server.batching import load_models
+from showtell.server.chat import Clients
+from showtell.server.connections import LOOPBACK, Access
+from showtell.server.limits import MIB, Limits
+
+TOKEN = "a-token-of-sixteen-characters"
+CLIENTS = Clients({"gpt-4o": "looks", "llava": ""})
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[TinyServer]:
+    with running(clients=CLIENTS) as found:
+        yield found
+
+
+def coded(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def data_url(data: bytes) -> str:
+    return f"data:image/png;base64,{coded(data)}"
+
+
+def message(*pictures: bytes | str, text: str = "What is this?") -> dict[str, Any]:
+    urls = [one if isinstance(one, str) else data_url(one) for one in pictures]
+    parts = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+    return {"role": "user", "content": [{"type": "text", "text": text}, *parts]}
+
+
+@pytest.fixture
+def gpt(server: TinyServer) -> Iterator[openai.OpenAI]:
+    with gpt_at(server.port) as client:
+        yield client
+
+
+def gpt_at(port: int, key: str = "none") -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=key, max_retries=0)
+
+
+@contextmanager
+def ollama_client(server: TinyServer, **headers: str) -> Iterator[ollama.Client]:
+    client = ollama.Client(f"http://127.0.0.1:{server.port}", headers=headers)
+    try:
+        yield client
+    finally:
+        client._client.close()
+
+
+@pytest.fixture
+def llama(server: TinyServer) -> Iterator[ollama.Client]:
+    with ollama_client(server) as client:
+        yield client
+
+
+def ask(server: TinyServer, path: str, body: Any) -> Answer:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json"}
+    return server.ask(path, method="POST", body=content, headers=headers)
+
+
+def our(server: TinyServer, *pictures: bytes, **fields: str) -> list[str]:
+    """What ``/v1/captions`` says of the same pictures."""
+    return [one["caption"] for one in server.caption(*pictures, **fields).json["results"]]
+
+
+def test_openai_s_client_gets_our_caption(server: TinyServer, gpt: openai.OpenAI) -> None:
+    done = gpt.chat.completions.create(
+        model="plain", messages=[message(picture(1))], temperature=0.2, max_tokens=300
+    )
+    [choice] = done.choices
+    [text] = our(server, picture(1))
+    assert choice.message.content == text and text
+    assert choice.message.role == "assistant" and choice.finish_reason == "stop"
+    assert done.model == "plain" and done.object == "chat.completion"
+    assert done.usage is not None
+    assert done.usage.completion_tokens == len(text.split()) + 1 == done.usage.total_tokens
+    about = done.model_extra["showtell"]
+    assert about["prompt_followed"] is False
+    assert about["ignored"] == ["max_tokens", "temperature"]
+    assert about["captions"][0]["caption"] == text and 0 < about["captions"][0]["confidence"] < 1
+
+
+def test_openai_s_client_streams(server: TinyServer, gpt: openai.OpenAI) -> None:
+    stream = gpt.chat.completions.create(
+        model="looks",
+        messages=[message(picture(2))],
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    chunks = list(stream)
+    texts = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices]
+    [text] = our(server, picture(2), model="looks")
+    assert "".join(filter(None, texts)) == text
+    assert len([text for text in texts if text]) == len(text.split())
+    assert chunks[-2].choices[0].finish_reason == "stop"
+    assert chunks[-1].usage is not None and not chunks[-1].choices
+    assert {chunk.model for chunk in chunks} == {"looks"}
+
+
+def test_several_captions_and_their_words(server: TinyServer, gpt: openai.OpenAI) -> None:
+    done = gpt.chat.completions.create(
+        model="plain", messages=[message(picture(3))], n=3, logprobs=True
+    )
+    texts = [choice.message.content for choice in done.choices]
+    assert len({*texts}) == 3 and texts[0] == our(server, picture(3))[0]
+    for choice in done.choices:
+        assert choice.logprobs is not None and choice.logprobs.content is not None
+        assert "".join(one.token for one in choice.logprobs.content) == choice.message.content
+        assert all(one.logprob <= 0 for one in choice.logprobs.content)
+
+
+def test_the_last_message_with_pictures_is_captioned(
+    server: TinyServer, gpt: openai.OpenAI
+) -> None:
+    done = gpt.chat.completions.create(
+        model="plain",
+        messages=[
+            {"role": "system", "content": "You are kind."},
+            message(picture(1)),
+            {"role": "assistant", "content": "a dog"},
+            message(picture(4), picture(5)),
+            {"role": "user", "content": "In French, please."},
+        ],
+    )
+    assert done.choices[0].message.content == "\n".join(our(server, picture(4), picture(5)))
+
+
+def test_models_are_listed_for_both(
+    server: TinyServer, gpt: openai.OpenAI, llama: ollama.Client
+) -> None:
+    assert [model.id for model in gpt.models.list()] == ["plain", "looks"]
+    assert gpt.models.retrieve("looks").owned_by == "showtell"
+    assert [one["name"] for one in server.ask("/v1/models").json["models"]] == ["plain", "looks"]
+    assert [model.model for model in llama.list().models] == ["plain:latest", "looks:latest"]
+    assert [model.model for model in llama.ps().models] == ["plain:latest", "looks:latest"]
+    shown = llama.show("plain:latest")
+    assert shown.capabilities == ["completion", "vision"]
+    assert server.ask("/api/version").json["version"]
+    with pytest.raises(openai.NotFoundError, match="gpt-5"):
+        gpt.models.retrieve("gpt-5")
+    with pytest.raises(ollama.ResponseError, match="unknown model"):
+        llama.show("qwen")
+
+
+def test_other_names_of_models(server: TinyServer, gpt: openai.OpenAI) -> None:
+    asked = [message(picture(2))]
+    done = gpt.chat.completions.create(model="gpt-4o", messages=asked)
+    assert done.model == "looks"
+    assert gpt.chat.completions.create(model="llava:latest", messages=asked).model == "plain"
+    with pytest.raises(openai.NotFoundError) as caught:
+        gpt.chat.completions.create(model="gpt-4", messages=asked)
+    assert caught.value.code == "model_not_found"
+    assert "Did you mean 'gpt-4o'?" in caught.value.message
+    with pytest.raises(ConfigError, match="--alias x=plan: unknown model 'plan'"):
+        Clients({"x": "plan"}).check(["plain"])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_ollama_s_client_gets_our_caption(
+    stream: bool, server: TinyServer, llama: ollama.Client
+) -> None:
+    [text] = our(server, picture(6), model="looks")
+    asked = {"role": "user", "content": "What is this?", "images": [picture(6)]}
+    generated = llama.generate("looks", "What?", images=[picture(6)], stream=stream)
+    chatted = llama.chat("looks:latest", messages=[asked], stream=stream, options={"seed": 1})
+    generated, chatted = ([one] if not stream else list(one) for one in (generated, chatted))
+    assert "".join(part.response for part in generated) == text
+    assert "".join(part.message.content for part in chatted) == text
+    for parts in (generated, chatted):
+        assert [part.done for part in parts] == [False] * (len(parts) - 1) + [True]
+        assert len(parts) == (len(text.split()) + 1 if stream else 1)
+        assert parts[-1].done_reason == "stop" and parts[-1].total_duration > 0
+        assert parts[-1].eval_count == len(text.split()) + 1
+    about = ask(server, "/api/chat", {"messages": [asked | {"images": [coded(picture(6))]}]})
+    last = json.loads(about.body.splitlines()[-1])
+    assert last["showtell"]["prompt_followed"] is False
+    assert about.headers["content-type"] == "application/x-ndjson"
+
+
+def test_json_is_written_where_it_is_asked_for(
+    server: TinyServer, gpt: openai.OpenAI, llama: ollama.Client
+) -> None:
+    [text] = our(server, picture(7))
+    done = gpt.chat.completions.create(
+        model="plain",
+        messages=[message(picture(7))],
+        response_format={"type": "json_object"},
+    )
+    assert json.loads(str(done.choices[0].message.content)) == {"caption": text}
+    generated = llama.generate("plain", images=[picture(7)], format="json")
+    assert json.loads(generated.response) == {"caption": text}
+    with pytest.raises(ollama.ResponseError, match="writes no JSON after a schema"):
+        llama.generate("plain", images=[picture(7)], format={"type": "object"})
+    with pytest.raises(openai.BadRequestError, match="writes no JSON after a schema"):
+        gpt.chat.completions.create(
+            model="plain",
+            messages=[message(picture(7))],
+            response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {}}},
+        )
+
+
+def test_ollama_s_client_gets_the_words_log_probabilities(llama: ollama.Client) -> None:
+    for stream in (False, True):
+        found = llama.generate("plain", images=[picture(3)], logprobs=True, stream=stream)
+        parts = list(found) if stream else [found]
+        assert parts[-1].logprobs is not None
+        said = "".join(part.response for part in parts)
+        assert "".join(one.token for one in parts[-1].logprobs) == said
+        assert all(one.logprob <= 0 for one in parts[-1].logprobs)
+
+
+def test_a_model_is_loaded_as_it_is(llama: ollama.Client) -> None:
+    assert llama.generate("plain").done_reason == "load"
+    assert llama.chat("plain", messages=[]).done_reason == "load"
+
+
+def test_without_a_picture_there_is_no_answer(gpt: openai.OpenAI, llama: ollama.Client) -> None:
+    hello = [{"role": "user", "content": "Hello"}]
+    with pytest.raises(openai.BadRequestError, match="this server captions pictures and does"):
+        gpt.chat.completions.create(model="plain", messages=hello)  # type: ignore[arg-type]
+    with pytest.raises(ollama.ResponseError, match="no picture"):
+        llama.chat("plain", messages=hello)
+    with pytest.raises(ollama.ResponseError, match="no picture"):
+        llama.generate("plain", "Hello")
+
+
+def chat_body(url: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": url}]}]}
+
+
+BAD: list[tuple[str, Any, int, str]] = [
+    ("/v1/chat/completions", b"no JSON", 400, "Invalid JSON"),
+    ("/v1/chat/completions", b"", 400, "Invalid JSON"),
+    ("/v1/chat/completions", b"[" * 100_000, 400, "recursion limit"),
+    ("/v1/chat/completions", {}, 400, "messages: Field required"),
+    ("/v1/chat/completions", {"messages": "x"}, 400, "messages: Input should be a valid array"),
+    ("/v1/chat/completions", {"messages": []}, 400, "at least 1 item"),
+    ("/v1/chat/completions", chat_body({}), 400, "no image_url.url"),
+    ("/v1/chat/completions", chat_body({"url": "/etc/passwd"}), 400, "is no data URL"),
+    ("/v1/chat/completions", chat_body({"url": "file:///etc/passwd"}), 400, "is no data URL"),
+    ("/v1/chat/completions", chat_body({"url": "data:image/png,x"}), 400, "not in base64"),
+    ("/v1/chat/completions", chat_body({"url": "data:;base64,é"}), 400, "not base64"),
+    ("/v1/chat/completions", chat_body({"url": "data:;base64,"}), 400, "picture 1: empty"),
+    ("/v1/chat/completions", chat_body({"url": "data:;base64,AAAA"}), 415, "not a picture"),
+    ("/v1/chat/completions", chat_body({"url": "http://127.0.0.1:1/x"}), 400, "fetches nothing"),
+    ("/api/generate", {"images": ["/etc/passwd"]}, 415, "not a picture"),
+    ("/api/generate", {"images": ["???"]}, 400, "not base64"),
+    ("/api/generate", {"images": ["http://localhost/x.png"]}, 400, "--fetch-from"),
+    ("/api/generate", {"images": "x"}, 400, "images"),
+    ("/api/chat", {"messages": [{"images": [1]}]}, 400, "texts in base64"),
+    ("/api/chat", {"messages": [{"images": ["AAAA"] * 33}]}, 413, "more than 32 pictures"),
+    ("/api/chat", {"model": "none", "messages": [{"images": ["AAAA"]}]}, 404, "unknown model"),
+    ("/api/nothing", {}, 404, "Not Found"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "status", "reason"), BAD)
+def test_what_is_wrong_is_said_in_the_client_s_form(
+    path: str, body: Any, status: int, reason: str, server: TinyServer
+) -> None:
+    answer = ask(server, path, body)
+    assert answer.status == status, answer.body
+    assert answer.headers["content-type"] == "application/json"
+    error = answer.json["error"]
+    text = error if path.startswith("/api/") else error["message"]
+    assert reason in text and "\n" not in text
+    if path.startswith("/v1/"):
+        assert error["type"] == "invalid_request_error"
+
+
+def test_limits_are_those_of_forms() -> None:
+    limits = Limits(picture_bytes=20_000, request_bytes=100_000, pixels=10_000, pictures=2)
+    with running(limits) as server:
+
+        def generate(*pictures: bytes) -> Answer:
+            return ask(server, "/api/generate", {"images": [coded(one) for one in pictures]})
+
+        assert generate(picture(1)).status == 200
+        assert "more than 20,000 bytes" in generate(b"x" * 20_200).json["error"]
+        assert "pixels" in generate(picture(1, size=(200, 60))).json["error"]
+        assert "more than 2 pictures" in generate(*[picture(n) for n in range(3)]).json["error"]
+        too_large = ask(server, "/api/generate", b" " * 200_000)
+        assert too_large.status == 413 and "100,000 bytes" in too_large.json["error"]
+        assert server.figure("showtell_upload_bytes") == 0
+        assert server.figure("showtell_pictures_waiting") == 0
+    assert Limits().request_bytes == 64 * MIB
+
+
+def test_a_token_is_the_key_of_both_clients() -> None:
+    access = Access(token=TOKEN, hosts=LOOPBACK)
+    with running(access=access) as server:
+        with (
+            gpt_at(server.port, "wrong") as stranger,
+            pytest.raises(openai.AuthenticationError, match="a bearer token is needed"),
+        ):
+            stranger.chat.completions.create(model="plain", messages=[message(picture(1))])
+        with gpt_at(server.port, TOKEN) as friend:
+            done = friend.chat.completions.create(model="plain", messages=[message(picture(1))])
+            assert done.choices[0].message.content
+        with (
+            ollama_client(server) as unknown,
+            pytest.raises(ollama.ResponseError, match="a bearer token is needed") as caught,
+        ):
+            unknown.list()
+        assert caught.value.status_code == 401
+        with ollama_client(server, Authorization=f"Bearer {TOKEN}") as known:
+            assert known.generate("plain", images=[picture(1)]).response
+        spec = server.ask("/openapi.json").json["paths"]
+        assert spec["/api/chat"]["post"]["security"] == [{"bearer": []}]
+        assert "security" not in spec["/healthz"]["get"]
+
+
+class Elsewhere(BaseHTTPRequestHandler):
+    """A host with a picture, a redirect, and one that never ends."""
+
+    asked: list[str] = []  # noqa: RUF012
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        if self.path == "/moved.png":
+            self.send_response(302)
+            self.send_header("Location", "/1.png")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        body = picture(1) if self.path == "/1.png" else b"x" * (21 * MIB)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        with suppress(ConnectionError):
+            self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_pictures_are_fetched_from_allowed_hosts_alone(server: TinyServer) -> None:
+    elsewhere = ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
+    threading.Thread(target=elsewhere.serve_forever, daemon=True).start()
+    place = f"127.0.0.1:{elsewhere.server_address[1]}"
+    try:
+        refused = ask(server, "/v1/chat/completions", chat_body({"url": f"http://{place}/1.png"}))
+        assert refused.status == 400 and place in refused.json["error"]["message"]
+        assert Elsewhere.asked == []
+        with running(clients=Clients(hosts=frozenset({place}))) as allowing:
+
+            def get(url: str) -> Answer:
+                return ask(allowing, "/v1/chat/completions", chat_body({"url": url}))
+
+            done = get(f"http://{place}/1.png")
+            assert done.status == 200
+            assert done.json["choices"][0]["message"]["content"] == our(allowing, picture(1))[0]
+            moved = get(f"http://{place}/moved.png")
+            assert moved.status == 422 and "answers 302" in moved.json["error"]["message"]
+            assert get(f"http://{place}/large").status == 413
+            assert get("http://127.0.0.1:1/1.png").status == 400
+            assert get(f"http://{place}@example.org/1.png").status == 400
+            assert get(f"http://{place}.example.org/1.png").status == 400
+        assert Elsewhere.asked == ["/1.png", "/moved.png", "/large"]
+    finally:
+        elsewhere.shutdown()
+        elsewhere.server_close()
+
+
+def test_a_client_that_goes_away_leaves_nothing(server: TinyServer) -> None:
+    body = json.dumps({"images": [coded(picture(1))]}).encode()
+    with server.held() as backbone, server.connect() as connection:
+        head = f"POST /api/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}"
+        connection.sendall(head.encode() + b"\r\n\r\n" + body)
+        assert backbone.reached.wait(20)
+    assert ask(server, "/api/generate", body).status == 200
+    assert server.figure("showtell_upload_bytes") == 0
+
+
+def test_words_go_to_models_that_follow_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server of ours before a server of theirs: the clients' prompt is passed on."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with rogue_server() as behind:
+        behind.answer = lambda number: f"The image shows a thing {number}."
+        settings = BackendSettings(base_url=behind.url, retries=0)
+        loaded = load_models(["openai:tiny"], settings=settings)
+        behind.bodies.clear()
+        with (
+            serving(loaded) as (port, _),
+            gpt_at(port) as client,
+        ):
+            asked = [{"role": "system", "content": "Be brief."}, message(picture(1), text="Why?")]
+            done = client.chat.completions.create(model="tiny", messages=asked)
+            assert str(done.choices[0].message.content).startswith("A thing ")
+            assert done.model_extra["showtell"]["prompt_followed"] is True
+            [body] = behind.bodies
+            assert body["messages"][0]["content"][0]["text"] == "Be brief.\n\nWhy?"
+            # What is wrong behind it is not the client's fault, and its address not their business.
+            behind.everything = BROKEN
+            with pytest.raises(openai.InternalServerError, match="behind this model fails") as bad:
+                client.chat.completions.create(model="tiny", messages=asked)
+            assert bad.value.status_code == 503 and behind.url not in str(bad.value)
+            behind.everything = None
+            behind.bodies[1:] = []
+            # Without words, the model's own instructions are used.
+            client.chat.completions.create(model="tiny", messages=[message(picture(1), text="")])
+            assert "one short sentence" in behind.bodies[1]["messages"][0]["content"][0]["text"]

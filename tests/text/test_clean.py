@@ -1,0 +1,154 @@
+"""What becomes of the texts that captioners say."""
+
+import time
+
+import pytest
+
+from showtell.errors import ConfigError
+from showtell.text.clean import Cleaning, first_sentences, shortened, tidied
+
+# What models say, and the caption in it; docs/backends.md shows some of these.
+SAID = [
+    ("A dog runs on the grass.", "A dog runs on the grass."),
+    ("a dog runs on the grass", "a dog runs on the grass"),
+    ("The image shows a dog running on grass.", "A dog running on grass."),
+    ("the photo depicts a cat", "a cat"),
+    ("Sure! Here's a caption for the image:\n\n**A dog runs.**", "A dog runs."),
+    ("Certainly! Here is a short description of the picture: A dog runs.", "A dog runs."),
+    ('**Caption:** "A cat sits on a mat"', "A cat sits on a mat"),
+    ("Caption: A cat", "A cat"),
+    ("Alt text for the image: a red_car_file", "A red_car_file"),
+    ("A close-up photo of a cat.", "A cat."),
+    ("In this image, we can see two men.", "Two men."),
+    ("This is a black and white photograph of a boat", "A boat"),
+    ("1. A dog.\n2. A cat.", "A dog."),
+    ("Here are some options:\n- A dog on a beach\n- A cat", "A dog on a beach"),
+    ("# Description\n\nA dog.", "Description"),
+    ("```\nA dog\n```", "A dog"),
+    ("*A dog* in [a park](https://example.org)", "A dog in a park"),
+    ("<think>It may be\n a cat.</think>\nA dog.", "A dog."),
+    ("It may be a cat.</think>A dog.", "A dog."),
+    ("<|im_start|>A dog.<|im_end|>", "A dog."),
+    ("“A dog.”", "A dog."),
+    # What only looks like something to be removed.
+    ('A sign says "STOP"', 'A sign says "STOP"'),
+    ('"STOP" and "GO"', '"STOP" and "GO"'),
+    ("A dog's 'toy' is here", "A dog's 'toy' is here"),
+    ("2 * 3 * 4 stars", "2 * 3 * 4 stars"),
+    ("OK Corral at dusk", "OK Corral at dusk"),
+    ("The scene is calm.", "The scene is calm."),
+    ("A photo of", "A photo of"),
+    ("Sure.", "Sure."),
+    ("这是一只狗。", "这是一只狗。"),
+    ("", ""),
+    ("  \n ", ""),
+    ("```\n```", ""),
+]
+
+
+@pytest.mark.parametrize(("said", "caption"), SAID)
+def test_the_caption_in_an_answer(said: str, caption: str) -> None:
+    assert tidied(said) == caption
+    assert tidied(caption) == caption
+
+
+def test_the_first_sentences() -> None:
+    text = "Mr. J. Smith is in the U.S. Capitol. He smiles! It is 2.5 m ... high. So."
+    assert first_sentences(text, 1) == "Mr. J. Smith is in the U.S. Capitol."
+    assert first_sentences(text, 2) == "Mr. J. Smith is in the U.S. Capitol. He smiles!"
+    assert first_sentences(text, 3).endswith("high.")
+    assert first_sentences(text, 9) == text
+    assert first_sentences("这是一只狗。它很可爱。", 1) == "这是一只狗。"
+    assert first_sentences('"Go." said he. Then', 1) == '"Go." said he.'
+    assert first_sentences("no end", 1) == "no end"
+
+
+@pytest.mark.parametrize(
+    ("most", "kept"),
+    [
+        (20, "A man in a red shirt, holding a bat, is standing on a field with a dog."),
+        (15, "A man in a red shirt, holding a bat."),
+        (14, "A man in a red shirt, holding a bat."),
+        (8, "A man in a red shirt."),
+        (6, "A man in a red shirt."),
+        (4, "A man."),
+        (1, "A."),
+    ],
+)
+def test_texts_are_cut_at_a_sensible_place(most: int, kept: str) -> None:
+    text = "A man in a red shirt, holding a bat, is standing on a field with a dog."
+    assert shortened(text, most) == kept
+    assert len(kept.split()) <= most
+
+
+def test_sentences_are_kept_whole_where_they_fit() -> None:
+    assert shortened("A dog runs. It is happy and it jumps", 5) == "A dog runs."
+    assert shortened("big dogs run fast", 2) == "big dogs"
+
+
+def test_all_together_in_its_order() -> None:
+    cleaning = Cleaning(
+        tidy=True,
+        max_sentences=1,
+        max_words=9,
+        replace=(r"\bdog\b=ohwx dog", r"(\w+)s on=\1 near", "(?<=the )grass=lawn"),
+        prefix="photo, ",
+        suffix=", 35mm",
+    )
+    said = "The image shows a dog that sits on the grass. It is green."
+    assert cleaning(said) == "photo, A ohwx dog that sit near the lawn., 35mm"
+    assert Cleaning()("  as it   is ") == "  as it   is "
+    assert Cleaning(tidy=True)("```\n```") == "```\n```"  # nothing else is left
+
+
+def test_settings_have_an_identity() -> None:
+    assert Cleaning().identity == ""
+    many = [
+        Cleaning(tidy=True),
+        Cleaning(max_words=3),
+        Cleaning(max_sentences=3),
+        Cleaning(prefix="x"),
+        Cleaning(suffix="x"),
+        Cleaning(replace=("x=",)),
+    ]
+    assert len({each.identity for each in many}) == len(many)
+    assert Cleaning(prefix="x").identity == Cleaning(prefix="x").identity
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ("dog", "expected REGEX=TEXT"),
+        ("=x", "expected REGEX=TEXT"),
+        ("(dog=x", "missing \\)"),
+        (r"(dog)=\2", "invalid group reference"),
+        (r"a\=b", "expected REGEX=TEXT"),
+    ],
+)
+def test_a_wrong_pattern_is_one_line(given: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason) as caught:
+        Cleaning(replace=(given,))
+    assert "\n" not in str(caught.value) and "--replace" in str(caught.value)
+
+
+def test_a_pattern_that_never_ends_is_stopped() -> None:
+    cleaning = Cleaning(replace=("(a|aa)+$=x",))
+    started = time.monotonic()
+    with pytest.raises(ConfigError, match="repetition within a repetition"):
+        cleaning("a" * 60 + "!")
+    assert time.monotonic() - started < 60
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"max_words": 0}, {"max_sentences": 0}, {"prefix": "a\nb"}, {"suffix": "\0"}]
+)
+def test_impossible_settings(wrong: dict) -> None:
+    with pytest.raises(ConfigError):
+        Cleaning(**wrong)
+
+
+def test_long_texts_take_no_time() -> None:
+    started = time.process_time()
+    for piece in ("a", "**", "[", "_a ", "`", "<think>", "'", "A. ", "Sure, ", "- a\n", "\n\n"):
+        Cleaning(tidy=True, max_sentences=1, max_words=20)(piece * (100_000 // len(piece)))
+    assert time.process_time() - started < 5
