@@ -73,6 +73,10 @@ class ShowTellConfig(DecoderSettings):
         default="lstm", description="kind of the recurrent cells"
     )
     feature_dropout: FeatureDropout = 0.0
+    image_norm: bool = Field(
+        default=True,
+        description="batch norm after the picture's embedding; the course notebook has none",
+    )
 
 
 class RegionLSTMSettings(DecoderSettings):

@@ -32,6 +32,8 @@ class ShowTell(Decoder):
         dropout: on the word embeddings, between layers and before the last layer.
         feature_dropout: on the picture's features.
         word_dropout: share of input words replaced by ``<unk>`` in training.
+        image_norm: whether a batch norm follows the picture's embedding; the course notebook's
+            model has none.
     """
 
     gains_by_compiling = False  # torch's recurrent layers are single kernels already
@@ -48,10 +50,14 @@ class ShowTell(Decoder):
         dropout: float = 0.5,
         feature_dropout: float = 0.0,
         word_dropout: float = 0.0,
+        image_norm: bool = True,
     ) -> None:
         super().__init__()
         self.image_embedding = FeatureEmbedding(
-            feature_size=feature_size, embed_size=embed_size, dropout=feature_dropout
+            feature_size=feature_size,
+            embed_size=embed_size,
+            dropout=feature_dropout,
+            norm=image_norm,
         )
         self.word_embedding = nn.Embedding(vocab_size, embed_size, padding_idx=PAD)
         self.rnn = CELLS[cell](
