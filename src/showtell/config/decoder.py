@@ -77,6 +77,11 @@ class ShowTellConfig(DecoderSettings):
         default=True,
         description="batch norm after the picture's embedding; the course notebook has none",
     )
+    predict_start: bool = Field(
+        default=False,
+        description="count the prediction of <start> after the picture in the loss, as the course "
+        "notebook does; it teaches nothing",
+    )
 
 
 class RegionLSTMSettings(DecoderSettings):
