@@ -30,6 +30,7 @@ COMMANDS = (
     ("data", "download"),
     ("features",),
     ("train",),
+    ("distil",),
     ("report",),
     ("average",),
     ("pack",),

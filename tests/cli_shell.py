@@ -16,6 +16,7 @@ SMALL = (
     *("-s", "encoder.name=lite0", "-s", "encoder.views=0", "-s", "data.vocab_threshold=1"),
     *("-s", "decoder.embed_size=32", "-s", "decoder.hidden_size=64"),
     *("-s", "training.num_epochs=2", "-s", "training.batch_size=16"),
+    *("--preset", "none"),
 )
 
 

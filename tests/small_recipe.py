@@ -19,7 +19,7 @@ CARD = """# {{name}}
 {{stages}}
 """
 
-SETTINGS = [setting for setting in SMALL if setting != "-s"]
+SETTINGS = [setting for setting in SMALL if "=" in setting]
 
 RECIPE = f"""
 name = "small"

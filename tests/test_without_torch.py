@@ -19,7 +19,7 @@ BLOCK = "import sys; sys.modules['torch'] = None\n"
 # What trains, or runs a model by torch.
 WITH_TORCH = (
     *("showtell.decoders.", "showtell.encoders.", "showtell.export."),
-    *("showtell.publish.", "showtell.report.", "showtell.training."),
+    *("showtell.distil.", "showtell.publish.", "showtell.report.", "showtell.training."),
     *("showtell.core.fixed_rows", "showtell.decoding.torch_arrays"),
     *("showtell.inference.backends.native", "showtell.inference.checkpoint"),
     *("showtell.inference.weights", "showtell.metrics.clip_score", "showtell.metrics.local_models"),

@@ -25,6 +25,7 @@ from showtell.encoders.store import FeatureStore
 from showtell.inference.checkpoint import load_checkpoint
 from showtell.training.loop import Run, TrainingResult
 from showtell.training.prepare import prepare
+from showtell.training.teachers import Teachers
 
 
 class Notes(SilentReporter):
@@ -61,12 +62,13 @@ def make_run(
     region_size: int = WIDTH,
     processes: Processes = ALONE,
     classes: Classes | None = None,
+    teachers: Teachers | None = None,
 ) -> Run:
     report = report or SilentReporter()
     folder.mkdir(exist_ok=True)
     source = config.training.init_from
     start = load_checkpoint(source) if source else None
-    vocabulary = start.vocabulary if start else None
+    vocabulary = start.vocabulary if start else teachers.vocabulary if teachers else None
     return Run(
         config=config,
         data=prepare(
@@ -88,6 +90,7 @@ def make_run(
         },
         report=report,
         start=start,
+        teachers=teachers,
         resume=resume,
         processes=processes,
     )

@@ -64,11 +64,11 @@ def test_wrong_usage_exits_with_2(showtell: Shell, arguments: tuple[str, ...]) -
 @pytest.mark.parametrize(
     ("option", "meant"),
     [
-        ("--epochs 3", "-s training.num_epochs=3?"),
+        ("--num_epochs 3", "-s training.num_epochs=3?"),
         ("--num-epochs=3", "-s training.num_epochs=3?"),
-        ("--batch-size 8", "-s training.batch_size=8?"),
-        ("--lr 1e-3", "-s encoder.lr=1e-3 or -s optimizer.lr=1e-3?"),
-        ("--epochs", "-s training.num_epochs=...?"),
+        ("--hidden-size 8", "-s decoder.hidden_size=8?"),
+        ("--dropout 0.5", "-s decoder.dropout=0.5?"),
+        ("--num-epochs", "-s training.num_epochs=...?"),
     ],
 )
 def test_an_unknown_option_of_train_names_the_setting(
@@ -294,8 +294,7 @@ def test_a_run_is_not_overwritten_and_a_resumed_one_keeps_its_settings(
     result = showtell("train", "scenes:40", "-o", model, "--resume")
     assert result.returncode == 0
     assert (
-        "the run is finished (2 of 2 epochs); to train further start a new one with "
-        f"-s training.init_from={model}\n"
+        "the run is finished (2 of 2 epochs); --resume --epochs 4 trains further\n"
     ) in result.stderr
     result = showtell("train", "scenes:48", "-o", model, "--resume")
     assert result.returncode == 1

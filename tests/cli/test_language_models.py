@@ -14,7 +14,7 @@ from showtell.text.subwords import SubwordVocabulary
 
 QUICK = (
     *("-s", "encoder.name=lite0", "-s", "encoder.views=0", "-s", "training.num_epochs=1"),
-    *("-s", "training.batch_size=16", "-s", "optimizer.lr=3e-3"),
+    *("-s", "training.batch_size=16", "-s", "optimizer.lr=3e-3", "--preset", "none"),
 )
 
 

@@ -178,7 +178,7 @@ def test_training_starts_from_a_shipped_model(
     settings = ["training.init_from=default", "training.num_epochs=1", "encoder.name=lite0"]
     settings += ["encoder.views=0", "decoder.embed_size=8", "decoder.hidden_size=8"]
     options = [option for setting in settings for option in ("-s", setting)]
-    done = showtell("train", "scenes:40", "-o", tmp_path / "run", *options)
+    done = showtell("train", "scenes:40", "-o", tmp_path / "run", "--preset", "none", *options)
     assert done.returncode == 0, done.stderr
     assert load_checkpoint(tmp_path / "run").vocabulary == load_checkpoint(NAME).vocabulary
 

@@ -39,6 +39,7 @@ OLD_RUN = HERE / "run-0.1.0"
 DATA = Path(os.environ.get("SHOWTELL_TEST_DATA", HERE.parents[2] / "shared" / "data"))
 TOLERANCE = 1e-4  # on another machine than that of golden.json
 
+TRAIN = ("train", "scenes:40", "--preset", "none")
 DATA_SETTINGS = ["training.precision=fp32", "training.batch_size=32", "training.num_epochs=2"]
 SMALL = ["decoder.hidden_size=64"]
 DECODERS = {
@@ -99,7 +100,7 @@ def loss_curves(folder: Path) -> dict[str, list[float]]:
     for kind, settings in DECODERS.items():
         run = folder / kind
         options = [*DATA_SETTINGS, f"decoder.kind={kind}", *settings]
-        showtell("train", "scenes:40", "-o", str(run), *[x for s in options for x in ("-s", s)])
+        showtell(*TRAIN, "-o", str(run), *[x for s in options for x in ("-s", s)])
         curves[kind] = losses(run)
     options = [
         *DATA_SETTINGS,
@@ -110,7 +111,7 @@ def loss_curves(folder: Path) -> dict[str, list[float]]:
         "training.num_epochs=1",
     ]
     run = folder / "with-encoder"
-    showtell("train", "scenes:40", "-o", str(run), *[x for s in options for x in ("-s", s)])
+    showtell(*TRAIN, "-o", str(run), *[x for s in options for x in ("-s", s)])
     curves["with-encoder"] = losses(run)
     return curves
 

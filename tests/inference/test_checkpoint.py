@@ -138,7 +138,10 @@ def test_damage_is_one_clear_line(tmp_path: Path, file: str, damage: str) -> Non
         path.unlink()
     else:
         content = path.read_bytes()
-        path.write_bytes(content[: len(content) // 2] if damage == "cut" else b"\x80\x04]q\x00.")
+        half = len(content) // 2
+        if file == "config.toml":  # half of a TOML file may be one, unless it ends within a line
+            half = content.index(b"=", half) + 1
+        path.write_bytes(content[:half] if damage == "cut" else b"\x80\x04]q\x00.")
     with pytest.raises(CheckpointError) as error:
         load_checkpoint(tmp_path / "model")
     assert "\n" not in str(error.value)

@@ -298,6 +298,20 @@ def test_what_is_not_known_to_be_sure_stops_where_sureness_is_asked_for(
     assert result.caption is not None and result.caption.withheld == "picture 0"
 
 
+def test_neutral_words(server: RogueServer, tmp_path: Path) -> None:
+    server.answer = lambda number: ("a man rides his bike", "ein Mann mit einem Rad")[number % 2]
+    found = results_of(load("openai", server, concurrency=1), numbered(tmp_path, 2))
+    assert [r.text for r in found] == ["a man rides his bike", "ein Mann mit einem Rad"]
+    for asked in ({"neutral": True}, {"style": "neutral"}):
+        captioner = load("openai", server, concurrency=1)
+        texts = [
+            r.text for r in captioner.caption_stream(sorted(tmp_path.glob("*.png")), decoding=asked)
+        ]
+        assert texts == ["a person rides their bike", "ein Mann mit einem Rad"]
+    with pytest.raises(ConfigError, match="style = short: has no meaning"):
+        load("openai", server).caption_stream([], decoding={"style": "short"})
+
+
 def test_answers_of_other_forms(server: RogueServer, tmp_path: Path) -> None:
     folder = numbered(tmp_path, 4)
 

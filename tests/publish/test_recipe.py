@@ -39,6 +39,17 @@ def test_what_a_recipe_says(recipe: Path) -> None:
     assert found.config_of(last, Path("work")).training.init_from == "work/mean"
 
 
+def test_stages_teach_later_ones(recipe: Path) -> None:
+    text = recipe.read_text(encoding="utf-8")
+    text = text.replace('name = "rewards"', 'name = "rewards"\nteachers = ["words", "mean"]')
+    recipe.write_text(text.replace("objective.kind=scst", "objective.kind=distil"))
+    found = Recipe.load(recipe)
+    last = found.stages[-1]
+    assert isinstance(last, TrainStage)
+    assert last.sources == ("mean", "words", "mean")
+    assert found.config_of(last, Path("work")).objective.teachers == ("work/words", "work/mean")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -29,7 +29,7 @@ def weights(tmp_path: Path) -> Path:
     """A copy of lite0's, as if it were a file of one's own."""
     pytest.importorskip(LITE["lite0"].package)
     file = tmp_path / "mine.pth"
-    file.write_bytes(_packaged_weights("lite0", LITE["lite0"].package).read_bytes())
+    file.write_bytes(_packaged_weights("lite0", LITE["lite0"]).read_bytes())
     return file
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_run import make_run
+from tiny_run import Notes, make_run
 from tiny_world import WIDTH, attending_config, tiny_records, tiny_store
 
 from showtell.config import Config
@@ -19,6 +19,7 @@ from showtell.errors import ConfigError, DataError
 from showtell.inference.checkpoint import load_checkpoint
 from showtell.text.vocabulary import PAD, START, WordVocabulary
 from showtell.training.corpus import TokenizedCaptions
+from showtell.training.prepare import prepare
 from showtell.training.text_captions import TextCaptions, merged_counts, read_captions
 
 VOCABULARY = WordVocabulary(dict.fromkeys(("a", "dog", "dogs", "and", "bus", "red", "buses"), 2), 1)
@@ -188,6 +189,48 @@ def test_word_counts_are_of_the_run_that_goes_on(tmp_path: Path) -> None:
     [[dog]] = first.vocabulary.encode_each(["dog"])
     assert int(first.decoder.concepts.counts[dog]) == 24  # 8 training pictures, 3 captions each
     assert int(second.decoder.concepts.counts[dog]) == 8
+
+
+def test_a_start_with_new_words_counts_both_and_rehearses(tmp_path: Path) -> None:
+    """The captions of both runs count; those that were made up are learnt without pictures."""
+    records = tiny_records()
+    store = tiny_store(tmp_path / "store", records, grid_size=(4, WIDTH))
+    names = ("dog", "yurt", *[""] * (NUM_CLASSES - 2))
+    classes = Classes(torch.zeros(NUM_CLASSES, WIDTH), torch.zeros(NUM_CLASSES), names)
+    config = attending_config("transformer", *CONCEPTS, "training.num_epochs=1")
+    dataset = Dataset("tiny", "folder", records)
+    make_run(tmp_path / "run", dataset, store, config, classes=classes).run()
+    first = load_checkpoint(tmp_path / "run")
+    more = tuple(replace(r, captions=(*r.captions, "a yurt")) for r in records)
+    config = attending_config(
+        "transformer",
+        *CONCEPTS,
+        "training.num_epochs=1",
+        "data.new_words=2",
+        f"training.init_from={tmp_path / 'run'}",
+    )
+    dataset = Dataset("tiny", "folder", more)
+    make_run(tmp_path / "run2", dataset, store, config, classes=classes).run()
+    second = load_checkpoint(tmp_path / "run2")
+    assert second.vocabulary.words == (*first.vocabulary.words, "yurt")
+    [[dog], [yurt]] = second.vocabulary.encode_each(["dog", "yurt"])
+    counts = second.decoder.concepts.counts
+    assert (int(counts[dog]), int(counts[yurt])) == (24 + 24, 40)
+    assert second.decoder.concepts.class_words[1, 0] == yurt
+    data = prepare(
+        dataset,
+        config.data,
+        store,
+        Notes(),
+        vocabulary=first.vocabulary,
+        classes=classes,
+        feature_size=WIDTH,
+        decoder=config.decoder,
+        rehearsal=["a red dog", "the dog is red", "a word that nobody knows"],
+    )
+    assert data.text is not None
+    assert len(data.text.corpus) == 2
+    assert data.text.known.tolist() == [dog, yurt]
 
 
 def chance_of_kite(run: Path) -> float:

@@ -17,6 +17,7 @@ from showtell.cli.console import Command, exit_code_for
 from showtell.cli.data import app as data_app
 from showtell.cli.data import features
 from showtell.cli.demo import demo
+from showtell.cli.distil import distil
 from showtell.cli.evaluate import evaluate, score
 from showtell.cli.export import export
 from showtell.cli.import_notebook import import_notebook
@@ -58,7 +59,7 @@ def _main(
 app.command(cls=Command)(demo)
 app.add_typer(data_app, name="data")
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(features, train, average, pack, export, import_notebook, publish, report),
+    *(features, train, distil, average, pack, export, import_notebook, publish, report),
     *(evaluate, reliability, score, rate, compare, caption, sheet, serve, models),
 )
 for command in COMMANDS:

@@ -214,7 +214,10 @@ class Request:
 
         captioner = Captioner.load(**self.model.arguments())
         options.say_runtime(captioner)
-        return captioner, captioner.resolve(self.making.decoding)
+        changes = dict(self.making.decoding)
+        if self.writing.kind is CaptionFormat.xmp:  # an alt text need not guess a gender
+            changes.setdefault("neutral", True)
+        return captioner, captioner.resolve(changes)
 
 
 @with_decoding
@@ -265,7 +268,7 @@ def caption(
     for each word and for the end, and the number of rows and columns of the grid that the weights
     cover, row by row from the top left. With --min-confidence, a caption with a lower confidence
     is left empty: JSON has it as `withheld`, and with text output its picture is named on standard
-    error.
+    error. Alt texts (`xmp`) say "person" and not "man" or "woman", unless --no-neutral is given.
 
     A picture that cannot be read is named on standard error, and in failures.jsonl if captions go
     to files. The other pictures are still captioned. The exit code is then 1 if the picture was

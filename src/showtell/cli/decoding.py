@@ -83,6 +83,17 @@ OPTIONS: dict[str, Any] = {
         "--no-bad-endings/--bad-endings",
         'Do not let a caption end in words such as "with" or "a".',
     ),
+    "style": _option(
+        str,
+        "--style",
+        "Style of the captions: short, detailed, neutral or another that the model has learnt; "
+        "neutral works with any model.",
+    ),
+    "neutral": _option(
+        bool,
+        "--neutral/--no-neutral",
+        'Write "person" and "they" in place of English words that say a gender.',
+    ),
     "naming": _option(
         float,
         "--naming",

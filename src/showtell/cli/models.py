@@ -30,7 +30,7 @@ def models(
     """List the models that come with showtell and those in the Hugging Face cache, or show one.
 
     A name works wherever a model's folder does: caption --model NAME, evaluate NAME DATA,
-    train -s training.init_from=NAME. Those of the cache (hf:ID) caption, but are not trained.
+    train --from NAME. Those of the cache (hf:ID) caption, but are not trained.
     """
     from showtell.pretrained import describe_shipped, read_card, shipped_models
 

@@ -11,12 +11,28 @@ import typer
 
 from showtell.cli import options
 from showtell.cli.console import FAILED, INTERRUPTED
-from showtell.errors import ConfigError
+from showtell.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from showtell.core.distributed import Processes
+    from showtell.training.from_start import BeforeAndAfter
     from showtell.training.loop import TrainingResult
     from showtell.training.sweep import Sweep, SweepRun
+
+PLAIN = {
+    "--encoder": "encoder.name",
+    "--decoder": "decoder.kind",
+    "--epochs": "training.num_epochs",
+    "--batch-size": "training.batch_size",
+    "--lr": "optimizer.lr",
+    "--beam-size": "decoding.beam_size",
+}
+"""Common settings by plain names."""
+
+OF_A_START = ("-c", "--config", "-s", "--set", "--from", "--preset", *PLAIN)
+"""Options that a resumed run reads from its folder."""
 
 FIGURES = ("CIDEr-D", "BLEU-4", "val_loss")
 WIDTH = 10_000  # characters, more than any table has
@@ -45,6 +61,37 @@ def print_table(sweep: "Sweep", folder: Path) -> None:
     if sweep.best:
         typer.echo(f"the model is {folder / sweep.best.name / 'best'}")
         typer.echo(f"to compare all: showtell report {shlex.quote(str(folder))}/*/")
+
+
+def print_changes(found: "BeforeAndAfter") -> None:
+    """Print what a run has changed of the model that it started from."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("pictures", "number", "metric", f"{found.model}, untouched", "this run", "change"):
+        table.add_column(name, no_wrap=True, justify="right" if name == "number" else "left")
+    for row in found.rows:
+        table.add_row(
+            f"{row.data}, {row.split}",
+            f"{row.num_pictures:,}",
+            row.metric,
+            *(
+                f"{value:.3f} [{low:.3f}, {high:.3f}]"
+                for value, (low, high) in (
+                    (row.before, row.before_interval),
+                    (row.after, row.after_interval),
+                )
+            ),
+            f"{row.change:+.3f} [{row.change_interval[0]:+.3f}, {row.change_interval[1]:+.3f}]"
+            f" {row.verdict}".rstrip(),
+        )
+    Console(highlight=False, markup=False, width=WIDTH).print(table, crop=False)
+    typer.echo(
+        "in brackets: 95 % intervals, by resampling the pictures; the epoch and the average were "
+        "chosen on val, whose figures are therefore somewhat too good"
+    )
 
 
 def say_failures(sweep: "Sweep") -> bool:
@@ -94,6 +141,56 @@ def train(
             "make a sweep.",
         ),
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="MODEL",
+            help="Model to start from: `default`, a run or a checkpoint folder. Its encoder, shape "
+            "and words are taken over, the new words of DATA are added, and at the end a table "
+            "compares before and after.",
+        ),
+    ] = None,
+    preset: Annotated[
+        str,
+        typer.Option(
+            "--preset",
+            help="Settings for a number of pictures: tiny, small, medium or coco; auto: by the "
+            "number of training pictures, unless -c is given; none.",
+        ),
+    ] = "auto",
+    old: Annotated[
+        str | None,
+        typer.Option(
+            "--old",
+            metavar="DATA",
+            help="With --from: pictures of the kind that MODEL knows, to measure what it forgets.",
+        ),
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", help="Encoder; -s encoder.name.")
+    ] = None,
+    decoder: Annotated[
+        str | None, typer.Option("--decoder", help="Kind of decoder; -s decoder.kind.")
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            "--epochs",
+            min=1,
+            help="Number of epochs; -s training.num_epochs. With --resume, a finished run goes on "
+            "until it has so many.",
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", min=1, help="Captions in a step; -s training.batch_size."),
+    ] = None,
+    lr: Annotated[str | None, typer.Option("--lr", help="Learning rate; -s optimizer.lr.")] = None,
+    beam_size: Annotated[
+        int | None,
+        typer.Option("--beam-size", min=1, help="Beam size; -s decoding.beam_size."),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Resume the run or the sweep where it stopped.")
     ] = False,
@@ -123,15 +220,30 @@ def train(
     from showtell.training.sweep import is_sweep, run_sweep
 
     processes = Processes.from_environment()
+    plain = {
+        "--encoder": encoder,
+        "--decoder": decoder,
+        "--epochs": epochs if not resume else None,
+        "--batch-size": batch_size,
+        "--lr": lr,
+        "--beam-size": beam_size,
+    }
+    overrides = with_plain(settings or [], plain)
+    if old is not None and start is None and not resume:
+        raise UsageError(f"--old {old} measures what a model forgets: give the model with --from")
     request = TrainRequest(
         DataRequest(data, format, images, store, encoding),
         output,
         config,
-        settings or (),
-        resume,
-        device,
+        overrides,
+        start=start,
+        preset=preset,
+        old=DataRequest(old) if old is not None else None,
+        resume=resume,
+        num_epochs=epochs if resume else None,
+        device=device,
     )
-    if is_sweep(output, settings or []):
+    if is_sweep(output, overrides):
         if processes.are_many:
             raise ConfigError(
                 "a sweep trains run after run in one process: start it without torchrun, or give "
@@ -152,6 +264,28 @@ def train(
         _print_best(result, output)
 
 
+def with_plain(settings: "Sequence[str]", plain: "Mapping[str, Any]") -> list[str]:
+    """The options of ``-s``, and those that were given by plain names.
+
+    Args:
+        plain: the value of each option of ``PLAIN``, or None.
+
+    Raises:
+        UsageError: a setting is given both ways.
+    """
+    from showtell.config.toml import split_override
+
+    found = list(settings)
+    given = {split_override(setting)[0] for setting in settings}
+    for option, value in plain.items():
+        if value is None:
+            continue
+        if PLAIN[option] in given:
+            raise UsageError(f"{option} and -s {PLAIN[option]} are the same setting: give one")
+        found.append(f"{PLAIN[option]}={value}")
+    return found
+
+
 def _print_best(result: "TrainingResult", output: Path) -> None:
     """The best epoch's figures, and what to do with the model."""
     figures = ", ".join(
@@ -160,6 +294,8 @@ def _print_best(result: "TrainingResult", output: Path) -> None:
         if name in result.metrics
     )
     typer.echo(f"best epoch {result.best_epoch}: {figures}")
+    if result.from_start is not None:
+        print_changes(result.from_start)
     typer.echo(f"the model is {output / 'best'}; try: showtell caption PHOTO --model {output}")
 
 
@@ -177,9 +313,9 @@ def _resume_command(processes: "Processes") -> str:
     """The command as it was typed, without the options that a resumed run reads from its folder."""
     kept, arguments = [], iter(sys.argv[1:])
     for argument in arguments:
-        if argument in ("-c", "--config", "-s", "--set"):
+        if argument in OF_A_START:
             next(arguments, None)
-        elif not argument.startswith(("--config=", "--set=")) and argument != "--resume":
+        elif not argument.startswith(tuple(f"{n}=" for n in OF_A_START)) and argument != "--resume":
             kept.append(argument)
     program = ["showtell"]
     if processes.are_many:

@@ -47,6 +47,16 @@ class DecodingConfig(Section):
         default=False,
         description='no caption may end in "a", "with" or the like; for English alone',
     )
+    style: str | None = Field(
+        default=None,
+        pattern="^[a-z]+$",
+        description="style of the captions, as the model has learnt it: short, detailed, neutral "
+        "or another; neutral works with any model, by neutral = true",
+    )
+    neutral: bool = Field(
+        default=False,
+        description='write "person" and "they" in place of English words that say a gender',
+    )
     naming: float = Field(
         default=0.0,
         ge=0,
@@ -88,6 +98,11 @@ class DecodingConfig(Section):
     seed: int = Field(
         default=0, ge=0, lt=2**32, description="of sample: the same seed gives the same captions"
     )
+
+    @property
+    def is_neutral(self) -> bool:
+        """Whether captions are to say no gender."""
+        return self.neutral or self.style == "neutral"
 
     @model_validator(mode="after")
     def _fit_each_other(self) -> Self:

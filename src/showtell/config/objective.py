@@ -10,12 +10,32 @@ from showtell.config.section import Section
 class ObjectiveConfig(Section):
     """The objective.
 
-    Settings of the other objective have no effect, so that one file can serve both phases of a
-    training. ``training.label_smoothing`` also belongs to cross_entropy.
+    Settings of the other objectives have no effect, so that one file can serve both phases of a
+    training. ``training.label_smoothing`` also belongs to cross_entropy and distil.
     """
 
-    kind: Literal["cross_entropy", "scst"] = Field(
-        default="cross_entropy", description="scst: self-critical training, from training.init_from"
+    kind: Literal["cross_entropy", "scst", "distil"] = Field(
+        default="cross_entropy",
+        description="scst: self-critical training, from training.init_from; distil: cross-entropy, "
+        "and the probabilities of objective.teachers",
+    )
+    teachers: tuple[str, ...] = Field(
+        default=(),
+        description="of distil: runs, checkpoints or models that come with showtell; of several, "
+        "the mean of their probabilities is learnt",
+    )
+    teacher_weight: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="of distil: share of the loss that is about the teachers' probabilities; the "
+        "rest is cross-entropy of the captions",
+    )
+    teacher_temperature: float = Field(
+        default=1.0,
+        gt=0,
+        description="of distil: divides the logits of teachers and student, so that above 1 "
+        "unlikely words count more",
     )
     scheduled_sampling_max_prob: float = Field(
         default=0.0,

@@ -60,6 +60,12 @@ class DataConfig(Section):
         ge=1,
         description="words that data.text has less often than this are not learnt from it",
     )
+    new_words: int | None = Field(
+        default=None,
+        ge=1,
+        description="with training.init_from: add words that the vocabulary lacks and the training "
+        "captions have this often; default: the vocabulary stays (`train --from` sets it)",
+    )
     max_caption_length: int = Field(
         default=40,
         ge=1,
@@ -165,7 +171,23 @@ class TrainingConfig(Section):
     init_from: str | None = Field(
         default=None,
         description="start with the weights and the vocabulary of this run or checkpoint, or of a "
-        "model that comes with showtell",
+        "model that comes with showtell; its encoder, decoder and decoding are the defaults then",
+    )
+    average_start: bool = Field(
+        default=False,
+        description="with training.init_from: at the end, average the weights with those of the "
+        "start, by the share that is best on the validation pictures (`train --from` sets it)",
+    )
+    batch_norm: Literal["train", "frozen"] = Field(
+        default="train",
+        description="frozen: batch norms of the decoder keep the averages of the start, so that "
+        "pictures of another kind do not shift them (`train --from` sets it)",
+    )
+    rehearsal: int = Field(
+        default=0,
+        ge=0,
+        description="with training.init_from: captions that this model makes up from its concepts, "
+        "to be learnt again beside the new ones, as data.text is (`train --from` sets it)",
     )
     batch_size: int = Field(default=64, ge=1, description="captions in a step; with scst, pictures")
     text_batch_size: int = Field(default=100, ge=1, description="captions of data.text in a step")
@@ -291,6 +313,19 @@ class Config(Section):
                 {"objective", "training"},
                 "objective.kind = scst needs a trained model to start from: set training.init_from "
                 "to the run of a cross-entropy training",
+            )
+        if self.objective.kind == "distil" and not self.objective.teachers:
+            yield (
+                {"objective"},
+                "objective.kind = distil needs a teacher: set objective.teachers, as in "
+                '-s objective.teachers=["runs/teacher"]',
+            )
+        of_start = data.new_words or training.average_start or training.rehearsal
+        if of_start and training.init_from is None:
+            yield (
+                {"data", "training"},
+                "data.new_words, training.average_start and training.rehearsal need a model to "
+                "start from: set training.init_from",
             )
         if training.init_from and data.vocab_file:
             yield (

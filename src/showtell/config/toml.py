@@ -1,6 +1,7 @@
 """Reading settings: TOML files, presets by their names, and ``section.key=value``."""
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,44 @@ PRESETS = Path(__file__).parent / "presets"
 def preset_names() -> list[str]:
     """The presets that come with showtell."""
     return sorted(path.stem for path in PRESETS.glob("*.toml"))
+
+
+SIZES = {"tiny": 0, "small": 500, "medium": 3_000, "coco": 30_000}
+"""The presets that are chosen by size: each with the training pictures from which on it is for."""
+
+
+def preset_for(num_pictures: int) -> str:
+    """The preset that is for so many training pictures."""
+    return max((n for n in SIZES if SIZES[n] <= num_pictures), key=lambda name: SIZES[name])
+
+
+def read_preset(size: str, *, has_start: bool) -> dict[str, Any]:
+    """The settings of a preset for a size.
+
+    Args:
+        size: one of ``SIZES``.
+        has_start: whether the run starts from a trained model, which needs other settings.
+    """
+    folder = PRESETS / "from" if has_start else PRESETS
+    return tomllib.loads((folder / f"{size}.toml").read_text(encoding="utf-8"))
+
+
+def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of two layers; where both have one, that of ``over`` counts.
+
+    Where ``over`` names another kind of decoder, the decoder's settings in ``under`` are left out,
+    since each kind has its own.
+    """
+    merged = dict(under)
+    for name, value in over.items():
+        below = merged.get(name)
+        if not isinstance(below, Mapping) or not isinstance(value, Mapping):
+            merged[name] = value
+        elif "kind" in value and name == "decoder" and below.get("kind") != value["kind"]:
+            merged[name] = dict(value)
+        else:
+            merged[name] = merge(below, value)
+    return merged
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from showtell.data.reading import Inputs, chosen_encoding, stamp, watch_inputs
 from showtell.data.records import SPLITS, Dataset, Problem, Record
 from showtell.images import heif
 
-FORMAT = 3  # raise it when a source comes to read the same files differently
+FORMAT = 4  # raise it when a source comes to read the same files differently
 WORTH_IT = 10_000  # pictures; fewer are read in less than half a second
 SETTLED = 1.0  # seconds; what changed less long ago may change again under the same time stamp
 
@@ -74,6 +74,7 @@ def _to_json(dataset: Dataset, inputs: Inputs) -> dict[str, Any]:
         "ids": [record.image_id for record in records],
         "paths": [str(record.path) for record in records],
         "splits": [record.split for record in records],
+        "styles": {record.image_id: record.styles for record in records if record.styles},
         "num_captions": [len(record.captions) for record in records],
         "captions": list(chain.from_iterable(record.captions for record in records)),
         "problems": [[p.kind, p.where, p.detail] for p in dataset.problems],
@@ -90,7 +91,13 @@ def _read(file: Path) -> Dataset | None:
             return None
         captions = iter(value["captions"])
         records = tuple(
-            Record(image_id, path, tuple(islice(captions, num)), split)
+            Record(
+                image_id,
+                path,
+                tuple(islice(captions, num)),
+                split,
+                tuple(value["styles"].get(image_id, ())),
+            )
             for image_id, path, num, split in zip(
                 value["ids"],
                 _paths(value["paths"]),

@@ -34,6 +34,7 @@ _MARKUP = re.compile(
     r"|[\ufffd]|Ã[\x80-\xbf©¨¤¶¼Ÿ]|â€",  # text that was read in a wrong encoding
     re.IGNORECASE,
 )
+_COMMA = re.compile("[,，、;]")
 _WORD = re.compile(r"[^\W\d_]+")
 
 # The most frequent function words of captions, without those that two of the languages share.
@@ -49,6 +50,10 @@ _WORDS = {
     "Turkish": "bir ve ile iki üzerinde olan için adam kadın bu",
 }
 _LANGUAGES = {language: frozenset(words.split()) for language, words in _WORDS.items()}
+_OF_WORD = {
+    word: tuple(name for name, words in _LANGUAGES.items() if word in words)
+    for word in frozenset().union(*_LANGUAGES.values())
+}
 _SCRIPTS = {"CJK": "Chinese", "HIRAGANA": "Japanese", "KATAKANA": "Japanese", "HANGUL": "Korean"}
 
 
@@ -63,7 +68,9 @@ def looks_like_tags(text: str) -> bool:
 
     A sentence with commas has longer pieces, or words such as "and", "a" and "with" in them.
     """
-    pieces = [piece.strip() for piece in re.split(r"[,，、;]", text) if piece.strip()]
+    if not _COMMA.search(text):
+        return False
+    pieces = [piece.strip() for piece in _COMMA.split(text) if piece.strip()]
     if len(pieces) < MIN_TAGS or text.rstrip().endswith((".", "!", "?", "。")):
         return False
     words = [word for piece in pieces for word in piece.split()]
@@ -100,10 +107,11 @@ def language_counts(captions: Iterable[str]) -> Counter[str]:
     """How often function words of each language occur; ``""`` counts all words."""
     counts: Counter[str] = Counter()
     for caption in captions:
-        for word in _WORD.findall(caption.lower()):
-            counts[""] += 1
-            for language, words in _LANGUAGES.items():
-                counts[language] += word in words
+        found = _WORD.findall(caption.lower())
+        counts[""] += len(found)
+        for word in found:
+            for language in _OF_WORD.get(word, ()):
+                counts[language] += 1
     return counts
 
 

@@ -20,6 +20,7 @@ from showtell.data.reading import is_text, printable
 from showtell.data.records import Dataset, Problem, Record, Split
 from showtell.data.splits import KNOWN_SPLIT_NAMES, describe_counts, hash_split, split_of
 from showtell.errors import DataError
+from showtell.text.vocabulary import is_style
 
 NO_WORD = "caption without a word"
 REJECTED = "rejected caption"
@@ -28,7 +29,7 @@ REJECTED = "rejected caption"
 class Draft:
     """A picture that exists, while its captions are being gathered."""
 
-    __slots__ = ("captions", "file_name", "image_id", "path", "split")
+    __slots__ = ("captions", "file_name", "image_id", "path", "split", "styles")
 
     def __init__(self, image_id: str, file_name: str, path: str, split: Split | None) -> None:
         self.image_id = image_id
@@ -36,6 +37,7 @@ class Draft:
         self.path = path
         self.split = split
         self.captions: list[str] = []
+        self.styles: list[str] = []
 
 
 class Collector:
@@ -170,11 +172,17 @@ class Collector:
             self.problem("missing picture", image_id, detail)
         return path
 
-    def add_caption(self, draft: Draft, caption: object, where: str | None = None) -> None:
+    def add_caption(
+        self, draft: Draft, caption: object, where: str | None = None, style: object = None
+    ) -> None:
         """Take one caption of a picture, stripped; one that cannot be used becomes a problem.
 
         A caption without any letter or digit ("...") has no word to learn, so it is left out.
         """
+        if style is not None and not (isinstance(style, str) and is_style(style)):
+            detail = f"{style!r}, not a lower-case word such as short; the caption has none"
+            self.problem("unknown style", where or draft.image_id, detail)
+            style = None
         if not isinstance(caption, str):
             detail = f"a {type(caption).__name__} where a caption was expected"
             self.problem("caption is not text", where or draft.image_id, detail)
@@ -188,6 +196,7 @@ class Collector:
             self.problem(NO_WORD, where or draft.image_id, text)
         else:
             draft.captions.append(text)
+            draft.styles.append(str(style or ""))
 
     def finish(self) -> Dataset:
         """The data set, its split drawn where no picture had one.
@@ -204,7 +213,8 @@ class Collector:
                 self.problem("no split", draft.image_id, "others say theirs; skipped")
                 continue
             captions = tuple(draft.captions)
-            records.append(Record(draft.image_id, Path(draft.path), captions, draft.split))
+            styles = tuple(draft.styles) if any(draft.styles) else ()
+            records.append(Record(draft.image_id, Path(draft.path), captions, draft.split, styles))
         if not records:
             raise DataError(self._why_empty())
         self.notes += self._skipping_notes()

@@ -19,12 +19,17 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One picture with its captions."""
+    """One picture with its captions.
+
+    Attributes:
+        styles: of each caption, "" for none; empty where no caption has one.
+    """
 
     image_id: str
     path: Path
     captions: tuple[str, ...]
     split: Split
+    styles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +113,7 @@ def dataset_fingerprint(dataset: Dataset) -> str:
             num_bytes = os.stat(record.path).st_size
         except OSError:
             num_bytes = -1
-        line = json.dumps([record.image_id, record.split, num_bytes, *record.captions])
+        styles = [list(record.styles)] if record.styles else []
+        line = json.dumps([record.image_id, record.split, num_bytes, *record.captions, *styles])
         digest.update(line.encode("ascii") + b"\n")
     return digest.hexdigest()

@@ -29,12 +29,17 @@ class BatchNorm(nn.BatchNorm1d):
         sum_over_parts: adds up over processes, if other processes have rows of each batch too.
             Mean and variance are then of all rows. Every process must call the module, and go
             backward through it, as often as the others, with (0, E) if it has no rows.
+        is_frozen: whether the running averages norm every batch, and stay as they are. A model
+            that is trained on with few pictures keeps what it learnt of many.
     """
 
     sum_over_parts: Sum | None = None
+    is_frozen: bool = False
 
     def forward(self, rows: Tensor) -> Tensor:
         """(N, E) -> (N, E)."""
+        if self.training and self.is_frozen:
+            return self.by_averages(rows)
         if self.training and self.sum_over_parts is not None:
             normed: Tensor = _uncompiled()(self, rows, self.sum_over_parts)
         elif self.training and len(rows) == 1:
@@ -90,6 +95,12 @@ def share_batch_norms(model: nn.Module, sum_: Sum) -> None:
     """Make a model's batch norms norm the rows of all processes together."""
     for norm in _norms(model):
         norm.sum_over_parts = sum_
+
+
+def freeze_batch_norms(model: nn.Module) -> None:
+    """Make a model's batch norms keep their running averages, in training too."""
+    for norm in _norms(model):
+        norm.is_frozen = True
 
 
 def no_rows(model: nn.Module) -> Tensor:

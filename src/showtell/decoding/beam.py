@@ -61,6 +61,7 @@ def beam_search(
     groups: int = 1,
     diversity: float = 0.0,
     with_attention: bool = False,
+    start: int = START,
 ) -> Hypotheses:
     """Find the most probable captions.
 
@@ -78,6 +79,7 @@ def beam_search(
         diversity: lambda; a word costs this many nats for each hypothesis of an earlier group that
             chose the same word at this step.
         with_attention: whether to keep where the decoder looked for each token.
+        start: what captions begin with, unsaid.
 
     Returns:
         The captions, best first. With groups: the best of each group, then the second of each
@@ -92,6 +94,7 @@ def beam_search(
         groups=groups,
         diversity=diversity,
         constraints=constraints,
+        start=start,
     )
     with arrays_of(features.pooled).no_grad():
         finished = search.run(
@@ -121,8 +124,9 @@ class _Search:
         groups: int,
         diversity: float,
         constraints: Sequence[Constraint],
+        start: int,
     ) -> None:
-        self.decoder, self.constraints = decoder, constraints
+        self.decoder, self.constraints, self.start = decoder, constraints, start
         self.size, self.groups, self.diversity = size, groups, diversity
         rules = next((c for c in constraints if isinstance(c, WordRules)), None)
         self.banks = 1 + (rules.num_required if rules else 0)
@@ -145,7 +149,7 @@ class _Search:
         for position in range(length):
             if not len(self.active):
                 break
-            tokens = self.arrays.from_host(self.beam.last_tokens(position))
+            tokens = self.arrays.from_host(self.beam.last_tokens(position, self.start))
             log_probs, state = self.decoder.step(tokens, state)
             if with_attention and ATTENTION in state:
                 weights = self.arrays.to_host(state[ATTENTION])
@@ -366,10 +370,10 @@ class Beam(NamedTuple):
         shape = (num, slots, 1, length)
         return cls(log_probs, np.full(shape, PAD), np.zeros(shape, np.float32), None)
 
-    def last_tokens(self, length: int) -> Ids:
-        """(A S K,) the token to feed next: the last one, ``<start>`` at first."""
+    def last_tokens(self, length: int, start: int) -> Ids:
+        """(A S K,) the token to feed next: the last one, ``start`` at first."""
         if length == 0:
-            return np.full(self.log_probs.size, START)
+            return np.full(self.log_probs.size, start)
         return self.tokens[..., length - 1].ravel()
 
     def prefixes(self, length: int) -> Ids:

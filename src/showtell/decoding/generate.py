@@ -52,6 +52,7 @@ def generate(
         forbidden=words.forbidden,
         required=words.required,
         bad_endings=words.bad_endings,
+        never=words.never,
     )
     with arrays_of(features.pooled).fixed_rows(features.pooled):
         if config.method == "sample":
@@ -68,6 +69,7 @@ def generate(
                 length_penalty=config.length_penalty,
                 constraints=constraints,
                 with_attention=with_attention,
+                start=words.start,
             )
         beam_size = 1 if config.method == "greedy" else config.beam_size
         is_diverse = config.method == "diverse"
@@ -82,6 +84,7 @@ def generate(
             groups=(config.groups or beam_size) if is_diverse else 1,
             diversity=config.diversity if is_diverse else 0.0,
             with_attention=with_attention,
+            start=words.start,
         )
 
 

@@ -53,6 +53,7 @@ def sample(
     length_penalty: float = 0.0,
     constraints: Sequence[Constraint] | None = None,
     with_attention: bool = False,
+    start: int = START,
 ) -> Hypotheses:
     """Draw captions.
 
@@ -70,6 +71,7 @@ def sample(
         constraints: from ``build_constraints`` with ``max_tokens`` = ``max_length``. They apply
             before the filters. By default only the special tokens are forbidden.
         with_attention: whether to keep where the decoder looked for each token.
+        start: what captions begin with, unsaid.
     """
     if constraints is None:
         constraints = build_constraints(max_tokens=max_length)
@@ -90,7 +92,7 @@ def sample(
             if not len(active):
                 break
             prefixes = tokens[active, :position]
-            last = prefixes[:, -1] if position else np.full_like(active, START)
+            last = prefixes[:, -1] if position else np.full_like(active, start)
             log_probs, state = decoder.step(arrays.from_host(last), state)
             if with_attention and ATTENTION in state:
                 weights = arrays.to_host(state[ATTENTION])

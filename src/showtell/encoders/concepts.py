@@ -108,6 +108,10 @@ class ConceptReader(nn.Module):
         self.weight.copy_(classes.weight)
         self.bias.copy_(classes.bias)
         self.counts.copy_(counts)
+        self.name_classes(classes, vocabulary)
+
+    def name_classes(self, classes: Classes, vocabulary: Vocabulary) -> None:
+        """Set which ids of the vocabulary the classes' words are; as ``fill`` does."""
         for number, known in enumerate(class_ids(classes, vocabulary)):
             self.class_words[number, : len(known)] = torch.tensor(known, dtype=torch.int64)
 

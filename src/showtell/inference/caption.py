@@ -18,6 +18,7 @@ import numpy as np
 
 from showtell.decoding.hypotheses import Hypotheses
 from showtell.text.clean import Cleaning
+from showtell.text.neutral import neutral, neutral_words
 from showtell.text.vocabulary import PAD, Vocabulary
 
 CALIBRATION = "calibration"  # its place in a checkpoint's metrics.json
@@ -139,12 +140,14 @@ def captions_of(
     *,
     calibration: Calibration | None = None,
     min_confidence: float = 0.0,
+    neutral: bool = False,
 ) -> list[Caption]:
     """The captions of ``B`` pictures, each with its alternatives.
 
     Args:
         calibration: gives the confidence; by default it is the geometric mean of probabilities.
         min_confidence: the text of captions with a lower confidence is withheld.
+        neutral: as ``neutral_caption``.
     """
 
     def finished(caption: Caption) -> Caption:
@@ -152,6 +155,8 @@ def captions_of(
             return caption
         if calibration is not None:
             caption = replace(caption, confidence=calibration(caption.mean_log_prob))
+        if neutral:
+            caption = neutral_caption(caption)
         if caption.confidence < min_confidence:
             caption = replace(caption, text="", withheld=caption.text)
         return caption
@@ -182,6 +187,38 @@ def cleaned(caption: Caption, cleaning: Cleaning) -> Caption:
         text=text,
         raw=caption.text if text != caption.text else None,
         alternatives=tuple(cleaned(other, cleaning) for other in caption.alternatives),
+    )
+
+
+def neutral_caption(caption: Caption) -> Caption:
+    """A caption without words that say a gender (``text/neutral.py``); its confidence stays.
+
+    A new word has the log-probability and the attention of the word in whose place it stands. If
+    several stand there, the first has the log-probability and the others add nothing to it; what
+    was left out is left out with its own.
+    """
+    others = tuple(map(neutral_caption, caption.alternatives))
+    pairs = neutral_words(caption.words)
+    if caption.words and [word for word, _ in pairs] == [*caption.words]:
+        return replace(caption, alternatives=others)
+    words = tuple(word for word, _ in pairs)
+    is_plain = caption.text == " ".join(caption.words)  # else it is written as a person would
+    text = " ".join(words) if is_plain else neutral(caption.text)
+    sources = [source for _, source in pairs]
+    log_probs, attention = caption.log_probs, caption.attention
+    if len(log_probs) == len(caption.words) + 1:
+        first = {source: place for place, source in reversed([*enumerate(sources)])}
+        said = (log_probs[s] if first[s] == p else 0.0 for p, s in enumerate(sources))
+        log_probs = (*said, log_probs[-1])
+    if attention is not None:
+        attention = (*(attention[source] for source in sources), attention[-1])
+    return replace(
+        caption,
+        text=text,
+        words=words,
+        log_probs=log_probs,
+        attention=attention,
+        alternatives=others,
     )
 
 

@@ -208,6 +208,7 @@ def _stages_section(recipe: Recipe, places: Places) -> str:
         if isinstance(stage, TrainStage):
             parts = [str(stage.config)] if stage.config else []
             parts += [f"from {stage.init_from}"] if stage.init_from else []
+            parts += [f"taught by {' and '.join(stage.teachers)}"] if stage.teachers else []
             what = ", ".join([*parts, *(f"`{setting}`" for setting in stage.settings)])
         else:
             what = f"mean of {', '.join(stage.members)}"

@@ -89,6 +89,8 @@ def check_output(output: Path) -> None:
 def _portable(config: Config, decoding: Mapping[str, Any]) -> Config:
     """The same settings with names in place of paths; captioning reads none of these."""
     values = config.model_dump() | {"decoding": config.decoding.with_changes(decoding).model_dump()}
+    teachers = config.objective.teachers
+    values["objective"]["teachers"] = tuple(Path(teacher).name for teacher in teachers)
     for section, setting in PLACES:
         if values[section].get(setting) is not None:
             values[section][setting] = Path(values[section][setting]).name

@@ -1,5 +1,6 @@
 """A recipe: the stages that make a model, and what its card is made of, as TOML."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -27,6 +28,10 @@ class TrainStage(Section):
         default=None,
         description="an earlier stage (its best), or one of its checkpoints: NAME/epoch-003",
     )
+    teachers: tuple[str, ...] = Field(
+        default=(),
+        description="earlier stages, or checkpoints of them, that become objective.teachers",
+    )
     data: str | None = Field(
         default=None, description="a name given by --data NAME=PATH; default: the recipe's DATA"
     )
@@ -36,8 +41,8 @@ class TrainStage(Section):
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The stages that it begins with."""
-        return (self.init_from,) if self.init_from else ()
+        """The stages that it begins with, and those that it learns from."""
+        return (*((self.init_from,) if self.init_from else ()), *self.teachers)
 
 
 class AverageStage(Section):
@@ -149,6 +154,9 @@ class Recipe(Section):
         settings = list(stage.settings)
         if stage.init_from:
             settings.append(f"training.init_from={work / stage.init_from}")
+        if stage.teachers:
+            names = json.dumps([str(work / teacher) for teacher in stage.teachers])
+            settings.append(f"objective.teachers={names}")
         if stage.text:
             settings.append(f"data.text={text or stage.text}")
         try:

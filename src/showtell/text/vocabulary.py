@@ -9,6 +9,7 @@ Decoding reads a vocabulary's ``Spelling`` to find which tokens can make up a wo
 """
 
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,12 @@ from showtell.text.tokenizer import TOKENIZER
 MOST_BYTES = 40_000_000  # of a vocabulary file: more than a million pieces and their merges take
 PAD, START, END, UNK = 0, 1, 2, 3
 SPECIAL_WORDS = ("<pad>", "<start>", "<end>", "<unk>")
+_STYLE = re.compile(r"<Style:([a-z]+)>")
+
+
+def is_style(name: str) -> bool:
+    """Whether a style of captions can have this name: lower-case letters, as in ``short``."""
+    return _STYLE.fullmatch(f"<Style:{name}>") is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +104,14 @@ class Vocabulary(ABC):
         self.tokenizer, self.language = segmentation.tokenizer, segmentation.language
         return self
 
+    @property
+    def styles(self) -> Mapping[str, int]:
+        """The styles that were learnt, with their ids.
+
+        A style's id stands in the place of ``<start>``, and never later.
+        """
+        return {}
+
     def __len__(self) -> int:
         return len(self.words)
 
@@ -161,8 +176,10 @@ class WordVocabulary(Vocabulary):
             raise VocabularyError("a vocabulary names one of its words twice")
 
     @classmethod
-    def build(cls, counts: Mapping[str, int], threshold: int = 1) -> Self:
-        """Keep the words that are seen ``threshold`` times or more.
+    def build(
+        cls, counts: Mapping[str, int], threshold: int = 1, *, styles: Iterable[str] = ()
+    ) -> Self:
+        """Keep the words that are seen ``threshold`` times or more, and add styles.
 
         Raises:
             VocabularyError: no word is seen so often.
@@ -177,7 +194,44 @@ class WordVocabulary(Vocabulary):
         )
         if not kept:
             raise VocabularyError(_no_word(counts, threshold))
-        return cls(dict(kept), threshold)
+        return cls(dict(kept), threshold).with_styles(styles)
+
+    def with_styles(self, styles: Iterable[str]) -> Self:
+        """The same words and then the styles that it lacks; itself where it lacks none."""
+        missing = [style for style in sorted(set(styles)) if style not in self.styles]
+        if not missing:
+            return self
+        tokens = {f"<Style:{name}>": 0 for name in missing}
+        larger = type(self)(self.counts | tokens, self.threshold)
+        larger.tokenizer = self.tokenizer
+        return larger
+
+    @cached_property
+    def styles(self) -> Mapping[str, int]:
+        """The words ``<Style:NAME>``, which no caption has: the tokeniser writes lower case."""
+        found = ((_STYLE.fullmatch(word), index) for index, word in enumerate(self.words))
+        return {match[1]: index for match, index in found if match}
+
+    def extended(self, counts: Mapping[str, int], threshold: int) -> "WordVocabulary":
+        """The same with further words after its own, whose ids stay.
+
+        Args:
+            counts: words and how often they are seen; those that are here already are passed over.
+            threshold: the count from which on a word is added; the most frequent come first.
+        """
+        added = sorted(
+            (
+                (word, count)
+                for word, count in counts.items()
+                if count >= threshold and word not in self
+            ),
+            key=lambda item: (-item[1], item[0]),
+        )
+        if not added:
+            return self
+        larger = WordVocabulary({**self.counts, **dict(added)}, self.threshold)
+        larger.tokenizer = self.tokenizer
+        return larger
 
     def __contains__(self, word: str) -> bool:
         return word in self._ids

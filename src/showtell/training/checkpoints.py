@@ -1,9 +1,12 @@
 """A run's checkpoints (best/, last/ and epoch-NNN/), and starting or resuming a run from one."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from showtell.config import Config
 from showtell.decoders.base import Decoder
@@ -165,15 +168,20 @@ def fit_encoder(encoder: Encoder, start: Checkpoint, source: str) -> None:
         )
 
 
-def start_with(decoder: Decoder, start: Checkpoint, config: Config) -> None:
+def start_with(
+    decoder: Decoder, weights: Mapping[str, Tensor], start: Checkpoint, config: Config
+) -> None:
     """Give ``decoder`` the weights of ``start``.
+
+    Args:
+        weights: those, with rows for new words.
 
     Raises:
         CheckpointError: it is of another shape.
     """
-    weights, own = start.decoder.state_dict(), decoder.state_dict()
+    own = decoder.state_dict()
     if {name: w.shape for name, w in weights.items()} == {n: w.shape for n, w in own.items()}:
-        decoder.load_state_dict(weights)
+        decoder.load_state_dict(dict(weights))
         return
     there, here = (c.decoder.model_dump() for c in (start.config, config))
     settings = [name for name in there if name == "kind" or "dropout" not in name]

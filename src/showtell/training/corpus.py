@@ -83,12 +83,15 @@ class Corpus:
         offsets: (N + 1,) where each caption begins in ``ids``.
         pictures: (N,) the picture that each caption describes.
         num_cut: captions that were longer than allowed.
+        starts: (N,) what each caption begins with, ``<start>`` or a style; None: all with
+            ``<start>``.
     """
 
     ids: NDArray[np.int32]
     offsets: NDArray[np.int64]
     pictures: NDArray[np.int64]
     num_cut: int = 0
+    starts: NDArray[np.int32] | None = None
 
     @classmethod
     def encode(
@@ -97,8 +100,13 @@ class Corpus:
         pictures: NDArray[np.int64],
         vocabulary: Vocabulary,
         max_length: int,
+        starts: NDArray[np.int32] | None = None,
     ) -> "Corpus":
-        """Map words to ids; captions are cut to ``max_length`` tokens, empty ones are left out."""
+        """Map words to ids; captions are cut to ``max_length`` tokens, empty ones are left out.
+
+        Args:
+            starts: (N,) as the attribute.
+        """
         ids, lengths = _expand(captions, vocabulary)
         kept = np.minimum(lengths, max_length)
         filled = kept > 0
@@ -111,7 +119,8 @@ class Corpus:
             for end, excess in zip(ends[is_long], (lengths - kept)[is_long], strict=True):
                 is_kept[end - excess : end] = False
             ids = ids[is_kept]
-        return cls(ids, offsets, pictures[filled], num_cut)
+        begins = None if starts is None else starts[filled]
+        return cls(ids, offsets, pictures[filled], num_cut, begins)
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -141,8 +150,8 @@ class Corpus:
             captions: (B,) numbers of captions.
 
         Returns:
-            inputs (B, T) = <start> w1 ... wn, targets (B, T) = w1 ... wn <end>, both padded;
-            T is the longest caption's length and one.
+            inputs (B, T) = <start> w1 ... wn, or a style in place of <start>; targets (B, T) =
+            w1 ... wn <end>, both padded; T is the longest caption's length and one.
         """
         starts = self.offsets[captions]
         lengths = self.offsets[captions + 1] - starts
@@ -150,7 +159,7 @@ class Corpus:
         real = np.arange(inputs.shape[1] - 1) < lengths[:, None]
         rows, columns = np.nonzero(real)
         words = self.ids[starts[rows] + columns]
-        inputs[:, 0] = START
+        inputs[:, 0] = START if self.starts is None else self.starts[captions]
         inputs[:, 1:][real] = words
         targets = np.full_like(inputs, PAD)
         targets[:, :-1][real] = words

@@ -13,7 +13,7 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -23,7 +23,7 @@ from showtell.core.distributed import ALONE, Processes
 from showtell.core.messages import counted
 from showtell.core.progress import Reporter, StepReport
 from showtell.decoders.language_model import LanguageModel
-from showtell.decoders.layers import share_batch_norms
+from showtell.decoders.layers import freeze_batch_norms, share_batch_norms
 from showtell.encoders.encoder import Encoder
 from showtell.errors import CheckpointError, ShowtellError
 from showtell.inference.backends.native import NativeCaptioner
@@ -37,9 +37,13 @@ from showtell.training.run_log import NoLog, RunLog, open_log, step_line
 from showtell.training.state import TrainingState, learning_rate
 from showtell.training.step import compile_decoder, take_step
 from showtell.training.stop import StopNow, StopRequest
+from showtell.training.teachers import Teachers
 from showtell.training.validation import validate, validation_data, watch_stop
 
-FEW_STEPS, ENOUGH_STEPS = 300, 1000
+if TYPE_CHECKING:
+    from showtell.training.from_start import BeforeAndAfter
+
+FEW_STEPS, ENOUGH_STEPS = 200, 1000
 MOST_SKIPPED = 3  # steps in a row whose loss or gradient is not finite
 
 
@@ -52,12 +56,14 @@ class TrainingResult:
         metrics: of that epoch.
         stopped: whether it was asked to stop before its end.
         seconds: that it has trained and validated for, from its first step on.
+        from_start: what it has changed of the model that it started from, where that was measured.
     """
 
     best_epoch: int
     metrics: dict[str, float]
     stopped: bool
     seconds: float
+    from_start: "BeforeAndAfter | None" = None
 
 
 class Run:
@@ -70,6 +76,7 @@ class Run:
         start: the checkpoint whose weights it starts with; ``data`` has its vocabulary.
         encoder: where it trains, or is not as it was published.
         language_model: whose weights the decoder begins with, for ``prefix_lm``.
+        teachers: of ``objective.kind = distil``.
         resume: go on from ``folder/last`` where there is one.
         processes: that train together, each with a ``Run`` like this.
 
@@ -89,11 +96,13 @@ class Run:
         start: Checkpoint | None = None,
         encoder: Encoder | None = None,
         language_model: LanguageModel | None = None,
+        teachers: Teachers | None = None,
         resume: bool = False,
         processes: Processes = ALONE,
     ) -> None:
         self.config, self.data, self.folder = config, data, folder
         self.runtime, self.report, self.processes = runtime, report, processes
+        self.provenance = provenance
         torch.manual_seed(config.seed)
         decoder = build_first_decoder(
             config,
@@ -103,6 +112,8 @@ class Run:
             language_model=language_model,
             start=start,
         )
+        if config.training.batch_norm == "frozen":
+            freeze_batch_norms(decoder)
         self.state = TrainingState.of(decoder, config, encoder and encoder.to(runtime.device))
         self.checkpoints = Checkpoints(
             folder,
@@ -128,7 +139,12 @@ class Run:
         if config.training.compile:
             report.note(compile_decoder(decoder))
         self.objective = build_objective(
-            config, data, runtime, regions=decoder.needs_regions, encoder=self.state.encoder
+            config,
+            data,
+            runtime,
+            regions=decoder.needs_regions,
+            encoder=self.state.encoder,
+            teachers=teachers,
         )
         steps_per_epoch = -(-self.objective.num_items // config.training.batch_size)
         self.num_steps = steps_per_epoch * config.training.num_epochs
@@ -311,8 +327,8 @@ class Run:
         num_epochs = self.config.training.num_epochs
         if progress.epoch >= num_epochs:
             self.report.note(
-                f"the run is finished ({progress.epoch} of {num_epochs} epochs); to train further "
-                f"start a new one with -s training.init_from={self.folder}"
+                f"the run is finished ({progress.epoch} of {num_epochs} epochs); "
+                f"--resume --epochs {2 * progress.epoch} trains further"
             )
             return
         self.report.note(

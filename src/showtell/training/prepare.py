@@ -38,7 +38,7 @@ from showtell.encoders.encoder import Encoder, build_encoder
 from showtell.encoders.extract import WantedFeatures, features_for
 from showtell.encoders.finetune import train_from
 from showtell.encoders.store import FeatureStore
-from showtell.errors import ConfigError, DataError
+from showtell.errors import ConfigError, DataError, VocabularyError
 from showtell.evaluation.evaluate import references_of
 from showtell.inference.checkpoint import (
     Checkpoint,
@@ -60,6 +60,7 @@ from showtell.text.vocabulary import (
 )
 from showtell.training.checkpoints import fit_encoder, start_with
 from showtell.training.corpus import Corpus, TokenizedCaptions, tokenize_cached
+from showtell.training.new_words import grown, likeness
 from showtell.training.pictures import PictureFiles
 from showtell.training.text_captions import (
     TextCaptions,
@@ -109,7 +110,8 @@ class TrainingData:
         """sha256 of all captions' ids and rows of the store, by which batches are cut."""
         digest = hashlib.sha256()
         for corpus in (self.train, self.val, *([self.text.corpus] if self.text else [])):
-            for array in (corpus.ids, corpus.offsets, corpus.pictures):
+            begins = () if corpus.starts is None else (corpus.starts,)
+            for array in (corpus.ids, corpus.offsets, corpus.pictures, *begins):
                 digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
@@ -127,6 +129,8 @@ def prepare(
     feature_size: int = 0,
     decoder: DecoderConfig | None = None,
     detector: WordDetector | None = None,
+    new_words: int | None = None,
+    rehearsal: Sequence[str] = (),
 ) -> TrainingData:
     """Build the vocabulary from the training captions and encode both splits.
 
@@ -138,6 +142,8 @@ def prepare(
         feature_size: D, of its pooled features; for ``config.text`` alone.
         decoder: says whether a detector takes the place of the classifier.
         detector: one that has learnt already, of a model that is trained on.
+        new_words: as ``config.new_words``, of a ``vocabulary`` that is no model's to train on.
+        rehearsal: captions that this model has made up, to be learnt beside ``config.text``.
 
     Raises:
         ConfigError: there are captions without pictures and the encoder knows no words.
@@ -147,7 +153,7 @@ def prepare(
     """
     train_records = _with_features(dataset.split("train"), store, "train", report)
     val_records = _with_features(dataset.split("val"), store, "val", report)
-    if len(train_records) < TINY:
+    if len(train_records) < TINY and vocabulary is None:
         size = counted(len(train_records), "training picture")
         report.note(
             f"{dataset.name} is tiny: {size}. The model can learn "
@@ -158,10 +164,12 @@ def prepare(
         if note:
             report.note(note)
     tokenized = _tokenize(train_records, segmentation)
-    text = _spoken(config, classes, segmentation) if config.text else None
+    text = _spoken(config, classes, segmentation, rehearsal) if config.text or rehearsal else None
     if vocabulary is None:
         vocabulary = _vocabulary(config, tokenized, text)
-    vocabulary.cut_by(segmentation)
+    elif (least := config.new_words or new_words) and isinstance(vocabulary, WordVocabulary):
+        vocabulary = _with_new_words(vocabulary, tokenized, least, report)
+    vocabulary = _with_styles(vocabulary, train_records).cut_by(segmentation)
     train = _encode(tokenized, train_records, store, vocabulary, config.max_caption_length)
     val_words = _tokenize(val_records, segmentation)
     val = _encode(val_words, val_records, store, vocabulary, config.max_caption_length)
@@ -213,6 +221,23 @@ def prepare(
         spoken,
         detectable,
     )
+
+
+def _with_styles(vocabulary: Vocabulary, records: Sequence[Record]) -> Vocabulary:
+    """The vocabulary with the styles of the training captions.
+
+    Raises:
+        VocabularyError: they cannot be added.
+    """
+    missing = sorted({s for record in records for s in record.styles if s} - {*vocabulary.styles})
+    if not missing:
+        return vocabulary
+    if not isinstance(vocabulary, WordVocabulary):
+        raise VocabularyError(
+            f"the captions have the styles {', '.join(missing)}, and a vocabulary of word pieces "
+            "has none: leave data.subwords and decoder.lm out"
+        )
+    return vocabulary.with_styles(missing)
 
 
 def _concept_words(
@@ -312,13 +337,26 @@ def _vocabulary(
     return WordVocabulary.build(counts, config.vocab_threshold)
 
 
+def _with_new_words(
+    vocabulary: WordVocabulary, captions: TokenizedCaptions, threshold: int, report: Reporter
+) -> WordVocabulary:
+    """The words of a model that is trained on, and those of its new captions."""
+    larger = vocabulary.extended(captions.counts(), threshold)
+    if added := larger.words[len(vocabulary) :]:
+        shown = ", ".join(added[:5]) + (", ..." if len(added) > 5 else "")
+        report.note(f"{counted(len(added), 'new word')} beside {len(vocabulary):,}: {shown}")
+    return larger
+
+
 def _spoken(
-    config: DataConfig, classes: Classes | None, segmentation: Segmentation
+    config: DataConfig,
+    classes: Classes | None,
+    segmentation: Segmentation,
+    rehearsal: Sequence[str],
 ) -> TokenizedCaptions:
     """The captions of ``config.text``, and some for the classifier's words that they lack."""
-    assert config.text is not None
-    captions = read_captions(config.text)
-    if not segmentation.is_english:  # the tables of words are
+    captions = [*(read_captions(config.text) if config.text else ()), *rehearsal]
+    if not segmentation.is_english or not config.text:  # the tables of words are English
         return TokenizedCaptions.tokenize(captions, segmentation)
     counts = TokenizedCaptions.tokenize(captions, segmentation).counts()
     named = {word for name in (classes.words if classes else ()) for word in name.split()}
@@ -355,7 +393,12 @@ def _encode(
 ) -> Corpus:
     rows = store.rows([record.image_id for record in records])
     pictures = np.repeat(rows, [len(record.captions) for record in records])
-    return Corpus.encode(captions, pictures, vocabulary, max_length)
+    starts = None
+    if known := vocabulary.styles:
+        styles = (record.styles or ("",) * len(record.captions) for record in records)
+        begins = [known.get(style, START) for style in chain.from_iterable(styles)]
+        starts = np.array(begins, np.int32)
+    return Corpus.encode(captions, pictures, vocabulary, max_length, starts)
 
 
 def check_start(config: Config, device: str) -> None:
@@ -375,6 +418,9 @@ def check_files(config: Config) -> None:
     """Raise ShowtellError where a model or a file that the settings name is not there."""
     if config.training.init_from is not None:
         find_checkpoint(config.training.init_from)
+    if config.objective.kind == "distil":
+        for teacher in config.objective.teachers:
+            find_checkpoint(teacher)
     if config.data.vocab_file:
         load_vocabulary(config.data.vocab_file)
     if config.data.text:
@@ -385,6 +431,8 @@ def open_language_model(config: Config, folder: Path, resume: bool) -> LanguageM
     """What the decoder begins with; a state to go on from has all of it."""
     if not isinstance(config.decoder, PrefixLmConfig) or config.decoder.lm is None:
         return None
+    if config.training.init_from is not None:
+        return None  # the model that it starts from has all of it
     if resume and recover_folder(folder / "last").exists():
         return None
     return LanguageModel.open(config.decoder.lm)
@@ -437,15 +485,20 @@ def open_store(
     runtime: Runtime,
     folder: Path | None,
     report: Reporter,
+    regions: bool = False,
 ) -> FeatureStore | PictureFiles:
-    """What the run looks at: features of a frozen encoder, else the pictures themselves."""
+    """What the run looks at: features of a frozen encoder, else the pictures themselves.
+
+    Args:
+        regions: whether something besides the decoder reads the grid.
+    """
     if config.encoder.reads_pictures:
         if folder:
             why = "encoder.train_from" if config.encoder.train_from else "encoder.fresh_views"
             report.note(f"{folder} is not used: with {why} pictures are read")
         return PictureFiles.check(dataset.split("train") + dataset.split("val"), report)
     wanted = WantedFeatures(
-        config.encoder.views, config.encoder.flips, needs_regions(config.decoder)
+        config.encoder.views, config.encoder.flips, regions or needs_regions(config.decoder)
     )
     return features_for(dataset, encoder, wanted, runtime=runtime, folder=folder, report=report)
 
@@ -476,7 +529,8 @@ def build_first_decoder(
         region_size=provenance.get("region_size"),
     ).to(runtime.device)
     if start is not None:
-        start_with(decoder, start, config)
+        weights = start_weights(start, data, provenance)
+        start_with(decoder, weights, start, config)
     elif language_model is not None:
         assert isinstance(decoder, PrefixLm)
         language_model.fill(decoder)
@@ -488,7 +542,12 @@ def build_first_decoder(
     if isinstance(concepts, ConceptReader):
         counts = torch.from_numpy(np.bincount(data.train.ids, minlength=len(data.vocabulary)))
         if start is not None:  # it has a classifier; how often words come is of this run's captions
+            had = concepts.counts[: len(start.vocabulary)].clone()
             concepts.counts.copy_(counts)
+            if config.data.new_words:  # the captions that the model was trained with count, too
+                concepts.counts[: len(had)] += had.cpu()
+            if data.classes is not None and len(had) < len(counts):
+                concepts.name_classes(data.classes, data.vocabulary)
         elif data.classes is None:
             raise ConfigError(
                 f"decoder.concepts: encoder {config.encoder.name!r} has no classifier whose words "
@@ -497,3 +556,20 @@ def build_first_decoder(
         else:
             concepts.fill(data.classes, data.vocabulary, counts)
     return decoder
+
+
+def start_weights(
+    start: Checkpoint, data: TrainingData, provenance: dict[str, Any]
+) -> dict[str, Tensor]:
+    """The weights that a decoder begins with; new words have rows of words like them."""
+    weights = start.decoder.state_dict()
+    num_known = len(start.vocabulary)
+    if num_known == len(data.vocabulary):
+        return weights
+    return grown(
+        weights,
+        start.config.decoder,
+        likeness(data.vocabulary, num_known, data.train),
+        feature_size=provenance["feature_size"],
+        region_size=provenance.get("region_size"),
+    )

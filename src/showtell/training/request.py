@@ -5,6 +5,7 @@ on (data, encoder, versions), so that it can be made again.
 """
 
 import platform
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from showtell.core.device import Runtime, choose_runtime
 from showtell.core.distributed import ALONE, Processes
 from showtell.core.files import InUseError, locked_folder, write_json, write_text
 from showtell.core.memory import paused_collector
+from showtell.core.messages import counted
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, dataset_fingerprint
 from showtell.data.request import DataRequest
@@ -28,9 +30,11 @@ from showtell.data.splits import usable_splits
 from showtell.encoders.encoder import Encoder
 from showtell.encoders.store import FeatureStore
 from showtell.errors import CheckpointError, ConfigError, ShowtellError
-from showtell.inference.checkpoint import CONFIG, find_checkpoint
+from showtell.inference.checkpoint import CONFIG, find_checkpoint, recover_folder
 from showtell.metrics import meteor
+from showtell.pretrained import DEFAULT
 from showtell.training.checkpoints import fingerprints
+from showtell.training.from_start import finish
 from showtell.training.loop import Run, TrainingResult
 from showtell.training.pictures import PictureFiles
 from showtell.training.prepare import (
@@ -44,10 +48,15 @@ from showtell.training.prepare import (
     open_store,
     prepare,
 )
+from showtell.training.rehearsal import REHEARSAL_FILE, kept_captions, rehearsal_captions
+from showtell.training.settings import NONE, Layers
+from showtell.training.teachers import check_words as check_teachers_words
+from showtell.training.teachers import open_teachers
 
+FEW = 2000  # training pictures; with fewer, the default model is the better start
 RUN_FILE = "run.json"
-LEFT_BY_FAILED_START = {CONFIG, RUN_FILE}
-FEW = 0.01  # share of captions that may be too long without a word about it
+LEFT_BY_FAILED_START = ({REHEARSAL_FILE}, {CONFIG, RUN_FILE}, {CONFIG, RUN_FILE, REHEARSAL_FILE})
+FEW_LONG = 0.01  # share of captions that may be too long without a word about it
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +68,31 @@ class TrainRequest:
         folder: where checkpoints and logs go.
         config_file: settings in TOML.
         overrides: ``section.key=value``; in a sweep also ``section.key=value,value``.
+        start: a model to start from, whose encoder, shape and words are taken over.
+        preset: settings under all others: a name, ``auto`` by the number of pictures, or ``none``.
+        old: data that the model of ``start`` knows, to measure how much of that stays.
         resume: go on with what is in ``folder``, with its own settings.
+        num_epochs: with ``resume``: train until so many are done, whatever the settings said.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        proposes: whether another start is proposed where pictures are few.
     """
 
     data: DataRequest
     folder: Path
     config_file: Path | None = None
     overrides: Sequence[str] = ()
+    start: str | None = None
+    preset: str = NONE
+    old: DataRequest | None = None
     resume: bool = False
+    num_epochs: int | None = None
     device: str = "auto"
+    proposes: bool = True
+
+    @property
+    def layers(self) -> Layers:
+        """Where its settings come from."""
+        return Layers(self.start, self.preset, self.config_file, self.overrides)
 
 
 def start_training(request: TrainRequest, *, report: Reporter) -> TrainingResult:
@@ -85,6 +109,10 @@ def start_training(request: TrainRequest, *, report: Reporter) -> TrainingResult
         if not request.resume:
             check_files(config)
         dataset = open_data(request.data, report=report)
+        if not request.resume and request.layers.is_by_size:
+            layers, line = request.layers.chosen(len(dataset.split("train")))
+            report.note(line)
+            config = layers.config()
         own = replace(request, device=device)
         return train_on(dataset, own, config, report=report, processes=processes)
 
@@ -132,7 +160,12 @@ def train_on(
     with locked(request.folder, processes):
         if not request.resume:
             refuse_used(request.folder)  # another may have trained there while data were read
-        return _make_run(dataset, request, config, report=report, processes=processes).run()
+        run = _make_run(dataset, request, config, report=report, processes=processes)
+        result = run.run()
+        if config.training.average_start and not result.stopped and processes.is_first:
+            store = request.data.store
+            return finish(run, result, dataset, store=store, old=request.old, report=report)
+        return result
 
 
 @contextmanager
@@ -173,6 +206,7 @@ def _make_run(
     report.note(runtime.describe())
     if processes.are_many:
         report.note(f"{processes.size} processes train together; this is the first of them")
+    resumed = resume and recover_folder(folder / "last").exists()
     with processes.in_turn():
         start = open_start(config, folder, resume, report)
         segmentation, why = choose_segmentation(
@@ -180,17 +214,38 @@ def _make_run(
         )
         if why:
             report.note(why)
-        if not start and not language_model:
+        if not start and not language_model and config.objective.kind != "distil":
             check_words(dataset, config.data, segmentation)
+            if segmentation.is_english and (line := proposal(dataset, request)):
+                report.note(line)
+        if resumed and start and start.metrics["epoch"] > config.training.num_epochs:
+            raise ConfigError(
+                f"{folder} has {start.metrics['epoch']} epochs already: give --epochs more"
+            )
         encoder = open_encoder(config, start, folder)
+        teachers = open_teachers(config, encoder, runtime)
         store = open_store(
-            dataset, encoder, config, runtime=runtime, folder=request.data.store, report=report
+            dataset,
+            encoder,
+            config,
+            runtime=runtime,
+            folder=request.data.store,
+            report=report,
+            regions=teachers is not None and teachers.need_regions,
         )
         meteor.prepare_aloud(report.note)
     provenance = _provenance(config, dataset, encoder, runtime) | {"processes": processes.size}
+    rehearsal: list[str] = []
+    if start and config.training.rehearsal:
+        if processes.is_first and not resumed:
+            rehearsal_captions(folder, start, config, runtime, report)
+        with processes.in_turn():
+            rehearsal = kept_captions(folder)
     vocabulary = start.vocabulary if start else None
     if language_model and not start:
         vocabulary = language_model.vocabulary().cut_by(segmentation)
+    if vocabulary is None and teachers and not (config.data.vocab_file or config.data.subwords):
+        vocabulary = teachers.vocabulary
     prepared = prepare(
         dataset,
         config.data,
@@ -202,7 +257,13 @@ def _make_run(
         feature_size=encoder.pooled_size,
         decoder=config.decoder,
         detector=getattr(start.decoder, "detector", None) if start else None,
+        new_words=config.data.vocab_threshold if teachers and not start else None,
+        rehearsal=rehearsal,
     )
+    if teachers:
+        check_teachers_words(teachers, prepared.vocabulary)
+    if processes.is_first and resume and request.num_epochs is not None:
+        write_text(folder / CONFIG, config.to_toml())
     _warn_of_long(prepared, config, report)
     if processes.is_first and not resume:
         write_text(folder / CONFIG, config.to_toml())
@@ -217,8 +278,24 @@ def _make_run(
         start=start,
         encoder=encoder if encoder.changed or config.encoder.fresh_views else None,
         language_model=language_model,
+        teachers=teachers,
         resume=resume,
         processes=processes,
+    )
+
+
+def proposal(dataset: Dataset, request: TrainRequest) -> str | None:
+    """For few pictures, the command that starts from the default model instead of from nothing."""
+    num_pictures = len(dataset.split("train"))
+    if num_pictures >= FEW or dataset.format == "scenes" or not request.proposes:
+        return None
+    data, folder = request.data, request.folder
+    command = ["showtell", "train", data.data, "-o", f"{folder}-from-default", "--from", DEFAULT]
+    command += ["--format", data.format] if data.format else []
+    command += ["--images", str(data.images)] if data.images else []
+    return (
+        f"from {counted(num_pictures, 'training picture')}, a model that starts from the default "
+        f"one learns more than one that starts from nothing: {shlex.join(command)}"
     )
 
 
@@ -229,7 +306,7 @@ def _warn_of_long(data: TrainingData, config: Config, report: Reporter) -> None:
     """
     lengths, most = data.train.lengths, config.decoding.max_length
     num_longer = int((lengths > most).sum())
-    if data.vocabulary.unit == "words" and num_longer > FEW * len(lengths):
+    if data.vocabulary.unit == "words" and num_longer > FEW_LONG * len(lengths):
         report.note(
             f"{num_longer:,} of {len(lengths):,} training captions are longer than "
             f"decoding.max_length = {most} words, so the model will not say their like; "
@@ -240,15 +317,29 @@ def _warn_of_long(data: TrainingData, config: Config, report: Reporter) -> None:
 def _settings(request: TrainRequest) -> Config:
     folder = request.folder
     if request.resume:
-        if request.config_file or request.overrides:
+        if request.config_file or request.overrides or request.start:
             raise ConfigError(
-                "a resumed run keeps its own settings: leave -c and -s out, or start a new run"
+                "a resumed run keeps its own settings: leave -c, -s and --from out, or start a new "
+                "run; --epochs makes it longer"
             )
         if not (folder / CONFIG).is_file():
             raise CheckpointError(f"{folder} holds no run to resume; start it without --resume")
-        return Config.load(folder / CONFIG)
+        return longer(Config.load(folder / CONFIG), request.num_epochs)
     refuse_used(folder)
-    return Config.load(request.config_file, request.overrides)
+    return request.layers.config()
+
+
+def longer(config: Config, num_epochs: int | None) -> Config:
+    """The same settings with another number of epochs, if one is given.
+
+    Raises:
+        ConfigError: it is not a number of epochs.
+    """
+    if num_epochs is None:
+        return config
+    values = config.model_dump()
+    values["training"]["num_epochs"] = num_epochs
+    return Config.of(values)
 
 
 def refuse_used(folder: Path) -> None:
@@ -257,7 +348,7 @@ def refuse_used(folder: Path) -> None:
     What a run left that failed before its first step, its settings and ``run.json``, is no run.
     """
     names = names_in(folder)
-    if not names or names == LEFT_BY_FAILED_START:
+    if not names or names in LEFT_BY_FAILED_START:
         return
     if holds_run(folder):
         raise CheckpointError(

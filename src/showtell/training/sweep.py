@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from showtell.config import Config, PrefixLmConfig
 from showtell.config.grid import Grid, point_names
-from showtell.config.toml import apply_override, read_toml, set_value
+from showtell.config.toml import set_value
 from showtell.core.files import write_json
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, dataset_fingerprint
@@ -27,6 +27,7 @@ from showtell.inference.checkpoint import CONFIG
 from showtell.training.loop import TrainingResult
 from showtell.training.prepare import check_start
 from showtell.training.request import TrainRequest, locked, open_data, refuse_used, train_on
+from showtell.training.settings import Layers, inherited
 
 SWEEP_FILE = "sweep.json"
 
@@ -68,16 +69,14 @@ class Sweep(BaseModel):
     runs: tuple[SweepRun, ...]
 
     @classmethod
-    def plan(cls, config_file: Path | None, overrides: Sequence[str]) -> "Sweep":
+    def plan(cls, layers: Layers) -> "Sweep":
         """The runs that a file and the command line's ``-s`` ask for.
 
         Raises:
             ConfigError: they cannot be read; whether the values are valid is not checked.
         """
-        grid = Grid.read(overrides)
-        settings = read_toml(config_file) if config_file else {}
-        for override in grid.common:
-            apply_override(settings, override)
+        grid = Grid.read(layers.overrides)
+        settings = replace(layers, overrides=grid.common).values()
         points = grid.points()
         names = point_names(points)
         runs = [SweepRun(name=n, settings=p) for n, p in zip(names, points, strict=True)]
@@ -117,7 +116,7 @@ class Sweep(BaseModel):
         values = copy.deepcopy(self.settings)
         for key, value in run.settings.items():
             set_value(values, key, value)
-        return Config.of(values)
+        return Config.of(inherited(values))
 
     def with_run(self, run: SweepRun) -> "Sweep":
         """The same with what is now known of one run."""
@@ -169,6 +168,11 @@ def run_sweep(request: TrainRequest, *, report: Reporter) -> SweepResult:
     sweep = _open(request)
     configs = _checked(sweep, folder, request.device)
     dataset = open_data(request.data, report=report)
+    if not request.resume and request.layers.is_by_size:
+        layers, line = request.layers.chosen(len(dataset.split("train")))
+        report.note(line)
+        sweep = Sweep.plan(layers)
+        configs = _checked(sweep, folder, request.device)
     sweep = _for_data(sweep, dataset, folder, request.resume)
 
     def train(place: Path, config: Config, resume: bool) -> TrainingResult:
@@ -228,9 +232,14 @@ def _open(request: TrainRequest) -> Sweep:
     """The sweep that is to be run, or to go on."""
     folder = request.folder
     if request.resume:
-        if request.config_file or request.overrides:
+        if request.config_file or request.overrides or request.start:
             raise ConfigError(
-                "a resumed sweep keeps its own settings: leave -c and -s out, or start a new one"
+                "a resumed sweep keeps its own settings: leave -c, -s and --from out, or start a "
+                "new one"
+            )
+        if request.num_epochs is not None:
+            raise ConfigError(
+                f"--epochs makes one run longer: give one of this sweep, as -o {folder}/RUN"
             )
         return Sweep.read(folder)
     if (folder / SWEEP_FILE).exists():
@@ -238,7 +247,7 @@ def _open(request: TrainRequest) -> Sweep:
             f"{folder} already holds a sweep: add --resume to continue it, or give another -o"
         )
     refuse_used(folder)
-    return Sweep.plan(request.config_file, request.overrides)
+    return Sweep.plan(request.layers)
 
 
 def _checked(sweep: Sweep, folder: Path, device: str) -> dict[str, Config]:

@@ -17,10 +17,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from showtell import __version__
 from showtell.core.files import write_json
 from showtell.data.download.catalogue import Archive
 from showtell.errors import DataError
@@ -256,7 +256,11 @@ def _open(url: str, headers: dict[str, str], *, method: str = "GET") -> Any:
         _BrokenOffError: no connection, or a status that may pass.
         DataError: the server refuses.
     """
-    asked = {"User-Agent": f"showtell/{__version__}", "Accept-Encoding": "identity", **headers}
+    asked = {
+        "User-Agent": f"showtell/{version('showtell')}",
+        "Accept-Encoding": "identity",
+        **headers,
+    }
     request = urllib.request.Request(url, headers=asked, method=method)
     try:
         return urllib.request.urlopen(request, timeout=TIMEOUT)

@@ -176,6 +176,7 @@ CAPTION_NAMES = (
 )
 SPLIT_NAMES = ("split", "subset", "partition", "set_name")
 ID_NAMES = ("image_id", "imageid", "img_id")
+STYLE_NAMES = ("caption_styles", "caption_style", "styles")  # "style" is often the picture's
 _NAMES_BY_DEFAULT = ("name", *ID_NAMES, "id")
 """What names the picture where nothing is called as in ``PICTURE_NAMES``, as in medical tables."""
 
@@ -224,7 +225,10 @@ def captions_in(value: object) -> list[object]:
 
 
 class Row(NamedTuple):
-    """One row of a file, as found; ``fault`` says why it cannot be used."""
+    """One row of a file, as found; ``fault`` says why it cannot be used.
+
+    ``styles`` are of the captions, one each; one for all; or none.
+    """
 
     where: str
     file_name: object
@@ -232,6 +236,7 @@ class Row(NamedTuple):
     split: object = None
     image_id: object = None
     fault: str = ""
+    styles: Sequence[object] = ()
 
 
 def row_of(where: str, value: dict[str, Any]) -> Row:
@@ -248,7 +253,14 @@ def row_of(where: str, value: dict[str, Any]) -> Row:
     if named != find_name(value, PICTURE_NAMES):  # an id: 139 may be 139.jpg
         file_name = id_text(file_name)
     split, image_id = find_name(value, SPLIT_NAMES), find_name(value, ID_NAMES)
-    return Row(where, file_name, captions, get(split), get(image_id))
+    said = get(find_name(value, STYLE_NAMES))
+    styles = said if isinstance(said, list) else [] if said is None else [said]
+    fault = ""
+    if len(styles) == 1:
+        styles = styles * len(captions)
+    elif styles and len(styles) != len(captions):
+        fault = f"{len(styles)} styles for {len(captions)} captions"
+    return Row(where, file_name, captions, get(split), get(image_id), fault, styles)
 
 
 class RowFile(NamedTuple):
@@ -311,8 +323,9 @@ def _add(row: Row, collector: Collector, place_split: Split | None, prefix: str)
     else:
         draft = collector.add_picture(image_id, file_name, place_split, said_split=row.split)
     if draft is not None:
-        for caption in row.captions:
-            collector.add_caption(draft, caption, row.where)
+        styles = row.styles or (None,) * len(row.captions)
+        for caption, style in zip(row.captions, styles, strict=True):
+            collector.add_caption(draft, caption, row.where, style or None)
 
 
 def _agrees(row: Row, draft: Draft, file_name: str, collector: Collector) -> bool:

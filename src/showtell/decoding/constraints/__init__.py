@@ -44,6 +44,7 @@ def build_constraints(
     forbidden: Sequence[str] = (),
     required: Sequence[str] = (),
     bad_endings: Sequence[str] = (),
+    never: Sequence[int] = (),
 ) -> list[Constraint]:
     """The constraints for these settings.
 
@@ -60,8 +61,9 @@ def build_constraints(
         forbidden: phrases that may not occur.
         required: phrases that must all occur.
         bad_endings: phrases that ``<end>`` may not follow.
+        never: further ids that are always forbidden.
     """
-    special = {PAD, START, UNK}
+    special = {PAD, START, UNK, *never}
     if max_length is None:
         max_length = max_tokens
     max_length = min(max_length, max_tokens)

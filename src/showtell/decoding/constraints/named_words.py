@@ -12,7 +12,9 @@ from showtell.decoding.constraints.automaton import table_bytes
 from showtell.decoding.constraints.words import WordSettings
 from showtell.errors import ConfigError, VocabularyError
 from showtell.text.tokenizer import BAD_ENDINGS
-from showtell.text.vocabulary import SPECIAL_WORDS, Spelling, Vocabulary
+from showtell.text.vocabulary import SPECIAL_WORDS, START, Spelling, Vocabulary
+
+NEUTRAL = "neutral"
 
 PIECES_A_WORD = 3
 """Where tokens are pieces of words, a caption has at most this many for each word of
@@ -26,12 +28,16 @@ class NamedWords:
     Attributes:
         spelling: of the vocabulary; None where each id is a word and settings name none.
         forbidden, required, bad_endings: as of ``build_constraints``.
+        start: what captions begin with, unsaid: ``<start>``, or a style.
+        never: ids that no caption has besides: those of styles.
     """
 
     spelling: Spelling | None = None
     forbidden: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
     bad_endings: tuple[str, ...] = ()
+    start: int = START
+    never: tuple[int, ...] = ()
 
     def max_tokens(self, max_length: int) -> int:
         """The most tokens of a caption of ``max_length`` words."""
@@ -50,8 +56,8 @@ def named_words(
 
     Raises:
         VocabularyError: the vocabulary lacks one of them.
-        ConfigError: with this vocabulary no caption meets the settings, or the tables are too
-            large; they are not built then.
+        ConfigError: the model has not learnt the style, with this vocabulary no caption meets the
+            settings, or the tables are too large; they are not built then.
     """
     spelling = vocabulary.spelling
     words = NamedWords(
@@ -61,6 +67,8 @@ def named_words(
         bad_endings=tuple(
             map(spelling.spell, sorted(BAD_ENDINGS) if _forbids_endings(config, vocabulary) else ())
         ),
+        start=_start(config, vocabulary),
+        never=tuple(vocabulary.styles.values()),
     )
     if max_table_bytes is not None:
         _check_table(config, words, spelling, max_table_bytes)
@@ -72,6 +80,18 @@ def named_words(
 def _forbids_endings(config: DecodingConfig, vocabulary: Vocabulary) -> bool:
     """Whether captions may not end as English ones do not; in German "an" and "am" may."""
     return config.no_bad_endings and vocabulary.segmentation.is_english
+
+
+def _start(config: DecodingConfig, vocabulary: Vocabulary) -> int:
+    """The token that asks for the style; any model can be neutral, by its words."""
+    style, known = config.style, vocabulary.styles
+    if style is not None and style != NEUTRAL and style not in known:
+        learnt = f"only {', '.join(sorted(known))}" if known else "no styles"
+        raise ConfigError(
+            f"style = {style}: this model has learnt {learnt}; a model learns styles from captions "
+            "that have them (docs/distil.md), and neutral works with any"
+        )
+    return START if style is None else known.get(style, START)
 
 
 def _check_table(

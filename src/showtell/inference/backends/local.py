@@ -147,8 +147,14 @@ class LocalCaptioner(Captioner):
             self.vocabulary,
             calibration=self.calibration,
             min_confidence=settings.min_confidence,
+            neutral=settings.is_neutral and self._is_english,
         )
         return [cleaned(caption, self.cleaning) for caption in captions]
+
+    @property
+    def _is_english(self) -> bool:
+        """Whether the words of ``text/neutral.py`` are of its language ("man" is German, too)."""
+        return self.vocabulary.segmentation.is_english
 
     def _check_numbers(self, features: Features) -> None:
         """Raise CheckpointError where the decoder's first step gives values that are no numbers.

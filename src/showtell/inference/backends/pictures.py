@@ -19,9 +19,10 @@ from PIL import Image
 from showtell.config import DecodingConfig
 from showtell.core.device import Runtime
 from showtell.core.files import cache_folder, read_json, write_json
+from showtell.decoding.constraints.named_words import NEUTRAL
 from showtell.errors import CheckpointError, ConfigError, ImageError, first_line
 from showtell.images.open import PictureLike, as_image
-from showtell.inference.caption import CALIBRATION, Calibration, Caption, cleaned
+from showtell.inference.caption import CALIBRATION, Calibration, Caption, cleaned, neutral_caption
 from showtell.inference.captioner import Captioner, Decoding
 from showtell.inference.notebook import thumbnail_of
 from showtell.inference.stream import (
@@ -35,9 +36,13 @@ from showtell.inference.stream import (
 
 if TYPE_CHECKING:
     from showtell.inference.captioner import ModelRequest
+from showtell.text.language import guess_language
 
-ALWAYS = frozenset({"min_confidence"})
-"""Decoding settings that mean something to every captioner whose captions have a confidence."""
+ALWAYS = frozenset({"neutral"})
+"""Decoding settings that mean something to every captioner; so does the style ``neutral``."""
+
+WITH_CONFIDENCE = frozenset({"min_confidence"})
+"""Likewise, to every captioner whose captions have a confidence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +155,9 @@ class PictureCaptioner(Captioner):
         known = card.decoding
         if known is None:
             return
-        known = known | ALWAYS if card.likelihoods else known
+        known |= (ALWAYS | WITH_CONFIDENCE) if card.likelihoods else ALWAYS
+        if decoding.style == NEUTRAL:
+            known |= {"style"}
         own = self.decoding
         changed = [
             name
@@ -166,6 +173,8 @@ class PictureCaptioner(Captioner):
 
     def finished(self, caption: Caption, decoding: DecodingConfig) -> Caption:
         """A caption with its calibrated confidence, cleaned; withheld where that is too low."""
+        if decoding.is_neutral and guess_language([caption.text]) is None:
+            caption = neutral_caption(caption)
         caption = cleaned(caption, self.cleaning)
         if not caption.log_probs:
             return caption

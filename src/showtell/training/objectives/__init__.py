@@ -6,10 +6,12 @@ from showtell.encoders.encoder import Encoder
 from showtell.training.batches import Loader, ViewLoader
 from showtell.training.objectives.base import Objective
 from showtell.training.objectives.cross_entropy import CrossEntropy
+from showtell.training.objectives.distillation import Distillation
 from showtell.training.objectives.scst import SelfCritical
 from showtell.training.objectives.with_text import WithText
 from showtell.training.pictures import PictureLoader
 from showtell.training.prepare import TrainingData
+from showtell.training.teachers import Teachers
 
 
 def build_objective(
@@ -19,13 +21,16 @@ def build_objective(
     *,
     regions: bool,
     encoder: Encoder | None = None,
+    teachers: Teachers | None = None,
 ) -> Objective:
     """Make the objective that ``config`` asks for.
 
     Args:
         regions: whether the decoder needs grid features.
         encoder: what looks at the pictures, where ``data`` has pictures.
+        teachers: of ``objective.kind = distil``.
     """
+    regions = regions or (teachers is not None and teachers.need_regions)
     load: Loader
     if data.pictures is not None:
         assert encoder is not None
@@ -34,14 +39,20 @@ def build_objective(
         )
     else:
         load = ViewLoader.from_config(data.stored(), runtime, config, regions=regions)
-    objective = _without_text(config, data, runtime, load, regions=regions)
+    objective = _without_text(config, data, runtime, load, teachers, regions=regions)
     if data.text is None:
         return objective
     return WithText(objective, text=data.text, runtime=runtime, config=config)
 
 
 def _without_text(
-    config: Config, data: TrainingData, runtime: Runtime, load: Loader, *, regions: bool
+    config: Config,
+    data: TrainingData,
+    runtime: Runtime,
+    load: Loader,
+    teachers: Teachers | None,
+    *,
+    regions: bool,
 ) -> Objective:
     if config.objective.kind == "scst":
         return SelfCritical(
@@ -52,10 +63,17 @@ def _without_text(
             config=config,
         )
     asked = config.training.batch_by
+    by_picture = asked == "picture" or (asked == "auto" and regions)
+    if config.objective.kind == "distil":
+        assert teachers is not None
+        return Distillation(
+            teachers,
+            corpus=data.train,
+            load=load,
+            runtime=runtime,
+            config=config,
+            by_picture=by_picture,
+        )
     return CrossEntropy(
-        corpus=data.train,
-        load=load,
-        runtime=runtime,
-        config=config,
-        by_picture=asked == "picture" or (asked == "auto" and regions),
+        corpus=data.train, load=load, runtime=runtime, config=config, by_picture=by_picture
     )

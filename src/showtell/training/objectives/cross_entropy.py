@@ -34,8 +34,8 @@ class CrossEntropy:
     """
 
     unit = "captions"
-    figures = ("loss", "objective")
-    shown = ("loss", "perplexity")
+    figures: tuple[str, ...] = ("loss", "objective")
+    shown: tuple[str, ...] = ("loss", "perplexity")
 
     def __init__(
         self,

@@ -1,0 +1,196 @@
+"""``showtell distil``: a captioner of one's own from a larger one and pictures without captions."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from showtell.cli import options
+from showtell.cli.console import INTERRUPTED
+from showtell.cli.decoding import Decoding, with_decoding
+from showtell.cli.models import Storage
+from showtell.errors import UsageError
+
+if TYPE_CHECKING:
+    from showtell.distil.run import Distilled
+
+
+class StyleChoice(StrEnum):
+    """Styles that a student can learn."""
+
+    short = "short"
+    detailed = "detailed"
+    neutral = "neutral"
+
+
+@with_decoding
+def distil(
+    teacher: Annotated[
+        str,
+        typer.Argument(
+            metavar="TEACHER",
+            help="Captioner to learn from: whatever `showtell caption --model` takes.",
+        ),
+    ],
+    pictures: options.Pictures,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder with a subfolder for each stage.")
+    ],
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="MODEL", help="Model that the student starts from; default: none."
+        ),
+    ] = None,
+    captions: Annotated[
+        int,
+        typer.Option(
+            "--captions", min=1, max=100, help="Captions that the teacher gives of each picture."
+        ),
+    ] = 5,
+    human: Annotated[
+        str | None,
+        typer.Option(
+            "--human",
+            metavar="DATA",
+            help="Captioned pictures by people; they weigh more and make the test set.",
+        ),
+    ] = None,
+    human_weight: Annotated[
+        int,
+        typer.Option(
+            "--human-weight",
+            min=1,
+            help="How many times as much a caption by a person counts as one by the teacher.",
+        ),
+    ] = 4,
+    learn_style: Annotated[
+        list[StyleChoice] | None,
+        typer.Option(
+            "--learn-style",
+            help="Style that the student learns beside plain captions; may be repeated.",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "-c",
+            "--config",
+            metavar="FILE|PRESET",
+            help="The student's settings; default: the preset for the number of pictures.",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("-s", "--set", help="A setting of the student; may be repeated."),
+    ] = None,
+    filters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            metavar="NAME=VALUE",
+            help="What to leave out of the teacher's captions, such as --filter "
+            "min_confidence=0.3; may be repeated (docs/distil.md lists all).",
+        ),
+    ] = None,
+    again: Annotated[
+        str | None,
+        typer.Option("--again", metavar="STAGE", help="Make this stage and those after it anew."),
+    ] = None,
+    weights: Annotated[
+        Storage, typer.Option("--weights", help="Format of the student's weights.")
+    ] = Storage.fp16,
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            "--store",
+            help="Feature store of the pictures, to share among several students; default: one in "
+            "the output folder.",
+        ),
+    ] = None,
+    device: options.Device = "auto",
+    trust_model: options.TrustModel = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what would be asked and trained; do nothing."),
+    ] = False,
+    as_json: options.Json = False,
+    *,
+    decoding: Decoding,
+) -> None:
+    """Make a small captioner of TEACHER's captions of pictures.
+
+    The stages are pictures, captions, filter, fit, data, student, model and report; each has a
+    folder in the output folder and is made once, so the same command resumes after Ctrl-C. The
+    model is in model/, with a card that names its teacher. The options from --decoding on are about
+    the teacher's captions.
+
+    Without --human, a part of the teacher's captions is held out, and the figures measure how far
+    the student agrees with the teacher. report/rating.html is a sheet on which a person judges 50
+    pictures.
+    """
+    from showtell.cli.console import ConsoleReporter
+    from showtell.data.request import DataRequest
+    from showtell.distil.request import DistilRequest, FilterConfig
+    from showtell.distil.run import describe_plan
+    from showtell.distil.run import distil as make
+
+    if "num_captions" in decoding:
+        raise UsageError(
+            f"--num-captions {decoding['num_captions']}: use --captions "
+            f"{decoding['num_captions']} for the captions that the teacher gives of each picture"
+        )
+    request = DistilRequest(
+        teacher=teacher,
+        pictures=pictures,
+        folder=output,
+        captions=captions,
+        decoding=decoding,
+        start=start,
+        human=DataRequest(human) if human else None,
+        human_weight=human_weight,
+        styles=[one.value for one in learn_style or []],
+        config_file=config,
+        overrides=settings or (),
+        filters=FilterConfig.of(filters or []),
+        again=again,
+        device=device,
+        trust_model=trust_model,
+        weights=weights.value,
+        store=store,
+    )
+    with ConsoleReporter() as report:
+        if dry_run:
+            typer.echo(describe_plan(request, report))
+            return
+        try:
+            made = make(request, report)
+        except KeyboardInterrupt:  # between two answers, or a second time
+            made = None
+    if made is None:
+        typer.echo("stopped; to resume, run the same command again", err=True)
+        raise typer.Exit(INTERRUPTED)
+    if as_json:
+        values: dict[str, Any] = {"model": str(made.model), **made.found}
+        typer.echo(json.dumps(values, ensure_ascii=False, indent=2))
+        return
+    _print(made, output, is_human=human is not None)
+
+
+def _print(made: "Distilled", output: Path, *, is_human: bool) -> None:
+    for who, found in made.figures.items():
+        figures = ", ".join(
+            f"{name} {found['metrics'][name]:.3f}"
+            for name in ("CIDEr-D", "BLEU-4")
+            if name in found["metrics"]
+        )
+        typer.echo(f"{who}, {found['num_pictures']:,} test pictures: {figures}")
+    if not is_human:
+        typer.echo(
+            "these figures measure agreement with the teacher, not quality; to judge it, fill in "
+            f"{output / 'report' / 'rating.html'}"
+        )
+    size = made.found["model"]["num_bytes"]
+    typer.echo(f"the model is {made.model}, {size / 1e6:.1f} MB, with its card")

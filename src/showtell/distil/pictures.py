@@ -1,0 +1,192 @@
+"""The first stage: every picture is opened once, and those that look the same are put together.
+
+So a broken picture, and a second copy of one, cost nothing at the teacher. Pictures that are not
+files (of archives, tables and URLs) are written into the stage's folder, where training finds them.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from showtell.bulk.inputs import Inputs
+from showtell.bulk.journal import Journal
+from showtell.core.files import atomic_write
+from showtell.core.prefetch import work_ahead
+from showtell.core.progress import Reporter
+from showtell.data.duplicates import Look, NearDuplicates, look_of
+from showtell.data.records import Record
+from showtell.errors import DataError, ImageError
+from showtell.images.open import open_image
+from showtell.inference.stream import Picture
+
+LIST = "pictures.jsonl"
+SIDE = 64  # pixels: a JPEG is decoded at a fraction of its size, yet read to its end
+BATCH = 32
+_SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"GI": ".gif", b"RI": ".webp", b"BM": ".bmp"}
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A picture that can be read.
+
+    Attributes:
+        name: as the user's inputs name it.
+        file: where it lies.
+        look: what it looks like; None where nobody asked.
+        same_as: the name of an earlier picture that looks the same.
+    """
+
+    name: str
+    file: Path
+    look: Look | None = None
+    same_as: str | None = None
+
+
+def survey(
+    inputs: Inputs, folder: Path, *, with_looks: bool, report: Reporter
+) -> tuple[int, int, int]:
+    """Open each picture and list it in ``folder``; a call that was stopped goes on.
+
+    Returns:
+        How many can be read, how many of these look like an earlier one, how many failed.
+
+    Raises:
+        DataError: none can be read, or another process is writing there.
+        MissingExtraError: ``imagehash`` is not installed, and looks were asked for.
+    """
+    if with_looks:
+        look_of(Image.new("RGB", (8, 8)))  # a missing extra shows now
+    identity = {"kind": "pictures of a distillation", "names": list(inputs.names)}
+    target = folder / LIST
+    with Journal(target.with_name(f"{LIST}.partial"), identity, restart=True) as journal:
+        seen = {record["path"]: record for record in journal.all_records()}
+        looks = _Looks([r for r in seen.values() if "look" in r and "same_as" not in r])
+        left = _left(inputs, seen)
+
+        def look(picture: Picture) -> dict[str, Any]:
+            return _record(picture, folder, with_look=with_looks)
+
+        for _, record in work_ahead(left, look, batch_size=BATCH, overlaps=False):
+            if (known := record.get("look")) is not None:
+                record |= looks.place(record["path"], Look.from_text(known))
+            journal.add([record])
+            seen[record["path"]] = record
+            report.progress("opening", len(seen), inputs.count or 0, "pictures")
+        named = {str(picture.path) for picture in inputs}
+        records = [record for path, record in seen.items() if path in named]
+        with atomic_write(target) as file:
+            file.writelines(json.dumps(record) + "\n" for record in records)
+        journal.remove()
+    failed = [record for record in records if "error" in record]
+    if len(failed) == len(records):
+        example = f": {failed[0]['error']}" if failed else ""
+        raise DataError(f"none of the {len(records):,} pictures can be read{example}")
+    num_same = sum("same_as" in record for record in records)
+    return len(records) - len(failed), num_same, len(failed)
+
+
+def known_pictures(folder: Path) -> Iterator[Known]:
+    """The readable pictures that ``survey`` listed."""
+    for record in _records(folder):
+        if "error" not in record:
+            look = Look.from_text(record["look"]) if "look" in record else None
+            yield Known(record["path"], Path(record["file"]), look, record.get("same_as"))
+
+
+def failures(folder: Path) -> list[dict[str, str]]:
+    """Those that cannot be read, each with ``path`` and ``error``."""
+    return [record for record in _records(folder) if "error" in record]
+
+
+def fingerprint(inputs: Inputs) -> dict[str, Any]:
+    """What a list of pictures was made of: how many, and a hash of their names and sizes."""
+    digest, number = hashlib.sha256(), 0
+    for picture in inputs:
+        number += 1
+        try:
+            size = -1 if picture.read is not None else Path(picture.path).stat().st_size
+        except (OSError, ValueError):
+            size = -1
+        line = f"{picture.path}\0{size}\n"
+        digest.update(line.encode("utf-8", "surrogateescape"))
+    return {"number of pictures": number, "names and sizes": digest.hexdigest()[:16]}
+
+
+def looks_of_records(records: tuple[Record, ...], report: Reporter) -> Mapping[str, Look]:
+    """What captioned pictures look like, by image id; those that cannot be read are left out."""
+    found: dict[str, Look] = {}
+    for number, record in enumerate(records, 1):
+        try:
+            found[record.image_id] = look_of(open_image(record.path, min_side=SIDE))
+        except ImageError:
+            continue
+        report.progress("opening", number, len(records), "pictures")
+    return found
+
+
+class _Looks:
+    """Finds the first picture with a look."""
+
+    def __init__(self, records: list[dict[str, Any]]) -> None:
+        self._duplicates = NearDuplicates()
+        self._names: list[str] = []
+        for record in records:
+            self._duplicates.add(Look.from_text(record["look"]))
+            self._names.append(record["path"])
+
+    def place(self, name: str, look: Look) -> dict[str, str]:
+        """``{"same_as": NAME}``, or nothing for the first with a look."""
+        number = self._duplicates.find(look)
+        if number is not None:
+            return {"same_as": self._names[number]}
+        self._duplicates.add(look)
+        self._names.append(name)
+        return {}
+
+
+def _left(inputs: Inputs, seen: Mapping[str, Any]) -> Iterator[Picture]:
+    """The pictures that are not in the journal yet; none comes twice."""
+    asked: set[str] = set()
+    for picture in inputs:
+        name = str(picture.path)
+        if name not in seen and name not in asked:
+            asked.add(name)
+            yield picture
+
+
+def _record(picture: Picture, folder: Path, *, with_look: bool) -> dict[str, Any]:
+    name = str(picture.path)
+    try:
+        if picture.read is None:
+            file = Path(picture.path).absolute()
+            image = open_image(file, min_side=SIDE)
+        else:
+            content = picture.read()
+            image = open_image(content, min_side=SIDE, name=name)
+            file = _keep(content, folder / "files").absolute()
+    except ImageError as error:
+        text = str(error)
+        return {"path": name, "error": text if name in text else f"{name}: {text}"}
+    record = {"path": name, "file": str(file)}
+    return record | ({"look": look_of(image).to_text()} if with_look else {})
+
+
+def _keep(content: bytes, folder: Path) -> Path:
+    """A file with this content, named by its hash."""
+    folder.mkdir(parents=True, exist_ok=True)
+    suffix = _SUFFIXES.get(content[:2], ".img")
+    path = folder / f"{hashlib.sha256(content).hexdigest()[:24]}{suffix}"
+    if not path.exists():
+        with atomic_write(path, "wb") as file:
+            file.write(content)
+    return path
+
+
+def _records(folder: Path) -> Iterator[dict[str, Any]]:
+    with open(folder / LIST, encoding="utf-8") as lines:
+        yield from map(json.loads, lines)

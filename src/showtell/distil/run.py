@@ -1,0 +1,351 @@
+"""The story of a distillation: pictures, the teacher's captions, filters, a student, a card.
+
+Each stage has a folder in the run's and is made once (``stages.py``):
+
+    pictures/   every picture opened once; copies of one are found
+    captions/   what the teacher said
+    filter/     what was left out of that, caption by caption, and why
+    fit/        what a first short student finds to fit no picture
+    data/       the student's data set, split by picture
+    student/    its training run
+    model/      the student, packed, with its card
+    report/     figures beside the teacher's; without people's captions a sheet to judge by
+
+The teacher is known by the ``Captioner`` interface alone. Where it is a model of showtell's own
+that shares the student's encoder and words, its probabilities are learnt too (``student.py``).
+"""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from showtell.bulk.inputs import find_inputs
+from showtell.core.files import InUseError, locked_folder, write_json
+from showtell.core.progress import Reporter
+from showtell.data.records import Dataset, dataset_fingerprint
+from showtell.data.request import DataRequest
+from showtell.distil import dataset as data_set
+from showtell.distil import fit as judging
+from showtell.distil import pictures as surveying
+from showtell.distil import teacher as asking
+from showtell.distil.dataset import mix, split_human, without_held_out, write_mixture
+from showtell.distil.filters import Filtered, filter_captions, read_kept
+from showtell.distil.report import Facts, Places, measure, write_card
+from showtell.distil.request import DistilRequest
+from showtell.distil.stages import Stages, Values
+from showtell.distil.student import Plan, made_of, plan_student, train_student
+from showtell.encoders.extract import WantedFeatures, features_for
+from showtell.errors import CheckpointError
+from showtell.inference.backends.native import NativeCaptioner
+from showtell.inference.captioner import Captioner
+from showtell.pretrained import CARD
+from showtell.publish.pack import pack_checkpoint
+from showtell.training.request import names_in
+
+MANY = 10_000  # pictures, where only reading them all would tell
+STAGES = ("pictures", "captions", "filter", "fit", "data", "student", "model", "report")
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """What came of it.
+
+    Attributes:
+        model: the packed student's folder, with its card.
+        figures: of the student, and of the teacher where people wrote the references.
+        found: what each stage found.
+    """
+
+    model: Path
+    figures: Mapping[str, Any]
+    found: Mapping[str, Values]
+
+
+def distil(
+    request: DistilRequest, report: Reporter, *, teacher: Captioner | None = None
+) -> Distilled | None:
+    """Make a student of a teacher; a call that was stopped goes on where it was.
+
+    Args:
+        teacher: the captioner that ``request.teacher`` names, where it is loaded already.
+
+    Returns:
+        None where Ctrl-C stopped a stage.
+
+    Raises:
+        ShowtellError: anything that the user can mend; what was made stays.
+    """
+    names_in(request.folder)  # a file in its place is said
+    run = _Distillation(request, report, teacher)
+    try:
+        with locked_folder(request.folder):
+            return run.go()
+    except InUseError:
+        raise CheckpointError(
+            f"another process is distilling into {request.folder}: wait until it ends, stop it, or "
+            "give another -o"
+        ) from None
+
+
+def describe_plan(request: DistilRequest, report: Reporter) -> str:
+    """What would be done and what it would cost, in lines; nothing is written or asked."""
+    run = _Distillation(request, report, None)
+    files = [Path(str(picture.path)) for picture in run.inputs]
+    lines = [asking.tell_cost(run.teacher, files, run.decoding)]
+    if run.human is not None:
+        test = len(run.human.split("test"))
+        lines.append(f"and about the {test:,} test pictures of {run.human.name}, to compare")
+    plan = run.plan
+    kind = "and learns the teacher's probabilities" if plan.probabilities else "and no more"
+    lines.append(
+        f"a student {plan.config.decoder.kind} is trained on the captions {kind} ({plan.reason})"
+    )
+    return "\n".join(lines)
+
+
+class _Distillation:
+    """One call: the request, and what several stages need."""
+
+    def __init__(self, request: DistilRequest, report: Reporter, teacher: Captioner | None) -> None:
+        self.request, self.report, self._teacher = request, report, teacher
+        self.inputs = find_inputs(request.pictures)
+        # Wrong settings show before any work.
+        self.plan: Plan = plan_student(request, self.inputs.count or MANY)
+        self.found: dict[str, Values] = {}
+
+    def go(self) -> Distilled | None:
+        """All stages, one after another; None where one was stopped."""
+        request = self.request
+        self.stages = Stages(request.folder, STAGES, self.report)
+        if request.again is not None:
+            self.stages.forget(request.again)
+        for name in STAGES:
+            values = self.stages.make(name, self._made_of(name), getattr(self, f"_{name}"))
+            if values is None:
+                return None
+            self.found[name] = values
+        return Distilled(
+            self.stages.folder_of("model"), self.found["report"]["figures"], self.found
+        )
+
+    @cached_property
+    def teacher(self) -> Captioner:
+        """The captioner, loaded when it is first needed."""
+        if self._teacher is not None:
+            return self._teacher
+        request = self.request
+        return Captioner.load(
+            request.teacher, device=request.device, trust_model=request.trust_model
+        )
+
+    @cached_property
+    def decoding(self) -> Any:
+        """The teacher's settings."""
+        return asking.teachers_decoding(self.teacher, self.request.captions, self.request.decoding)
+
+    @cached_property
+    def human(self) -> Dataset | None:
+        """People's captions, with all three splits."""
+        if self.request.human is None:
+            return None
+        dataset = split_human(self.request.human.load())
+        for note in dataset.notes:
+            self.report.note(note)
+        return dataset
+
+    def _made_of(self, stage: str) -> Values:
+        """What a stage follows from but the stages before it."""
+        request, filters = self.request, self.request.filters
+        match stage:
+            case "pictures":
+                looks = {"near_duplicates": filters.near_duplicates}
+                return surveying.fingerprint(self.inputs) | looks
+            case "captions":
+                decoding = self.decoding.model_dump(mode="json")
+                human = dataset_fingerprint(self.human)[:16] if self.human else None
+                return {
+                    "teacher": self.teacher.fingerprint,
+                    "decoding": decoding,
+                    "captions by people": human,
+                }
+            case "filter":
+                settings = filters.model_dump(mode="json", exclude={"fit", "near_duplicates"})
+                if filters.words is not None:
+                    text = filters.words.read_bytes() if filters.words.is_file() else b""
+                    settings["words"] = text.decode("utf-8", "replace")
+                return {"filter": settings}
+            case "fit":
+                if not filters.fit:
+                    return {"fit": 0.0}
+                return {"fit": filters.fit, **made_of(self.plan.config)}
+            case "data":
+                weight = request.human_weight if request.human else None
+                return {"human weight": weight, "styles": list(request.styles)}
+            case "student":
+                return made_of(self.plan.config)
+            case "model":
+                return {"weights": request.weights}
+        return {}
+
+    def _pictures(self, folder: Path) -> Values | None:
+        with_looks = self.request.filters.near_duplicates
+        readable, same, failed = surveying.survey(
+            self.inputs, folder, with_looks=with_looks, report=self.report
+        )
+        self.report.note(
+            f"{readable:,} pictures can be read, {same:,} of them look like another; "
+            f"{failed:,} failed"
+        )
+        return {"readable": readable, "same": same, "failed": failed}
+
+    def _captions(self, folder: Path) -> Values | None:
+        test = self.human.split("test") if self.human else ()
+        files = dict.fromkeys([*self._names(), *(str(r.path.absolute()) for r in test)])
+        paths = [Path(file) for file in files]
+        self.report.note(asking.tell_cost(self.teacher, paths, self.decoding))
+        return asking.ask(self.teacher, paths, folder, decoding=self.decoding, report=self.report)
+
+    def _filter(self, folder: Path) -> Values | None:
+        said = asking.answers(self.stages.folder_of("captions"), self._names())
+        found = filter_captions(said, self.request.filters)
+        found.write(folder)
+        self._tell_dropped(found, len(said))
+        return {"captions": len(said), "kept": len(found.kept), "dropped": found.counts}
+
+    def _fit(self, folder: Path) -> Values | None:
+        said, found = read_kept(self.stages.folder_of("filter")), Filtered()
+        least = self.request.filters.fit
+        if not least:
+            found.kept = said
+            found.write(folder)
+            return {"kept": len(said), "dropped": {}}
+        config = judging.first_student(self.plan.config, len(said))
+        mixture = mix(said, self.human, human_weight=self.request.human_weight, styles=())
+        data, judge = write_mixture(mixture.records, folder), folder / "judge"
+        dataset = self._open(data)
+        plan = Plan(config, self.plan.probabilities, "it is the judge")
+        if train_student(dataset, plan, self.request, data, judge, self.report).stopped:
+            return None
+        captioner = NativeCaptioner.load(judge, device=self.request.device)
+        records = judging.judged_records(said, dataset.records)
+        shares = judging.fit_shares(
+            said,
+            captioner,
+            self._features(captioner, dataset, records),
+            seed=config.seed,
+            progress=lambda done, total: self.report.progress("judging", done, total, "captions"),
+        )
+        if not judging.drop_misfits(said, shares, least, found):
+            self.report.note(
+                f"the first student has learnt too little to judge (mean share "
+                f"{shares.mean():.2f}, {judging.LEAST_MEAN} would do): all captions stay"
+            )
+        found.write(folder)
+        self._tell_dropped(found, len(said))
+        return {"kept": len(found.kept), "dropped": found.counts}
+
+    def _features(self, captioner: NativeCaptioner, dataset: Dataset, records: Any) -> Any:
+        """The store that the judge was trained on, with the pictures that it was not."""
+        settings = captioner.config.encoder
+        return features_for(
+            Dataset(dataset.name, dataset.format, tuple(records)),
+            captioner.encoder,
+            WantedFeatures(settings.views, settings.flips, captioner.needs_regions, augmented=()),
+            runtime=captioner.runtime,
+            folder=self._store_of(captioner, self.stages.folder_of("fit")),
+            report=self.report,
+        )
+
+    def _store_of(self, captioner: NativeCaptioner, folder: Path) -> Path:
+        """The features that a student sees; one that trains its encoder sees with its own."""
+        if captioner.config.encoder.train_from is None:
+            return self.request.store_folder
+        return folder / "features"
+
+    def _data(self, folder: Path) -> Values | None:
+        said, found = read_kept(self.stages.folder_of("fit")), Filtered()
+        if self.human is not None and self.request.filters.near_duplicates:
+            held_out = (*self.human.split("val"), *self.human.split("test"))
+            looks = surveying.looks_of_records(held_out, self.report)
+            known = surveying.known_pictures(self.stages.folder_of("pictures"))
+            own = {picture.name: picture.look for picture in known if picture.look is not None}
+            said = without_held_out(said, own, list(looks.values()), found)
+        found.kept = said
+        found.write(folder)
+        mixture = mix(
+            said,
+            self.human,
+            human_weight=self.request.human_weight,
+            styles=self.request.styles,
+        )
+        write_mixture(mixture.records, folder)
+        dropped: dict[str, int] = {}
+        for counts in (self.found["filter"]["dropped"], self.found["fit"]["dropped"], found.counts):
+            for reason, count in counts.items():
+                dropped[reason] = dropped.get(reason, 0) + count
+        shown = ", ".join(f"{name} {count:,}" for name, count in mixture.counts.items())
+        self.report.note(f"pictures with captions: {shown}")
+        return {"kept": len(said), "dropped": dropped, "pictures": dict(mixture.counts)}
+
+    def _student(self, folder: Path) -> Values | None:
+        plan, data = self.plan, self.stages.folder_of("data") / data_set.FILE
+        kind = "and probabilities" if plan.probabilities else "alone"
+        self.report.note(f"learning the teacher's captions {kind}: {plan.reason}")
+        result = train_student(self._open(data), plan, self.request, data, folder, self.report)
+        if result.stopped:
+            return None
+        return {"best_epoch": result.best_epoch, "validation": result.metrics}
+
+    def _model(self, folder: Path) -> Values | None:
+        shutil.rmtree(folder)
+        size = pack_checkpoint(
+            self.stages.folder_of("student"), folder, storage=self.request.weights, trust_model=True
+        )
+        return {"num_bytes": size}
+
+    def _report(self, folder: Path) -> Values | None:
+        request, model = self.request, self.stages.folder_of("model")
+        student = NativeCaptioner.load(model, device=request.device)
+        dataset = self._open(self.stages.folder_of("data") / data_set.FILE)
+        store = self._store_of(student, folder)
+        places = Places(folder, store, is_human=self.human is not None)
+        said = self._said_of_test(dataset)
+        figures = measure(student, dataset, said, places, self.report)
+        card = self.teacher.card
+        facts = Facts(
+            teacher=card.name,
+            licence=card.licence,
+            pictures=request.pictures,
+            human=self.human.name if self.human else None,
+            parameters=(card.num_parameters, student.card.num_parameters or 0),
+            num_bytes=self.found["model"]["num_bytes"],
+            found=self.found,
+            seconds=self.stages.seconds(),
+            probabilities=" and probabilities" if self.plan.probabilities else "",
+        )
+        write_card(model / CARD, facts, figures)
+        write_json(folder / "stages.json", {"found": self.found, "seconds": self.stages.seconds()})
+        return {"figures": figures}
+
+    def _said_of_test(self, dataset: Dataset) -> dict[str, str]:
+        """The teacher's best caption of each test picture, by image id."""
+        ids = {str(record.path.absolute()): record.image_id for record in dataset.split("test")}
+        said = asking.answers(self.stages.folder_of("captions"), {file: file for file in ids})
+        return {ids[one.file]: one.text for one in said if one.rank == 0}
+
+    def _names(self) -> dict[str, str]:
+        """The pictures to ask about, by their files: the first of each look."""
+        known = surveying.known_pictures(self.stages.folder_of("pictures"))
+        return {str(one.file): one.name for one in known if one.same_as is None}
+
+    def _open(self, data: Path) -> Dataset:
+        return DataRequest(str(data)).load()
+
+    def _tell_dropped(self, found: Filtered, total: int) -> None:
+        shown = ", ".join(f"{reason} {count:,}" for reason, count in found.counts.items())
+        self.report.note(
+            f"{len(found.kept):,} of {total:,} captions stay; left out: {shown or 'none'}"
+        )

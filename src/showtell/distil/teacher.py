@@ -1,0 +1,184 @@
+"""The teacher's captions, through the journal of a bulk run: no picture is asked about twice.
+
+Ctrl-C stops the asking, not the answers: what the teacher has been given by then is waited for and
+written down. Only a process that is killed outright loses the answers that were on their way.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from showtell.bulk.formats import read_jsonl
+from showtell.bulk.inputs import Inputs
+from showtell.bulk.run import caption_all
+from showtell.bulk.targets import OneFile
+from showtell.config import DecodingConfig
+from showtell.core.messages import counted
+from showtell.core.progress import Reporter
+from showtell.distil.filters import Said
+from showtell.errors import CheckpointError, ConfigError, DataError
+from showtell.images.open import PictureLike
+from showtell.inference.caption import Caption
+from showtell.inference.captioner import Captioner, Decoding, ModelInfo
+from showtell.inference.stream import Originals, Picture, PictureResult
+from showtell.training.stop import StopRequest
+
+ANSWERS = "captions.jsonl"
+
+
+class Stopped(Exception):
+    """The asking was stopped; all answers are in the journal."""
+
+
+class Stoppable(Captioner):
+    """A captioner that is given no further pictures once a stop is requested."""
+
+    def __init__(self, inner: Captioner, stop: StopRequest) -> None:
+        self.inner, self.stop = inner, stop
+
+    @property
+    def card(self) -> ModelInfo:
+        return self.inner.card
+
+    @property
+    def decoding(self) -> DecodingConfig:
+        return self.inner.decoding
+
+    @property
+    def fingerprint(self) -> str:
+        return self.inner.fingerprint
+
+    def caption_pictures(
+        self,
+        pictures: Sequence[PictureLike],
+        *,
+        decoding: DecodingConfig,
+        attention: bool = False,
+        first: int = 0,
+    ) -> list[Caption]:
+        return self.inner.caption_pictures(
+            pictures, decoding=decoding, attention=attention, first=first
+        )
+
+    def caption_stream(
+        self,
+        pictures: Iterable[Path | str | Picture],
+        *,
+        decoding: Decoding = None,
+        attention: bool = False,
+        batch_size: int | None = None,
+        originals: Originals | None = None,
+    ) -> Iterator[PictureResult]:
+        """As the inner captioner's.
+
+        Raises:
+            Stopped: after the last answer, where a stop was requested.
+        """
+
+        def until_stopped() -> Iterator[Path | str | Picture]:
+            for picture in pictures:
+                yield picture
+                if self.stop.is_due():
+                    return
+
+        yield from self.inner.caption_stream(
+            until_stopped(),
+            decoding=decoding,
+            attention=attention,
+            batch_size=batch_size,
+            originals=originals,
+        )
+        if self.stop.is_due():
+            raise Stopped
+
+
+def teachers_decoding(teacher: Captioner, wanted: int, changes: Decoding) -> DecodingConfig:
+    """The settings that give ``wanted`` captions of each picture, where the teacher can.
+
+    Raises:
+        ConfigError: ``changes`` are wrong.
+    """
+    own = teacher.resolve(changes)
+    if not teacher.card.alternatives or own.num_captions >= wanted:
+        return own
+    if own.method == "greedy":
+        if wanted > 1:
+            raise ConfigError(
+                f"--captions {wanted}: greedy search gives one caption; leave --decoding out, or "
+                "use --decoding sample"
+            )
+        return own
+    more = {"num_captions": wanted}
+    if own.method != "sample":
+        more["beam_size"] = max(wanted, own.beam_size)
+    return own.with_changes(more)
+
+
+def tell_cost(teacher: Captioner, files: Sequence[Path], decoding: DecodingConfig) -> str:
+    """What will be asked, in one line, before it is asked."""
+    number = decoding.num_captions if teacher.card.alternatives else 1
+    total = f" ({len(files) * number:,} in all)" if number > 1 else ""
+    size = teacher.card.num_parameters
+    shown = f"{size / 1e6:,.1f} million parameters" if size else "of unknown size"
+    return (
+        f"{teacher.card.name} ({shown}) is asked about {counted(len(files), 'picture')}, "
+        f"{counted(number, 'caption')} each{total}"
+    )
+
+
+def ask(
+    teacher: Captioner,
+    files: Sequence[Path],
+    folder: Path,
+    *,
+    decoding: DecodingConfig,
+    report: Reporter,
+) -> dict[str, int] | None:
+    """Have pictures captioned; those that have their captions are not asked about again.
+
+    Returns:
+        How many have captions, and how many failed; None where Ctrl-C or SIGTERM stopped it.
+
+    Raises:
+        CheckpointError: another teacher's captions are there.
+        DataError: another process is writing.
+    """
+    paths = tuple(map(str, files))
+    inputs = Inputs(paths, paths, count=len(paths))
+    target = OneFile(folder / ANSWERS, "jsonl", folder / "failures.jsonl", overwrite=False)
+    with StopRequest() as stop:
+        try:
+            summary = caption_all(
+                Stoppable(teacher, stop), inputs, target, decoding=decoding, report=report
+            )
+        except Stopped:
+            return None
+        except DataError as error:
+            if "--overwrite" not in str(error):
+                raise
+            raise CheckpointError(
+                f"{folder} has captions by another teacher or with other settings: give those, or "
+                "throw its captions away with --again captions"
+            ) from None
+    return {
+        "captioned": summary.num_captioned + summary.num_kept,
+        "failed": summary.num_failed,
+    }
+
+
+def answers(folder: Path, names: dict[str, str]) -> list[Said]:
+    """What the teacher said, picture by picture, the best caption first.
+
+    Args:
+        names: of the pictures that are wanted, by their files.
+    """
+    found = []
+    for record in read_jsonl(folder / ANSWERS):
+        file = record["path"]
+        if file in names:
+            said = [record, *record.get("alternatives", ())]
+            found += [
+                Said(names[file], file, one["caption"], one["confidence"], rank)
+                for rank, one in enumerate(said)
+                if one["caption"]
+            ]
+    return found

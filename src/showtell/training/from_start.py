@@ -1,0 +1,310 @@
+"""The end of a run that started from a trained model: averaging with it, and what has changed.
+
+The weights of the best epoch are averaged with those that the run started with (WiSE-FT, Wortsman
+et al. 2022, arXiv 2109.01903, section 3): between the two there are often models that know the new
+pictures nearly as well and the old ones better. The share of the new weights is the one that is
+best on the validation pictures, and on the old ones, where these are given. Then the model before
+and after is compared, with intervals.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from showtell.core.files import write_json
+from showtell.core.messages import counted
+from showtell.core.progress import Reporter
+from showtell.data.records import Dataset, Split
+from showtell.data.request import DataRequest
+from showtell.data.splits import hash_order, usable_splits
+from showtell.errors import CheckpointError
+from showtell.evaluation.compare import compare
+from showtell.evaluation.evaluate import CaptionedSplit, caption_records, evaluate_captioner
+from showtell.inference.backends.native import NativeCaptioner
+from showtell.inference.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from showtell.metrics.bootstrap import Interval
+from showtell.training.loop import Run, TrainingResult
+from showtell.training.objectives.losses import perplexity
+from showtell.training.prepare import start_weights
+from showtell.training.validation import validation_loss
+
+SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+CLOSE = 0.98  # of the best figure: as good, on so few pictures
+MOST_PICTURES = 1000  # of a split that are captioned
+SPLITS: tuple[Split, ...] = ("val", "test")
+METRICS = ("CIDEr-D", "BLEU-4")
+COMPARISON_FILE = "comparison.json"
+AVERAGED = "average_start"  # in metrics.json
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure on one set of pictures.
+
+    Attributes:
+        data, split: the pictures.
+        num_pictures: how many they are.
+        before, after: the figure of the model that the run started from, and of the new one.
+        before_interval, after_interval: 95 %, by resampling the pictures.
+        change, change_interval: after minus before, on the same resamples.
+        verdict: "better" or "worse" where two tests agree, else "".
+    """
+
+    data: str
+    split: str
+    num_pictures: int
+    metric: str
+    before: float
+    before_interval: Interval
+    after: float
+    after_interval: Interval
+    change: float
+    change_interval: Interval
+    verdict: str
+
+
+@dataclass(frozen=True)
+class BeforeAndAfter:
+    """What a run has changed of the model that it started from.
+
+    Attributes:
+        model: that it started from.
+        share: of the new weights in the average; 1 where nothing was averaged.
+        by_share: CIDEr-D on the validation pictures by share, where it was chosen.
+        rows: the table.
+    """
+
+    model: str
+    share: float
+    by_share: Mapping[str, float]
+    rows: Sequence[Row]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``--json`` and the run's folder."""
+        return asdict(self)
+
+
+Said = Mapping[str, str]  # a caption by image id
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures to measure on.
+
+    Attributes:
+        dataset: they and no others.
+        split: where they are from.
+        store: the folder of their features; None for that in the cache folder.
+        is_known: whether they are of the kind that the model of the start knows.
+    """
+
+    dataset: Dataset
+    split: Split
+    store: Path | None
+    is_known: bool = False
+
+    @classmethod
+    def some(cls, dataset: Dataset, split: Split, store: Path | None) -> "Pictures":
+        """At most ``MOST_PICTURES`` of a split, chosen by the hash of their ids."""
+        records = tuple(dataset.split(split))
+        if len(records) > MOST_PICTURES:
+            kept = set(hash_order(record.image_id for record in records)[:MOST_PICTURES])
+            records = tuple(record for record in records if record.image_id in kept)
+        return cls(replace(dataset, records=records), split, store)
+
+    def captioned(self, captioner: NativeCaptioner, report: Reporter) -> CaptionedSplit:
+        """What a model says of them."""
+        dataset = self.dataset
+        return caption_records(captioner, dataset, dataset.records, store=self.store, report=report)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A model between start and end.
+
+    Attributes:
+        value: how good it is: the product of CIDEr-D on each set of pictures.
+        said: its captions of each.
+    """
+
+    value: float
+    said: Sequence[Said]
+
+
+def mean(start: Mapping[str, Tensor], end: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """The weighted mean of two models' weights, ``share`` being that of ``end``.
+
+    Counts, which are whole numbers, are those of ``end``.
+    """
+    return {
+        name: start[name].to(weight.device).lerp(weight, share)
+        if weight.is_floating_point()
+        else weight
+        for name, weight in end.items()
+    }
+
+
+def finish(
+    run: Run,
+    result: TrainingResult,
+    dataset: Dataset,
+    *,
+    store: Path | None,
+    old: DataRequest | None,
+    report: Reporter,
+) -> TrainingResult:
+    """Average the best epoch with the start, keep that as ``best/``, and compare.
+
+    The comparison is also written to ``comparison.json`` in the run's folder. A run that was
+    finished like this before is left as it is.
+
+    Args:
+        run: that has ended.
+        dataset: what it was trained on.
+        store: folder of its features, where the user gave one.
+        old: pictures of the kind that the model of the start knows.
+
+    Raises:
+        ShowtellError: the model of the start or ``old`` cannot be read; the run is intact.
+    """
+    source = run.config.training.init_from
+    assert source is not None
+    best = load_checkpoint(run.folder / "best")
+    if AVERAGED in best.metrics:
+        return result
+    before = NativeCaptioner.load(source, device=run.runtime.device, trust_model=True)
+    sets = [Pictures.some(dataset, split, store) for split in SPLITS]
+    sets = [pictures for pictures in sets if pictures.dataset.records]
+    if old is not None:
+        sets.append(_known(old))
+    first = [pictures.captioned(before, report) for pictures in sets]
+    share, by_share, last = 1.0, dict[float, float](), dict[int, Said]()
+    if run.data.store is not None:
+        places = [n for n, one in enumerate(sets) if one.split == "val" or one.is_known]
+        start = start_weights(load_checkpoint(source), run.data, run.provenance)
+        end = best.decoder.state_dict()
+        models = {share: mean(start, end, share) for share in SHARES}
+        measured = _measure(run, models, [first[n] for n in places], report)
+        by_share = {share: one.value for share, one in measured.items()}
+        share = chosen(by_share)
+        last = dict(zip(places, measured[share].said, strict=True))
+        best = _averaged(run, best, models[share], share, source)
+        result = replace(result, metrics=best.metrics["metrics"])
+        number = counted(len(first[0].records), "validation picture")
+        report.note(f"averaged with {source}: {share:.0%} of the new weights, by {number}")
+    after = NativeCaptioner.load(run.folder, device=run.runtime.device, trust_model=True)
+    rows: list[Row] = []
+    for place, (pictures, one) in enumerate(zip(sets, first, strict=True)):
+        if place not in last:
+            last[place] = said_of(pictures.captioned(after, report))
+        rows += _rows(pictures, one, last[place])
+    found = BeforeAndAfter(source, share, {f"{s:g}": v for s, v in by_share.items()}, tuple(rows))
+    write_json(run.folder / COMPARISON_FILE, found.to_dict())
+    return replace(result, from_start=found)
+
+
+def chosen(by_share: Mapping[float, float]) -> float:
+    """The smallest share of the new weights whose figure is as good as the best."""
+    best = max(by_share.values())
+    return min(share for share, value in by_share.items() if value >= CLOSE * best)
+
+
+def _known(old: DataRequest) -> Pictures:
+    """Pictures of the kind that a model knows: the test split of ``old``, else its val."""
+    dataset = usable_splits(old.load())
+    split: Split = "test" if dataset.split("test") else "val"
+    return replace(Pictures.some(dataset, split, old.store), is_known=True)
+
+
+def said_of(captioned: CaptionedSplit) -> Said:
+    """The captions alone."""
+    return {key: caption.text for key, caption in captioned.evaluation.captions.items()}
+
+
+def _measure(
+    run: Run,
+    models: Mapping[float, Mapping[str, Tensor]],
+    sets: Sequence[CaptionedSplit],
+    report: Reporter,
+) -> dict[float, _Measured]:
+    """How good each share is.
+
+    Args:
+        models: the weights by share.
+        sets: the pictures, with their features.
+    """
+    model = Checkpoint(run.state.decoder, run.data.vocabulary, run.config, {})
+    captioner = NativeCaptioner(model, run.runtime, trust_model=True)
+    captioner.decoder.eval()
+    found = {}
+    for number, (share, weights) in enumerate(models.items()):
+        report.progress("averaging", number, len(models), "shares")
+        captioner.decoder.load_state_dict(dict(weights))
+        evaluations = []
+        for one in sets:
+            assert one.store is not None, "a checkpoint captions from stored features"
+            evaluations.append(evaluate_captioner(captioner, one.records, one.store))
+        value = math.prod(one.scores.metrics["CIDEr-D"] for one in evaluations)
+        said = [{key: c.text for key, c in one.captions.items()} for one in evaluations]
+        found[share] = _Measured(value, said)
+    return found
+
+
+def _averaged(
+    run: Run, best: Checkpoint, weights: dict[str, Tensor], share: float, source: str
+) -> Checkpoint:
+    """The checkpoint with these weights, which takes the place of ``best/``."""
+    best.decoder.load_state_dict(weights)
+    captioner = NativeCaptioner(
+        replace(best, metrics={}, decoder=best.decoder.to(run.runtime.device)),
+        run.runtime,
+        trust_model=True,
+    )
+    evaluation = evaluate_captioner(
+        captioner, run.data.val_records, run.data.stored(), references=run.data.val_references
+    )
+    loss = validation_loss(captioner, run.data)
+    values = {
+        "val_loss": loss,
+        "val_perplexity": perplexity(loss),
+        **evaluation.scores.metrics,
+        "bad_endings": evaluation.scores.bad_endings,
+    }
+    note = {AVERAGED: {"model": source, "share": share}}
+    averaged = replace(best, metrics={**best.metrics, "metrics": values, **note})
+    try:
+        save_checkpoint(run.folder / "best", averaged)
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot write {run.folder / 'best'}: {error.strerror or error}; the best epoch is "
+            "there, not averaged: free some space, then continue with --resume"
+        ) from error
+    return averaged
+
+
+def _rows(pictures: Pictures, before: CaptionedSplit, after: Said) -> list[Row]:
+    """The figures of both models on some pictures."""
+    people = {record.image_id: record.captions for record in before.records}
+    comparison = compare({"before": said_of(before), "after": after}, people, metrics=METRICS)
+    first, second = (system.scores for system in comparison.systems)
+    [contrast] = comparison.contrasts
+    return [
+        Row(
+            data=Path(pictures.dataset.name).name,
+            split=pictures.split,
+            num_pictures=len(people),
+            metric=name,
+            before=first.metrics[name],
+            before_interval=first.intervals[name],
+            after=second.metrics[name],
+            after_interval=second.intervals[name],
+            change=contrast.differences[name].value,
+            change_interval=contrast.differences[name].interval,
+            verdict=comparison.verdict(contrast, name),
+        )
+        for name in METRICS
+    ]

@@ -1,0 +1,96 @@
+"""How the teacher's captions and people's become one data set."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw
+
+from showtell.data.duplicates import Look
+from showtell.data.records import Dataset, Record
+from showtell.data.sources import load_dataset
+from showtell.distil.dataset import mix, split_human, styled, without_held_out, write_mixture
+from showtell.distil.filters import Filtered, Said
+from showtell.errors import DataError
+
+
+def said(num: int, folder: str = "/a") -> list[Said]:
+    names = [f"{folder}/{number}.png" for number in range(num)]
+    return [Said(name, name, f"a dog number {name}", 0.9) for name in names]
+
+
+def human(*splits: str) -> Dataset:
+    records = tuple(
+        Record(f"h{n}", Path(f"h{n}.png"), ("one", "two"), split)  # type: ignore[arg-type]
+        for n, split in enumerate(splits)
+    )
+    return Dataset("people", "jsonl", records)
+
+
+def test_a_twentieth_is_held_out_twice_wherever_the_folder_lies() -> None:
+    found = [
+        {r.path.name: r.split for r in mix(said(200, at), None, human_weight=4, styles=()).records}
+        for at in ("/a", "/somewhere/else")
+    ]
+    assert found[0] == found[1]
+    splits = list(found[0].values())
+    assert (splits.count("val"), splits.count("test")) == (10, 10)
+    with pytest.raises(DataError, match="three are the fewest"):
+        mix(said(2), None, human_weight=4, styles=())
+
+
+def test_people_without_a_test_set_give_half_of_their_val() -> None:
+    found = split_human(human(*["train"] * 6, *["val"] * 4))
+    assert found.split_counts() == {"train": 6, "val": 2, "test": 2}
+    assert "no picture as test" in found.notes[-1]
+    marked = human("train", "train", "val", "test")
+    assert split_human(marked) == marked
+    with pytest.raises(DataError, match="1 picture to measure on"):
+        split_human(human("train", "train", "val"))
+
+
+def test_people_weigh_more_in_training_alone() -> None:
+    mixture = mix(said(3), human("train", "val", "test"), human_weight=3, styles=("short",))
+    by_id = {record.image_id: record for record in mixture.records}
+    assert by_id["human/h0"].captions == ("one", "two") * 3
+    assert by_id["human/h2"].captions == ("one", "two")
+    assert mixture.counts == {
+        "teacher train": 3,
+        "human train": 1,
+        "human val": 1,
+        "human test": 1,
+    }
+
+
+def test_styles_of_a_pictures_captions() -> None:
+    texts = ["a man with a dog", "a man", "a man with his dog on grass"]
+    assert styled(texts, ()) == (texts, ())
+    captions, styles = styled(texts, ("short", "detailed", "neutral"))
+    assert dict(zip(captions[3:5], styles[3:5], strict=True)) == {
+        "a man": "short",
+        "a man with his dog on grass": "detailed",
+    }
+    assert captions[5:] == ["a person with a dog", "a person", "a person with their dog on grass"]
+    assert styles == ("",) * 3 + ("short", "detailed") + ("neutral",) * 3
+    assert styled(["a man", "a dog"], ("short",)) == (["a man", "a dog"], ("", ""))
+
+
+def test_a_look_that_is_held_out() -> None:
+    red, blue = (Look("0" * 64, colour) for colour in ((200, 0, 0), (0, 0, 200)))
+    captions, found = said(2), Filtered()
+    looks = {captions[0].picture: red, captions[1].picture: blue}
+    assert without_held_out(captions, looks, [blue], found) == captions[:1]
+    assert found.counts == {"looks like a held-out picture": 1}
+
+
+def test_the_data_set_reads_as_any_other(tmp_path: Path) -> None:
+    records = []
+    for number in range(4):
+        picture = Image.new("RGB", (16, 16))
+        ImageDraw.Draw(picture).point((number, 0), "white")
+        picture.save(tmp_path / f"{number}.png")
+        split = ("train", "train", "val", "test")[number]
+        styles = ("", "short") if number == 0 else ()
+        path = tmp_path / f"{number}.png"
+        records.append(Record(f"teacher/{number}", path, ("a dog", "dog"), split, styles))  # type: ignore[arg-type]
+    found = load_dataset(str(write_mixture(records, tmp_path)))
+    assert found.records == tuple(records)

@@ -1,0 +1,156 @@
+"""What is left out of a teacher's captions, and why."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from showtell.distil.filters import (
+    Filtered,
+    Said,
+    agreements,
+    filter_captions,
+    read_kept,
+    repeated,
+)
+from showtell.distil.fit import drop_misfits
+from showtell.distil.language import LANGUAGES, is_in, usual_language
+from showtell.distil.request import FilterConfig
+from showtell.errors import ConfigError, DataError, UsageError
+
+KEEP_ALL = {"min_agreement": 0.0, "min_words": 1, "language": "any", "repeats": False}
+
+
+def said(*texts: str, picture: str = "a.jpg", confidence: float | None = 0.9) -> list[Said]:
+    return [Said(picture, f"/{picture}", t, confidence, n) for n, t in enumerate(texts)]
+
+
+def reasons(captions: list[Said], **changes: object) -> dict[str, str]:
+    found = filter_captions(captions, FilterConfig(**(KEEP_ALL | changes)))
+    return {one.text: reason for one, reason, _ in found.dropped}
+
+
+def test_each_reason() -> None:
+    captions = [
+        *said("a dog on the grass", "dog", "a dog on the grass"),
+        *said("a cat", picture="b.jpg", confidence=0.2),
+        *said("I'm sorry, I can't see a picture", picture="c.jpg"),
+        *said("a man and a man and a man", picture="d.jpg"),
+        *said("a photo of a bird", picture="e.jpg"),
+        *said("a " + "very " * 9 + "long caption", picture="f.jpg"),
+    ]
+    assert reasons(captions, min_words=2, max_words=9, min_confidence=0.5, repeats=True) == {
+        "dog": "too short",
+        "a dog on the grass": "said twice",
+        "a cat": "low confidence",
+        "I'm sorry, I can't see a picture": "a refusal",
+        "a man and a man and a man": "repeats itself",
+        "a " + "very " * 9 + "long caption": "too long",
+    }
+
+
+def test_a_teacher_that_does_not_tell_how_sure_it_is() -> None:
+    captions = said("a dog", confidence=None) + said("a cat", picture="b.jpg", confidence=0.1)
+    assert reasons(captions, min_confidence=0.5) == {"a cat": "low confidence"}
+
+
+def test_a_list_of_words(tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("# nobody says these\nPhoto of\nugly\n\n")
+    captions = said("a photo of a dog", "photos of dogs", "an ugly duck", "a duckling")
+    assert reasons(captions, words=words) == {
+        "a photo of a dog": "a listed word",
+        "an ugly duck": "a listed word",
+    }
+    with pytest.raises(ConfigError, match="cannot be read"):
+        reasons(captions, words=tmp_path / "none.txt")
+
+
+def test_a_caption_that_shares_nothing_with_the_others_is_left_out() -> None:
+    texts = ["a brown dog runs on grass", "a dog is running on green grass", "two men play chess"]
+    assert reasons(said(*texts), min_agreement=0.1) == {texts[2]: "the teacher's captions disagree"}
+    one, two, three = agreements(texts)
+    assert one == pytest.approx((2 * 2 / 8 + 0) / 2)  # dog, grass of 4 and 4 content words
+    assert two is not None and two > 0.2 and three == 0
+    assert agreements(["a dog"]) == [None]
+    assert agreements(["a", "a dog on a bed"]) == [None, None]
+
+
+def test_words_that_repeat() -> None:
+    assert repeated(["a", "dog", "and", "a", "cat"]) is None
+    assert repeated(["a", "dog", "with", "a", "dog", "with", "a", "ball"]) == "a dog with"
+    assert repeated(["very", "very", "very", "good"]) == "very"
+    assert repeated([]) is None
+
+
+ENGLISH = [
+    "a man riding a wave on top of a surfboard",
+    "two dogs play with a ball",
+    "children in a park",
+]
+OTHERS = {
+    "de": "ein Mann reitet auf einer Welle",
+    "fr": "un homme sur une planche de surf",
+    "es": "un hombre con una tabla de surf en el mar",
+    "it": "un uomo con una tavola da surf nel mare",
+    "pt": "um homem com uma prancha de surf no mar",
+    "nl": "een man op een surfplank in het water",
+    "zh": "一个男人在海里冲浪",
+    "ja": "波に乗っている男性",
+    "ru": "мужчина на доске для сёрфинга",
+    "ko": "파도를 타는 남자",
+    "ar": "رجل يركب موجة",
+}
+
+
+def test_languages() -> None:
+    assert all(is_in(text, "en") for text in ENGLISH)
+    for language, text in OTHERS.items():
+        assert language in LANGUAGES
+        assert is_in(text, language), language
+        assert not is_in(text, "en"), language
+        assert usual_language([text] * 3) == language
+    assert usual_language([*ENGLISH, OTHERS["de"]]) == "en"
+    assert usual_language([]) is None
+    assert is_in("surfboard", "en") and is_in("surfboard", "de")  # nothing to tell by
+
+
+def test_captions_in_another_language_than_most_are_left_out() -> None:
+    captions = said(*ENGLISH, OTHERS["zh"], OTHERS["de"])
+    assert reasons(captions, language="auto") == {
+        OTHERS["zh"]: "another language",
+        OTHERS["de"]: "another language",
+    }
+    assert reasons(captions, language="any") == {}
+    assert set(reasons(captions, language="de")) == {*ENGLISH, OTHERS["zh"]}
+
+
+def test_what_was_left_out_is_kept_in_a_file(tmp_path: Path) -> None:
+    found = filter_captions(said("a dog", "dog"), FilterConfig(min_words=2))
+    found.write(tmp_path)
+    assert read_kept(tmp_path) == found.kept == said("a dog")
+    assert '"reason": "too short"' in (tmp_path / "dropped.jsonl").read_text()
+    with pytest.raises(DataError, match=r"leave none of 2 captions \(too short: 2\)"):
+        filter_captions(said("a dog", "dog"), FilterConfig(min_words=9))
+
+
+def test_settings_of_the_command_line() -> None:
+    config = FilterConfig.of(["min_words=4", "language=de", "fit=0.5", "repeats=false"])
+    assert (config.min_words, config.language, config.fit, config.repeats) == (4, "de", 0.5, False)
+    with pytest.raises(UsageError, match="min_wrds: no such setting, did you mean min_words"):
+        FilterConfig.of(["min_wrds=4"])
+    with pytest.raises(UsageError, match="unknown language 'english'"):
+        FilterConfig.of(["language=english"])
+    with pytest.raises(UsageError, match="is not name=value"):
+        FilterConfig.of(["min_words"])
+
+
+def test_a_judge_that_has_learnt_nothing_drops_nothing() -> None:
+    captions = said("one", "two", "three", "four")
+    found = Filtered()
+    assert not drop_misfits(captions, np.array([0.5, 0.4, 0.6, 0.5]), 0.8, found)
+    assert found.kept == captions and not found.dropped
+    found = Filtered()
+    assert drop_misfits(captions, np.array([1.0, 0.9, 0.3, 1.0]), 0.8, found)
+    assert [one.text for one in found.kept] == ["one", "two", "four"]
+    assert found.counts == {"fits other pictures as well": 1}

@@ -1,0 +1,334 @@
+"""A whole distillation in the tiny world: each stage, once, whatever stops it."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_pictures import paint
+from tiny_run import Notes
+from tiny_teacher import STUDENT, Teacher, register
+
+from showtell.config import Config
+from showtell.core.progress import SilentReporter
+from showtell.data.request import DataRequest
+from showtell.data.sources import load_dataset
+from showtell.distil.request import DistilRequest, FilterConfig
+from showtell.distil.run import STAGES, Distilled, distil
+from showtell.distil.teacher import ask
+from showtell.errors import CheckpointError, DataError, UsageError
+from showtell.inference.checkpoint import load_checkpoint
+
+register()
+ALL = FilterConfig(near_duplicates=False, fit=0.0)
+
+
+def request(folder: Path, pictures: Path, *changes: str, **options: Any) -> DistilRequest:
+    return DistilRequest(
+        "oracle",
+        [str(pictures)],
+        folder,
+        **{
+            "captions": 3,
+            "overrides": (*STUDENT, *changes),
+            "filters": ALL,
+            "device": "cpu",
+            "weights": "fp32",
+            **options,
+        },
+    )
+
+
+def run(wanted: DistilRequest, teacher: Teacher, report: Any = None) -> Distilled:
+    made = distil(wanted, report or SilentReporter(), teacher=teacher)
+    assert made is not None
+    return made
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    paint(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def human(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """People's captions of 30 pictures; each begins with "one"."""
+    folder = tmp_path_factory.mktemp("human")
+    records = paint(folder, 60)[30:]
+    rows = [
+        {
+            "path": record.path.name,
+            "captions": [f"one {text}" for text in record.captions],
+            "split": ("test", "val", "train")[number % 3],
+        }
+        for number, record in enumerate(records)
+    ]
+    path = folder / "captions.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_a_student_of_a_teacher_alone(tmp_path: Path, pictures: Path) -> None:
+    teacher, report = Teacher(), Notes()
+    made = run(request(tmp_path / "run", pictures), teacher, report)
+    assert len(teacher.asked) == len(set(teacher.asked)) == 60
+    assert "oracle (of unknown size) is asked about 60 pictures, 3 captions each (180 in all)" in (
+        report.notes
+    )
+    assert made.model == tmp_path / "run" / "model"
+    assert load_checkpoint(made.model).metrics["weights"] == "fp32"
+    assert made.figures["student"]["metrics"]["CIDEr-D"] > 2
+    assert "teacher" not in made.figures  # its own captions are the references
+    card = (made.model / "MODEL_CARD.md").read_text()
+    for said in ("Teacher: oracle", "CC0-1.0", str(pictures), "**agreement with the teacher**"):
+        assert said in card
+    assert (tmp_path / "run" / "report" / "rating.html").is_file()
+    key = json.loads((tmp_path / "run" / "report" / "rating.key.json").read_text())
+    assert {system["name"] for system in key["systems"]} == {"rating-student", "rating-teacher"}
+    data = load_dataset(str(tmp_path / "run" / "data" / "captions.jsonl"))
+    assert data.split_counts() == {"train": 54, "val": 3, "test": 3}
+
+
+def test_a_second_call_makes_nothing_again(tmp_path: Path, pictures: Path) -> None:
+    wanted = request(tmp_path / "run", pictures, "training.num_epochs=1")
+    first = run(wanted, Teacher())
+    teacher, report = Teacher(), Notes()
+    again = run(wanted, teacher, report)
+    assert teacher.asked == []
+    assert sum("made before" in note for note in report.notes) == len(STAGES)
+    assert again.found == json.loads(json.dumps(first.found))
+
+    other = replace(wanted, filters=replace_filter(min_words=4))
+    with pytest.raises(CheckpointError, match=r"filter\.min_words was 3 and is 4.*--again filter"):
+        run(other, Teacher())
+    teacher = Teacher()
+    made = run(replace(other, again="filter"), teacher)
+    assert teacher.asked == []  # what the teacher said stays
+    assert made.found["data"]["dropped"] == {"too short": 60}
+    with pytest.raises(CheckpointError, match=r"teacher was 'oracle  0' and is"):
+        run(other, Teacher(words=" now"))
+    fresh = Teacher(words=" now")
+    run(replace(other, again="captions"), fresh)
+    assert len(fresh.asked) == 60
+    with pytest.raises(UsageError, match=r"unknown stage 'captoins'.*'captions'"):
+        run(replace(other, again="captoins"), Teacher())
+
+
+def replace_filter(**changes: Any) -> FilterConfig:
+    return FilterConfig(**(ALL.model_dump() | changes))
+
+
+def test_new_pictures_are_asked_about_alone(tmp_path: Path, pictures: Path) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(pictures, own)
+    for number in range(40, 60):
+        (own / f"p{number}.png").unlink()
+    wanted = request(tmp_path / "run", own, "training.num_epochs=1")
+    run(wanted, Teacher())
+    for number in range(40, 45):
+        shutil.copyfile(pictures / f"p{number}.png", own / f"p{number}.png")
+    with pytest.raises(CheckpointError, match="number of pictures was 40 and is 45"):
+        run(wanted, Teacher())
+    teacher = Teacher()
+    run(replace(wanted, again="pictures"), teacher)
+    assert sorted(Path(name).stem for name in teacher.asked) == [f"p{n}" for n in range(40, 45)]
+
+
+def test_what_looks_the_same_is_asked_about_once(tmp_path: Path, pictures: Path) -> None:
+    """The hash of a look does not see a thin bar, so the tiny world has four looks."""
+    pytest.importorskip("imagehash")
+    own = tmp_path / "own"
+    shutil.copytree(pictures, own)
+    (own / "broken.png").write_bytes(b"no picture")
+    teacher = Teacher()
+    wanted = request(tmp_path / "run", own, "training.num_epochs=1", filters=FilterConfig(fit=0.0))
+    made = run(wanted, teacher)
+    assert made.found["pictures"] == {"readable": 60, "same": 56, "failed": 1}
+    assert len(teacher.asked) == 4
+    assert "56 look like another" in (made.model / "MODEL_CARD.md").read_text()
+
+
+def test_peoples_captions_make_the_test_set_and_weigh_more(
+    tmp_path: Path, pictures: Path, human: Path
+) -> None:
+    wanted = request(tmp_path / "run", pictures, human=DataRequest(str(human)), human_weight=3)
+    teacher = Teacher()
+    made = run(wanted, teacher)
+    data = load_dataset(str(tmp_path / "run" / "data" / "captions.jsonl"))
+    by_id = {record.image_id: record for record in data.records}
+    people = [record for name, record in by_id.items() if name.startswith("human/")]
+    assert {r.split for n, r in by_id.items() if n.startswith("teacher/")} == {"train"}
+    assert [r.split for r in people].count("test") == 10
+    assert {len(r.captions) for r in people if r.split == "train"} == {9}
+    assert {len(r.captions) for r in people if r.split == "test"} == {3}
+    # The teacher captions the test pictures too, to be compared with.
+    assert len(teacher.asked) == 70
+    assert made.figures["teacher"]["num_pictures"] == 10
+    assert made.figures["teacher"]["metrics"]["CIDEr-D"] > 0
+    card = (made.model / "MODEL_CARD.md").read_text()
+    assert "agreement with the teacher" not in card
+    assert "of the teacher's CIDEr-D" in card and str(human) in card
+    assert not (tmp_path / "run" / "report" / "rating.html").exists()
+
+
+def test_training_pictures_that_look_like_held_out_ones_are_left_out(
+    tmp_path: Path, pictures: Path, human: Path
+) -> None:
+    pytest.importorskip("imagehash")
+    wanted = request(
+        tmp_path / "run",
+        pictures,
+        "training.num_epochs=1",
+        human=DataRequest(str(human)),
+        filters=FilterConfig(fit=0.0),
+    )
+    made = run(wanted, Teacher())
+    assert made.found["data"]["dropped"]["looks like a held-out picture"] > 10
+    lines = (tmp_path / "run" / "data" / "dropped.jsonl").read_text().splitlines()
+    reasons = {json.loads(line)["reason"] for line in lines}
+    assert reasons == {"looks like a held-out picture"}
+
+
+def test_styles_are_learnt(tmp_path: Path, pictures: Path) -> None:
+    wanted = request(
+        tmp_path / "run", pictures, "training.num_epochs=1", styles=("short", "neutral")
+    )
+    made = run(wanted, Teacher())
+    assert set(load_checkpoint(made.model).vocabulary.styles) == {"short", "neutral"}
+
+
+def test_filtering_finds_a_liar(tmp_path: Path, pictures: Path) -> None:
+    """Every sixth picture has the captions of the one before it; most of these are found.
+
+    Those have another colour, and mostly the same thing: each lie is half true.
+    """
+    teacher = Teacher(lies=6)
+    settings = ("training.num_epochs=40",)
+    wanted = request(tmp_path / "run", pictures, *settings, filters=replace_filter(fit=0.8))
+    report = Notes()
+    run(wanted, teacher, report)
+    assert not any("too little to judge" in note for note in report.notes), report.notes
+    lines = (tmp_path / "run" / "fit" / "dropped.jsonl").read_text().splitlines()
+    dropped = [Path(json.loads(line)["file"]).name for line in lines]
+    lies = {Path(name).name for number, name in enumerate(teacher.asked, 1) if number % 6 == 0}
+    found = sum(name in lies for name in dropped) / (3 * len(lies))
+    wrong = sum(name not in lies for name in dropped) / (3 * (60 - len(lies)))
+    assert found > 0.5 and wrong < 0.15, (found, wrong)
+
+
+def test_stopped_five_times_no_picture_is_asked_about_twice(tmp_path: Path, pictures: Path) -> None:
+    """By Ctrl-C in the middle of an answer, at random moments."""
+    rng = random.Random(3)
+    moments = sorted(rng.sample(range(5, 58), 5))
+    wanted = request(tmp_path / "run", pictures, "training.num_epochs=1")
+    asked: list[str] = []
+    for moment in moments:
+
+        def stop(number: int, at: int = moment, before: int = len(asked)) -> None:
+            if before + number == at:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        teacher = Teacher(before=stop)
+        assert distil(wanted, SilentReporter(), teacher=teacher) is None
+        asked += teacher.asked
+        assert len(asked) == moment + 1  # that answer was waited for
+    teacher = Teacher()
+    run(wanted, teacher)
+    asked += teacher.asked
+    assert len(asked) == len(set(asked)) == 60
+
+
+def test_killed_outright_only_what_was_on_its_way_is_asked_about_again(
+    tmp_path: Path, pictures: Path
+) -> None:
+    """SIGKILL at five random moments: at most the one picture that was being answered each time."""
+    files = sorted(pictures.glob("p*.png"))
+    folder, log = tmp_path / "captions", tmp_path / "asked.txt"
+    folder.mkdir()
+    decoding = Teacher().resolve({"num_captions": 2})
+    rng = random.Random(7)
+    journal = folder / "captions.jsonl.partial"
+    for _ in range(5):
+        child = os.fork()
+        if not child:  # pragma: no cover - the process that is killed
+            with log.open("a") as lines:
+
+                def note(number: int, lines: Any = lines) -> None:
+                    lines.write(f"{number}\n")
+                    lines.flush()
+                    time.sleep(0.01)
+
+                ask(
+                    Teacher(before=note),
+                    files,
+                    folder,
+                    decoding=decoding,
+                    report=SilentReporter(),
+                )
+            os._exit(0)
+        time.sleep(rng.uniform(0.02, 0.1))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    in_journal = journal.read_text().count('"caption"') if journal.exists() else 60
+    num_asked = len(log.read_text().splitlines()) if log.exists() else 0
+    last = Teacher()
+    found = ask(last, files, folder, decoding=decoding, report=SilentReporter())
+    assert found == {"captioned": 60, "failed": 0}
+    assert num_asked + len(last.asked) <= 60 + 5
+    assert len(last.asked) <= 60 - in_journal // 2 + 1
+
+
+def test_another_teacher_does_not_go_on_with_the_first_ones_captions(
+    tmp_path: Path, pictures: Path
+) -> None:
+    def stop(number: int) -> None:
+        if number == 9:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    wanted = request(tmp_path / "run", pictures, "training.num_epochs=1")
+    assert distil(wanted, SilentReporter(), teacher=Teacher(before=stop)) is None
+    with pytest.raises(CheckpointError, match=r"captions by another teacher.*--again captions"):
+        distil(wanted, SilentReporter(), teacher=Teacher(words=" now"))
+    other = Teacher(words=" now")
+    run(replace(wanted, again="captions"), other)
+    assert len(other.asked) == 60
+
+
+def test_a_stopped_student_goes_on(
+    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class StopTraining(SilentReporter):
+        def step(self, report: object) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    wanted = request(tmp_path / "run", pictures, "training.num_epochs=2")
+    assert distil(wanted, StopTraining(), teacher=Teacher()) is None
+    changed = replace(wanted, overrides=(*wanted.overrides, "optimizer.lr=0.5"))
+    with pytest.raises(CheckpointError, match=r"begun with something else.*--again student"):
+        run(changed, Teacher())
+    teacher = Teacher()
+    run(wanted, teacher)
+    assert teacher.asked == []
+    assert Config.load(tmp_path / "run" / "student" / "config.toml").training.num_epochs == 2
+
+
+def test_what_cannot_work_is_said(tmp_path: Path, pictures: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(CheckpointError, match="already exists and is no distillation"):
+        run(request(tmp_path, pictures), Teacher())
+    one = tmp_path / "one"
+    one.mkdir()
+    shutil.copyfile(pictures / "p0.png", one / "p0.png")
+    with pytest.raises(DataError, match=r"1 pictures have captions; three are the fewest"):
+        run(request(tmp_path / "run", one), Teacher())
+    strict = replace_filter(min_words=30)
+    with pytest.raises(DataError, match=r"leave none of 180 captions \(too short: 180\)"):
+        run(request(tmp_path / "strict", pictures, filters=strict), Teacher())

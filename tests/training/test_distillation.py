@@ -1,0 +1,151 @@
+"""What a student learns of its teachers: the loss, the mean of several, and whole runs."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_run import StopAt, log_of, make_run, run, same_weights, steps_of
+from tiny_world import attending_config, tiny_config, tiny_records, tiny_store
+
+from showtell.config import Config
+from showtell.core.device import choose_runtime
+from showtell.data.records import Dataset
+from showtell.decoding.ensemble import Ensemble
+from showtell.encoders.features import load_features
+from showtell.encoders.store import FeatureStore
+from showtell.errors import CheckpointError, ConfigError, VocabularyError
+from showtell.inference.checkpoint import load_checkpoint
+from showtell.text.vocabulary import PAD, WordVocabulary
+from showtell.training.objectives.distillation import divergence
+from showtell.training.teachers import Teachers, check_words, open_teachers, why_not
+
+
+class _Encoder:
+    name, fingerprint = "tiny", "tiny-1"
+
+
+@pytest.fixture
+def teachers(tmp_path: Path, dataset: Dataset, store: FeatureStore) -> list[Path]:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for seed, folder in enumerate(folders):
+        run(folder, dataset, store, tiny_config("training.num_epochs=6", f"seed={seed}"))
+    return folders
+
+
+def of(folders: list[Path], *changes: str) -> Config:
+    names = ", ".join(f'"{folder}"' for folder in folders)
+    return tiny_config("objective.kind=distil", f"objective.teachers=[{names}]", *changes)
+
+
+def opened(config: Config) -> Teachers:
+    found = open_teachers(config, _Encoder(), choose_runtime("cpu", "fp32"))  # type: ignore[arg-type]
+    assert found is not None
+    return found
+
+
+def test_the_divergence_is_that_of_torch_and_words_that_never_come_add_nothing() -> None:
+    one, two = torch.randn(2, 30, 12).log_softmax(dim=-1)
+    expected = torch.nn.functional.kl_div(two, one, log_target=True, reduction="batchmean")
+    assert torch.allclose(divergence(one, two), expected)
+    assert divergence(one, one) == 0
+    never = one.clone()
+    never[:, 3] = -math.inf
+    never = never.log_softmax(dim=-1)
+    finite = divergence(never, two)
+    assert finite.isfinite() and finite > 0
+
+
+def test_several_teachers_are_heard_as_an_ensemble_is(
+    teachers: list[Path], dataset: Dataset, store: FeatureStore
+) -> None:
+    """The same numbers as a search over the ensemble, step by step."""
+    found = opened(of(teachers))
+    rows = store.rows([record.image_id for record in dataset.records[:4]])
+    features = load_features(store, rows)
+    tokens = torch.tensor([[1, 5, 6, 7], [1, 8, 9, PAD], [1, 4, PAD, PAD], [1, 6, 5, 4]])
+    real = tokens != PAD
+    num = len(found.vocabulary)
+    with torch.no_grad():
+        heard = found.log_probs(features, tokens, real, num_words=num + 2)
+        ensemble = Ensemble([load_checkpoint(folder).decoder for folder in teachers])
+        state, steps = ensemble.init_state(features), []
+        for place in range(tokens.shape[1]):
+            log_probs, state = ensemble.step(tokens[:, place], state)
+            steps.append(log_probs)
+    expected = torch.stack(steps, dim=1)[real]
+    assert torch.allclose(heard[:, :num], expected, atol=1e-5)
+    assert (heard[:, num:] == -math.inf).all()
+    assert torch.allclose(heard.exp().sum(dim=-1), torch.ones(len(heard)), atol=1e-5)
+
+
+def test_at_a_higher_temperature_each_teacher_is_less_sure(
+    teachers: list[Path], dataset: Dataset, store: FeatureStore
+) -> None:
+    found = opened(of(teachers[:1]))
+    features = load_features(store, store.rows([dataset.records[0].image_id]))
+    tokens, num = torch.tensor([[1, 5, 6]]), len(found.vocabulary)
+    real = tokens != PAD
+    sure, unsure = (
+        found.log_probs(features, tokens, real, num_words=num, temperature=t) for t in (1.0, 3.0)
+    )
+    assert torch.allclose(unsure, (sure / 3).log_softmax(dim=-1), atol=1e-5)
+
+
+def test_a_student_comes_near_to_its_teachers_and_weight_0_is_cross_entropy(
+    tmp_path: Path, teachers: list[Path], dataset: Dataset, store: FeatureStore
+) -> None:
+    run_of(tmp_path / "student", dataset, store, of(teachers, "training.num_epochs=6"))
+    distances = [step["teacher_kl"] for step in steps_of(tmp_path / "student")]
+    assert distances[-1] < 0.4 * distances[0]
+    run_of(tmp_path / "none", dataset, store, of(teachers, "objective.teacher_weight=0.0"))
+    # The students begin with the teachers' vocabulary, which is that of the same captions.
+    run(tmp_path / "plain", dataset, store, tiny_config())
+    losses = [[s["loss"] for s in steps_of(tmp_path / name)] for name in ("none", "plain")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def run_of(folder: Path, dataset: Dataset, store: FeatureStore, config: Config, **more) -> None:
+    make_run(folder, dataset, store, config, teachers=opened(config), **more).run()
+
+
+def test_a_stopped_student_goes_on_to_the_same_weights(
+    tmp_path: Path, teachers: list[Path], dataset: Dataset, store: FeatureStore
+) -> None:
+    whole, pieces, config = tmp_path / "whole", tmp_path / "pieces", of(teachers)
+    run_of(whole, dataset, store, config)
+    run_of(pieces, dataset, store, config, report=StopAt(17))
+    run_of(pieces, dataset, store, config, resume=True)
+    assert same_weights(whole / "last", pieces / "last")
+    assert log_of(whole) == log_of(pieces)
+
+
+def test_a_teacher_may_attend_where_its_student_does_not(tmp_path: Path) -> None:
+    records = tiny_records()
+    dataset = Dataset("tiny", "folder", records)
+    store = tiny_store(tmp_path / "grid", records, grid_size=(9, 32))
+    run(tmp_path / "teacher", dataset, store, attending_config("up_down"))
+    run_of(tmp_path / "student", dataset, store, of([tmp_path / "teacher"]))
+    assert load_checkpoint(tmp_path / "student").config.decoder.kind == "show_tell"
+    assert all(math.isfinite(step["teacher_kl"]) for step in steps_of(tmp_path / "student"))
+
+
+def test_what_cannot_teach_is_said_in_one_line(
+    tmp_path: Path, teachers: list[Path], dataset: Dataset, store: FeatureStore
+) -> None:
+    with pytest.raises(ConfigError, match=r"needs a teacher: set objective\.teachers"):
+        tiny_config("objective.kind=distil")
+    with pytest.raises(CheckpointError, match="nowhere"):
+        opened(of([tmp_path / "nowhere"]))
+    found, one = opened(of(teachers)), load_checkpoint(teachers[0])
+
+    class Other(_Encoder):
+        fingerprint = "other-1"
+
+    reason = why_not(one, one.vocabulary, Other())  # type: ignore[arg-type]
+    assert "was trained with encoder tiny-1" in str(reason)
+    with pytest.raises(VocabularyError, match="does not begin with"):
+        check_words(found, WordVocabulary({"a": 3, "dog": 2}, 1))
+    run(tmp_path / "other", dataset, store, tiny_config("data.vocab_threshold=30"))
+    with pytest.raises(VocabularyError, match="other has another vocabulary than the first"):
+        opened(of([*teachers, tmp_path / "other"]))

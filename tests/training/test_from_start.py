@@ -1,0 +1,76 @@
+"""Rehearsal, and the average of a run with its start, in a tiny world."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from decoder_cases import WIDTH, classes, make, vocabulary
+from tiny_run import Notes
+
+from showtell.config import Config
+from showtell.core.device import choose_runtime
+from showtell.inference.checkpoint import Checkpoint
+from showtell.text.vocabulary import WordVocabulary
+from showtell.training.from_start import chosen, mean
+from showtell.training.rehearsal import kept_captions, known_words, rehearsal_captions
+
+CONCEPTS = {"hidden_size": 24, "num_heads": 2, "num_layers": 1, "concepts": 3}
+DETECTED = {"hidden_size": 16, "num_heads": 2, "num_layers": 1, "concepts": 3, "detected": 12}
+
+
+def checkpoint(options: dict, *, kind: str = "transformer") -> Checkpoint:
+    return Checkpoint(make(kind, options), vocabulary(), Config(), {"feature_size": WIDTH})
+
+
+@pytest.mark.parametrize("options", [CONCEPTS, DETECTED])
+def test_a_model_makes_up_captions_from_its_words(tmp_path: Path, options: dict) -> None:
+    config = Config.load(None, ["training.init_from=x", "training.rehearsal=150"])
+    report, runtime = Notes(), choose_runtime("cpu", "fp32")
+    made = rehearsal_captions(tmp_path, checkpoint(options), config, runtime, report)
+    assert made
+    assert len(set(made)) == len(made)
+    assert all(word in vocabulary() for caption in made for word in caption.split())
+    assert kept_captions(tmp_path) == made
+    assert "made up by the model, to rehearse" in report.notes[0]
+    again = rehearsal_captions(tmp_path, checkpoint(options), config, runtime, report)
+    assert again == made
+
+
+def test_a_decoder_without_words_beside_the_picture_makes_up_none(tmp_path: Path) -> None:
+    config = Config.load(None, ["training.init_from=x", "training.rehearsal=150"])
+    start = checkpoint({"embed_size": 16, "hidden_size": 24}, kind="show_tell")
+    assert known_words(start.decoder) is None
+    found = rehearsal_captions(tmp_path, start, config, choose_runtime("cpu", "fp32"), Notes())
+    assert found == kept_captions(tmp_path) == []
+
+
+def test_the_words_of_a_classifier_come_as_often_as_in_captions() -> None:
+    decoder = make("transformer", CONCEPTS)
+    decoder.concepts.counts[5] = 9_999
+    ids, counts = known_words(decoder)
+    assert 0 not in ids
+    assert counts[list(ids).index(5)] == 10_000
+
+
+def test_new_words_of_the_classifier_are_named() -> None:
+    decoder = make("transformer", CONCEPTS)
+    known = WordVocabulary({"other": 9}, 1)
+    decoder.concepts.name_classes(classes(), known)
+    larger = known.extended({"word3": 5}, 1)
+    decoder.concepts.name_classes(classes(), larger)
+    assert (decoder.concepts.class_words == len(known)).any()
+
+
+def test_the_smallest_share_that_is_as_good_is_chosen() -> None:
+    assert chosen({0.0: 0.5, 0.4: 0.99, 0.6: 1.0, 1.0: 0.7}) == 0.4
+    assert chosen({0.0: 0.5, 1.0: 0.7}) == 1.0
+    assert chosen({0.0: 0.0, 0.5: 0.0}) == 0.0
+
+
+def test_weights_between_two_models() -> None:
+    start = {"a": torch.tensor([0.1, 3.0]), "n": torch.tensor(1)}
+    end = {"a": torch.tensor([0.7, 1.0]), "n": torch.tensor(5)}
+    assert torch.equal(mean(start, end, 0.0)["a"], start["a"])
+    assert torch.equal(mean(start, end, 1.0)["a"], end["a"])
+    torch.testing.assert_close(mean(start, end, 0.25)["a"], torch.tensor([0.25, 2.5]))
+    assert mean(start, end, 0.0)["n"] == 5

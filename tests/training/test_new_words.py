@@ -1,0 +1,87 @@
+"""Words that a trained model does not know: their ids, and rows that begin as those of others."""
+
+import numpy as np
+import pytest
+import torch
+from decoder_cases import CASES, REGION_WIDTH, VOCAB, WIDTH, features, make, settings, tokens
+
+from showtell.config import Config
+from showtell.decoders.registry import DECODERS, load_decoder
+from showtell.text.vocabulary import WordVocabulary
+from showtell.training.corpus import Corpus, TokenizedCaptions
+from showtell.training.new_words import by_letters, by_neighbours, grown, likeness
+
+NEW = 3
+SHARES = torch.zeros(NEW, VOCAB)
+SHARES[0, 7] = 1.0
+SHARES[1, [8, 9]] = 0.5
+SHARES[2, 4:] = 1 / (VOCAB - 4)
+
+
+@pytest.mark.parametrize(("kind", "options"), CASES)
+def test_every_decoder_says_of_its_own_words_what_it_said(kind: str, options: dict) -> None:
+    """The logits of known words stay, and a copied row's logit is that of its pattern."""
+    decoder = make(kind, options)
+    config = Config.load(None, settings(kind, options)).decoder
+    sizes = {"feature_size": WIDTH, "region_size": REGION_WIDTH}
+    weights = grown(decoder.state_dict(), config, SHARES, **sizes)
+    larger = load_decoder(config, weights, vocab_size=VOCAB + NEW, **sizes)
+    assert larger.num_parameters() > decoder.num_parameters()
+    with torch.no_grad():
+        before = decoder(features(2), tokens(2, 5))
+        after = larger(features(2), tokens(2, 5))
+        torch.testing.assert_close(after[..., :VOCAB], before)
+        torch.testing.assert_close(after[..., VOCAB], before[..., 7])
+        torch.testing.assert_close(after[..., VOCAB + 1], before[..., 8:10].mean(-1))
+        # A word that begins as another's copy is also heard as that word.
+        said = torch.full((2, 4), 7), torch.full((2, 4), VOCAB)
+        heard = [larger(features(2), ids) for ids in said]
+        torch.testing.assert_close(heard[0], heard[1])
+
+
+def test_all_decoders_were_visited() -> None:
+    assert {kind for kind, _ in CASES} == set(DECODERS)
+
+
+def test_a_vocabulary_grows_at_its_end() -> None:
+    vocabulary = WordVocabulary({"a": 9, "dog": 5}, 3)
+    vocabulary.tokenizer = "an older one"
+    larger = vocabulary.extended({"dog": 4, "axolotl": 2, "yurt": 7, "rare": 1}, 2)
+    assert larger.words == (*vocabulary.words, "yurt", "axolotl")
+    assert larger.counts == {"a": 9, "dog": 5, "yurt": 7, "axolotl": 2}
+    assert larger.tokenizer == "an older one"
+    assert vocabulary.extended({"dog": 9, "rare": 1}, 2) is vocabulary
+
+
+def test_words_of_one_stem_have_letters_in_common() -> None:
+    known = ("<pad>", "<start>", "<end>", "<unk>", "triangle", "dog", "angle")
+    [[*_, triangle, dog, angle]] = by_letters(["triangles"], known)
+    assert triangle > angle > dog == 0
+    assert by_letters(["dog"], known)[0, 5] == 1
+
+
+def test_words_between_the_same_neighbours_are_alike() -> None:
+    vocabulary = WordVocabulary(
+        dict.fromkeys(("a", "dog", "runs", "red", "zebu", "on", "grass"), 5), 1
+    )
+    captions = TokenizedCaptions.tokenize(
+        ["a dog runs on grass", "a zebu runs on grass", "a red dog", "a red zebu", "a red grass"]
+    )
+    order = [word for word in vocabulary.words if word != "zebu"]
+    larger = WordVocabulary(dict.fromkeys([*order[4:], "zebu"], 5), 1)
+    corpus = Corpus.encode(captions, np.arange(5), larger, 9)
+    num_known = len(order)
+    [shares] = by_neighbours(corpus, num_known, len(larger))
+    assert order[int(shares.argmax())] == "dog"
+    assert shares[:4].sum() == 0
+    [row] = likeness(larger, num_known, corpus)
+    assert row.sum() == pytest.approx(1)
+    assert order[int(row.argmax())] == "dog"
+    assert (row > 0).sum() <= 5
+
+
+def test_a_word_like_none_begins_as_the_mean_of_all() -> None:
+    larger = WordVocabulary({"a": 5, "dog": 5, "xyzzy": 5}, 1)
+    nothing = Corpus(np.zeros(0, np.int32), np.zeros(1, np.int64), np.zeros(0, np.int64))
+    [row] = likeness(larger, 6, nothing)
+    assert row.tolist() == [0, 0, 0, 0, 0.5, 0.5]
