@@ -108,9 +108,9 @@ class _Machine:
             elif name in _VALUES:
                 self.stack.append(argument)
             elif name in _PUTS:
-                self.memo[argument] = self.stack[-1]
+                self.memo[int(argument or 0)] = self.stack[-1]
             elif name in _GETS:
-                self.stack.append(self.memo[argument])
+                self.stack.append(self.memo[int(argument or 0)])
             elif name not in ("PROTO", "FRAME"):
                 self._step(name, argument)
         raise ValueError("it has no end")
