@@ -16,6 +16,7 @@ ATTENTIVE = {"embed_size": 32, "hidden_size": 48, "attention_size": 20}
 SMALL: dict[str, list[dict]] = {
     "show_tell": [
         {"embed_size": 32, "hidden_size": 48},
+        {"embed_size": 16, "hidden_size": 24, "image_norm": False},
         {"embed_size": 16, "hidden_size": 24, "num_layers": 2, "cell": "gru"},
         {"embed_size": 16, "hidden_size": 24, "cell": "rnn"},
     ],

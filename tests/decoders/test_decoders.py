@@ -31,7 +31,7 @@ from showtell.training.objectives.losses import cross_entropy
 
 def test_every_decoder_is_visited() -> None:
     assert set(SMALL) == set(DECODERS) == set(DECODER_SETTINGS)
-    assert (len(DECODERS), len(CASES), len(ATTENDING)) == (5, 12, 7)
+    assert (len(DECODERS), len(CASES), len(ATTENDING)) == (5, 13, 7)
 
 
 @pytest.mark.parametrize("kind", sorted(DECODERS))

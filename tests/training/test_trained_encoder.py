@@ -212,9 +212,7 @@ def test_what_cannot_be_is_said_at_once(tmp_path: Path, records: tuple[Record, .
 
 def test_several_processes_are_refused(tmp_path: Path, records: tuple[Record, ...]) -> None:
     config = Config.load(overrides=(*SETTINGS, "encoder.train_from=1"))
-    with pytest.raises(
-        ConfigError, match=r"encoder\.train_from with 2 processes: not supported yet"
-    ):
+    with pytest.raises(ConfigError, match=r"with 2 processes: not supported yet"):
         train_on(
             Dataset("tiny", "folder", records),
             TrainRequest(DataRequest("tiny"), tmp_path / "run"),

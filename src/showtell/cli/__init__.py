@@ -20,6 +20,7 @@ from showtell.cli.demo import demo
 from showtell.cli.distil import distil
 from showtell.cli.evaluate import evaluate, score
 from showtell.cli.export import export
+from showtell.cli.import_notebook import import_notebook
 from showtell.cli.models import average, models, pack, publish
 from showtell.cli.rate import rate
 from showtell.cli.reliability import reliability
@@ -58,7 +59,7 @@ def _main(
 app.command(cls=Command)(demo)
 app.add_typer(data_app, name="data")
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(features, train, distil, average, pack, export, publish, report),
+    *(features, train, distil, average, pack, export, import_notebook, publish, report),
     *(evaluate, reliability, score, rate, compare, caption, sheet, serve, models),
 )
 for command in COMMANDS:

@@ -15,6 +15,7 @@ class Format(StrEnum):
     """What a model is exported to."""
 
     onnx = "onnx"
+    notebook = "notebook"
 
 
 class Compute(StrEnum):
@@ -41,7 +42,14 @@ def export(
             help="Write the graphs into MODEL's own folder; they share its weights.",
         ),
     ] = False,
-    format: Annotated[Format, typer.Option("--format", help="Format of the export.")] = Format.onnx,
+    format: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            help="onnx, which captions without torch; or notebook: encoder-i.pkl, decoder-i.pkl "
+            "and vocab.pkl, as the course notebook has them.",
+        ),
+    ] = Format.onnx,
     weights: Annotated[
         Storage,
         typer.Option(
@@ -76,6 +84,13 @@ def export(
     """
     from showtell.cli.console import ConsoleReporter
 
+    if format is Format.notebook:
+        if output is None or in_place or calibration is not None:
+            raise UsageError(
+                "--format notebook takes -o FOLDER, and no --in-place or --calibration"
+            )
+        _to_notebook(model, output, trust_model=trust_model)
+        return
     try:
         from showtell.export.onnx import Numbers, export_onnx
     except ModuleNotFoundError as error:
@@ -106,6 +121,18 @@ def export(
             notify=report.note,
         )
     typer.echo(f"the export is {folder}, {size / 1e6:.1f} MB")
+
+
+def _to_notebook(model: str, output: Path, *, trust_model: bool) -> None:
+    try:
+        from showtell.course.save import export_notebook
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingExtraError("timm", "showtell export --format notebook") from None
+
+    for path in export_notebook(model, output, trust_model=trust_model):
+        typer.echo(f"{path}, {path.stat().st_size / 1e6:.1f} MB")
 
 
 def _pictures(given: str) -> list[Path]:

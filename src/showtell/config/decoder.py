@@ -73,6 +73,15 @@ class ShowTellConfig(DecoderSettings):
         default="lstm", description="kind of the recurrent cells"
     )
     feature_dropout: FeatureDropout = 0.0
+    image_norm: bool = Field(
+        default=True,
+        description="batch norm after the picture's embedding; the course notebook has none",
+    )
+    predict_start: bool = Field(
+        default=False,
+        description="count the prediction of <start> after the picture in the loss, as the course "
+        "notebook does; it teaches nothing",
+    )
 
 
 class RegionLSTMSettings(DecoderSettings):

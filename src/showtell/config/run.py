@@ -111,6 +111,11 @@ class EncoderConfig(Section):
         le=255,
         description="random crops and flips of each training picture whose features are stored",
     )
+    fresh_views: bool = Field(
+        default=False,
+        description="cut a new view of a picture at each step and encode it, as the course "
+        "notebook does, rather than store the features of a few views; many times slower",
+    )
     flips: bool = Field(
         default=True,
         description="mirror half of the views; turn it off if captions distinguish left from right",
@@ -133,6 +138,11 @@ class EncoderConfig(Section):
         description="processes that decode pictures if the CNN trains; default: one for each core, "
         "at most 16; 0: none",
     )
+
+    @property
+    def reads_pictures(self) -> bool:
+        """Whether training reads the pictures at each step, rather than stored features."""
+        return self.fresh_views or self.train_from is not None
 
 
 class OptimizerConfig(Section):
@@ -184,11 +194,12 @@ class TrainingConfig(Section):
     text_weight: float = Field(
         default=0.5, gt=0, description="weight of the loss on captions of data.text"
     )
-    batch_by: Literal["auto", "length", "picture"] = Field(
+    batch_by: Literal["auto", "length", "picture", "drawn_length"] = Field(
         default="auto",
         description="what the captions of a batch share, to save computation: their length, or "
         "their "
-        "pictures; auto: pictures if the decoder attends to regions",
+        "pictures; auto: pictures if the decoder attends to regions. drawn_length: as the course "
+        "notebook, a length is drawn for each step, then captions of it with replacement",
     )
     num_epochs: int = Field(
         default=10,

@@ -52,6 +52,27 @@ def epoch_batches(
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
+def drawn_batches(
+    lengths: NDArray[np.integer], batch_size: int, *, seed: int, epoch: int
+) -> list[NDArray[np.int64]]:
+    """The course notebook's batches: a length is drawn, then captions of it with replacement.
+
+    A length is drawn as often as captions have it. An epoch misses about a third of the captions.
+
+    Args:
+        lengths: (N,) length of each caption, in tokens.
+
+    Returns:
+        ceil(N / batch_size) arrays of ``batch_size`` caption numbers, each of one length.
+    """
+    rng = np.random.default_rng((seed, epoch))
+    batches = []
+    for _ in range(-(-len(lengths) // batch_size)):
+        of_length = np.flatnonzero(lengths == rng.choice(lengths))
+        batches.append(rng.choice(of_length, size=batch_size))
+    return batches
+
+
 def picture_keys(
     lengths: NDArray[np.integer], pictures: NDArray[np.integer], rng: np.random.Generator | None
 ) -> NDArray[np.int64]:

@@ -22,10 +22,12 @@ class HiddenStates(NamedTuple):
         states: (B, T, H) last hidden layer; undefined at padding.
         penalty: scalar that the decoder's paper adds to the mean cross-entropy of a token; None if
             it adds nothing. Only training uses it.
+        first: (B, 1, H), the state before ``<start>``, where the loss counts its prediction too.
     """
 
     states: Tensor
     penalty: Tensor | None = None
+    first: Tensor | None = None
 
 
 class Decoder(nn.Module, ABC):

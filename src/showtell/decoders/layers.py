@@ -175,13 +175,16 @@ class FeatureEmbedding(nn.Module):
         feature_size: D.
         embed_size: E.
         dropout: on the features, before the linear layer.
+        norm: whether a batch norm comes after the linear layer.
     """
 
-    def __init__(self, *, feature_size: int, embed_size: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self, *, feature_size: int, embed_size: int, dropout: float = 0.0, norm: bool = True
+    ) -> None:
         super().__init__()
         self.dropout = Dropout(dropout)
         self.linear = nn.Linear(feature_size, embed_size)
-        self.norm = BatchNorm(embed_size)
+        self.norm: nn.Module = BatchNorm(embed_size) if norm else nn.Identity()
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """(..., D) -> (..., E); zero where a mask (...) is False, and not in the statistics."""

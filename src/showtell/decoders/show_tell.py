@@ -32,6 +32,10 @@ class ShowTell(Decoder):
         dropout: on the word embeddings, between layers and before the last layer.
         feature_dropout: on the picture's features.
         word_dropout: share of input words replaced by ``<unk>`` in training.
+        image_norm: whether a batch norm follows the picture's embedding; the course notebook's
+            model has none.
+        predict_start: whether the loss counts the word after the picture, which is always
+            ``<start>``, as the course notebook's loss does.
     """
 
     gains_by_compiling = False  # torch's recurrent layers are single kernels already
@@ -48,10 +52,15 @@ class ShowTell(Decoder):
         dropout: float = 0.5,
         feature_dropout: float = 0.0,
         word_dropout: float = 0.0,
+        image_norm: bool = True,
+        predict_start: bool = False,
     ) -> None:
         super().__init__()
         self.image_embedding = FeatureEmbedding(
-            feature_size=feature_size, embed_size=embed_size, dropout=feature_dropout
+            feature_size=feature_size,
+            embed_size=embed_size,
+            dropout=feature_dropout,
+            norm=image_norm,
         )
         self.word_embedding = nn.Embedding(vocab_size, embed_size, padding_idx=PAD)
         self.rnn = CELLS[cell](
@@ -64,6 +73,7 @@ class ShowTell(Decoder):
         self.dropout = Dropout(dropout)
         self.output = nn.Linear(hidden_size, vocab_size)
         self.word_dropout = word_dropout
+        self.predict_start = predict_start
 
     def hidden_states(self, features: Features, tokens: Tensor) -> HiddenStates:
         """(B, T) tokens -> (B, T, H)."""
@@ -71,7 +81,8 @@ class ShowTell(Decoder):
         words = self.word_embedding(drop_words(tokens, self.word_dropout * self.training))
         inputs = torch.cat([image, self.dropout(words).to(image.dtype)], dim=1)
         outputs, _ = self.rnn(inputs)
-        return HiddenStates(self.dropout(outputs[:, 1:]))
+        outputs = self.dropout(outputs)
+        return HiddenStates(outputs[:, 1:], first=outputs[:, :1] if self.predict_start else None)
 
     def init_state(self, features: Features) -> State:
         """h (P, layers, H), and c of the same shape for an LSTM, after reading the picture."""

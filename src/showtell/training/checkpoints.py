@@ -75,7 +75,7 @@ class Checkpoints:
         figures = {"epoch": progress.epoch, "step": progress.step, "metrics": metrics}
         trained = None
         if encoder := state.measured_encoder:
-            trained = encoder.changed_weights()
+            trained = encoder.changed_weights() or None
             figures |= fingerprints(encoder)
         checkpoint = Checkpoint(
             state.measured,

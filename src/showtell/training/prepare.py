@@ -492,9 +492,10 @@ def open_store(
     Args:
         regions: whether something besides the decoder reads the grid.
     """
-    if config.encoder.train_from is not None:
+    if config.encoder.reads_pictures:
         if folder:
-            report.note(f"{folder} is not used: with encoder.train_from pictures are read")
+            why = "encoder.train_from" if config.encoder.train_from else "encoder.fresh_views"
+            report.note(f"{folder} is not used: with {why} pictures are read")
         return PictureFiles.check(dataset.split("train") + dataset.split("val"), report)
     wanted = WantedFeatures(
         config.encoder.views, config.encoder.flips, regions or needs_regions(config.decoder)

@@ -152,10 +152,10 @@ def train_on(
     Raises:
         ShowtellError: anything that the user can mend; what was written stays.
     """
-    if processes.are_many and config.encoder.train_from is not None:
+    if processes.are_many and config.encoder.reads_pictures:
         raise ConfigError(
-            f"encoder.train_from with {processes.size} processes: not supported yet; train the "
-            "encoder in one process, or leave encoder.train_from out"
+            f"encoder.train_from and encoder.fresh_views with {processes.size} processes: not "
+            "supported yet; train in one process, or leave them out"
         )
     with locked(request.folder, processes):
         if not request.resume:
@@ -276,7 +276,7 @@ def _make_run(
         provenance=provenance,
         report=report,
         start=start,
-        encoder=encoder if encoder.changed else None,
+        encoder=encoder if encoder.changed or config.encoder.fresh_views else None,
         language_model=language_model,
         teachers=teachers,
         resume=resume,

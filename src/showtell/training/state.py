@@ -145,7 +145,7 @@ class TrainingState:
         )
         encoder = (
             describe_trained(self.encoder)
-            if self.encoder
+            if self.encoder and self.encoder.changed
             else f"encoder {config.encoder.name} is frozen"
         )
         return f"{text}; {encoder}"

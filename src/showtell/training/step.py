@@ -155,8 +155,8 @@ def compile_decoder(decoder: Decoder, *, backend: str = "inductor") -> str:
     def hidden_states(features: Features, tokens: Tensor) -> HiddenStates:
         num_tokens = tokens.shape[1]
         padded = F.pad(tokens, (0, -num_tokens % BUCKET), value=PAD)
-        states, penalty = compiled(features, padded)
-        return HiddenStates(states[:, :num_tokens], penalty)
+        states, penalty, first = compiled(features, padded)
+        return HiddenStates(states[:, :num_tokens], penalty, first)
 
     decoder.hidden_states = hidden_states  # type: ignore[method-assign]
     return f"training.compile: {kind} is compiled; the first steps take longer"

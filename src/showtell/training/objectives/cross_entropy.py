@@ -15,7 +15,7 @@ from torch import Tensor
 from showtell.config import Config, ObjectiveConfig
 from showtell.core.device import Runtime
 from showtell.core.distributed import Processes
-from showtell.data.sampler import epoch_batches
+from showtell.data.sampler import drawn_batches, epoch_batches
 from showtell.decoders.base import Decoder
 from showtell.decoding.sampling import draw
 from showtell.encoders.features import Features
@@ -56,6 +56,13 @@ class CrossEntropy:
 
     def batches(self, epoch: int) -> list[Batch]:
         """Arrays of caption numbers."""
+        if self.config.training.batch_by == "drawn_length":
+            return drawn_batches(
+                self.corpus.lengths,
+                self.config.training.batch_size,
+                seed=self.config.seed,
+                epoch=epoch,
+            )
         return epoch_batches(
             self.corpus.lengths,
             self.config.training.batch_size,

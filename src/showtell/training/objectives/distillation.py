@@ -98,5 +98,5 @@ def _logits(
     decoder: Decoder, features: Features, inputs: Tensor, real: Tensor
 ) -> tuple[Tensor, Tensor | None]:
     """(N, V) of the N places that are not padding, and the decoder's own penalty."""
-    states, penalty = decoder.hidden_states(features, inputs)
+    states, penalty, _ = decoder.hidden_states(features, inputs)
     return decoder.output(states[real]), penalty

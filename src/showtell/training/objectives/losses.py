@@ -55,7 +55,10 @@ def cross_entropy(
         label_smoothing: share of the target given to all words alike (Szegedy et al. 2016,
             arXiv 1512.00567, section 7).
     """
-    states, penalty = decoder.hidden_states(features, inputs)
+    states, penalty, first = decoder.hidden_states(features, inputs)
+    if first is not None:
+        states = torch.cat([first, states], dim=1)
+        targets = torch.cat([inputs[:, :1], targets], dim=1)
     hidden = states.flatten(0, 1)
     targets = targets.flatten()
     real = targets != PAD
