@@ -18,7 +18,7 @@ from showtell.errors import CheckpointError
 from showtell.inference.checkpoint import encoder_source, load_checkpoint
 from showtell.text.vocabulary import WordVocabulary
 from showtell.training.checkpoints import Checkpoints, fingerprints
-from showtell.training.prepare import open_encoder
+from showtell.training.openings import open_encoder
 from showtell.training.state import TrainingState
 
 WORDS = WordVocabulary({"dog": 3, "cat": 2}, 1)
@@ -29,7 +29,7 @@ def weights(tmp_path: Path) -> Path:
     """A copy of lite0's, as if it were a file of one's own."""
     pytest.importorskip(LITE["lite0"].package)
     file = tmp_path / "mine.pth"
-    file.write_bytes(_packaged_weights("lite0", LITE["lite0"].package).read_bytes())
+    file.write_bytes(_packaged_weights("lite0", LITE["lite0"]).read_bytes())
     return file
 
 
