@@ -131,7 +131,7 @@ def benchmark(
         print(json.dumps({"title": doc.splitlines()[0], "figures": [asdict(f) for f in figures]}))
 
 
-def part(options: argparse.Namespace, name: str, **arguments: Any) -> dict[str, Any]:
+def part(options: argparse.Namespace, name: str, /, **arguments: Any) -> dict[str, Any]:
     """What a part of the running script gives, in a process of its own; it may print freely."""
     command = [sys.executable, sys.argv[0], "--part", name, "--arguments", json.dumps(arguments)]
     command += ["--device", options.device, *(["--quick"] if options.quick else [])]

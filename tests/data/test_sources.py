@@ -289,7 +289,7 @@ def test_what_is_not_recognised_says_what_was_found(tmp_path: Path) -> None:
         ("nowhere", "coco", "no data at nowhere"),
         ("nowhere", "cocoo", "unknown format 'cocoo'. Did you mean 'coco'?"),
         ("scenes:0", None, "goes from 10 to 99,999"),
-        ("nowhere", "scenes", "nowhere is not the built-in set; write scenes or scenes:NUMBER"),
+        ("nowhere", "scenes", "nowhere is not the built-in set; write scenes, scenes:NUMBER"),
         ("a\0b", None, "no data at"),
     ],
 )

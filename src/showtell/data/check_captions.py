@@ -28,6 +28,7 @@ _MARKUP = re.compile(
     r"|[\ufffd]|Ã[\x80-\xbf©¨¤¶¼Ÿ]|â€",  # text that was read in a wrong encoding
     re.IGNORECASE,
 )
+_COMMA = re.compile("[,，、;]")
 # Words that make a sentence of a text with commas, in English and in German; tags have "of" and
 # "with", too.
 _SENTENCE_WORDS = (
@@ -48,7 +49,9 @@ def looks_like_tags(text: str) -> bool:
 
     A sentence with commas has longer pieces, or words such as "and", "a" and "with" in them.
     """
-    pieces = [piece.strip() for piece in re.split(r"[,，、;]", text) if piece.strip()]
+    if not _COMMA.search(text):
+        return False
+    pieces = [piece.strip() for piece in _COMMA.split(text) if piece.strip()]
     if len(pieces) < MIN_TAGS or text.rstrip().endswith((".", "!", "?", "。")):
         return False
     words = [word for piece in pieces for word in piece.split()]

@@ -74,6 +74,10 @@ _MORE_ENGLISH = (
 _ENGLISH_TOO = frozenset(["s", "van", "no"])
 _LATIN = {name: words - _ENGLISH_TOO for name, words in _WORDS.items() if name not in _SCRIPT_OF}
 _LATIN["en"] |= frozenset(_MORE_ENGLISH.split())
+_OF_WORD = {
+    word: tuple(name for name, words in _LATIN.items() if word in words)
+    for word in frozenset().union(*_LATIN.values())
+}
 LANGUAGES = tuple(sorted({*_WORDS, *_SCRIPT_OF}))
 """Codes of all languages that are told from others."""
 LEAST_SHARE = 0.08  # of words: below it, text is names or tags, and says nothing
@@ -206,8 +210,10 @@ def other_language(
         return NAMES.get(language_of([caption]) or "", found.capitalize())
     if not found or language not in _LATIN:
         return ""
-    words = _short_words(caption)
-    counts = {name: sum(map(known.__contains__, words)) for name, known in _LATIN.items()}
+    counts = dict.fromkeys(_LATIN, 0)
+    for word in _short_words(caption):
+        for name in _OF_WORD.get(word, ()):
+            counts[name] += 1
     num_own = counts.pop(language)
     other = max(counts, key=counts.__getitem__)
     least = max(CLEAR_WORDS, CLEAR_RATIO * num_own) if clearly else num_own + 1

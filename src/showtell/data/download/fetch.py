@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -255,7 +256,11 @@ def _open(url: str, headers: dict[str, str], *, method: str = "GET") -> Any:
         _BrokenOffError: no connection, or a status that may pass.
         DataError: the server refuses.
     """
-    asked = {"User-Agent": "showtell", "Accept-Encoding": "identity", **headers}
+    asked = {
+        "User-Agent": f"showtell/{version('showtell')}",
+        "Accept-Encoding": "identity",
+        **headers,
+    }
     request = urllib.request.Request(url, headers=asked, method=method)
     try:
         return urllib.request.urlopen(request, timeout=TIMEOUT)
