@@ -61,7 +61,7 @@ def train(
     overrides = () if resume else (*settings, *TRAINED, *changes)
     with (
         mock.patch("showtell.data.request.load_dataset", lambda *_, **__: dataset),
-        mock.patch("showtell.training.prepare.build_encoder", build_staged),
+        mock.patch("showtell.training.openings.build_encoder", build_staged),
     ):
         data = DataRequest("tiny", store=store or folder.with_name(f"{folder.name}-features"))
         request = TrainRequest(data, folder, overrides=overrides, resume=resume, device="cpu")

@@ -24,7 +24,7 @@ from showtell.encoders.concepts import Classes
 from showtell.encoders.store import FeatureStore
 from showtell.inference.checkpoint import load_checkpoint
 from showtell.training.loop import Run, TrainingResult
-from showtell.training.prepare import prepare
+from showtell.training.prepare import Given, prepare
 from showtell.training.teachers import Teachers
 
 
@@ -76,9 +76,7 @@ def make_run(
             config.data,
             store,
             report,
-            vocabulary=vocabulary,
-            classes=classes,
-            feature_size=WIDTH,
+            Given(vocabulary=vocabulary, classes=classes, feature_size=WIDTH),
         ),
         folder=folder,
         runtime=choose_runtime("cpu", "fp32"),

@@ -7,10 +7,8 @@ import pytest
 from showtell.data.check_captions import (
     check_captions,
     has_markup,
-    language_of,
     looks_like_tags,
     pictures_of_captions,
-    script_of,
 )
 from showtell.data.records import Record
 
@@ -56,47 +54,6 @@ def test_markup(caption: str, expected: str) -> None:
 )
 def test_tags(text: str, expected: bool) -> None:
     assert looks_like_tags(text) is expected
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("A dog", "Latin"),
-        ("Ein größerer Hund", "Latin"),
-        ("Собака бежит", "Cyrillic"),
-        ("一只狗在草地上", "Chinese"),
-        ("犬が草の上を走る", "Japanese"),
-        ("개가 달린다", "Korean"),
-        ("สุนัขวิ่ง", "Thai"),
-        ("كلب يجري", "Arabic"),
-        ("12 ...", ""),
-    ],
-)
-def test_scripts(text: str, expected: str) -> None:
-    assert script_of(text) == expected
-
-
-@pytest.mark.parametrize(
-    ("language", "captions"),
-    [
-        ("English", ["A dog runs through the grass", "Two men are in a boat on the lake"]),
-        ("German", ["Ein Hund läuft durch das Gras", "Zwei Männer sind in einem Boot auf dem See"]),
-        (
-            "French",
-            ["Un chien court dans les champs", "Deux hommes sont sur un bateau avec lui"],
-        ),
-        (
-            "Spanish",
-            ["Un perro corre por el campo", "Dos hombres están en una barca con perros"],
-        ),
-        ("Dutch", ["Een hond rent door het gras", "Twee mannen zitten op een bank bij het meer"]),
-        ("Polish", ["Pies biegnie przez pole", "Dwie kobiety siedzą na ławce w parku i na trawie"]),
-        ("Chinese", ["一只狗在草地上", "两个人在船上"]),
-        ("", ["Blue bird", "Red car"]),
-    ],
-)
-def test_languages(language: str, captions: list[str]) -> None:
-    assert language_of(captions)[1] == language
 
 
 def record(name: str, *captions: str) -> Record:

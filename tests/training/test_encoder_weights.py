@@ -18,7 +18,7 @@ from showtell.errors import CheckpointError
 from showtell.inference.checkpoint import encoder_source, load_checkpoint
 from showtell.text.vocabulary import WordVocabulary
 from showtell.training.checkpoints import Checkpoints, fingerprints
-from showtell.training.prepare import open_encoder
+from showtell.training.openings import open_encoder
 from showtell.training.state import TrainingState
 
 WORDS = WordVocabulary({"dog": 3, "cat": 2}, 1)

@@ -19,7 +19,7 @@ from showtell.errors import ConfigError, DataError
 from showtell.inference.checkpoint import load_checkpoint
 from showtell.text.vocabulary import PAD, START, WordVocabulary
 from showtell.training.corpus import TokenizedCaptions
-from showtell.training.prepare import prepare
+from showtell.training.prepare import Given, prepare
 from showtell.training.text_captions import TextCaptions, merged_counts, read_captions
 
 VOCABULARY = WordVocabulary(dict.fromkeys(("a", "dog", "dogs", "and", "bus", "red", "buses"), 2), 1)
@@ -222,11 +222,13 @@ def test_a_start_with_new_words_counts_both_and_rehearses(tmp_path: Path) -> Non
         config.data,
         store,
         Notes(),
-        vocabulary=first.vocabulary,
-        classes=classes,
-        feature_size=WIDTH,
-        decoder=config.decoder,
-        rehearsal=["a red dog", "the dog is red", "a word that nobody knows"],
+        Given(
+            vocabulary=first.vocabulary,
+            classes=classes,
+            feature_size=WIDTH,
+            decoder=config.decoder,
+            rehearsal=["a red dog", "the dog is red", "a word that nobody knows"],
+        ),
     )
     assert data.text is not None
     assert len(data.text.corpus) == 2

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from showtell.core.files import atomic_write
-from showtell.distil.language import is_in, usual_language
 from showtell.distil.request import FilterConfig
 from showtell.errors import ConfigError, DataError
+from showtell.text.language import a_sample, language_of, other_language
 from showtell.text.tokenizer import tokenize
 
 KEPT, DROPPED = "kept.jsonl", "dropped.jsonl"
@@ -162,7 +162,7 @@ def _checks(captions: Sequence[Said], config: FilterConfig) -> list[Check]:
     language: str | None = None
     if config.language != "any":
         is_set = config.language != "auto"
-        language = config.language if is_set else usual_language([c.text for c in captions])
+        language = config.language if is_set else _usual([said.text for said in captions])
 
     def confidence(said: Said, words: Sequence[str]) -> tuple[str, str] | None:
         if said.confidence is None or said.confidence >= config.min_confidence:
@@ -183,15 +183,23 @@ def _checks(captions: Sequence[Said], config: FilterConfig) -> list[Check]:
         phrase = repeated(words) if config.repeats else None
         return ("repeats itself", phrase) if phrase else None
 
-    def other_language(said: Said, words: Sequence[str]) -> tuple[str, str] | None:
-        is_other = language is not None and not is_in(said.text, language)
+    def foreign(said: Said, words: Sequence[str]) -> tuple[str, str] | None:
+        is_other = language is not None and other_language(said.text, language)
         return ("another language", f"not {language}") if is_other else None
 
     def listed(said: Said, words: Sequence[str]) -> tuple[str, str] | None:
         text = f" {' '.join(words)} "
         return next((("a listed word", p) for p in phrases if f" {p} " in text), None)
 
-    return [refusal, length, confidence, other_language, repeats, listed]
+    return [refusal, length, confidence, foreign, repeats, listed]
+
+
+def _usual(texts: Sequence[str]) -> str | None:
+    """The language of most captions; None where fewer than half of them may be in it."""
+    language = language_of(texts)
+    sample = a_sample(texts)
+    num_others = sum(bool(other_language(text, language)) for text in sample)
+    return None if language is None or 2 * num_others > len(sample) else language
 
 
 def repeated(words: Sequence[str]) -> str | None:

@@ -10,8 +10,8 @@ from pydantic import Field, ValidationError, field_validator
 from showtell.config.section import Section, describe
 from showtell.config.toml import read_value
 from showtell.data.request import DataRequest
-from showtell.distil.language import LANGUAGES
 from showtell.errors import UsageError, unknown_name
+from showtell.text.language import LANGUAGES
 
 Style = Literal["short", "detailed", "neutral"]
 

@@ -1,9 +1,12 @@
 """Which language captions are in: by their letters, and by short words where the letters are Latin.
 
-The guess chooses how captions are cut into words (``segment.py``) and METEOR's stemmer, and it
-keeps lists of English words away from other languages. Nobody has to trust it: every place that
-uses it takes a language from the user as well. Where nothing speaks for another language, the
-answer is None, and everything is as it is for English.
+``guess_language`` chooses how captions are cut into words (``segment.py``) and METEOR's stemmer,
+and it keeps lists of English words away from other languages. Nobody has to trust it: every place
+that uses it takes a language from the user as well. Where nothing speaks for another language, the
+answer is None, and everything is as it is for English. ``other_language`` finds single captions in
+another language than the rest, for ``showtell data inspect`` and ``showtell distil``.
+
+Short words as in Grefenstette 1995, "Comparing two language identification schemes", section 3.
 """
 
 import re
@@ -61,8 +64,27 @@ _SCRIPT_OF = {
     **dict.fromkeys(("fa", "ur", "ar"), "ARABIC"),
     **dict.fromkeys(("hi", "mr", "ne"), "DEVANAGARI"),
 }
+_SCRIPT_OF |= {language: script for script, language in _BY_SCRIPT.items()}
+# One caption has few short words, so English gets more here; and words of other languages that
+# English captions have do not count: the "s" of "it's", a "van". Sets need none of this.
+_MORE_ENGLISH = (
+    "it its their am an out up down over under for through two three who there next standing "
+    "sitting"
+)
+_ENGLISH_TOO = frozenset(["s", "van", "no"])
+_LATIN = {name: words - _ENGLISH_TOO for name, words in _WORDS.items() if name not in _SCRIPT_OF}
+_LATIN["en"] |= frozenset(_MORE_ENGLISH.split())
+_OF_WORD = {
+    word: tuple(name for name, words in _LATIN.items() if word in words)
+    for word in frozenset().union(*_LATIN.values())
+}
+LANGUAGES = tuple(sorted({*_WORDS, *_SCRIPT_OF}))
+"""Codes of all languages that are told from others."""
 LEAST_SHARE = 0.08  # of words: below it, text is names or tags, and says nothing
 AHEAD = 1.5  # of English, before Latin text counts as another language
+CLEAR_WORDS = 4  # of another language, for one caption to be clearly in it, and
+CLEAR_RATIO = 3  # times as many of them as of its own
+FEW_LETTERS = 8  # Japanese with fewer may have no kana
 _CUT = re.compile(r"[\s!-/:-@\[-`{-~«»„“”‚‘’¿¡،؟।]+")
 _CODE = re.compile(r"[a-z]{2,3}")
 
@@ -126,8 +148,15 @@ def letters_of(captions: Sequence[str]) -> Letters:
     return Letters(scripts, len(sample), unspaced)
 
 
-def guess_language(captions: Sequence[str], letters: Letters | None = None) -> str | None:
-    """The language's code of ISO 639-1; None for English, and where nothing tells.
+def main_script(caption: str) -> str:
+    """The script of most letters of one caption, as ``Letters.script`` has it."""
+    if caption.isascii():
+        return "LATIN" if any(map(str.isalpha, caption)) else ""
+    return letters_of([caption]).script
+
+
+def language_of(captions: Sequence[str], letters: Letters | None = None) -> str | None:
+    """The code of ISO 639-1 of the language that most captions are in; None where nothing tells.
 
     Languages in Latin letters are told apart by their short words. Those of some 18 languages are
     known; of others the answer is None.
@@ -139,14 +168,60 @@ def guess_language(captions: Sequence[str], letters: Letters | None = None) -> s
     candidates = [name for name in _WORDS if _SCRIPT_OF.get(name, "LATIN") == script]
     if not candidates:
         return usual
-    words = [word for caption in a_sample(captions) for word in _CUT.split(caption.lower()) if word]
+    words = [word for caption in a_sample(captions) for word in _short_words(caption)]
     shares = {name: sum(w in _WORDS[name] for w in words) / len(words) for name in candidates}
     best = max(candidates, key=shares.__getitem__)
     if shares[best] < LEAST_SHARE:
         return usual
-    if script == "LATIN" and (best == "en" or shares[best] < AHEAD * shares["en"]):
-        return None
+    if script == "LATIN" and shares[best] < AHEAD * shares["en"]:
+        return "en"
     return best
+
+
+def guess_language(captions: Sequence[str], letters: Letters | None = None) -> str | None:
+    """As ``language_of``, but None for English as well: its rules are those without any guess."""
+    found = language_of(captions, letters)
+    return None if found == "en" else found
+
+
+def other_language(
+    caption: str, language: str | None, *, script: str = "", clearly: bool = False
+) -> str:
+    """What a caption is in, where that is another language than it should be.
+
+    Another script is another language. In Latin letters a caption is in the language that it has
+    most short words of; one that has none of any may be in any. Languages that share another
+    script are not told apart: their short words are too few and too alike for one caption.
+
+    Args:
+        language: that it should be in, one of ``LANGUAGES``; None where only the script is known.
+        script: that it should be in; default: the language's.
+        clearly: whether it takes more than one short word too many to call a caption foreign.
+
+    Returns:
+        For people: ``German``; a script such as ``Latin`` where nothing tells the language; "" of
+        a caption that may be in the right one.
+    """
+    own = script or _SCRIPT_OF.get(language or "", "LATIN")
+    found = main_script(caption)
+    if found and found != own:
+        if (own, found) == ("KANA", "CJK") and letters_of([caption]).scripts.total() < FEW_LETTERS:
+            return ""
+        return NAMES.get(language_of([caption]) or "", found.capitalize())
+    if not found or language not in _LATIN:
+        return ""
+    counts = dict.fromkeys(_LATIN, 0)
+    for word in _short_words(caption):
+        for name in _OF_WORD.get(word, ()):
+            counts[name] += 1
+    num_own = counts.pop(language)
+    other = max(counts, key=counts.__getitem__)
+    least = max(CLEAR_WORDS, CLEAR_RATIO * num_own) if clearly else num_own + 1
+    return NAMES[other] if counts[other] >= least else ""
+
+
+def _short_words(caption: str) -> list[str]:
+    return [word for word in _CUT.split(caption.lower()) if word]
 
 
 def checked_code(language: str) -> str | None:
@@ -166,7 +241,9 @@ NAMES = {
     **{"lo": "Lao", "mr": "Marathi", "my": "Burmese", "ne": "Nepali", "nl": "Dutch"},
     **{"no": "Norwegian", "pl": "Polish", "pt": "Portuguese", "ro": "Romanian", "ru": "Russian"},
     **{"sv": "Swedish", "ta": "Tamil", "te": "Telugu", "th": "Thai", "tr": "Turkish"},
-    **{"uk": "Ukrainian", "ur": "Urdu", "vi": "Vietnamese", "zh": "Chinese"},
+    **{"uk": "Ukrainian", "ur": "Urdu", "vi": "Vietnamese", "zh": "Chinese", "am": "Amharic"},
+    **{"gu": "Gujarati", "hy": "Armenian", "ka": "Georgian", "kn": "Kannada", "ml": "Malayalam"},
+    **{"pa": "Punjabi", "si": "Sinhala"},
 }
 
 

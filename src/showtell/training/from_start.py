@@ -27,9 +27,9 @@ from showtell.evaluation.evaluate import CaptionedSplit, caption_records, evalua
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from showtell.metrics.bootstrap import Interval
+from showtell.training.first_decoder import start_weights
 from showtell.training.loop import Run, TrainingResult
 from showtell.training.objectives.losses import perplexity
-from showtell.training.prepare import start_weights
 from showtell.training.validation import validation_loss
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)

@@ -29,10 +29,11 @@ from showtell.errors import CheckpointError, ShowtellError
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import Checkpoint
 from showtell.training.checkpoints import Checkpoints
+from showtell.training.first_decoder import build_first_decoder, check_agreement
 from showtell.training.objectives import build_objective
 from showtell.training.objectives.base import Loss
 from showtell.training.objectives.losses import perplexity
-from showtell.training.prepare import TrainingData, build_first_decoder, check_agreement
+from showtell.training.prepare import TrainingData
 from showtell.training.run_log import NoLog, RunLog, open_log, step_line
 from showtell.training.state import TrainingState, learning_rate
 from showtell.training.step import compile_decoder, take_step

@@ -36,22 +36,20 @@ from showtell.pretrained import DEFAULT
 from showtell.training.checkpoints import fingerprints
 from showtell.training.from_start import finish
 from showtell.training.loop import Run, TrainingResult
-from showtell.training.pictures import PictureFiles
-from showtell.training.prepare import (
-    TrainingData,
+from showtell.training.openings import (
     check_files,
-    check_words,
-    choose_segmentation,
     open_encoder,
     open_language_model,
     open_start,
     open_store,
-    prepare,
 )
+from showtell.training.pictures import PictureFiles
+from showtell.training.prepare import Given, TrainingData, prepare
 from showtell.training.rehearsal import REHEARSAL_FILE, kept_captions, rehearsal_captions
 from showtell.training.settings import NONE, Layers
 from showtell.training.teachers import check_words as check_teachers_words
 from showtell.training.teachers import open_teachers
+from showtell.training.words import check_words, choose_segmentation
 
 FEW = 2000  # training pictures; with fewer, the default model is the better start
 RUN_FILE = "run.json"
@@ -246,11 +244,7 @@ def _make_run(
         vocabulary = language_model.vocabulary().cut_by(segmentation)
     if vocabulary is None and teachers and not (config.data.vocab_file or config.data.subwords):
         vocabulary = teachers.vocabulary
-    prepared = prepare(
-        dataset,
-        config.data,
-        store,
-        report,
+    given = Given(
         vocabulary=vocabulary,
         segmentation=segmentation,
         classes=encoder.backbone.classes(),
@@ -260,6 +254,7 @@ def _make_run(
         new_words=config.data.vocab_threshold if teachers and not start else None,
         rehearsal=rehearsal,
     )
+    prepared = prepare(dataset, config.data, store, report, given)
     if teachers:
         check_teachers_words(teachers, prepared.vocabulary)
     if processes.is_first and resume and request.num_epochs is not None:

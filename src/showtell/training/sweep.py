@@ -25,7 +25,7 @@ from showtell.data.records import Dataset, dataset_fingerprint
 from showtell.errors import CheckpointError, ConfigError, ShowtellError
 from showtell.inference.checkpoint import CONFIG
 from showtell.training.loop import TrainingResult
-from showtell.training.prepare import check_start
+from showtell.training.openings import check_start
 from showtell.training.request import TrainRequest, locked, open_data, refuse_used, train_on
 from showtell.training.settings import Layers, inherited
 

@@ -1,0 +1,120 @@
+"""The decoder of a run with its first weights: new, or of the model that the run starts from.
+
+``check_agreement`` makes sure that all processes of a run begin with the same.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from showtell import __version__
+from showtell.config import Config
+from showtell.core.device import Runtime
+from showtell.core.distributed import Processes
+from showtell.decoders.base import Decoder
+from showtell.decoders.language_model import LanguageModel
+from showtell.decoders.prefix_lm import PrefixLm
+from showtell.decoders.registry import build_decoder
+from showtell.decoders.word_detector import WordDetector
+from showtell.encoders.backbone import hash_state
+from showtell.encoders.concepts import ConceptReader
+from showtell.errors import ConfigError
+from showtell.inference.checkpoint import (
+    Checkpoint,
+)
+from showtell.training.checkpoints import start_with
+from showtell.training.new_words import grown, likeness
+from showtell.training.prepare import TrainingData
+
+
+def build_first_decoder(
+    config: Config,
+    data: TrainingData,
+    provenance: dict[str, Any],
+    runtime: Runtime,
+    *,
+    language_model: LanguageModel | None,
+    start: Checkpoint | None,
+) -> Decoder:
+    """The decoder of a run, with the weights that it begins with.
+
+    Args:
+        data: has the vocabulary, and the encoder's classifier for a decoder that wants its words.
+        provenance: has the sizes of what the encoder sees.
+
+    Raises:
+        ConfigError: it wants them, and there are none.
+        CheckpointError: ``start`` is of another shape.
+    """
+    decoder = build_decoder(
+        config.decoder,
+        vocab_size=len(data.vocabulary),
+        feature_size=provenance["feature_size"],
+        region_size=provenance.get("region_size"),
+    ).to(runtime.device)
+    if start is not None:
+        weights = start_weights(start, data, provenance)
+        start_with(decoder, weights, start, config)
+    elif language_model is not None:
+        assert isinstance(decoder, PrefixLm)
+        language_model.fill(decoder)
+    detector = getattr(decoder, "detector", None)
+    if isinstance(detector, WordDetector) and start is None:
+        assert data.detectable is not None
+        detector.fill(*data.detectable)
+    concepts = getattr(decoder, "concepts", None)
+    if isinstance(concepts, ConceptReader):
+        counts = torch.from_numpy(np.bincount(data.train.ids, minlength=len(data.vocabulary)))
+        if start is not None:  # it has a classifier; how often words come is of this run's captions
+            had = concepts.counts[: len(start.vocabulary)].clone()
+            concepts.counts.copy_(counts)
+            if config.data.new_words:  # the captions that the model was trained with count, too
+                concepts.counts[: len(had)] += had.cpu()
+            if data.classes is not None and len(had) < len(counts):
+                concepts.name_classes(data.classes, data.vocabulary)
+        elif data.classes is None:
+            raise ConfigError(
+                f"decoder.concepts: encoder {config.encoder.name!r} has no classifier whose words "
+                "are known; lite0 and lite2 have"
+            )
+        else:
+            concepts.fill(data.classes, data.vocabulary, counts)
+    return decoder
+
+
+def start_weights(
+    start: Checkpoint, data: TrainingData, provenance: dict[str, Any]
+) -> dict[str, Tensor]:
+    """The weights that a decoder begins with; new words have rows of words like them."""
+    weights = start.decoder.state_dict()
+    num_known = len(start.vocabulary)
+    if num_known == len(data.vocabulary):
+        return weights
+    return grown(
+        weights,
+        start.config.decoder,
+        likeness(data.vocabulary, num_known, data.train),
+        feature_size=provenance["feature_size"],
+        region_size=provenance.get("region_size"),
+    )
+
+
+def check_agreement(
+    processes: Processes, config: Config, data: TrainingData, runtime: Runtime, decoder: Decoder
+) -> None:
+    """Make sure that all processes begin with the same; else each would train something else.
+
+    Raises:
+        ConfigError: naming what differs.
+    """
+    processes.agree(
+        {
+            "software": (__version__, torch.__version__),
+            "settings": config.to_toml(),
+            "precision": runtime.precision,
+            "data": data.fingerprint(),
+            "weights": hash_state(decoder.state_dict()),
+        }
+    )
