@@ -305,6 +305,9 @@ def save(options: argparse.Namespace) -> dict[str, Any]:
 
     import torch
 
+    from showtell.core.torchvision import make_torchvision_importable
+
+    make_torchvision_importable()
     torch.manual_seed(0)
     model = build(options.name)
     shutil.rmtree(options.folder, ignore_errors=True)
@@ -332,6 +335,10 @@ def build(name: str) -> Any:
 def theirs(options: argparse.Namespace) -> dict[str, Any]:
     """Images/s and memory of one of theirs, read from its folder."""
     import torch
+
+    from showtell.core.torchvision import make_torchvision_importable
+
+    make_torchvision_importable()
     import transformers as t
 
     t.logging.set_verbosity_error()

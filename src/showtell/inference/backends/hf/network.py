@@ -22,6 +22,7 @@ from PIL import Image
 
 from showtell.config import DecodingConfig
 from showtell.core.device import Runtime
+from showtell.core.torchvision import lacks_operators, make_torchvision_importable
 from showtell.errors import CheckpointError, ConfigError, MissingExtraError, first_line
 
 PLAIN = ("blip", "git", "vision-encoder-decoder")
@@ -309,13 +310,11 @@ def import_transformers() -> Any:
             raise
         raise MissingExtraError("hf", "a captioner hf:ID") from None
     try:
-        import_module("torchvision")
-    except ModuleNotFoundError:  # transformers then cuts pictures with Pillow
-        pass
+        make_torchvision_importable()  # transformers imports it, if it is there
     except (ImportError, RuntimeError, OSError, AttributeError) as error:
         from showtell.encoders.timm import other_torchvision
 
-        if not re.search(r"operator torchvision::\w+ does not exist", first_line(error)):
+        if not lacks_operators(error):
             raise ConfigError(f"torchvision cannot be imported: {first_line(error)}") from None
         raise ConfigError(other_torchvision(torch.__version__, "transformers")) from None
     return transformers
