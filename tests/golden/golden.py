@@ -86,7 +86,7 @@ def losses(folder: Path) -> list[float]:
 
 def default_captions() -> dict[str, Any]:
     torch.set_num_threads(1)
-    captioner = Captioner.load("default", device="cpu", precision="fp32")
+    captioner = Captioner.load("default", device="cpu", precision="fp32", runtime="torch")
     paths = sorted((DATA / "coco" / "val2017").glob("*.jpg"))
     found = {}
     for path in paths:  # one at a time: batches are another matter

@@ -81,8 +81,10 @@ class ShowTell(Decoder):
         words = self.word_embedding(drop_words(tokens, self.word_dropout * self.training))
         inputs = torch.cat([image, self.dropout(words).to(image.dtype)], dim=1)
         outputs, _ = self.rnn(inputs)
+        if not self.predict_start:  # what is not predicted takes no part in dropout's draws
+            return HiddenStates(self.dropout(outputs[:, 1:]))
         outputs = self.dropout(outputs)
-        return HiddenStates(outputs[:, 1:], first=outputs[:, :1] if self.predict_start else None)
+        return HiddenStates(outputs[:, 1:], first=outputs[:, :1])
 
     def init_state(self, features: Features) -> State:
         """h (P, layers, H), and c of the same shape for an LSTM, after reading the picture."""
