@@ -74,7 +74,7 @@ def test_every_module_is_in_the_wheel(names: set[str]) -> None:
 def test_presets_and_the_marker_of_types_are_in_the_wheel(names: set[str]) -> None:
     assert "showtell/py.typed" in names
     presets = [name for name in names if name.startswith("showtell/config/presets/")]
-    assert len(presets) == 14  # six of Flickr8k, four by size, four for a start from a model
+    assert len(presets) == 15  # six of Flickr8k, the notebook's, four by size, four from a model
 
 
 def test_shipped_models_are_in_the_wheel_and_small(names: set[str]) -> None:
