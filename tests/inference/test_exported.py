@@ -206,3 +206,10 @@ def test_nan_is_no_number(copy: Path) -> None:
     (copy / MANIFEST).write_text(text)
     with pytest.raises(CheckpointError, match=r"damaged: "):
         caption(copy)
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "torch"])
+def test_the_default_model_says_the_same_of_itself(runtime: str) -> None:
+    card = showtell.load(runtime=runtime).card
+    assert (card.name, card.licence, card.calibrated) == ("default", "Apache-2.0", True)
+    assert showtell.load("photos13k-lite2", runtime=runtime).card.name == "photos13k-lite2"

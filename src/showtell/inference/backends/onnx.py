@@ -27,7 +27,12 @@ from showtell.encoders.features import Closer, Concepts, Features
 from showtell.errors import CheckpointError, ConfigError, first_line
 from showtell.images.open import Pixels
 from showtell.images.preprocess import Preprocessing
-from showtell.inference.backends.local import LocalCaptioner, calibration_in, check_companion
+from showtell.inference.backends.local import (
+    LocalCaptioner,
+    calibration_in,
+    check_companion,
+    model_name,
+)
 from showtell.inference.captioner import ModelInfo, ModelRequest
 from showtell.inference.exported import (
     VOCABULARY,
@@ -37,7 +42,7 @@ from showtell.inference.exported import (
     graph_file,
     read_export,
 )
-from showtell.pretrained import DEFAULT
+from showtell.pretrained import DEFAULT, LICENCE, shipped_folder
 from showtell.text.vocabulary import Vocabulary, load_vocabulary
 
 # onnxruntime's execution providers, by the names of devices.
@@ -286,6 +291,7 @@ class OnnxCaptioner(LocalCaptioner):
         self.graphs, self.vocabulary, self._decoding = graphs, vocabulary, decoding
         self.manifest, self.runtime = graphs.manifest, graphs.runtime
         self.name, self.metrics = self.manifest.name, self.manifest.metrics
+        self.licence = self.manifest.licence
         self.parts = tuple(ExportedDecoder(each) for each in (graphs, *others))
         self.steps: Steps = Ensemble(self.parts) if others else self.parts[0]
         # A calibration holds for the probabilities that it was fitted on, not for an ensemble's.
@@ -315,7 +321,10 @@ class OnnxCaptioner(LocalCaptioner):
             one, two = (part.manifest.encoder.fingerprint for part in (graphs, other))
             check_companion(model, name, (vocabulary, words), (one, two))
             others.append(other)
-        return cls(graphs, vocabulary, decoding, others=others)
+        found = cls(graphs, vocabulary, decoding, others=others)
+        if shipped_folder(model):  # has the name by which it was asked for, as in torch
+            found.name, found.licence = model_name(model), LICENCE
+        return found
 
     @classmethod
     def of(cls, request: ModelRequest) -> Self:
@@ -333,7 +342,7 @@ class OnnxCaptioner(LocalCaptioner):
         """From the manifest."""
         return ModelInfo(
             name=self.name,
-            licence=self.manifest.licence,
+            licence=self.licence,
             num_parameters=self.manifest.num_parameters,
             alternatives=True,
             attention=self.attends,
