@@ -30,7 +30,7 @@ from features import find_photos
 from showtell.core.device import choose_runtime
 
 if TYPE_CHECKING:  # torch is imported after the allocator is tuned
-    from showtell.inference.backends.native import NativeCaptioner
+    from showtell.inference.captioner import Captioner
 
 MOST_SECONDS = 3.0
 LEAST_SHARE = 0.7
@@ -65,15 +65,15 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
             assert code == 0, f"exit code {code} after SIGTERM"
 
 
-def load(options: argparse.Namespace) -> "NativeCaptioner":
+def load(options: argparse.Namespace) -> "Captioner":
     """The same model in this process."""
     print(choose_runtime(options.device, threads=options.threads).describe())
-    from showtell.inference.backends.native import NativeCaptioner
+    from showtell.inference.captioner import Captioner
 
-    return NativeCaptioner.load(options.model, device=options.device)
+    return Captioner.load(options.model, device=options.device)
 
 
-def offline(captioner: "NativeCaptioner", paths: list[Path]) -> tuple[float, dict[Path, str]]:
+def offline(captioner: "Captioner", paths: list[Path]) -> tuple[float, dict[Path, str]]:
     """Pictures/s, and the captions."""
     started = time.perf_counter()
     results = list(captioner.caption_stream(paths))
@@ -85,7 +85,7 @@ def offline(captioner: "NativeCaptioner", paths: list[Path]) -> tuple[float, dic
 def throughput(
     checked: Checked,
     threads: ThreadPoolExecutor,
-    captioner: "NativeCaptioner",
+    captioner: "Captioner",
     options: argparse.Namespace,
 ) -> Figure:
     """Rounds of offline, server, offline."""

@@ -18,6 +18,7 @@ from tiny_export import exported
 BLOCK = "import sys; sys.modules['torch'] = None\n"
 # What trains, or runs a model by torch.
 WITH_TORCH = (
+    "showtell.course.",
     *("showtell.decoders.", "showtell.encoders.", "showtell.export."),
     *("showtell.distil.", "showtell.publish.", "showtell.report.", "showtell.training."),
     *("showtell.core.fixed_rows", "showtell.decoding.torch_arrays"),

@@ -190,6 +190,9 @@ def test_how_long_a_server_asks_to_wait(headers: dict, seconds: float | None) ->
     assert remote_client._retry_after(headers) == seconds
 
 
+# A connection that is given up leaves a coroutine of anyio behind; Python says so at times.
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_server_that_is_gone_is_one_line(kind: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
