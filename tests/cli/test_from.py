@@ -148,3 +148,26 @@ def test_few_pictures_get_the_proposal_to_start_from_the_default(
     assert config["optimizer"]["lr"] == 1e-3
     assert config["decoding"]["beam_size"] == 2
     assert config["decoder"]["hidden_size"] == 256  # of the preset
+
+
+def test_the_encoder_alone_is_taken_over(
+    showtell: Shell, model: Path, words: list[str], tmp_path: Path
+) -> None:
+    """Its words stay, and a decoder of any kind and shape begins anew; a stopped run goes on."""
+    run = tmp_path / "run"
+    own = ("--decoder", "transformer", "-s", "decoder.hidden_size=32", "-s", "decoder.num_heads=2")
+    options = ("--from", model, "-s", "training.init_parts=encoder", *QUICK, *own)
+    done = showtell("train", "scenes:40", "-o", run, *options)
+    assert done.returncode == 0, done.stderr
+    config = tomllib.loads((run / "config.toml").read_text())
+    assert (config["decoder"]["kind"], config["decoder"]["hidden_size"]) == ("transformer", 32)
+    assert config["encoder"]["name"] == "lite0"
+    assert not config["training"]["average_start"]
+    assert list(json.loads((run / "best" / "vocabulary.json").read_text())["words"]) == words
+    longer = showtell("train", "scenes:40", "-o", run, "--resume", "--epochs", "2")
+    assert longer.returncode == 0, longer.stderr
+    assert "Epoch [2/2]" in (run / "training_log.txt").read_text()
+    scst = (*options, "-s", "objective.kind=scst")
+    refused = showtell("train", "scenes:40", "-o", tmp_path / "no", *scst)
+    assert refused.returncode == 1
+    assert "init_parts = encoder takes no decoder" in refused.stderr

@@ -6,18 +6,16 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from showtell.bulk.estimate import Price, Sample, estimate
 from showtell.bulk.inputs import Inputs
 from showtell.bulk.run import caption_all, plan
 from showtell.bulk.targets import Metadata, OneFile, Sidecars, Target
 from showtell.cli.console import INTERRUPTED, ConsoleReporter
 from showtell.data.reading import printable
 from showtell.errors import ConfigError, UsageError
-from showtell.inference.backends.remote import RemoteCaptioner
+from showtell.inference.specs import spec_of
 
 if TYPE_CHECKING:
     from showtell.cli.caption import Request
-    from showtell.inference.captioner import Captioner
 
 MOST_ERRORS_SHOWN = 20
 
@@ -72,8 +70,11 @@ def caption_into_files(request: "Request", inputs: Inputs, target: Target) -> bo
             )
             if not inputs.is_one_picture:
                 report.note(summary.describe(target.failures))
-            if (cost := _cost(captioner, request.asking.price)) is not None:
-                report.note(cost)
+            if spec_of(request.model.name) is not None:
+                from showtell.cli.asking import cost_of
+
+                if (cost := cost_of(captioner, request.asking.price)) is not None:
+                    report.note(cost)
     except KeyboardInterrupt:
         typer.echo("stopped; to resume, run the same command again", err=True)
         raise typer.Exit(INTERRUPTED) from None
@@ -103,8 +104,11 @@ def print_plan(request: "Request", inputs: Inputs, target: Target | None) -> boo
     """
     failed: set[str] = set()
     num_kept = num_left = 0
-    remote = remote_captioner(request)
-    sample = Sample() if remote is not None else None
+    asked = None
+    if spec_of(request.model.name) is not None:
+        from showtell.cli.asking import Asked
+
+        asked = Asked.of(request)
     for planned in plan(inputs, target):
         path = printable(planned.path)
         if planned.error is not None:
@@ -115,47 +119,16 @@ def print_plan(request: "Request", inputs: Inputs, target: Target | None) -> boo
             typer.echo(f"keep {path}: {printable(planned.kept)}")
         else:
             num_left += 1
-            if sample is not None and planned.picture is not None:
-                sample.add(planned.picture)
+            if asked is not None and planned.picture is not None:
+                asked.sample.add(planned.picture)
             typer.echo(f"caption {path}")
     failing = f", {len(failed):,} would fail" if failed else ""
     typer.echo(
         f"{num_left:,} to caption, {num_kept:,} kept{failing}; nothing was written", err=True
     )
-    if remote is not None and sample is not None and sample.num:
-        asking = request.asking
-        is_long = remote.cleaning.max_sentences is None
-        found = estimate(remote, sample, detailed=is_long, measure=asking.measure)
-        price = None if asking.price is None else Price.of(asking.price)
-        typer.echo(found.describe(remote, price), err=True)
+    if asked is not None and asked.sample.num:
+        typer.echo(asked.estimate(request.asking), err=True)
     return inputs.has_failed(failed) or (request.strict and bool(failed))
-
-
-def remote_captioner(request: "Request") -> "RemoteCaptioner | None":
-    """The captioner behind a server, which is not asked for anything; None: it is no such one."""
-    from showtell.inference.captioner import usual_cleaning
-    from showtell.inference.specs import BackendSettings, find_backend, spec_of
-
-    spec = spec_of(request.model.name)
-    backend = None if spec is None else find_backend(spec.kind)
-    if spec is None or not isinstance(backend, type) or not issubclass(backend, RemoteCaptioner):
-        return None
-    settings = BackendSettings.of(request.model.settings)
-    captioner = backend.unchecked(spec.name, settings)
-    usual = usual_cleaning(settings.prompt)
-    captioner.cleaning = usual.with_changes(request.model.cleaning)
-    return captioner
-
-
-def _cost(captioner: "Captioner", price: str | None) -> str | None:
-    """What a run has asked a server for, in a line; None: it asked none."""
-    if not isinstance(captioner, RemoteCaptioner) or not captioner.usage.answers:
-        return None
-    usage = captioner.usage
-    cost = ""
-    if price is not None:
-        cost = f"; price: {Price.of(price).total(usage.tokens_in, usage.tokens_out):,.4f}"
-    return usage.describe() + cost
 
 
 def caption_on_ray(request: "Request") -> bool:

@@ -8,23 +8,17 @@ import errno
 import sys
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from typer.core import TyperCommand
 
 from showtell.core.files import CannotWriteError
 from showtell.core.progress import StepReport
 from showtell.errors import MissingExtraError, SaidElsewhereError, ShowtellError, UsageError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 
 class ConsoleReporter:
@@ -35,22 +29,12 @@ class ConsoleReporter:
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[speed]}"),
-            TimeRemainingColumn(compact=True),
-            console=self.console,
-            transient=True,
-            disable=quiet or not sys.stderr.isatty(),
-        )
+        self.quiet = quiet
+        self._bars: Progress | None = None
         self._task: TaskID | None = None
         self._name = ""
 
     def __enter__(self) -> Self:
-        self._progress.start()
         return self
 
     def __exit__(
@@ -59,26 +43,37 @@ class ConsoleReporter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = self._task = None
+            self._name = ""
 
     def note(self, text: str) -> None:
         """A sentence for the user."""
-        self.console.print(text, markup=False)
+        if self._bars is not None:
+            self._bars.console.print(text, markup=False)
+        elif not self.quiet:
+            print(text, file=sys.stderr, flush=True)
 
     def progress(self, task: str, done: int, total: int, unit: str, *, num_failed: int = 0) -> None:
         """Move the bar of ``task``; a new task takes the place of the one before."""
+        if self.quiet or not sys.stderr.isatty():
+            return
+        if self._bars is None:
+            self._bars = _bars()
+            self._bars.start()
         if task != self._name:
             if self._task is not None:
-                self._progress.remove_task(self._task)
-            self._task, self._name = self._progress.add_task(task, speed=""), task
+                self._bars.remove_task(self._task)
+            self._task, self._name = self._bars.add_task(task, speed=""), task
         assert self._task is not None
-        speed = self._progress.tasks[0].speed
+        speed = self._bars.tasks[0].speed
         text = f"{speed:,.0f} {unit}/s" if speed else ""
         if num_failed:
             text += f", {num_failed:,} failed"
-        self._progress.update(self._task, completed=done, total=total or None, speed=text)
+        self._bars.update(self._task, completed=done, total=total or None, speed=text)
         if total and done >= total:
-            self._progress.remove_task(self._task)
+            self._bars.remove_task(self._task)
             self._task, self._name = None, ""
 
     def watch(self, task: str, unit: str) -> Callable[[int, int], None]:
@@ -97,6 +92,28 @@ class ConsoleReporter:
         shown = ("val_loss", "val_perplexity", "BLEU-4", "CIDEr-D", "bad_endings")
         figures = ", ".join(f"{name} {values[name]:.4f}" for name in shown if name in values)
         self.note(f"Epoch {epoch} validation: {figures}")
+
+
+def _bars() -> "Progress":
+    """Bars on standard error. Only who draws one imports rich: a lone photo need not wait."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(compact=True),
+        console=Console(stderr=True, highlight=False, soft_wrap=True),
+        transient=True,
+    )
 
 
 TRAINING_PACKAGES = ("torch", "safetensors")

@@ -173,6 +173,11 @@ class TrainingConfig(Section):
         description="start with the weights and the vocabulary of this run or checkpoint, or of a "
         "model that comes with showtell; its encoder, decoder and decoding are the defaults then",
     )
+    init_parts: Literal["model", "encoder"] = Field(
+        default="model",
+        description="what is taken of training.init_from; encoder: its encoder and its vocabulary, "
+        "and the decoder begins anew, of any kind and shape",
+    )
     average_start: bool = Field(
         default=False,
         description="with training.init_from: at the end, average the weights with those of the "
@@ -326,6 +331,18 @@ class Config(Section):
                 {"data", "training"},
                 "data.new_words, training.average_start and training.rehearsal need a model to "
                 "start from: set training.init_from",
+            )
+        if training.init_parts == "encoder" and (
+            training.init_from is None
+            or training.average_start
+            or self.objective.kind == "scst"
+            or data.new_words
+        ):
+            yield (
+                {"training"},
+                "training.init_parts = encoder takes no decoder from training.init_from: it needs "
+                "training.init_from, and goes with neither scst, training.average_start nor "
+                "data.new_words",
             )
         if training.init_from and data.vocab_file:
             yield (

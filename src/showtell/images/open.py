@@ -11,8 +11,9 @@ import stat
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -36,7 +37,17 @@ MAX_PIXELS = 150_000_000
 
 # Formats that are decoded in the process by a library meant for pictures. Left out on purpose:
 # those that start a program (EPS) or that hold anything but a picture. HEIC is read by ``heif.py``.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "AVIF")
+FORMATS = {
+    "JPEG": "Jpeg",
+    "PNG": "Png",
+    "WEBP": "WebP",
+    "GIF": "Gif",
+    "TIFF": "Tiff",
+    "BMP": "Bmp",
+    "PPM": "Ppm",
+    "AVIF": "Avif",
+}
+"""Pillow's name of each, and of the module that reads it."""
 
 ORIENTATION_TAG = 0x0112
 UPRIGHT = {
@@ -268,7 +279,10 @@ def _reason(error: Exception) -> str:
 
 @lru_cache
 def _known_formats() -> tuple[str, ...]:
-    Image.init()
+    # Only these readers: ``Image.init`` imports forty, among them a parser of PDF.
+    for module in FORMATS.values():
+        with suppress(ImportError):
+            import_module(f"PIL.{module}ImagePlugin")
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 

@@ -188,5 +188,7 @@ def start_with(
     wanted = {name: there[name] for name in settings if there[name] != here.get(name)}
     raise CheckpointError(
         f"training.init_from = {config.training.init_from} has a decoder of another shape; this "
-        "run needs " + " ".join(f"-s decoder.{name}={value}" for name, value in wanted.items())
+        "run needs "
+        + " ".join(f"-s decoder.{name}={value}" for name, value in wanted.items())
+        + "; or, to keep its encoder alone: -s training.init_parts=encoder"
     )

@@ -232,6 +232,7 @@ def _make_run(
             regions=teachers is not None and teachers.need_regions,
         )
         meteor.prepare_aloud(report.note)
+    with_decoder = resumed or config.training.init_parts == "model"
     provenance = _provenance(config, dataset, encoder, runtime) | {"processes": processes.size}
     rehearsal: list[str] = []
     if start and config.training.rehearsal:
@@ -250,7 +251,7 @@ def _make_run(
         classes=encoder.backbone.classes(),
         feature_size=encoder.pooled_size,
         decoder=config.decoder,
-        detector=getattr(start.decoder, "detector", None) if start else None,
+        detector=getattr(start.decoder, "detector", None) if start and with_decoder else None,
         new_words=config.data.vocab_threshold if teachers and not start else None,
         rehearsal=rehearsal,
     )
@@ -270,7 +271,7 @@ def _make_run(
         runtime=runtime,
         provenance=provenance,
         report=report,
-        start=start,
+        start=start if with_decoder else None,
         encoder=encoder if encoder.changed or config.encoder.fresh_views else None,
         language_model=language_model,
         teachers=teachers,

@@ -90,11 +90,12 @@ class Layers:
             raise ConfigError(
                 f"--from {self.start} and training.init_from = {own} are the same setting: give one"
             )
-        base: dict[str, Any] = dict(FOR_ANY_START) if self.start else {}
+        continues = _table(given, "training").get("init_parts") != "encoder"
+        base: dict[str, Any] = dict(FOR_ANY_START) if self.start and continues else {}
         if self.start:
             base = merge(base, {"training": {"init_from": self.start}})
         if self.preset in SIZES:
-            preset = read_preset(self.preset, has_start=bool(self.start or own))
+            preset = read_preset(self.preset, has_start=continues and bool(self.start or own))
             kind = _table(given, "decoder").get("kind")
             if kind is not None and kind != preset.get("decoder", {"kind": kind})["kind"]:
                 del preset["decoder"], preset["optimizer"]  # which are for another kind
@@ -115,7 +116,8 @@ class Layers:
 def inherited(values: Mapping[str, Any]) -> dict[str, Any]:
     """Settings with those of the model that they start from, where they do not say otherwise.
 
-    That are its encoder, the decoder's kind and shape, and how it captions.
+    That are its encoder, the decoder's kind and shape, and how it captions. The decoder's are left
+    out where only the encoder is taken (``training.init_parts``).
 
     Args:
         values: by section; ``training.init_from`` names the model, if any.
@@ -146,7 +148,9 @@ def inherited(values: Mapping[str, Any]) -> dict[str, Any]:
                 f"you trust whoever made the model, name them: -s encoder.weights={weights}"
             )
         found["encoder"]["weights"] = folder / weights
-    found["decoder"], found["decoding"] = own["decoder"], own["decoding"]
+    found["decoding"] = own["decoding"]
+    if _table(values, "training").get("init_parts") != "encoder":
+        found["decoder"] = own["decoder"]
     if _table(values, "encoder").get("name", encoder.name) != encoder.name:
         del found["encoder"]  # the settings of another; that it does not fit is said later
     return merge(found, values)
