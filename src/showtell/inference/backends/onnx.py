@@ -53,6 +53,9 @@ PROVIDERS = {
     "openvino": "OpenVINOExecutionProvider",
     "directml": "DmlExecutionProvider",
 }
+# What computes graphs of fixed sizes alone. A step of search has sizes of its own each time, and
+# OpenVINO's Reshape refuses the first, whose cache is empty; so only the encoder goes there.
+ENCODERS_ALONE = frozenset({"coreml", "openvino", "directml"})
 TYPES = {"float32": "tensor(float)", "int64": "tensor(int64)", "bool": "tensor(bool)"}
 # Pictures in a pass of the encoder: on a processor one is the fastest, and features then do not
 # depend on the other pictures of a batch.
@@ -127,7 +130,9 @@ class Graphs:
         # Sizes change from step to step; plans of memory for each would be kept for ever.
         options.enable_mem_pattern = graph == "encoder"
         try:
-            session = InferenceSession(path, options, providers=_providers(self.runtime.device))
+            session = InferenceSession(
+                path, options, providers=_providers(self.runtime.device, graph)
+            )
         except Exception as error:
             raise CheckpointError(f"{path} cannot be loaded: {first_line(error)}") from None
         taken = {value.name: (value.type, value.shape) for value in session.get_inputs()}
@@ -469,8 +474,10 @@ def num_threads() -> int:
     return os.cpu_count() or 1
 
 
-def _providers(device: str) -> list[Any]:
+def _providers(device: str, graph: str) -> list[Any]:
     kind, _, number = device.partition(":")
+    if kind in ENCODERS_ALONE and graph != "encoder":
+        kind = "cpu"
     chosen = (PROVIDERS[kind], {"device_id": number}) if number else PROVIDERS[kind]
     # What a device cannot compute, the processor does.
     return [chosen] if kind == "cpu" else [chosen, PROVIDERS["cpu"]]
