@@ -15,6 +15,7 @@ words of the detector, ``D`` width of features, ``F`` signs.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -176,14 +177,19 @@ def windows_of(features: Features, num: int) -> Floats:
         return pooled
     assert features.regions is not None
     grid = _host(features.regions)
-    side = math.isqrt(grid.shape[1])  # every encoder's grid is a square
-    num = min(num, side)
-    starts = np.arange(num) * side // num
-    sizes = np.diff([*starts, side])
-    rows = np.add.reduceat(grid.reshape(len(grid), side, side, grid.shape[2]), starts, axis=1)
-    both = np.add.reduceat(rows, starts, axis=2) / np.outer(sizes, sizes)[:, :, None]
-    means: Floats = both.reshape(len(grid), num * num, grid.shape[2]).astype(np.float32)
+    means: Floats = np.matmul(_averaging(math.isqrt(grid.shape[1]), num), grid)
     return means
+
+
+@lru_cache
+def _averaging(side: int, num: int) -> Floats:
+    """(parts, R): rows that average the windows of a grid, which is a square in every encoder."""
+    num = min(num, side)
+    window = np.arange(side) * num // side  # of a row, or of a column
+    inside = window[:, None] * num + window
+    rows = (np.arange(num * num)[:, None] == inside.ravel()).astype(np.float32)
+    averaging: Floats = rows / rows.sum(axis=1, keepdims=True)
+    return averaging
 
 
 def _host(values: Any) -> Floats:
