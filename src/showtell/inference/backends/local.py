@@ -139,6 +139,10 @@ class LocalCaptioner(Captioner):
         settings = decoding or self.decoding
         words = self._check(settings, attention)
         placed = self._placed(features)
+        # Of a caption without a picture there is nothing to see, and no confidence in it.
+        sees = self.reranker is not None and self.reranker.can_read(features)
+        reranker = self.reranker if sees else None
+        calibration = self.calibration if sees or self.reranker is None else None
         with self._inference():
             found = generate(
                 self.steps,
@@ -147,14 +151,14 @@ class LocalCaptioner(Captioner):
                 words,
                 first=first,
                 with_attention=attention,
-                reranker=self.reranker,
+                reranker=reranker,
             )
         if not (found.log_probs[:, 0] > -math.inf).all():
             self._check_numbers(placed)
         captions = captions_of(
             found,
             self.vocabulary,
-            calibration=self.calibration,
+            calibration=calibration,
             min_confidence=settings.min_confidence,
             neutral=settings.is_neutral and self._is_english,
         )
