@@ -23,7 +23,6 @@ from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, Record, dataset_fingerprint
 from showtell.data.request import DataRequest
 from showtell.data.splits import usable_splits
-from showtell.decoding.constraints.named_words import named_words
 from showtell.encoders.store import FeatureStore
 from showtell.errors import ConfigError, DataError
 from showtell.inference.backends.onnx import OnnxCaptioner
@@ -183,7 +182,7 @@ def captions_of(
     path = _default_path(model.model, data.data, split)
     captions = _written(path, captions_fingerprint(captioner, captioner.decoding, records))
     if captions is None:
-        report.note(_describe_runtime(captioner))
+        report.note(captioner.describe_runtime())
         found = caption_records(captioner, dataset, records, store=data.store, report=report)
         result = _write(found, path, model, data, split, None)
         captions = {name: said.text for name, said in found.evaluation.captions.items()}
@@ -261,22 +260,13 @@ def caption_split(
         ShowtellError: the data cannot be read, or the split is empty.
     """
     # Wrong words show now, not after the pictures are encoded.
-    if isinstance(captioner, PictureCaptioner):
-        captioner.check(decoding or captioner.decoding)
-    else:
-        named_words(decoding or captioner.decoding, captioner.vocabulary)
-    report.note(_describe_runtime(captioner))
+    captioner.check(decoding or captioner.decoding)
+    report.note(captioner.describe_runtime())
     dataset = data.load()
     records = _records(dataset, split, _trained_on(captioner), report)
     return caption_records(
         captioner, dataset, records, store=data.store, decoding=decoding, report=report
     )
-
-
-def _describe_runtime(captioner: "Evaluated") -> str:
-    if isinstance(captioner, PictureCaptioner):
-        return captioner.describe_runtime()
-    return captioner.runtime.describe()
 
 
 def _trained_on(captioner: "Evaluated") -> str | None:

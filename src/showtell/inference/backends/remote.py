@@ -15,10 +15,9 @@ import os
 import re
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from PIL import Image
@@ -39,15 +38,15 @@ from showtell.inference.backends.remote_client import (
     worker,
 )
 from showtell.inference.caption import Caption, geometric_mean
-from showtell.inference.captioner import Decoding, ModelInfo
+from showtell.inference.captioner import ModelInfo
 from showtell.inference.specs import PROMPTS, BackendSettings
 from showtell.inference.stream import (
     Described,
     Originals,
     Picture,
     PictureResult,
+    Streaming,
     opened,
-    picture_at,
 )
 
 if TYPE_CHECKING:
@@ -272,32 +271,16 @@ class RemoteCaptioner(PictureCaptioner):
             raise ServerError(f"{self.endpoint.url}, model {self.model!r}: {described[0]}")
         return described
 
-    def caption_stream(
-        self,
-        pictures: Iterable[Path | str | Picture],
-        *,
-        decoding: Decoding = None,
-        attention: bool = False,
-        batch_size: int | None = None,
-        originals: Originals | None = None,
+    def stream_pictures(
+        self, pictures: Iterator[Picture], how: Streaming
     ) -> Iterator[PictureResult]:
-        """As ``Captioner.caption_stream``.
-
-        Args:
-            batch_size: of no meaning here: ``concurrency`` is.
+        """As ``Captioner.stream_pictures``; in place of ``batch_size``, ``concurrency`` counts.
 
         Raises:
-            ServerError: while results are taken, no picture gets through any more. Those that
-                failed last have no result then, so that a resumed run asks for them again.
+            ServerError: no picture gets through any more.
         """
-        settings = self.resolve(decoding)
-        self.check(settings, attention)
-        given = (p if isinstance(p, Picture) else picture_at(p) for p in pictures)
-        return self._stream(given, settings, originals)
+        originals = how.originals
 
-    def _stream(
-        self, pictures: Iterable[Picture], settings: DecodingConfig, originals: Originals | None
-    ) -> Iterator[PictureResult]:
         def prepare(picture: Picture) -> _Prepared | str:
             try:
                 return self._prepare(picture, with_look=originals is not None)
@@ -308,7 +291,7 @@ class RemoteCaptioner(PictureCaptioner):
         # Decoding overlaps with waiting for answers, however few cores there are.
         prepared = work_ahead(pictures, prepare, batch_size=self.concurrency, overlaps=True)
         run = _Run(self, originals)
-        with worker() as threads, _Asking(self, threads, settings) as asking:
+        with worker() as threads, _Asking(self, threads, how.decoding) as asking:
             for picture, found in prepared:
                 run.add(picture, found, asking)
                 while len(run) > window or run.is_first_done:
