@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 import showtell
 from showtell.errors import CheckpointError, ConfigError, ShowtellError
 from showtell.inference.backends.hf import HfCaptioner
+from showtell.inference.caption import Calibration
 from showtell.inference.specs import PROMPTS
 
 WAYS = {
@@ -205,6 +206,23 @@ def test_prompts(folders: dict[str, Path]) -> None:
     assert isinstance(model, HfCaptioner) and model.prompt == "<DETAILED_CAPTION>"
     with pytest.raises(ConfigError, match="'blip' follows no instruction"):
         showtell.load(f"hf:{folders['blip']}", settings={"prompt": "short"})
+
+
+def test_other_instructions_make_another_captioner(folders: dict[str, Path]) -> None:
+    def load(prompt: str) -> HfCaptioner:
+        model = showtell.load(
+            f"hf:{folders['llava']}", device="cpu", precision="fp32", settings={"prompt": prompt}
+        )
+        assert isinstance(model, HfCaptioner)
+        return model
+
+    model = load("What is it?")
+    model.calibration = Calibration(1.0, 0.0, 0.25)
+    assert model.card.calibrated and model.with_prompt("What is it?") is model
+    other = model.with_prompt("Where is it?")
+    assert other.fingerprint == load("Where is it?").fingerprint != model.fingerprint
+    assert other.calibration is None and not other.card.calibrated
+    assert model.prompt == "What is it?" and model.card.calibrated
 
 
 def test_fingerprints_cover_weights_and_prompt(folders: dict[str, Path], tmp_path: Path) -> None:

@@ -111,9 +111,16 @@ class PictureCaptioner(Captioner):
         return self.card.prompt
 
     def with_prompt(self, prompt: str) -> Self:
-        """The same captioner with other instructions; it shares the model."""
+        """The same captioner with other instructions; it shares the model.
+
+        It is not calibrated: a calibration is for the captions that one prompt gives.
+        """
+        if prompt == self.prompt:
+            return self
         other = copy(self)
-        other.prompt = prompt
+        for name in ("card", "fingerprint"):  # a subclass may keep them (``cached_property``)
+            vars(other).pop(name, None)
+        other.prompt, other.calibration = prompt, None
         return other
 
     def describe_runtime(self) -> str:
