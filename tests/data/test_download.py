@@ -201,6 +201,9 @@ def test_a_wrong_size(remote: Remote, tmp_path: Path) -> None:
     remote.content = CONTENT[:5000]
     with pytest.raises(DataError, match="gave 5,000 bytes, expected 1,024,000; they were deleted"):
         fetch_file(archive(remote), tmp_path)
+    remote.content = CONTENT * 3  # a server that sends without an end would fill the disk
+    with pytest.raises(DataError, match="more bytes came than the 1,024,000 expected; they were"):
+        fetch_file(archive(remote), tmp_path)
     assert os.listdir(tmp_path) == []
 
 

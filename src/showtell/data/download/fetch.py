@@ -183,7 +183,7 @@ def _fetch_rest(
                     "file at this address is another one"
                 )
             part.save(archive.url)
-        _append(answer, part, start, progress)
+        _append(answer, part, start, progress, most=archive.num_bytes)
 
 
 def _check_range(
@@ -204,7 +204,16 @@ def _check_range(
         raise _BrokenOffError("the server does not keep to ranges")
 
 
-def _append(answer: Any, part: _Part, start: int, progress: Progress | None) -> None:
+def _append(answer: Any, part: _Part, start: int, progress: Progress | None, *, most: int) -> None:
+    """Append what comes.
+
+    Args:
+        most: bytes that the file may have, whatever the server says or leaves unsaid; 0: any.
+
+    Raises:
+        _BrokenOffError: less came than was promised, or more.
+        DataError: the file is larger than it may be.
+    """
     num_bytes = start
     with open(part.path, "ab" if start else "wb") as file:
         while True:
@@ -215,6 +224,10 @@ def _append(answer: Any, part: _Part, start: int, progress: Progress | None) -> 
             if not piece:
                 break
             num_bytes += len(piece)
+            if most and num_bytes > most:
+                file.close()
+                part.drop()
+                raise DataError(f"more bytes came than the {most:,} expected; they were deleted")
             if part.total and num_bytes > part.total:
                 file.close()
                 part.drop()
