@@ -215,13 +215,13 @@ def _appearing(target: Path, single: bool) -> Iterator[Path]:
             os.rename(target, old)
         try:
             os.rename(place, target)
-        except OSError:
+        except BaseException:  # Ctrl-C as well
             if old.is_dir():
                 os.rename(old, target)
             raise
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(place, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def describe_written(dataset: Dataset, output: Output) -> str:
