@@ -18,7 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from showtell.core.files import read_json
+from showtell.core.files import read_json, write_text
 from showtell.core.progress import Reporter
 from showtell.errors import CheckpointError, ConfigError, MissingExtraError, first_line
 from showtell.inference.specs import BackendSettings
@@ -213,7 +213,7 @@ def download(wanted: Wanted, report: Reporter | None = None) -> Path:
                 tqdm_class=Bar,
             )
         )
-        if place.revision is None or place.revision != wanted.commit:
+        if place.revision != wanted.commit:
             _keep_reference(folder, place.revision or "main", wanted.commit)
     for name in wanted.files:
         _check_hash(folder / name, place)
@@ -224,7 +224,7 @@ def _keep_reference(folder: Path, revision: str, commit: str) -> None:
     """Note which commit a branch stands for, as huggingface_hub itself does for branches."""
     reference = folder.parents[1] / "refs" / revision
     reference.parent.mkdir(parents=True, exist_ok=True)
-    reference.write_text(commit, encoding="utf-8")
+    write_text(reference, commit)
 
 
 def _check_hash(file: Path, place: Place) -> None:
