@@ -224,6 +224,7 @@ def test_options_that_do_not_fit(dataset: Dataset, tmp_path: Path) -> None:
         (Output(tmp_path / "x.csv", "coco"), "has the ending of csv, but --to says coco"),
         (Output(tmp_path / "x.csv", pictures="copy"), "is one file, so --pictures copy"),
         (Output(tmp_path / "x", "parquet", "keep"), "parquet holds its pictures"),
+        (Output(tmp_path / "my data" / "x"), f"make it: mkdir -p '{tmp_path}/my data'"),
         (Output(tmp_path / "x.txt"), "or of a .jsonl, .csv, .json, .parquet file"),
         (Output(tmp_path / "x", "cooco"), "unknown format to write 'cooco'. Did you mean 'coco'?"),
     ]

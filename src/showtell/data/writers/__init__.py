@@ -6,6 +6,7 @@ made beside its place under a hidden name and renamed when it is complete.
 """
 
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -95,7 +96,8 @@ class Output:
                 f"or of a {', '.join(FILES)} file"
             )
         if not path.absolute().parent.is_dir():
-            raise DataError(f"no such folder: {path.parent}; make it: mkdir -p {path.parent}")
+            make = f"mkdir -p {shlex.quote(str(path.parent))}"
+            raise DataError(f"no such folder: {path.parent}; make it: {make}")
         if single and self.pictures not in (None, "keep"):
             raise DataError(
                 f"-o {path} is one file, so --pictures {self.pictures} has no place for them; "
