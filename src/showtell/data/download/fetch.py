@@ -85,7 +85,7 @@ def remote_size(archive: Archive) -> int:
         return archive.num_bytes
     try:
         with _open(archive.url, {}, method="HEAD") as answer:
-            return int(answer.headers.get("Content-Length") or 0)
+            return _length(answer.headers)
     except _BrokenOffError as error:
         raise DataError(f"cannot reach {archive.url}: {error}; try again later") from None
 
@@ -175,7 +175,7 @@ def _fetch_rest(
             part.drop()
             start = 0
         if not start:
-            part.total = int(answer.headers.get("Content-Length") or 0)
+            part.total = _length(answer.headers)
             part.validator = _validator(answer.headers)
             if archive.num_bytes and part.total and part.total != archive.num_bytes:
                 raise DataError(
@@ -288,6 +288,12 @@ def _open(url: str, headers: dict[str, str], *, method: str = "GET") -> Any:
         ) from None
     except (OSError, http.client.HTTPException) as error:  # URLError is an OSError
         raise _BrokenOffError(_reason(error)) from None
+
+
+def _length(headers: Any) -> int:
+    """The bytes that an answer says it has; 0 where it does not say, or nothing sensible."""
+    length = headers.get("Content-Length") or ""
+    return int(length) if re.fullmatch(r"[0-9]{1,18}", length) else 0
 
 
 def _validator(headers: Any) -> str:

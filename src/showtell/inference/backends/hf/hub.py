@@ -130,13 +130,16 @@ def cached_folder(place: Place, *, with_code: bool = False) -> Path | None:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a snapshot has its settings and all parts of its weights."""
+    """Whether a snapshot has its settings and all parts of its weights, as far as names tell."""
     if not (folder / CONFIG).is_file():
         return False
     index = folder / INDEX
-    if index.is_file():
+    if not index.is_file():
+        return (folder / WEIGHTS).is_file()
+    try:
         return all((folder / name).is_file() for name in _parts(index))
-    return (folder / WEIGHTS).is_file()
+    except CheckpointError:  # it is downloaded again
+        return False
 
 
 def missing_files(model: str, settings: BackendSettings) -> Wanted | None:
