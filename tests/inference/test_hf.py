@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import tiny_hf
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import showtell
@@ -361,3 +362,28 @@ def test_bf16_is_used_where_it_is_asked_for(folders: dict[str, Path]) -> None:
     assert {p.dtype for p in model.network._model.parameters()} == {torch.bfloat16}
     assert "bf16 (as asked)" in model.describe_runtime()
     assert model.caption(tiny_hf.pictures(1)[0], decoding={"max_length": 5}).log_probs
+
+
+def test_a_picture_that_the_model_refuses_stops_no_other(
+    captioners: dict[str, HfCaptioner], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Qwen2-VL refuses strips; one of them in a folder of thousands ended the run."""
+    from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
+
+    model = captioners["blip"]
+    usual = model.network._processor
+
+    def as_qwen2_vl(images: list[Image.Image], **options: Any) -> Any:
+        for image in images:
+            smart_resize(image.height, image.width)
+        return usual(images=images, **options)
+
+    monkeypatch.setattr(model.network, "_processor", as_qwen2_vl)
+    paths = [tmp_path / f"{number}.png" for number in range(4)]
+    for number, path in enumerate(paths):
+        Image.new("RGB", (900, 3) if number == 2 else (60, 40), "red").save(path)
+    results = list(model.caption_stream(paths))
+    assert [bool(result.text) for result in results] == [True, True, False, True]
+    assert str(results[2].error).startswith(
+        f"{paths[2]}: blip cannot see it: absolute aspect ratio"
+    )
