@@ -122,7 +122,7 @@ def test_imports_neither_torch_nor_numpy() -> None:
 
 
 def test_rules_for_all_scripts_name_ranges_of_characters() -> None:
-    """A hundred thousand characters one by one took 8 s to compile, in a server's request."""
+    """Ninety thousand characters one by one took seconds to compile, in a server's request."""
     characters = ptb._all_characters()
     assert len(characters.letters + characters.digits + characters.marks) < 20_000
     letter = re.compile(f"[{characters.letters}]")

@@ -272,7 +272,7 @@ def _all_characters() -> _Characters:
 def _spans(codes: Iterable[int]) -> str:
     """Characters by their numbers, in order, as a set of a pattern has them.
 
-    A hundred thousand one by one take seconds to compile.
+    Ninety thousand one by one take seconds to compile.
     """
     spans: list[list[int]] = []
     for code in codes:
