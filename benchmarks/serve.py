@@ -32,7 +32,7 @@ from showtell.core.device import choose_runtime
 if TYPE_CHECKING:  # torch is imported after the allocator is tuned
     from showtell.inference.captioner import Captioner
 
-MOST_SECONDS = 3.0
+MOST_SECONDS = 1.0
 LEAST_SHARE = 0.7
 MOST_GROWTH = 1.05  # of resident memory, over the second half of a soak
 
