@@ -54,6 +54,7 @@ STUDENT = (
     "decoding.beam_size=5",
     "decoding.length_penalty=1.0",
 )
+MOST_EPOCHS = 120
 LIES = 10  # one picture in so many
 PLAIN = ("objective.kind=cross_entropy",)  # captions alone: a liar's probabilities would not lie
 
@@ -243,8 +244,8 @@ def main() -> None:
 
 
 def epochs_for(num_captions: int, steps: int) -> int:
-    """The epochs that make about so many steps."""
-    return max(1, round(steps * 100 / num_captions))
+    """The epochs that make about so many steps, but no more than a small data set gains by."""
+    return min(MOST_EPOCHS, max(1, round(steps * 100 / num_captions)))
 
 
 def train(
