@@ -119,8 +119,8 @@ def test_what_was_left_out_is_kept_in_a_file(tmp_path: Path) -> None:
 
 
 def test_settings_of_the_command_line() -> None:
-    config = FilterConfig.of(["min_words=4", "language=de", "fit=off", "repeats=false"])
-    assert (config.min_words, config.language, config.fit, config.repeats) == (4, "de", "off", False)
+    config = FilterConfig.of(["min_words=4", "language=de", "fit=0.5", "repeats=false"])
+    assert (config.min_words, config.language, config.fit, config.repeats) == (4, "de", 0.5, False)
     with pytest.raises(UsageError, match="min_wrds: no such setting, did you mean min_words"):
         FilterConfig.of(["min_wrds=4"])
     with pytest.raises(UsageError, match="unknown language 'english'"):
@@ -133,7 +133,7 @@ def test_a_judge_that_has_learnt_nothing_drops_nothing() -> None:
     captions = said("one", "two", "three", "four", "five")
     found = Filtered()
     alike = np.array([[3.0, 3.1, 2.9], [2, 1, 3], [5, 4, 6], [1, 2, 0], [1, 0, 2]])
-    assert not drop_misfits(captions, alike, 0.0, found)
+    assert not drop_misfits(captions, alike, 0.25, found)
     assert found.kept == captions and not found.dropped
     # The third fits another picture better; the last one's picture could not be read.
     told_apart = np.array([[1.0, 9, 9], [2, 8, 3], [5, 9, 3], [0, 9, 9], [np.nan] * 3])
@@ -141,7 +141,7 @@ def test_a_judge_that_has_learnt_nothing_drops_nothing() -> None:
     assert gains(told_apart)[1] == pytest.approx(np.log(2 / (np.exp(-6) + np.exp(-1))))
     assert gains(told_apart)[4] == np.inf
     found = Filtered()
-    assert drop_misfits(captions, told_apart, 0.0, found)
+    assert drop_misfits(captions, told_apart, 0.25, found)
     assert [one.text for one in found.kept] == ["one", "two", "four", "five"]
     assert found.counts == {"fits other pictures as well": 1}
 

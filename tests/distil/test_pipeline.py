@@ -26,7 +26,7 @@ from showtell.errors import CheckpointError, DataError, UsageError
 from showtell.inference.checkpoint import load_checkpoint
 
 register()
-ALL = FilterConfig(near_duplicates=False, fit="off")
+ALL = FilterConfig(near_duplicates=False, fit=0.0)
 
 
 def request(folder: Path, pictures: Path, *changes: str, **options: Any) -> DistilRequest:
@@ -149,7 +149,7 @@ def test_what_looks_the_same_is_asked_about_once(tmp_path: Path, pictures: Path)
     shutil.copytree(pictures, own)
     (own / "broken.png").write_bytes(b"no picture")
     teacher = Teacher()
-    wanted = request(tmp_path / "run", own, "training.num_epochs=1", filters=FilterConfig(fit="off"))
+    wanted = request(tmp_path / "run", own, "training.num_epochs=1", filters=FilterConfig(fit=0.0))
     made = run(wanted, teacher)
     assert made.found["pictures"] == {"readable": 60, "same": 56, "failed": 1}
     assert len(teacher.asked) == 4
@@ -188,7 +188,7 @@ def test_training_pictures_that_look_like_held_out_ones_are_left_out(
         pictures,
         "training.num_epochs=1",
         human=DataRequest(str(human)),
-        filters=FilterConfig(fit="off"),
+        filters=FilterConfig(fit=0.0),
     )
     made = run(wanted, Teacher())
     assert made.found["data"]["dropped"]["looks like a held-out picture"] > 10
@@ -211,8 +211,8 @@ def test_filtering_finds_a_liar(tmp_path: Path, pictures: Path) -> None:
     Those have another colour, and mostly the same thing: each lie is half true.
     """
     teacher = Teacher(lies=6)
-    settings = ("training.num_epochs=20",)
-    wanted = request(tmp_path / "run", pictures, *settings, filters=replace_filter(fit=1.0))
+    settings = ("training.num_epochs=40",)
+    wanted = request(tmp_path / "run", pictures, *settings, filters=replace_filter(fit=0.25))
     report = Notes()
     run(wanted, teacher, report)
     assert not any("too little to judge" in note for note in report.notes), report.notes

@@ -172,9 +172,12 @@ def drop_misfits(
 ) -> bool:
     """Sort captions into ``found`` by how much better they fit their own picture than others.
 
+    How many nats are usual depends on pictures and judges, so captions are compared with the
+    middle one (confident learning compares with the mean of a class: Northcutt et al., section 3).
+
     Args:
         losses: as ``Judges.losses``.
-        least: nats.
+        least: share of the median gain.
 
     Returns:
         Whether the judges could judge; if not, every caption stays.
@@ -182,9 +185,11 @@ def drop_misfits(
     if not has_learnt(losses):
         found.kept += said
         return False
-    for one, gain in zip(said, gains(losses).tolist(), strict=True):
-        if gain < least:
-            found.drop(one, NO_FIT, f"{gain:.1f} nats")
+    found_gains = gains(losses)
+    usual = float(np.median(found_gains[np.isfinite(found_gains)]))
+    for one, gain in zip(said, found_gains.tolist(), strict=True):
+        if gain < least * usual:
+            found.drop(one, NO_FIT, f"{gain:.1f} nats more than for others; usual: {usual:.1f}")
         else:
             found.kept.append(one)
     return True

@@ -55,11 +55,13 @@ class FilterConfig(Section):
         default=True,
         description="ask about pictures that look the same only once (extra dedupe)",
     )
-    fit: float | Literal["off"] = Field(
-        default="off",
-        description="leave out captions that are not so many nats more probable for their own "
-        "picture than for others, as first students judge that have not seen it; off: no first "
-        "students",
+    fit: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="leave out captions that tell less of their picture than this share of what "
+        "the middle caption tells, as first students judge that have not seen it; 0.25 is a start; "
+        "0: no first students",
     )
 
     @field_validator("language")

@@ -192,8 +192,8 @@ class _Distillation:
                     settings["words"] = text.decode("utf-8", "replace")
                 return {"filter": settings}
             case "fit":
-                if filters.fit == "off":
-                    return {"fit": "off"}
+                if not filters.fit:
+                    return {"fit": 0.0}
                 return {"fit": filters.fit, **made_of(self.plan.config)}
             case "data":
                 weight = request.human_weight if request.human else None
@@ -236,7 +236,7 @@ class _Distillation:
     def _fit(self, folder: Path) -> Values | None:
         said, found = read_kept(self.stages.folder_of("filter")), Filtered()
         request, least = self.request, self.request.filters.fit
-        if least == "off":
+        if not least:
             found.kept = said
             found.write(folder)
             return {"kept": len(said), "dropped": {}}
