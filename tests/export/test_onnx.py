@@ -28,7 +28,7 @@ from showtell.export.onnx import export_captioner
 from showtell.export.weights import SharedWeights
 from showtell.images.preprocess import Preprocessing
 from showtell.inference.backends.native import NativeCaptioner
-from showtell.inference.backends.onnx import OnnxCaptioner
+from showtell.inference.backends.onnx import PROVIDERS, OnnxCaptioner, _providers
 from showtell.inference.caption import Caption
 from showtell.inference.captioner import takes_onnx
 from showtell.inference.checkpoint import save_checkpoint
@@ -297,3 +297,13 @@ def test_chinese_captions_are_joined_as_in_torch(tmp_path: Path) -> None:
         same(one, two)
         assert one.words == two.words and len(one.words) > 1
         assert one.text == "".join(one.words)
+
+
+@pytest.mark.parametrize("device", ["openvino", "coreml", "directml"])
+def test_steps_of_any_size_stay_on_the_processor(device: str) -> None:
+    """What computes fixed sizes alone gets the encoder; the processor does what it cannot."""
+    own, cpu = PROVIDERS[device], PROVIDERS["cpu"]
+    assert _providers(device, "encoder") == [own, cpu]
+    for graph in ("init", "told", "step", "look", "closer"):
+        assert _providers(device, graph) == [cpu]
+    assert _providers("cuda:1", "step") == [(PROVIDERS["cuda"], {"device_id": "1"}), cpu]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from showtell.config import Config
 from showtell.decoders.base import Decoder
+from showtell.decoding.reranking import Reranker
 from showtell.encoders.encoder import Encoder, trained_fingerprint
 from showtell.encoders.finetune import load_trained
 from showtell.errors import CheckpointError
@@ -35,6 +36,7 @@ class Checkpoints:
         provenance: what is written into each checkpoint's ``metrics.json`` beside the figures.
         device: whose random state is kept.
         writes: whether this process is the one that writes; another's ``save`` does nothing.
+        reranker: of the model that the run started from, where it still fits.
     """
 
     def __init__(
@@ -46,7 +48,9 @@ class Checkpoints:
         provenance: dict[str, Any],
         device: str,
         writes: bool = True,
+        reranker: Reranker | None = None,
     ) -> None:
+        self.reranker = reranker
         self.folder, self.vocabulary, self.config = folder, vocabulary, config
         self.provenance, self.device, self.writes = provenance, device, writes
         for leftover in (
@@ -84,6 +88,7 @@ class Checkpoints:
             {**self.provenance, **figures},
             trained,
             self._encoder_weights(),
+            self.reranker,
         )
         save_checkpoint(self.folder / name, checkpoint, resume=resume)
 

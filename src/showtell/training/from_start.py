@@ -237,7 +237,13 @@ def _measure(
         models: the weights by share.
         sets: the pictures, with their features.
     """
-    model = Checkpoint(run.state.decoder, run.data.vocabulary, run.config, {})
+    model = Checkpoint(
+        run.state.decoder,
+        run.data.vocabulary,
+        run.config,
+        {},
+        reranker=run.checkpoints.reranker,
+    )
     captioner = NativeCaptioner(model, run.runtime, trust_model=True)
     captioner.decoder.eval()
     found = {}

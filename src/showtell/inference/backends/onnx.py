@@ -23,6 +23,7 @@ from showtell.decoding.arrays import Array, Ids, State
 from showtell.decoding.constraints.named_words import named_words
 from showtell.decoding.ensemble import Ensemble
 from showtell.decoding.hypotheses import ATTENTION, Steps
+from showtell.decoding.reranking import RERANKER, Reranker
 from showtell.encoders.features import Closer, Concepts, Features
 from showtell.errors import CheckpointError, ConfigError, first_line
 from showtell.images.open import Pixels
@@ -53,6 +54,9 @@ PROVIDERS = {
     "openvino": "OpenVINOExecutionProvider",
     "directml": "DmlExecutionProvider",
 }
+# What computes graphs of fixed sizes alone. A step of search has sizes of its own each time, and
+# OpenVINO's Reshape refuses the first, whose cache is empty; so only the encoder goes there.
+ENCODERS_ALONE = frozenset({"coreml", "openvino", "directml"})
 TYPES = {"float32": "tensor(float)", "int64": "tensor(int64)", "bool": "tensor(bool)"}
 # Pictures in a pass of the encoder: on a processor one is the fastest, and features then do not
 # depend on the other pictures of a batch.
@@ -127,7 +131,9 @@ class Graphs:
         # Sizes change from step to step; plans of memory for each would be kept for ever.
         options.enable_mem_pattern = graph == "encoder"
         try:
-            session = InferenceSession(path, options, providers=_providers(self.runtime.device))
+            session = InferenceSession(
+                path, options, providers=_providers(self.runtime.device, graph)
+            )
         except Exception as error:
             raise CheckpointError(f"{path} cannot be loaded: {first_line(error)}") from None
         taken = {value.name: (value.type, value.shape) for value in session.get_inputs()}
@@ -281,6 +287,7 @@ class OnnxCaptioner(LocalCaptioner):
         vocabulary: of the model.
         decoding: what ``caption`` does by default.
         others: the graphs of further models of the same vocabulary and encoder.
+        reranker: of the model, if it has one.
     """
 
     def __init__(
@@ -290,6 +297,7 @@ class OnnxCaptioner(LocalCaptioner):
         decoding: DecodingConfig,
         *,
         others: Sequence[Graphs] = (),
+        reranker: Reranker | None = None,
     ) -> None:
         self.graphs, self.vocabulary, self._decoding = graphs, vocabulary, decoding
         self.manifest, self.runtime = graphs.manifest, graphs.runtime
@@ -297,8 +305,9 @@ class OnnxCaptioner(LocalCaptioner):
         self.licence = self.manifest.licence
         self.parts = tuple(ExportedDecoder(each) for each in (graphs, *others))
         self.steps: Steps = Ensemble(self.parts) if others else self.parts[0]
-        # A calibration holds for the probabilities that it was fitted on, not for an ensemble's.
-        self.calibration = None if others else calibration_in(self.manifest.metrics)
+        # Both hold for the probabilities that they were fitted on, not for an ensemble's.
+        self.reranker = None if others else reranker
+        self.calibration = None if others else calibration_in(self.manifest.metrics, self.reranker)
         named_words(decoding, vocabulary)  # wrong words show now
 
     @classmethod
@@ -318,13 +327,18 @@ class OnnxCaptioner(LocalCaptioner):
         assert runtime != "torch"
         runs_on = choose_onnx_runtime(device, precision)
         graphs, vocabulary, decoding = _open(model, runs_on)
+        reranker = None
+        if RERANKER in graphs.manifest.files:
+            pooled, grid = graphs.manifest.encoder.pooled_size, graphs.manifest.encoder.grid_size
+            sizes = {"feature_size": pooled, "region_size": grid[1] if grid else pooled}
+            reranker = Reranker.read(graphs.folder, len(vocabulary), sizes)
         others = []
         for name in ensemble:
             other, words, _ = _open(name, runs_on)
             one, two = (part.manifest.encoder.fingerprint for part in (graphs, other))
             check_companion(model, name, (vocabulary, words), (one, two))
             others.append(other)
-        found = cls(graphs, vocabulary, decoding, others=others)
+        found = cls(graphs, vocabulary, decoding, others=others, reranker=reranker)
         if shipped_folder(model):  # has the name by which it was asked for, as in torch
             found.name, found.licence = model_name(model), LICENCE
         return found
@@ -469,8 +483,10 @@ def num_threads() -> int:
     return os.cpu_count() or 1
 
 
-def _providers(device: str) -> list[Any]:
+def _providers(device: str, graph: str) -> list[Any]:
     kind, _, number = device.partition(":")
+    if kind in ENCODERS_ALONE and graph != "encoder":
+        kind = "cpu"
     chosen = (PROVIDERS[kind], {"device_id": number}) if number else PROVIDERS[kind]
     # What a device cannot compute, the processor does.
     return [chosen] if kind == "cpu" else [chosen, PROVIDERS["cpu"]]
