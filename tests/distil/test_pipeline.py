@@ -224,6 +224,34 @@ def test_filtering_finds_a_liar(tmp_path: Path, pictures: Path) -> None:
     assert found > 0.5 and wrong < 0.15, (found, wrong)
 
 
+def test_judges_that_were_stopped_go_on(tmp_path: Path, pictures: Path) -> None:
+    """In the training of the second judge; the first one is not trained again."""
+
+    class StopSecondJudge(SilentReporter):
+        num_epochs = 0
+
+        def epoch(self, epoch: int, values: dict[str, Any]) -> None:
+            self.num_epochs += 1
+
+        def step(self, report: object) -> None:
+            if self.num_epochs == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    whole = request(
+        tmp_path / "whole", pictures, "training.num_epochs=1", filters=replace_filter(fit=0.25)
+    )
+    wanted = replace(whole, folder=tmp_path / "run")
+    assert distil(wanted, StopSecondJudge(), teacher=Teacher()) is None
+    judges = [tmp_path / "run" / "fit" / f"judge-{number}" for number in (1, 2)]
+    assert (judges[0] / "best").exists() and not (judges[1] / "best").exists()
+    log = (judges[0] / "metrics.jsonl").read_bytes()
+    run(wanted, Teacher())
+    assert (judges[0] / "metrics.jsonl").read_bytes() == log
+    run(whole, Teacher())
+    kept = [(tmp_path / name / "fit" / "kept.jsonl").read_text() for name in ("whole", "run")]
+    assert kept[0] == kept[1]
+
+
 def test_stopped_five_times_no_picture_is_asked_about_twice(tmp_path: Path, pictures: Path) -> None:
     """By Ctrl-C in the middle of an answer, at random moments."""
     rng = random.Random(3)

@@ -5,7 +5,7 @@ Each stage has a folder in the run's and is made once (``stages.py``):
     pictures/   every picture opened once; copies of one are found
     captions/   what the teacher said
     filter/     what was left out of that, caption by caption, and why
-    fit/        what a first short student finds to fit no picture
+    fit/        what first students find to fit other pictures as well
     data/       the student's data set, split by picture
     student/    its training run
     model/      the student, packed, with its card
