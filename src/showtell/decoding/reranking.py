@@ -15,13 +15,12 @@ words of the detector, ``D`` width of features, ``F`` signs.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from showtell.core.files import atomic_write, read_bounded
 from showtell.decoding.arrays import Floats, Ids, arrays_of
@@ -104,6 +103,8 @@ class Reranker:
 
     def to_bytes(self) -> bytes:
         """The file's content."""
+        from safetensors.numpy import save  # models without a reranker need it not
+
         return save(
             {
                 "words": self.words,
@@ -130,6 +131,9 @@ class Reranker:
         path = folder / RERANKER
         if not path.is_file():
             return None
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
         try:
             parts = load(read_bounded(path, MOST_BYTES))
             found = cls(
@@ -176,14 +180,19 @@ def windows_of(features: Features, num: int) -> Floats:
         return pooled
     assert features.regions is not None
     grid = _host(features.regions)
-    side = math.isqrt(grid.shape[1])  # every encoder's grid is a square
-    num = min(num, side)
-    starts = np.arange(num) * side // num
-    sizes = np.diff([*starts, side])
-    rows = np.add.reduceat(grid.reshape(len(grid), side, side, grid.shape[2]), starts, axis=1)
-    both = np.add.reduceat(rows, starts, axis=2) / np.outer(sizes, sizes)[:, :, None]
-    means: Floats = both.reshape(len(grid), num * num, grid.shape[2]).astype(np.float32)
+    means: Floats = np.matmul(_averaging(math.isqrt(grid.shape[1]), num), grid)
     return means
+
+
+@lru_cache
+def _averaging(side: int, num: int) -> Floats:
+    """(parts, R): rows that average the windows of a grid, which is a square in every encoder."""
+    num = min(num, side)
+    window = np.arange(side) * num // side  # of a row, or of a column
+    inside = window[:, None] * num + window
+    rows = (np.arange(num * num)[:, None] == inside.ravel()).astype(np.float32)
+    averaging: Floats = rows / rows.sum(axis=1, keepdims=True)
+    return averaging
 
 
 def _host(values: Any) -> Floats:

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from showtell.config import Config
 from showtell.decoders.base import Decoder
-from showtell.decoding.reranking import Reranker
 from showtell.encoders.encoder import Encoder, trained_fingerprint
 from showtell.encoders.finetune import load_trained
 from showtell.errors import CheckpointError
@@ -36,7 +35,6 @@ class Checkpoints:
         provenance: what is written into each checkpoint's ``metrics.json`` beside the figures.
         device: whose random state is kept.
         writes: whether this process is the one that writes; another's ``save`` does nothing.
-        reranker: of the model that the run started from, where it still fits.
     """
 
     def __init__(
@@ -48,9 +46,7 @@ class Checkpoints:
         provenance: dict[str, Any],
         device: str,
         writes: bool = True,
-        reranker: Reranker | None = None,
     ) -> None:
-        self.reranker = reranker
         self.folder, self.vocabulary, self.config = folder, vocabulary, config
         self.provenance, self.device, self.writes = provenance, device, writes
         for leftover in (
@@ -88,7 +84,6 @@ class Checkpoints:
             {**self.provenance, **figures},
             trained,
             self._encoder_weights(),
-            self.reranker,
         )
         save_checkpoint(self.folder / name, checkpoint, resume=resume)
 
@@ -191,9 +186,10 @@ def start_with(
     there, here = (c.decoder.model_dump() for c in (start.config, config))
     settings = [name for name in there if name == "kind" or "dropout" not in name]
     wanted = {name: there[name] for name in settings if there[name] != here.get(name)}
+    alone = "; or, to keep its encoder alone: -s training.init_parts=encoder"
     raise CheckpointError(
         f"training.init_from = {config.training.init_from} has a decoder of another shape; this "
         "run needs "
         + " ".join(f"-s decoder.{name}={value}" for name, value in wanted.items())
-        + "; or, to keep its encoder alone: -s training.init_parts=encoder"
+        + alone * (config.objective.kind != "scst")
     )

@@ -237,13 +237,7 @@ def _measure(
         models: the weights by share.
         sets: the pictures, with their features.
     """
-    model = Checkpoint(
-        run.state.decoder,
-        run.data.vocabulary,
-        run.config,
-        {},
-        reranker=run.checkpoints.reranker,
-    )
+    model = Checkpoint(run.state.decoder, run.data.vocabulary, run.config, {})
     captioner = NativeCaptioner(model, run.runtime, trust_model=True)
     captioner.decoder.eval()
     found = {}

@@ -116,9 +116,6 @@ class Run:
         if config.training.batch_norm == "frozen":
             freeze_batch_norms(decoder)
         self.state = TrainingState.of(decoder, config, encoder and encoder.to(runtime.device))
-        # It reads the encoder and the words of the start; a frozen encoder and these stay.
-        is_frozen = config.encoder.train_from is None
-        reranker = start.reranker if start is not None and is_frozen else None
         self.checkpoints = Checkpoints(
             folder,
             vocabulary=data.vocabulary,
@@ -126,7 +123,6 @@ class Run:
             provenance=provenance,
             device=runtime.device,
             writes=processes.is_first,
-            reranker=reranker,
         )
         self.log_offsets: dict[str, int] | None = None
         if resume:
@@ -135,7 +131,7 @@ class Run:
             share_batch_norms(decoder, processes.sum_)
             check_agreement(processes, config, data, runtime, decoder)
         self.captioner = NativeCaptioner(
-            Checkpoint(self.state.measured, data.vocabulary, config, {}, reranker=reranker),
+            Checkpoint(self.state.measured, data.vocabulary, config, {}),
             runtime,
             encoder=self.state.measured_encoder,
             trust_model=True,  # the person's own settings
