@@ -102,7 +102,8 @@ def describe_plan(request: DistilRequest, report: Reporter, *, measure: int = 0)
             asked for anything.
     """
     run = _Distillation(request, report, unasked(request.model))
-    if (spec := spec_of(request.teacher)) is not None and spec.kind == "hf":  # not on this machine?
+    spec = spec_of(request.teacher)
+    if spec is not None and spec.kind == "hf":  # whose weights may still be to download
         num = sum(1 for _ in run.inputs)
         lines = [f"{request.teacher} is asked about {counted(num, 'picture')}"]
     else:
