@@ -58,9 +58,8 @@ def main() -> None:
     print(f"{len(records):,} photos; the middle right caption gains {usual:.1f} nats")
     for share in SHARES:
         low = found < share * usual
-        print(
-            f"fit={share}: {low[lies].mean():.1%} of lies, {low[~lies].mean():.1%} of right captions"
-        )
+        right = low[~lies].mean()
+        print(f"fit={share}: {low[lies].mean():.1%} of lies, {right:.1%} of right captions")
 
 
 if __name__ == "__main__":
