@@ -71,6 +71,10 @@ class Reranker:
     num_windows: int
     choice: Signs
 
+    def can_read(self, features: Features) -> bool:
+        """Whether the features have what its detector looks at."""
+        return self.num_windows == 0 or features.regions is not None
+
     def probabilities(self, features: Features) -> Floats:
         """(P, W) how probable it is that a caption of each picture has each word.
 
