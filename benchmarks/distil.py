@@ -13,11 +13,7 @@ come. This is an experiment of an hour or more on one core, and no part of `make
 
 import argparse
 import json
-<<<<<<< HEAD
-from collections.abc import Collection, Iterable, Iterator, Sequence
-=======
-from collections.abc import Iterator, Sequence
->>>>>>> main
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -112,13 +108,8 @@ class Stored(Captioner):
     def stream_pictures(
         self, pictures: Iterator[Picture], how: Streaming
     ) -> Iterator[PictureResult]:
-<<<<<<< HEAD
-        left, before = iter(pictures), None
-        while batch := list(islice(left, 64)):
-=======
-        before, number = None, 0
+        before = None
         while batch := list(islice(pictures, 64)):
->>>>>>> main
             rows = self.store.rows([f"teacher/{picture.path}" for picture in batch])
             features = self.inner.stored_features(self.store, rows)
             found = self.inner.caption_features(features, decoding=how.decoding)

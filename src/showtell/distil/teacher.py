@@ -4,7 +4,7 @@ Ctrl-C stops the asking, not the answers: what the teacher has been given by the
 written down. Only a process that is killed outright loses the answers that were on their way.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from showtell.bulk.estimate import Price, Sample, estimate
