@@ -13,7 +13,7 @@ come. This is an experiment of an hour or more on one core, and no part of `make
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -24,6 +24,7 @@ from showtell.core.device import choose_runtime
 from showtell.data.records import Dataset, Record
 from showtell.data.request import DataRequest
 from showtell.data.scenes import is_held_out, render_scenes
+from showtell.distil.filters import read_kept
 from showtell.distil.request import DistilRequest, FilterConfig
 from showtell.distil.run import distil
 from showtell.encoders.encoder import build_encoder
@@ -54,7 +55,9 @@ STUDENT = (
     "decoding.beam_size=5",
     "decoding.length_penalty=1.0",
 )
+MOST_EPOCHS = 120
 LIES = 10  # one picture in so many
+FIT = 0.25
 PLAIN = ("objective.kind=cross_entropy",)  # captions alone: a liar's probabilities would not lie
 
 
@@ -79,11 +82,13 @@ class Stored(Captioner):
     """A teacher that reads features that are there already, as each picture is asked about often.
 
     Args:
-        lies: whether one picture in ``LIES`` gets the captions of the picture before it.
+        lied_about: files of pictures that get the captions of the picture before them.
     """
 
-    def __init__(self, inner: NativeCaptioner, store: FeatureStore, *, lies: bool) -> None:
-        self.inner, self.store, self.lies = inner, store, lies
+    def __init__(
+        self, inner: NativeCaptioner, store: FeatureStore, lied_about: Collection[str]
+    ) -> None:
+        self.inner, self.store, self.lied_about = inner, store, lied_about
 
     @property
     def card(self) -> Any:
@@ -95,7 +100,7 @@ class Stored(Captioner):
 
     @property
     def fingerprint(self) -> str:
-        return f"{'liar' * self.lies}{self.inner.fingerprint}"
+        return f"{'liar' * bool(self.lied_about)}{self.inner.fingerprint}"
 
     def caption_pictures(self, pictures: Sequence[Any], **options: Any) -> Any:
         return self.inner.caption_pictures(pictures, **options)
@@ -103,15 +108,14 @@ class Stored(Captioner):
     def stream_pictures(
         self, pictures: Iterator[Picture], how: Streaming
     ) -> Iterator[PictureResult]:
-        before, number = None, 0
+        before = None
         while batch := list(islice(pictures, 64)):
             rows = self.store.rows([f"teacher/{picture.path}" for picture in batch])
             features = self.inner.stored_features(self.store, rows)
             found = self.inner.caption_features(features, decoding=how.decoding)
             for picture, caption in zip(batch, found, strict=True):
-                number += 1
-                lies = self.lies and number % LIES == 0 and before is not None
-                yield PictureResult(picture.path, before if lies else caption)
+                lies = str(picture.path) in self.lied_about
+                yield PictureResult(picture.path, (before or caption) if lies else caption)
                 before = caption
 
 
@@ -196,7 +200,7 @@ def main() -> None:
     figures("teacher", lambda: measure(teacher / "best", human, work))
 
     def student(
-        name: str, num: int, fit: float, *, lies: bool = False, plain: bool = False
+        name: str, num: int, *, fit: float = 0.0, lies: bool = False, plain: bool = False
     ) -> dict[str, Any]:
         listed = work / f"{name}.txt"
         listed.write_text("".join(f"{record.path}\n" for record in more[:num]))
@@ -211,11 +215,16 @@ def main() -> None:
             store=work / "student-features",
         )
         made = distil(
-            request, Report(), teacher=Stored(NativeCaptioner.load(teacher), store, lies=lies)
+            request,
+            Report(),
+            teacher=Stored(
+                NativeCaptioner.load(teacher), store, lied_about(more[:num]) if lies else ()
+            ),
         )
         if made is None:
             raise SystemExit("stopped; the same command goes on")
-        return measure(made.model, human, work) | {"data": made.found["data"]}
+        found = measure(made.model, human, work) | {"data": made.found["data"]}
+        return found | (dropped(work / name, lied_about(more[:num])) if lies else {})
 
     def alone() -> dict[str, Any]:
         epochs = epochs_for(NUM_HUMAN * 5, options.steps)
@@ -224,27 +233,46 @@ def main() -> None:
 
     if not options.skip_alone:
         figures("the same student, 200 pictures with people's captions", alone)
-    usual = 0.8
     for num in options.sizes:
-        figures(f"student, {num} pictures", lambda n=num: student(f"n{n}", n, 0.0))
+        figures(f"student, {num} pictures", lambda n=num: student(f"n{n}", n))
     if options.no_lies:
         return
     num = NUM_LIED_TO
     for title, name, lies, fit in (
         ("lies on one picture in ten, unfiltered", "liar-unfiltered", True, 0.0),
-        ("lies on one picture in ten, filtered", "liar-filtered", True, usual),
+        ("lies on one picture in ten, filtered", "liar-filtered", True, FIT),
         ("does not lie, unfiltered", "honest-unfiltered", False, 0.0),
-        ("does not lie, filtered", "honest-filtered", False, usual),
+        ("does not lie, filtered", "honest-filtered", False, FIT),
     ):
         figures(
             f"captions alone of {num} pictures, teacher {title}",
-            lambda n=name, f=fit, liar=lies: student(n, num, f, lies=liar, plain=True),
+            lambda n=name, f=fit, liar=lies: student(n, num, fit=f, lies=liar, plain=True),
         )
 
 
+def lied_about(records: Sequence[Record]) -> set[str]:
+    """The files of every so many pictures."""
+    return {str(record.path) for record in records[LIES - 1 :: LIES]}
+
+
+def dropped(run: Path, lied: Collection[str]) -> dict[str, float]:
+    """The shares of captions that ``fit`` left out, of lies and of all others."""
+    kept = read_kept(run / "fit")
+    with open(run / "fit" / "dropped.jsonl") as lines:
+        gone = [json.loads(line)["file"] for line in lines]
+    num = [0, 0]
+    for one in kept:
+        num[one.file in lied] += 1
+    num_gone = [0, 0]
+    for file in gone:
+        num_gone[file in lied] += 1
+    shares = [gone / max(1, gone + kept) for gone, kept in zip(num_gone, num, strict=True)]
+    return {"lies dropped": round(shares[1], 4), "others dropped": round(shares[0], 4)}
+
+
 def epochs_for(num_captions: int, steps: int) -> int:
-    """The epochs that make about so many steps."""
-    return max(1, round(steps * 100 / num_captions))
+    """The epochs that make about so many steps, but no more than a small data set gains by."""
+    return min(MOST_EPOCHS, max(1, round(steps * 100 / num_captions)))
 
 
 def train(

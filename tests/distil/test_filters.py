@@ -13,7 +13,7 @@ from showtell.distil.filters import (
     read_kept,
     repeated,
 )
-from showtell.distil.fit import drop_misfits
+from showtell.distil.fit import drop_misfits, gains, in_second_half
 from showtell.distil.request import FilterConfig
 from showtell.errors import ConfigError, DataError, UsageError
 
@@ -130,11 +130,24 @@ def test_settings_of_the_command_line() -> None:
 
 
 def test_a_judge_that_has_learnt_nothing_drops_nothing() -> None:
-    captions = said("one", "two", "three", "four")
+    captions = said("one", "two", "three", "four", "five")
     found = Filtered()
-    assert not drop_misfits(captions, np.array([0.5, 0.4, 0.6, 0.5]), 0.8, found)
+    alike = np.array([[3.0, 3.1, 2.9], [2, 1, 3], [5, 4, 6], [1, 2, 0], [1, 0, 2]])
+    assert not drop_misfits(captions, alike, 0.25, found)
     assert found.kept == captions and not found.dropped
+    # The third fits another picture better; the last one's picture could not be read.
+    told_apart = np.array([[1.0, 9, 9], [2, 8, 3], [5, 9, 3], [0, 9, 9], [np.nan] * 3])
+    assert gains(told_apart)[0] == pytest.approx(8)
+    assert gains(told_apart)[1] == pytest.approx(np.log(2 / (np.exp(-6) + np.exp(-1))))
+    assert gains(told_apart)[4] == np.inf
     found = Filtered()
-    assert drop_misfits(captions, np.array([1.0, 0.9, 0.3, 1.0]), 0.8, found)
-    assert [one.text for one in found.kept] == ["one", "two", "four"]
+    assert drop_misfits(captions, told_apart, 0.25, found)
+    assert [one.text for one in found.kept] == ["one", "two", "four", "five"]
     assert found.counts == {"fits other pictures as well": 1}
+
+
+def test_each_picture_is_judged_by_the_student_of_the_other_half() -> None:
+    captions = [one for n in range(40) for one in said("a", "b", picture=f"{n}.jpg")]
+    second = in_second_half(captions)
+    assert sum(second) == 40 and second[::2] == second[1::2]
+    assert second == in_second_half(captions[::-1])[::-1]

@@ -120,6 +120,38 @@ def test_a_stopped_student_goes_on_to_the_same_weights(
     assert log_of(whole) == log_of(pieces)
 
 
+def test_teachers_are_asked_once_about_each_caption_where_features_stay_the_same(
+    tmp_path: Path,
+    teachers: list[Path],
+    dataset: Dataset,
+    store: FeatureStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With a table the student learns the same, and a run that goes on the same to the bit."""
+    config, asked = of(teachers, "training.num_epochs=4", "encoder.views=0"), []
+    told = Teachers.log_probs
+
+    def counted(self: Teachers, features, inputs, real, **more):
+        asked.append(int(real.sum()))
+        return told(self, features, inputs, real, **more)
+
+    monkeypatch.setattr(Teachers, "log_probs", counted)
+    run_of(tmp_path / "table", dataset, store, config)
+    tokens = [step["tokens"] for step in steps_of(tmp_path / "table")]
+    assert 4 * sum(asked) == sum(tokens) and 4 * len(asked) == len(tokens)
+    run_of(tmp_path / "pieces", dataset, store, config, report=StopAt(3 * len(asked) - 2))
+    run_of(tmp_path / "pieces", dataset, store, config, resume=True)
+    assert same_weights(tmp_path / "table" / "last", tmp_path / "pieces" / "last")
+    monkeypatch.setattr("showtell.training.teacher_table.MOST_BYTES", 0)
+    asked.clear()
+    run_of(tmp_path / "none", dataset, store, config)
+    assert asked == tokens
+    with_table, without = (
+        [step["teacher_kl"] for step in steps_of(tmp_path / name)] for name in ("table", "none")
+    )
+    assert with_table == pytest.approx(without, rel=0.02)
+
+
 def test_a_teacher_may_attend_where_its_student_does_not(tmp_path: Path) -> None:
     records = tiny_records()
     dataset = Dataset("tiny", "folder", records)

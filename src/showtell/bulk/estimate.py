@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 from showtell.errors import ConfigError, DataError, ImageError
 from showtell.inference.backends.remote import RemoteCaptioner, sent_bytes
+from showtell.inference.captioner import Captioner, ModelRequest, usual_cleaning
+from showtell.inference.specs import find_backend, spec_of
 from showtell.inference.stream import Picture, opened
 
 SAMPLE = 20  # pictures
@@ -45,6 +47,11 @@ class Price:
                 f"--price {text}: expected the price of a million tokens in and out, as 0.15,0.60"
             )
         return cls(values[0], values[-1])
+
+    @classmethod
+    def given(cls, text: str | None) -> "Price | None":
+        """As ``of``; None of None."""
+        return None if text is None else cls.of(text)
 
     def total(self, tokens_in: float, tokens_out: float) -> float:
         """What so many tokens cost."""
@@ -116,6 +123,35 @@ class Estimate:
         return "\n".join(lines)
 
 
+def unasked(request: ModelRequest) -> RemoteCaptioner | None:
+    """The captioner behind a server that is wanted, which is not asked for anything yet.
+
+    Returns:
+        None where the captioner is behind no server.
+
+    Raises:
+        ConfigError: a setting is impossible, or a key is missing.
+    """
+    spec = spec_of(request.model)
+    backend = None if spec is None else find_backend(spec.kind)
+    if spec is None or not (isinstance(backend, type) and issubclass(backend, RemoteCaptioner)):
+        return None
+    captioner = backend.unchecked(spec.name, request.settings)
+    captioner.cleaning = usual_cleaning(request.settings.prompt).with_changes(request.cleaning)
+    return captioner
+
+
+def cost_of(captioner: Captioner, price: Price | None) -> str | None:
+    """What a run has asked a server for, in a line; None: it asked none."""
+    if not isinstance(captioner, RemoteCaptioner) or not captioner.usage.answers:
+        return None
+    usage = captioner.usage
+    cost = ""
+    if price is not None:
+        cost = f"; price: {price.total(usage.tokens_in, usage.tokens_out):,.4f}"
+    return usage.describe() + cost
+
+
 class Sample:
     """A few of any number of pictures, each as likely as any other."""
 
@@ -134,14 +170,11 @@ class Sample:
             self.pictures[place] = picture
 
 
-def estimate(
-    captioner: RemoteCaptioner, sample: Sample, *, detailed: bool, measure: int = 0
-) -> Estimate:
+def estimate(captioner: RemoteCaptioner, sample: Sample, *, measure: int = 0) -> Estimate:
     """What a run would send, cost and take.
 
     Args:
         sample: of the pictures to caption.
-        detailed: whether answers are paragraphs.
         measure: how many of the sample's pictures are sent for it.
 
     Raises:
@@ -163,7 +196,8 @@ def estimate(
     if sample.pictures and not sizes:
         raise DataError(f"none of {len(sample.pictures)} pictures can be read")
     measured = _measured(captioner, sample.pictures[:measure]) if measure else None
-    out = float(TOKENS_A_PARAGRAPH if detailed else TOKENS_A_SENTENCE)
+    is_long = captioner.cleaning.max_sentences is None
+    out = float(TOKENS_A_PARAGRAPH if is_long else TOKENS_A_SENTENCE)
     span = (_mean(low for low, _ in tokens), _mean(high for _, high in tokens))
     if measured is not None and measured.tokens_in:
         span = (measured.tokens_in / measured.num,) * 2

@@ -1,53 +1,27 @@
-"""What a run at a model's server will cost and take, told before it and after it."""
+"""What is to be told of the price of a model's server: the options, and their checks."""
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from dataclasses import dataclass
 
-from showtell.bulk.estimate import Price, Sample, estimate
-from showtell.inference.backends.remote import RemoteCaptioner
-from showtell.inference.captioner import usual_cleaning
-from showtell.inference.specs import BackendSettings, find_backend, spec_of
-
-if TYPE_CHECKING:
-    from showtell.cli.caption import Asking, Request
-    from showtell.inference.captioner import Captioner
+from showtell.errors import UsageError
 
 
-@dataclass(frozen=True)
-class Asked:
-    """The captioner behind a server, which is not asked for anything yet, and a sample for it."""
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What is to be said of the price of a model's server.
 
-    captioner: RemoteCaptioner
-    sample: Sample = field(default_factory=Sample)
+    Attributes:
+        price: of a million tokens, as it was typed.
+        measure: pictures that ``--dry-run`` sends to measure; 0: none.
+    """
 
-    @classmethod
-    def of(cls, request: "Request") -> Self | None:
-        """That of a request; None if its captioner is behind no server."""
-        spec = spec_of(request.model.name)
-        backend = None if spec is None else find_backend(spec.kind)
-        if spec is None or not isinstance(backend, type):
-            return None
-        if not issubclass(backend, RemoteCaptioner):
-            return None
-        settings = BackendSettings.of(request.model.settings)
-        captioner = backend.unchecked(spec.name, settings)
-        captioner.cleaning = usual_cleaning(settings.prompt).with_changes(request.model.cleaning)
-        return cls(captioner)
+    price: str | None = None
+    measure: int = 0
 
-    def estimate(self, asking: "Asking") -> str:
-        """What would be sent, cost and take."""
-        is_long = self.captioner.cleaning.max_sentences is None
-        found = estimate(self.captioner, self.sample, detailed=is_long, measure=asking.measure)
-        price = None if asking.price is None else Price.of(asking.price)
-        return found.describe(self.captioner, price)
-
-
-def cost_of(captioner: "Captioner", price: str | None) -> str | None:
-    """What a run has asked a server for, in a line; None: it asked none."""
-    if not isinstance(captioner, RemoteCaptioner) or not captioner.usage.answers:
-        return None
-    usage = captioner.usage
-    cost = ""
-    if price is not None:
-        cost = f"; price: {Price.of(price).total(usage.tokens_in, usage.tokens_out):,.4f}"
-    return usage.describe() + cost
+    def check(self, model: str, *, dry_run: bool) -> None:
+        """Raise UsageError where there is no server, or nothing is to be measured."""
+        is_remote = model.startswith(("openai:", "ollama:"))
+        for name, value in (("--price", self.price), ("--measure", self.measure)):
+            if value and not is_remote:
+                raise UsageError(f"{name} is for models behind a server (openai:, ollama:)")
+        if self.measure and not dry_run:
+            raise UsageError("--measure is for --dry-run: add it")

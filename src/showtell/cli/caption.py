@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from showtell.cli import options
+from showtell.cli.asking import Asking
 from showtell.cli.decoding import Decoding, with_decoding
 from showtell.errors import UsageError
 from showtell.pretrained import DEFAULT
@@ -153,28 +154,6 @@ class Cluster:
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
-    """What is to be said of the price of a model's server.
-
-    Attributes:
-        price: of a million tokens, as it was typed.
-        measure: pictures that ``--dry-run`` sends to measure; 0: none.
-    """
-
-    price: str | None = None
-    measure: int = 0
-
-    def check(self, model: Model, *, dry_run: bool) -> None:
-        """Raise UsageError where there is no server, or nothing is to be measured."""
-        is_remote = model.name.startswith(("openai:", "ollama:"))
-        for name, value in (("--price", self.price), ("--measure", self.measure)):
-            if value and not is_remote:
-                raise UsageError(f"{name} is for models behind a server (openai:, ollama:)")
-        if self.measure and not dry_run:
-            raise UsageError("--measure is for --dry-run: add it")
-
-
-@dataclass(frozen=True, slots=True)
 class Request:
     """All that ``showtell caption`` was asked for.
 
@@ -189,7 +168,7 @@ class Request:
     writing: Writing
     cluster: Cluster
     strict: bool
-    asking: "Asking"
+    asking: Asking
 
     def check(self) -> None:
         """Raise UsageError where the options do not fit each other."""
@@ -301,7 +280,7 @@ def caption(
 def run(request: Request, *, dry_run: bool) -> bool:
     """Do what was asked for; whether the exit code has to report a failure."""
     request.check()
-    request.asking.check(request.model, dry_run=dry_run)
+    request.asking.check(request.model.name, dry_run=dry_run)
     if request.cluster.engine is Engine.ray:
         if dry_run:
             raise UsageError("--dry-run works only with --engine local")

@@ -71,9 +71,9 @@ def caption_into_files(request: "Request", inputs: Inputs, target: Target) -> bo
             if not inputs.is_one_picture:
                 report.note(summary.describe(target.failures))
             if spec_of(request.model.name) is not None:
-                from showtell.cli.asking import cost_of
+                from showtell.bulk.estimate import Price, cost_of
 
-                if (cost := cost_of(captioner, request.asking.price)) is not None:
+                if (cost := cost_of(captioner, Price.given(request.asking.price))) is not None:
                     report.note(cost)
     except KeyboardInterrupt:
         typer.echo("stopped; to resume, run the same command again", err=True)
@@ -104,11 +104,16 @@ def print_plan(request: "Request", inputs: Inputs, target: Target | None) -> boo
     """
     failed: set[str] = set()
     num_kept = num_left = 0
-    asked = None
+    remote = None
     if spec_of(request.model.name) is not None:
-        from showtell.cli.asking import Asked
+        from showtell.bulk.estimate import Price, Sample, estimate, unasked
+        from showtell.inference.captioner import ModelRequest
+        from showtell.inference.specs import BackendSettings
 
-        asked = Asked.of(request)
+        model = request.model
+        settings = BackendSettings.of(model.settings)
+        remote = unasked(ModelRequest(model.name, settings=settings, cleaning=model.cleaning))
+        sample = Sample()
     for planned in plan(inputs, target):
         path = printable(planned.path)
         if planned.error is not None:
@@ -119,15 +124,16 @@ def print_plan(request: "Request", inputs: Inputs, target: Target | None) -> boo
             typer.echo(f"keep {path}: {printable(planned.kept)}")
         else:
             num_left += 1
-            if asked is not None and planned.picture is not None:
-                asked.sample.add(planned.picture)
+            if remote is not None and planned.picture is not None:
+                sample.add(planned.picture)
             typer.echo(f"caption {path}")
     failing = f", {len(failed):,} would fail" if failed else ""
     typer.echo(
         f"{num_left:,} to caption, {num_kept:,} kept{failing}; nothing was written", err=True
     )
-    if asked is not None and asked.sample.num:
-        typer.echo(asked.estimate(request.asking), err=True)
+    if remote is not None and sample.num:
+        found = estimate(remote, sample, measure=request.asking.measure)
+        typer.echo(found.describe(remote, Price.given(request.asking.price)), err=True)
     return inputs.has_failed(failed) or (request.strict and bool(failed))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from showtell.cli import options
+from showtell.cli.asking import Asking
 from showtell.cli.console import INTERRUPTED
 from showtell.cli.decoding import Decoding, with_decoding
 from showtell.cli.models import Storage
@@ -25,123 +26,149 @@ class StyleChoice(StrEnum):
     neutral = "neutral"
 
 
+Teacher = Annotated[
+    str,
+    typer.Argument(
+        metavar="TEACHER",
+        help="Captioner to learn from: whatever `showtell caption --model` takes.",
+    ),
+]
+Output = Annotated[
+    Path, typer.Option("-o", "--output", help="Folder with a subfolder for each stage.")
+]
+Start = Annotated[
+    str | None,
+    typer.Option(
+        "--from", metavar="MODEL", help="Model that the student starts from; default: none."
+    ),
+]
+Captions = Annotated[
+    int,
+    typer.Option(
+        "--captions", min=1, max=100, help="Captions that the teacher gives of each picture."
+    ),
+]
+Human = Annotated[
+    str | None,
+    typer.Option(
+        "--human",
+        metavar="DATA",
+        help="Captioned pictures by people; they weigh more and make the test set.",
+    ),
+]
+HumanWeight = Annotated[
+    int,
+    typer.Option(
+        "--human-weight",
+        min=1,
+        help="How many times as much a caption by a person counts as one by the teacher.",
+    ),
+]
+LearnStyle = Annotated[
+    list[StyleChoice] | None,
+    typer.Option(
+        "--learn-style",
+        help="Style that the student learns beside plain captions; may be repeated.",
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "-c",
+        "--config",
+        metavar="FILE|PRESET",
+        help="The student's settings; default: the preset for the number of pictures.",
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("-s", "--set", help="A setting of the student; may be repeated."),
+]
+Filters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--filter",
+        metavar="NAME=VALUE",
+        help="What to leave out of the teacher's captions, such as --filter "
+        "min_confidence=0.3; may be repeated (docs/distil.md lists all).",
+    ),
+]
+Again = Annotated[
+    str | None,
+    typer.Option("--again", metavar="STAGE", help="Make this stage and those after it anew."),
+]
+Weights = Annotated[Storage, typer.Option("--weights", help="Format of the student's weights.")]
+Store = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        help="Feature store of the pictures, to share among several students; default: one in "
+        "the output folder.",
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be asked and trained; do nothing.")
+]
+
+
 @with_decoding
+@options.with_settings
+@options.with_cleaning
 def distil(
-    teacher: Annotated[
-        str,
-        typer.Argument(
-            metavar="TEACHER",
-            help="Captioner to learn from: whatever `showtell caption --model` takes.",
-        ),
-    ],
+    teacher: Teacher,
     pictures: options.Pictures,
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder with a subfolder for each stage.")
-    ],
-    start: Annotated[
-        str | None,
-        typer.Option(
-            "--from", metavar="MODEL", help="Model that the student starts from; default: none."
-        ),
-    ] = None,
-    captions: Annotated[
-        int,
-        typer.Option(
-            "--captions", min=1, max=100, help="Captions that the teacher gives of each picture."
-        ),
-    ] = 5,
-    human: Annotated[
-        str | None,
-        typer.Option(
-            "--human",
-            metavar="DATA",
-            help="Captioned pictures by people; they weigh more and make the test set.",
-        ),
-    ] = None,
-    human_weight: Annotated[
-        int,
-        typer.Option(
-            "--human-weight",
-            min=1,
-            help="How many times as much a caption by a person counts as one by the teacher.",
-        ),
-    ] = 4,
-    learn_style: Annotated[
-        list[StyleChoice] | None,
-        typer.Option(
-            "--learn-style",
-            help="Style that the student learns beside plain captions; may be repeated.",
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "-c",
-            "--config",
-            metavar="FILE|PRESET",
-            help="The student's settings; default: the preset for the number of pictures.",
-        ),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("-s", "--set", help="A setting of the student; may be repeated."),
-    ] = None,
-    filters: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--filter",
-            metavar="NAME=VALUE",
-            help="What to leave out of the teacher's captions, such as --filter "
-            "min_confidence=0.3; may be repeated (docs/distil.md lists all).",
-        ),
-    ] = None,
-    again: Annotated[
-        str | None,
-        typer.Option("--again", metavar="STAGE", help="Make this stage and those after it anew."),
-    ] = None,
-    weights: Annotated[
-        Storage, typer.Option("--weights", help="Format of the student's weights.")
-    ] = Storage.fp16,
-    store: Annotated[
-        Path | None,
-        typer.Option(
-            "--store",
-            help="Feature store of the pictures, to share among several students; default: one in "
-            "the output folder.",
-        ),
-    ] = None,
+    output: Output,
+    start: Start = None,
+    captions: Captions = 5,
+    human: Human = None,
+    human_weight: HumanWeight = 4,
+    learn_style: LearnStyle = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    filters: Filters = None,
+    again: Again = None,
+    weights: Weights = Storage.fp16,
+    store: Store = None,
     device: options.Device = "auto",
     trust_model: options.TrustModel = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Say what would be asked and trained; do nothing."),
-    ] = False,
+    dry_run: DryRun = False,
+    price: options.Price = None,
+    measure: options.Measure = 0,
     as_json: options.Json = False,
     *,
+    settings: options.Settings,
+    cleaning: options.Cleaning,
     decoding: Decoding,
 ) -> None:
     """Make a small captioner of TEACHER's captions of pictures.
 
     The stages are pictures, captions, filter, fit, data, student, model and report; each has a
     folder in the output folder and is made once, so the same command resumes after Ctrl-C. The
-    model is in model/, with a card that names its teacher. The options from --decoding on are about
-    the teacher's captions.
+    model is in model/, with a card that names its teacher. The options from --tidy on are about the
+    teacher and its captions.
+
+    For teachers behind a server, how much is sent and about how many tokens that is is told before
+    the first picture is sent; with --dry-run nothing is.
 
     Without --human, a part of the teacher's captions is held out, and the figures measure how far
     the student agrees with the teacher. report/rating.html is a sheet on which a person judges 50
     pictures.
     """
+    from showtell.bulk.estimate import Price
     from showtell.cli.console import ConsoleReporter
     from showtell.data.request import DataRequest
     from showtell.distil.request import DistilRequest, FilterConfig
     from showtell.distil.run import describe_plan
     from showtell.distil.run import distil as make
 
-    if "num_captions" in decoding:
+    if (number := decoding.get("num_captions")) is not None:
         raise UsageError(
-            f"--num-captions {decoding['num_captions']}: use --captions "
-            f"{decoding['num_captions']} for the captions that the teacher gives of each picture"
+            f"--num-captions {number}: use --captions {number} for the captions that the teacher "
+            "gives of each picture"
         )
+    Asking(price, measure).check(teacher, dry_run=dry_run)
+    if dry_run:
+        settings.pop("yes", None)  # nothing is downloaded
     request = DistilRequest(
         teacher=teacher,
         pictures=pictures,
@@ -153,17 +180,20 @@ def distil(
         human_weight=human_weight,
         styles=[one.value for one in learn_style or []],
         config_file=config,
-        overrides=settings or (),
+        overrides=overrides or (),
         filters=FilterConfig.of(filters or []),
         again=again,
         device=device,
         trust_model=trust_model,
+        settings=options.prepared([] if dry_run else [teacher], settings),
+        cleaning=cleaning,
+        price=Price.given(price),
         weights=weights.value,
         store=store,
     )
     with ConsoleReporter() as report:
         if dry_run:
-            typer.echo(describe_plan(request, report))
+            typer.echo(describe_plan(request, report, measure=measure))
             return
         try:
             made = make(request, report)

@@ -1,15 +1,21 @@
-"""Captions that fit other pictures as well as their own, as a first short student judges.
+"""Captions that fit other pictures as well as their own, as students judge that never saw them.
 
 A teacher that mixes up pictures is sure of what it says, and its captions of a picture agree. Only
-the pictures tell. A student that has seen all captions a few times has learnt what most of them
-share, and hardly yet which wrong caption belongs to which picture (Arpit et al. 2017, arXiv
-1706.05394, section 3; that small losses mark clean labels is used by Han et al. 2018, arXiv
-1804.06872). It is asked how probable a caption is for its own picture and for some others, drawn
-at random. A right caption is more probable for its own picture than for nearly all others; a wrong
-one is one of many.
+the pictures tell. The pictures are parted into two halves, and a first short student is trained on
+each. Each judges the captions of the half that it has not seen, so none can have learnt a wrong
+caption by heart (out-of-sample predictions, as confident learning asks for them: Northcutt et al.
+2021, arXiv 1911.00068, section 3).
+
+A judge is asked how probable a caption is for its own picture and for some others, drawn at random.
+The ratio of the first probability to the mean of the others says how much the picture tells of the
+caption. It cancels how common the caption's words are: its logarithm is the pointwise mutual
+information of caption and picture (Li et al. 2016, arXiv 1510.03055, rank answers by it). A wrong
+caption is no more probable for its picture than for any other.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,73 +23,194 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from showtell.config import Config
-from showtell.data.records import Record
+from showtell.core.progress import Reporter
+from showtell.data.records import Dataset, Record
+from showtell.data.request import DataRequest
+from showtell.data.splits import hash_order
+from showtell.distil.dataset import mix, write_mixture
 from showtell.distil.filters import Filtered, Said
+from showtell.distil.request import DistilRequest
+from showtell.distil.student import Plan, train_student
+from showtell.encoders.extract import WantedFeatures, features_for
 from showtell.encoders.store import FeatureStore
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.text.vocabulary import PAD, Vocabulary
 from showtell.training.corpus import Corpus, TokenizedCaptions
 
-OTHERS = 10  # pictures that a caption is compared with
+OTHERS = 20  # pictures that a caption is compared with
 BATCH = 256  # captions
-EPOCHS, STEPS = 3, 300  # of the judge: the fewest epochs, and about so many steps
+EPOCHS, STEPS = 3, 300  # of a judge: the fewest epochs, and about so many steps
 LEAST_MEAN = 0.75
-"""The mean share from which on a judge has learnt enough; one that has learnt nothing has 0.5."""
+"""The mean share of other pictures that captions fit worse than their own, from which on a judge
+has learnt enough; one that has learnt nothing has 0.5."""
 
 NO_FIT = "fits other pictures as well"
-Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Two first students, and what they need.
+
+    Attributes:
+        plan: of the student.
+        human: people's captions, with all three splits, from which both judges learn.
+        folder: gets a folder for each judge.
+    """
+
+    request: DistilRequest
+    plan: Plan
+    human: Dataset | None
+    folder: Path
+    report: Reporter
+
+    def losses(self, said: Sequence[Said]) -> NDArray[np.float64] | None:
+        """How improbable captions are for their own picture and for others.
+
+        Returns:
+            (N, 1 + OTHERS) negative log-likelihoods in nats, the own picture's first; NaN of
+            pictures that could not be encoded. None where training was stopped.
+
+        Raises:
+            DataError: there are too few pictures.
+        """
+        is_second = in_second_half(said)
+        sides = [
+            [one for one, second in zip(said, is_second, strict=True) if second is bool(side)]
+            for side in range(2)
+        ]
+        config = first_student(self.plan.config, min(map(len, sides)))
+        self.report.note(
+            f"two first students learn from one half of the pictures each, for "
+            f"{config.training.num_epochs} epochs, and judge the other half"
+        )
+        found = np.full((len(said), 1 + OTHERS), np.nan)
+        for side, (own, unseen) in enumerate((sides, sides[::-1])):
+            judge = self._trained(own, config, self.folder / f"judge-{side + 1}")
+            if judge is None:
+                return None
+            places = [at for at, second in enumerate(is_second) if second is not bool(side)]
+            found[places] = self._judged(judge, unseen, self._store_of(judge, side))
+        return found
+
+    def _trained(
+        self, said: Sequence[Said], config: Config, folder: Path
+    ) -> NativeCaptioner | None:
+        mixture = mix(said, self.human, human_weight=self.request.human_weight, styles=())
+        data_folder = folder.with_name(f"{folder.name}-data")
+        data_folder.mkdir(exist_ok=True)
+        data = write_mixture(mixture.records, data_folder)
+        dataset = DataRequest(str(data)).load()
+        plan = Plan(config, self.plan.probabilities, "it is a judge")
+        if train_student(dataset, plan, self.request, data, folder, self.report).stopped:
+            return None
+        return NativeCaptioner.load(folder, device=self.request.device)
+
+    def _store_of(self, judge: NativeCaptioner, side: int) -> Path:
+        """The features that a judge sees; one that trains its encoder sees with its own."""
+        if judge.config.encoder.train_from is None:
+            return self.request.store_folder
+        return self.folder / f"features-{side + 1}"
+
+    def _judged(
+        self, judge: NativeCaptioner, said: Sequence[Said], folder: Path
+    ) -> NDArray[np.float64]:
+        """As ``losses``, of captions that a judge has not seen, with features in ``folder``."""
+        files = {f"teacher/{one.picture}": one.file for one in said}
+        records = tuple(Record(name, Path(file), (), "test") for name, file in files.items())
+        settings = judge.config.encoder
+        store = features_for(
+            Dataset("judged", "jsonl", records),
+            judge.encoder,
+            WantedFeatures(settings.views, settings.flips, judge.needs_regions, augmented=()),
+            runtime=judge.runtime,
+            folder=folder,
+            report=self.report,
+        )
+        return compared_losses(said, judge, store, report=self.report)
+
+
+def in_second_half(said: Sequence[Said]) -> list[bool]:
+    """For each caption whether its picture is in the second half: every other, by hash."""
+    order = hash_order({one.picture for one in said})
+    second = set(order[1::2])
+    return [one.picture in second for one in said]
 
 
 def first_student(config: Config, num_captions: int) -> Config:
-    """The settings of the judge: the student's, for a few epochs of so many captions."""
+    """The settings of a judge: the student's, for a few epochs of so many captions.
+
+    With half of the pictures, twice the student's epochs are as many steps as it takes.
+    """
     values = config.model_dump()
     steps = max(1, num_captions // config.training.batch_size)
-    epochs = min(max(EPOCHS, -(-STEPS // steps)), config.training.num_epochs)
+    epochs = min(max(EPOCHS, -(-STEPS // steps)), 2 * config.training.num_epochs)
     values["training"] |= {"num_epochs": epochs, "save_every": epochs}
     return Config.of(values)
 
 
+def gains(losses: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N,) in nats, how much more probable captions are for their own picture than on average.
+
+    Args:
+        losses: (N, 1 + OTHERS) as ``Judges.losses``; NaN gives infinity: nothing is known.
+    """
+    found, known = np.full(len(losses), np.inf), ~np.isnan(losses[:, 0])
+    likely = -losses[known]
+    others = np.logaddexp.reduce(likely[:, 1:], axis=1) - np.log(losses.shape[1] - 1)
+    found[known] = likely[:, 0] - others
+    return found
+
+
+def has_learnt(losses: NDArray[np.float64]) -> bool:
+    """Whether judges can tell captions of a picture from those of others."""
+    known = losses[~np.isnan(losses[:, 0])]
+    return bool(len(known) and (known[:, :1] < known[:, 1:]).mean() >= LEAST_MEAN)
+
+
 def drop_misfits(
-    said: Sequence[Said], shares: NDArray[np.float64], least: float, found: Filtered
+    said: Sequence[Said], losses: NDArray[np.float64], least: float, found: Filtered
 ) -> bool:
-    """Sort captions into ``found`` by the share of other pictures that they fit worse.
+    """Sort captions into ``found`` by how much better they fit their own picture than others.
+
+    How many nats are usual depends on pictures and judges, so captions are compared with the
+    middle one (confident learning compares with the mean of a class: Northcutt et al., section 3).
+
+    Args:
+        losses: as ``Judges.losses``.
+        least: share of the median gain.
 
     Returns:
-        Whether the judge could judge; if not, every caption stays.
+        Whether the judges could judge; if not, every caption stays.
     """
-    if shares.mean() < LEAST_MEAN:
+    if not has_learnt(losses):
         found.kept += said
         return False
-    for one, share in zip(said, shares.tolist(), strict=True):
-        if share < least:
-            found.drop(one, NO_FIT, f"worse than {1 - share:.0%} of others")
+    found_gains = gains(losses)
+    usual = float(np.median(found_gains[np.isfinite(found_gains)]))
+    for one, gain in zip(said, found_gains.tolist(), strict=True):
+        if gain < least * usual:
+            found.drop(one, NO_FIT, f"{gain:.1f} nats more than for others; usual: {usual:.1f}")
         else:
             found.kept.append(one)
     return True
 
 
-def fit_shares(
-    said: Sequence[Said],
-    captioner: NativeCaptioner,
-    store: FeatureStore,
-    *,
-    seed: int,
-    progress: Progress,
+def compared_losses(
+    said: Sequence[Said], captioner: NativeCaptioner, store: FeatureStore, *, report: Reporter
 ) -> NDArray[np.float64]:
-    """(N,) of each caption the share of other pictures that it fits worse than its own.
+    """(N, 1 + OTHERS) the losses of captions for their own picture and for others.
 
-    Captions of pictures that could not be encoded get 1. The other pictures are drawn from those of
-    the captions; they follow from ``seed``.
+    The other pictures are drawn from those of the captions; they follow from the model's seed.
     """
-    shares = np.ones(len(said))
+    found = np.full((len(said), 1 + OTHERS), np.nan)
     ids = [f"teacher/{one.picture}" for one in said]
-    usable = [place for place, name in enumerate(ids) if name not in store.failures]
+    usable = np.array([at for at, name in enumerate(ids) if name not in store.failures], np.int64)
     own = store.rows([ids[place] for place in usable])
     pictures = np.unique(own)
     if len(pictures) < 2:
-        return shares
+        return found
     corpus = _corpus([said[place].text for place in usable], captioner.vocabulary)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(captioner.config.seed)
     # Another picture than its own: a step of 1 to P - 1 around the circle of all.
     places = np.searchsorted(pictures, own)
     steps = rng.integers(1, len(pictures), (len(own), OTHERS))
@@ -91,17 +218,15 @@ def fit_shares(
     candidates = np.concatenate([own[:, None], others], axis=1)  # (N, 1 + OTHERS)
     for start in range(0, len(own), BATCH):
         numbers = np.arange(start, min(start + BATCH, len(own)))
-        losses = np.stack(
+        found[usable[numbers]] = np.stack(
             [
                 caption_losses(captioner, store, corpus, numbers, candidates[numbers, column])
                 for column in range(candidates.shape[1])
             ],
             axis=1,
         )
-        found = (losses[:, :1] < losses[:, 1:]).mean(axis=1)
-        shares[[usable[number] for number in numbers]] = found
-        progress(int(numbers[-1]) + 1, len(own))
-    return shares
+        report.progress("judging", int(numbers[-1]) + 1, len(own), "captions")
+    return found
 
 
 @torch.no_grad()
@@ -129,12 +254,6 @@ def caption_losses(
     )
     summed: NDArray[np.float64] = losses.view(targets.shape).sum(dim=1).double().cpu().numpy()
     return summed
-
-
-def judged_records(said: Sequence[Said], records: Sequence[Record]) -> tuple[Record, ...]:
-    """The records of pictures that have captions to judge."""
-    names = {f"teacher/{one.picture}" for one in said}
-    return tuple(record for record in records if record.image_id in names)
 
 
 def _corpus(texts: Sequence[str], vocabulary: Vocabulary) -> Corpus:

@@ -28,6 +28,7 @@ class Facts:
 
     Attributes:
         teacher: its name.
+        asked_with: its settings, as far as they were given.
         licence: of the teacher's weights; None where it is not known.
         pictures: as the user named them.
         human: the name of people's captions; None where there are none.
@@ -38,6 +39,7 @@ class Facts:
     """
 
     teacher: str
+    asked_with: Mapping[str, Any]
     licence: str | None
     pictures: Sequence[str]
     human: str | None
@@ -157,8 +159,10 @@ def _origin(facts: Facts) -> list[str]:
     size = facts.parameters[0]
     shown = f"{size / 1e6:,.1f} million parameters" if size else "size unknown"
     licence = facts.licence or "not known: find out before you pass this model on"
+    settings = ", ".join(f"{name} = {value!r}" for name, value in facts.asked_with.items())
     lines = [
         f"- Teacher: {facts.teacher} ({shown})",
+        *([f"- Asked with: {settings}"] if settings else []),
         f"- Licence of the teacher: {licence}",
         f"- Pictures: {', '.join(facts.pictures)}",
         f"- Captions by people: {facts.human or 'none'}",

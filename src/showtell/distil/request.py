@@ -7,13 +7,18 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator
 
+from showtell.bulk.estimate import Price
 from showtell.config.section import Section, describe
 from showtell.config.toml import read_value
 from showtell.data.request import DataRequest
 from showtell.errors import UsageError, unknown_name
+from showtell.inference.captioner import ModelRequest
+from showtell.inference.specs import BackendSettings, find_backend, spec_of
 from showtell.text.language import LANGUAGES
 
 Style = Literal["short", "detailed", "neutral"]
+TOLD = ("prompt", "revision", "trust_remote_code", "max_side")
+"""The settings of a teacher that change what it says."""
 
 
 class FilterConfig(Section):
@@ -54,8 +59,9 @@ class FilterConfig(Section):
         default=0.0,
         ge=0,
         le=1,
-        description="share of other pictures that a caption has to fit worse than its own, as a "
-        "first short student judges; 0: no first student",
+        description="leave out captions that tell less of their picture than this share of what "
+        "the middle caption tells, as first students judge that have not seen it; 0.25 is a start; "
+        "0: no first students",
     )
 
     @field_validator("language")
@@ -84,10 +90,8 @@ class FilterConfig(Section):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            reference = "docs/distil.md"
-            raise UsageError(f"--filter: {describe(error, None, cls, reference=reference)}") from (
-                None
-            )
+            said = describe(error, None, cls, reference="docs/distil.md")
+            raise UsageError(f"--filter: {said}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,8 @@ class DistilRequest:
 
     Attributes:
         teacher: as ``Captioner.load`` takes it.
+        settings, cleaning: of the teacher, as ``Captioner.load`` takes them.
+        price: of the teacher's server, to tell what it costs.
         pictures: as ``showtell caption`` takes them.
         folder: gets a folder for each stage.
         captions: how many of each picture; fewer where the teacher gives only one.
@@ -129,8 +135,35 @@ class DistilRequest:
     again: str | None = None
     device: str = "auto"
     trust_model: bool = False
+    settings: BackendSettings = field(default_factory=BackendSettings)
+    cleaning: Mapping[str, Any] = field(default_factory=dict)
+    price: Price | None = None
     weights: Literal["fp32", "fp16", "int8"] = "fp16"
     store: Path | None = None
+
+    @property
+    def model(self) -> ModelRequest:
+        """The teacher."""
+        # A device for the student alone would be refused by a teacher behind a server.
+        spec = spec_of(self.teacher)
+        has_device = spec is None or "device" in find_backend(spec.kind).takes
+        return ModelRequest(
+            self.teacher,
+            device=self.device if has_device else "auto",
+            trust_model=self.trust_model,
+            settings=self.settings,
+            cleaning=self.cleaning,
+        )
+
+    @property
+    def asked_with(self) -> dict[str, Any]:
+        """The teacher's settings that its captions follow from, as far as they were given.
+
+        A server's address is none of them: it may hold a password, and the model may move.
+        """
+        given = {name: getattr(self.settings, name) for name in self.settings.given}
+        told = {name: value for name, value in given.items() if name in TOLD}
+        return told | {name: self.cleaning[name] for name in sorted(self.cleaning)}
 
     @property
     def store_folder(self) -> Path:

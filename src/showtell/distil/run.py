@@ -5,7 +5,7 @@ Each stage has a folder in the run's and is made once (``stages.py``):
     pictures/   every picture opened once; copies of one are found
     captions/   what the teacher said
     filter/     what was left out of that, caption by caption, and why
-    fit/        what a first short student finds to fit no picture
+    fit/        what first students find to fit other pictures as well
     data/       the student's data set, split by picture
     student/    its training run
     model/      the student, packed, with its card
@@ -17,13 +17,16 @@ that shares the student's encoder and words, its probabilities are learnt too (`
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from showtell.bulk.estimate import cost_of, unasked
 from showtell.bulk.inputs import find_inputs
+from showtell.bulk.run import captioner_name
 from showtell.core.files import InUseError, locked_folder, write_json
+from showtell.core.messages import counted
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, dataset_fingerprint
 from showtell.data.request import DataRequest
@@ -37,10 +40,11 @@ from showtell.distil.report import Facts, Places, measure, write_card
 from showtell.distil.request import DistilRequest
 from showtell.distil.stages import Stages, Values
 from showtell.distil.student import Plan, made_of, plan_student, train_student
-from showtell.encoders.extract import WantedFeatures, features_for
 from showtell.errors import CheckpointError
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.captioner import Captioner
+from showtell.inference.specs import spec_of
+from showtell.inference.stream import picture_at
 from showtell.pretrained import CARD
 from showtell.publish.pack import pack_checkpoint
 from showtell.training.request import names_in
@@ -90,11 +94,23 @@ def distil(
         ) from None
 
 
-def describe_plan(request: DistilRequest, report: Reporter) -> str:
-    """What would be done and what it would cost, in lines; nothing is written or asked."""
-    run = _Distillation(request, report, None)
-    files = [Path(str(picture.path)) for picture in run.inputs]
-    lines = [asking.tell_cost(run.teacher, files, run.decoding)]
+def describe_plan(request: DistilRequest, report: Reporter, *, measure: int = 0) -> str:
+    """What would be done and what it would cost, in lines; nothing is written.
+
+    Args:
+        measure: how many pictures a teacher behind a server is sent to measure it; 0: it is not
+            asked for anything.
+    """
+    run = _Distillation(request, report, unasked(request.model))
+    spec = spec_of(request.teacher)
+    if spec is not None and spec.kind == "hf":  # whose weights may still be to download
+        num = sum(1 for _ in run.inputs)
+        lines = [f"{request.teacher} is asked about {counted(num, 'picture')}"]
+    else:
+        cost = asking.tell_cost(
+            run.teacher, run.inputs, run.decoding, price=request.price, measure=measure
+        )
+        lines = [cost]
     if run.human is not None:
         test = len(run.human.split("test"))
         lines.append(f"and about the {test:,} test pictures of {run.human.name}, to compare")
@@ -136,10 +152,8 @@ class _Distillation:
         """The captioner, loaded when it is first needed."""
         if self._teacher is not None:
             return self._teacher
-        request = self.request
-        return Captioner.load(
-            request.teacher, device=request.device, trust_model=request.trust_model
-        )
+        model = self.request.model
+        return Captioner.load(**{f.name: getattr(model, f.name) for f in fields(model)})
 
     @cached_property
     def decoding(self) -> Any:
@@ -166,11 +180,12 @@ class _Distillation:
             case "captions":
                 decoding = self.decoding.model_dump(mode="json")
                 human = dataset_fingerprint(self.human)[:16] if self.human else None
+                settings = request.asked_with
                 return {
                     "teacher": self.teacher.fingerprint,
                     "decoding": decoding,
                     "captions by people": human,
-                }
+                } | ({"teacher's": settings} if settings else {})
             case "filter":
                 settings = filters.model_dump(mode="json", exclude={"fit", "near_duplicates"})
                 if filters.words is not None:
@@ -204,9 +219,13 @@ class _Distillation:
     def _captions(self, folder: Path) -> Values | None:
         test = self.human.split("test") if self.human else ()
         files = dict.fromkeys([*self._names(), *(str(r.path.absolute()) for r in test)])
-        paths = [Path(file) for file in files]
-        self.report.note(asking.tell_cost(self.teacher, paths, self.decoding))
-        return asking.ask(self.teacher, paths, folder, decoding=self.decoding, report=self.report)
+        paths, price = [Path(file) for file in files], self.request.price
+        pictures = map(picture_at, paths)
+        self.report.note(asking.tell_cost(self.teacher, pictures, self.decoding, price=price))
+        found = asking.ask(self.teacher, paths, folder, decoding=self.decoding, report=self.report)
+        if (cost := cost_of(self.teacher, price)) is not None:
+            self.report.note(cost)
+        return found
 
     def _filter(self, folder: Path) -> Values | None:
         said = asking.answers(self.stages.folder_of("captions"), self._names())
@@ -217,47 +236,23 @@ class _Distillation:
 
     def _fit(self, folder: Path) -> Values | None:
         said, found = read_kept(self.stages.folder_of("filter")), Filtered()
-        least = self.request.filters.fit
+        request, least = self.request, self.request.filters.fit
         if not least:
             found.kept = said
             found.write(folder)
             return {"kept": len(said), "dropped": {}}
-        config = judging.first_student(self.plan.config, len(said))
-        mixture = mix(said, self.human, human_weight=self.request.human_weight, styles=())
-        data, judge = write_mixture(mixture.records, folder), folder / "judge"
-        dataset = self._open(data)
-        plan = Plan(config, self.plan.probabilities, "it is the judge")
-        if train_student(dataset, plan, self.request, data, judge, self.report).stopped:
+        judges = judging.Judges(request, self.plan, self.human, folder, self.report)
+        losses = judges.losses(said)
+        if losses is None:
             return None
-        captioner = NativeCaptioner.load(judge, device=self.request.device)
-        records = judging.judged_records(said, dataset.records)
-        shares = judging.fit_shares(
-            said,
-            captioner,
-            self._features(captioner, dataset, records),
-            seed=config.seed,
-            progress=lambda done, total: self.report.progress("judging", done, total, "captions"),
-        )
-        if not judging.drop_misfits(said, shares, least, found):
+        if not judging.drop_misfits(said, losses, least, found):
             self.report.note(
-                f"the first student has learnt too little to judge (mean share "
-                f"{shares.mean():.2f}, {judging.LEAST_MEAN} would do): all captions stay"
+                "the first students have learnt too little to judge, so all captions stay: more "
+                "pictures or more epochs would help"
             )
         found.write(folder)
         self._tell_dropped(found, len(said))
         return {"kept": len(found.kept), "dropped": found.counts}
-
-    def _features(self, captioner: NativeCaptioner, dataset: Dataset, records: Any) -> Any:
-        """The store that the judge was trained on, with the pictures that it was not."""
-        settings = captioner.config.encoder
-        return features_for(
-            Dataset(dataset.name, dataset.format, tuple(records)),
-            captioner.encoder,
-            WantedFeatures(settings.views, settings.flips, captioner.needs_regions, augmented=()),
-            runtime=captioner.runtime,
-            folder=self._store_of(captioner, self.stages.folder_of("fit")),
-            report=self.report,
-        )
 
     def _store_of(self, captioner: NativeCaptioner, folder: Path) -> Path:
         """The features that a student sees; one that trains its encoder sees with its own."""
@@ -316,7 +311,8 @@ class _Distillation:
         figures = measure(student, dataset, said, places, self.report)
         card = self.teacher.card
         facts = Facts(
-            teacher=card.name,
+            teacher=captioner_name(self.teacher) or card.name,
+            asked_with=request.asked_with,
             licence=card.licence,
             pictures=request.pictures,
             human=self.human.name if self.human else None,

@@ -4,9 +4,10 @@ Ctrl-C stops the asking, not the answers: what the teacher has been given by the
 written down. Only a process that is killed outright loses the answers that were on their way.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from showtell.bulk.estimate import Price, Sample, estimate
 from showtell.bulk.formats import read_jsonl
 from showtell.bulk.inputs import Inputs
 from showtell.bulk.run import caption_all
@@ -17,6 +18,7 @@ from showtell.core.progress import Reporter
 from showtell.distil.filters import Said
 from showtell.errors import CheckpointError, ConfigError, DataError
 from showtell.images.open import PictureLike
+from showtell.inference.backends.remote import RemoteCaptioner
 from showtell.inference.caption import Caption
 from showtell.inference.captioner import Captioner, Decoding, ModelInfo
 from showtell.inference.stream import Picture, PictureResult, Streaming
@@ -34,6 +36,7 @@ class Stoppable(Captioner):
 
     def __init__(self, inner: Captioner, stop: StopRequest) -> None:
         self.inner, self.stop = inner, stop
+        self.cleaning = inner.cleaning  # the journal is of captions that were cleaned like this
 
     @property
     def card(self) -> ModelInfo:
@@ -104,16 +107,36 @@ def teachers_decoding(teacher: Captioner, wanted: int, changes: Decoding) -> Dec
     return own.with_changes(more)
 
 
-def tell_cost(teacher: Captioner, files: Sequence[Path], decoding: DecodingConfig) -> str:
-    """What will be asked, in one line, before it is asked."""
+def tell_cost(
+    teacher: Captioner,
+    pictures: Iterable[Picture],
+    decoding: DecodingConfig,
+    *,
+    price: Price | None = None,
+    measure: int = 0,
+) -> str:
+    """What will be asked, and at a server what that costs, in lines, before it is asked.
+
+    Args:
+        measure: how many pictures are sent to measure it.
+
+    Raises:
+        DataError, ServerError: as ``estimate``.
+    """
+    sample = Sample()
+    for picture in pictures:
+        sample.add(picture)
     number = decoding.num_captions if teacher.card.alternatives else 1
-    total = f" ({len(files) * number:,} in all)" if number > 1 else ""
+    total = f" ({sample.num * number:,} in all)" if number > 1 else ""
     size = teacher.card.num_parameters
     shown = f"{size / 1e6:,.1f} million parameters" if size else "of unknown size"
-    return (
-        f"{teacher.card.name} ({shown}) is asked about {counted(len(files), 'picture')}, "
+    line = (
+        f"{teacher.card.name} ({shown}) is asked about {counted(sample.num, 'picture')}, "
         f"{counted(number, 'caption')} each{total}"
     )
+    if not isinstance(teacher, RemoteCaptioner):
+        return line
+    return f"{line}\n{estimate(teacher, sample, measure=measure).describe(teacher, price)}"
 
 
 def ask(

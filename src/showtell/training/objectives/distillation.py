@@ -12,6 +12,7 @@ so, and a small student need not choose.
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,6 +26,7 @@ from showtell.training.corpus import Corpus
 from showtell.training.objectives.base import Batch, Loss
 from showtell.training.objectives.cross_entropy import CrossEntropy
 from showtell.training.objectives.losses import smoothed_cross_entropy
+from showtell.training.teacher_table import TeacherTable, is_worth_it
 from showtell.training.teachers import Teachers
 
 
@@ -55,6 +57,7 @@ class Distillation(CrossEntropy):
             corpus=corpus, load=load, runtime=runtime, config=config, by_picture=by_picture
         )
         self.teachers = teachers
+        self.table = self._table()
 
     def __call__(
         self, decoder: Decoder, batch: Batch, part: Batch, *, epoch: int, step: int
@@ -67,11 +70,10 @@ class Distillation(CrossEntropy):
         real = targets != PAD
         with self.runtime.autocast():
             logits, penalty = _logits(decoder, features, inputs, real)
-        # An autocast of its own: it keeps the weights that it converts, here without gradient.
-        with torch.no_grad(), self.runtime.autocast():
-            wanted = self.teachers.log_probs(
-                features, inputs, real, num_words=logits.shape[-1], temperature=temperature
-            )
+        if self.table is not None:
+            wanted = self.table.log_probs(batch[part], logits.shape[-1])
+        else:
+            wanted = self._heard(features, inputs, real, logits.shape[-1])
         smoothing = self.config.training.label_smoothing
         hard, nll = smoothed_cross_entropy(logits, targets[real], smoothing)
         soft = divergence(wanted, (logits.float() / temperature).log_softmax(dim=-1))
@@ -81,6 +83,33 @@ class Distillation(CrossEntropy):
             objective = objective + penalty
         figures = {"loss": nll, "objective": objective.detach(), "teacher_kl": soft.detach()}
         return Loss(objective, int(real.sum()), figures)
+
+    def _table(self) -> TeacherTable | None:
+        """Where the teachers would be asked the same in every epoch."""
+        num_words = len(self.teachers.vocabulary)
+        if not is_worth_it(self.config, self.corpus, num_words):
+            return None
+
+        def compute(captions: Batch) -> Tensor:
+            inputs, targets = self.corpus.tensors(captions, self.runtime.device)
+            features = self.load.of_captions(
+                self.corpus.pictures[captions], 0, np.arange(len(captions))
+            )
+            return self._heard(features, inputs, targets != PAD, num_words)
+
+        return TeacherTable(self.corpus, self.batches(1), num_words, compute, self.runtime.device)
+
+    def _heard(self, features: Features, inputs: Tensor, real: Tensor, num_words: int) -> Tensor:
+        """(N, V) what the teachers say at the N places that are not padding."""
+        # An autocast of its own: it keeps the weights that it converts, here without gradient.
+        with torch.no_grad(), self.runtime.autocast():
+            return self.teachers.log_probs(
+                features,
+                inputs,
+                real,
+                num_words=num_words,
+                temperature=self.config.objective.teacher_temperature,
+            )
 
 
 def divergence(wanted: Tensor, given: Tensor) -> Tensor:
