@@ -4,6 +4,7 @@ The run's folder gets ``config.toml`` with all settings and ``run.json`` with wh
 on (data, encoder, versions), so that it can be made again.
 """
 
+import json
 import platform
 import shlex
 from collections.abc import Iterator, Sequence
@@ -36,6 +37,14 @@ from showtell.pretrained import DEFAULT
 from showtell.training.checkpoints import fingerprints
 from showtell.training.from_start import finish
 from showtell.training.loop import Run, TrainingResult
+from showtell.training.old_pictures import (
+    OLD_AT,
+    REHEARSED,
+    check_same,
+    old_of_run,
+    old_place,
+    open_old_pictures,
+)
 from showtell.training.openings import (
     check_files,
     open_encoder,
@@ -68,7 +77,8 @@ class TrainRequest:
         overrides: ``section.key=value``; in a sweep also ``section.key=value,value``.
         start: a model to start from, whose encoder, shape and words are taken over.
         preset: settings under all others: a name, ``auto`` by the number of pictures, or ``none``.
-        old: data that the model of ``start`` knows, to measure how much of that stays.
+        old: data that the model of ``start`` knows, to rehearse some of it, and to measure how
+            much of that stays.
         resume: go on with what is in ``folder``, with its own settings.
         num_epochs: with ``resume``: train until so many are done, whatever the settings said.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
@@ -156,7 +166,9 @@ def train_on(
             "supported yet; train in one process, or leave them out"
         )
     with locked(request.folder, processes):
-        if not request.resume:
+        if request.resume:
+            request = replace(request, old=request.old or old_of_run(_known(request.folder)))
+        else:
             refuse_used(request.folder)  # another may have trained there while data were read
         run = _make_run(dataset, request, config, report=report, processes=processes)
         result = run.run()
@@ -256,6 +268,11 @@ def _make_run(
         rehearsal=rehearsal,
     )
     prepared = prepare(dataset, config.data, store, report, given)
+    if start:
+        prepared, rehearsed = _with_old(
+            prepared, request, config, encoder, runtime=runtime, report=report, processes=processes
+        )
+        provenance |= rehearsed
     if teachers:
         check_teachers_words(teachers, prepared.vocabulary)
     if processes.is_first and resume and request.num_epochs is not None:
@@ -263,7 +280,7 @@ def _make_run(
     _warn_of_long(prepared, config, report)
     if processes.is_first and not resume:
         write_text(folder / CONFIG, config.to_toml())
-        write_json(folder / RUN_FILE, provenance | _places(dataset, request.data.images, store))
+        write_json(folder / RUN_FILE, provenance | _places(dataset, request, store))
     return Run(
         config=config,
         data=prepared,
@@ -278,6 +295,44 @@ def _make_run(
         resume=resume,
         processes=processes,
     )
+
+
+def _with_old(
+    data: TrainingData,
+    request: TrainRequest,
+    config: Config,
+    encoder: Encoder,
+    *,
+    runtime: Runtime,
+    report: Reporter,
+    processes: Processes,
+) -> tuple[TrainingData, dict[str, Any]]:
+    """The data with the old pictures that are rehearsed, and what a checkpoint says of these.
+
+    A run that goes on rehearses what it has rehearsed so far, or nothing.
+
+    Raises:
+        ShowtellError: the old data cannot be read, or is not that of the run.
+    """
+    known = _known(request.folder) if request.resume else {}
+    if request.resume and REHEARSED not in known:
+        return data, {}
+    with processes.in_turn():
+        old = open_old_pictures(
+            request.old, config, data.vocabulary, encoder, runtime=runtime, report=report
+        )
+    if request.resume:
+        check_same(old, known, request.folder)
+    return replace(data, old=old), {REHEARSED: old.provenance()} if old else {}
+
+
+def _known(folder: Path) -> dict[str, Any]:
+    """What the run in ``folder`` says of itself; nothing where that cannot be read."""
+    try:
+        found = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def proposal(dataset: Dataset, request: TrainRequest) -> str | None:
@@ -376,14 +431,16 @@ def holds_run(folder: Path) -> bool:
 
 
 def _places(
-    dataset: Dataset, images: Path | None, store: FeatureStore | PictureFiles
+    dataset: Dataset, request: TrainRequest, store: FeatureStore | PictureFiles
 ) -> dict[str, Any]:
     """Where things lay on this machine, for ``showtell report``; no checkpoint has it."""
-    is_path = dataset.format != "scenes"
+    is_path, images = dataset.format != "scenes", request.data.images
     return {
         "data_at": str(Path(dataset.name).resolve()) if is_path else dataset.name,
         "images_at": str(images.resolve()) if images else None,
+        "encoding": request.data.encoding,
         "features_at": str(store.path.resolve()) if isinstance(store, FeatureStore) else None,
+        **({OLD_AT: old_place(request.old)} if request.old else {}),
     }
 
 
