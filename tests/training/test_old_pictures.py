@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from decoder_cases import vocabulary
 from tiny_run import Notes, StopAt, log_of, make_run, run, same_weights, steps_of
 from tiny_world import tiny_config, tiny_records, tiny_store
 
@@ -14,7 +13,6 @@ from showtell.core.device import choose_runtime
 from showtell.data.records import Dataset
 from showtell.data.request import DataRequest
 from showtell.data.sources import load_dataset
-from showtell.encoders.encoder import Encoder
 from showtell.errors import CheckpointError
 from showtell.inference.checkpoint import load_checkpoint
 from showtell.text.vocabulary import UNK, WordVocabulary
@@ -25,8 +23,8 @@ from showtell.training.old_pictures import (
     check_same,
     old_of_run,
     old_place,
-    open_old_pictures,
     sample,
+    wanted_of,
 )
 from showtell.training.teachers import Teachers
 
@@ -157,15 +155,7 @@ def test_data_without_training_pictures_is_only_measured(tmp_path: Path) -> None
     (tmp_path / "old.jsonl").write_text("".join(lines))
     report = Notes()
     config = Config.load(None, ["training.init_from=x", "training.rehearsal_pictures=9"])
-    encoder = Encoder.__new__(Encoder)  # which is not needed
-    found = open_old_pictures(
-        DataRequest(str(tmp_path / "old.jsonl")),
-        config,
-        vocabulary(),
-        encoder,
-        runtime=choose_runtime("cpu", "fp32"),
-        report=report,
-    )
+    found = wanted_of(DataRequest(str(tmp_path / "old.jsonl")), config, report)
     assert found is None
     [note] = report.notes
     assert "measured and not rehearsed: none of its pictures is marked train" in note
@@ -184,9 +174,9 @@ def test_where_the_old_data_lay_is_remembered(tmp_path: Path) -> None:
 def test_other_old_pictures_are_refused(tmp_path: Path, new: Dataset, store, start: Path) -> None:
     _, old = rehearsing(tmp_path / "run", new, store, start)
     known = {"rehearsed": old.provenance()}
-    check_same(old, known, tmp_path)
+    check_same(old.dataset, known, tmp_path)
     with pytest.raises(CheckpointError, match=r"rehearses 10 pictures of old, and what --old"):
         check_same(None, known, tmp_path)
     _, fewer = rehearsing(tmp_path / "other", new, store, start, num=9)
     with pytest.raises(CheckpointError, match="give the same data, or start a new run"):
-        check_same(fewer, known, tmp_path)
+        check_same(fewer.dataset, known, tmp_path)

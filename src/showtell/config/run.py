@@ -192,7 +192,8 @@ class TrainingConfig(Section):
         default=0,
         ge=0,
         description="with training.init_from: captions that this model makes up from its concepts, "
-        "to be learnt again beside the new ones, as data.text is (`train --from` sets it)",
+        "to be learnt again beside the new ones, as data.text is; not where old pictures are "
+        "rehearsed (`train --from` sets it)",
     )
     rehearsal_pictures: int = Field(
         default=0,

@@ -116,25 +116,13 @@ def sample(old: DataRequest, num: int, seed: int) -> Dataset:
     return replace(dataset, records=chosen)
 
 
-def open_old_pictures(
-    old: DataRequest | None,
-    config: Config,
-    vocabulary: Vocabulary,
-    encoder: Encoder,
-    *,
-    runtime: Runtime,
-    report: Reporter,
-) -> OldPictures | None:
-    """What the settings ask to rehearse of the old data, with features; None if nothing.
-
-    Args:
-        vocabulary: of the run; it begins with the words of the model that the run starts from.
+def wanted_of(old: DataRequest | None, config: Config, report: Reporter) -> Dataset | None:
+    """What the settings ask to rehearse of the old data; None if nothing.
 
     Raises:
-        ShowtellError: the data cannot be read, or no picture of it is usable.
+        DataError: the data cannot be read.
     """
-    num, source = config.training.rehearsal_pictures, config.training.init_from
-    if old is None or not num or source is None:
+    if old is None or not (num := config.training.rehearsal_pictures):
         return None
     if config.encoder.reads_pictures:
         report.note(f"{old.data} is measured and not rehearsed: the encoder trains in this run")
@@ -146,23 +134,49 @@ def open_old_pictures(
             "(`showtell data split` marks them)"
         )
         return None
+    return dataset
+
+
+def open_old_pictures(
+    dataset: Dataset,
+    config: Config,
+    vocabulary: Vocabulary,
+    encoder: Encoder,
+    *,
+    folder: Path | None,
+    runtime: Runtime,
+    report: Reporter,
+) -> OldPictures:
+    """Old pictures with their features, and the model that knows them.
+
+    Args:
+        dataset: as ``wanted_of`` gives it.
+        vocabulary: of the run; it begins with the words of the model that the run starts from.
+        folder: of the feature store; default: one in the cache folder.
+
+    Raises:
+        ShowtellError: no picture of it is usable, or there is no such model.
+    """
+    source = config.training.init_from
+    assert source is not None
     start = load_checkpoint(source)
     wanted = WantedFeatures(0, grid=needs_regions(config.decoder), augmented=())
-    store = features_for(dataset, encoder, wanted, runtime=runtime, report=report, folder=old.store)
+    store = features_for(dataset, encoder, wanted, runtime=runtime, report=report, folder=folder)
     records = [record for record in dataset.records if record.image_id not in store.failures]
     if not records:
         raise DataError(
-            f"--old {old.data}: none of its {len(dataset.records):,} training pictures could be "
-            f"read: run `showtell data inspect {old.data}`"
+            f"--old {dataset.name}: none of {counted(len(dataset.records), 'training picture')} "
+            f"could be read: run `showtell data inspect {dataset.name}`"
         )
     corpus = _corpus(records, store, vocabulary, config.data.max_caption_length)
     if not len(corpus):
         raise DataError(
-            f"--old {old.data}: no caption of its training pictures has a word that {source} knows"
+            f"--old {dataset.name}: no caption of its training pictures has a word that {source} "
+            "knows"
         )
     decoder = start.decoder.to(runtime.device).requires_grad_(False)
     report.note(
-        f"rehearsing {counted(len(records), 'training picture')} of {old.data} with "
+        f"rehearsing {counted(len(records), 'training picture')} of {dataset.name} with "
         f"{counted(len(corpus), 'caption')} beside the new ones (training.rehearsal_pictures)"
     )
     return OldPictures(dataset, store, corpus, Teachers((decoder,), start.vocabulary))
@@ -210,7 +224,7 @@ def old_of_run(known: Mapping[str, Any]) -> DataRequest | None:
     )
 
 
-def check_same(old: OldPictures | None, known: Mapping[str, Any], folder: Path) -> None:
+def check_same(old: Dataset | None, known: Mapping[str, Any], folder: Path) -> None:
     """Make sure that a resumed run rehearses what it did before.
 
     Args:
@@ -220,8 +234,7 @@ def check_same(old: OldPictures | None, known: Mapping[str, Any], folder: Path) 
         CheckpointError: it would not.
     """
     before = known.get(REHEARSED) or {}
-    now = old.provenance() if old else {}
-    if before.get("data_fingerprint") != now.get("data_fingerprint"):
+    if before.get("data_fingerprint") != (dataset_fingerprint(old) if old else None):
         raise CheckpointError(
             f"{folder} rehearses {before.get('num_pictures', 0):,} pictures of "
             f"{before.get('data', 'no old data')}, and what --old gives now is not the same: give "

@@ -44,6 +44,7 @@ from showtell.training.old_pictures import (
     old_of_run,
     old_place,
     open_old_pictures,
+    wanted_of,
 )
 from showtell.training.openings import (
     check_files,
@@ -246,9 +247,10 @@ def _make_run(
         meteor.prepare_aloud(report.note)
     with_decoder = resumed or config.training.init_parts == "model"
     provenance = _provenance(config, dataset, encoder, runtime) | {"processes": processes.size}
+    old = _old_pictures(request, config, report) if start else None
     rehearsal: list[str] = []
     if start and config.training.rehearsal:
-        if processes.is_first and not resumed:
+        if processes.is_first and not resumed and not old:  # pictures say more
             rehearsal_captions(folder, start, config, runtime, report)
         with processes.in_turn():
             rehearsal = kept_captions(folder)
@@ -268,11 +270,19 @@ def _make_run(
         rehearsal=rehearsal,
     )
     prepared = prepare(dataset, config.data, store, report, given)
-    if start:
-        prepared, rehearsed = _with_old(
-            prepared, request, config, encoder, runtime=runtime, report=report, processes=processes
-        )
-        provenance |= rehearsed
+    if old and request.old:
+        with processes.in_turn():
+            pictures = open_old_pictures(
+                old,
+                config,
+                prepared.vocabulary,
+                encoder,
+                folder=request.old.store,
+                runtime=runtime,
+                report=report,
+            )
+        prepared = replace(prepared, old=pictures)
+        provenance[REHEARSED] = pictures.provenance()
     if teachers:
         check_teachers_words(teachers, prepared.vocabulary)
     if processes.is_first and resume and request.num_epochs is not None:
@@ -297,33 +307,19 @@ def _make_run(
     )
 
 
-def _with_old(
-    data: TrainingData,
-    request: TrainRequest,
-    config: Config,
-    encoder: Encoder,
-    *,
-    runtime: Runtime,
-    report: Reporter,
-    processes: Processes,
-) -> tuple[TrainingData, dict[str, Any]]:
-    """The data with the old pictures that are rehearsed, and what a checkpoint says of these.
-
-    A run that goes on rehearses what it has rehearsed so far, or nothing.
+def _old_pictures(request: TrainRequest, config: Config, report: Reporter) -> Dataset | None:
+    """The old pictures that a run rehearses; one that goes on: what it has rehearsed so far.
 
     Raises:
         ShowtellError: the old data cannot be read, or is not that of the run.
     """
     known = _known(request.folder) if request.resume else {}
     if request.resume and REHEARSED not in known:
-        return data, {}
-    with processes.in_turn():
-        old = open_old_pictures(
-            request.old, config, data.vocabulary, encoder, runtime=runtime, report=report
-        )
+        return None
+    old = wanted_of(request.old, config, report)
     if request.resume:
         check_same(old, known, request.folder)
-    return replace(data, old=old), {REHEARSED: old.provenance()} if old else {}
+    return old
 
 
 def _known(folder: Path) -> dict[str, Any]:
