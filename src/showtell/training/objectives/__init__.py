@@ -8,7 +8,7 @@ from showtell.training.objectives.base import Objective
 from showtell.training.objectives.cross_entropy import CrossEntropy
 from showtell.training.objectives.distillation import Distillation
 from showtell.training.objectives.scst import SelfCritical
-from showtell.training.objectives.with_old_pictures import WithOldPictures
+from showtell.training.objectives.with_old import WithOldPictures
 from showtell.training.objectives.with_text import WithText
 from showtell.training.pictures import PictureLoader
 from showtell.training.prepare import TrainingData
