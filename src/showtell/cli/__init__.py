@@ -25,6 +25,7 @@ from showtell.cli.models import average, models, pack, publish
 from showtell.cli.rate import rate
 from showtell.cli.reliability import reliability
 from showtell.cli.report import report
+from showtell.cli.rerank import rerank
 from showtell.cli.serve import serve
 from showtell.cli.sheet import sheet
 from showtell.cli.train import train
@@ -59,7 +60,7 @@ def _main(
 app.command(cls=Command)(demo)
 app.add_typer(data_app, name="data")
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(features, train, distil, average, pack, export, import_notebook, publish, report),
+    *(features, train, distil, average, rerank, pack, export, import_notebook, publish, report),
     *(evaluate, reliability, score, rate, compare, caption, sheet, serve, models),
 )
 for command in COMMANDS:

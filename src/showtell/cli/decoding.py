@@ -58,6 +58,12 @@ OPTIONS: dict[str, Any] = {
         min=0,
         max=100,
     ),
+    "rerank": _option(
+        bool,
+        "--rerank/--no-rerank",
+        "Choose among the captions that the search finds by what the model's word detector sees, "
+        "if it has one; default: rerank.",
+    ),
     "min_length": _option(int, "--min-length", "Smallest number of words in a caption.", min=0),
     "max_length": _option(
         int, "--max-length", "Largest number of words in a caption.", min=1, max=200

@@ -30,6 +30,11 @@ class DecodingConfig(Section):
         le=100,
         description="the score of a caption is log p / tokens**penalty (0: log p)",
     )
+    rerank: bool = Field(
+        default=True,
+        description="of beam and diverse, where the model has a reranker (`showtell rerank`): the "
+        "best caption is the one that it chooses among the hypotheses",
+    )
     min_length: int = Field(default=1, ge=0, description="the fewest words in a caption")
     max_length: int = Field(default=30, ge=1, le=200, description="the most words in a caption")
     no_repeat_ngram: int | None = Field(

@@ -7,6 +7,7 @@ from showtell.decoding.constraints import build_constraints
 from showtell.decoding.constraints.named_words import NamedWords
 from showtell.decoding.hypotheses import Hypotheses, Steps
 from showtell.decoding.naming import naming
+from showtell.decoding.reranking import Reranker
 from showtell.decoding.sampling import sample
 from showtell.encoders.features import Features
 
@@ -19,6 +20,7 @@ def generate(
     *,
     first: int = 0,
     with_attention: bool = False,
+    reranker: Reranker | None = None,
 ) -> Hypotheses:
     """Caption pictures with the method and the constraints of ``config``.
 
@@ -29,6 +31,8 @@ def generate(
             ``config`` has no setting about particular words or n-grams.
         first: the first picture's number; random numbers follow from it.
         with_attention: whether to keep where the decoder looked for each token.
+        reranker: the model's, if it has one: all captions get their signs, and with
+            ``config.rerank`` the best of a beam is what it chooses.
 
     On a processor a picture's captions do not depend on the other pictures (``core.fixed_rows``).
 
@@ -54,9 +58,11 @@ def generate(
         bad_endings=words.bad_endings,
         never=words.never,
     )
+    beam_size = 1 if config.method == "greedy" else config.beam_size
+    chooses = reranker is not None and config.rerank and config.method in ("beam", "diverse")
     with arrays_of(features.pooled).fixed_rows(features.pooled):
         if config.method == "sample":
-            return sample(
+            found = sample(
                 decoder,
                 features,
                 num_captions=config.num_captions,
@@ -71,21 +77,25 @@ def generate(
                 with_attention=with_attention,
                 start=words.start,
             )
-        beam_size = 1 if config.method == "greedy" else config.beam_size
-        is_diverse = config.method == "diverse"
-        return beam_search(
-            decoder,
-            features,
-            beam_size=beam_size,
-            max_length=max_tokens,
-            num_captions=config.num_captions,
-            length_penalty=config.length_penalty,
-            constraints=constraints,
-            groups=(config.groups or beam_size) if is_diverse else 1,
-            diversity=config.diversity if is_diverse else 0.0,
-            with_attention=with_attention,
-            start=words.start,
-        )
+        else:
+            is_diverse = config.method == "diverse"
+            found = beam_search(
+                decoder,
+                features,
+                beam_size=beam_size,
+                max_length=max_tokens,
+                num_captions=beam_size if chooses else config.num_captions,
+                length_penalty=config.length_penalty,
+                constraints=constraints,
+                groups=(config.groups or beam_size) if is_diverse else 1,
+                diversity=config.diversity if is_diverse else 0.0,
+                with_attention=with_attention,
+                start=words.start,
+            )
+    if reranker is None:
+        return found
+    found = reranker.with_signs(found, features)
+    return reranker.rerank(found, config.num_captions) if chooses else found
 
 
 def most_tokens(decoder: Steps, wanted: int) -> int:

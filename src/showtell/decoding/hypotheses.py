@@ -7,6 +7,7 @@ vocabulary, ``R`` regions.
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from showtell.decoding.arrays import NEVER, Array, Arrays, Floats, Ids, State
 from showtell.encoders.features import Features
@@ -30,6 +31,8 @@ class Hypotheses(NamedTuple):
         scores: (B, K) log_probs / number of tokens ** length_penalty.
         attention: (B, K, T, R) where the decoder looked for each token, 0 on padding; None
             if it was not asked for or the decoder does not attend.
+        signs: (B, K, F) what a reranker compares captions by (``reranking.SIGNS``); None where
+            the model has none.
     """
 
     tokens: Ids
@@ -37,6 +40,7 @@ class Hypotheses(NamedTuple):
     log_probs: Floats
     scores: Floats
     attention: Floats | None = None
+    signs: NDArray[np.float64] | None = None
 
 
 class Steps(Protocol):

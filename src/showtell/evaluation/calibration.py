@@ -34,6 +34,7 @@ NUM_FOLDS = 5
 # CIDEr-D. On Flickr8k's dev pictures four of five captions by people reach it, each scored against
 # the other four of its picture (0.79 of the first captions and 0.83 of the second).
 ACCEPTABLE = 0.25
+RIDGE = 5.0  # captions' worth of doubt about each sign
 
 
 @dataclass(frozen=True)
@@ -181,8 +182,10 @@ def measure_confidence(
     if not fit:
         return MeasuredConfidence(now)
     means = [caption.mean_log_prob for caption in said.values()]
-    fitted = fit_calibration(means, ciders, threshold=threshold, data=data)
-    crossed = cross_calibrated(means, ciders, threshold=threshold)
+    signs = [caption.signs for caption in said.values()]
+    signs = signs if all(signs) else []
+    fitted = fit_calibration(means, ciders, signs=signs, threshold=threshold, data=data)
+    crossed = cross_calibrated(means, ciders, signs=signs, threshold=threshold)
     return MeasuredConfidence(
         now, fitted, measure_reliability(crossed, ciders, threshold=threshold)
     )
@@ -235,6 +238,7 @@ def fit_calibration(
     mean_log_probs: Sequence[float],
     ciders: Sequence[float],
     *,
+    signs: Sequence[Sequence[float]] = (),
     threshold: float = ACCEPTABLE,
     data: str = "",
 ) -> Calibration:
@@ -245,6 +249,7 @@ def fit_calibration(
     Args:
         mean_log_probs: (N,) of captions, in nats.
         ciders: (N,) CIDEr-D of each caption.
+        signs: (N, F) of captions of a model with a reranker, which then count as well.
 
     Raises:
         ScoringError: all captions are acceptable, or none is, or more confident captions are not
@@ -259,28 +264,36 @@ def fit_calibration(
             "pictures or another threshold"
         )
     targets = np.where(fine, (num_fine + 1) / (num_fine + 2), 1 / (num_poor + 2))
-    centre, scale = float(x.mean()), float(x.std()) or 1.0
-    rows = np.stack([(x - centre) / scale, np.ones_like(x)], axis=1)
-    weights = np.zeros(2)
+    told = np.column_stack([x, np.asarray(signs, float)]) if len(signs) else x[:, None]
+    centre, scale = told.mean(axis=0), np.maximum(told.std(axis=0), 1e-9)
+    rows = np.column_stack([(told - centre) / scale, np.ones_like(x)])
+    # Signs depend on each other (the mean log-probability is one of them): a ridge parts them.
+    ridge = np.diag([*np.full(told.shape[1], RIDGE if len(signs) else 0.0), 0.0])
+    weights = np.zeros(rows.shape[1])
     for _ in range(100):
         p = 1 / (1 + np.exp(-np.clip(rows @ weights, -500, 500)))
-        curvature = (rows * (p * (1 - p))[:, None]).T @ rows + 1e-9 * np.eye(2)
-        step = np.linalg.solve(curvature, rows.T @ (p - targets))
+        curvature = (rows * (p * (1 - p))[:, None]).T @ rows + ridge + 1e-9 * np.eye(len(weights))
+        step = np.linalg.solve(curvature, rows.T @ (p - targets) + ridge @ weights)
         weights -= step * min(1.0, 4.0 / (np.abs(step).max() + 1e-12))
         if np.abs(step).max() < 1e-10:
             break
-    slope = float(weights[0] / scale)
-    if slope <= 0:
+    slopes = weights[:-1] / scale
+    if rank_correlation(rows @ weights, np.asarray(ciders, float)) <= 0:
         raise ScoringError(
             "captions with a higher confidence are not better here, so confidence cannot be "
             "calibrated: give more pictures"
         )
-    offset = float(weights[1] - weights[0] * centre / scale)
-    return Calibration(round(slope, 6), round(offset, 6), threshold, len(x), data)
+    slope, *others = (round(float(value), 6) for value in slopes)
+    offset = round(float(weights[-1] - slopes @ centre), 6)
+    return Calibration(slope, offset, threshold, len(x), data, tuple(others))
 
 
 def cross_calibrated(
-    mean_log_probs: Sequence[float], ciders: Sequence[float], *, threshold: float = ACCEPTABLE
+    mean_log_probs: Sequence[float],
+    ciders: Sequence[float],
+    *,
+    signs: Sequence[Sequence[float]] = (),
+    threshold: float = ACCEPTABLE,
 ) -> list[float]:
     """Cross-validated confidence: each fold's by a calibration that was fitted to the other folds.
 
@@ -292,8 +305,10 @@ def cross_calibrated(
     confidences = np.zeros(len(x))
     for number in range(NUM_FOLDS):
         own = fold == number
-        fitted = fit_calibration(list(x[~own]), list(good[~own]), threshold=threshold)
-        confidences[own] = [fitted(value) for value in x[own]]
+        others, those = np.flatnonzero(~own).tolist(), np.flatnonzero(own).tolist()
+        told = [signs[i] for i in others] if signs else ()
+        fitted = fit_calibration(list(x[~own]), list(good[~own]), signs=told, threshold=threshold)
+        confidences[own] = [fitted(x[i], signs[i] if signs else ()) for i in those]
     return [float(value) for value in confidences]
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from showtell import __version__
 from showtell.core.files import atomic_write, write_text
+from showtell.decoding.reranking import RERANKER
 from showtell.encoders.encoder import Encoder
 from showtell.encoders.features import Features
 from showtell.errors import CheckpointError, MissingExtraError
@@ -161,6 +162,8 @@ def export_captioner(
                 (folder / name).write_bytes(content)
             (folder / WEIGHTS).write_bytes(weights.content)
             captioner.vocabulary.save(folder / VOCABULARY)
+            if captioner.reranker is not None:
+                captioner.reranker.save(folder / RERANKER)
             if card is not None:
                 shutil.copyfile(card, folder / CARD)
             files = sorted(path.name for path in folder.iterdir())
@@ -191,7 +194,8 @@ def export_in_place(
     weights = SharedWeights(WEIGHTS, stored)
     graphs, parts = _traced(captioner, weights, how, notify)
     written = {**graphs, WEIGHTS: bytes(weights.content)}
-    listed = sorted({*written, *weights.used, MODEL, VOCABULARY, METRICS, CONFIG})
+    chooser = {RERANKER} if captioner.reranker is not None else set()
+    listed = sorted({*written, *weights.used, *chooser, MODEL, VOCABULARY, METRICS, CONFIG})
     try:
         (folder / MANIFEST).unlink(missing_ok=True)
         for name, content in written.items():

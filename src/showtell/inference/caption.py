@@ -9,7 +9,7 @@ with the same mean that are acceptable: whose own CIDEr-D reaches a threshold.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate, pairwise
 from typing import Any, Self
@@ -17,6 +17,7 @@ from typing import Any, Self
 import numpy as np
 
 from showtell.decoding.hypotheses import Hypotheses
+from showtell.decoding.reranking import SIGNS
 from showtell.text.clean import Cleaning
 from showtell.text.neutral import neutral, neutral_words
 from showtell.text.vocabulary import PAD, Vocabulary
@@ -26,13 +27,16 @@ CALIBRATION = "calibration"  # its place in a checkpoint's metrics.json
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """confidence = 1 / (1 + exp(-(slope * m + offset))), m a caption's mean log-probability.
+    """confidence = 1 / (1 + exp(-(slope * m + offset + signs . s))).
+
+    m is a caption's mean log-probability, and s are its signs where the model has a reranker.
 
     Attributes:
-        slope: per nat; positive, so captions keep their order.
+        slope: per nat; positive where there are no signs, so captions keep their order.
         cider: CIDEr-D, 0 to 10, from which on a caption counts as acceptable.
         num_captions: how many captions it was fitted on.
         data: the name of the data set and split they are from, for people.
+        signs: weights of ``decoding.reranking.SIGNS``; none where there is no reranker.
     """
 
     slope: float
@@ -40,10 +44,12 @@ class Calibration:
     cider: float
     num_captions: int = 0
     data: str = ""
+    signs: tuple[float, ...] = ()
 
-    def __call__(self, mean_log_prob: float) -> float:
+    def __call__(self, mean_log_prob: float, signs: Sequence[float] = ()) -> float:
         """Confidence, 0 to 1, of a caption with this mean log-probability in nats."""
         value = self.slope * mean_log_prob + self.offset
+        value += sum(weight * sign for weight, sign in zip(self.signs, signs, strict=True))
         if value < 0:  # so that neither exp can overflow
             return math.exp(value) / (1 + math.exp(value))
         return 1 / (1 + math.exp(-value))
@@ -63,13 +69,19 @@ class Calibration:
         if values is None:
             return None
         try:
-            found = cls(**values)
-            usable = found.slope > 0 and math.isfinite(found.slope + found.offset)
+            found = cls(**{**values, "signs": tuple(map(float, values.get("signs", ())))})
+            usable = len(found.signs) in (0, len(SIGNS)) and (found.slope > 0 or found.signs)
+            usable = usable and math.isfinite(found.slope + found.offset + sum(found.signs))
         except (TypeError, OverflowError) as error:
             raise ValueError(f"{CALIBRATION}: {error}") from None
         if not usable:
             raise ValueError(f"{CALIBRATION}: slope = {found.slope}, offset = {found.offset}")
         return found
+
+
+def confidence_of(calibration: Calibration, caption: "Caption") -> float:
+    """A caption's calibrated confidence, 0 to 1."""
+    return calibration(caption.mean_log_prob, caption.signs if calibration.signs else ())
 
 
 def geometric_mean(log_probs: tuple[float, ...]) -> float:
@@ -99,6 +111,8 @@ class Caption:
         withheld: the text that ``min_confidence`` removed; None if it removed none.
         raw: what the model said, where ``Captioner.cleaning`` changed it; ``words`` and
             ``log_probs`` are of this then.
+        signs: by which a reranker compares captions (``decoding.reranking.SIGNS``); none where the
+            model has none.
         thumbnail: a small JPEG of the picture, for notebooks; only ``Captioner.caption`` makes it.
     """
 
@@ -110,6 +124,7 @@ class Caption:
     attention: tuple[tuple[float, ...], ...] | None = field(default=None, repr=False)
     withheld: str | None = None
     raw: str | None = None
+    signs: tuple[float, ...] = field(default=(), repr=False, compare=False)
     thumbnail: bytes | None = field(default=None, repr=False, compare=False)
 
     def _repr_html_(self) -> str:
@@ -154,7 +169,7 @@ def captions_of(
         if not caption.log_probs:
             return caption
         if calibration is not None:
-            caption = replace(caption, confidence=calibration(caption.mean_log_prob))
+            caption = replace(caption, confidence=confidence_of(calibration, caption))
         if neutral:
             caption = neutral_caption(caption)
         if caption.confidence < min_confidence:
@@ -164,11 +179,18 @@ def captions_of(
     captions = []
     real = np.isfinite(found.log_probs).tolist()
     attention = None if found.attention is None else found.attention.tolist()
+    signs = None if found.signs is None else found.signs.tolist()
     columns = zip(found.tokens.tolist(), found.token_log_probs.tolist(), real, strict=True)
     for picture, (tokens, log_probs, is_real) in enumerate(columns):
         best, *others = (
             finished(
-                _caption(vocabulary, ids, row, attention[picture][rank] if attention else None)
+                _caption(
+                    vocabulary,
+                    ids,
+                    row,
+                    attention[picture][rank] if attention else None,
+                    tuple(signs[picture][rank]) if signs else (),
+                )
             )
             for rank, (ids, row) in enumerate(zip(tokens, log_probs, strict=True))
             if rank == 0 or is_real[rank]
@@ -250,6 +272,7 @@ def _caption(
     ids: list[int],
     log_probs: list[float],
     attention: list[list[float]] | None,
+    signs: tuple[float, ...],
 ) -> Caption:
     length = sum(index != PAD for index in ids)
     parts = vocabulary.split(ids)
@@ -263,6 +286,7 @@ def _caption(
         log_probs=kept,
         confidence=geometric_mean(kept),
         attention=_mean_rows(attention, spans) if attention is not None else None,
+        signs=signs,
     )
 
 

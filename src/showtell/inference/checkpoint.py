@@ -31,6 +31,7 @@ from showtell.config import Config
 from showtell.core.files import errors_about, read_bounded, read_json, write_json, write_text
 from showtell.decoders.base import Decoder
 from showtell.decoders.registry import load_decoder, outline_decoder
+from showtell.decoding.reranking import RERANKER, Reranker
 from showtell.encoders.encoder import is_fetched
 from showtell.errors import CheckpointError, ShowtellError
 from showtell.inference.exported import BEST, MODEL, is_export
@@ -108,6 +109,7 @@ class Checkpoint:
             encoder is as it was published.
         encoder_weights: the file that ``config.encoder.weights`` names, if it lies in the
             checkpoint's folder or is to be written into it.
+        reranker: what chooses among captions, for this encoder and this vocabulary.
     """
 
     decoder: Decoder
@@ -116,6 +118,7 @@ class Checkpoint:
     metrics: dict[str, Any]
     encoder: dict[str, Tensor] | None = None
     encoder_weights: Path | None = None
+    reranker: Reranker | None = None
 
 
 def save_checkpoint(
@@ -146,6 +149,8 @@ def save_checkpoint(
         write_text(temporary / CONFIG, config.to_toml())
         checkpoint.vocabulary.save(temporary / VOCABULARY)
         write_json(temporary / METRICS, checkpoint.metrics)
+        if checkpoint.reranker is not None:
+            checkpoint.reranker.save(temporary / RERANKER)
         if resume is not None:
             save_tensors(temporary / RESUME_TENSORS, resume.tensors)
             write_json(temporary / RESUME_DATA, resume.data)
@@ -191,9 +196,9 @@ def load_checkpoint(model: str | Path) -> Checkpoint:
         decoder = load_decoder(config.decoder, read_weights(folder / MODEL, outline), **sizes)
         is_trained = metrics.get("base_encoder_fingerprint") is not None
         encoder = read_weights(folder / ENCODER) if is_trained else None
-    return Checkpoint(
-        decoder, vocabulary, config, metrics, encoder, _own_encoder_weights(folder, config)
-    )
+    reranker = Reranker.read(folder, len(vocabulary), metrics)
+    own = _own_encoder_weights(folder, config)
+    return Checkpoint(decoder, vocabulary, config, metrics, encoder, own, reranker)
 
 
 def load_resume_state(folder: Path) -> ResumeState:

@@ -15,6 +15,7 @@ from showtell.core.files import write_json, write_text
 from showtell.core.progress import Reporter
 from showtell.data.request import DataRequest
 from showtell.data.sources import load_dataset
+from showtell.data.splits import usable_splits
 from showtell.errors import ScoringError
 from showtell.evaluation.calibration import (
     MeasuredConfidence,
@@ -24,6 +25,7 @@ from showtell.evaluation.calibration import (
 )
 from showtell.evaluation.evaluate import CaptionedSplit, caption_split
 from showtell.inference.backends.native import NativeCaptioner
+from showtell.inference.caption import confidence_of
 from showtell.inference.checkpoint import METRICS, replace_folder
 from showtell.metrics import Scores, evaluate, object_hallucination
 from showtell.pretrained import CARD
@@ -40,6 +42,7 @@ from showtell.publish.pack import check_output, pack_checkpoint
 from showtell.publish.recipe import Recipe, TrainStage
 from showtell.publish.stages import NOTES, Places, make_stages
 from showtell.report.charts import reliability_figure
+from showtell.training.reranking import add_reranker
 from showtell.training.text_captions import read_captions
 
 EXAMPLES, RELIABILITY = "examples.jpg", "reliability.png"
@@ -84,6 +87,10 @@ def publish(recipe_file: Path, places: Places, output: Path, report: Reporter) -
     report.note(f"packing {recipe.shipped} as {recipe.weights}")
     shipped = places.work / recipe.shipped
     pack_checkpoint(shipped, folder, storage=recipe.weights, decoding=recipe.decoding)
+    if recipe.reranker is not None:
+        report.note("learning to choose among its captions")
+        known = usable_splits(load_dataset(places.data_of(recipe.reranker.data)))
+        add_reranker(folder, known, device=places.device, report=report)
     captioner = NativeCaptioner.load(folder, device=places.device)
     found = _measure(recipe, captioner, places, report)
     scores = {title: split.evaluation.scores for title, split in found.items()}
@@ -164,7 +171,7 @@ def _confidence_elsewhere(
         captions, scores = split.evaluation.captions, split.evaluation.scores
         if measured.fitted is not None:
             captions = {
-                name: replace(caption, confidence=measured.fitted(caption.mean_log_prob))
+                name: replace(caption, confidence=confidence_of(measured.fitted, caption))
                 for name, caption in captions.items()
             }
         others[title] = measure_confidence(captions, scores).now

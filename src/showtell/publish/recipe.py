@@ -63,6 +63,14 @@ class AverageStage(Section):
 Stage = Annotated[TrainStage | AverageStage, Field(discriminator="kind")]
 
 
+class RerankerPart(Section):
+    """The reranker that the packed model gets (``showtell rerank``)."""
+
+    data: str | None = Field(
+        default=None, description="as in a stage; the detector learns from its train split"
+    )
+
+
 class Measurement(Section):
     """Pictures that the card has figures of."""
 
@@ -85,6 +93,9 @@ class Recipe(Section):
     )
     weights: Storage = Field(default="fp16", description="how they are stored: fp32, fp16 or int8")
     decoding: dict[str, Any] = Field(default={}, description="what the model does by default")
+    reranker: RerankerPart | None = Field(
+        default=None, description="a table, empty or with data; without it there is no reranker"
+    )
     measure: tuple[Measurement, ...] = Field(
         min_length=1, description="the first gives the model's own figures and its calibration"
     )
@@ -174,4 +185,5 @@ class Recipe(Section):
         """What ``--data NAME=PATH`` has to give."""
         trained = [stage for stage in self.stages if isinstance(stage, TrainStage)]
         named = [name for stage in trained for name in (stage.data, stage.text)]
+        named += [self.reranker.data] if self.reranker else []
         return {name for name in [*named, *(m.data for m in self.measure)] if name}

@@ -80,11 +80,11 @@ def average_checkpoints(folders: Sequence[Path], output: Path) -> None:
         encoder = {name: _mean([e[name] for e in encoders]) for name in encoders[-1]}
     # The figures are not of these weights; what remains says where the weights come from.
     metrics = {**last.metrics, "metrics": None, "averaged": [str(folder) for folder in folders]}
-    metrics.pop(CALIBRATION, None)
+    metrics.pop(CALIBRATION, None)  # as the reranker, it was fitted to what one of them said
     if encoder is not None:
         base = metrics["base_encoder_fingerprint"]
         metrics["encoder_fingerprint"] = trained_fingerprint(base, encoder)
-    averaged = replace(last, metrics=metrics, encoder=encoder)
+    averaged = replace(last, metrics=metrics, encoder=encoder, reranker=None)
     try:
         save_checkpoint(output, averaged)
     except OSError as error:

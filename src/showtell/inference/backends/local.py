@@ -21,6 +21,7 @@ from showtell.decoding.arrays import arrays_of
 from showtell.decoding.constraints.named_words import NamedWords, named_words
 from showtell.decoding.generate import generate
 from showtell.decoding.hypotheses import Steps
+from showtell.decoding.reranking import RERANKER, Reranker
 from showtell.encoders.features import Features
 from showtell.errors import CheckpointError, ConfigError, VocabularyError
 from showtell.images.open import PictureLike, Pixels, as_image
@@ -42,6 +43,7 @@ class LocalCaptioner(Captioner):
         steps: the decoder, or an ensemble.
         metrics: what the model says of itself: figures, provenance, calibration.
         calibration: gives the confidence; None where there is none.
+        reranker: chooses among the captions of a beam; None where there is none.
         runtime: device, precision and threads.
     """
 
@@ -50,6 +52,7 @@ class LocalCaptioner(Captioner):
     steps: Steps
     metrics: Mapping[str, Any]
     calibration: Calibration | None
+    reranker: Reranker | None
     runtime: Runtime
 
     @property
@@ -138,7 +141,13 @@ class LocalCaptioner(Captioner):
         placed = self._placed(features)
         with self._inference():
             found = generate(
-                self.steps, placed, settings, words, first=first, with_attention=attention
+                self.steps,
+                placed,
+                settings,
+                words,
+                first=first,
+                with_attention=attention,
+                reranker=self.reranker,
             )
         if not (found.log_probs[:, 0] > -math.inf).all():
             self._check_numbers(placed)
@@ -211,14 +220,17 @@ class LocalCaptioner(Captioner):
         )
 
 
-def calibration_in(metrics: Mapping[str, Any]) -> Calibration | None:
+def calibration_in(metrics: Mapping[str, Any], reranker: Reranker | None) -> Calibration | None:
     """The calibration in a model's ``metrics``.
 
     Raises:
-        CheckpointError: it is damaged.
+        CheckpointError: it is damaged, or needs a reranker that is not there.
     """
     try:
-        return Calibration.of(metrics)
+        found = Calibration.of(metrics)
+        if found is not None and found.signs and reranker is None:
+            raise ValueError(f"the calibration needs {RERANKER}, which is not there")
+        return found
     except ValueError as error:
         raise CheckpointError(f"the model's metrics.json is damaged: {error}") from None
 

@@ -75,8 +75,9 @@ class NativeCaptioner(LocalCaptioner):
         self.parts = (checkpoint.decoder, *(other.decoder for other in others))
         self.steps: Steps = Ensemble(self.parts) if others else self.decoder
         self.needs_regions = any(part.needs_regions for part in self.parts)
-        # A calibration holds for the probabilities that it was fitted on, not for an ensemble's.
-        self.calibration = None if others else calibration_in(self.metrics)
+        # Both hold for the probabilities that they were fitted on, not for an ensemble's.
+        self.reranker = None if others else checkpoint.reranker
+        self.calibration = None if others else calibration_in(self.metrics, self.reranker)
         self._checkpoint, self._trusted = checkpoint, trust_model
         self._encoder = encoder
         if encoder is not None:
@@ -239,4 +240,6 @@ class NativeCaptioner(LocalCaptioner):
         digest.update(self.vocabulary.to_json().encode())
         for part in self.parts:
             digest.update(hash_state(part.state_dict()).encode())
+        if self.reranker is not None:
+            digest.update(self.reranker.to_bytes())
         return digest.hexdigest()[:12]

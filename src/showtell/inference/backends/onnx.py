@@ -23,6 +23,7 @@ from showtell.decoding.arrays import Array, Ids, State
 from showtell.decoding.constraints.named_words import named_words
 from showtell.decoding.ensemble import Ensemble
 from showtell.decoding.hypotheses import ATTENTION, Steps
+from showtell.decoding.reranking import RERANKER, Reranker
 from showtell.encoders.features import Closer, Concepts, Features
 from showtell.errors import CheckpointError, ConfigError, first_line
 from showtell.images.open import Pixels
@@ -286,6 +287,7 @@ class OnnxCaptioner(LocalCaptioner):
         vocabulary: of the model.
         decoding: what ``caption`` does by default.
         others: the graphs of further models of the same vocabulary and encoder.
+        reranker: of the model, if it has one.
     """
 
     def __init__(
@@ -295,6 +297,7 @@ class OnnxCaptioner(LocalCaptioner):
         decoding: DecodingConfig,
         *,
         others: Sequence[Graphs] = (),
+        reranker: Reranker | None = None,
     ) -> None:
         self.graphs, self.vocabulary, self._decoding = graphs, vocabulary, decoding
         self.manifest, self.runtime = graphs.manifest, graphs.runtime
@@ -302,8 +305,9 @@ class OnnxCaptioner(LocalCaptioner):
         self.licence = self.manifest.licence
         self.parts = tuple(ExportedDecoder(each) for each in (graphs, *others))
         self.steps: Steps = Ensemble(self.parts) if others else self.parts[0]
-        # A calibration holds for the probabilities that it was fitted on, not for an ensemble's.
-        self.calibration = None if others else calibration_in(self.manifest.metrics)
+        # Both hold for the probabilities that they were fitted on, not for an ensemble's.
+        self.reranker = None if others else reranker
+        self.calibration = None if others else calibration_in(self.manifest.metrics, self.reranker)
         named_words(decoding, vocabulary)  # wrong words show now
 
     @classmethod
@@ -323,13 +327,18 @@ class OnnxCaptioner(LocalCaptioner):
         assert runtime != "torch"
         runs_on = choose_onnx_runtime(device, precision)
         graphs, vocabulary, decoding = _open(model, runs_on)
+        reranker = None
+        if RERANKER in graphs.manifest.files:
+            pooled, grid = graphs.manifest.encoder.pooled_size, graphs.manifest.encoder.grid_size
+            sizes = {"feature_size": pooled, "region_size": grid[1] if grid else pooled}
+            reranker = Reranker.read(graphs.folder, len(vocabulary), sizes)
         others = []
         for name in ensemble:
             other, words, _ = _open(name, runs_on)
             one, two = (part.manifest.encoder.fingerprint for part in (graphs, other))
             check_companion(model, name, (vocabulary, words), (one, two))
             others.append(other)
-        found = cls(graphs, vocabulary, decoding, others=others)
+        found = cls(graphs, vocabulary, decoding, others=others, reranker=reranker)
         if shipped_folder(model):  # has the name by which it was asked for, as in torch
             found.name, found.licence = model_name(model), LICENCE
         return found

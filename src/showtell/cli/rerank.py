@@ -1,0 +1,45 @@
+"""``showtell rerank``: a model learns to choose among its own captions."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from showtell.cli import options
+from showtell.cli.evaluate import MODEL_HELP
+
+
+def rerank(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
+    data: options.Data,
+    format: options.Format = None,
+    images: options.Images = None,
+    encoding: options.Encoding = None,
+    store: options.Store = None,
+    device: options.Device = "auto",
+    trust_model: options.TrustModel = False,
+    as_json: options.Json = False,
+) -> None:
+    """Teach MODEL to choose the best of the captions that its search finds.
+
+    A detector of words learns from the captions of DATA's train split what the encoder sees. On the
+    val split the model then learns how far to rely on the detector, and how sure to be. Both are
+    written into the model's folder, and every command uses them. It takes minutes. Use the pictures
+    that the model was trained on.
+    """
+    from showtell.cli.console import ConsoleReporter
+    from showtell.data.request import DataRequest
+    from showtell.training.reranking import rerank_model
+
+    with ConsoleReporter() as report:
+        found = rerank_model(
+            model,
+            DataRequest(data, format, images, store, encoding),
+            device=device,
+            trust_model=trust_model,
+            report=report,
+        )
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), indent=2))
+    else:
+        typer.echo(found.describe())

@@ -1,0 +1,114 @@
+"""``showtell rerank``: a model learns to choose, and every command chooses with it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from cli_shell import Shell
+
+from showtell.data.scenes import scene_of
+from showtell.data.scenes.draw import paint
+
+DATA = "scenes:400"
+SMALL = ("--epochs", "3", "--batch-size", "40", "-s", "encoder.views=0", "--preset", "none")
+SHAPE = ("--decoder", "attention", "-s", "decoder.hidden_size=64", "-s", "decoder.embed_size=48")
+
+
+@pytest.fixture(scope="module")
+def trained(showtell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rerank") / "run"
+    settings = ("-s", "decoding.beam_size=5", "-s", "optimizer.lr=5e-3", "--encoder", "lite0")
+    done = showtell("train", DATA, "-o", folder, *SMALL, *SHAPE, *settings)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reranked(showtell: Shell, trained: Path) -> tuple[Path, dict]:
+    folder = trained.with_name("reranked")
+    shutil.copytree(trained, folder)
+    done = showtell("rerank", folder, DATA, "--json")
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads(done.stdout)
+
+
+def scores(showtell: Shell, model: Path, *options: str) -> dict:
+    done = showtell("evaluate", model, DATA, "--split", "val", "--json", *options)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["metrics"]
+
+
+def test_what_it_gains_is_what_an_evaluation_finds(
+    showtell: Shell, trained: Path, reranked: tuple[Path, dict]
+) -> None:
+    folder, said = reranked
+    assert said["difference"] > 0
+    assert said["CIDEr-D"]["search"] < said["CIDEr-D"]["chosen"] < said["best"]
+    before = scores(showtell, trained)
+    assert before["CIDEr-D"] == pytest.approx(said["CIDEr-D"]["search"], abs=1e-6)
+    assert scores(showtell, folder, "--no-rerank") == before
+    assert scores(showtell, folder)["CIDEr-D"] > before["CIDEr-D"]
+    assert scores(showtell, folder, "--decoding", "greedy") == scores(
+        showtell, trained, "--decoding", "greedy"
+    )
+
+
+def test_a_second_time_gives_the_same(
+    showtell: Shell, reranked: tuple[Path, dict], tmp_path: Path
+) -> None:
+    folder, said = reranked
+    again = shutil.copytree(folder, tmp_path / "again")
+    done = showtell("rerank", again, DATA, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == said
+    name = "best/reranker.safetensors"
+    assert (again / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_packed_and_exported_it_chooses_the_same(
+    showtell: Shell, reranked: tuple[Path, dict], tmp_path: Path
+) -> None:
+    folder, _ = reranked
+    scene, random = scene_of("val-00003")
+    paint(scene, random).save(tmp_path / "a.png")
+    packed, exported = tmp_path / "packed", tmp_path / "exported"
+    assert showtell("pack", folder, "-o", packed, "--weights", "fp32").returncode == 0
+    assert (packed / "reranker.safetensors").is_file()
+    done = showtell("export", folder, "-o", exported)
+    assert done.returncode == 0, done.stderr
+    assert (
+        "reranker.safetensors" in json.loads((exported / "showtell-onnx.json").read_text())["files"]
+    )
+    asked = ("--num-captions", "4", "--format", "jsonl", "--precision", "fp32")
+    said = []
+    for model in (folder, packed, exported):
+        done = showtell("caption", tmp_path / "a.png", "-m", model, *asked)
+        assert done.returncode == 0, done.stderr
+        said.append(json.loads(done.stdout))
+    for other in said[1:]:
+        assert [o["caption"] for o in other["alternatives"]] == [
+            o["caption"] for o in said[0]["alternatives"]
+        ]
+        assert other["caption"] == said[0]["caption"]
+        assert other["confidence"] == pytest.approx(said[0]["confidence"], abs=2e-3)
+    path = exported / "reranker.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    broken = showtell("caption", tmp_path / "a.png", "-m", exported)
+    assert broken.returncode == 1
+    assert "reranker.safetensors" in broken.stderr
+    assert broken.stderr.count("\n") == 1
+
+
+def test_what_cannot_be_reranked(
+    showtell: Shell, trained: Path, reranked: tuple[Path, dict], tmp_path: Path
+) -> None:
+    few = showtell("rerank", trained, "scenes:40")
+    assert few.returncode == 1
+    assert "a reranker needs 20 of each" in few.stderr.splitlines()[-1]
+    shipped = showtell("rerank", "default", DATA)
+    assert shipped.returncode == 1
+    assert "is not changed" in shipped.stderr
+    mean = showtell("average", reranked[0], "-o", tmp_path / "mean")
+    assert mean.returncode == 0, mean.stderr
+    assert not (tmp_path / "mean" / "reranker.safetensors").exists()
