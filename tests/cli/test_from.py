@@ -144,6 +144,7 @@ def test_a_finished_run_is_made_longer(
         (("--lr", "fast"), "optimizer.lr = 'fast'"),
         (("--preset", "huge"), "unknown preset 'huge'"),
         (("--old", "scenes:40"), "give the model with --from"),
+        (("--from", "default", "--old", "gone.json"), "no data at gone.json"),
         (("--resume", "--from", "default"), "a resumed run keeps its own settings"),
         (("--from", "default", "-s", "decoder.hidden_size=64"), "-s decoder.hidden_size=512"),
         (("-s", "data.new_words=2"), "need a model to start from"),

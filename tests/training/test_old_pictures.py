@@ -139,8 +139,8 @@ def test_captions_without_a_known_word_are_left_out(tmp_path: Path) -> None:
 
 
 def test_the_sample_is_of_the_training_pictures_and_of_the_seed() -> None:
-    old = DataRequest("scenes:40")
-    train = {record.image_id for record in load_dataset("scenes:40").split("train")}
+    old = load_dataset("scenes:40")
+    train = {record.image_id for record in old.split("train")}
     ids = [{r.image_id for r in sample(old, 10, seed).records} for seed in (0, 0, 1)]
     assert ids[0] == ids[1] != ids[2]
     assert all(len(some) == 10 and some <= train for some in ids)

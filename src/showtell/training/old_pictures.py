@@ -101,17 +101,11 @@ def load_old(old: DataRequest) -> Dataset:
     return dataset if {"val", "test"} & dataset.split_counts().keys() else usable_splits(dataset)
 
 
-def sample(old: DataRequest, num: int, seed: int) -> Dataset:
-    """``num`` training pictures of the old data, the same for the same seed; none if it has none.
-
-    Raises:
-        DataError: the data cannot be read.
-    """
-    dataset = load_old(old)
+def sample(dataset: Dataset, num: int, seed: int) -> Dataset:
+    """At most ``num`` training pictures of the old data, the same for the same seed."""
     records = dataset.split("train")
     # Salted with the seed, so that another seed takes other pictures.
-    order = hash_order(f"{seed} {record.image_id}" for record in records)
-    kept = set(order[:num])
+    kept = set(hash_order(f"{seed} {record.image_id}" for record in records)[:num])
     chosen = tuple(record for record in records if f"{seed} {record.image_id}" in kept)
     return replace(dataset, records=chosen)
 
@@ -122,19 +116,23 @@ def wanted_of(old: DataRequest | None, config: Config, report: Reporter) -> Data
     Raises:
         DataError: the data cannot be read.
     """
-    if old is None or not (num := config.training.rehearsal_pictures):
+    if old is None:
+        return None
+    dataset = load_old(old)  # also where it is only measured, at the end: what is wrong shows now
+    if not (num := config.training.rehearsal_pictures):
         return None
     if config.encoder.reads_pictures:
         report.note(f"{old.data} is measured and not rehearsed: the encoder trains in this run")
         return None
-    dataset = sample(old, num, config.seed)
-    if not dataset.records:
+    for note in dataset.notes:
+        report.note(f"{old.data}: {note}")
+    if not dataset.split("train"):
         report.note(
             f"{old.data} is measured and not rehearsed: none of its pictures is marked train "
             "(`showtell data split` marks them)"
         )
         return None
-    return dataset
+    return sample(dataset, num, config.seed)
 
 
 def open_old_pictures(

@@ -218,6 +218,7 @@ def _make_run(
     if processes.are_many:
         report.note(f"{processes.size} processes train together; this is the first of them")
     resumed = resume and recover_folder(folder / "last").exists()
+    old = _old_pictures(request, config, report) if config.training.init_from else None
     with processes.in_turn():
         start = open_start(config, folder, resume, report)
         segmentation, why = choose_segmentation(
@@ -247,7 +248,6 @@ def _make_run(
         meteor.prepare_aloud(report.note)
     with_decoder = resumed or config.training.init_parts == "model"
     provenance = _provenance(config, dataset, encoder, runtime) | {"processes": processes.size}
-    old = _old_pictures(request, config, report) if start else None
     rehearsal: list[str] = []
     if start and config.training.rehearsal:
         if processes.is_first and not resumed and not old:  # pictures say more
