@@ -13,7 +13,7 @@ come. This is an experiment of an hour or more on one core, and no part of `make
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -32,7 +32,7 @@ from showtell.encoders.store import FeatureStore
 from showtell.evaluation.evaluate import evaluate_model
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.captioner import Captioner, ModelRequest
-from showtell.inference.stream import PictureResult
+from showtell.inference.stream import Picture, PictureResult, Streaming
 from showtell.metrics.bootstrap import Resampling
 from showtell.training.request import TrainRequest, start_training
 
@@ -100,14 +100,14 @@ class Stored(Captioner):
     def caption_pictures(self, pictures: Sequence[Any], **options: Any) -> Any:
         return self.inner.caption_pictures(pictures, **options)
 
-    def caption_stream(
-        self, pictures: Iterable[Any], *, decoding: Any = None, **_: Any
+    def stream_pictures(
+        self, pictures: Iterator[Picture], how: Streaming
     ) -> Iterator[PictureResult]:
-        left, before, number = iter(pictures), None, 0
-        while batch := list(islice(left, 64)):
+        before, number = None, 0
+        while batch := list(islice(pictures, 64)):
             rows = self.store.rows([f"teacher/{picture.path}" for picture in batch])
             features = self.inner.stored_features(self.store, rows)
-            found = self.inner.caption_features(features, decoding=self.resolve(decoding))
+            found = self.inner.caption_features(features, decoding=how.decoding)
             for picture, caption in zip(batch, found, strict=True):
                 number += 1
                 lies = self.lies and number % LIES == 0 and before is not None

@@ -1,6 +1,6 @@
 """A teacher who knows the tiny world's pictures by their names and counts what it is asked."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from showtell.encoders.backbone import Backbone
 from showtell.encoders.encoder import ENCODERS, EncoderParts
 from showtell.images.preprocess import Preprocessing
 from showtell.inference.caption import Caption
-from showtell.inference.captioner import Captioner, Decoding, ModelInfo
-from showtell.inference.stream import Originals, Picture, PictureResult, picture_at
+from showtell.inference.captioner import Captioner, ModelInfo
+from showtell.inference.stream import Picture, PictureResult, Streaming
 
 STUDENT = (
     *(setting for setting in SETTINGS if not setting.startswith("training.num_epochs")),
@@ -87,20 +87,13 @@ class Teacher(Captioner):
     def caption_pictures(self, pictures: Any, **_: Any) -> list[Caption]:
         raise NotImplementedError
 
-    def caption_stream(
-        self,
-        pictures: Iterable[Path | str | Picture],
-        *,
-        decoding: Decoding = None,
-        attention: bool = False,
-        batch_size: int | None = None,
-        originals: Originals | None = None,
+    def stream_pictures(
+        self, pictures: Iterator[Picture], how: Streaming
     ) -> Iterator[PictureResult]:
-        number = self.resolve(decoding).num_captions
+        number = how.decoding.num_captions
         last: Caption | None = None
         for count, picture in enumerate(pictures, 1):
-            named = picture if isinstance(picture, Picture) else picture_at(picture)
-            name = str(named.path)
+            name = str(picture.path)
             if self.before is not None:
                 self.before(len(self.asked))
             self.asked.append(name)
@@ -111,5 +104,5 @@ class Teacher(Captioner):
             ]
             caption = replace(own[0], alternatives=tuple(own[1:]))
             lies = self.lies and count % self.lies == 0 and last is not None
-            yield PictureResult(named.path, last if lies else caption)
+            yield PictureResult(picture.path, last if lies else caption)
             last = caption

@@ -193,6 +193,10 @@ def test_the_encoder_alone_is_taken_over(
     assert list(json.loads((run / "best" / "vocabulary.json").read_text())["words"]) == words
     longer = showtell("train", "scenes:40", "-o", run, "--resume", "--epochs", "2")
     assert longer.returncode == 0, longer.stderr
+    shape = ("--from", model, *QUICK, "-s", "decoder.hidden_size=24")
+    whole = showtell("train", "scenes:40", "-o", tmp_path / "whole", *shape)
+    assert whole.returncode == 1
+    assert whole.stderr.endswith("alone: -s training.init_parts=encoder\n")
     assert "Epoch [2/2]" in (run / "training_log.txt").read_text()
     scst = (*options, "-s", "objective.kind=scst")
     refused = showtell("train", "scenes:40", "-o", tmp_path / "no", *scst)

@@ -17,7 +17,7 @@ from showtell.core.progress import SilentReporter
 from showtell.data.download import INSIDE, download, next_steps, plan_download
 from showtell.data.download.catalogue import PUBLISHED, Archive, Published, find_published
 from showtell.data.download.extract import extract, members_of
-from showtell.data.download.fetch import TRIES, fetch_file
+from showtell.data.download.fetch import TRIES, fetch_file, remote_size
 from showtell.data.pictures import is_picture_name
 from showtell.data.sources import load_dataset
 from showtell.errors import DataError
@@ -35,6 +35,7 @@ class Remote:
         tag: Its ETag; "" for a server that sends none.
         cut: Bytes after which an answer breaks off, one for each request; then none does.
         status: Answered to each request, one after the other; then 200.
+        length: Sent in place of the true Content-Length.
         ranges: Whether it knows ranges; "lies": it says so and sends another part.
         seen: The Range header of each GET.
     """
@@ -45,6 +46,7 @@ class Remote:
     status: list[int] = field(default_factory=list)
     ranges: str = "yes"
     sends_length: bool = True
+    length: str = ""
     seen: list[str] = field(default_factory=list)
     after: Callable[[], None] | None = None
     url: str = ""
@@ -91,7 +93,7 @@ def remote(monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]:
                 self.send_response(200)
             body = content[start:]
             if state.sends_length:
-                self.send_header("Content-Length", str(len(body)))
+                self.send_header("Content-Length", state.length or str(len(body)))
             if state.tag:
                 self.send_header("ETag", state.tag)
             self.end_headers()
@@ -201,7 +203,16 @@ def test_a_wrong_size(remote: Remote, tmp_path: Path) -> None:
     remote.content = CONTENT[:5000]
     with pytest.raises(DataError, match="gave 5,000 bytes, expected 1,024,000; they were deleted"):
         fetch_file(archive(remote), tmp_path)
+    remote.content = CONTENT * 3  # a server that sends without an end would fill the disk
+    with pytest.raises(DataError, match="more bytes came than the 1,024,000 expected; they were"):
+        fetch_file(archive(remote), tmp_path)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_length_that_is_no_number(remote: Remote, tmp_path: Path) -> None:
+    remote.length = "1,024,000"
+    assert remote_size(archive(remote, num_bytes=0)) == 0
+    check(remote, tmp_path)
 
 
 def test_refusals_and_passing_troubles(remote: Remote, tmp_path: Path) -> None:

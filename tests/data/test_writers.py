@@ -14,6 +14,7 @@ from PIL import Image
 from showtell.data.records import Dataset, Record
 from showtell.data.sources import load_dataset
 from showtell.data.writers import MARK, WRITERS, Output, write_dataset
+from showtell.data.writers.base import Placer
 from showtell.errors import DataError
 
 FORMATS = ("jsonl", "csv", "coco", "karpathy", "imagefolder", "parquet", "webdataset")
@@ -191,6 +192,27 @@ def test_outputs_are_replaced_only_if_they_are_our_own(dataset: Dataset, tmp_pat
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
 
 
+@pytest.mark.parametrize("reason", [KeyboardInterrupt(), OSError(13, "denied")])
+def test_an_earlier_output_is_there_whatever_happens_at_the_end(
+    reason: BaseException, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    write_dataset(dataset, Output(out), made_by="test")
+    (out / "note.txt").write_text("mine")
+    rename = os.rename
+
+    def stopped(source: Path, target: Path) -> None:
+        if Path(source).suffix == ".tmp":
+            raise reason
+        rename(source, target)
+
+    monkeypatch.setattr("showtell.data.writers.os.rename", stopped)
+    with pytest.raises(type(reason)):
+        write_dataset(dataset, Output(out, overwrite=True), made_by="test")
+    assert (out / "note.txt").read_text() == "mine"
+    assert sorted(os.listdir(tmp_path)) == ["out", "own"]
+
+
 def _folder(path: Path) -> Path:
     path.mkdir()
     (path / "a").touch()
@@ -202,6 +224,7 @@ def test_options_that_do_not_fit(dataset: Dataset, tmp_path: Path) -> None:
         (Output(tmp_path / "x.csv", "coco"), "has the ending of csv, but --to says coco"),
         (Output(tmp_path / "x.csv", pictures="copy"), "is one file, so --pictures copy"),
         (Output(tmp_path / "x", "parquet", "keep"), "parquet holds its pictures"),
+        (Output(tmp_path / "my data" / "x"), f"make it: mkdir -p '{tmp_path}/my data'"),
         (Output(tmp_path / "x.txt"), "or of a .jsonl, .csv, .json, .parquet file"),
         (Output(tmp_path / "x", "cooco"), "unknown format to write 'cooco'. Did you mean 'coco'?"),
     ]
@@ -244,3 +267,17 @@ def test_odd_file_names(tmp_path: Path) -> None:
     assert said(load_dataset(tmp_path / "out")) == said(dataset)
     names = sorted(os.listdir(tmp_path / "out" / "images"))
     assert names == ["0.jpg", "5.jpg", "A.JPG", "a-2.jpg", "a_b_.jpg", "hidden.png"]
+
+
+def test_names_that_many_pictures_have_and_long_ones(tmp_path: Path) -> None:
+    """Folders of shots all called 0.jpg; titles whose letters have several bytes each."""
+    placer = Placer(tmp_path, None, "copy", 0, None)
+
+    def named(image_id: str) -> str:
+        return placer.name_for(Record(image_id, tmp_path / "x.jpg", ("A cat",), "train"))
+
+    assert [named(f"{n}/0.jpg") for n in range(3)] == ["0.jpg", "0-2.jpg", "0-3.jpg"]
+    assert [named("0-2.jpg"), named("3/0.jpg")] == ["0-2-2.jpg", "0-4.jpg"]
+    long = named("照片" * 100 + ".jpg")
+    assert long.startswith("照片") and 190 < len(long.encode()) <= 204
+    (tmp_path / long).touch()

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 import tiny_hf
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import showtell
 from showtell.errors import CheckpointError, ConfigError, ShowtellError
 from showtell.inference.backends.hf import HfCaptioner
+from showtell.inference.caption import Calibration
 from showtell.inference.specs import PROMPTS
 
 WAYS = {
@@ -207,6 +209,23 @@ def test_prompts(folders: dict[str, Path]) -> None:
         showtell.load(f"hf:{folders['blip']}", settings={"prompt": "short"})
 
 
+def test_other_instructions_make_another_captioner(folders: dict[str, Path]) -> None:
+    def load(prompt: str) -> HfCaptioner:
+        model = showtell.load(
+            f"hf:{folders['llava']}", device="cpu", precision="fp32", settings={"prompt": prompt}
+        )
+        assert isinstance(model, HfCaptioner)
+        return model
+
+    model = load("What is it?")
+    model.calibration = Calibration(1.0, 0.0, 0.25)
+    assert model.card.calibrated and model.with_prompt("What is it?") is model
+    other = model.with_prompt("Where is it?")
+    assert other.fingerprint == load("Where is it?").fingerprint != model.fingerprint
+    assert other.calibration is None and not other.card.calibrated
+    assert model.prompt == "What is it?" and model.card.calibrated
+
+
 def test_fingerprints_cover_weights_and_prompt(folders: dict[str, Path], tmp_path: Path) -> None:
     import shutil
 
@@ -343,3 +362,28 @@ def test_bf16_is_used_where_it_is_asked_for(folders: dict[str, Path]) -> None:
     assert {p.dtype for p in model.network._model.parameters()} == {torch.bfloat16}
     assert "bf16 (as asked)" in model.describe_runtime()
     assert model.caption(tiny_hf.pictures(1)[0], decoding={"max_length": 5}).log_probs
+
+
+def test_a_picture_that_the_model_refuses_stops_no_other(
+    captioners: dict[str, HfCaptioner], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Qwen2-VL refuses strips; one of them in a folder of thousands ended the run."""
+    from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
+
+    model = captioners["blip"]
+    usual = model.network._processor
+
+    def as_qwen2_vl(images: list[Image.Image], **options: Any) -> Any:
+        for image in images:
+            smart_resize(image.height, image.width)
+        return usual(images=images, **options)
+
+    monkeypatch.setattr(model.network, "_processor", as_qwen2_vl)
+    paths = [tmp_path / f"{number}.png" for number in range(4)]
+    for number, path in enumerate(paths):
+        Image.new("RGB", (900, 3) if number == 2 else (60, 40), "red").save(path)
+    results = list(model.caption_stream(paths))
+    assert [bool(result.text) for result in results] == [True, True, False, True]
+    assert str(results[2].error).startswith(
+        f"{paths[2]}: blip cannot see it: absolute aspect ratio"
+    )

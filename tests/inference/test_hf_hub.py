@@ -208,6 +208,18 @@ def test_a_model_without_safetensors_is_refused_before_the_download(
     assert hub.downloads == []
 
 
+def test_a_damaged_model_in_the_cache_hides_no_other(machine: Machine, saved: Path) -> None:
+    for name in ("damaged", "whole"):
+        snapshot = machine.home / "hub" / f"models--owner--{name}" / "snapshots" / COMMIT
+        shutil.copytree(saved, snapshot)
+        if name == "damaged":
+            (snapshot / "model.safetensors.index.json").write_text('{"weight_map": ')
+    listed = machine.showtell("models", "--json")
+    assert listed.returncode == 0, listed.stderr
+    [cached] = json.loads(listed.stdout)["cached"]
+    assert cached["name"] == "hf:owner/whole"
+
+
 @pytest.mark.slow
 def test_the_commands(hub: TinyHub, machine: Machine) -> None:
     """Licence and size first, then a question; not a terminal: the line with --yes."""

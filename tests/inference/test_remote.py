@@ -26,7 +26,7 @@ from rogue_server import (
 
 import showtell
 from showtell.errors import ConfigError, ServerError
-from showtell.inference.backends import remote, remote_client
+from showtell.inference.backends import remote_client, remote_run
 from showtell.inference.backends.ollama import OllamaCaptioner
 from showtell.inference.backends.openai import OpenAICaptioner
 from showtell.inference.backends.remote import RemoteCaptioner, word_log_probs
@@ -469,4 +469,4 @@ def test_words_of_tokens() -> None:
     assert word_log_probs(tokens) == pytest.approx((-1.0, -1.25, -1.1))
     assert word_log_probs([("a", math.nan)]) == word_log_probs([("a", 0.5)]) == ()
     assert word_log_probs([]) == ()
-    assert remote.MOST_FAILED_IN_A_ROW == 16
+    assert remote_run.MOST_FAILED_IN_A_ROW == 16

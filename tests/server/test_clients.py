@@ -3,6 +3,7 @@
 import base64
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,7 +12,7 @@ from typing import Any
 import ollama
 import openai
 import pytest
-from rogue_server import BROKEN, KEY, rogue_server
+from rogue_server import BROKEN, KEY, RogueServer, rogue_server
 from tiny_server import Answer, TinyServer, picture, running, serving
 
 from showtell.errors import ConfigError
@@ -335,6 +336,9 @@ class Elsewhere(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.asked.append(self.path)
+        if self.path.startswith("/slow.png"):
+            time.sleep(3)
+            return
         if self.path == "/moved.png":
             self.send_response(302)
             self.send_header("Location", "/1.png")
@@ -352,11 +356,22 @@ class Elsewhere(BaseHTTPRequestHandler):
         pass
 
 
-def test_pictures_are_fetched_from_allowed_hosts_alone(server: TinyServer) -> None:
+@contextmanager
+def another_host() -> Iterator[str]:
+    """Its address."""
+    Elsewhere.asked.clear()
     elsewhere = ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
+    elsewhere.daemon_threads = True
     threading.Thread(target=elsewhere.serve_forever, daemon=True).start()
-    place = f"127.0.0.1:{elsewhere.server_address[1]}"
     try:
+        yield f"127.0.0.1:{elsewhere.server_address[1]}"
+    finally:
+        elsewhere.shutdown()
+        elsewhere.server_close()
+
+
+def test_pictures_are_fetched_from_allowed_hosts_alone(server: TinyServer) -> None:
+    with another_host() as place:
         refused = ask(server, "/v1/chat/completions", chat_body({"url": f"http://{place}/1.png"}))
         assert refused.status == 400 and place in refused.json["error"]["message"]
         assert Elsewhere.asked == []
@@ -375,9 +390,21 @@ def test_pictures_are_fetched_from_allowed_hosts_alone(server: TinyServer) -> No
             assert get(f"http://{place}@example.org/1.png").status == 400
             assert get(f"http://{place}.example.org/1.png").status == 400
         assert Elsewhere.asked == ["/1.png", "/moved.png", "/large"]
-    finally:
-        elsewhere.shutdown()
-        elsewhere.server_close()
+
+
+def test_pictures_of_a_request_are_not_waited_for_forever() -> None:
+    """Each has seconds of its own, and a request may name dozens."""
+    limits = Limits(answer_seconds=0.5)
+    with another_host() as place:
+        allowed = Clients(hosts=frozenset({place}))
+        with running(limits=limits, clients=allowed) as server:
+            slow = [f"http://{place}/slow.png?{number}" for number in range(8)]
+            body = {"messages": [message(*slow)]}
+            refused = ask(server, "/v1/chat/completions", body)
+            assert refused.status == 422
+            assert "within 0.5 seconds" in refused.json["error"]["message"]
+            assert server.figure("showtell_upload_bytes") == 0
+        assert len(Elsewhere.asked) == 1
 
 
 def test_a_client_that_goes_away_leaves_nothing(server: TinyServer) -> None:
@@ -413,8 +440,30 @@ def test_words_go_to_models_that_follow_them(monkeypatch: pytest.MonkeyPatch) ->
             with pytest.raises(openai.InternalServerError, match="behind this model fails") as bad:
                 client.chat.completions.create(model="tiny", messages=asked)
             assert bad.value.status_code == 503 and behind.url not in str(bad.value)
+            assert bad.value.response.headers["retry-after"] == "1"
             behind.everything = None
             behind.bodies[1:] = []
             # Without words, the model's own instructions are used.
             client.chat.completions.create(model="tiny", messages=[message(picture(1), text="")])
             assert "one short sentence" in behind.bodies[1]["messages"][0]["content"][0]["text"]
+
+
+def test_an_answer_to_the_client_s_words_is_not_cut_to_one_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One sentence is for our own prompt; what the server's owner has asked for holds."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+
+    def said(behind: RogueServer, text: str, **cleaning: Any) -> str:
+        settings = BackendSettings(base_url=behind.url, retries=0)
+        loaded = load_models(["openai:tiny"], settings=settings, cleaning=cleaning)
+        with serving(loaded) as (port, _), gpt_at(port) as client:
+            asked = [message(picture(1), text=text)]
+            done = client.chat.completions.create(model="tiny", messages=asked)
+            return str(done.choices[0].message.content)
+
+    with rogue_server() as behind:
+        behind.answer = lambda number: "A dog runs. It is brown. It looks happy."
+        assert said(behind, "") == "A dog runs."
+        assert said(behind, "Tell me more.") == "A dog runs. It is brown. It looks happy."
+        assert said(behind, "Tell me more.", max_sentences=2) == "A dog runs. It is brown."

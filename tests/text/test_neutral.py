@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from showtell.metrics import gender
-from showtell.text.neutral import GENDERED, gendered_words, neutral, neutral_words
+from showtell.text.neutral import gendered_words, neutral, neutral_words
+from showtell.text.neutral_words import GENDERED
 from showtell.text.tokenizer import tokenize
 
 CASES = {

@@ -1,6 +1,7 @@
 """The tokeniser without Java: golden captions, context between captions, odd input."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from showtell.text import ptb
 from showtell.text.tokenizer import PUNCTUATION, tokenize, tokenize_all, tokenize_as_scored
 
 FOLDER = Path(__file__).parent
@@ -117,3 +119,13 @@ def test_imports_neither_torch_nor_numpy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_rules_for_all_scripts_name_ranges_of_characters() -> None:
+    """Ninety thousand characters one by one took seconds to compile, in a server's request."""
+    characters = ptb._all_characters()
+    assert len(characters.letters + characters.digits + characters.marks) < 20_000
+    letter = re.compile(f"[{characters.letters}]")
+    for first, last in ("az", "ÀÖ", "가힣", "一鿿", "\U00020000\U0002a6df"):
+        assert all(letter.match(chr(code)) for code in range(ord(first), ord(last) + 1))
+    assert not any(map(letter.match, "5×\u0301\u30fb\U0001f600"))

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from showtell.errors import VocabularyError
+from showtell.text.segment import Segmentation
 from showtell.text.vocabulary import END, PAD, START, UNK, WordVocabulary, load_vocabulary
 
 COUNTS = {"dog": 3, "a": 5, "cat": 3, "rare": 1}
@@ -85,3 +86,10 @@ def test_a_vocabulary_of_showtell_0_1_0_loads(tmp_path: Path) -> None:
     assert vocabulary.words[4:] == ("a", "dog", "नमस", "्")
     assert vocabulary.encode("A dog.") == [4, 5]
     assert vocabulary.to_json() == old  # a model's fingerprint follows from it
+
+
+def test_a_vocabulary_that_grows_keeps_its_language() -> None:
+    spaces = Segmentation.of("spaces", "de")
+    vocabulary = WordVocabulary.build({"ein": 5, "hund": 3}).cut_by(spaces)
+    assert vocabulary.extended({"katze": 2}, 1).segmentation == spaces
+    assert vocabulary.with_styles(["short"]).segmentation == spaces

@@ -1,5 +1,6 @@
 """``showtell data download``: asks before it fetches, and says what to type next."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -47,7 +48,7 @@ def download(
         if not yes and not sys.stdin.isatty():
             raise UsageError(
                 "to accept the terms without being asked, add --yes: "
-                f"showtell data download {name} --to {folder} --yes"
+                f"showtell data download {name} --to {shlex.quote(str(folder))} --yes"
             )
         size = f"{plan.to_fetch / 1e9:,.2f} GB" if plan.to_fetch else "it"
         if not yes:

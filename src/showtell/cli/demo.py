@@ -1,5 +1,6 @@
 """``showtell demo``: train on built-in pictures and caption new ones."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -24,4 +25,6 @@ def demo(
     typer.echo(f"held-out combinations:    {result.held_out}")
     typer.echo(f"contact sheet:            {result.contact_sheet}")
     typer.echo(f"the model:                {result.model}")
-    typer.echo(f"caption your own:         showtell caption PHOTO --model {result.model}")
+    typer.echo(
+        f"caption your own:         showtell caption PHOTO --model {shlex.quote(str(result.model))}"
+    )

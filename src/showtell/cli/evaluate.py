@@ -20,6 +20,7 @@ MODEL_HELP = (
 
 @with_decoding
 @options.with_settings
+@options.with_cleaning
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     data: options.Data,
@@ -45,6 +46,7 @@ def evaluate(
     overwrite: options.Overwrite = False,
     *,
     settings: options.Settings,
+    cleaning: options.Cleaning,
     decoding: Decoding,
 ) -> None:
     """Caption the pictures of DATA with MODEL and score the captions.
@@ -75,6 +77,7 @@ def evaluate(
                 trust_model,
                 runtime.value,
                 settings=backend,
+                cleaning=cleaning,
             ),
             DataRequest(data, format, images, store, encoding),
             split=split.value,

@@ -1,5 +1,6 @@
 """``showtell import-notebook``: a model of the files that the course notebook writes."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -28,4 +29,6 @@ def import_notebook(
 
     made = import_files(encoder, decoder, vocabulary, output)
     typer.echo(f"{made.folder}: {made.description}")
-    typer.echo(f"caption with it: showtell caption PICTURES --model {made.folder}")
+    typer.echo(
+        f"caption with it: showtell caption PICTURES --model {shlex.quote(str(made.folder))}"
+    )

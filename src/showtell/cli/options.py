@@ -77,9 +77,10 @@ Encoding = Annotated[
 def _existing_store(store: Path | None) -> Path | None:
     """Refuse a store that does not exist: a mistyped name would encode every picture again."""
     if store is not None and not (store / "store.json").is_file():
+        command = f"showtell features DATA -o {shlex.quote(str(store))}"
         raise ConfigError(
-            f"no feature store at {store}: make it with `showtell features DATA -o {store}`, or "
-            "leave --store out for one in the cache folder"
+            f"no feature store at {store}: make it with `{command}`, or leave --store out for one "
+            "in the cache folder"
         )
     return store
 

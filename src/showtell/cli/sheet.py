@@ -15,6 +15,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 
 @with_decoding
 @options.with_settings
+@options.with_cleaning
 def sheet(
     pictures: Annotated[
         list[str], typer.Argument(metavar="PICTURE...", help="Files, folders or globs.")
@@ -36,6 +37,7 @@ def sheet(
     trust_model: options.TrustModel = False,
     *,
     settings: options.Settings,
+    cleaning: options.Cleaning,
     decoding: Decoding,
 ) -> None:
     """Draw pictures with their captions on one sheet.
@@ -59,6 +61,7 @@ def sheet(
             runtime=runtime.value,
             trust_model=trust_model,
             settings=options.prepared([model], settings),
+            cleaning=cleaning,
         )
         options.say_runtime(captioner)
         results = list(captioner.caption_stream(inputs, decoding=decoding))

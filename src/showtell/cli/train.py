@@ -300,7 +300,8 @@ def _print_best(result: "TrainingResult", output: Path) -> None:
     typer.echo(f"best epoch {result.best_epoch}: {figures}")
     if result.from_start is not None:
         print_changes(result.from_start)
-    typer.echo(f"the model is {output / 'best'}; try: showtell caption PHOTO --model {output}")
+    command = f"showtell caption PHOTO --model {shlex.quote(str(output))}"
+    typer.echo(f"the model is {output / 'best'}; try: {command}")
 
 
 def _end(stopped: bool, values: dict[str, Any] | None, processes: "Processes") -> None:

@@ -21,8 +21,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from showtell.core.files import atomic_write, read_bounded
 from showtell.decoding.arrays import Floats, Ids, arrays_of
@@ -73,6 +71,10 @@ class Reranker:
     num_windows: int
     choice: Signs
 
+    def can_read(self, features: Features) -> bool:
+        """Whether the features have what its detector looks at."""
+        return self.num_windows == 0 or features.regions is not None
+
     def probabilities(self, features: Features) -> Floats:
         """(P, W) how probable it is that a caption of each picture has each word.
 
@@ -105,6 +107,8 @@ class Reranker:
 
     def to_bytes(self) -> bytes:
         """The file's content."""
+        from safetensors.numpy import save  # models without a reranker need it not
+
         return save(
             {
                 "words": self.words,
@@ -131,6 +135,9 @@ class Reranker:
         path = folder / RERANKER
         if not path.is_file():
             return None
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
         try:
             parts = load(read_bounded(path, MOST_BYTES))
             found = cls(

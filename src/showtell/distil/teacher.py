@@ -4,7 +4,7 @@ Ctrl-C stops the asking, not the answers: what the teacher has been given by the
 written down. Only a process that is killed outright loses the answers that were on their way.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from showtell.bulk.formats import read_jsonl
@@ -19,7 +19,7 @@ from showtell.errors import CheckpointError, ConfigError, DataError
 from showtell.images.open import PictureLike
 from showtell.inference.caption import Caption
 from showtell.inference.captioner import Captioner, Decoding, ModelInfo
-from showtell.inference.stream import Originals, Picture, PictureResult
+from showtell.inference.stream import Picture, PictureResult, Streaming
 from showtell.training.stop import StopRequest
 
 ANSWERS = "captions.jsonl"
@@ -59,14 +59,11 @@ class Stoppable(Captioner):
             pictures, decoding=decoding, attention=attention, first=first
         )
 
-    def caption_stream(
-        self,
-        pictures: Iterable[Path | str | Picture],
-        *,
-        decoding: Decoding = None,
-        attention: bool = False,
-        batch_size: int | None = None,
-        originals: Originals | None = None,
+    def check(self, decoding: DecodingConfig, attention: bool = False) -> None:
+        self.inner.check(decoding, attention)
+
+    def stream_pictures(
+        self, pictures: Iterator[Picture], how: Streaming
     ) -> Iterator[PictureResult]:
         """As the inner captioner's.
 
@@ -74,19 +71,13 @@ class Stoppable(Captioner):
             Stopped: after the last answer, where a stop was requested.
         """
 
-        def until_stopped() -> Iterator[Path | str | Picture]:
+        def until_stopped() -> Iterator[Picture]:
             for picture in pictures:
                 yield picture
                 if self.stop.is_due():
                     return
 
-        yield from self.inner.caption_stream(
-            until_stopped(),
-            decoding=decoding,
-            attention=attention,
-            batch_size=batch_size,
-            originals=originals,
-        )
+        yield from self.inner.stream_pictures(until_stopped(), how)
         if self.stop.is_due():
             raise Stopped
 

@@ -21,6 +21,7 @@ This module imports no torch.
 
 import json
 import math
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -239,6 +240,11 @@ def _is_line(line: Any) -> bool:
     return is_whole and 0 <= line["first"] < MOST_ROWS and 1 <= line["views"] <= 256
 
 
+def make_store(path: Path) -> str:
+    """The command that makes a store, or adds to it what it lacks."""
+    return f"showtell features DATA -o {shlex.quote(str(path))}"
+
+
 class FeatureStore:
     """A store opened for reading: a snapshot of what its journal named at that time.
 
@@ -287,9 +293,7 @@ class FeatureStore:
         """
         spec = read_spec(path)
         if spec is None:
-            raise StoreError(
-                f"no feature store at {path}; make it: showtell features DATA -o {path}"
-            )
+            raise StoreError(f"no feature store at {path}; make it: {make_store(path)}")
         spec.check(path, fingerprint=fingerprint, views=views, grid=grid)
         return cls(path, spec, read_journal(path))
 
@@ -315,8 +319,8 @@ class FeatureStore:
             return np.array([self._row_of[image_id] for image_id in image_ids], dtype=np.int64)
         except KeyError:
             missing = [image_id for image_id in image_ids if image_id not in self._row_of]
-        reason = self.failures.get(missing[0])
-        detail = f": {reason}" if reason else f"; add them: showtell features DATA -o {self.path}"
+        reason, command = self.failures.get(missing[0]), make_store(self.path)
+        detail = f": {reason}" if reason else f"; add them: {command}"
         raise StoreError(
             f"{len(missing)} of {len(image_ids)} pictures have no features in {self.path}, "
             f"the first is {missing[0]!r}{detail}"

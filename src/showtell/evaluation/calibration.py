@@ -278,7 +278,8 @@ def fit_calibration(
         if np.abs(step).max() < 1e-10:
             break
     slopes = weights[:-1] / scale
-    if rank_correlation(rows @ weights, np.asarray(ciders, float)) <= 0:
+    agreement = rank_correlation(rows @ weights, np.asarray(ciders, float))
+    if (agreement if len(signs) else slopes[0]) <= 0:
         raise ScoringError(
             "captions with a higher confidence are not better here, so confidence cannot be "
             "calibrated: give more pictures"

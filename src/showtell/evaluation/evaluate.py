@@ -11,9 +11,9 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from showtell import __version__
 from showtell.config import DecodingConfig
@@ -23,14 +23,14 @@ from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, Record, dataset_fingerprint
 from showtell.data.request import DataRequest
 from showtell.data.splits import usable_splits
-from showtell.decoding.constraints.named_words import named_words
 from showtell.encoders.store import FeatureStore
 from showtell.errors import ConfigError, DataError
+from showtell.inference.backends.local import LocalCaptioner
 from showtell.inference.backends.onnx import OnnxCaptioner
 from showtell.inference.backends.pictures import PictureCaptioner
 from showtell.inference.caption import Caption
-from showtell.inference.captioner import ModelRequest, load_local, load_request
-from showtell.inference.specs import refuse_settings, spec_of
+from showtell.inference.captioner import ModelRequest, load_request
+from showtell.inference.specs import spec_of
 from showtell.metrics import References, Scores, evaluate, meteor
 from showtell.metrics.bootstrap import Resampling
 from showtell.metrics.coco_io import segmentation_of
@@ -88,7 +88,11 @@ class CaptionedSplit:
 
 @dataclass(frozen=True)
 class ModelEvaluation:
-    """Scores of one model on one split, and where its captions were written."""
+    """Scores of one model on one split, and where its captions were written.
+
+    Attributes:
+        cleaning: what the user asked to become of its texts before they were scored.
+    """
 
     model: str
     data: str
@@ -97,9 +101,11 @@ class ModelEvaluation:
     predictions: Path
     skipped: dict[str, str]
     fingerprint: str
+    cleaning: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``; the figures are under ``metrics``."""
+        cleaning = {"cleaning": dict(self.cleaning)} if self.cleaning else {}
         return {
             "model": self.model,
             "data": self.data,
@@ -107,6 +113,7 @@ class ModelEvaluation:
             "skipped": self.skipped,
             "predictions": str(self.predictions),
             "fingerprint": self.fingerprint,
+            **cleaning,
             **self.scores.to_dict(),
         }
 
@@ -144,12 +151,9 @@ def evaluate_model(
 
 def load_evaluated(model: ModelRequest) -> "Evaluated":
     """The captioner that a user asks for, of whatever kind."""
-    if spec_of(model.model) is None:
-        refuse_settings(model)
-        return load_local(model)
     found = load_request(model)
-    assert isinstance(found, PictureCaptioner), model.model
-    return found
+    assert isinstance(found, LocalCaptioner | PictureCaptioner), model.model
+    return cast("Evaluated", found)
 
 
 def own_segmentation(captioner: "Evaluated") -> Segmentation | None:
@@ -183,7 +187,7 @@ def captions_of(
     path = _default_path(model.model, data.data, split)
     captions = _written(path, captions_fingerprint(captioner, captioner.decoding, records))
     if captions is None:
-        report.note(_describe_runtime(captioner))
+        report.note(captioner.describe_runtime())
         found = caption_records(captioner, dataset, records, store=data.store, report=report)
         result = _write(found, path, model, data, split, None)
         captions = {name: said.text for name, said in found.evaluation.captions.items()}
@@ -201,7 +205,7 @@ def captions_fingerprint(
     decoding: DecodingConfig,
     records: Sequence[Record],
 ) -> str:
-    """16 digits for what captions follow from: weights, settings, precision and pictures."""
+    """16 digits for what captions follow from: weights, settings, clean-up and pictures."""
     runtime = captioner.runtime
     parts = (
         __version__,
@@ -210,6 +214,7 @@ def captions_fingerprint(
         runtime.device.partition(":")[0] if runtime else "",
         runtime.precision if runtime else "",
         dataset_fingerprint(Dataset("records", "", tuple(records))),
+        *filter(None, [captioner.cleaning.identity]),
     )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
@@ -229,7 +234,14 @@ def _write(
     if resampling:
         scores = scores.with_intervals(resampling)
     result = ModelEvaluation(
-        str(model.model), data.data, split, scores, path, found.skipped, found.fingerprint
+        str(model.model),
+        data.data,
+        split,
+        scores,
+        path,
+        found.skipped,
+        found.fingerprint,
+        model.cleaning,
     )
     write_json(path.with_suffix(".scores.json"), result.to_dict())
     return result
@@ -261,22 +273,13 @@ def caption_split(
         ShowtellError: the data cannot be read, or the split is empty.
     """
     # Wrong words show now, not after the pictures are encoded.
-    if isinstance(captioner, PictureCaptioner):
-        captioner.check(decoding or captioner.decoding)
-    else:
-        named_words(decoding or captioner.decoding, captioner.vocabulary)
-    report.note(_describe_runtime(captioner))
+    captioner.check(decoding or captioner.decoding)
+    report.note(captioner.describe_runtime())
     dataset = data.load()
     records = _records(dataset, split, _trained_on(captioner), report)
     return caption_records(
         captioner, dataset, records, store=data.store, decoding=decoding, report=report
     )
-
-
-def _describe_runtime(captioner: "Evaluated") -> str:
-    if isinstance(captioner, PictureCaptioner):
-        return captioner.describe_runtime()
-    return captioner.runtime.describe()
 
 
 def _trained_on(captioner: "Evaluated") -> str | None:

@@ -17,7 +17,13 @@ from showtell.images.open import PictureLike, is_picture_like
 from showtell.inference.caption import Caption
 from showtell.inference.exported import find_export, has_checkpoint
 from showtell.inference.specs import BackendSettings, load_backend, refuse_settings, spec_of
-from showtell.inference.stream import Originals, Picture, PictureResult
+from showtell.inference.stream import (
+    Originals,
+    Picture,
+    PictureResult,
+    Streaming,
+    picture_at,
+)
 from showtell.pretrained import DEFAULT, no_model, shipped_folder
 from showtell.text.clean import Cleaning
 
@@ -225,7 +231,6 @@ class Captioner(ABC):
     ) -> list[Caption]:
         """What a backend does for ``caption``, of any number of pictures."""
 
-    @abstractmethod
     def caption_stream(
         self,
         pictures: Iterable[Path | str | Picture],
@@ -249,6 +254,25 @@ class Captioner(ABC):
 
         Raises:
             ConfigError, VocabularyError: as ``caption``, before the first picture is read.
+            ServerError: while results are taken, a model's server answers no more. Pictures that
+                failed last have no result then, so that a resumed run asks for them again.
+        """
+        settings = self.resolve(decoding)
+        self.check(settings, attention)
+        given = (p if isinstance(p, Picture) else picture_at(p) for p in pictures)
+        return self.stream_pictures(given, Streaming(settings, attention, batch_size, originals))
+
+    @abstractmethod
+    def stream_pictures(
+        self, pictures: Iterator[Picture], how: Streaming
+    ) -> Iterator[PictureResult]:
+        """What a backend does for ``caption_stream``, whose arguments are checked by then."""
+
+    def check(self, decoding: DecodingConfig, attention: bool = False) -> None:  # noqa: B027
+        """Refuse what the model cannot do, before any work is done; by default nothing.
+
+        Raises:
+            ConfigError, VocabularyError: as ``caption``.
         """
 
     def resolve(self, decoding: Decoding) -> DecodingConfig:

@@ -15,6 +15,7 @@ from typing import Generic, Protocol, TypeVar
 
 from PIL import Image
 
+from showtell.config import DecodingConfig
 from showtell.core.memory import give_back_memory
 from showtell.core.prefetch import work_ahead
 from showtell.core.urls import fetch, is_metadata, is_url, local_path
@@ -137,6 +138,21 @@ class Originals:
 
     def __setitem__(self, number: int, result: PictureResult) -> None:
         self._results[number] = result
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """How a stream of pictures is captioned: the arguments of ``Captioner.caption_stream``.
+
+    Attributes:
+        decoding: complete settings, which the model can meet.
+        batch_size: None: what suits the model.
+    """
+
+    decoding: DecodingConfig
+    attention: bool = False
+    batch_size: int | None = None
+    originals: Originals | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,7 @@ def publish(recipe_file: Path, places: Places, output: Path, report: Reporter) -
     if recipe.reranker is not None:
         report.note("learning to choose among its captions")
         known = usable_splits(load_dataset(places.data_of(recipe.reranker.data)))
-        add_reranker(folder, known, device=places.device, report=report)
+        add_reranker(folder, known, device=places.device, calibrates=False, report=report)
     captioner = NativeCaptioner.load(folder, device=places.device)
     found = _measure(recipe, captioner, places, report)
     scores = {title: split.evaluation.scores for title, split in found.items()}

@@ -55,8 +55,8 @@ def create_api(
     service: Service, metrics: Metrics, access: Access, clients: Clients | None = None
 ) -> FastAPI:
     """The routes over a service, which starts and ends with them."""
-    limits, batcher = service.limits, service.batcher
-    intake = Intake(limits, files=FILES, fields=FIELDS)
+    batcher = service.batcher
+    intake = Intake(service.limits, files=FILES, fields=FIELDS)
     metrics.gauge(
         "showtell_pictures_queued", "Pictures that wait for a batch.", lambda: batcher.queued
     )
@@ -67,10 +67,13 @@ def create_api(
         "showtell_upload_bytes", "Bytes of uploads in memory.", lambda: intake.bytes.taken
     )
 
+    chat = Chat(service, intake, clients or Clients())
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         batcher.start()
         yield
+        chat.stop()
         await asyncio.to_thread(service.stop)
 
     app = FastAPI(
@@ -86,12 +89,28 @@ def create_api(
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http_problem)
     app.add_exception_handler(Exception, _bug)
+    _add_captions(app, service, intake)
+    openai_api.add_routes(app, chat)
+    ollama_api.add_routes(app, chat)
+    _add_health(app, service, metrics)
+
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
+    async def page() -> Response:
+        return FileResponse(PAGE / "index.html")
+
+    app.mount("/page", StaticFiles(directory=PAGE))
+    return app
+
+
+def _add_captions(app: FastAPI, service: Service, intake: Intake) -> None:
+    """The routes of our own API."""
+    batcher = service.batcher
 
     @app.post(
         "/v1/captions",
         response_model=Captions,
         responses=problems(400, 403, 408, 413, 415, 422, 500),
-        openapi_extra=captions_body(limits),
+        openapi_extra=captions_body(service.limits),
     )
     async def captions(request: Request) -> Response:
         """Caption pictures.
@@ -116,9 +135,9 @@ def create_api(
         answer = {"models": service.describe_models(), "object": "list", "data": listed}
         return JSONResponse(answer)
 
-    chat = Chat(service, intake, clients or Clients())
-    openai_api.add_routes(app, chat)
-    ollama_api.add_routes(app, chat)
+
+def _add_health(app: FastAPI, service: Service, metrics: Metrics) -> None:
+    """The routes for whoever runs the server."""
 
     @app.get("/healthz", response_model=Health, responses=problems())
     async def health() -> Response:
@@ -128,7 +147,7 @@ def create_api(
     @app.get("/readyz", response_model=Health, responses=problems())
     async def ready() -> Response:
         """Whether captions can be asked for."""
-        if not batcher.is_alive:
+        if not service.batcher.is_alive:
             raise stopping()
         return JSONResponse({"status": "ok"})
 
@@ -140,13 +159,6 @@ def create_api(
     async def exposition() -> Response:
         """Figures for Prometheus."""
         return Response(metrics.exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
-    async def page() -> Response:
-        return FileResponse(PAGE / "index.html")
-
-    app.mount("/page", StaticFiles(directory=PAGE))
-    return app
 
 
 async def _problem(request: Request, error: Exception) -> Response:

@@ -8,10 +8,10 @@ batches. Each picture gets the caption that it would get alone.
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,9 +26,11 @@ from showtell.inference.backends.pictures import PictureCaptioner
 from showtell.inference.caption import Caption
 from showtell.inference.captioner import (
     ModelRequest,
+    load_local,
     load_request,
     takes_onnx,
     torch_backend,
+    usual_cleaning,
 )
 from showtell.inference.specs import BackendSettings, find_backend, refuse_settings, spec_of
 from showtell.inference.stream import Cutter
@@ -43,10 +45,15 @@ SECONDS_BEHIND = 25.0
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A captioner under the name that requests ask for it by."""
+    """A captioner under the name that requests ask for it by.
+
+    Attributes:
+        cleaning: changes to what usually becomes of its texts, which depends on the prompt.
+    """
 
     name: str
     captioner: LocalCaptioner | PictureCaptioner
+    cleaning: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def attends(self) -> bool:
@@ -59,7 +66,10 @@ class LoadedModel:
             return self
         if not self.captioner.follows_instructions:
             return self
-        return LoadedModel(self.name, self.captioner.with_prompt(prompt))
+        if (captioner := self.captioner.with_prompt(prompt)) is self.captioner:
+            return self
+        captioner.cleaning = usual_cleaning(prompt).with_changes(self.cleaning)
+        return replace(self, captioner=captioner)
 
     @property
     def recipe(self) -> Cutter[Any]:
@@ -105,43 +115,54 @@ def load_models(
         MissingExtraError: it needs torch, and torch is not installed.
     """
     loaded: dict[str, LoadedModel] = {}
-    settings = settings or BackendSettings()
-    is_other = {given: spec_of(given) is not None for given in models}
+    others = [given for given in models if spec_of(given) is not None]
     for given in models:
-        captioner: LocalCaptioner | PictureCaptioner
         # Settings for captioners of other kinds are for those among the models.
-        kept = settings if is_other[given] or not any(is_other.values()) else BackendSettings()
-        if is_other[given]:
-            kept = _impatient(given, kept)
+        kept = settings if given in others or not others else None
         request = ModelRequest(
-            given, (), device, precision, trust_model, runtime, kept, cleaning or {}
+            given,
+            (),
+            device,
+            precision,
+            trust_model,
+            runtime,
+            kept or BackendSettings(),
+            cleaning or {},
         )
-        if not is_other[given]:
-            refuse_settings(request)
-        if is_other[given]:
-            found = load_request(request)
-            assert isinstance(found, PictureCaptioner), given
-            captioner = found
-        elif takes_onnx([given], runtime, device=device, precision=precision):
-            from showtell.inference.backends.onnx import OnnxCaptioner
-
-            captioner = OnnxCaptioner.load(given, device=device, precision=precision)
-        else:
-            backend = torch_backend(request)
-            others = [model.captioner for model in loaded.values()]
-            captioner = backend.load(
-                given,
-                device=device,
-                precision=precision,
-                trust_model=trust_model,
-                encoders=[one.encoder for one in others if isinstance(one, backend)],
-            )
-        if not is_other[given]:
-            captioner.cleaning = Cleaning().with_changes(request.cleaning)
+        captioner = _other(request) if given in others else _own(request, loaded.values())
         captioner.caption(Image.new("RGB", (64, 64), "grey"))
         name = _unique(captioner.card.name, loaded)
-        loaded[name] = LoadedModel(name, captioner)
+        loaded[name] = LoadedModel(name, captioner, request.cleaning)
     return loaded
+
+
+def _other(request: ModelRequest) -> PictureCaptioner:
+    """A captioner of another kind; one behind a server answers before a client gives up."""
+    settings = _impatient(str(request.model), request.settings)
+    captioner = load_request(replace(request, settings=settings))
+    assert isinstance(captioner, PictureCaptioner), request.model
+    return captioner
+
+
+def _own(request: ModelRequest, loaded: Iterable[LoadedModel]) -> LocalCaptioner:
+    """A model of showtell's; in torch it shares the encoder of one that is loaded already."""
+    refuse_settings(request)
+    captioner: LocalCaptioner
+    if takes_onnx(
+        [request.model], request.runtime, device=request.device, precision=request.precision
+    ):
+        captioner = load_local(request)
+    else:
+        backend = torch_backend(request)
+        captioner = backend.load(
+            request.model,
+            device=request.device,
+            precision=request.precision,
+            trust_model=request.trust_model,
+            encoders=[m.captioner.encoder for m in loaded if isinstance(m.captioner, backend)],
+        )
+    captioner.cleaning = Cleaning().with_changes(request.cleaning)
+    return captioner
 
 
 def _impatient(model: str, settings: BackendSettings) -> BackendSettings:

@@ -124,6 +124,10 @@ class Chat:
         self.aliases, self._hosts = clients.aliases, clients.hosts
         self._fetching = ThreadPoolExecutor(4, thread_name_prefix="fetch")
 
+    def stop(self) -> None:
+        """Fetch no further pictures; waits for none."""
+        self._fetching.shutdown(wait=False, cancel_futures=True)
+
     def model_named(self, name: str) -> str:
         """The model that a client means; ``:latest`` may stand behind its name.
 
@@ -164,10 +168,15 @@ class Chat:
         if len(question.pictures) > self.limits.pictures:
             raise Problem(413, f"more than {self.limits.pictures} pictures in one request")
         form = Form(fields={"model": name})
-        for number, given in enumerate(question.pictures, 1):
-            data = await self._picture(given, f"picture {number}")
-            count(len(data))
-            form.pictures.append(Upload(f"picture {number}", data))
+        try:
+            async with asyncio.timeout(self.limits.answer_seconds):
+                for number, given in enumerate(question.pictures, 1):
+                    data = await self._picture(given, f"picture {number}")
+                    count(len(data))
+                    form.pictures.append(Upload(f"picture {number}", data))
+        except TimeoutError:
+            seconds = self.limits.answer_seconds
+            raise Problem(422, f"the pictures did not come within {seconds:g} seconds") from None
         if question.num_captions > 1:
             num = question.num_captions
             changes = {"method": "beam", "num_captions": num, "beam_size": max(num, 3)}

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from showtell.config import DecodingConfig
 from showtell.server.connections import OPEN
 from showtell.server.limits import Limits
-from showtell.server.problems import MEDIA_TYPE, OLLAMA_PATH, OPENAI_PATHS
+from showtell.server.problems import COME_BACK, MEDIA_TYPE, OLLAMA_PATH, OPENAI_PATHS
 from showtell.server.wishes import EFFORT
 
 Status = Literal[400, 401, 403, 404, 405, 408, 413, 415, 421, 422, 429, 500, 503]
@@ -189,7 +189,7 @@ def problems(*statuses: int, form: type[BaseModel] | None = None) -> Responses:
     for status in sorted({*statuses, *OF_ANY}):
         model = form or (PicturesProblem if status in OF_PICTURES else ProblemDetails)
         answers[status] = {"description": MEANINGS[status], "model": model}
-    for status in (429, 503):
+    for status in COME_BACK:
         answers[status]["headers"] = {"Retry-After": RETRY_AFTER}
     answers[401]["headers"] = {"WWW-Authenticate": AUTHENTICATE}
     return answers

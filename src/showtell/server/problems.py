@@ -13,6 +13,7 @@ from showtell.data.reading import printable
 
 MEDIA_TYPE = "application/problem+json"
 OPENAI_PATHS, OLLAMA_PATH = ("/v1/chat/", "/v1/models/"), "/api/"
+COME_BACK = (429, 503)
 _OPENAI_TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -28,7 +29,7 @@ class Problem(Exception):
     Args:
         status: The HTTP status.
         detail: One line: what was given, what was expected.
-        headers: To send with it.
+        headers: To send with it. A 429 and a 503 always say when to come back (``Retry-After``).
         more: Further members of the answer (RFC 9457, section 3.2).
     """
 
@@ -42,7 +43,8 @@ class Problem(Exception):
     ) -> None:
         self.status = HTTPStatus(status)
         self.detail = printable(detail)
-        self.headers = dict(headers or {})
+        self.headers = {"Retry-After": "1"} if status in COME_BACK else {}
+        self.headers |= headers or {}
         self.more = dict(more or {})
         super().__init__(self.detail)
 

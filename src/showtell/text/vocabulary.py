@@ -202,9 +202,7 @@ class WordVocabulary(Vocabulary):
         if not missing:
             return self
         tokens = {f"<Style:{name}>": 0 for name in missing}
-        larger = type(self)(self.counts | tokens, self.threshold)
-        larger.tokenizer = self.tokenizer
-        return larger
+        return type(self)(self.counts | tokens, self.threshold).cut_by(self.segmentation)
 
     @cached_property
     def styles(self) -> Mapping[str, int]:
@@ -230,8 +228,7 @@ class WordVocabulary(Vocabulary):
         if not added:
             return self
         larger = WordVocabulary({**self.counts, **dict(added)}, self.threshold)
-        larger.tokenizer = self.tokenizer
-        return larger
+        return larger.cut_by(self.segmentation)
 
     def __contains__(self, word: str) -> bool:
         return word in self._ids

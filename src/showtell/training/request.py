@@ -28,12 +28,15 @@ from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, dataset_fingerprint
 from showtell.data.request import DataRequest
 from showtell.data.splits import usable_splits
+from showtell.decoders.language_model import LanguageModel
 from showtell.encoders.encoder import Encoder
 from showtell.encoders.store import FeatureStore
 from showtell.errors import CheckpointError, ConfigError, ShowtellError
-from showtell.inference.checkpoint import CONFIG, find_checkpoint, recover_folder
+from showtell.inference.checkpoint import CONFIG, Checkpoint, find_checkpoint, recover_folder
 from showtell.metrics import meteor
 from showtell.pretrained import DEFAULT
+from showtell.text.segment import Segmentation
+from showtell.text.vocabulary import Vocabulary
 from showtell.training.checkpoints import fingerprints
 from showtell.training.from_start import finish
 from showtell.training.loop import Run, TrainingResult
@@ -57,8 +60,8 @@ from showtell.training.pictures import PictureFiles
 from showtell.training.prepare import Given, TrainingData, prepare
 from showtell.training.rehearsal import REHEARSAL_FILE, kept_captions, rehearsal_captions
 from showtell.training.settings import NONE, Layers
+from showtell.training.teachers import Teachers, open_teachers
 from showtell.training.teachers import check_words as check_teachers_words
-from showtell.training.teachers import open_teachers
 from showtell.training.words import check_words, choose_segmentation
 
 FEW = 2000  # training pictures; with fewer, the default model is the better start
@@ -254,13 +257,8 @@ def _make_run(
             rehearsal_captions(folder, start, config, runtime, report)
         with processes.in_turn():
             rehearsal = kept_captions(folder)
-    vocabulary = start.vocabulary if start else None
-    if language_model and not start:
-        vocabulary = language_model.vocabulary().cut_by(segmentation)
-    if vocabulary is None and teachers and not (config.data.vocab_file or config.data.subwords):
-        vocabulary = teachers.vocabulary
     given = Given(
-        vocabulary=vocabulary,
+        vocabulary=_known_words(config, start, language_model, teachers, segmentation),
         segmentation=segmentation,
         classes=encoder.backbone.classes(),
         feature_size=encoder.pooled_size,
@@ -285,11 +283,10 @@ def _make_run(
         provenance[REHEARSED] = pictures.provenance()
     if teachers:
         check_teachers_words(teachers, prepared.vocabulary)
-    if processes.is_first and resume and request.num_epochs is not None:
-        write_text(folder / CONFIG, config.to_toml())
     _warn_of_long(prepared, config, report)
-    if processes.is_first and not resume:
+    if processes.is_first and (not resume or request.num_epochs is not None):
         write_text(folder / CONFIG, config.to_toml())
+    if processes.is_first and not resume:
         write_json(folder / RUN_FILE, provenance | _places(dataset, request, store))
     return Run(
         config=config,
@@ -329,6 +326,23 @@ def _known(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _known_words(
+    config: Config,
+    start: Checkpoint | None,
+    language_model: LanguageModel | None,
+    teachers: Teachers | None,
+    segmentation: Segmentation,
+) -> Vocabulary | None:
+    """The vocabulary of what a run begins with; None where it makes its own."""
+    if start:
+        return start.vocabulary
+    if language_model:
+        return language_model.vocabulary().cut_by(segmentation)
+    if teachers and not (config.data.vocab_file or config.data.subwords):
+        return teachers.vocabulary
+    return None
 
 
 def proposal(dataset: Dataset, request: TrainRequest) -> str | None:

@@ -244,6 +244,7 @@ def add_reranker(
     device: str = "auto",
     trust_model: bool = False,
     store: Path | None = None,
+    calibrates: bool = True,
     seed: int = 0,
     report: Reporter,
 ) -> Learnt:
@@ -253,6 +254,7 @@ def add_reranker(
         folder: the checkpoint's.
         dataset: its train split is for the detector, its val split for the rest.
         store: a folder for the pictures' features; default: the one that training used.
+        calibrates: whether its confidence is calibrated as well.
 
     Raises:
         ShowtellError: as ``learn_reranker``, or the model or the pictures cannot be read; nothing
@@ -276,7 +278,7 @@ def add_reranker(
     learnt = learn_reranker(captioner, train, val, features, report=report, seed=seed, data=name)
     metrics: dict[str, Any] = read_json(folder / METRICS, MOST_JSON)
     metrics.pop(CALIBRATION, None)
-    if learnt.calibration is not None:
+    if calibrates and learnt.calibration is not None:
         metrics[CALIBRATION] = learnt.calibration.to_dict()
     # A calibration without its reranker cannot be read: the reranker comes first.
     learnt.reranker.save(folder / RERANKER)

@@ -85,7 +85,7 @@ def remote_size(archive: Archive) -> int:
         return archive.num_bytes
     try:
         with _open(archive.url, {}, method="HEAD") as answer:
-            return int(answer.headers.get("Content-Length") or 0)
+            return _length(answer.headers)
     except _BrokenOffError as error:
         raise DataError(f"cannot reach {archive.url}: {error}; try again later") from None
 
@@ -175,7 +175,7 @@ def _fetch_rest(
             part.drop()
             start = 0
         if not start:
-            part.total = int(answer.headers.get("Content-Length") or 0)
+            part.total = _length(answer.headers)
             part.validator = _validator(answer.headers)
             if archive.num_bytes and part.total and part.total != archive.num_bytes:
                 raise DataError(
@@ -183,7 +183,7 @@ def _fetch_rest(
                     "file at this address is another one"
                 )
             part.save(archive.url)
-        _append(answer, part, start, progress)
+        _append(answer, part, start, progress, most=archive.num_bytes)
 
 
 def _check_range(
@@ -204,7 +204,16 @@ def _check_range(
         raise _BrokenOffError("the server does not keep to ranges")
 
 
-def _append(answer: Any, part: _Part, start: int, progress: Progress | None) -> None:
+def _append(answer: Any, part: _Part, start: int, progress: Progress | None, *, most: int) -> None:
+    """Append what comes.
+
+    Args:
+        most: bytes that the file may have, whatever the server says or leaves unsaid; 0: any.
+
+    Raises:
+        _BrokenOffError: less came than was promised, or more.
+        DataError: the file is larger than it may be.
+    """
     num_bytes = start
     with open(part.path, "ab" if start else "wb") as file:
         while True:
@@ -215,6 +224,10 @@ def _append(answer: Any, part: _Part, start: int, progress: Progress | None) -> 
             if not piece:
                 break
             num_bytes += len(piece)
+            if most and num_bytes > most:
+                file.close()
+                part.drop()
+                raise DataError(f"more bytes came than the {most:,} expected; they were deleted")
             if part.total and num_bytes > part.total:
                 file.close()
                 part.drop()
@@ -275,6 +288,12 @@ def _open(url: str, headers: dict[str, str], *, method: str = "GET") -> Any:
         ) from None
     except (OSError, http.client.HTTPException) as error:  # URLError is an OSError
         raise _BrokenOffError(_reason(error)) from None
+
+
+def _length(headers: Any) -> int:
+    """The bytes that an answer says it has; 0 where it does not say, or nothing sensible."""
+    length = headers.get("Content-Length") or ""
+    return int(length) if re.fullmatch(r"[0-9]{1,18}", length) else 0
 
 
 def _validator(headers: Any) -> str:

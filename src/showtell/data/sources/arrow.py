@@ -8,19 +8,18 @@ files in ``datasets``' newer form of the cache. They are read by pyarrow, a batc
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from showtell.data.reading import note_input
 from showtell.data.records import Dataset
 from showtell.data.sources.base import Source
-from showtell.data.sources.columns import Columns, add_rows
+from showtell.data.sources.columns import ROWS_PER_READ, Batches, read_table
 from showtell.data.sources.containers import archives_in, load_archives
-from showtell.data.unpack import Contents, Unpacker, damage, is_about_content
-from showtell.errors import DataError, MissingExtraError
+from showtell.data.unpack import Contents, Unpacker
+from showtell.errors import DataError
 
 SUFFIXES = (".arrow",)
 FILE_MAGIC = b"ARROW1"
-ROWS_PER_READ = 16
 
 
 def matches(path: Path) -> bool:
@@ -61,35 +60,27 @@ def _refuse_indices(folder: Path) -> None:
 
 
 def _read(file: Path, unpacker: Unpacker) -> Contents:
-    try:
-        from pyarrow import ArrowException, ipc
-    except ModuleNotFoundError:
-        raise MissingExtraError("parquet", f"reading {file}") from None
-    contents = Contents()
-    try:
-        with open(file, "rb") as opened:
-            is_file = opened.read(len(FILE_MAGIC)) == FILE_MAGIC
-            opened.seek(0)
-            table = ipc.open_file(opened) if is_file else ipc.open_stream(opened)
-            columns = Columns.of_schema(table.schema, file)
-            add_rows(_batches(table, columns, is_file), columns, unpacker, contents)
-    except (ArrowException, ValueError, LookupError, TypeError, OSError) as error:
-        if not is_about_content(error):
-            raise
-        contents.problems.append(damage(file, str(error), len(contents.samples)))
-    return contents
+    return read_table(file, unpacker, _open)
 
 
-def _batches(table: Any, columns: Columns, is_file: bool) -> Iterator[Any]:
-    """The batches with the wanted columns, in pieces of a few rows."""
-    if is_file:
-        batches = (table.get_batch(number) for number in range(table.num_record_batches))
-    else:
-        batches = iter(table)
-    for batch in batches:
-        chosen = batch.select(columns.names)
-        for start in range(0, chosen.num_rows, ROWS_PER_READ):
-            yield chosen.slice(start, ROWS_PER_READ)
+def _open(opened: IO[bytes]) -> tuple[Any, Batches]:
+    from pyarrow import ipc
+
+    is_file = opened.read(len(FILE_MAGIC)) == FILE_MAGIC
+    opened.seek(0)
+    table = ipc.open_file(opened) if is_file else ipc.open_stream(opened)
+
+    def batches(names: list[str]) -> Iterator[Any]:
+        if is_file:
+            whole = (table.get_batch(number) for number in range(table.num_record_batches))
+        else:
+            whole = iter(table)
+        for batch in whole:
+            chosen = batch.select(names)
+            for start in range(0, chosen.num_rows, ROWS_PER_READ):
+                yield chosen.slice(start, ROWS_PER_READ)
+
+    return table.schema, batches
 
 
 SOURCE = Source(

@@ -5,10 +5,10 @@ of paths serves too. The names of captions' and splits' columns are those of tab
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from showtell.data.reading import printable
 from showtell.data.sources.base import (
@@ -21,8 +21,19 @@ from showtell.data.sources.base import (
     normalised,
     picture_name,
 )
-from showtell.data.unpack import MOST_BYTES, Contents, Sample, Unpacker
-from showtell.errors import DataError
+from showtell.data.unpack import (
+    MOST_BYTES,
+    Contents,
+    Sample,
+    Unpacker,
+    damage,
+    is_about_content,
+)
+from showtell.errors import DataError, MissingExtraError
+
+ROWS_PER_READ = 16
+Batches = Callable[[list[str]], Iterable[Any]]
+"""Record batches of pyarrow's with the columns of these names, of ``ROWS_PER_READ`` rows each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +57,35 @@ class Columns:
         """
         picture, captions = _picture_and_captions(schema, file)
         return cls(picture, tuple(captions), find_name(schema.names, SPLIT_NAMES))
+
+
+def read_table(
+    file: Path, unpacker: Unpacker, open_table: Callable[[IO[bytes]], tuple[Any, Batches]]
+) -> Contents:
+    """The pictures and captions of one file; where it is damaged, those before the damage.
+
+    Args:
+        open_table: Gives the schema of an open file, and what reads the columns of these names.
+
+    Raises:
+        DataError: there is no column for the picture, or none for captions.
+        MissingExtraError: pyarrow is not installed.
+    """
+    try:
+        from pyarrow import ArrowException
+    except ModuleNotFoundError:
+        raise MissingExtraError("parquet", f"reading {file}") from None
+    contents = Contents()
+    try:
+        with open(file, "rb") as opened:
+            schema, batches = open_table(opened)
+            columns = Columns.of_schema(schema, file)
+            add_rows(batches(columns.names), columns, unpacker, contents)
+    except (ArrowException, ValueError, LookupError, TypeError, OSError) as error:
+        if not is_about_content(error):
+            raise
+        contents.problems.append(damage(file, str(error), len(contents.samples)))
+    return contents
 
 
 def add_rows(

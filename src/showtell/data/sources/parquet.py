@@ -5,16 +5,15 @@ of paths serves too. The names of captions' and splits' columns are those of tab
 """
 
 from pathlib import Path
+from typing import IO, Any
 
 from showtell.data.records import Dataset
 from showtell.data.sources.base import Source
-from showtell.data.sources.columns import Columns, add_rows
+from showtell.data.sources.columns import ROWS_PER_READ, Batches, read_table
 from showtell.data.sources.containers import archives_in, load_archives
-from showtell.data.unpack import Contents, Unpacker, damage, is_about_content
-from showtell.errors import MissingExtraError
+from showtell.data.unpack import Contents, Unpacker
 
 SUFFIXES = (".parquet",)
-ROWS_PER_READ = 16
 
 
 def matches(path: Path) -> bool:
@@ -36,22 +35,16 @@ def load(path: Path, images: Path | None) -> Dataset:
 
 
 def _read(file: Path, unpacker: Unpacker) -> Contents:
-    try:
-        from pyarrow import ArrowException, parquet
-    except ModuleNotFoundError:
-        raise MissingExtraError("parquet", f"reading {file}") from None
-    contents = Contents()
-    try:
-        with open(file, "rb") as opened:
-            table = parquet.ParquetFile(opened, pre_buffer=False)
-            columns = Columns.of_schema(table.schema_arrow, file)
-            batches = table.iter_batches(batch_size=ROWS_PER_READ, columns=columns.names)
-            add_rows(batches, columns, unpacker, contents)
-    except (ArrowException, ValueError, LookupError, TypeError, OSError) as error:
-        if not is_about_content(error):
-            raise
-        contents.problems.append(damage(file, str(error), len(contents.samples)))
-    return contents
+    return read_table(file, unpacker, _open)
+
+
+def _open(opened: IO[bytes]) -> tuple[Any, Batches]:
+    from pyarrow import parquet
+
+    table = parquet.ParquetFile(opened, pre_buffer=False)
+    return table.schema_arrow, lambda names: table.iter_batches(
+        batch_size=ROWS_PER_READ, columns=names
+    )
 
 
 SOURCE = Source(

@@ -6,6 +6,7 @@ made beside its place under a hidden name and renamed when it is complete.
 """
 
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -95,7 +96,8 @@ class Output:
                 f"or of a {', '.join(FILES)} file"
             )
         if not path.absolute().parent.is_dir():
-            raise DataError(f"no such folder: {path.parent}; make it: mkdir -p {path.parent}")
+            make = f"mkdir -p {shlex.quote(str(path.parent))}"
+            raise DataError(f"no such folder: {path.parent}; make it: {make}")
         if single and self.pictures not in (None, "keep"):
             raise DataError(
                 f"-o {path} is one file, so --pictures {self.pictures} has no place for them; "
@@ -215,13 +217,13 @@ def _appearing(target: Path, single: bool) -> Iterator[Path]:
             os.rename(target, old)
         try:
             os.rename(place, target)
-        except OSError:
+        except BaseException:  # Ctrl-C as well
             if old.is_dir():
                 os.rename(old, target)
             raise
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(place, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def describe_written(dataset: Dataset, output: Output) -> str:

@@ -17,7 +17,7 @@ from showtell.data.records import Record
 from showtell.data.unpack import Progress
 
 Pictures = Literal["copy", "link", "keep"]
-MOST_NAME = 120  # characters of a file's name, its suffix apart
+MOST_NAME = 200  # bytes of a file's name in UTF-8, its suffix apart; file systems allow 255
 SUFFIX_OF_FORMAT = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif", "HEIF": ".heic"}
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]')  # on Windows; on others, some of them
 
@@ -85,7 +85,7 @@ class Placer:
         self._num_pictures = num_pictures
         self._progress = progress
         self._num_done = self._num_renamed = self._num_not_linked = 0
-        self._taken: dict[str, set[str]] = {}
+        self._taken: dict[str, dict[str, int]] = {}  # by folder: names, and the next number of each
         self._extra_notes: list[str] = []
 
     def place(self, record: Record, subfolder: str) -> str:
@@ -118,14 +118,15 @@ class Placer:
 
     def name_for(self, record: Record, subfolder: str = "") -> str:
         """A file name for a picture that no other has in ``subfolder``, in upper or lower case."""
-        taken = self._taken.setdefault(subfolder, set())
+        taken = self._taken.setdefault(subfolder, {})
         own = _own_name(record)
         wanted = picture_file_name(own, record.path)
         stem, suffix = os.path.splitext(wanted)
-        name, number = wanted, 2
+        name, number = wanted, taken.get(wanted.lower(), 2)
         while name.lower() in taken:
             name, number = f"{stem}-{number}{suffix}", number + 1
-        taken.add(name.lower())
+        taken[wanted.lower()] = number
+        taken.setdefault(name.lower(), 2)
         self._num_renamed += os.path.splitext(name)[0] != os.path.splitext(own)[0]
         return name
 
@@ -174,7 +175,7 @@ def picture_file_name(name: str, path: Path) -> str:
     stem, suffix = os.path.splitext(name)
     if suffix.lower() not in PICTURE_SUFFIXES:
         stem, suffix = name, suffix_of(path)
-    stem = stem[:MOST_NAME]
+    stem = stem.encode("utf-8", "surrogatepass")[:MOST_NAME].decode("utf-8", "ignore")
     if not stem or not is_text(stem) or is_hidden(stem + suffix):
         stem = "picture"
     return stem + suffix

@@ -7,7 +7,7 @@ torch.
 
 import math
 from abc import abstractmethod
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -27,9 +27,9 @@ from showtell.errors import CheckpointError, ConfigError, VocabularyError
 from showtell.images.open import PictureLike, Pixels, as_image
 from showtell.images.preprocess import Preprocessing
 from showtell.inference.caption import Calibration, Caption, captions_of, cleaned
-from showtell.inference.captioner import Captioner, Decoding
+from showtell.inference.captioner import Captioner
 from showtell.inference.notebook import thumbnail_of
-from showtell.inference.stream import Originals, Picture, PictureResult, picture_at, stream
+from showtell.inference.stream import Picture, PictureResult, Streaming, stream
 from showtell.pretrained import shipped_folder
 from showtell.text.vocabulary import START, Vocabulary
 
@@ -92,6 +92,10 @@ class LocalCaptioner(Captioner):
             Features in fp32 on the runtime's device: pooled (B, D), regions (B, R, D') or None.
         """
 
+    def describe_runtime(self) -> str:
+        """As ``PictureCaptioner.describe_runtime``."""
+        return self.runtime.describe()
+
     def _placed(self, features: Features) -> Features:
         """The features where the decoder computes."""
         return features
@@ -109,7 +113,7 @@ class LocalCaptioner(Captioner):
         first: int = 0,
     ) -> list[Caption]:
         """As ``Captioner.caption`` has it."""
-        self._check(decoding, attention)  # before any work is done
+        self.check(decoding, attention)  # before any work is done
         if not pictures:
             return []
         recipe = self.preprocessing
@@ -137,8 +141,12 @@ class LocalCaptioner(Captioner):
     ) -> list[Caption]:
         """As ``caption``, for the features of ``P`` pictures; always a list."""
         settings = decoding or self.decoding
-        words = self._check(settings, attention)
+        words = self._named_words(settings, attention)
         placed = self._placed(features)
+        # Of a caption without a picture there is nothing to see, and no confidence in it.
+        sees = self.reranker is not None and self.reranker.can_read(features)
+        reranker = self.reranker if sees else None
+        calibration = self.calibration if sees or self.reranker is None else None
         with self._inference():
             found = generate(
                 self.steps,
@@ -147,14 +155,14 @@ class LocalCaptioner(Captioner):
                 words,
                 first=first,
                 with_attention=attention,
-                reranker=self.reranker,
+                reranker=reranker,
             )
         if not (found.log_probs[:, 0] > -math.inf).all():
             self._check_numbers(placed)
         captions = captions_of(
             found,
             self.vocabulary,
-            calibration=self.calibration,
+            calibration=calibration,
             min_confidence=settings.min_confidence,
             neutral=settings.is_neutral and self._is_english,
         )
@@ -180,43 +188,41 @@ class LocalCaptioner(Captioner):
                 "damaged; use another checkpoint of the run"
             )
 
-    def _check(self, decoding: DecodingConfig, attention: bool) -> NamedWords:
-        """Raise where the model cannot do what is asked; else the words that ``decoding`` names."""
+    def check(self, decoding: DecodingConfig, attention: bool = False) -> None:
+        """As ``Captioner.check``: attention, and the words that ``decoding`` names."""
+        self._named_words(decoding, attention)
+
+    def _named_words(self, decoding: DecodingConfig, attention: bool) -> NamedWords:
+        """The words that ``decoding`` names; raises as ``check``."""
         if attention and not self.attends:
             raise ConfigError(
                 f"attention: decoder {self.decoder_kind!r} does not attend to regions"
             )
         return named_words(decoding, self.vocabulary)
 
-    def caption_stream(
-        self,
-        pictures: Iterable[Path | str | Picture],
-        *,
-        decoding: Decoding = None,
-        attention: bool = False,
-        batch_size: int | None = None,
-        originals: Originals | None = None,
+    def stream_pictures(
+        self, pictures: Iterator[Picture], how: Streaming
     ) -> Iterator[PictureResult]:
-        """As ``Captioner.caption_stream``; threads decode while results are taken.
+        """As ``Captioner.stream_pictures``; threads decode while results are taken.
 
-        Args:
-            batch_size: default: 64 on a processor, where more gain nothing, 256 on a GPU.
+        By default a batch has 64 pictures on a processor, where more gain nothing, and 256 on a
+        GPU.
         """
-        settings = self.resolve(decoding)
-        self._check(settings, attention)
 
         def describe(views: list[Pixels], first: int) -> list[Caption]:
+            features = self.encode(np.stack(views))
             return self.caption_features(
-                self.encode(np.stack(views)), decoding=settings, attention=attention, first=first
+                features, decoding=how.decoding, attention=how.attention, first=first
             )
 
+        on_cpu = self.runtime.device == "cpu"
         return stream(
-            (p if isinstance(p, Picture) else picture_at(p) for p in pictures),
+            pictures,
             self.preprocessing,
             describe,
-            batch_size=batch_size or (64 if self.runtime.device == "cpu" else 256),
-            overlaps=self.runtime.device != "cpu",
-            originals=originals,
+            batch_size=how.batch_size or (64 if on_cpu else 256),
+            overlaps=not on_cpu,
+            originals=how.originals,
         )
 
 

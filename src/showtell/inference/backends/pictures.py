@@ -8,7 +8,7 @@ module imports no torch.
 
 import re
 from abc import abstractmethod
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,20 +23,13 @@ from showtell.decoding.constraints.named_words import NEUTRAL
 from showtell.errors import CheckpointError, ConfigError, ImageError, first_line
 from showtell.images.open import PictureLike, as_image
 from showtell.inference.caption import CALIBRATION, Calibration, Caption, cleaned, neutral_caption
-from showtell.inference.captioner import Captioner, Decoding
+from showtell.inference.captioner import Captioner
 from showtell.inference.notebook import thumbnail_of
-from showtell.inference.stream import (
-    Described,
-    Originals,
-    Picture,
-    PictureResult,
-    picture_at,
-    stream,
-)
+from showtell.inference.stream import Described, Picture, PictureResult, Streaming, stream
+from showtell.text.language import guess_language
 
 if TYPE_CHECKING:
     from showtell.inference.captioner import ModelRequest
-from showtell.text.language import guess_language
 
 ALWAYS = frozenset({"neutral"})
 """Decoding settings that mean something to every captioner; so does the style ``neutral``."""
@@ -118,9 +111,16 @@ class PictureCaptioner(Captioner):
         return self.card.prompt
 
     def with_prompt(self, prompt: str) -> Self:
-        """The same captioner with other instructions; it shares the model."""
+        """The same captioner with other instructions; it shares the model.
+
+        It is not calibrated: a calibration is for the captions that one prompt gives.
+        """
+        if prompt == self.prompt:
+            return self
         other = copy(self)
-        other.prompt = prompt
+        for name in ("card", "fingerprint"):  # a subclass may keep them (``cached_property``)
+            vars(other).pop(name, None)
+        other.prompt, other.calibration = prompt, None
         return other
 
     def describe_runtime(self) -> str:
@@ -148,7 +148,7 @@ class PictureCaptioner(Captioner):
         return self.card.kind
 
     def check(self, decoding: DecodingConfig, attention: bool = False) -> None:
-        """Raise ConfigError where the model cannot do what is asked, before any work is done."""
+        """As ``Captioner.check``; what ``card`` says decides."""
         card = self.card
         if attention and not card.attention:
             raise ConfigError(f"attention: {self.spec} cannot say where it looked")
@@ -218,29 +218,21 @@ class PictureCaptioner(Captioner):
                 captions.append(replace(said, thumbnail=thumbnail_of(image)))
         return captions
 
-    def caption_stream(
-        self,
-        pictures: Iterable[Path | str | Picture],
-        *,
-        decoding: Decoding = None,
-        attention: bool = False,
-        batch_size: int | None = None,
-        originals: Originals | None = None,
+    def stream_pictures(
+        self, pictures: Iterator[Picture], how: Streaming
     ) -> Iterator[PictureResult]:
-        """As ``Captioner.caption_stream``; threads decode while results are taken."""
-        settings = self.resolve(decoding)
-        self.check(settings, attention)
+        """As ``Captioner.stream_pictures``; threads decode while results are taken."""
 
         def describe(views: list[Image.Image], first: int) -> Described:
-            return self.caption_images(views, decoding=settings, first=first)
+            return self.caption_images(views, decoding=how.decoding, first=first)
 
         return stream(
-            (p if isinstance(p, Picture) else picture_at(p) for p in pictures),
+            pictures,
             self.recipe,
             describe,
-            batch_size=batch_size or self.batch_size,
+            batch_size=how.batch_size or self.batch_size,
             overlaps=self.overlaps,
-            originals=originals,
+            originals=how.originals,
         )
 
 

@@ -1,9 +1,9 @@
 """Captioners that a server computes: pictures are shrunk, sent as JPEG, and asked about.
 
-``RemoteCaptioner`` has what all of them share: the order of results, so many requests at a time,
-what is made of an answer, and when a run ends because no picture gets through. The forms of
-questions and answers are the subclasses' (``openai.py``, ``ollama.py``), and everything about HTTP
-is ``remote_client.py``'s.
+``RemoteCaptioner`` has what all of them share: so many requests at a time, parameters that a server
+does not take, and what is made of an answer. The forms of questions and answers are the subclasses'
+(``openai.py``, ``ollama.py``); ``remote_run.py`` keeps results in order, and knows when a run ends
+because no picture gets through; everything about HTTP is ``remote_client.py``'s.
 """
 
 import base64
@@ -14,18 +14,16 @@ import math
 import os
 import re
 from abc import abstractmethod
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from PIL import Image
 
 from showtell.config import DecodingConfig
 from showtell.core.prefetch import work_ahead
-from showtell.data.duplicates import Look, look_of
+from showtell.data.duplicates import look_of
 from showtell.errors import ConfigError, ImageError, ServerError
 from showtell.images.open import notes_of
 from showtell.inference.backends.pictures import PictureCaptioner, WholePicture, read_calibration
@@ -38,16 +36,16 @@ from showtell.inference.backends.remote_client import (
     end_tasks,
     worker,
 )
+from showtell.inference.backends.remote_run import Prepared, Run, Told
 from showtell.inference.caption import Caption, geometric_mean
-from showtell.inference.captioner import Decoding, ModelInfo
+from showtell.inference.captioner import ModelInfo
 from showtell.inference.specs import PROMPTS, BackendSettings
 from showtell.inference.stream import (
     Described,
-    Originals,
     Picture,
     PictureResult,
+    Streaming,
     opened,
-    picture_at,
 )
 
 if TYPE_CHECKING:
@@ -61,8 +59,6 @@ MAX_SIDE, SHORTEST_SIDE, LONGEST_SIDE, QUALITY = 768, 32, 8192, 90
 CONCURRENCY, MOST_CONCURRENCY = 8, 256
 MAX_WORDS = 100
 TOKENS_A_WORD = 2  # room enough for any language's words; a caption ends where the model ends it
-MOST_FAILED_IN_A_ROW = 16
-"""Pictures that fail by the server's fault, one after the other, before a run is stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,19 +99,6 @@ class Usage:
             f"{self.answers:,} answers, {self.tokens_in:,} tokens in and {self.tokens_out:,} out, "
             "as the server counts"
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """A picture as it is sent: JPEG in base64."""
-
-    jpeg: str
-    look: Look | None
-    notes: tuple[str, ...]
-
-
-_Told = tuple[Caption | None, str | None, tuple[str, ...], bool]
-"""A caption, or the reason why there is none; notes; whether that is the server's fault."""
 
 
 class RemoteCaptioner(PictureCaptioner):
@@ -272,55 +255,38 @@ class RemoteCaptioner(PictureCaptioner):
             raise ServerError(f"{self.endpoint.url}, model {self.model!r}: {described[0]}")
         return described
 
-    def caption_stream(
-        self,
-        pictures: Iterable[Path | str | Picture],
-        *,
-        decoding: Decoding = None,
-        attention: bool = False,
-        batch_size: int | None = None,
-        originals: Originals | None = None,
+    def stream_pictures(
+        self, pictures: Iterator[Picture], how: Streaming
     ) -> Iterator[PictureResult]:
-        """As ``Captioner.caption_stream``.
-
-        Args:
-            batch_size: of no meaning here: ``concurrency`` is.
+        """As ``Captioner.stream_pictures``; in place of ``batch_size``, ``concurrency`` counts.
 
         Raises:
-            ServerError: while results are taken, no picture gets through any more. Those that
-                failed last have no result then, so that a resumed run asks for them again.
+            ServerError: no picture gets through any more.
         """
-        settings = self.resolve(decoding)
-        self.check(settings, attention)
-        given = (p if isinstance(p, Picture) else picture_at(p) for p in pictures)
-        return self._stream(given, settings, originals)
 
-    def _stream(
-        self, pictures: Iterable[Picture], settings: DecodingConfig, originals: Originals | None
-    ) -> Iterator[PictureResult]:
-        def prepare(picture: Picture) -> _Prepared | str:
+        def prepare(picture: Picture) -> Prepared | str:
             try:
-                return self._prepare(picture, with_look=originals is not None)
+                return self._prepare(picture, with_look=how.originals is not None)
             except ImageError as error:
                 return str(error)
 
         window = 2 * self.concurrency
         # Decoding overlaps with waiting for answers, however few cores there are.
         prepared = work_ahead(pictures, prepare, batch_size=self.concurrency, overlaps=True)
-        run = _Run(self, originals)
-        with worker() as threads, _Asking(self, threads, settings) as asking:
+        run = Run(self.endpoint.url, how.originals)
+        with worker() as threads, _Asking(self, threads, how.decoding) as asking:
             for picture, found in prepared:
-                run.add(picture, found, asking)
+                run.add(picture, found, asking.begin)
                 while len(run) > window or run.is_first_done:
                     yield from run.take()
             while len(run):
                 yield from run.take()
             yield from run.rest()
 
-    def _prepare(self, picture: Picture, *, with_look: bool) -> _Prepared:
+    def _prepare(self, picture: Picture, *, with_look: bool) -> Prepared:
         image = opened(picture, self.recipe.decode_side)
         jpeg = _jpeg(self.recipe.eval_view(image))
-        return _Prepared(jpeg, look_of(image) if with_look else None, notes_of(image))
+        return Prepared(jpeg, look_of(image) if with_look else None, notes_of(image))
 
     def check(self, decoding: DecodingConfig, attention: bool = False) -> None:
         """As ``PictureCaptioner.check``."""
@@ -400,7 +366,7 @@ class _Asking:
 
         self._threads.start(end()).result()
 
-    def begin(self, jpeg: str, number: int) -> "Future[_Told]":
+    def begin(self, jpeg: str, number: int) -> "Future[Told]":
         """Ask about a picture.
 
         Args:
@@ -408,7 +374,7 @@ class _Asking:
         """
         return self._threads.start(self._told(jpeg, number))
 
-    async def _told(self, jpeg: str, number: int) -> _Told:
+    async def _told(self, jpeg: str, number: int) -> Told:
         one, settings = self._captioner, self._settings
         try:
             answer = await self._ask(jpeg, number)
@@ -444,105 +410,6 @@ class _Asking:
                     raise RequestFailed(
                         f"the server's answer has no caption: {shown}", is_servers=True
                     ) from None
-
-
-class _Run:
-    """The pictures of a stream whose results were not given yet, in their order."""
-
-    def __init__(self, captioner: RemoteCaptioner, originals: Originals | None) -> None:
-        self._captioner, self._originals = captioner, originals
-        self._waiting: deque[tuple[Picture, _Prepared | str, Future[_Told] | None, int | None]]
-        self._waiting = deque()
-        self._num_asked = 0
-        self._held: list[PictureResult] = []
-        self._num_failed = 0  # in a row, by the server's fault
-        self._has_succeeded = False
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    @property
-    def is_first_done(self) -> bool:
-        """Whether the next result is there."""
-        if not self._waiting:
-            return False
-        future = self._waiting[0][2]
-        return future is None or future.done()
-
-    def add(self, picture: Picture, found: _Prepared | str, asking: _Asking) -> None:
-        """Ask about a picture, unless it cannot be read or looks like another one."""
-        number, future = None, None
-        if isinstance(found, _Prepared):
-            is_new = True
-            if self._originals is not None and found.look is not None:
-                number = self._originals.find(found.look)
-                is_new = number is None
-                number = self._originals.expect(found.look) if number is None else number
-            if is_new:
-                future = asking.begin(found.jpeg, self._num_asked)
-                self._num_asked += 1
-                found = replace(found, jpeg="")  # the request has it
-        self._waiting.append((picture, found, future, number))
-
-    def take(self) -> Iterator[PictureResult]:
-        """The next result, and those that had to wait for it.
-
-        Raises:
-            ServerError: so many pictures in a row failed that the server seems to be gone.
-        """
-        picture, found, future, number = self._waiting.popleft()
-        result, is_servers = self._result(picture, found, future, number)
-        if future is not None and result.caption is not None:
-            self._has_succeeded = True
-        elif future is not None and (is_servers or not self._has_succeeded):
-            self._num_failed += 1
-            self._held.append(result)
-            if self._num_failed >= MOST_FAILED_IN_A_ROW:
-                raise ServerError(
-                    f"{self._captioner.endpoint.url}: {self._num_failed} pictures in a row have "
-                    f"failed, the last: {result.error}; to resume, run the same command again"
-                )
-            return
-        elif self._held and future is None:  # it says nothing of the server
-            self._held.append(result)
-            return
-        yield from self.rest()
-        yield result
-
-    def rest(self) -> Iterator[PictureResult]:
-        """Those that were held back, which failed while others did not."""
-        yield from self._held
-        self._held, self._num_failed = [], 0
-
-    def _result(
-        self,
-        picture: Picture,
-        found: _Prepared | str,
-        future: "Future[_Told] | None",
-        number: int | None,
-    ) -> tuple[PictureResult, bool]:
-        path = picture.path
-        if isinstance(found, str):
-            return PictureResult(path, None, found), False
-        if future is None:
-            assert self._originals is not None and number is not None
-            original = self._originals[number]
-            reason = None if original.caption else f"{path}: as {original.path}, which failed"
-            result = PictureResult(
-                path, original.caption, reason, found.look, original.path, found.notes
-            )
-            return result, False
-        caption, reason, notes, is_servers = future.result()
-        result = PictureResult(
-            path,
-            caption,
-            None if reason is None else f"{path}: {reason}",
-            found.look,
-            notes=(*found.notes, *notes),
-        )
-        if number is not None and self._originals is not None:
-            self._originals[number] = result
-        return result, is_servers
 
 
 def _jpeg(image: Image.Image) -> str:

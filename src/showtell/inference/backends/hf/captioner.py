@@ -15,7 +15,7 @@ from PIL import Image
 
 from showtell.config import DecodingConfig
 from showtell.core.device import choose_runtime
-from showtell.errors import ConfigError
+from showtell.errors import ConfigError, ImageError
 from showtell.inference.backends.hf.hub import (
     Place,
     commit_of,
@@ -143,23 +143,31 @@ class HfCaptioner(PictureCaptioner):
     def caption_images(
         self, images: Sequence[Image.Image], *, decoding: DecodingConfig, first: int = 0
     ) -> Described:
-        """As ``PictureCaptioner.caption_images``; a batch that is too large is halved."""
+        """As ``PictureCaptioner.caption_images``.
+
+        A batch that is too large is halved, and so is one with a picture that the model refuses.
+        """
+        half = len(images) // 2
         try:
             found = self.network.run(images, self.prompt, decoding, first=first)
+        except ImageError as error:
+            if not half:
+                return [str(error)]
         except Exception as error:
-            if type(error).__name__ != "OutOfMemoryError" or len(images) == 1:
+            if type(error).__name__ != "OutOfMemoryError" or not half:
                 raise
-            half = len(images) // 2
             self.batch_size = max(1, min(self.batch_size, half))
-            return [
-                *self.caption_images(images[:half], decoding=decoding, first=first),
-                *self.caption_images(images[half:], decoding=decoding, first=first + half),
-            ]
-        captions = []
-        for rows in found:
-            best, *others = (self.finished(self._caption(row), decoding) for row in rows)
-            captions.append(replace(best, alternatives=tuple(others)))
-        return captions
+        else:
+            return [self._best_of(rows, decoding) for rows in found]
+        return [
+            *self.caption_images(images[:half], decoding=decoding, first=first),
+            *self.caption_images(images[half:], decoding=decoding, first=first + half),
+        ]
+
+    def _best_of(self, rows: Sequence[Tokens], decoding: DecodingConfig) -> Caption:
+        """The first, with the others as its alternatives."""
+        best, *others = (self.finished(self._caption(row), decoding) for row in rows)
+        return replace(best, alternatives=tuple(others))
 
     def _caption(self, tokens: Tokens) -> Caption:
         text, words, log_probs = words_of(self.network.tokenizer, tokens)

@@ -18,7 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from showtell.core.files import read_json
+from showtell.core.files import read_json, write_text
 from showtell.core.progress import Reporter
 from showtell.errors import CheckpointError, ConfigError, MissingExtraError, first_line
 from showtell.inference.specs import BackendSettings
@@ -130,13 +130,16 @@ def cached_folder(place: Place, *, with_code: bool = False) -> Path | None:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a snapshot has its settings and all parts of its weights."""
+    """Whether a snapshot has its settings and all parts of its weights, as far as names tell."""
     if not (folder / CONFIG).is_file():
         return False
     index = folder / INDEX
-    if index.is_file():
+    if not index.is_file():
+        return (folder / WEIGHTS).is_file()
+    try:
         return all((folder / name).is_file() for name in _parts(index))
-    return (folder / WEIGHTS).is_file()
+    except CheckpointError:  # it is downloaded again
+        return False
 
 
 def missing_files(model: str, settings: BackendSettings) -> Wanted | None:
@@ -213,7 +216,7 @@ def download(wanted: Wanted, report: Reporter | None = None) -> Path:
                 tqdm_class=Bar,
             )
         )
-        if place.revision is None or place.revision != wanted.commit:
+        if place.revision != wanted.commit:
             _keep_reference(folder, place.revision or "main", wanted.commit)
     for name in wanted.files:
         _check_hash(folder / name, place)
@@ -224,7 +227,7 @@ def _keep_reference(folder: Path, revision: str, commit: str) -> None:
     """Note which commit a branch stands for, as huggingface_hub itself does for branches."""
     reference = folder.parents[1] / "refs" / revision
     reference.parent.mkdir(parents=True, exist_ok=True)
-    reference.write_text(commit, encoding="utf-8")
+    write_text(reference, commit)
 
 
 def _check_hash(file: Path, place: Place) -> None:

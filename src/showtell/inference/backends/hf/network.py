@@ -23,7 +23,13 @@ from PIL import Image
 from showtell.config import DecodingConfig
 from showtell.core.device import Runtime
 from showtell.core.torchvision import lacks_operators, make_torchvision_importable
-from showtell.errors import CheckpointError, ConfigError, MissingExtraError, first_line
+from showtell.errors import (
+    CheckpointError,
+    ConfigError,
+    ImageError,
+    MissingExtraError,
+    first_line,
+)
 
 PLAIN = ("blip", "git", "vision-encoder-decoder")
 NUM_TOKENS = {"plain": 30, "task": 100, "words": 60, "chat": 100}
@@ -186,11 +192,21 @@ class Network:
         return instruction
 
     def inputs(self, images: Sequence[Image.Image], prompt: str | None) -> Any:
-        """What ``generate`` takes for pictures: tensors on the network's device."""
-        pictures = list(images)
+        """What ``generate`` takes for pictures: tensors on the network's device.
+
+        Raises:
+            ImageError: the model refuses one, such as Qwen2-VL a strip 200 times as long as wide.
+        """
+        try:
+            found = self._processed(list(images), prompt)
+        except ValueError as error:
+            raise ImageError(f"{self.kind} cannot see it: {first_line(error)}") from None
+        return found.to(self.runtime.device, self.runtime.dtype)
+
+    def _processed(self, pictures: list[Image.Image], prompt: str | None) -> Any:
         if self.family is Family.plain:
-            found = self._processor(images=pictures, return_tensors="pt")
-        elif self.family is Family.chat:
+            return self._processor(images=pictures, return_tensors="pt")
+        if self.family is Family.chat:
             assert prompt is not None
             text = self._processor.apply_chat_template(
                 [
@@ -201,16 +217,14 @@ class Network:
                 ],
                 add_generation_prompt=True,
             )
-            found = self._processor(
+            return self._processor(
                 images=[[picture] for picture in pictures],
                 text=[text] * len(pictures),
                 return_tensors="pt",
                 padding=True,
             )
-        else:
-            words = {} if prompt is None else {"text": [prompt] * len(pictures), "padding": True}
-            found = self._processor(images=pictures, return_tensors="pt", **words)
-        return found.to(self.runtime.device, self.runtime.dtype)
+        words = {} if prompt is None else {"text": [prompt] * len(pictures), "padding": True}
+        return self._processor(images=pictures, return_tensors="pt", **words)
 
     def run(
         self,

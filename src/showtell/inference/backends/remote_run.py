@@ -1,0 +1,143 @@
+"""The results of a run at a model's server: in the pictures' order, however answers come.
+
+A run ends where no picture gets through any more, so that a resumed run asks for those that failed
+last again. What is asked, and how, is ``remote.py``'s.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+
+from showtell.data.duplicates import Look
+from showtell.errors import ServerError
+from showtell.inference.caption import Caption
+from showtell.inference.stream import Originals, Picture, PictureResult
+
+MOST_FAILED_IN_A_ROW = 16
+"""Pictures that fail by the server's fault, one after the other, before a run is stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A picture as it is sent: JPEG in base64."""
+
+    jpeg: str
+    look: Look | None
+    notes: tuple[str, ...]
+
+
+Told = tuple[Caption | None, str | None, tuple[str, ...], bool]
+"""A caption, or the reason why there is none; notes; whether that is the server's fault."""
+
+Begin = Callable[[str, int], Future[Told]]
+
+
+class Run:
+    """The pictures of a stream whose results were not given yet, in their order.
+
+    Args:
+        url: of the server, for messages.
+        originals: as of ``Captioner.caption_stream``.
+    """
+
+    def __init__(self, url: str, originals: Originals | None) -> None:
+        self._url, self._originals = url, originals
+        self._waiting: deque[tuple[Picture, Prepared | str, Future[Told] | None, int | None]]
+        self._waiting = deque()
+        self._num_asked = 0
+        self._held: list[PictureResult] = []
+        self._num_failed = 0  # in a row, by the server's fault
+        self._has_succeeded = False
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def is_first_done(self) -> bool:
+        """Whether the next result is there."""
+        if not self._waiting:
+            return False
+        future = self._waiting[0][2]
+        return future is None or future.done()
+
+    def add(self, picture: Picture, found: Prepared | str, begin: Begin) -> None:
+        """Ask about a picture, unless it cannot be read or looks like another one.
+
+        Args:
+            found: the picture as it is sent, or why it cannot be.
+            begin: asks about a JPEG; its second argument is the picture's number among those that
+                are asked about.
+        """
+        number, future = None, None
+        if isinstance(found, Prepared):
+            is_new = True
+            if self._originals is not None and found.look is not None:
+                number = self._originals.find(found.look)
+                is_new = number is None
+                number = self._originals.expect(found.look) if number is None else number
+            if is_new:
+                future = begin(found.jpeg, self._num_asked)
+                self._num_asked += 1
+                found = replace(found, jpeg="")  # the request has it
+        self._waiting.append((picture, found, future, number))
+
+    def take(self) -> Iterator[PictureResult]:
+        """The next result, and those that had to wait for it.
+
+        Raises:
+            ServerError: so many pictures in a row failed that the server seems to be gone.
+        """
+        picture, found, future, number = self._waiting.popleft()
+        result, is_servers = self._result(picture, found, future, number)
+        if future is not None and result.caption is not None:
+            self._has_succeeded = True
+        elif future is not None and (is_servers or not self._has_succeeded):
+            self._num_failed += 1
+            self._held.append(result)
+            if self._num_failed >= MOST_FAILED_IN_A_ROW:
+                raise ServerError(
+                    f"{self._url}: {self._num_failed} pictures in a row have "
+                    f"failed, the last: {result.error}; to resume, run the same command again"
+                )
+            return
+        elif self._held and future is None:  # it says nothing of the server
+            self._held.append(result)
+            return
+        yield from self.rest()
+        yield result
+
+    def rest(self) -> Iterator[PictureResult]:
+        """Those that were held back, which failed while others did not."""
+        yield from self._held
+        self._held, self._num_failed = [], 0
+
+    def _result(
+        self,
+        picture: Picture,
+        found: Prepared | str,
+        future: "Future[Told] | None",
+        number: int | None,
+    ) -> tuple[PictureResult, bool]:
+        path = picture.path
+        if isinstance(found, str):
+            return PictureResult(path, None, found), False
+        if future is None:
+            assert self._originals is not None and number is not None
+            original = self._originals[number]
+            reason = None if original.caption else f"{path}: as {original.path}, which failed"
+            result = PictureResult(
+                path, original.caption, reason, found.look, original.path, found.notes
+            )
+            return result, False
+        caption, reason, notes, is_servers = future.result()
+        result = PictureResult(
+            path,
+            caption,
+            None if reason is None else f"{path}: {reason}",
+            found.look,
+            notes=(*found.notes, *notes),
+        )
+        if number is not None and self._originals is not None:
+            self._originals[number] = result
+        return result, is_servers
