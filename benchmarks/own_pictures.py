@@ -158,7 +158,9 @@ def curve(args: argparse.Namespace) -> None:
     people = {record.image_id: record.captions for record in test}
     default = NativeCaptioner.load("default")
     whole = replace(dataset, records=tuple(test))
-    said = {"untouched": captions(default, whole, marked(test, "test"), stores / "default")}
+    # A store of its own: that of the training may have other views.
+    asked = marked(test, "test")
+    said = {"untouched": captions(default, whole, asked, stores / "test-default")}
     for size in SIZES[: args.sizes]:
         parts = (*marked(pool[:size], "train"), *marked(val, "val"))
         own = replace(dataset, records=parts)
@@ -166,8 +168,8 @@ def curve(args: argparse.Namespace) -> None:
             if name in args.only:
                 folder = args.output / f"{name.replace(' ', '-')}-{size}"
                 model = train(own, folder, start, args.set if start else (), stores)
-                store = stores / ("default" if start else "scratch")
-                said[f"{name} {size}"] = captions(model, whole, marked(test, "test"), store)
+                store = stores / ("test-default" if start else "test-scratch")
+                said[f"{name} {size}"] = captions(model, whole, asked, store)
                 show(f"{size} pictures", said, people)
 
 
