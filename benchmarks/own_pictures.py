@@ -9,7 +9,8 @@
 five times, and captions the test pictures of all five with the untouched default model, with a
 model trained from it, and with one trained from scratch. ``curve`` trains on more and more pictures
 of DATA's val split, which the default model was not trained on, and tests on the rest of that
-split. ``scenes`` trains on 200 drawings, which no photo is like, and measures what is forgotten.
+split. ``scenes`` trains on 200 drawings, which no photo is like, and measures what is forgotten:
+with --rehearse, old pictures are rehearsed, and some of the others choose the average.
 ``words`` measures how well words that the default model lacks are foreseen in new captions, before
 any training and after an epoch, for several ways to begin their rows.
 
@@ -48,7 +49,7 @@ from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import load_checkpoint
 from showtell.training.new_words import LEAST_ALIKE, by_letters, by_neighbours, grown, likeness
 from showtell.training.objectives import build_objective
-from showtell.training.prepare import TrainingData, prepare
+from showtell.training.prepare import Given, TrainingData, prepare
 from showtell.training.request import TrainRequest, train_on
 from showtell.training.settings import Layers
 from showtell.training.state import TrainingState
@@ -70,7 +71,12 @@ def marked(records: Sequence[Record], split: Split) -> list[Record]:
 
 
 def train(
-    dataset: Dataset, folder: Path, start: str | None, overrides: Sequence[str], stores: Path
+    dataset: Dataset,
+    folder: Path,
+    start: str | None,
+    overrides: Sequence[str],
+    stores: Path,
+    old: DataRequest | None = None,
 ) -> NativeCaptioner:
     """A model that was trained on ``dataset``, in ``folder``."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -78,7 +84,7 @@ def train(
     layers = Layers(start, size, None, overrides)
     store = stores / ("default" if start else "scratch")
     data = DataRequest(dataset.name, store=store)
-    request = TrainRequest(data, folder, overrides=overrides, start=start, preset=size)
+    request = TrainRequest(data, folder, overrides=overrides, start=start, preset=size, old=old)
     train_on(dataset, request, layers.config(), report=Notes())
     return NativeCaptioner.load(folder)
 
@@ -152,7 +158,9 @@ def curve(args: argparse.Namespace) -> None:
     people = {record.image_id: record.captions for record in test}
     default = NativeCaptioner.load("default")
     whole = replace(dataset, records=tuple(test))
-    said = {"untouched": captions(default, whole, marked(test, "test"), stores / "default")}
+    # A store of its own: that of the training may have other views.
+    asked = marked(test, "test")
+    said = {"untouched": captions(default, whole, asked, stores / "test-default")}
     for size in SIZES[: args.sizes]:
         parts = (*marked(pool[:size], "train"), *marked(val, "val"))
         own = replace(dataset, records=parts)
@@ -160,8 +168,8 @@ def curve(args: argparse.Namespace) -> None:
             if name in args.only:
                 folder = args.output / f"{name.replace(' ', '-')}-{size}"
                 model = train(own, folder, start, args.set if start else (), stores)
-                store = stores / ("default" if start else "scratch")
-                said[f"{name} {size}"] = captions(model, whole, marked(test, "test"), store)
+                store = stores / ("test-default" if start else "test-scratch")
+                said[f"{name} {size}"] = captions(model, whole, asked, store)
                 show(f"{size} pictures", said, people)
 
 
@@ -173,14 +181,29 @@ def scenes(args: argparse.Namespace) -> None:
     folder = args.output / "from-default"
     old = DataRequest(args.old, store=stores / "old") if args.old else None
     models = {"untouched": NativeCaptioner.load("default")}
-    models["from default"] = train(dataset, folder, "default", args.set, stores)
+    rehearsed = None
+    if old is not None and args.rehearse:
+        file = fewer(old.load(), args.num_old, args.output / "old.jsonl")
+        rehearsed = DataRequest(str(file), store=stores / "old")
+    models["from default"] = train(dataset, folder, "default", args.set, stores, rehearsed)
     said = {n: captions(m, dataset, test, stores / "default") for n, m in models.items()}
     show("scenes, test", said, people)
     if old is not None:
         known = old.load()
-        records = list(known.split("val"))[: args.num_old]
+        records = list(known.split("val"))
+        if not args.rehearse:
+            records = records[: args.num_old]
         said = {n: captions(m, known, records, stores / "old") for n, m in models.items()}
         show("what the model knew", said, {record.image_id: record.captions for record in records})
+
+
+def fewer(old: Dataset, num: int, file: Path) -> Path:
+    """A file with the training pictures of ``old`` and ``num`` of its validation pictures."""
+    with file.open("w") as target:
+        for record in (*old.split("train"), *old.split("val")[:num]):
+            entry = {"image": str(record.path.resolve()), "captions": record.captions}
+            target.write(json.dumps(entry | {"split": record.split}) + "\n")
+    return file
 
 
 def words(args: argparse.Namespace) -> None:
@@ -201,7 +224,7 @@ def words(args: argparse.Namespace) -> None:
         report=Notes(),
         folder=stores_of(args.output) / "default",
     )
-    data = prepare(own, config.data, store, Notes(), vocabulary=start.vocabulary)
+    data = prepare(own, config.data, store, Notes(), Given(vocabulary=start.vocabulary))
     num_known = len(start.vocabulary)
     new, known = data.vocabulary.words[num_known:], data.vocabulary.words[:num_known]
     letters = by_letters(new, known)
@@ -279,7 +302,8 @@ def arguments() -> Iterator[argparse.Namespace]:
     parser.add_argument("data", nargs="?", help="captioned photos")
     parser.add_argument("--images", type=Path, help="their folder")
     parser.add_argument("--old", help="scenes: captioned photos of the kind that the model knows")
-    parser.add_argument("--num-old", type=int, default=1000)
+    parser.add_argument("--num-old", type=int, default=1000, help="of its val split")
+    parser.add_argument("--rehearse", action="store_true", help="scenes: some of --old")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--untrained", action="store_true", help="words: no training")
     parser.add_argument("--sizes", type=int, default=len(SIZES))

@@ -42,7 +42,7 @@ def drawings(showtell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(showtell: Shell, model: Path, drawings: Path, tmp_path_factory) -> tuple[Path, str, str]:
     folder = tmp_path_factory.mktemp("runs") / "own"
-    options = ("--from", model, *QUICK, "--old", "scenes:40")
+    options = ("--from", model, *QUICK, "--old", "scenes:40", "-s", "training.rehearsal_pictures=7")
     done = showtell("train", drawings, "-o", folder, *options)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout, done.stderr
@@ -75,6 +75,7 @@ def test_the_end_is_an_average_and_a_table(run: tuple[Path, str, str], model: Pa
     assert pictures[::2] == [
         ("own.jsonl", "val", 9),
         ("own.jsonl", "test", 9),
+        ("scenes:40", "val", 10),
         ("scenes:40", "test", 20),
     ]
     for row in found["rows"]:
@@ -91,6 +92,30 @@ def test_the_end_is_an_average_and_a_table(run: tuple[Path, str, str], model: Pa
     assert best[: len(first)] == pytest.approx(mean, abs=1e-5)
 
 
+def test_old_pictures_are_rehearsed(run: tuple[Path, str, str]) -> None:
+    folder, _, said = run
+    assert "rehearsing 7 training pictures of scenes:40 with 35 captions beside the new" in said
+    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert all(step["old_kl"] > 0 for step in steps if "old_kl" in step)
+    assert any("old_kl" in step for step in steps)
+    known = json.loads((folder / "run.json").read_text())
+    assert known["old_at"]["data"] == "scenes:40"
+    assert known["rehearsed"]["num_pictures"] == 7
+    for name in ("best", "last"):
+        kept = json.loads((folder / name / "metrics.json").read_text())
+        assert kept["rehearsed"] == known["rehearsed"]
+
+
+def test_a_resumed_run_refuses_other_old_pictures(
+    run: tuple[Path, str, str], showtell: Shell, drawings: Path
+) -> None:
+    folder, _, _ = run
+    done = showtell("train", drawings, "-o", folder, "--resume", "--old", "scenes:50")
+    assert done.returncode == 1
+    [error] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "rehearses 7 pictures of scenes:40, and what --old gives now is not the same" in error
+
+
 def test_a_finished_run_is_made_longer(
     run: tuple[Path, str, str], showtell: Shell, drawings: Path
 ) -> None:
@@ -98,6 +123,7 @@ def test_a_finished_run_is_made_longer(
     done = showtell("train", drawings, "-o", folder, "--resume", "--epochs", "3")
     assert done.returncode == 0, done.stderr
     assert "resuming after epoch 1" in done.stderr
+    assert "rehearsing 7 training pictures of scenes:40" in done.stderr  # by run.json
     assert tomllib.loads((folder / "config.toml").read_text())["training"]["num_epochs"] == 3
     last = json.loads((folder / "last" / "metrics.json").read_text())
     assert last["epoch"] == 3
@@ -118,6 +144,7 @@ def test_a_finished_run_is_made_longer(
         (("--lr", "fast"), "optimizer.lr = 'fast'"),
         (("--preset", "huge"), "unknown preset 'huge'"),
         (("--old", "scenes:40"), "give the model with --from"),
+        (("--from", "default", "--old", "gone.json"), "no data at gone.json"),
         (("--resume", "--from", "default"), "a resumed run keeps its own settings"),
         (("--from", "default", "-s", "decoder.hidden_size=64"), "-s decoder.hidden_size=512"),
         (("-s", "data.new_words=2"), "need a model to start from"),

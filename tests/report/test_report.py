@@ -1,18 +1,21 @@
 """The page of real runs: what is on it, what is left out, and what goes wrong."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
-from cli_shell import Shell
+from cli_shell import SMALL, Shell
 from page_parser import Page, parse_page
 from PIL import Image
 
+from showtell.data.sources import load_dataset
 from showtell.errors import install_line
 
 SECTIONS = ["figures", "curves", "captions", "attention", "words", "settings", "provenance"]
@@ -174,6 +177,34 @@ def test_without_its_data_the_page_says_what_is_left_out(showtell: Shell, run: P
     assert "--data" in page.words
     page, files = make(showtell, run, "--data", "scenes:40")
     assert set(files) == CHARTS | SHEETS
+
+
+def test_data_in_another_encoding_is_read_as_in_training(showtell: Shell, tmp_path: Path) -> None:
+    with mock.patch.dict(os.environ, showtell.variables):
+        records = load_dataset("scenes:40").records[:12]
+    lines = ["image,caption,split\n"]
+    for number, record in enumerate(records):
+        (tmp_path / record.path.name).write_bytes(record.path.read_bytes())
+        split = "val" if number % 4 == 3 else "train"
+        lines.append(f"{record.path.name},ein grünes Süßgebäck,{split}\n")
+    (tmp_path / "own.csv").write_text("".join(lines), encoding="latin-1")
+    settings = (*SMALL[:10], "-s", "training.num_epochs=1")
+    folder = tmp_path / "run"
+    done = showtell("train", tmp_path / "own.csv", "-o", folder, "--encoding", "latin-1", *settings)
+    assert done.returncode == 0, done.stderr
+    page, files = make(showtell, folder)
+    assert "Left out: captions" not in page.words
+    assert "Süßgebäck" in page.words
+    assert set(files) >= CHARTS - CURVES
+    known = json.loads((folder / "run.json").read_text())
+    assert known["encoding"] == "latin-1"
+    del known["encoding"]  # as runs wrote it before
+    (folder / "run.json").write_text(json.dumps(known))
+    data = ("--data", tmp_path / "own.csv")
+    page, _ = make(showtell, folder, *data)
+    assert "is not UTF-8" in page.words
+    page, _ = make(showtell, folder, *data, "--encoding", "latin-1")
+    assert "Süßgebäck" in page.words
 
 
 def test_data_that_changed_is_not_taken_for_the_trainings(showtell: Shell, run: Path) -> None:

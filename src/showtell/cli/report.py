@@ -49,6 +49,7 @@ def report(
     ] = None,
     format: options.Format = None,
     images: options.Images = None,
+    encoding: options.Encoding = None,
     store: options.Store = None,
     max_pictures: Annotated[
         int,
@@ -89,7 +90,7 @@ def report(
         result = make_report(
             runs,
             output=output,
-            place=DataPlace(data, format, images, store, max_pictures),
+            place=DataPlace(data, format, images, store, max_pictures, encoding),
             device=device,
             precision=precision,
             report=console,

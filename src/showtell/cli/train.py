@@ -164,7 +164,9 @@ def train(
         typer.Option(
             "--old",
             metavar="DATA",
-            help="With --from: pictures of the kind that MODEL knows, to measure what it forgets.",
+            help="With --from: captioned pictures of the kind that MODEL knows. Some of its "
+            "training pictures are rehearsed (-s training.rehearsal_pictures), so that MODEL "
+            "forgets less, and its others measure what it forgets.",
         ),
     ] = None,
     encoder: Annotated[
@@ -230,7 +232,9 @@ def train(
     }
     overrides = with_plain(settings or [], plain)
     if old is not None and start is None and not resume:
-        raise UsageError(f"--old {old} measures what a model forgets: give the model with --from")
+        raise UsageError(
+            f"--old {old} is what a model is not to forget: give the model with --from"
+        )
     request = TrainRequest(
         DataRequest(data, format, images, store, encoding),
         output,

@@ -192,7 +192,21 @@ class TrainingConfig(Section):
         default=0,
         ge=0,
         description="with training.init_from: captions that this model makes up from its concepts, "
-        "to be learnt again beside the new ones, as data.text is (`train --from` sets it)",
+        "to be learnt again beside the new ones, as data.text is; not where old pictures are "
+        "rehearsed (`train --from` sets it)",
+    )
+    rehearsal_pictures: int = Field(
+        default=0,
+        ge=0,
+        description="with training.init_from and `--old`: training pictures of the old data that "
+        "are rehearsed beside the new ones: the model is to find the same captions of them as "
+        "probable as before (`train --from` sets it)",
+    )
+    rehearsal_batch_size: int = Field(
+        default=50, ge=1, description="captions of the old pictures in a step"
+    )
+    rehearsal_weight: float = Field(
+        default=1.0, gt=0, description="weight of the loss on the old pictures"
     )
     batch_size: int = Field(default=64, ge=1, description="captions in a step; with scst, pictures")
     text_batch_size: int = Field(default=100, ge=1, description="captions of data.text in a step")
@@ -325,12 +339,17 @@ class Config(Section):
                 "objective.kind = distil needs a teacher: set objective.teachers, as in "
                 '-s objective.teachers=["runs/teacher"]',
             )
-        of_start = data.new_words or training.average_start or training.rehearsal
+        of_start = (
+            data.new_words
+            or training.average_start
+            or training.rehearsal
+            or training.rehearsal_pictures
+        )
         if of_start and training.init_from is None:
             yield (
                 {"data", "training"},
-                "data.new_words, training.average_start and training.rehearsal need a model to "
-                "start from: set training.init_from",
+                "data.new_words, training.average_start, training.rehearsal and "
+                "training.rehearsal_pictures need a model to start from: set training.init_from",
             )
         if training.init_parts == "encoder" and (
             training.init_from is None

@@ -25,7 +25,7 @@ class DataPlace:
 
     Attributes:
         data: a path, or ``scenes``.
-        format, images, store: as in ``DataRequest``.
+        format, images, store, encoding: as in ``DataRequest``.
         max_pictures: caption at most this many, spread evenly over the split.
     """
 
@@ -34,6 +34,7 @@ class DataPlace:
     images: Path | None = None
     store: Path | None = None
     max_pictures: int = 5000
+    encoding: str | None = None
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,11 @@ def caption_validation(
 def _dataset(run: RunFolder, place: DataPlace, report: Reporter) -> Dataset:
     """The data set, split as for training."""
     if place.data is not None:
-        dataset = usable_splits(load_dataset(place.data, format=place.format, images=place.images))
+        dataset = usable_splits(
+            load_dataset(
+                place.data, format=place.format, images=place.images, encoding=place.encoding
+            )
+        )
         if dataset_fingerprint(dataset) != run.provenance.get("data_fingerprint"):
             report.note(f"{place.data} is not the data that {run.name} was trained on")
         return dataset
@@ -154,7 +159,12 @@ def _dataset(run: RunFolder, place: DataPlace, report: Reporter) -> Dataset:
     images = place.images or (Path(known["images_at"]) if known.get("images_at") else None)
     try:
         dataset = usable_splits(
-            load_dataset(data, format=place.format or known.get("data_format"), images=images)
+            load_dataset(
+                data,
+                format=place.format or known.get("data_format"),
+                images=images,
+                encoding=place.encoding or known.get("encoding"),
+            )
         )
     except ShowtellError as error:
         raise DataError(

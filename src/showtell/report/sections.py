@@ -27,7 +27,12 @@ INTERVALS = (
     "differ by more"
 )
 SHOWN = ("val_loss", "val_perplexity", *METRICS, "bad_endings")
-PLACES = ("data_at", "images_at", "features_at")  # where things lay tells nothing of the run
+PLACES = (
+    "data_at",
+    "images_at",
+    "features_at",
+    "old_at",
+)  # where things lay tells nothing of the run
 
 
 def lead(runs: Sequence[RunFolder]) -> str:
@@ -154,7 +159,7 @@ def settings(runs: Sequence[RunFolder]) -> Section:
 
 def provenance(runs: Sequence[RunFolder]) -> Section:
     """What is needed to make a run again: fingerprints, versions, machine."""
-    flat = [{k: v for k, v in _flat(run.provenance).items() if k not in PLACES} for run in runs]
+    flat = [_flat({k: v for k, v in run.provenance.items() if k not in PLACES}) for run in runs]
     names = list(dict.fromkeys(name for values in flat for name in values))
     title, body = "run.json", ""
     if len(runs) > 1:

@@ -20,7 +20,7 @@ from showtell.core.messages import counted
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, Split
 from showtell.data.request import DataRequest
-from showtell.data.splits import hash_order, usable_splits
+from showtell.data.splits import hash_order
 from showtell.errors import CheckpointError
 from showtell.evaluation.compare import compare
 from showtell.evaluation.evaluate import CaptionedSplit, caption_records, evaluate_captioner
@@ -30,6 +30,7 @@ from showtell.metrics.bootstrap import Interval
 from showtell.training.first_decoder import start_weights
 from showtell.training.loop import Run, TrainingResult
 from showtell.training.objectives.losses import perplexity
+from showtell.training.old_pictures import load_old
 from showtell.training.validation import validation_loss
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -99,13 +100,13 @@ class Pictures:
         dataset: they and no others.
         split: where they are from.
         store: the folder of their features; None for that in the cache folder.
-        is_known: whether they are of the kind that the model of the start knows.
+        chooses: whether the average is chosen by them.
     """
 
     dataset: Dataset
     split: Split
     store: Path | None
-    is_known: bool = False
+    chooses: bool = False
 
     @classmethod
     def some(cls, dataset: Dataset, split: Split, store: Path | None) -> "Pictures":
@@ -114,7 +115,7 @@ class Pictures:
         if len(records) > MOST_PICTURES:
             kept = set(hash_order(record.image_id for record in records)[:MOST_PICTURES])
             records = tuple(record for record in records if record.image_id in kept)
-        return cls(replace(dataset, records=records), split, store)
+        return cls(replace(dataset, records=records), split, store, split == "val")
 
     def captioned(self, captioner: NativeCaptioner, report: Reporter) -> CaptionedSplit:
         """What a model says of them."""
@@ -180,11 +181,11 @@ def finish(
     sets = [Pictures.some(dataset, split, store) for split in SPLITS]
     sets = [pictures for pictures in sets if pictures.dataset.records]
     if old is not None:
-        sets.append(_known(old))
+        sets += _known(old)
     first = [pictures.captioned(before, report) for pictures in sets]
     share, by_share, last = 1.0, dict[float, float](), dict[int, Said]()
     if run.data.store is not None:
-        places = [n for n, one in enumerate(sets) if one.split == "val" or one.is_known]
+        places = [n for n, one in enumerate(sets) if one.chooses]
         start = start_weights(load_checkpoint(source), run.data, run.provenance)
         end = best.decoder.state_dict()
         models = {share: mean(start, end, share) for share in SHARES}
@@ -213,11 +214,11 @@ def chosen(by_share: Mapping[float, float]) -> float:
     return min(share for share, value in by_share.items() if value >= CLOSE * best)
 
 
-def _known(old: DataRequest) -> Pictures:
-    """Pictures of the kind that a model knows: the test split of ``old``, else its val."""
-    dataset = usable_splits(old.load())
-    split: Split = "test" if dataset.split("test") else "val"
-    return replace(Pictures.some(dataset, split, old.store), is_known=True)
+def _known(old: DataRequest) -> list[Pictures]:
+    """Pictures of the kind that a model knows: val, by which the average is chosen, and test."""
+    dataset = load_old(old)
+    found = [Pictures.some(dataset, split, old.store) for split in SPLITS if dataset.split(split)]
+    return [replace(found[0], chooses=True), *found[1:]]
 
 
 def said_of(captioned: CaptionedSplit) -> Said:

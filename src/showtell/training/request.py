@@ -4,6 +4,7 @@ The run's folder gets ``config.toml`` with all settings and ``run.json`` with wh
 on (data, encoder, versions), so that it can be made again.
 """
 
+import json
 import platform
 import shlex
 from collections.abc import Iterator, Sequence
@@ -39,6 +40,15 @@ from showtell.text.vocabulary import Vocabulary
 from showtell.training.checkpoints import fingerprints
 from showtell.training.from_start import finish
 from showtell.training.loop import Run, TrainingResult
+from showtell.training.old_pictures import (
+    OLD_AT,
+    REHEARSED,
+    check_same,
+    old_of_run,
+    old_place,
+    open_old_pictures,
+    wanted_of,
+)
 from showtell.training.openings import (
     check_files,
     open_encoder,
@@ -71,7 +81,8 @@ class TrainRequest:
         overrides: ``section.key=value``; in a sweep also ``section.key=value,value``.
         start: a model to start from, whose encoder, shape and words are taken over.
         preset: settings under all others: a name, ``auto`` by the number of pictures, or ``none``.
-        old: data that the model of ``start`` knows, to measure how much of that stays.
+        old: data that the model of ``start`` knows, to rehearse some of it, and to measure how
+            much of that stays.
         resume: go on with what is in ``folder``, with its own settings.
         num_epochs: with ``resume``: train until so many are done, whatever the settings said.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
@@ -159,7 +170,9 @@ def train_on(
             "supported yet; train in one process, or leave them out"
         )
     with locked(request.folder, processes):
-        if not request.resume:
+        if request.resume:
+            request = replace(request, old=request.old or old_of_run(_known(request.folder)))
+        else:
             refuse_used(request.folder)  # another may have trained there while data were read
         run = _make_run(dataset, request, config, report=report, processes=processes)
         result = run.run()
@@ -208,6 +221,7 @@ def _make_run(
     if processes.are_many:
         report.note(f"{processes.size} processes train together; this is the first of them")
     resumed = resume and recover_folder(folder / "last").exists()
+    old = _old_pictures(request, config, report) if config.training.init_from else None
     with processes.in_turn():
         start = open_start(config, folder, resume, report)
         segmentation, why = choose_segmentation(
@@ -239,7 +253,7 @@ def _make_run(
     provenance = _provenance(config, dataset, encoder, runtime) | {"processes": processes.size}
     rehearsal: list[str] = []
     if start and config.training.rehearsal:
-        if processes.is_first and not resumed:
+        if processes.is_first and not resumed and not old:  # pictures say more
             rehearsal_captions(folder, start, config, runtime, report)
         with processes.in_turn():
             rehearsal = kept_captions(folder)
@@ -254,13 +268,26 @@ def _make_run(
         rehearsal=rehearsal,
     )
     prepared = prepare(dataset, config.data, store, report, given)
+    if old and request.old:
+        with processes.in_turn():
+            pictures = open_old_pictures(
+                old,
+                config,
+                prepared.vocabulary,
+                encoder,
+                folder=request.old.store,
+                runtime=runtime,
+                report=report,
+            )
+        prepared = replace(prepared, old=pictures)
+        provenance[REHEARSED] = pictures.provenance()
     if teachers:
         check_teachers_words(teachers, prepared.vocabulary)
     _warn_of_long(prepared, config, report)
     if processes.is_first and (not resume or request.num_epochs is not None):
         write_text(folder / CONFIG, config.to_toml())
     if processes.is_first and not resume:
-        write_json(folder / RUN_FILE, provenance | _places(dataset, request.data.images, store))
+        write_json(folder / RUN_FILE, provenance | _places(dataset, request, store))
     return Run(
         config=config,
         data=prepared,
@@ -275,6 +302,30 @@ def _make_run(
         resume=resume,
         processes=processes,
     )
+
+
+def _old_pictures(request: TrainRequest, config: Config, report: Reporter) -> Dataset | None:
+    """The old pictures that a run rehearses; one that goes on: what it has rehearsed so far.
+
+    Raises:
+        ShowtellError: the old data cannot be read, or is not that of the run.
+    """
+    known = _known(request.folder) if request.resume else {}
+    if request.resume and REHEARSED not in known:
+        return None
+    old = wanted_of(request.old, config, report)
+    if request.resume:
+        check_same(old, known, request.folder)
+    return old
+
+
+def _known(folder: Path) -> dict[str, Any]:
+    """What the run in ``folder`` says of itself; nothing where that cannot be read."""
+    try:
+        found = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _known_words(
@@ -390,14 +441,16 @@ def holds_run(folder: Path) -> bool:
 
 
 def _places(
-    dataset: Dataset, images: Path | None, store: FeatureStore | PictureFiles
+    dataset: Dataset, request: TrainRequest, store: FeatureStore | PictureFiles
 ) -> dict[str, Any]:
     """Where things lay on this machine, for ``showtell report``; no checkpoint has it."""
-    is_path = dataset.format != "scenes"
+    is_path, images = dataset.format != "scenes", request.data.images
     return {
         "data_at": str(Path(dataset.name).resolve()) if is_path else dataset.name,
         "images_at": str(images.resolve()) if images else None,
+        "encoding": request.data.encoding,
         "features_at": str(store.path.resolve()) if isinstance(store, FeatureStore) else None,
+        **({OLD_AT: old_place(request.old)} if request.old else {}),
     }
 
 

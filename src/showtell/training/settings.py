@@ -27,7 +27,7 @@ from showtell.inference.checkpoint import CONFIG, find_checkpoint
 AUTO, NONE = "auto", "none"  # presets: by the number of pictures; no preset at all
 FOR_ANY_START = {
     "data": {"new_words": 2},
-    "training": {"average_start": True, "batch_norm": "frozen"},
+    "training": {"average_start": True, "batch_norm": "frozen", "rehearsal_pictures": 300},
 }
 INHERITED = {
     "data": ("max_caption_length",),

@@ -8,6 +8,7 @@ from showtell.training.objectives.base import Objective
 from showtell.training.objectives.cross_entropy import CrossEntropy
 from showtell.training.objectives.distillation import Distillation
 from showtell.training.objectives.scst import SelfCritical
+from showtell.training.objectives.with_old import WithOldPictures
 from showtell.training.objectives.with_text import WithText
 from showtell.training.pictures import PictureLoader
 from showtell.training.prepare import TrainingData
@@ -39,13 +40,15 @@ def build_objective(
         )
     else:
         load = ViewLoader.from_config(data.stored(), runtime, config, regions=regions)
-    objective = _without_text(config, data, runtime, load, teachers, regions=regions)
-    if data.text is None:
-        return objective
-    return WithText(objective, text=data.text, runtime=runtime, config=config)
+    objective = _of_new_pictures(config, data, runtime, load, teachers, regions=regions)
+    if data.text is not None:
+        objective = WithText(objective, text=data.text, runtime=runtime, config=config)
+    if data.old is not None:
+        objective = WithOldPictures(objective, old=data.old, runtime=runtime, config=config)
+    return objective
 
 
-def _without_text(
+def _of_new_pictures(
     config: Config,
     data: TrainingData,
     runtime: Runtime,
