@@ -112,3 +112,19 @@ def test_what_cannot_be_reranked(
     mean = showtell("average", reranked[0], "-o", tmp_path / "mean")
     assert mean.returncode == 0, mean.stderr
     assert not (tmp_path / "mean" / "reranker.safetensors").exists()
+
+
+def test_a_run_keeps_it_where_it_chooses_better(
+    showtell: Shell, reranked: tuple[Path, dict], tmp_path: Path
+) -> None:
+    folder, _ = reranked
+    run = tmp_path / "run"
+    quick = ("--epochs", "1", "--batch-size", "40", "-s", "encoder.views=0", "--lr", "1e-6")
+    done = showtell("train", DATA, "-o", run, "--from", folder, *quick)
+    assert done.returncode == 0, done.stderr
+    # The weights hardly change, so what chose better still does.
+    assert f"the reranker of {folder} is kept" in done.stderr
+    name = "best/reranker.safetensors"
+    assert (run / name).read_bytes() == (folder / name).read_bytes()
+    kept = json.loads((run / "best" / "metrics.json").read_text())["metrics"]
+    assert kept["CIDEr-D"] == pytest.approx(scores(showtell, run)["CIDEr-D"], abs=1e-6)

@@ -21,6 +21,7 @@ from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, Split
 from showtell.data.request import DataRequest
 from showtell.data.splits import hash_order
+from showtell.decoding.reranking import Reranker
 from showtell.errors import CheckpointError
 from showtell.evaluation.compare import compare
 from showtell.evaluation.evaluate import CaptionedSplit, caption_records, evaluate_captioner
@@ -186,13 +187,23 @@ def finish(
     share, by_share, last = 1.0, dict[float, float](), dict[int, Said]()
     if run.data.store is not None:
         places = [n for n, one in enumerate(sets) if one.chooses]
-        start = start_weights(load_checkpoint(source), run.data, run.provenance)
+        begun = load_checkpoint(source)
+        start = start_weights(begun, run.data, run.provenance)
         end = best.decoder.state_dict()
         models = {share: mean(start, end, share) for share in SHARES}
         measured = _measure(run, models, [first[n] for n in places], report)
         by_share = {share: one.value for share, one in measured.items()}
         share = chosen(by_share)
-        last = dict(zip(places, measured[share].said, strict=True))
+        kept = measured[share]
+        if begun.reranker is not None:
+            # It knows the pictures of the start, and other pictures perhaps not at all.
+            one = {share: models[share]}
+            with_it = _measure(run, one, [first[n] for n in places], report, begun.reranker)[share]
+            if with_it.value >= kept.value:
+                kept, best = with_it, replace(best, reranker=begun.reranker)
+            words = "is kept" if best.reranker else "chooses worse here, and is left out"
+            report.note(f"the reranker of {source} {words}; `showtell rerank` makes one of yours")
+        last = dict(zip(places, kept.said, strict=True))
         best = _averaged(run, best, models[share], share, source)
         result = replace(result, metrics=best.metrics["metrics"])
         number = counted(len(first[0].records), "validation picture")
@@ -231,14 +242,16 @@ def _measure(
     models: Mapping[float, Mapping[str, Tensor]],
     sets: Sequence[CaptionedSplit],
     report: Reporter,
+    reranker: Reranker | None = None,
 ) -> dict[float, _Measured]:
     """How good each share is.
 
     Args:
         models: the weights by share.
         sets: the pictures, with their features.
+        reranker: of the model that the run started from, to choose by.
     """
-    model = Checkpoint(run.state.decoder, run.data.vocabulary, run.config, {})
+    model = Checkpoint(run.state.decoder, run.data.vocabulary, run.config, {}, reranker=reranker)
     captioner = NativeCaptioner(model, run.runtime, trust_model=True)
     captioner.decoder.eval()
     found = {}
