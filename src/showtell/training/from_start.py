@@ -197,8 +197,10 @@ def finish(
         kept = measured[share]
         if begun.reranker is not None:
             # It knows the pictures of the start, and other pictures perhaps not at all.
-            one = {share: models[share]}
-            with_it = _measure(run, one, [first[n] for n in places], report, begun.reranker)[share]
+            alone = {share: models[share]}
+            with_it = _measure(run, alone, [first[n] for n in places], report, begun.reranker)[
+                share
+            ]
             if with_it.value >= kept.value:
                 kept, best = with_it, replace(best, reranker=begun.reranker)
             words = "is kept" if best.reranker else "chooses worse here, and is left out"

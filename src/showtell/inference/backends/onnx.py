@@ -6,6 +6,7 @@ find where the decoder looked, or that name things, are for few requests.
 
 import hashlib
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
@@ -425,7 +426,8 @@ def _open(model: str | Path, runtime: Runtime) -> tuple[Graphs, Vocabulary, Deco
     folder = find_export(model)
     if folder is None:
         raise CheckpointError(
-            f"{model} is not an exported model: make one with `showtell export {model} -o FOLDER`"
+            f"{model} is not an exported model: make one with "
+            f"`showtell export {shlex.quote(str(model))} -o FOLDER`"
         )
     manifest, decoding = read_export(folder)
     graphs = Graphs(folder, manifest, runtime)
