@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from showtell.config import DecodingConfig
+from showtell.core.memory import give_back_memory
 from showtell.decoding.arrays import arrays_of
 from showtell.encoders.features import Features
 from showtell.errors import ImageError
@@ -33,7 +34,7 @@ from showtell.inference.captioner import (
     usual_cleaning,
 )
 from showtell.inference.specs import BackendSettings, find_backend, refuse_settings, spec_of
-from showtell.inference.stream import Cutter
+from showtell.inference.stream import MOST_BETWEEN, Cutter
 from showtell.text.clean import Cleaning
 
 MAX_ROWS = 512
@@ -313,10 +314,14 @@ class Batcher:
             raise StoppingError
 
     def _run(self) -> None:
+        num_since = 0
         while batch := self._next_batch():
             started = time.perf_counter()
             self._work(batch)
             self._on_batch(len(batch), time.perf_counter() - started)
+            if (num_since := num_since + len(batch)) > MOST_BETWEEN:
+                give_back_memory()  # after the answers, as nobody should wait for it
+                num_since = 0
 
     def _next_batch(self) -> list[Job]:
         """The oldest picture with later ones for the same encoder; empty when it is time to end."""
