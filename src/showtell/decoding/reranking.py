@@ -15,7 +15,7 @@ words of the detector, ``D`` width of features, ``F`` signs.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,6 +31,7 @@ from showtell.text.vocabulary import PAD
 
 RERANKER = "reranker.safetensors"  # its file in a model's folder
 MOST_BYTES = 2**27
+MOST_ALONE = 2**18  # multiplications of a product for which OpenBLAS takes one thread
 MOST_SHOWN = 10  # words of a picture that a caption is expected to be about
 LEAST = 1e-5  # probability; keeps logarithms finite
 
@@ -80,11 +81,33 @@ class Reranker:
 
         Each picture is computed alone, so that the others of a batch change nothing.
         """
-        parts = windows_of(features, self.num_windows)
-        evidence = [np.logaddexp(0, part @ self.weight.T + self.bias).sum(axis=0) for part in parts]
+        evidence = [
+            np.logaddexp(0, self._logits(parts)).sum(axis=0)
+            for parts in windows_of(features, self.num_windows)
+        ]
         found = -np.expm1(-np.stack(evidence)) if evidence else np.zeros((0, len(self.words)))
         clipped: Floats = np.clip(found, LEAST, 1 - LEAST).astype(np.float32)
         return clipped
+
+    def _logits(self, parts: Floats) -> Floats:
+        """(parts, D) -> (parts, W)."""
+        blocks = np.matmul(parts, self._blocks)  # (blocks, parts, words of a block)
+        flat = blocks.transpose(1, 0, 2).reshape(len(parts), -1)
+        logits: Floats = flat[:, : len(self.words)] + self.bias
+        return logits
+
+    @cached_property
+    def _blocks(self) -> Floats:
+        """(blocks, D, words of a block): the weight, in parts that one thread multiplies.
+
+        NumPy's BLAS takes several threads for the whole product. It is no faster for that, and the
+        threads then wait busily for the next one while the network computes.
+        """
+        num, width = self.weight.shape
+        size = max(MOST_ALONE // (max(self.num_windows**2, 1) * width), 1)
+        padded = np.pad(self.weight, ((0, -num % size), (0, 0)))
+        blocks: Floats = padded.reshape(-1, size, width).transpose(0, 2, 1)
+        return blocks
 
     def with_signs(self, found: Hypotheses, features: Features) -> Hypotheses:
         """The same captions with their signs."""
