@@ -36,6 +36,7 @@ from showtell.training.validation import validation_loss
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 CLOSE = 0.98  # of the best figure: as good, on so few pictures
+LEAST = 0.9  # of the figure without it, for the start's reranker, which learnt from many pictures
 MOST_PICTURES = 1000  # of a split that are captioned
 SPLITS: tuple[Split, ...] = ("val", "test")
 METRICS = ("CIDEr-D", "BLEU-4")
@@ -196,12 +197,13 @@ def finish(
         share = chosen(by_share)
         kept = measured[share]
         if begun.reranker is not None:
-            # It knows the pictures of the start, and other pictures perhaps not at all.
+            # It knows the pictures of the start, and other pictures perhaps not at all. What a few
+            # validation pictures say less clearly is chance.
             alone = {share: models[share]}
             with_it = _measure(run, alone, [first[n] for n in places], report, begun.reranker)[
                 share
             ]
-            if with_it.value >= kept.value:
+            if with_it.value >= LEAST * kept.value:
                 kept, best = with_it, replace(best, reranker=begun.reranker)
             words = "is kept" if best.reranker else "chooses worse here, and is left out"
             report.note(f"the reranker of {source} {words}; `showtell rerank` makes one of yours")
