@@ -1,10 +1,14 @@
 """Captioners behind servers of OpenAI's kind and of Ollama's: on loopback, well-behaved or not."""
 
+import gc
 import json
 import math
+import socket
+import sys
 import time
 from pathlib import Path
 
+import anyio
 import pytest
 from PIL import Image
 from rogue_server import (
@@ -30,6 +34,7 @@ from showtell.inference.backends import remote_client, remote_run
 from showtell.inference.backends.ollama import OllamaCaptioner
 from showtell.inference.backends.openai import OpenAICaptioner
 from showtell.inference.backends.remote import RemoteCaptioner, word_log_probs
+from showtell.inference.backends.remote_client import worker
 from showtell.inference.stream import Originals, PictureResult
 
 KINDS = ("openai", "ollama")
@@ -207,6 +212,27 @@ def test_a_server_that_is_gone_is_one_line(kind: str, tmp_path: Path, monkeypatc
     folder = numbered(tmp_path, 40)
     with pytest.raises(ServerError, match=r"16 pictures in a row have failed.*resume"):
         assert results_of(captioner, folder) == []
+
+
+def test_a_connection_that_has_just_begun_is_ended_by_what_began_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    left: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda found: left.append(str(found.exc_value)))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        async def connect() -> None:
+            while True:
+                stream = await anyio.connect_tcp(*listening.getsockname())
+                await stream.aclose()
+
+        for _ in range(20):
+            with worker() as threads:
+                for _ in range(8):
+                    threads.start(connect())
+                time.sleep(0.002)
+    gc.collect()
+    assert left == []
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -33,7 +33,6 @@ from showtell.inference.backends.remote_client import (
     Patience,
     RequestFailed,
     Worker,
-    end_tasks,
     worker,
 )
 from showtell.inference.backends.remote_run import Prepared, Run, Told
@@ -360,7 +359,7 @@ class _Asking:
 
     def __exit__(self, *_: object) -> None:
         async def end() -> None:
-            await end_tasks()  # requests whose answers nobody waits for any more
+            await self._threads.cancel()  # requests whose answers nobody waits for any more
             assert self._client is not None
             await self._client.close()
 

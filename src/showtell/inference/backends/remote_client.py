@@ -390,10 +390,29 @@ class Worker:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     def start(self, work: Coroutine[Any, Any, Result]) -> "Future[Result]":
         """Begin to work; the result comes later."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop)
+        return asyncio.run_coroutine_threadsafe(self._kept(work), self.loop)
+
+    async def _kept(self, work: Coroutine[Any, Any, Result]) -> Result:
+        task = asyncio.current_task()
+        assert task is not None  # within a coroutine that runs
+        self._tasks.add(task)
+        try:
+            return await work
+        finally:
+            self._tasks.discard(task)
+
+    async def cancel(self) -> None:
+        """Cancel everything else that was started, and wait until it has ended."""
+        # Not all tasks of the loop: those that a library started within ours are its own to cancel.
+        # One that has not begun to run would leave its coroutine behind, never awaited.
+        tasks = self._tasks - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @contextmanager
@@ -406,19 +425,12 @@ def worker() -> Iterator[Worker]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="requests", daemon=True)
     thread.start()
+    running = Worker(loop)
     try:
-        yield Worker(loop)
+        yield running
     finally:
-        asyncio.run_coroutine_threadsafe(end_tasks(), loop).result()
+        running.start(running.cancel()).result()
+        asyncio.run_coroutine_threadsafe(loop.shutdown_asyncgens(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
-
-
-async def end_tasks() -> None:
-    """Cancel every other task of this loop, and wait until they have ended."""
-    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
-    await asyncio.get_running_loop().shutdown_asyncgens()
