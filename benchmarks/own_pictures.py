@@ -9,8 +9,9 @@
 five times, and captions the test pictures of all five with the untouched default model, with a
 model trained from it, and with one trained from scratch. ``curve`` trains on more and more pictures
 of DATA's val split, which the default model was not trained on, and tests on the rest of that
-split. ``scenes`` trains on 200 drawings, which no photo is like, and measures what is forgotten:
-with --rehearse, old pictures are rehearsed, and some of the others choose the average.
+split; with --pool train, on pictures of that split, for a --model that has not seen them.
+``scenes`` trains on 200 drawings, which no photo is like, and measures what is forgotten: with
+--rehearse, old pictures are rehearsed, and some of the others choose the average.
 ``words`` measures how well words that the default model lacks are foreseen in new captions, before
 any training and after an epoch, for several ways to begin their rows.
 
@@ -55,7 +56,9 @@ from showtell.training.settings import Layers
 from showtell.training.state import TrainingState
 from showtell.training.step import take_step
 
-SIZES = (25, 50, 100, 200, 400)
+SIZES = (25, 50, 100, 200, 400, 800)
+FROM_MODEL, FROM_SCRATCH = "from the model", "from scratch"
+NUM_TEST_OF_POOL = 200  # at least, of a curve whose pool is val
 NUM_VAL = 50  # of a curve's pictures; they choose the epoch and the average
 
 
@@ -82,7 +85,7 @@ def train(
     shutil.rmtree(folder, ignore_errors=True)
     size = preset_for(len(dataset.split("train")))
     layers = Layers(start, size, None, overrides)
-    store = stores / ("default" if start else "scratch")
+    store = stores / ("model" if start else "scratch")
     data = DataRequest(dataset.name, store=store)
     request = TrainRequest(data, folder, overrides=overrides, start=start, preset=size, old=old)
     train_on(dataset, request, layers.config(), report=Notes())
@@ -121,20 +124,20 @@ def divided(dataset: Dataset, seed: int) -> Dataset:
 def photos(args: argparse.Namespace) -> None:
     dataset = load_dataset(args.data, images=args.images)
     stores = stores_of(args.output)
-    said: dict[str, dict[str, str]] = {"untouched": {}, "from default": {}, "from scratch": {}}
+    said: dict[str, dict[str, str]] = {"untouched": {}, FROM_MODEL: {}, FROM_SCRATCH: {}}
     people: dict[str, Sequence[str]] = {}
-    default = NativeCaptioner.load("default")
+    untouched = NativeCaptioner.load(args.model)
     for seed in range(args.seeds):
         own = divided(dataset, seed)
         test = own.split("test")
         people |= {f"{seed}/{record.image_id}": record.captions for record in test}
         settings = [f"seed={seed}", *args.set]
-        models = {"untouched": (default, "default")}
-        for name, start in (("from default", "default"), ("from scratch", None)):
+        models = {"untouched": (untouched, "model")}
+        for name, start in ((FROM_MODEL, args.model), (FROM_SCRATCH, None)):
             if name in args.only:
                 folder = args.output / f"{name.replace(' ', '-')}-{seed}"
                 model = train(own, folder, start, settings if start else settings[:1], stores)
-                models[name] = (model, "default" if start else "scratch")
+                models[name] = (model, "model" if start else "scratch")
         for name, (model, store) in models.items():
             found = captions(model, own, test, stores / store)
             said[name] |= {f"{seed}/{key}": text for key, text in found.items()}
@@ -153,22 +156,30 @@ def curve(args: argparse.Namespace) -> None:
     dataset = load_dataset(args.data, images=args.images)
     records = list(dataset.split("val"))
     random.Random(0).shuffle(records)
-    pool, val, test = records[:400], records[400 : 400 + NUM_VAL], records[400 + NUM_VAL :]
+    if args.pool == "val":
+        rest = len(records) - NUM_TEST_OF_POOL
+        pool, records = records[:rest], records[rest:]
+    else:
+        pool = list(dataset.split("train"))
+        random.Random(0).shuffle(pool)
+    val, test = records[:NUM_VAL], records[NUM_VAL:]
     stores = stores_of(args.output)
     people = {record.image_id: record.captions for record in test}
-    default = NativeCaptioner.load("default")
+    untouched = NativeCaptioner.load(args.model)
     whole = replace(dataset, records=tuple(test))
     # A store of its own: that of the training may have other views.
     asked = marked(test, "test")
-    said = {"untouched": captions(default, whole, asked, stores / "test-default")}
-    for size in SIZES[: args.sizes]:
+    said = {"untouched": captions(untouched, whole, asked, stores / "test-model")}
+    for size in args.sizes:
+        if size > len(pool):
+            break
         parts = (*marked(pool[:size], "train"), *marked(val, "val"))
         own = replace(dataset, records=parts)
-        for name, start in (("from default", "default"), ("from scratch", None)):
+        for name, start in ((FROM_MODEL, args.model), (FROM_SCRATCH, None)):
             if name in args.only:
                 folder = args.output / f"{name.replace(' ', '-')}-{size}"
                 model = train(own, folder, start, args.set if start else (), stores)
-                store = stores / ("test-default" if start else "test-scratch")
+                store = stores / ("test-model" if start else "test-scratch")
                 said[f"{name} {size}"] = captions(model, whole, asked, store)
                 show(f"{size} pictures", said, people)
 
@@ -178,15 +189,15 @@ def scenes(args: argparse.Namespace) -> None:
     stores = stores_of(args.output)
     test = dataset.split("test")
     people = {record.image_id: record.captions for record in test}
-    folder = args.output / "from-default"
+    folder = args.output / "from-the-model"
     old = DataRequest(args.old, store=stores / "old") if args.old else None
-    models = {"untouched": NativeCaptioner.load("default")}
+    models = {"untouched": NativeCaptioner.load(args.model)}
     rehearsed = None
     if old is not None and args.rehearse:
         file = fewer(old.load(), args.num_old, args.output / "old.jsonl")
         rehearsed = DataRequest(str(file), store=stores / "old")
-    models["from default"] = train(dataset, folder, "default", args.set, stores, rehearsed)
-    said = {n: captions(m, dataset, test, stores / "default") for n, m in models.items()}
+    models[FROM_MODEL] = train(dataset, folder, args.model, args.set, stores, rehearsed)
+    said = {n: captions(m, dataset, test, stores / "model") for n, m in models.items()}
     show("scenes, test", said, people)
     if old is not None:
         known = old.load()
@@ -212,9 +223,9 @@ def words(args: argparse.Namespace) -> None:
     random.Random(0).shuffle(records)
     parts = (*marked(records[:400], "train"), *marked(records[400:], "val"))
     own = replace(dataset, records=parts)
-    start, runtime = load_checkpoint("default"), choose_runtime("cpu")
-    config = Layers("default", "tiny", None, args.set).config()
-    captioner = NativeCaptioner.load("default")
+    start, runtime = load_checkpoint(args.model), choose_runtime("cpu")
+    config = Layers(args.model, "tiny", None, args.set).config()
+    captioner = NativeCaptioner.load(args.model)
     wanted = WantedFeatures(config.encoder.views, config.encoder.flips, grid=True)
     store = features_for(
         own,
@@ -222,7 +233,7 @@ def words(args: argparse.Namespace) -> None:
         wanted,
         runtime=runtime,
         report=Notes(),
-        folder=stores_of(args.output) / "default",
+        folder=stores_of(args.output) / "model",
     )
     data = prepare(own, config.data, store, Notes(), Given(vocabulary=start.vocabulary))
     num_known = len(start.vocabulary)
@@ -306,8 +317,10 @@ def arguments() -> Iterator[argparse.Namespace]:
     parser.add_argument("--rehearse", action="store_true", help="scenes: some of --old")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--untrained", action="store_true", help="words: no training")
-    parser.add_argument("--sizes", type=int, default=len(SIZES))
-    parser.add_argument("--only", nargs="+", default=["from default", "from scratch"])
+    parser.add_argument("--model", default="default", help="to start from")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--pool", choices=("val", "train"), default="val")
+    parser.add_argument("--only", nargs="+", default=[FROM_MODEL, FROM_SCRATCH])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("-o", "--output", type=Path, required=True)
     yield parser.parse_args()

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from decoder_cases import WIDTH, classes, make, vocabulary
@@ -62,9 +63,28 @@ def test_new_words_of_the_classifier_are_named() -> None:
 
 
 def test_the_smallest_share_that_is_as_good_is_chosen() -> None:
-    assert chosen({0.0: 0.5, 0.4: 0.99, 0.6: 1.0, 1.0: 0.7}) == 0.4
-    assert chosen({0.0: 0.5, 1.0: 0.7}) == 1.0
-    assert chosen({0.0: 0.0, 0.5: 0.0}) == 0.0
+    def same(*values: float) -> dict[float, list[np.ndarray]]:
+        shares = np.linspace(0, 1, len(values))
+        return {share: [np.full(50, v)] for share, v in zip(shares, values, strict=True)}
+
+    assert chosen(same(0.5, 0.99, 1.0, 0.7)) == pytest.approx(1 / 3)
+    assert chosen(same(0.5, 0.7)) == 1.0
+    assert chosen(same(0.0, 0.0)) == 0.0
+
+
+def test_a_share_that_is_better_by_chance_is_not_chosen() -> None:
+    generator = np.random.default_rng(0)
+    start = generator.gamma(1.0, size=50)
+    noise = generator.normal(size=50)
+    noise = (noise - noise.mean()) / noise.std()
+    # A gain of 7 %, where one picture's differs from the next's by far more; then one beyond doubt.
+    assert chosen({0.0: [start], 1.0: [start + 0.07 + 0.4 * noise]}) == 0.0
+    assert chosen({0.0: [start], 1.0: [start + 0.07 + 0.2 * noise]}) == 1.0
+    # As much is lost on what the model knew.
+    old = generator.gamma(1.0, size=400)
+    gain = 0.3 * start.mean()
+    lost = {0.0: [start, old], 1.0: [start + gain, 0.7 * old]}
+    assert chosen(lost) == 0.0
 
 
 def test_weights_between_two_models() -> None:

@@ -112,7 +112,7 @@ def mix(
                 "one to validate and one to test on"
             )
         number = max(1, min(MOST_HELD_OUT, round(HELD_OUT_SHARE * len(by_picture))))
-        ordered = _drawn(by_picture)
+        ordered = drawn(by_picture)
         splits |= dict.fromkeys(ordered[:number], "test")
         splits |= dict.fromkeys(ordered[number : 2 * number], "val")
     records = []
@@ -137,7 +137,7 @@ def mix(
     return Mixture(tuple(records), counts)
 
 
-def _drawn(names: Collection[str]) -> list[str]:
+def drawn(names: Collection[str]) -> list[str]:
     """Pictures as if shuffled: by the hash of their file names, wherever their folder lies."""
     order = {name: place for place, name in enumerate(hash_order(map(_base, names)))}
     return sorted(names, key=lambda name: (order[_base(name)], name))

@@ -26,8 +26,7 @@ from showtell.config import Config
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, Record
 from showtell.data.request import DataRequest
-from showtell.data.splits import hash_order
-from showtell.distil.dataset import mix, write_mixture
+from showtell.distil.dataset import drawn, mix, write_mixture
 from showtell.distil.filters import Filtered, Said
 from showtell.distil.request import DistilRequest
 from showtell.distil.student import Plan, train_student
@@ -130,9 +129,8 @@ class Judges:
 
 
 def in_second_half(said: Sequence[Said]) -> list[bool]:
-    """For each caption whether its picture is in the second half: every other, by hash."""
-    order = hash_order({one.picture for one in said})
-    second = set(order[1::2])
+    """For each caption whether its picture is in the second half: every other of those drawn."""
+    second = set(drawn({one.picture for one in said})[1::2])
     return [one.picture in second for one in said]
 
 

@@ -2,9 +2,9 @@
 
 The weights of the best epoch are averaged with those that the run started with (WiSE-FT, Wortsman
 et al. 2022, arXiv 2109.01903, section 3): between the two there are often models that know the new
-pictures nearly as well and the old ones better. The share of the new weights is the one that is
-best on the validation pictures, and on the old ones, where these are given. Then the model before
-and after is compared, with intervals.
+pictures nearly as well and the old ones better. The share of the new weights is chosen on the
+validation pictures, and on the old ones, where these are given. Then the model before and after is
+compared, with intervals.
 """
 
 import math
@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from showtell.core.files import write_json
@@ -35,7 +37,8 @@ from showtell.training.old_pictures import load_old
 from showtell.training.validation import validation_loss
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-CLOSE = 0.98  # of the best figure: as good, on so few pictures
+SURE = 1.645  # standard errors: one in twenty such gains is chance
+CLOSE = 0.02  # of the best figure: about as good
 LEAST = 0.9  # of the figure without it, for the start's reranker, which learnt from many pictures
 MOST_PICTURES = 1000  # of a split that are captioned
 SPLITS: tuple[Split, ...] = ("val", "test")
@@ -130,12 +133,17 @@ class _Measured:
     """A model between start and end.
 
     Attributes:
-        value: how good it is: the product of CIDEr-D on each set of pictures.
+        by_picture: CIDEr-D of each picture, of each set of them.
         said: its captions of each.
     """
 
-    value: float
+    by_picture: Sequence[NDArray[np.float64]]
     said: Sequence[Said]
+
+    @property
+    def value(self) -> float:
+        """How good it is: the product of CIDEr-D on each set."""
+        return math.prod(float(values.mean()) for values in self.by_picture)
 
 
 def mean(start: Mapping[str, Tensor], end: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
@@ -194,7 +202,7 @@ def finish(
         models = {share: mean(start, end, share) for share in SHARES}
         measured = _measure(run, models, [first[n] for n in places], report)
         by_share = {share: one.value for share, one in measured.items()}
-        share = chosen(by_share)
+        share = chosen({share: one.by_picture for share, one in measured.items()})
         kept = measured[share]
         if begun.reranker is not None:
             # It knows the pictures of the start, and other pictures perhaps not at all. What a few
@@ -223,10 +231,30 @@ def finish(
     return replace(result, from_start=found)
 
 
-def chosen(by_share: Mapping[float, float]) -> float:
-    """The smallest share of the new weights whose figure is as good as the best."""
-    best = max(by_share.values())
-    return min(share for share, value in by_share.items() if value >= CLOSE * best)
+def chosen(by_share: Mapping[float, Sequence[NDArray[np.float64]]]) -> float:
+    """The share of the new weights to keep.
+
+    It is 0 unless the best share is better than the start beyond chance: by ``SURE`` standard
+    errors of the difference, on the same pictures. Then it is the smallest that is about as good as
+    the best.
+
+    Args:
+        by_share: CIDEr-D of each picture, of each set of them; 0 is the start.
+    """
+    best = max(by_share.values(), key=lambda sets: math.prod(values.mean() for values in sets))
+    means = [max(values.mean(), 1e-9) for values in best]
+
+    def lost(sets: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
+        """How much less than the best it has, of 1, and the standard error of that."""
+        # Of a product, relative losses add up, and so do their variances.
+        losses = [(b - v) / mean for b, v, mean in zip(best, sets, means, strict=True)]
+        variance = sum(float(loss.var()) / len(loss) for loss in losses)
+        return sum(float(loss.mean()) for loss in losses), math.sqrt(variance)
+
+    gain, error = lost(by_share[0.0])
+    if gain <= SURE * error:
+        return 0.0
+    return min(share for share, sets in by_share.items() if lost(sets)[0] <= CLOSE)
 
 
 def _known(old: DataRequest) -> list[Pictures]:
@@ -266,9 +294,12 @@ def _measure(
         for one in sets:
             assert one.store is not None, "a checkpoint captions from stored features"
             evaluations.append(evaluate_captioner(captioner, one.records, one.store))
-        value = math.prod(one.scores.metrics["CIDEr-D"] for one in evaluations)
+        by_picture = [
+            np.array([own["CIDEr-D"] for own in one.scores.per_image.values()])
+            for one in evaluations
+        ]
         said = [{key: c.text for key, c in one.captions.items()} for one in evaluations]
-        found[share] = _Measured(value, said)
+        found[share] = _Measured(by_picture, said)
     return found
 
 

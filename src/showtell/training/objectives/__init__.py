@@ -5,11 +5,10 @@ from showtell.core.device import Runtime
 from showtell.encoders.encoder import Encoder
 from showtell.training.batches import Loader, ViewLoader
 from showtell.training.objectives.base import Objective
+from showtell.training.objectives.beside import Lesson, Rehearsal, Text, WithLessons
 from showtell.training.objectives.cross_entropy import CrossEntropy
 from showtell.training.objectives.distillation import Distillation
 from showtell.training.objectives.scst import SelfCritical
-from showtell.training.objectives.with_old import WithOldPictures
-from showtell.training.objectives.with_text import WithText
 from showtell.training.pictures import PictureLoader
 from showtell.training.prepare import TrainingData
 from showtell.training.teachers import Teachers
@@ -41,11 +40,12 @@ def build_objective(
     else:
         load = ViewLoader.from_config(data.stored(), runtime, config, regions=regions)
     objective = _of_new_pictures(config, data, runtime, load, teachers, regions=regions)
+    lessons: list[Lesson] = []
     if data.text is not None:
-        objective = WithText(objective, text=data.text, runtime=runtime, config=config)
+        lessons.append(Text(data.text, runtime, config))
     if data.old is not None:
-        objective = WithOldPictures(objective, old=data.old, runtime=runtime, config=config)
-    return objective
+        lessons.append(Rehearsal(data.old, runtime, config))
+    return WithLessons(objective, lessons) if lessons else objective
 
 
 def _of_new_pictures(
