@@ -3,6 +3,7 @@
 import gc
 import json
 import math
+import os
 import socket
 import sys
 import time
@@ -496,3 +497,53 @@ def test_words_of_tokens() -> None:
     assert word_log_probs([("a", math.nan)]) == word_log_probs([("a", 0.5)]) == ()
     assert word_log_probs([]) == ()
     assert remote_run.MOST_FAILED_IN_A_ROW == 16
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        (
+            "ALL_PROXY",
+            "socks5://proxy:1",
+            r"ALL_PROXY names a SOCKS.*pip install 'httpx2\[socks\]'",
+        ),
+        (
+            "https_proxy",
+            "ftp://proxy:1",
+            r"https_proxy is no address of a proxy: expected one such",
+        ),
+        (
+            "HTTP_PROXY",
+            "socks4://proxy:1",
+            r"HTTP_PROXY is no address.*http, https, socks5, socks5h",
+        ),
+        ("HTTP_PROXY", "http://me:my-password@proxy:abc", r"HTTP_PROXY is no address of a proxy"),
+        ("HTTP_PROXY", "http://me:my-password@proxy:99999", r"HTTP_PROXY is no address of a proxy"),
+        ("HTTP_PROXY", "http://", r"HTTP_PROXY is no address of a proxy"),
+        ("SSL_CERT_FILE", "/no/such.pem", r"SSL_CERT_FILE=/no/such.pem: No such file.*unset SSL"),
+        ("SSL_CERT_FILE", __file__, r"SSL_CERT_FILE=.*test_remote.py: .*certificate.*PEM"),
+    ],
+)
+def test_proxies_and_certificates_that_cannot_be_used_are_named(
+    name: str, value: str, said: str, server: RogueServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_client, "find_spec", lambda package: None)  # no socksio
+    for other in [*os.environ]:
+        if other.lower().endswith("_proxy") or other.startswith("SSL_CERT"):
+            monkeypatch.delenv(other)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=said) as caught:
+        showtell.load("openai:tiny", settings={"base_url": "http://gpu.invalid:8000/v1"})
+    assert "my-password" not in str(caught.value) and "\n" not in str(caught.value)
+    assert load("openai", server).check_server() is None  # no proxy leads to this machine
+
+
+def test_a_proxy_that_is_not_used_may_be_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "ftp://proxy")
+    monkeypatch.setenv("NO_PROXY", "localhost, *")
+    remote_client.check_proxies()
+    monkeypatch.setenv("NO_PROXY", "localhost")
+    with pytest.raises(ConfigError, match="HTTP_PROXY"):
+        remote_client.check_proxies()
+    monkeypatch.setenv("HTTP_PROXY", "proxy.example:3128")
+    remote_client.check_proxies()
