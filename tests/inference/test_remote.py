@@ -317,6 +317,89 @@ def test_parameters_that_a_model_does_not_take_are_left_out(
     assert "temperature" in str(result.error)
 
 
+def refusal(message: object, **more: object) -> Deed:
+    return Deed(400, json.dumps({"error": {"message": message, **more}}).encode())
+
+
+TOO_LARGE = (
+    "'max_tokens' or 'max_completion_tokens' is too large: 200. This model's maximum context "
+    "length is 4096 tokens and your request has 4000 input tokens (200 > 4096 - 4000)."
+)
+
+
+@pytest.mark.parametrize(
+    "deed",
+    [
+        refusal(TOO_LARGE, type="BadRequestError", param=None, code=400),
+        refusal(TOO_LARGE, param="max_tokens", code="invalid_value"),
+        refusal("max_tokens must be at least 1, unless unlimited.", param="max_tokens"),
+        refusal("Unknown image format. Given: max_tokens, temperature.", param="messages"),
+        refusal("This picture is not supported. Sent with max_tokens 200, temperature 0."),
+    ],
+)
+def test_a_parameter_that_is_only_mentioned_stays(
+    deed: Deed, server: RogueServer, tmp_path: Path
+) -> None:
+    server.deeds[0] = [deed]
+    captioner = load("openai", server, concurrency=1)
+    failed, good = results_of(captioner, numbered(tmp_path, 2))
+    assert "the server answers 400: " in str(failed.error) and good.text == "picture 1"
+    assert server.seen == [0, 1] and captioner._refused == set()
+    assert server.bodies[1]["max_tokens"] == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "deed"),
+    [
+        ("max_tokens", refusal("Unrecognized request argument supplied: max_tokens")),
+        ("max_tokens", refusal("no", param="max_tokens", code="unsupported_parameter")),
+        ("max_tokens", refusal("max_tokens: Extra inputs are not permitted")),
+        (
+            "max_tokens",
+            Deed(
+                422,
+                b'{"detail": [{"type": "extra_forbidden", "loc": ["body", "max_tokens"], '
+                b'"msg": "Extra inputs are not permitted", "input": 200}]}',
+            ),
+        ),
+        ("logprobs", refusal("You are not allowed to request logprobs from this model")),
+        ("logprobs", refusal(f"{'x' * 300}; Unknown name 'logprobs': Cannot find field.")),
+        (
+            "temperature",
+            refusal(
+                "Unsupported value: 'temperature' does not support 0 with this model. Only the "
+                "default (1) value is supported.",
+                param="temperature",
+                code="unsupported_value",
+            ),
+        ),
+        ("temperature", refusal("`temperature` must be strictly positive")),
+    ],
+)
+def test_a_parameter_that_is_refused_is_not_sent_again(
+    name: str, deed: Deed, server: RogueServer, tmp_path: Path
+) -> None:
+    server.deeds[0] = [deed]
+    captioner = load("openai", server, concurrency=1)
+    results = results_of(captioner, numbered(tmp_path, 2))
+    assert [result.text for result in results] == ["picture 0", "picture 1"]
+    usual = {"max_tokens", "logprobs", "temperature"}
+    renamed = {"max_completion_tokens"} if name == "max_tokens" else set()
+    for body in server.bodies[1:]:
+        assert body.keys() == {"model", "messages"} | usual - {name} | renamed
+        assert body.get("max_tokens", body.get("max_completion_tokens")) == 200
+
+
+def test_the_length_is_limited_even_where_both_names_of_it_are_refused(
+    server: RogueServer, tmp_path: Path
+) -> None:
+    server.refuses = ("max_tokens", "max_completion_tokens")
+    results = results_of(load("openai", server, concurrency=1), numbered(tmp_path, 2))
+    assert all("'max_completion_tokens' is not supported" in str(r.error) for r in results)
+    assert len(server.bodies) == 3
+    assert all({"max_tokens", "max_completion_tokens"} & body.keys() for body in server.bodies)
+
+
 def test_what_is_not_known_to_be_sure_stops_where_sureness_is_asked_for(
     server: RogueServer, tmp_path: Path
 ) -> None:

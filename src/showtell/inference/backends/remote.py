@@ -12,7 +12,6 @@ import io
 import json
 import math
 import os
-import re
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -305,13 +304,11 @@ class RemoteCaptioner(PictureCaptioner):
         }
 
     def _learn(self, error: RequestFailed, body: Mapping[str, Any]) -> bool:
-        """Whether a refusal is about a parameter that captions do without, and none did so far."""
-        if error.status not in (400, 422):
+        """Whether the server refuses a parameter that another request does without."""
+        if error.status not in (400, 422) or error.refusal is None:
             return False
-        for name in ("logprobs", "max_tokens", "max_completion_tokens", "temperature", "think"):
-            if name not in body or _is_chosen(name, body[name]):
-                continue
-            if re.search(rf"\b{name}\b", str(error)):
+        for name in ("logprobs", "max_tokens", "temperature", "think"):
+            if name in body and not _is_chosen(name, body[name]) and error.refusal.is_of(name):
                 self._refused.add(name)
                 return True
         return False

@@ -30,6 +30,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from urllib.request import getproxies
 
 from showtell.errors import ConfigError, MissingExtraError, ServerError
+from showtell.inference.backends.remote_refusal import Refusal
 
 Result = TypeVar("Result")
 
@@ -60,11 +61,19 @@ class RequestFailed(Exception):
     Attributes:
         is_servers: whether the server is at fault, not what was asked.
         status: the HTTP status; None where none came.
+        refusal: what the server said; not for showing.
     """
 
-    def __init__(self, reason: str, *, is_servers: bool, status: int | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        is_servers: bool,
+        status: int | None = None,
+        refusal: Refusal | None = None,
+    ) -> None:
         super().__init__(reason)
-        self.is_servers, self.status = is_servers, status
+        self.is_servers, self.status, self.refusal = is_servers, status, refusal
 
 
 class _Passing(Exception):
@@ -318,8 +327,9 @@ class Client:
 
     def _refusal(self, status: int, headers: Any, content: bytes) -> Exception:
         """What an answer that is no 200 means."""
-        said, code = _told(content)
-        reason = f"the server answers {status}" + (f": {self._shown(said)}" if said else "")
+        refusal = Refusal.of(content)
+        said = f": {self._shown(refusal.text)}" if refusal.text else ""
+        reason = f"the server answers {status}{said}"
         where = self.endpoint.url
         if 300 <= status < 400:
             place = urlsplit(headers.get("location", ""))
@@ -336,7 +346,7 @@ class Client:
                 else f"needs a key: set {name}"
             )
             return ServerError(f"{where} {what}: {reason}")
-        if code in ("insufficient_quota", "billing_hard_limit_reached"):
+        if refusal.code in ("insufficient_quota", "billing_hard_limit_reached"):
             return ServerError(f"{where}: {reason}; to resume, run the same command again")
         if status in PASSING:
             wait = _retry_after(headers)
@@ -349,26 +359,13 @@ class Client:
                 clock = asyncio.get_running_loop().time
                 self._quiet_until = max(self._quiet_until, clock() + wait)
             return _Passing(reason, status, wait)
-        return RequestFailed(reason, is_servers=status >= 500, status=status)
+        return RequestFailed(reason, is_servers=status >= 500, status=status, refusal=refusal)
 
     def _shown(self, text: str) -> str:
         """What a server says, on one line, short and without the key."""
         text = " ".join(self.endpoint.scrubbed(text).split())
         text = "".join(c if c.isprintable() else "?" for c in text)
         return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]} ..."
-
-
-def _told(content: bytes) -> tuple[str, str | None]:
-    """What a refusal says, and its code: of ``{"error": {"message": ..., "code": ...}}``."""
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError):
-        return content.decode("utf-8", "replace"), None
-    error = value.get("error", value) if isinstance(value, dict) else value
-    if isinstance(error, dict):
-        said = error.get("message") or error.get("detail") or json.dumps(error)
-        return str(said), str(error.get("code") or error.get("type"))
-    return str(error), None
 
 
 def _retry_after(headers: Any) -> float | None:
