@@ -182,6 +182,29 @@ def test_a_server_that_goes_down_leaves_a_run_to_resume(
     assert len(out.read_text(encoding="utf-8").splitlines()) == 61
 
 
+def test_a_run_gets_past_pictures_that_the_model_refuses(
+    server: RogueServer, shell: Shell, tmp_path: Path
+) -> None:
+    folder = numbered(tmp_path / "photos", 40)
+    for number in range(30):
+        server.deeds[number] = [Deed(400, b'{"error": "too dark"}')] * 9
+    out = tmp_path / "out.jsonl"
+    command = ("caption", folder, "-m", "openai:tiny", "-o", out, "--base-url", server.url)
+    first = shell(*command, "--concurrency", "2")
+    assert first.returncode == 1 and not out.exists()
+    last = first.stderr.splitlines()[-1]
+    assert "pictures have all failed" in last and "400: too dark" in last
+    assert "check the model and --prompt" in last and "run the same command again" in last
+    _, *refused = lines_of(tmp_path / "out.jsonl.partial")
+    assert [name_of(each) for each in refused] == [f"{n:03d}.png" for n in range(len(refused))]
+    assert 16 <= len(refused) <= 20
+    server.seen.clear()
+    second = shell(*command, "--concurrency", "2")
+    assert second.returncode == 0, second.stderr
+    assert sorted(server.seen) == list(range(len(refused), 40))
+    assert sorted(map(name_of, lines_of(out))) == [f"{n:03d}.png" for n in range(30, 40)]
+
+
 def test_a_dry_run_estimates_and_sends_nothing_unless_it_is_told_to(
     server: RogueServer, shell: Shell, tmp_path: Path
 ) -> None:

@@ -252,6 +252,32 @@ def test_a_server_that_goes_down_ends_the_run_behind_what_succeeded(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_first_pictures_that_are_all_refused_have_results_and_end_the_run(
+    kind: str, server: RogueServer, tmp_path: Path
+) -> None:
+    folder = numbered(tmp_path, 60)
+    for number in range(40):
+        server.deeds[number] = [Deed(400, b'{"error": "too dark"}')] * 9
+    captioner = load(kind, server, concurrency=4)
+    results = []
+    said = (
+        r"the first \d+ pictures have all failed, the last: .*: too dark; check the model and --pro"
+    )
+    with pytest.raises(remote_run.PicturesRefused, match=said) as caught:
+        for result in captioner.caption_stream(sorted(folder.iterdir())):
+            results.append(result)
+    # A few more than 16 where more answers than one have come by then.
+    assert 16 <= len(results) <= 16 + 2 * 4 and str(results[-1].error) in str(caught.value)
+    assert [Path(r.path).name for r in results] == [f"{n:03d}.png" for n in range(len(results))]
+    assert all("400: too dark" in str(r.error) for r in results)
+    # After a caption, and where no others come, they are failures as any.
+    rest = [folder / "050.png", *(folder / f"{n:03d}.png" for n in range(40))]
+    found = [r.error is None for r in captioner.caption_stream(rest)]
+    assert found == [True] + [False] * 40
+    assert len(list(captioner.caption_stream(rest[1:17]))) == 16
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("deed", "reason"),
     [

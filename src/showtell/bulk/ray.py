@@ -27,6 +27,7 @@ from showtell.core.files import atomic_write
 from showtell.core.progress import Reporter, SilentReporter
 from showtell.core.urls import is_url
 from showtell.errors import ConfigError, DataError, MissingExtraError, ShowtellError
+from showtell.inference.backends.remote_run import PicturesRefused
 from showtell.inference.captioner import Captioner
 
 PICTURES_A_SHARD = 1000
@@ -172,15 +173,19 @@ class ShardCaptioner:
             folder / f"{shard.name}.failures.jsonl",
             overwrite=job.overwrite,
         )
-        return caption_all(
-            self._captioner,
-            Inputs(shard.names, shard.names),
-            target,
-            decoding=self._decoding,
-            report=SilentReporter(),
-            dedupe=job.dedupe,
-            overwrite=job.overwrite,
-        )
+        while True:
+            try:
+                return caption_all(
+                    self._captioner,
+                    Inputs(shard.names, shard.names),
+                    target,
+                    decoding=self._decoding,
+                    report=SilentReporter(),
+                    dedupe=job.dedupe,
+                    overwrite=job.overwrite,
+                )
+            except PicturesRefused:  # the journal has them; where it is not kept, nobody gets past
+                continue
 
 
 def caption_shards(
