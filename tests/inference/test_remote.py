@@ -36,7 +36,7 @@ from showtell.inference.backends.ollama import OllamaCaptioner
 from showtell.inference.backends.openai import OpenAICaptioner
 from showtell.inference.backends.remote import RemoteCaptioner, word_log_probs
 from showtell.inference.backends.remote_client import worker
-from showtell.inference.stream import Originals, PictureResult
+from showtell.inference.stream import Originals, Picture, PictureResult, Streaming
 
 KINDS = ("openai", "ollama")
 
@@ -517,6 +517,24 @@ def test_a_stalled_server_does_not_keep_a_stream_from_being_stopped(
     started = time.monotonic()
     stream.close()  # type: ignore[attr-defined]
     assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stopped_stream_asks_about_nothing_more_and_gives_the_answers_that_come(
+    kind: str, server: RogueServer, tmp_path: Path
+) -> None:
+    pictures = sorted(numbered(tmp_path, 60).iterdir())
+    captioner = load(kind, server, concurrency=3)
+    server.delay = 0.02
+    how = Streaming(
+        captioner.decoding, originals=Originals(), is_stopped=lambda: len(server.seen) >= 5
+    )
+    twice = (Picture(path) for path in (*pictures[:9], *pictures))  # as they may wait for others
+    results = list(captioner.stream_pictures(twice, how))
+    assert 5 <= len(server.seen) <= 5 + 3 - 1
+    own = [result for result in results if result.same_as is None]
+    assert [int(Path(r.path).stem) for r in own] == sorted(server.seen)
+    assert all(result.caption is not None for result in results)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import json
 import math
 import os
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -34,7 +34,7 @@ from showtell.inference.backends.remote_client import (
     Worker,
     worker,
 )
-from showtell.inference.backends.remote_run import Prepared, Run, Told
+from showtell.inference.backends.remote_run import NotAsked, Prepared, Run, Told
 from showtell.inference.caption import Caption, geometric_mean
 from showtell.inference.captioner import ModelInfo
 from showtell.inference.specs import PROMPTS, BackendSettings
@@ -272,8 +272,10 @@ class RemoteCaptioner(PictureCaptioner):
         # Decoding overlaps with waiting for answers, however few cores there are.
         prepared = work_ahead(pictures, prepare, batch_size=self.concurrency, overlaps=True)
         run = Run(self.endpoint.url, how.originals)
-        with worker() as threads, _Asking(self, threads, how.decoding) as asking:
+        with worker() as threads, _Asking(self, threads, how.decoding, how.is_stopped) as asking:
             for picture, found in prepared:
+                if how.is_stopped():  # of what was read ahead nothing is asked
+                    break
                 run.add(picture, found, asking.begin)
                 while len(run) > window or run.is_first_done:
                     yield from run.take()
@@ -341,8 +343,13 @@ class _Asking:
     """Requests for captions within a worker; its client is closed with it."""
 
     def __init__(
-        self, captioner: RemoteCaptioner, threads: Worker, settings: DecodingConfig
+        self,
+        captioner: RemoteCaptioner,
+        threads: Worker,
+        settings: DecodingConfig,
+        is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._is_stopped = is_stopped
         self._captioner, self._threads, self._settings = captioner, threads, settings
         self._client: Client | None = None
 
@@ -393,6 +400,8 @@ class _Asking:
         assert self._client is not None
         one = self._captioner
         async with self._client.places:
+            if self._is_stopped():
+                raise NotAsked
             while True:
                 path, body = one._question(jpeg, self._settings, number)
                 try:

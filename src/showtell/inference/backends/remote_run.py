@@ -15,6 +15,11 @@ from showtell.errors import ServerError
 from showtell.inference.caption import Caption
 from showtell.inference.stream import Originals, Picture, PictureResult
 
+
+class NotAsked(Exception):
+    """A picture whose turn came after the run was stopped; it has no result."""
+
+
 MOST_FAILED_IN_A_ROW = 16
 """Pictures that fail by the server's fault, one after the other, before a run is stopped."""
 
@@ -61,6 +66,7 @@ class Run:
         self._num_failed = 0  # in a row, by the server's fault
         self._refused: list[str] = []  # why, before any has succeeded, not by the server's fault
         self._has_succeeded = False
+        self._unasked: set[int] = set()  # of the originals
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -110,7 +116,12 @@ class Run:
             ServerError: so many pictures in a row failed that the server seems to be gone.
         """
         picture, found, future, number = self._waiting.popleft()
-        result, is_servers = self._result(picture, found, future, number)
+        try:
+            result, is_servers = self._result(picture, found, future, number)
+        except NotAsked:
+            if future is not None and number is not None:
+                self._unasked.add(number)
+            return
         if future is not None and is_servers:
             self._num_failed += 1
             self._held.append(result)
@@ -146,6 +157,8 @@ class Run:
             return PictureResult(path, None, found), False
         if future is None:
             assert self._originals is not None and number is not None
+            if number in self._unasked:
+                raise NotAsked
             original = self._originals[number]
             reason = None if original.caption else f"{path}: as {original.path}, which failed"
             result = PictureResult(
