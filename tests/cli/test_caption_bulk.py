@@ -36,7 +36,8 @@ def test_files_of_every_format(showtell: Shell, model: Path, photos: Path, tmp_p
         assert "6 captioned, 1 failed" in result.stderr
         assert out.stat().st_size
         assert showtell(*asked, "--strict").returncode == 1
-        [failure] = (tmp_path / "failures.jsonl").read_text().splitlines()
+        listed = "out.failures.jsonl" if kind == "jsonl" else f"out.{kind}.failures.jsonl"
+        [failure] = (tmp_path / listed).read_text().splitlines()
         assert json.loads(failure)["path"] == str(photos / "broken.jpg")
         assert set(json.loads(failure)) == {"path", "error"}
     assert len((tmp_path / "out.text").read_text().splitlines()) == 6
@@ -46,6 +47,28 @@ def test_files_of_every_format(showtell: Shell, model: Path, photos: Path, tmp_p
     assert result.returncode == 1
     result = showtell("caption", photos, "-m", model, "--format", "csv")
     assert result.stdout.splitlines()[0] == "path,caption,confidence,log_prob"
+
+
+def test_outputs_in_one_folder_have_failures_of_their_own(
+    showtell: Shell, model: Path, photos: Path, tmp_path: Path
+) -> None:
+    (photos / "broken.jpg").write_bytes(b"no")
+
+    def run(name: str, *pictures: Path) -> set[str]:
+        kind = ("--format", name.partition(".")[2])
+        done = showtell("caption", *pictures, "-m", model, *kind, "-o", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        assert "0 failed" not in done.stderr
+        return {path.name for path in tmp_path.glob("*failures.jsonl")}
+
+    assert run("a.jsonl", photos) == {"a.failures.jsonl"}
+    # One without failures removes its own list, and no other.
+    others = {"a.failures.jsonl", "b.failures.jsonl", "a.csv.failures.jsonl"}
+    assert run("b.jsonl", photos / "0.jpg") == {"a.failures.jsonl"}
+    assert run("b.jsonl", photos) == {"a.failures.jsonl", "b.failures.jsonl"}
+    assert run("a.csv", photos) == others
+    (photos / "broken.jpg").unlink()
+    assert run("a.jsonl", photos) == others - {"a.failures.jsonl"}
 
 
 def test_dry_run_and_sidecars(showtell: Shell, model: Path, photos: Path) -> None:
