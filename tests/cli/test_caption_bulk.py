@@ -151,15 +151,15 @@ def test_ray_on_two_workers(showtell: Shell, model: Path, photos: Path, tmp_path
     command = [sys.executable, "-m", "showtell", *map(str, asked), "-o", str(out), "--workers", "2"]
     environment = os.environ | showtell.variables | PATIENCE
 
-    def run(kind: str) -> str:
+    def run(kind: str, *more: str, code: int = 0) -> str:
         result = subprocess.run(
-            [*command, "--format", kind],
+            [*command, "--format", kind, *more],
             capture_output=True,
             text=True,
             env=environment,
             timeout=300,
         )
-        assert result.returncode == 0, result.stderr
+        assert result.returncode == code, result.stderr
         return result.stderr
 
     assert "4 shards, 0 done before" in run("jsonl")
@@ -178,3 +178,11 @@ def test_ray_on_two_workers(showtell: Shell, model: Path, photos: Path, tmp_path
     assert "4 shards, 3 done before" in run("jsonl")
     changed = [file for file in files if file.stat().st_mtime_ns != times[file]]
     assert changed == [files[1]]
+    [line] = run("jsonl", "--beam-size", "2", code=1).splitlines()
+    assert "was begun with another model or other settings" in line and "--overwrite" in line
+    [line] = run("jsonl", "-m", str(tmp_path / "no-model"), code=1).splitlines()
+    assert "no-model" in line
+    run("jsonl", "--beam-size", "2", "--overwrite")
+    assert "4 shards, 4 done before" in run("jsonl", "--beam-size", "2")
+    models = {json.loads(line)["model"] for file in files for line in file.read_text().splitlines()}
+    assert len(models) == 1 and models != {record["model"] for record in wanted}
