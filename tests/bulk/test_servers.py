@@ -70,7 +70,7 @@ def test_every_picture_ends_captioned_or_among_the_failures(
     done = shell(*command, "--retries", "1", "--concurrency", "6", "--price", "2,10")
     assert done.returncode == 0, done.stderr
     records = lines_of(out)
-    failures = lines_of(tmp_path / "failures.jsonl")
+    failures = lines_of(tmp_path / "out.failures.jsonl")
     assert sorted(map(name_of, records + failures)) == [f"{n:03d}.png" for n in range(24)]
     reasons = {name_of(each): each["error"] for each in failures}
     assert reasons.keys() == {f"{n:03d}.png" for n in (*fates, 13)}
@@ -91,7 +91,7 @@ def test_every_picture_ends_captioned_or_among_the_failures(
     done = shell(*command)
     assert done.returncode == 0, done.stderr
     assert sorted(server.seen) == [1, 3, 5, 7, 9, 11, 13]
-    assert [name_of(each) for each in lines_of(tmp_path / "failures.jsonl")] == ["013.png"]
+    assert [name_of(each) for each in lines_of(tmp_path / "out.failures.jsonl")] == ["013.png"]
     # Other clean-up makes other captions, so none of these are kept.
     server.seen.clear()
     assert shell(*command, "--prefix", "x ").returncode == 0
@@ -144,7 +144,7 @@ def test_killed_at_random_moments(
     records = lines_of(out)
     assert sorted(map(name_of, records)) == [f"{n:03d}.png" for n in range(num)]
     assert all(record["caption"] == f"picture {int(name_of(record)[:3])}" for record in records)
-    assert [name_of(each) for each in lines_of(tmp_path / "failures.jsonl")] == ["broken.png"]
+    assert [name_of(each) for each in lines_of(tmp_path / "out.failures.jsonl")] == ["broken.png"]
     # What was asked twice: the requests under way at each stop, and what was tried again.
     retried = len(range(0, num, 7))
     assert len(server.seen) <= num + retried + 3 * 2 * 2 * 8
@@ -162,7 +162,7 @@ def test_a_server_that_is_not_there_is_one_line(
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
     assert "no server listens there" in line and "--base-url" in line
-    assert not out.exists() and not (tmp_path / "failures.jsonl").exists()
+    assert not out.exists() and not (tmp_path / "out.failures.jsonl").exists()
 
 
 def test_a_server_that_goes_down_leaves_a_run_to_resume(
@@ -180,6 +180,29 @@ def test_a_server_that_goes_down_leaves_a_run_to_resume(
     assert shell(*command, "--retries", "0").returncode == 0
     assert sorted(server.seen) == list(range(20, 60))
     assert len(out.read_text(encoding="utf-8").splitlines()) == 61
+
+
+def test_a_run_gets_past_pictures_that_the_model_refuses(
+    server: RogueServer, shell: Shell, tmp_path: Path
+) -> None:
+    folder = numbered(tmp_path / "photos", 40)
+    for number in range(30):
+        server.deeds[number] = [Deed(400, b'{"error": "too dark"}')] * 9
+    out = tmp_path / "out.jsonl"
+    command = ("caption", folder, "-m", "openai:tiny", "-o", out, "--base-url", server.url)
+    first = shell(*command, "--concurrency", "2")
+    assert first.returncode == 1 and not out.exists()
+    last = first.stderr.splitlines()[-1]
+    assert "pictures have all failed" in last and "400: too dark" in last
+    assert "check the model and --prompt" in last and "run the same command again" in last
+    _, *refused = lines_of(tmp_path / "out.jsonl.partial")
+    assert [name_of(each) for each in refused] == [f"{n:03d}.png" for n in range(len(refused))]
+    assert 16 <= len(refused) <= 20
+    server.seen.clear()
+    second = shell(*command, "--concurrency", "2")
+    assert second.returncode == 0, second.stderr
+    assert sorted(server.seen) == list(range(len(refused), 40))
+    assert sorted(map(name_of, lines_of(out))) == [f"{n:03d}.png" for n in range(30, 40)]
 
 
 def test_a_dry_run_estimates_and_sends_nothing_unless_it_is_told_to(

@@ -36,7 +36,8 @@ def test_files_of_every_format(showtell: Shell, model: Path, photos: Path, tmp_p
         assert "6 captioned, 1 failed" in result.stderr
         assert out.stat().st_size
         assert showtell(*asked, "--strict").returncode == 1
-        [failure] = (tmp_path / "failures.jsonl").read_text().splitlines()
+        listed = "out.failures.jsonl" if kind == "jsonl" else f"out.{kind}.failures.jsonl"
+        [failure] = (tmp_path / listed).read_text().splitlines()
         assert json.loads(failure)["path"] == str(photos / "broken.jpg")
         assert set(json.loads(failure)) == {"path", "error"}
     assert len((tmp_path / "out.text").read_text().splitlines()) == 6
@@ -46,6 +47,28 @@ def test_files_of_every_format(showtell: Shell, model: Path, photos: Path, tmp_p
     assert result.returncode == 1
     result = showtell("caption", photos, "-m", model, "--format", "csv")
     assert result.stdout.splitlines()[0] == "path,caption,confidence,log_prob"
+
+
+def test_outputs_in_one_folder_have_failures_of_their_own(
+    showtell: Shell, model: Path, photos: Path, tmp_path: Path
+) -> None:
+    (photos / "broken.jpg").write_bytes(b"no")
+
+    def run(name: str, *pictures: Path) -> set[str]:
+        kind = ("--format", name.partition(".")[2])
+        done = showtell("caption", *pictures, "-m", model, *kind, "-o", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        assert "0 failed" not in done.stderr
+        return {path.name for path in tmp_path.glob("*failures.jsonl")}
+
+    assert run("a.jsonl", photos) == {"a.failures.jsonl"}
+    # One without failures removes its own list, and no other.
+    others = {"a.failures.jsonl", "b.failures.jsonl", "a.csv.failures.jsonl"}
+    assert run("b.jsonl", photos / "0.jpg") == {"a.failures.jsonl"}
+    assert run("b.jsonl", photos) == {"a.failures.jsonl", "b.failures.jsonl"}
+    assert run("a.csv", photos) == others
+    (photos / "broken.jpg").unlink()
+    assert run("a.jsonl", photos) == others - {"a.failures.jsonl"}
 
 
 def test_dry_run_and_sidecars(showtell: Shell, model: Path, photos: Path) -> None:
@@ -128,15 +151,15 @@ def test_ray_on_two_workers(showtell: Shell, model: Path, photos: Path, tmp_path
     command = [sys.executable, "-m", "showtell", *map(str, asked), "-o", str(out), "--workers", "2"]
     environment = os.environ | showtell.variables | PATIENCE
 
-    def run(kind: str) -> str:
+    def run(kind: str, *more: str, code: int = 0) -> str:
         result = subprocess.run(
-            [*command, "--format", kind],
+            [*command, "--format", kind, *more],
             capture_output=True,
             text=True,
             env=environment,
             timeout=300,
         )
-        assert result.returncode == 0, result.stderr
+        assert result.returncode == code, result.stderr
         return result.stderr
 
     assert "4 shards, 0 done before" in run("jsonl")
@@ -155,3 +178,11 @@ def test_ray_on_two_workers(showtell: Shell, model: Path, photos: Path, tmp_path
     assert "4 shards, 3 done before" in run("jsonl")
     changed = [file for file in files if file.stat().st_mtime_ns != times[file]]
     assert changed == [files[1]]
+    [line] = run("jsonl", "--beam-size", "2", code=1).splitlines()
+    assert "was begun with another model or other settings" in line and "--overwrite" in line
+    [line] = run("jsonl", "-m", str(tmp_path / "no-model"), code=1).splitlines()
+    assert "no-model" in line
+    run("jsonl", "--beam-size", "2", "--overwrite")
+    assert "4 shards, 4 done before" in run("jsonl", "--beam-size", "2")
+    models = {json.loads(line)["model"] for file in files for line in file.read_text().splitlines()}
+    assert len(models) == 1 and models != {record["model"] for record in wanted}

@@ -1,6 +1,9 @@
 """A teacher behind a server: its settings, what is told of its price, and what is recorded."""
 
 import json
+import os
+import signal
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +18,9 @@ from tiny_teacher import STUDENT, register
 from showtell.bulk.estimate import Price
 from showtell.distil.request import DistilRequest, FilterConfig
 from showtell.distil.run import distil
+from showtell.distil.teacher import ask
 from showtell.errors import CheckpointError
+from showtell.inference.captioner import Captioner
 from showtell.inference.specs import BackendSettings
 
 register()
@@ -87,6 +92,32 @@ def test_other_settings_are_another_teacher_and_another_address_is_not(
     )
     assert distil(elsewhere, report) is not None
     assert sum("made before" in note for note in report.notes) == 8 and server.seen == []
+
+
+def test_after_ctrl_c_nothing_more_is_paid_for_and_nothing_twice(
+    server: RogueServer, tmp_path: Path
+) -> None:
+    files = sorted(numbered(tmp_path / "pictures", 60).iterdir())
+    answered: list[int] = []
+
+    def answer(number: int) -> str:
+        answered.append(number)
+        if len(answered) == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.3)  # until the main thread has seen it
+        return f"{SAID} {number}."
+
+    server.answer = answer
+    teacher = Captioner.load("openai:tiny", settings={"base_url": server.url, "concurrency": 3})
+    folder = tmp_path / "captions"
+    given = {"decoding": teacher.decoding, "report": Notes()}
+    assert ask(teacher, files, folder, **given) is None
+    # Those under way, and what took the places of two of them before the signal came through.
+    assert 6 <= len(server.seen) <= 6 + 2 * 3
+    _, *kept = (folder / "captions.jsonl.partial").read_text().splitlines()
+    assert len(kept) == len(server.seen)
+    assert ask(teacher, files, folder, **given) == {"captioned": 60, "failed": 0}
+    assert sorted(server.seen) == list(range(60))
 
 
 def test_a_dry_run_tells_the_price_and_asks_nothing(server: RogueServer, tmp_path: Path) -> None:

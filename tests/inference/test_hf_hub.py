@@ -33,11 +33,12 @@ class Report:
 
 report = Report()
 try:
-    settings = BackendSettings(revision=sys.argv[2] if len(sys.argv) > 2 else None)
+    trusted = "code" in sys.argv[2:]
+    settings = BackendSettings(trust_remote_code=trusted)
     wanted = hub.missing_files(sys.argv[1], settings)
     said = wanted and wanted.describe()
     folder = wanted and str(hub.download(wanted, report))
-    found = str(hub.find_folder(hub.place_of(sys.argv[1], settings)))
+    found = str(hub.find_folder(hub.place_of(sys.argv[1], settings), with_code=trusted))
     print(json.dumps({"said": said, "folder": folder, "found": found, "shown": report.shown}))
 except ShowtellError as error:
     print(json.dumps({"error": f"{type(error).__name__}: {error}"}))
@@ -136,6 +137,36 @@ def test_a_model_is_downloaded_once(hub: TinyHub, machine: Machine, saved: Path)
     pinned = machine.fetch(f"hf:{ID}@{COMMIT}", HF_HUB_OFFLINE="1")
     assert pinned["found"] == got["folder"]
     assert [path for _, path, _ in hub.asked[num_asked:] if ID in path] == []
+
+
+@pytest.mark.parametrize("own", ["", f"{ID}--"])
+def test_code_that_is_wanted_later_is_downloaded_then(
+    own: str, hub: TinyHub, machine: Machine
+) -> None:
+    settings = json.loads((hub.folder / "config.json").read_text())
+    settings["auto_map"] = {"AutoModel": f"{own}modeling_tiny.Tiny", "AutoConfig": "a/b--c.Tiny"}
+    (hub.folder / "config.json").write_text(json.dumps(settings))
+    (hub.folder / "tokenizer_config.json").write_text(
+        '{"auto_map": {"AutoTokenizer": ["words_tiny.Words", null]}}'
+    )
+    (hub.folder / "modeling_tiny.py").write_text("import torch\nfrom .parts_tiny import Part\n")
+    (hub.folder / "parts_tiny.py").write_text("raise SystemExit('not to be run')\n")
+    (hub.folder / "words_tiny.py").write_text("WORDS = 7\n")
+    without = machine.fetch(f"hf:{ID}")
+    assert not list(Path(without["found"]).glob("*.py"))
+    hub.asked.clear()
+    assert machine.fetch(f"hf:{ID}")["said"] is None and hub.downloads == []
+    got = machine.fetch(f"hf:{ID}", "code")
+    assert got["said"] and got["found"] == without["found"]
+    code = {"modeling_tiny.py", "parts_tiny.py", "words_tiny.py"}
+    assert {path.name for path in Path(got["found"]).glob("*.py")} == code
+    assert set(hub.downloads) == code
+    # It is whole now, without the hub; and not where any of the three is gone.
+    assert machine.fetch(f"hf:{ID}", "code", HF_HUB_OFFLINE="1")["said"] is None
+    for name in sorted(code):
+        (Path(got["found"]) / name).unlink()
+        assert machine.fetch(f"hf:{ID}", "code")["said"]
+        assert (Path(got["found"]) / name).is_file()
 
 
 def test_a_broken_connection_is_gone_on_with(hub: TinyHub, machine: Machine, saved: Path) -> None:

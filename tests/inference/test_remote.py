@@ -3,6 +3,7 @@
 import gc
 import json
 import math
+import os
 import socket
 import sys
 import time
@@ -35,7 +36,7 @@ from showtell.inference.backends.ollama import OllamaCaptioner
 from showtell.inference.backends.openai import OpenAICaptioner
 from showtell.inference.backends.remote import RemoteCaptioner, word_log_probs
 from showtell.inference.backends.remote_client import worker
-from showtell.inference.stream import Originals, PictureResult
+from showtell.inference.stream import Originals, Picture, PictureResult, Streaming
 
 KINDS = ("openai", "ollama")
 
@@ -251,6 +252,32 @@ def test_a_server_that_goes_down_ends_the_run_behind_what_succeeded(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_first_pictures_that_are_all_refused_have_results_and_end_the_run(
+    kind: str, server: RogueServer, tmp_path: Path
+) -> None:
+    folder = numbered(tmp_path, 60)
+    for number in range(40):
+        server.deeds[number] = [Deed(400, b'{"error": "too dark"}')] * 9
+    captioner = load(kind, server, concurrency=4)
+    results = []
+    said = (
+        r"the first \d+ pictures have all failed, the last: .*: too dark; check the model and --pro"
+    )
+    with pytest.raises(remote_run.PicturesRefused, match=said) as caught:
+        for result in captioner.caption_stream(sorted(folder.iterdir())):
+            results.append(result)
+    # A few more than 16 where more answers than one have come by then.
+    assert 16 <= len(results) <= 16 + 2 * 4 and str(results[-1].error) in str(caught.value)
+    assert [Path(r.path).name for r in results] == [f"{n:03d}.png" for n in range(len(results))]
+    assert all("400: too dark" in str(r.error) for r in results)
+    # After a caption, and where no others come, they are failures as any.
+    rest = [folder / "050.png", *(folder / f"{n:03d}.png" for n in range(40))]
+    found = [r.error is None for r in captioner.caption_stream(rest)]
+    assert found == [True] + [False] * 40
+    assert len(list(captioner.caption_stream(rest[1:17]))) == 16
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("deed", "reason"),
     [
@@ -314,6 +341,89 @@ def test_parameters_that_a_model_does_not_take_are_left_out(
     server.refuses = ("temperature",)
     [result] = captioner.caption_stream([tmp_path / "000.png"], decoding={"method": "sample"})
     assert "temperature" in str(result.error)
+
+
+def refusal(message: object, **more: object) -> Deed:
+    return Deed(400, json.dumps({"error": {"message": message, **more}}).encode())
+
+
+TOO_LARGE = (
+    "'max_tokens' or 'max_completion_tokens' is too large: 200. This model's maximum context "
+    "length is 4096 tokens and your request has 4000 input tokens (200 > 4096 - 4000)."
+)
+
+
+@pytest.mark.parametrize(
+    "deed",
+    [
+        refusal(TOO_LARGE, type="BadRequestError", param=None, code=400),
+        refusal(TOO_LARGE, param="max_tokens", code="invalid_value"),
+        refusal("max_tokens must be at least 1, unless unlimited.", param="max_tokens"),
+        refusal("Unknown image format. Given: max_tokens, temperature.", param="messages"),
+        refusal("This picture is not supported. Sent with max_tokens 200, temperature 0."),
+    ],
+)
+def test_a_parameter_that_is_only_mentioned_stays(
+    deed: Deed, server: RogueServer, tmp_path: Path
+) -> None:
+    server.deeds[0] = [deed]
+    captioner = load("openai", server, concurrency=1)
+    failed, good = results_of(captioner, numbered(tmp_path, 2))
+    assert "the server answers 400: " in str(failed.error) and good.text == "picture 1"
+    assert server.seen == [0, 1] and captioner._refused == set()
+    assert server.bodies[1]["max_tokens"] == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "deed"),
+    [
+        ("max_tokens", refusal("Unrecognized request argument supplied: max_tokens")),
+        ("max_tokens", refusal("no", param="max_tokens", code="unsupported_parameter")),
+        ("max_tokens", refusal("max_tokens: Extra inputs are not permitted")),
+        (
+            "max_tokens",
+            Deed(
+                422,
+                b'{"detail": [{"type": "extra_forbidden", "loc": ["body", "max_tokens"], '
+                b'"msg": "Extra inputs are not permitted", "input": 200}]}',
+            ),
+        ),
+        ("logprobs", refusal("You are not allowed to request logprobs from this model")),
+        ("logprobs", refusal(f"{'x' * 300}; Unknown name 'logprobs': Cannot find field.")),
+        (
+            "temperature",
+            refusal(
+                "Unsupported value: 'temperature' does not support 0 with this model. Only the "
+                "default (1) value is supported.",
+                param="temperature",
+                code="unsupported_value",
+            ),
+        ),
+        ("temperature", refusal("`temperature` must be strictly positive")),
+    ],
+)
+def test_a_parameter_that_is_refused_is_not_sent_again(
+    name: str, deed: Deed, server: RogueServer, tmp_path: Path
+) -> None:
+    server.deeds[0] = [deed]
+    captioner = load("openai", server, concurrency=1)
+    results = results_of(captioner, numbered(tmp_path, 2))
+    assert [result.text for result in results] == ["picture 0", "picture 1"]
+    usual = {"max_tokens", "logprobs", "temperature"}
+    renamed = {"max_completion_tokens"} if name == "max_tokens" else set()
+    for body in server.bodies[1:]:
+        assert body.keys() == {"model", "messages"} | usual - {name} | renamed
+        assert body.get("max_tokens", body.get("max_completion_tokens")) == 200
+
+
+def test_the_length_is_limited_even_where_both_names_of_it_are_refused(
+    server: RogueServer, tmp_path: Path
+) -> None:
+    server.refuses = ("max_tokens", "max_completion_tokens")
+    results = results_of(load("openai", server, concurrency=1), numbered(tmp_path, 2))
+    assert all("'max_completion_tokens' is not supported" in str(r.error) for r in results)
+    assert len(server.bodies) == 3
+    assert all({"max_tokens", "max_completion_tokens"} & body.keys() for body in server.bodies)
 
 
 def test_what_is_not_known_to_be_sure_stops_where_sureness_is_asked_for(
@@ -409,6 +519,24 @@ def test_a_stalled_server_does_not_keep_a_stream_from_being_stopped(
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stopped_stream_asks_about_nothing_more_and_gives_the_answers_that_come(
+    kind: str, server: RogueServer, tmp_path: Path
+) -> None:
+    pictures = sorted(numbered(tmp_path, 60).iterdir())
+    captioner = load(kind, server, concurrency=3)
+    server.delay = 0.02
+    how = Streaming(
+        captioner.decoding, originals=Originals(), is_stopped=lambda: len(server.seen) >= 5
+    )
+    twice = (Picture(path) for path in (*pictures[:9], *pictures))  # as they may wait for others
+    results = list(captioner.stream_pictures(twice, how))
+    assert 5 <= len(server.seen) <= 5 + 3 - 1
+    own = [result for result in results if result.same_as is None]
+    assert [int(Path(r.path).stem) for r in own] == sorted(server.seen)
+    assert all(result.caption is not None for result in results)
+
+
 @pytest.mark.parametrize(
     ("given", "url"),
     [
@@ -496,3 +624,53 @@ def test_words_of_tokens() -> None:
     assert word_log_probs([("a", math.nan)]) == word_log_probs([("a", 0.5)]) == ()
     assert word_log_probs([]) == ()
     assert remote_run.MOST_FAILED_IN_A_ROW == 16
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        (
+            "ALL_PROXY",
+            "socks5://proxy:1",
+            r"ALL_PROXY names a SOCKS.*pip install 'httpx2\[socks\]'",
+        ),
+        (
+            "https_proxy",
+            "ftp://proxy:1",
+            r"https_proxy is no address of a proxy: expected one such",
+        ),
+        (
+            "HTTP_PROXY",
+            "socks4://proxy:1",
+            r"HTTP_PROXY is no address.*http, https, socks5, socks5h",
+        ),
+        ("HTTP_PROXY", "http://me:my-password@proxy:abc", r"HTTP_PROXY is no address of a proxy"),
+        ("HTTP_PROXY", "http://me:my-password@proxy:99999", r"HTTP_PROXY is no address of a proxy"),
+        ("HTTP_PROXY", "http://", r"HTTP_PROXY is no address of a proxy"),
+        ("SSL_CERT_FILE", "/no/such.pem", r"SSL_CERT_FILE=/no/such.pem: No such file.*unset SSL"),
+        ("SSL_CERT_FILE", __file__, r"SSL_CERT_FILE=.*test_remote.py: .*certificate.*PEM"),
+    ],
+)
+def test_proxies_and_certificates_that_cannot_be_used_are_named(
+    name: str, value: str, said: str, server: RogueServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_client, "find_spec", lambda package: None)  # no socksio
+    for other in [*os.environ]:
+        if other.lower().endswith("_proxy") or other.startswith("SSL_CERT"):
+            monkeypatch.delenv(other)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=said) as caught:
+        showtell.load("openai:tiny", settings={"base_url": "http://gpu.invalid:8000/v1"})
+    assert "my-password" not in str(caught.value) and "\n" not in str(caught.value)
+    assert load("openai", server).check_server() is None  # no proxy leads to this machine
+
+
+def test_a_proxy_that_is_not_used_may_be_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "ftp://proxy")
+    monkeypatch.setenv("NO_PROXY", "localhost, *")
+    remote_client.check_proxies()
+    monkeypatch.setenv("NO_PROXY", "localhost")
+    with pytest.raises(ConfigError, match="HTTP_PROXY"):
+        remote_client.check_proxies()
+    monkeypatch.setenv("HTTP_PROXY", "proxy.example:3128")
+    remote_client.check_proxies()

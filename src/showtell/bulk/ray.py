@@ -7,6 +7,9 @@ shards even if pictures were added to the folders.
 An actor captions a shard with the code that captions a folder locally, and writes one file of
 results for it. A shard is done when that file exists. A shard that was lost with its machine is
 done again; if the results are on a shared disk, it continues from its journal.
+
+What the results follow from (the model, its settings, ``--dedupe``) is kept beside them: a job with
+another model does not go on with them.
 """
 
 import json
@@ -20,17 +23,26 @@ from pathlib import Path
 from typing import Any
 
 from showtell.bulk import remote, shards
+from showtell.bulk.formats import Record, model_id
 from showtell.bulk.inputs import Inputs, find_inputs
 from showtell.bulk.run import Summary, caption_all
 from showtell.bulk.targets import OneFile
-from showtell.core.files import atomic_write
+from showtell.core.files import atomic_write, write_text
 from showtell.core.progress import Reporter, SilentReporter
 from showtell.core.urls import is_url
-from showtell.errors import ConfigError, DataError, MissingExtraError, ShowtellError
+from showtell.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    MissingExtraError,
+    ShowtellError,
+)
+from showtell.inference.backends.remote_run import PicturesRefused
 from showtell.inference.captioner import Captioner
 
 PICTURES_A_SHARD = 1000
 PLAN_FILE = "plan.jsonl"
+IDENTITY_FILE = "identity.json"
 SUFFIXES = {"jsonl": ".jsonl", "parquet": ".parquet", "webdataset": ".tar"}
 
 
@@ -95,6 +107,57 @@ def kept_plan(folder: Path, asked: tuple[str, ...], make: Iterator[Shard]) -> li
         return [Shard(value["shard"], tuple(value["names"])) for value in values]
 
 
+def check_identity(folder: str, identity: Record, *, overwrite: bool) -> None:
+    """See that the results in a folder follow from the same as those that come; then keep that.
+
+    Args:
+        folder: of the results, or a URL.
+        identity: what the results follow from.
+        overwrite: replace results that follow from something else. Until ``keep_identity`` is
+            called at its end, only a job that does so, too, may go on.
+
+    Raises:
+        DataError: they do not.
+    """
+    if not overwrite:
+        kept = _kept_identity(folder)
+        if kept not in (None, identity):
+            raise DataError(
+                f"{folder} was begun with another model or other settings; continue with those, "
+                "give another -o, or begin anew with --overwrite"
+            )
+    keep_identity(folder, {**identity, "overwrite": True} if overwrite else identity)
+
+
+def keep_identity(folder: str, identity: Record) -> None:
+    """Write down what all results of a folder follow from."""
+    text = json.dumps(identity) + "\n"
+    if not is_url(folder):
+        os.makedirs(folder, exist_ok=True)
+        write_text(Path(folder, IDENTITY_FILE), text)
+        return
+    with tempfile.TemporaryDirectory() as here:
+        file = Path(here, IDENTITY_FILE)
+        file.write_text(text, encoding="utf-8")
+        remote.put(str(file), f"{folder.rstrip('/')}/{IDENTITY_FILE}")
+
+
+def _kept_identity(folder: str) -> Record | None:
+    """None where there is none."""
+    place = f"{folder.rstrip('/')}/{IDENTITY_FILE}"
+    try:
+        content = remote.content_of(place) if is_url(folder) else Path(place).read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        value = json.loads(content)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise DataError(f"{place} is damaged: give another -o, or begin anew with --overwrite")
+    return value
+
+
 def _absolute(path: str) -> str:
     return path if is_url(path) else os.path.abspath(path)
 
@@ -110,6 +173,7 @@ class Job:
         kind: jsonl, parquet or webdataset.
         dedupe, overwrite: as ``caption_all``; duplicates are found within a shard.
         threads: that each actor computes with.
+        model: ``model_id`` of the job; an actor with another model does nothing.
     """
 
     loading: dict[str, Any]
@@ -119,6 +183,7 @@ class Job:
     dedupe: bool
     overwrite: bool
     threads: int = 1
+    model: str = ""
 
 
 class ShardCaptioner:
@@ -136,6 +201,7 @@ class ShardCaptioner:
 
             torch.set_num_threads(job.threads)
         self._decoding = self._captioner.resolve(job.decoding)
+        self.model = model_id(self._captioner, self._decoding)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         [line] = batch["shard"]
@@ -154,6 +220,8 @@ class ShardCaptioner:
         }
 
     def _caption(self, shard: Shard) -> Summary:
+        if self.model != self._job.model:
+            raise DataError("the model on this machine is another one than the job's")
         if not is_url(self._job.output):
             return self._caption_into(shard, Path(self._job.output))
         with tempfile.TemporaryDirectory() as folder:
@@ -172,15 +240,19 @@ class ShardCaptioner:
             folder / f"{shard.name}.failures.jsonl",
             overwrite=job.overwrite,
         )
-        return caption_all(
-            self._captioner,
-            Inputs(shard.names, shard.names),
-            target,
-            decoding=self._decoding,
-            report=SilentReporter(),
-            dedupe=job.dedupe,
-            overwrite=job.overwrite,
-        )
+        while True:
+            try:
+                return caption_all(
+                    self._captioner,
+                    Inputs(shard.names, shard.names),
+                    target,
+                    decoding=self._decoding,
+                    report=SilentReporter(),
+                    dedupe=job.dedupe,
+                    overwrite=job.overwrite,
+                )
+            except PicturesRefused:  # the journal has them; where it is not kept, nobody gets past
+                continue
 
 
 def caption_shards(
@@ -198,6 +270,8 @@ def caption_shards(
 
     Raises:
         ConfigError: no shard format, or the cluster cannot be reached.
+        DataError: the folder has results of other inputs, of another model or of other settings.
+        CheckpointError: the model cannot be loaded.
         MissingExtraError: Ray is not installed.
     """
     if job.kind not in SUFFIXES:
@@ -209,21 +283,29 @@ def caption_shards(
     output = job.output if is_remote else os.path.abspath(job.output)
     plan = list(make_plan(inputs)) if is_remote else _plan_on_disk(output, inputs.names, inputs)
     left = [shard for shard in plan if job.overwrite or not _is_done(shard, output, job.kind)]
-    report.note(f"{len(plan):,} shards, {len(plan) - len(left):,} done before")
-    if not left:
-        return 0
     ray = _connect(address, workers)
-    num_failed = 0
+    num_failed = num_lost = 0
     try:
+        job = replace(job, model=_model_of(ray, job))
+        identity = {"model": job.model, "dedupe": job.dedupe}
+        check_identity(output, identity, overwrite=job.overwrite)
+        report.note(f"{len(plan):,} shards, {len(plan) - len(left):,} done before")
+        if not left:
+            return 0
         rows = _results(ray, left, replace(job, output=output), workers)
         for number, row in enumerate(rows, 1):
-            num_failed += int(row["failed"]) + bool(row["error"])
+            num_failed += int(row["failed"])
+            num_lost += bool(row["error"])
             if row["error"]:
                 report.note(f"error: shard {row['shard']}: {row['error']}")
-            report.progress("captioning", number, len(left), "shards", num_failed=num_failed)
+            report.progress(
+                "captioning", number, len(left), "shards", num_failed=num_failed + num_lost
+            )
+        if job.overwrite and not num_lost:
+            keep_identity(output, identity)
     finally:
         ray.shutdown()
-    return num_failed
+    return num_failed + num_lost
 
 
 def _plan_on_disk(output: str, asked: tuple[str, ...], inputs: Any) -> list[Shard]:
@@ -254,6 +336,30 @@ def _connect(address: str | None, workers: int | None) -> Any:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     return ray
+
+
+def _model_of(ray: Any, job: Job) -> str:
+    """``model_id`` of a job, by a process that loads the model as an actor does.
+
+    The machine that starts a job need not have the model, a GPU or a server's key.
+
+    Raises:
+        CheckpointError: the model cannot be loaded there.
+    """
+
+    def look(job: Job) -> tuple[str, str]:
+        try:
+            return ShardCaptioner(job).model, ""
+        except ShowtellError as failure:
+            return "", " ".join(str(failure).split())
+
+    # In a process of its own, which gives back its memory, and the GPU's, when it ends.
+    gpus = 1 if int(ray.cluster_resources().get("GPU", 0)) else 0
+    task = ray.remote(num_cpus=1, num_gpus=gpus, max_calls=1)(look)
+    model, error = ray.get(task.remote(job))
+    if error:
+        raise CheckpointError(error)
+    return str(model)
 
 
 def _results(ray: Any, left: list[Shard], job: Job, workers: int | None) -> Iterator[Any]:

@@ -100,6 +100,12 @@ def exists(url: str) -> bool:
     return bool(files.exists(path))
 
 
+def content_of(url: str) -> bytes:
+    """What is in a file; raises FileNotFoundError."""
+    files, path = open_store(url)
+    return bytes(files.cat_file(path))
+
+
 def put(local: str, url: str) -> None:
     """Copy a local file there; object stores show it when it is whole."""
     files, path = open_store(url)

@@ -249,8 +249,9 @@ def caption(
     is left empty: JSON has it as `withheld`, and with text output its picture is named on standard
     error. Alt texts (`xmp`) say "person" and not "man" or "woman", unless --no-neutral is given.
 
-    A picture that cannot be read is named on standard error, and in failures.jsonl if captions go
-    to files. The other pictures are still captioned. The exit code is then 1 if the picture was
+    A picture that cannot be read is named on standard error, and if captions go to files in a list:
+    FILE.failures.jsonl for -o FILE.jsonl, failures.jsonl for `sidecar` and `xmp`. The other
+    pictures are still captioned. The exit code is then 1 if the picture was
     named on its own, if a list that was named on its own has no other picture, or with --strict.
 
     With -o, and for `sidecar` (a .txt file beside each picture) and `xmp` (the picture's own

@@ -43,9 +43,12 @@ def make_target(request: "Request", inputs: Inputs) -> Target:
 
 
 def _failures_file(names: list[str], output: Path | None) -> Path:
-    """Beside the output; else in the folder that was named first, or in the current one."""
+    """Beside the output, and its own; else in the folder that was named first, or in this one.
+
+    Only ``.jsonl`` is left out, so that ``a.csv`` and ``a.jsonl`` have a list each.
+    """
     if output is not None:
-        return output.with_name("failures.jsonl")
+        return output.with_name(f"{output.name.removesuffix('.jsonl')}.failures.jsonl")
     first = Path(names[0])
     return (first if first.is_dir() else Path()) / "failures.jsonl"
 

@@ -5,6 +5,7 @@ written down. Only a process that is killed outright loses the answers that were
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from showtell.bulk.estimate import Price, Sample, estimate
@@ -80,6 +81,7 @@ class Stoppable(Captioner):
                 if self.stop.is_due():
                     return
 
+        how = replace(how, is_stopped=self.stop.is_due)
         yield from self.inner.stream_pictures(until_stopped(), how)
         if self.stop.is_due():
             raise Stopped

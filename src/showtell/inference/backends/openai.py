@@ -53,7 +53,8 @@ class OpenAICaptioner(RemoteCaptioner):
     ) -> tuple[str, dict[str, Any]]:
         is_sample = settings.method == "sample"
         most = settings.max_length * TOKENS_A_WORD
-        # Newer models take the second name alone, most other servers the first alone.
+        # Newer models take the second name alone, most other servers the first alone. One of them
+        # is always sent: without a limit, a model may answer as long as it likes.
         name = "max_completion_tokens" if "max_tokens" in self._refused else "max_tokens"
         content = [
             {"type": "text", "text": self.prompt},
@@ -62,9 +63,9 @@ class OpenAICaptioner(RemoteCaptioner):
         return "chat/completions", {
             "model": self.model,
             "messages": [{"role": "user", "content": content}],
+            name: most,
             **self._optional(
                 {
-                    name: most,
                     "temperature": settings.temperature if is_sample else 0,
                     "logprobs": True,
                     "top_p": settings.top_p,

@@ -12,9 +12,8 @@ import io
 import json
 import math
 import os
-import re
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -35,7 +34,7 @@ from showtell.inference.backends.remote_client import (
     Worker,
     worker,
 )
-from showtell.inference.backends.remote_run import Prepared, Run, Told
+from showtell.inference.backends.remote_run import NotAsked, Prepared, Run, Told
 from showtell.inference.caption import Caption, geometric_mean
 from showtell.inference.captioner import ModelInfo
 from showtell.inference.specs import PROMPTS, BackendSettings
@@ -273,8 +272,10 @@ class RemoteCaptioner(PictureCaptioner):
         # Decoding overlaps with waiting for answers, however few cores there are.
         prepared = work_ahead(pictures, prepare, batch_size=self.concurrency, overlaps=True)
         run = Run(self.endpoint.url, how.originals)
-        with worker() as threads, _Asking(self, threads, how.decoding) as asking:
+        with worker() as threads, _Asking(self, threads, how.decoding, how.is_stopped) as asking:
             for picture, found in prepared:
+                if how.is_stopped():  # of what was read ahead nothing is asked
+                    break
                 run.add(picture, found, asking.begin)
                 while len(run) > window or run.is_first_done:
                     yield from run.take()
@@ -305,13 +306,11 @@ class RemoteCaptioner(PictureCaptioner):
         }
 
     def _learn(self, error: RequestFailed, body: Mapping[str, Any]) -> bool:
-        """Whether a refusal is about a parameter that captions do without, and none did so far."""
-        if error.status not in (400, 422):
+        """Whether the server refuses a parameter that another request does without."""
+        if error.status not in (400, 422) or error.refusal is None:
             return False
-        for name in ("logprobs", "max_tokens", "max_completion_tokens", "temperature", "think"):
-            if name not in body or _is_chosen(name, body[name]):
-                continue
-            if re.search(rf"\b{name}\b", str(error)):
+        for name in ("logprobs", "max_tokens", "temperature", "think"):
+            if name in body and not _is_chosen(name, body[name]) and error.refusal.is_of(name):
                 self._refused.add(name)
                 return True
         return False
@@ -344,8 +343,13 @@ class _Asking:
     """Requests for captions within a worker; its client is closed with it."""
 
     def __init__(
-        self, captioner: RemoteCaptioner, threads: Worker, settings: DecodingConfig
+        self,
+        captioner: RemoteCaptioner,
+        threads: Worker,
+        settings: DecodingConfig,
+        is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._is_stopped = is_stopped
         self._captioner, self._threads, self._settings = captioner, threads, settings
         self._client: Client | None = None
 
@@ -396,6 +400,8 @@ class _Asking:
         assert self._client is not None
         one = self._captioner
         async with self._client.places:
+            if self._is_stopped():
+                raise NotAsked
             while True:
                 path, body = one._question(jpeg, self._settings, number)
                 try:

@@ -15,6 +15,7 @@ import asyncio
 import base64
 import json
 import math
+import os
 import threading
 import time
 from collections.abc import Coroutine, Iterator
@@ -22,11 +23,14 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from importlib.util import find_spec
 from ipaddress import ip_address
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.request import getproxies
 
 from showtell.errors import ConfigError, MissingExtraError, ServerError
+from showtell.inference.backends.remote_refusal import Refusal
 
 Result = TypeVar("Result")
 
@@ -44,6 +48,10 @@ PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529}
 SHORTEST_SECRET = 8
 """Characters. What local servers take for a key ("EMPTY", "none") may be a word of a caption."""
 
+PROXIES = ("http", "https", "socks5", "socks5h")
+CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+"""What the environment may name in place of the usual certificates; the first counts."""
+
 MOST_SHOWN = 200  # characters of what a server says
 
 
@@ -53,11 +61,19 @@ class RequestFailed(Exception):
     Attributes:
         is_servers: whether the server is at fault, not what was asked.
         status: the HTTP status; None where none came.
+        refusal: what the server said; not for showing.
     """
 
-    def __init__(self, reason: str, *, is_servers: bool, status: int | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        is_servers: bool,
+        status: int | None = None,
+        refusal: Refusal | None = None,
+    ) -> None:
         super().__init__(reason)
-        self.is_servers, self.status = is_servers, status
+        self.is_servers, self.status, self.refusal = is_servers, status, refusal
 
 
 class _Passing(Exception):
@@ -176,6 +192,9 @@ class Client:
 
     Attributes:
         places: held by whoever asks, so that there are no more at a time.
+
+    Raises:
+        ConfigError: the environment names a proxy or certificates that cannot be used.
     """
 
     def __init__(self, endpoint: Endpoint, patience: Patience, concurrency: int = 1) -> None:
@@ -183,19 +202,35 @@ class Client:
         self._httpx = _httpx()
         self.places = asyncio.Semaphore(concurrency)
         self._quiet_until = 0.0  # of the loop's clock
-        self._http = self._httpx.AsyncClient(
-            headers={
-                # Else a small body could become a large one.
-                "Accept-Encoding": "identity",
-                **endpoint.headers,
-            },
-            timeout=self._httpx.Timeout(
-                patience.timeout, connect=min(CONNECT_SECONDS, patience.timeout), pool=None
-            ),
-            limits=self._httpx.Limits(max_connections=concurrency, keepalive_expiry=30),
-            follow_redirects=False,
-            trust_env=not endpoint.is_here,
-        )
+        if not endpoint.is_here:
+            check_proxies()
+        try:
+            self._http = self._httpx.AsyncClient(
+                headers={
+                    # Else a small body could become a large one.
+                    "Accept-Encoding": "identity",
+                    **endpoint.headers,
+                },
+                timeout=self._httpx.Timeout(
+                    patience.timeout, connect=min(CONNECT_SECONDS, patience.timeout), pool=None
+                ),
+                limits=self._httpx.Limits(max_connections=concurrency, keepalive_expiry=30),
+                follow_redirects=False,
+                trust_env=not endpoint.is_here,
+            )
+        except OSError as error:
+            name = next((name for name in CERTIFICATES if os.environ.get(name)), None)
+            if name is None:
+                raise
+            raise ConfigError(
+                f"{name}={os.environ[name]}: {error.strerror or error}; set it to a file of "
+                f"certificates in PEM, or leave it out: unset {name}"
+            ) from None
+        except (ValueError, self._httpx.InvalidURL):  # of a kind that ``check_proxies`` let pass
+            names = [name for name in os.environ if name.lower().endswith("_proxy")]
+            raise ConfigError(
+                f"a proxy cannot be used as it is given: see {', '.join(sorted(names))}"
+            ) from None
 
     async def close(self) -> None:
         """Close its connections."""
@@ -292,8 +327,9 @@ class Client:
 
     def _refusal(self, status: int, headers: Any, content: bytes) -> Exception:
         """What an answer that is no 200 means."""
-        said, code = _told(content)
-        reason = f"the server answers {status}" + (f": {self._shown(said)}" if said else "")
+        refusal = Refusal.of(content)
+        said = f": {self._shown(refusal.text)}" if refusal.text else ""
+        reason = f"the server answers {status}{said}"
         where = self.endpoint.url
         if 300 <= status < 400:
             place = urlsplit(headers.get("location", ""))
@@ -310,7 +346,7 @@ class Client:
                 else f"needs a key: set {name}"
             )
             return ServerError(f"{where} {what}: {reason}")
-        if code in ("insufficient_quota", "billing_hard_limit_reached"):
+        if refusal.code in ("insufficient_quota", "billing_hard_limit_reached"):
             return ServerError(f"{where}: {reason}; to resume, run the same command again")
         if status in PASSING:
             wait = _retry_after(headers)
@@ -323,26 +359,13 @@ class Client:
                 clock = asyncio.get_running_loop().time
                 self._quiet_until = max(self._quiet_until, clock() + wait)
             return _Passing(reason, status, wait)
-        return RequestFailed(reason, is_servers=status >= 500, status=status)
+        return RequestFailed(reason, is_servers=status >= 500, status=status, refusal=refusal)
 
     def _shown(self, text: str) -> str:
         """What a server says, on one line, short and without the key."""
         text = " ".join(self.endpoint.scrubbed(text).split())
         text = "".join(c if c.isprintable() else "?" for c in text)
         return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]} ..."
-
-
-def _told(content: bytes) -> tuple[str, str | None]:
-    """What a refusal says, and its code: of ``{"error": {"message": ..., "code": ...}}``."""
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError):
-        return content.decode("utf-8", "replace"), None
-    error = value.get("error", value) if isinstance(value, dict) else value
-    if isinstance(error, dict):
-        said = error.get("message") or error.get("detail") or json.dumps(error)
-        return str(said), str(error.get("code") or error.get("type"))
-    return str(error), None
 
 
 def _retry_after(headers: Any) -> float | None:
@@ -374,6 +397,41 @@ def _reason(error: Exception) -> str:
         return "the server cut the connection"
     text = (cause.strerror if isinstance(cause, OSError) else None) or str(error) or str(cause)
     return f"the connection failed: {text or type(error).__name__}"
+
+
+def check_proxies() -> None:
+    """Refuse what the environment (else the system) names as a proxy and is none.
+
+    Addresses are not shown: they may hold a password.
+
+    Raises:
+        ConfigError: naming the variable.
+    """
+    proxies = getproxies()
+    if "*" in (host.strip() for host in proxies.get("no", "").split(",")):
+        return  # none is used
+    for kind in ("http", "https", "all"):
+        address = proxies.get(kind)
+        if not address:
+            continue
+        names = (f"{kind}_proxy", f"{kind.upper()}_PROXY")
+        name = next((name for name in names if os.environ.get(name) == address), None)
+        name = name or f"the system's proxy for {kind}"
+        try:
+            parts = urlsplit(address if "://" in address else f"http://{address}")
+            is_address = bool(parts.hostname) and parts.port != 0  # ``port`` looks at its range
+        except ValueError:  # a port that is none, or half of an IPv6 address
+            is_address = False
+        if not is_address or parts.scheme not in PROXIES:
+            raise ConfigError(
+                f"{name} is no address of a proxy: expected one such as http://proxy.example:3128 "
+                f"({', '.join(PROXIES)}); to do without: unset {name}"
+            )
+        if parts.scheme.startswith("socks") and find_spec("socksio") is None:
+            raise ConfigError(
+                f"{name} names a SOCKS proxy, which needs a package: pip install 'httpx2[socks]'; "
+                f"to do without the proxy: unset {name}"
+            )
 
 
 def _httpx() -> Any:

@@ -1,7 +1,8 @@
 """The results of a run at a model's server: in the pictures' order, however answers come.
 
 A run ends where no picture gets through any more, so that a resumed run asks for those that failed
-last again. What is asked, and how, is ``remote.py``'s.
+last again; and where the first pictures are all refused, though not by the server's fault. What is
+asked, and how, is ``remote.py``'s.
 """
 
 from collections import deque
@@ -14,8 +15,23 @@ from showtell.errors import ServerError
 from showtell.inference.caption import Caption
 from showtell.inference.stream import Originals, Picture, PictureResult
 
+
+class NotAsked(Exception):
+    """A picture whose turn came after the run was stopped; it has no result."""
+
+
 MOST_FAILED_IN_A_ROW = 16
 """Pictures that fail by the server's fault, one after the other, before a run is stopped."""
+
+MOST_REFUSED_AT_FIRST = 16
+"""Pictures that the model refuses before it has captioned any, before a run is stopped."""
+
+
+class PicturesRefused(ServerError):
+    """A model refuses one picture after the other, for what they are or for how it is asked.
+
+    Their results were given before: a run that goes on behind them makes progress.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +64,9 @@ class Run:
         self._num_asked = 0
         self._held: list[PictureResult] = []
         self._num_failed = 0  # in a row, by the server's fault
+        self._refused: list[str] = []  # why, before any has succeeded, not by the server's fault
         self._has_succeeded = False
+        self._unasked: set[int] = set()  # of the originals
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -68,6 +86,9 @@ class Run:
             found: the picture as it is sent, or why it cannot be.
             begin: asks about a JPEG; its second argument is the picture's number among those that
                 are asked about.
+
+        Raises:
+            PicturesRefused: the first ones were all refused; their results were taken by now.
         """
         number, future = None, None
         if isinstance(found, Prepared):
@@ -77,6 +98,12 @@ class Run:
                 is_new = number is None
                 number = self._originals.expect(found.look) if number is None else number
             if is_new:
+                if not self._has_succeeded and len(self._refused) >= MOST_REFUSED_AT_FIRST:
+                    raise PicturesRefused(
+                        f"{self._url}: the first {len(self._refused)} pictures have all failed, "
+                        f"the last: {self._refused[-1]}; check the model and --prompt. They count "
+                        "as failed: to go on behind them, run the same command again"
+                    )
                 future = begin(found.jpeg, self._num_asked)
                 self._num_asked += 1
                 found = replace(found, jpeg="")  # the request has it
@@ -89,10 +116,13 @@ class Run:
             ServerError: so many pictures in a row failed that the server seems to be gone.
         """
         picture, found, future, number = self._waiting.popleft()
-        result, is_servers = self._result(picture, found, future, number)
-        if future is not None and result.caption is not None:
-            self._has_succeeded = True
-        elif future is not None and (is_servers or not self._has_succeeded):
+        try:
+            result, is_servers = self._result(picture, found, future, number)
+        except NotAsked:
+            if future is not None and number is not None:
+                self._unasked.add(number)
+            return
+        if future is not None and is_servers:
             self._num_failed += 1
             self._held.append(result)
             if self._num_failed >= MOST_FAILED_IN_A_ROW:
@@ -101,11 +131,14 @@ class Run:
                     f"failed, the last: {result.error}; to resume, run the same command again"
                 )
             return
-        elif self._held and future is None:  # it says nothing of the server
+        if self._held and future is None:  # it says nothing of the server
             self._held.append(result)
             return
         yield from self.rest()
         yield result
+        if future is not None and not self._has_succeeded:
+            self._has_succeeded = result.caption is not None
+            self._refused.append(str(result.error))
 
     def rest(self) -> Iterator[PictureResult]:
         """Those that were held back, which failed while others did not."""
@@ -124,6 +157,8 @@ class Run:
             return PictureResult(path, None, found), False
         if future is None:
             assert self._originals is not None and number is not None
+            if number in self._unasked:
+                raise NotAsked
             original = self._originals[number]
             reason = None if original.caption else f"{path}: as {original.path}, which failed"
             result = PictureResult(

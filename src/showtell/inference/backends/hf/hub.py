@@ -30,6 +30,8 @@ INDEX = f"{WEIGHTS}.index.json"
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 MOST_JSON = 2**26  # bytes; a tokeniser or an index of weights can have millions
 CHUNK = 2**20
+IMPORTED = re.compile(r"^[ \t]*from[ \t]+\.(\w+)[ \t]+import\b", re.MULTILINE)
+"""A module beside another one, as transformers finds what it has to copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ def cached_folder(place: Place, *, with_code: bool = False) -> Path | None:
         )
     except (OSError, ValueError):
         return None
-    return found if is_whole(found) else None
+    return found if is_whole(found) and (not with_code or has_code(found, place.name)) else None
 
 
 def is_whole(folder: Path) -> bool:
@@ -140,6 +142,41 @@ def is_whole(folder: Path) -> bool:
         return all((folder / name).is_file() for name in _parts(index))
     except CheckpointError:  # it is downloaded again
         return False
+
+
+def has_code(folder: Path, model: str) -> bool:
+    """Whether a snapshot has the Python files that its settings name, and what these import.
+
+    A snapshot that was downloaded without code has none of them. Code of another repository
+    (``owner/name--module.Class``) is not looked for: it is not in this snapshot.
+
+    Args:
+        model: the repository's own name.
+    """
+    wanted = {name for file in folder.glob("*config.json") for name in _modules_in(file, model)}
+    seen: set[str] = set()
+    while left := wanted - seen:
+        name = left.pop()
+        seen.add(name)
+        try:
+            text = (folder / f"{name}.py").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return False
+        wanted.update(IMPORTED.findall(text))
+    return True
+
+
+def _modules_in(file: Path, model: str) -> Iterator[str]:
+    """The modules beside a file of settings that its ``auto_map`` names."""
+    try:
+        named = list(read_json(file, MOST_JSON)["auto_map"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # whoever loads it says so
+        return
+    for value in named:
+        for name in value if isinstance(value, list) else [value]:  # a tokeniser may have two
+            own = str(name).removeprefix(f"{model}--")
+            if match := re.fullmatch(r"(\w+)\.\w+", own):
+                yield match[1]
 
 
 def missing_files(model: str, settings: BackendSettings) -> Wanted | None:
