@@ -23,6 +23,7 @@ from showtell.distil.request import DistilRequest, FilterConfig
 from showtell.distil.run import STAGES, Distilled, distil
 from showtell.distil.teacher import ask
 from showtell.errors import CheckpointError, DataError, UsageError
+from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import load_checkpoint
 
 register()
@@ -251,6 +252,19 @@ def test_judges_that_were_stopped_go_on(tmp_path: Path, pictures: Path) -> None:
     run(whole, Teacher())
     kept = [(tmp_path / name / "fit" / "kept.jsonl").read_text() for name in ("whole", "run")]
     assert kept[0] == kept[1]
+
+
+def test_an_encoder_from_elsewhere_is_trusted_as_its_owner_set_it(
+    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By judges and report, which load what was trained hours ago, as by training itself."""
+    monkeypatch.setattr("showtell.inference.checkpoint.is_fetched", lambda name: name == "rows")
+    filters = replace_filter(fit=0.25)
+    wanted = request(tmp_path / "run", pictures, "training.num_epochs=1", filters=filters)
+    made = run(wanted, Teacher())
+    assert made.figures["student"]["num_pictures"] == 3
+    with pytest.raises(CheckpointError, match="names an encoder from elsewhere, 'rows'"):
+        NativeCaptioner.load(made.model, device="cpu")
 
 
 def test_stopped_five_times_no_picture_is_asked_about_twice(tmp_path: Path, pictures: Path) -> None:

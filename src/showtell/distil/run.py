@@ -303,7 +303,8 @@ class _Distillation:
 
     def _report(self, folder: Path) -> Values | None:
         request, model = self.request, self.stages.folder_of("model")
-        student = NativeCaptioner.load(model, device=request.device)
+        # The person's own settings are trusted, wherever they have their encoder from.
+        student = NativeCaptioner.load(model, device=request.device, trust_model=True)
         dataset = self._open(self.stages.folder_of("data") / data_set.FILE)
         store = self._store_of(student, folder)
         places = Places(folder, store, is_human=self.human is not None)
