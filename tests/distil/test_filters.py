@@ -119,6 +119,33 @@ def test_what_was_left_out_is_kept_in_a_file(tmp_path: Path) -> None:
         filter_captions(said("a dog", "dog"), FilterConfig(min_words=9))
 
 
+def test_a_filter_that_leaves_nothing_names_the_setting_that_helps(tmp_path: Path) -> None:
+    """A command that works: with it the same captions pass."""
+    words = tmp_path / "words.txt"
+    words.write_text("dog")
+    cases = {
+        "min_words=9": ("too short: 2", "min_words=1"),
+        "max_words=2": ("too long: 2", "max_words=4"),
+        "min_confidence=1": ("low confidence: 2", "min_confidence=0"),
+        "min_agreement=1": ("the teacher's captions disagree: 2", "min_agreement=0"),
+        "language=ja": ("another language: 2", "language=any"),
+    }
+    captions = said("a brown dog", "a dog that runs")
+    for given, (reason, advice) in cases.items():
+        settings = [f"{name}={value}".lower() for name, value in KEEP_ALL.items()]
+        with pytest.raises(DataError, match=rf"leave none of 2 captions \({reason}\): ") as told:
+            filter_captions(captions, FilterConfig.of([*settings, given]))
+        assert str(told.value).endswith(f": loosen them with --filter {advice}")
+        found = filter_captions(captions, FilterConfig.of([*settings, given, advice]))
+        assert found.kept == captions
+    with pytest.raises(DataError, match=r"a listed word: 2\): give --filter words=FILE"):
+        filter_captions(captions, FilterConfig(**KEEP_ALL, words=words))
+    with pytest.raises(DataError, match=r"a refusal: 1\): the teacher does not caption"):
+        filter_captions(said("I cannot see it"), FilterConfig(**KEEP_ALL))
+    with pytest.raises(DataError, match=r"gave no caption; captions/failures\.jsonl says why"):
+        filter_captions([], FilterConfig(**KEEP_ALL))
+
+
 def test_settings_of_the_command_line() -> None:
     config = FilterConfig.of(["min_words=4", "language=de", "fit=0.5", "repeats=false"])
     assert (config.min_words, config.language, config.fit, config.repeats) == (4, "de", 0.5, False)

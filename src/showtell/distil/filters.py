@@ -17,6 +17,18 @@ from showtell.errors import ConfigError, DataError
 from showtell.text.language import a_sample, language_of, other_language
 from showtell.text.tokenizer import tokenize
 
+TOO_SHORT, TOO_LONG = "too short", "too long"
+UNSURE, DISAGREE = "low confidence", "the teacher's captions disagree"
+FOREIGN, REPEATS, LISTED = "another language", "repeats itself", "a listed word"
+_LOOSER = {
+    TOO_SHORT: "min_words=1",
+    UNSURE: "min_confidence=0",
+    DISAGREE: "min_agreement=0",
+    FOREIGN: "language=any",
+    REPEATS: "repeats=false",
+}
+"""The setting with which the captions stay that a reason took."""
+
 KEPT, DROPPED = "kept.jsonl", "dropped.jsonl"
 REPEATED = 3  # words in a row that may not come twice
 
@@ -126,13 +138,15 @@ def filter_captions(captions: Sequence[Said], config: FilterConfig) -> Filtered:
             if objection:
                 found.drop(said, *objection)
             elif agreed is not None and agreed < config.min_agreement:
-                found.drop(said, "the teacher's captions disagree", f"{agreed:.2f}")
+                found.drop(said, DISAGREE, f"{agreed:.2f}")
             else:
                 found.kept.append(said)
+    if not captions:
+        raise DataError("the teacher gave no caption; captions/failures.jsonl says why")
     if not found.kept:
         raise DataError(
             f"the filters leave none of {len(captions):,} captions ({_shown(found.counts)}): "
-            "loosen them with --filter"
+            f"{_advice(found)}"
         )
     return found
 
@@ -167,13 +181,13 @@ def _checks(captions: Sequence[Said], config: FilterConfig) -> list[Check]:
     def confidence(said: Said, words: Sequence[str]) -> tuple[str, str] | None:
         if said.confidence is None or said.confidence >= config.min_confidence:
             return None
-        return "low confidence", f"{said.confidence:.2f}"
+        return UNSURE, f"{said.confidence:.2f}"
 
     def length(said: Said, words: Sequence[str]) -> tuple[str, str] | None:
         number = sum(any(map(str.isalnum, word)) for word in words)
         if number < config.min_words:
-            return "too short", f"{number} words"
-        return ("too long", f"{number} words") if number > config.max_words else None
+            return TOO_SHORT, f"{number} words"
+        return (TOO_LONG, f"{number} words") if number > config.max_words else None
 
     def refusal(said: Said, words: Sequence[str]) -> tuple[str, str] | None:
         text = said.text.lower().replace("’", "'")
@@ -181,15 +195,15 @@ def _checks(captions: Sequence[Said], config: FilterConfig) -> list[Check]:
 
     def repeats(said: Said, words: Sequence[str]) -> tuple[str, str] | None:
         phrase = repeated(words) if config.repeats else None
-        return ("repeats itself", phrase) if phrase else None
+        return (REPEATS, phrase) if phrase else None
 
     def foreign(said: Said, words: Sequence[str]) -> tuple[str, str] | None:
         is_other = language is not None and other_language(said.text, language)
-        return ("another language", f"not {language}") if is_other else None
+        return (FOREIGN, f"not {language}") if is_other else None
 
     def listed(said: Said, words: Sequence[str]) -> tuple[str, str] | None:
         text = f" {' '.join(words)} "
-        return next((("a listed word", p) for p in phrases if f" {p} " in text), None)
+        return next(((LISTED, p) for p in phrases if f" {p} " in text), None)
 
     return [refusal, length, confidence, foreign, repeats, listed]
 
@@ -230,6 +244,20 @@ def _by_picture(captions: Iterable[Said]) -> Iterator[list[Said]]:
         group.append(said)
     if group:
         yield group
+
+
+def _advice(found: Filtered) -> str:
+    """What to do about the reason that took most captions."""
+    largest = next(iter(found.counts))
+    setting = _LOOSER.get(largest)
+    if largest == TOO_LONG:
+        longest = max(int(how.split()[0]) for _, why, how in found.dropped if why == TOO_LONG)
+        setting = f"max_words={longest}"
+    if setting is not None:
+        return f"loosen them with --filter {setting}"
+    if largest == LISTED:
+        return "give --filter words=FILE with another file, or leave it out"
+    return "the teacher does not caption these pictures, so give another one"
 
 
 def _shown(counts: Mapping[str, int]) -> str:

@@ -124,7 +124,8 @@ class Stages:
             CheckpointError: it was begun with something else.
         """
         begun = self.begun.setdefault(name, {"key": key, "seconds": 0.0})
-        if begun["key"] != key and name not in KEPT:
+        has_left_some = any(self.folder_of(name).iterdir())
+        if begun["key"] != key and name not in KEPT and has_left_some:
             raise CheckpointError(
                 f"{self.folder_of(name)} was begun with something else and not finished: give what "
                 f"it was begun with, or begin it anew with --again {name}"
