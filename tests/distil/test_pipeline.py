@@ -180,6 +180,43 @@ def test_peoples_captions_make_the_test_set_and_weigh_more(
     assert not (tmp_path / "run" / "report" / "rating.html").exists()
 
 
+def test_people_who_come_later_keep_what_the_teacher_said(
+    tmp_path: Path, pictures: Path, human: Path
+) -> None:
+    wanted = request(tmp_path / "run", pictures, "training.num_epochs=1")
+    run(wanted, Teacher())
+    later = replace(wanted, human=DataRequest(str(human)))
+    teacher = Teacher()
+    with pytest.raises(CheckpointError, match=r"captions by people was None.*--again filter, wh"):
+        run(later, teacher)
+    assert teacher.asked == []
+    made = run(replace(later, again="filter"), teacher)
+    assert len(teacher.asked) == 10  # the test pictures
+    assert made.figures["teacher"]["num_pictures"] == 10
+    # Without people again, and with them: nobody is asked twice.
+    teacher = Teacher()
+    made = run(replace(wanted, again="filter"), teacher)
+    assert made.found["captions"] == {"captioned": 60, "failed": 0}
+    made = run(replace(later, again="filter"), teacher)
+    assert made.found["captions"] == {"captioned": 70, "failed": 0}
+    assert teacher.asked == []
+    # Answers by another teacher are another matter.
+    with pytest.raises(CheckpointError, match=r"teacher was 'oracle  0' and is.*--again captions"):
+        run(replace(wanted, again="filter"), Teacher(words=" now"))
+
+
+def test_people_who_come_before_anything_follows_from_the_answers(
+    tmp_path: Path, pictures: Path, human: Path
+) -> None:
+    strict = replace_filter(min_words=30)
+    wanted = request(tmp_path / "run", pictures, "training.num_epochs=1", filters=strict)
+    with pytest.raises(DataError, match="leave none"):
+        run(wanted, Teacher())
+    teacher = Teacher()
+    run(replace(wanted, filters=ALL, human=DataRequest(str(human))), teacher)
+    assert len(teacher.asked) == 10
+
+
 def test_training_pictures_that_look_like_held_out_ones_are_left_out(
     tmp_path: Path, pictures: Path, human: Path
 ) -> None:

@@ -49,6 +49,7 @@ from showtell.pretrained import CARD
 from showtell.publish.pack import pack_checkpoint
 from showtell.training.request import names_in
 
+PEOPLE = "captions by people"  # whose test pictures the teacher is asked about, too
 MANY = 10_000  # pictures, where only reading them all would tell
 STAGES = ("pictures", "captions", "filter", "fit", "data", "student", "model", "report")
 
@@ -139,7 +140,9 @@ class _Distillation:
         if request.again is not None:
             self.stages.forget(request.again)
         for name in STAGES:
-            values = self.stages.make(name, self._made_of(name), getattr(self, f"_{name}"))
+            growing = PEOPLE if name == "captions" else None
+            work = getattr(self, f"_{name}")
+            values = self.stages.make(name, self._made_of(name), work, growing=growing)
             if values is None:
                 return None
             self.found[name] = values
@@ -184,7 +187,7 @@ class _Distillation:
                 return {
                     "teacher": self.teacher.fingerprint,
                     "decoding": decoding,
-                    "captions by people": human,
+                    PEOPLE: human,
                 } | ({"teacher's": settings} if settings else {})
             case "filter":
                 settings = filters.model_dump(mode="json", exclude={"fit", "near_duplicates"})
