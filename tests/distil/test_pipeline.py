@@ -19,12 +19,14 @@ from showtell.config import Config
 from showtell.core.progress import SilentReporter
 from showtell.data.request import DataRequest
 from showtell.data.sources import load_dataset
+from showtell.distil.report import SHARED
 from showtell.distil.request import DistilRequest, FilterConfig
 from showtell.distil.run import STAGES, Distilled, distil
 from showtell.distil.teacher import ask
 from showtell.errors import CheckpointError, DataError, UsageError
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import load_checkpoint
+from showtell.metrics import evaluate
 
 register()
 ALL = FilterConfig(near_duplicates=False, fit=0.0)
@@ -178,6 +180,29 @@ def test_peoples_captions_make_the_test_set_and_weigh_more(
     assert "agreement with the teacher" not in card
     assert "of the teacher's CIDEr-D" in card and str(human) in card
     assert not (tmp_path / "run" / "report" / "rating.html").exists()
+
+
+def test_both_are_compared_on_the_pictures_that_both_captioned(
+    tmp_path: Path, pictures: Path, human: Path
+) -> None:
+    """Of which the teacher has no answer about, nothing follows about the teacher."""
+    wanted = request(
+        tmp_path / "run", pictures, "training.num_epochs=1", human=DataRequest(str(human))
+    )
+    made = run(wanted, Teacher(fails=("p30.png", "p33.png", "p36.png")))
+    counts = {who: found["num_pictures"] for who, found in made.figures.items()}
+    assert counts == {"student": 10, "teacher": 7, SHARED: 7}
+    one, two = (made.figures[who]["metrics"]["CIDEr-D"] for who in (SHARED, "teacher"))
+    card = (made.model / "MODEL_CARD.md").read_text()
+    assert f"{one / two:.2f} of the teacher's CIDEr-D on the pictures that both captioned" in card
+    folder = tmp_path / "run" / "report"
+    entries = (json.loads((folder / f"{who}.json").read_text()) for who in ("student", "teacher"))
+    said, answered = ({row["image_id"]: row["caption"] for row in one} for one in entries)
+    assert len(said) == 10 and len(answered) == 7
+    data = load_dataset(str(tmp_path / "run" / "data" / "captions.jsonl"))
+    people = {r.image_id: r.captions for r in data.records if r.image_id in answered}
+    expected = evaluate({name: said[name] for name in people}, people).metrics["CIDEr-D"]
+    assert one == pytest.approx(expected)
 
 
 def test_people_who_come_later_keep_what_the_teacher_said(
