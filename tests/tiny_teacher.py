@@ -1,6 +1,6 @@
 """A teacher who knows the tiny world's pictures by their names and counts what it is asked."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,7 @@ class Teacher(Captioner):
         lies: every so many pictures it says what it said of the picture before.
         before: called with the number of each picture before it is answered.
         fails: names of files about which it has nothing to say.
+        translate: what it says in place of a caption in English.
     """
 
     def __init__(
@@ -76,7 +77,9 @@ class Teacher(Captioner):
         lies: int = 0,
         before: Any = None,
         fails: Collection[str] = (),
+        translate: Callable[[str], str] = str,
     ) -> None:
+        self.translate = translate
         self.words, self.lies, self.before, self.fails = words, lies, before, fails
         self.asked: list[str] = []
 
@@ -108,7 +111,7 @@ class Teacher(Captioner):
             if Path(name).name in self.fails:
                 yield PictureResult(picture.path, None, f"{name}: no answer")
                 continue
-            texts = [f"{text}{self.words}" for text in said_of(name)[:number]]
+            texts = [f"{self.translate(text)}{self.words}" for text in said_of(name)[:number]]
             own = [
                 Caption(text, tuple(text.split()), (-0.1,) * (len(text.split()) + 1), 0.9)
                 for text in texts

@@ -17,6 +17,7 @@ from showtell.distil.filters import (
 from showtell.distil.fit import drop_misfits, gains, in_second_half
 from showtell.distil.request import FilterConfig
 from showtell.errors import ConfigError, DataError, UsageError
+from showtell.text.segment import Segmentation
 
 KEEP_ALL = {"min_agreement": 0.0, "min_words": 1, "language": "any", "repeats": False}
 
@@ -108,6 +109,36 @@ def test_no_language_has_most_captions() -> None:
     """Then nothing says which of them are wrong."""
     texts = [OTHERS["zh"], "波に乗っている男性", "мужчина на доске для сёрфинга"]
     assert reasons(said(*texts, OTHERS["de"]), language="auto") == {}
+
+
+CHINESE = [
+    "一个穿红色衣服的男人和一个穿蓝色衣服的女人在公园里",
+    "男人和女人走在公园的路上",
+    "两个人在公园里走路",
+]
+
+
+@pytest.mark.parametrize("kind", ["words", "characters"])
+def test_captions_in_scripts_without_spaces(kind: str, tmp_path: Path) -> None:
+    if kind == "words":
+        pytest.importorskip("icu4py")
+    cut, words = Segmentation.of(kind, "zh"), tmp_path / "words.txt"
+    found = filter_captions(said(*CHINESE), FilterConfig(), cut)
+    assert [one.text for one in found.kept] == CHINESE
+    stammer, other = "一只狗在一只狗在一只狗在草地上跑", "厨房桌上摆着许多新鲜水果"
+    words.write_text("水果\n", encoding="utf-8")
+    captions = said(*CHINESE, "狗", stammer, other)
+    found = filter_captions(captions, FilterConfig(words=words, min_agreement=0.0), cut)
+    assert {one.text: why for one, why, _ in found.dropped} == {
+        "狗": "too short",
+        stammer: "repeats itself",
+        other: "a listed word",
+    }
+    *alike, none = agreements([*CHINESE, other], cut)
+    assert none is not None and none < 0.1
+    assert all(share is not None and share > 0.1 for share in alike)
+    short = FilterConfig(max_words=12, min_agreement=0)
+    assert CHINESE[0] not in [one.text for one in filter_captions(said(*CHINESE), short, cut).kept]
 
 
 def test_what_was_left_out_is_kept_in_a_file(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from showtell.errors import CheckpointError, DataError, UsageError
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import load_checkpoint
 from showtell.metrics import evaluate
+from showtell.text.segment import Segmentation
 
 register()
 ALL = FilterConfig(near_duplicates=False, fit=0.0)
@@ -314,6 +315,54 @@ def test_judges_that_were_stopped_go_on(tmp_path: Path, pictures: Path) -> None:
     run(whole, Teacher())
     kept = [(tmp_path / name / "fit" / "kept.jsonl").read_text() for name in ("whole", "run")]
     assert kept[0] == kept[1]
+
+
+IN_CHINESE = {
+    **{"red": "红色", "green": "绿色", "blue": "蓝色", "white": "白色"},
+    **{"dog": "狗", "ball": "球", "house": "房子", "boat": "船", "bird": "鸟"},
+}
+
+
+def chinese(text: str) -> str:
+    """A caption of the tiny world in Chinese."""
+    colour, thing = sorted(
+        (word for word in text.split() if word in IN_CHINESE),
+        key=lambda word: list(IN_CHINESE).index(word),
+    )
+    forms = {"a": "一个{}的{}", "there": "这里有一个{}的{}", "the": "有{}的{}在这里"}
+    return forms[text.split()[0]].format(IN_CHINESE[colour], IN_CHINESE[thing])
+
+
+@pytest.mark.parametrize("kind", ["words", "characters"])
+def test_a_teacher_who_speaks_chinese(
+    kind: str, tmp_path: Path, pictures: Path, human: Path
+) -> None:
+    """Filters, judges, and the scores of both cut its captions into words."""
+    if kind == "words":
+        pytest.importorskip("icu4py")
+    rows = [json.loads(line) for line in human.read_text().splitlines()]
+    for row in rows:
+        row["path"] = str(human.parent / row["path"])
+        row["captions"] = [chinese(text.removeprefix("one ")) for text in row["captions"]]
+    people = tmp_path / "people.jsonl"
+    people.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    wanted = request(
+        tmp_path / "run",
+        pictures,
+        f"data.segmentation={kind}",
+        "decoding.max_length=16",
+        human=DataRequest(str(people)),
+        filters=FilterConfig(near_duplicates=False, fit=0.25),
+    )
+    report = Notes()
+    made = run(wanted, Teacher(translate=chinese), report)
+    assert made.found["filter"] == {"captions": 180, "kept": 180, "dropped": {}}
+    # Judges that read one unknown word for each caption would find all of them to fit any picture.
+    assert not any("too little to judge" in note for note in report.notes), report.notes
+    student, teacher = made.figures["student"], made.figures["teacher"]
+    assert student["signature"] == teacher["signature"]
+    assert f"tok:{Segmentation.of(kind, 'zh').signature}" in teacher["signature"]
+    assert teacher["metrics"]["CIDEr-D"] > 1 and student["metrics"]["CIDEr-D"] > 0.5
 
 
 def test_an_encoder_from_elsewhere_is_trusted_as_its_owner_set_it(

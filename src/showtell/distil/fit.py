@@ -256,7 +256,7 @@ def caption_losses(
 
 
 def _corpus(texts: Sequence[str], vocabulary: Vocabulary) -> Corpus:
-    tokenized = TokenizedCaptions.tokenize(texts)
+    tokenized = TokenizedCaptions.tokenize(texts, vocabulary.segmentation)
     corpus = Corpus.encode(tokenized, np.arange(len(texts)), vocabulary, 200)
     assert len(corpus) == len(texts), "a caption has no word"
     return corpus
