@@ -169,6 +169,33 @@ def test_a_spreadsheet_may_write_semicolons_and_floats(sheet_of: Any, tmp_path: 
     assert [grade.code for grade in answers.grades["eve"].values()][:6] == [*"12345", "1"]
 
 
+def test_spreadsheets_of_one_name_are_of_the_people_whose_folders_they_are_in(
+    sheet_of: Any, tmp_path: Path
+) -> None:
+    sheet = sheet_of("1-5")
+    files = [tmp_path / name / "rating.csv" for name in ("anna", "ben")]
+    for rater, file in enumerate(files):
+        file.parent.mkdir()
+        write(file, sheet, grade_by(rater))
+    found = read_answers(files, sheet)
+    assert {name: len(grades) for name, grades in found.grades.items()} == {
+        "anna/rating": 11,
+        "ben/rating": 11,
+    }
+    # A person's answers in two forms, or given twice, are still one person's.
+    again = files[0].with_suffix(".json")
+    rows = [{"item": item.id, "answer": grade_by(0)(item)} for item in sheet.items]
+    again.write_text(json.dumps(rows))
+    assert list(read_answers([files[0], again, files[0]], sheet).grades) == ["rating"]
+    dotted = write(tmp_path / "anna" / "of.may.csv", sheet, grade_by(0))
+    assert list(read_answers([dotted], sheet).grades) == ["of.may"]
+    deep = [tmp_path / name / "x" / "rating.csv" for name in ("anna", "ben")]
+    for old, new in zip(files, deep, strict=True):
+        new.parent.mkdir()
+        old.rename(new)
+    assert len(read_answers(deep, sheet).grades) == 2
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
