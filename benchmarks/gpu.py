@@ -68,7 +68,7 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
     limit = product_rate(runtime.device, 256 if options.quick else 8192)
     for name in options.decoders:
         yield training(name, limit, runtime, options)
-    for name in ENCODERS:
+    for name in ENCODERS[:1] if options.quick else ENCODERS:
         try:
             yield encoding(name, limit, runtime, options)
         except ShowtellError as error:

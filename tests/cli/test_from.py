@@ -69,8 +69,16 @@ def test_the_end_is_an_average_and_a_table(run: tuple[Path, str, str], model: Pa
     found = json.loads((folder / "comparison.json").read_text())
     assert found["model"] == str(model)
     kept = json.loads((folder / "best" / "metrics.json").read_text())
-    assert kept["average_start"] == {"model": str(model), "share": found["share"]}
-    assert f"averaged with {model}: {found['share']:.0%} of the new weights" in said
+    by_share = found["by_share"]
+    assert list(by_share) == ["0", "0.2", "0.4", "0.6", "0.8", "1"]
+    assert kept["average_start"] == {
+        "model": str(model),
+        "share": found["share"],
+        "by_share": by_share,
+    }
+    kept_start = f"the weights of {model} are kept: what training gained on 9 validation pictures"
+    averaged = f"averaged with {model}: {found['share']:.0%} of the new weights, by 9 validation"
+    assert (averaged if found["share"] else kept_start) in said
     pictures = [(row["data"], row["split"], row["num_pictures"]) for row in found["rows"]]
     assert pictures[::2] == [
         ("own.jsonl", "val", 9),
@@ -114,6 +122,21 @@ def test_a_resumed_run_refuses_other_old_pictures(
     assert done.returncode == 1
     [error] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "rehearses 7 pictures of scenes:40, and what --old gives now is not the same" in error
+
+
+def test_a_comparison_that_was_stopped_is_made_at_last(
+    run: tuple[Path, str, str], showtell: Shell, drawings: Path
+) -> None:
+    folder, _, _ = run
+    first = json.loads((folder / "comparison.json").read_text())
+    (folder / "comparison.json").unlink()
+    done = showtell("train", drawings, "-o", folder, "--resume")
+    assert done.returncode == 0, done.stderr
+    again = json.loads((folder / "comparison.json").read_text())
+    assert (again["share"], again["by_share"]) == (first["share"], first["by_share"])
+    for row, old in zip(again["rows"], first["rows"], strict=True):
+        assert row["after"] == pytest.approx(old["after"])
+        assert f"{row['before']:.3f} [" in done.stdout
 
 
 def test_a_finished_run_is_made_longer(

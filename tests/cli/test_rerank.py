@@ -1,6 +1,7 @@
 """``showtell rerank``: a model learns to choose, and every command chooses with it."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -109,6 +110,17 @@ def test_what_cannot_be_reranked(
     shipped = showtell("rerank", "default", DATA)
     assert shipped.returncode == 1
     assert "is not changed" in shipped.stderr
+    others = showtell("rerank", "openai:gpt", DATA)
+    assert others.returncode == 1
+    assert "only showtell's own models choose among captions" in others.stderr
+    one = tmp_path / "one"
+    shutil.copytree(trained / "best", one)
+    settings = (one / "config.toml").read_text()
+    assert re.subn(r"beam_size = \d+", "beam_size = 1", settings)[1] == 1
+    (one / "config.toml").write_text(re.sub(r"beam_size = \d+", "beam_size = 1", settings))
+    greedy = showtell("rerank", one, DATA)
+    assert greedy.returncode == 1
+    assert f"set beam_size = 5 under [decoding] in {one / 'config.toml'}" in greedy.stderr
     mean = showtell("average", reranked[0], "-o", tmp_path / "mean")
     assert mean.returncode == 0, mean.stderr
     assert not (tmp_path / "mean" / "reranker.safetensors").exists()

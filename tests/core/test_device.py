@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from showtell.core.device import Runtime, choose_runtime, set_seed
+from showtell.core.device import Runtime, choose_runtime
 from showtell.errors import ConfigError
 
 
@@ -77,13 +77,6 @@ def test_what_cannot_be_is_one_line(device: str, precision: str, reason: str) ->
         choose_runtime(device, precision)
     with pytest.raises(ConfigError, match="threads = 0"):
         choose_runtime("cpu", threads=0)
-
-
-def test_seeds() -> None:
-    set_seed(3)
-    first = torch.rand(4)
-    set_seed(3)
-    assert torch.equal(first, torch.rand(4))
 
 
 def test_importing_it_imports_no_torch() -> None:

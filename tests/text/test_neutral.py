@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from showtell.metrics import gender
-from showtell.text.neutral import gendered_words, neutral, neutral_words
+from showtell.text.neutral import neutral, neutral_words
 from showtell.text.neutral_words import GENDERED
 from showtell.text.tokenizer import tokenize
 
@@ -117,6 +117,11 @@ CASES = {
     "No one is here.": "No one is here.",
     "": "",
 }
+
+
+def gendered_words(words: list[str]) -> list[str]:
+    """The words of a caption that say a gender."""
+    return [word for word in words if word.lower() in GENDERED]
 
 
 @pytest.mark.parametrize("caption", CASES)

@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from showtell.errors import ConfigError, DataError, ImageError
 from showtell.inference.backends.remote import RemoteCaptioner, sent_bytes
@@ -123,6 +124,19 @@ class Estimate:
         return "\n".join(lines)
 
 
+def remote_class(model: str | Path) -> type[RemoteCaptioner] | None:
+    """The class of a captioner behind a server; None of any other model.
+
+    Raises:
+        ConfigError: no captioner has that prefix.
+    """
+    spec = spec_of(model)
+    backend = None if spec is None else find_backend(spec.kind)
+    if isinstance(backend, type) and issubclass(backend, RemoteCaptioner):
+        return backend
+    return None
+
+
 def unasked(request: ModelRequest) -> RemoteCaptioner | None:
     """The captioner behind a server that is wanted, which is not asked for anything yet.
 
@@ -132,9 +146,8 @@ def unasked(request: ModelRequest) -> RemoteCaptioner | None:
     Raises:
         ConfigError: a setting is impossible, or a key is missing.
     """
-    spec = spec_of(request.model)
-    backend = None if spec is None else find_backend(spec.kind)
-    if spec is None or not (isinstance(backend, type) and issubclass(backend, RemoteCaptioner)):
+    spec, backend = spec_of(request.model), remote_class(request.model)
+    if spec is None or backend is None:
         return None
     captioner = backend.unchecked(spec.name, request.settings)
     captioner.cleaning = usual_cleaning(request.settings.prompt).with_changes(request.cleaning)

@@ -19,9 +19,14 @@ class Asking:
 
     def check(self, model: str, *, dry_run: bool) -> None:
         """Raise UsageError where there is no server, or nothing is to be measured."""
-        is_remote = model.startswith(("openai:", "ollama:"))
         for name, value in (("--price", self.price), ("--measure", self.measure)):
-            if value and not is_remote:
+            if value and not _is_behind_server(model):
                 raise UsageError(f"{name} is for models behind a server (openai:, ollama:)")
         if self.measure and not dry_run:
             raise UsageError("--measure is for --dry-run: add it")
+
+
+def _is_behind_server(model: str) -> bool:
+    from showtell.bulk.estimate import remote_class  # imports what asks servers
+
+    return remote_class(model) is not None

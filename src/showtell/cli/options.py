@@ -264,7 +264,7 @@ Settings = dict[str, Any]
 
 
 def _of_others(type_: Any, name: str, help: str, **limits: Any) -> Any:
-    wanted = type_ if type_ is bool else type_ | None
+    wanted = type_ if type_ is bool else type_ | None  # a flag is False where it is not typed
     return Annotated[wanted, typer.Option(name, help=help, **limits)]
 
 
@@ -328,7 +328,7 @@ Cleaning = dict[str, Any]
 
 CLEANING: dict[str, Any] = {
     "tidy": _of_others(
-        bool,
+        bool | None,  # neither of both is typed: as the model has it
         "--tidy/--no-tidy",
         "Remove preambles, markdown and quotes from captions; default: of models that take a "
         "--prompt.",

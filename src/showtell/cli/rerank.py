@@ -6,11 +6,10 @@ from typing import Annotated
 import typer
 
 from showtell.cli import options
-from showtell.cli.evaluate import MODEL_HELP
 
 
 def rerank(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder of a run or a checkpoint.")],
     data: options.Data,
     format: options.Format = None,
     images: options.Images = None,

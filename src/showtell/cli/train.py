@@ -320,7 +320,9 @@ def _resume_command(processes: "Processes") -> str:
     for argument in arguments:
         if argument in OF_A_START:
             next(arguments, None)
-        elif not argument.startswith(tuple(f"{n}=" for n in OF_A_START)) and argument != "--resume":
+        elif argument == "--resume" or argument.startswith(tuple(f"{n}=" for n in OF_A_START)):
+            continue
+        elif argument.startswith("--") or not argument.startswith(("-c", "-s")):  # -sNAME=VALUE
             kept.append(argument)
     program = ["showtell"]
     if processes.are_many:

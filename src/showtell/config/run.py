@@ -181,7 +181,7 @@ class TrainingConfig(Section):
     average_start: bool = Field(
         default=False,
         description="with training.init_from: at the end, average the weights with those of the "
-        "start, by the share that is best on the validation pictures (`train --from` sets it)",
+        "start, where validation pictures show a gain beyond chance (`train --from` sets it)",
     )
     batch_norm: Literal["train", "frozen"] = Field(
         default="train",

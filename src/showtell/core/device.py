@@ -101,13 +101,6 @@ def choose_runtime(
     )
 
 
-def set_seed(seed: int) -> None:
-    """Seed torch's generators, on every device. Our own code draws from none but these."""
-    import torch
-
-    torch.manual_seed(seed)
-
-
 def _choose_device(asked: str) -> tuple[str, str]:
     import torch
 

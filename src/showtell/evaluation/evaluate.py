@@ -475,4 +475,5 @@ def _default_path(model: str | Path, data: str, split: str) -> Path:
 
 
 def _is_plain_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and str(int(text)) == text
+    """Whether an id is a number as JSON has it, of 64 bits at most, as COCO's tools read it."""
+    return re.fullmatch(r"0|[1-9][0-9]{0,17}", text) is not None

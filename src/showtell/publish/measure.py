@@ -87,10 +87,6 @@ class PeopleNamed:
 
     counts: dict[str, dict[str, int]]
 
-    def num_of(self, groups: Iterable[str]) -> int:
-        """Pictures in which people see one of these groups."""
-        return sum(sum(self.counts[group].values()) for group in groups)
-
     def wrong_sex(self, groups: Iterable[str]) -> tuple[int, int]:
         """Of pictures of these groups in which the model names one group: (the other sex, all)."""
         wrong = total = 0

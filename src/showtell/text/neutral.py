@@ -434,8 +434,3 @@ def _articles(words: list[_Word]) -> list[_Word]:
             if article != word.low:
                 found[place] = _said(word, (article,))[0]
     return found
-
-
-def gendered_words(words: Iterable[str]) -> list[str]:
-    """The words of a caption that say a gender, in lower case."""
-    return [word.lower() for word in words if word.lower() in GENDERED]

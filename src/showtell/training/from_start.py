@@ -40,7 +40,7 @@ from showtell.training.validation import validation_loss
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 SURE = 1.645  # standard errors: one in twenty such gains is chance
 CLOSE = 0.02  # of the best figure: about as good
-LEAST = 0.9  # of the figure without it, for the start's reranker, which learnt from many pictures
+LEAST = 0.9  # of the product without it, for the start's reranker, which learnt from many pictures
 MOST_PICTURES = 1000  # of a split that are captioned
 SPLITS: tuple[Split, ...] = ("val", "test")
 METRICS = ("CIDEr-D", "BLEU-4")
@@ -172,7 +172,7 @@ def finish(
     """Average the best epoch with the start, keep that as ``best/``, and compare.
 
     The comparison is also written to ``comparison.json`` in the run's folder. A run that was
-    finished like this before is left as it is.
+    finished like this before is left as it is; one that was stopped after averaging is compared.
 
     Args:
         run: that has ended.
@@ -186,7 +186,8 @@ def finish(
     source = run.config.training.init_from
     assert source is not None
     best = load_checkpoint(run.folder / "best")
-    if AVERAGED in best.metrics:
+    is_averaged = AVERAGED in best.metrics
+    if is_averaged and (run.folder / COMPARISON_FILE).exists():
         return result
     before = NativeCaptioner.load(source, device=run.runtime.device, trust_model=True)
     sets = [Pictures.some(dataset, split, store) for split in SPLITS]
@@ -194,42 +195,71 @@ def finish(
     if old is not None:
         sets += _known(old)
     first = [pictures.captioned(before, report) for pictures in sets]
-    share, by_share, last = 1.0, dict[float, float](), dict[int, Said]()
-    if run.data.store is not None:
+    share, by_share, last = 1.0, dict[str, float](), dict[int, Said]()
+    if not is_averaged and run.data.store is not None:
         places = [n for n, one in enumerate(sets) if one.chooses]
-        begun = load_checkpoint(source)
-        start = start_weights(begun, run.data, run.provenance)
-        end = best.decoder.state_dict()
-        models = {share: mean(start, end, share) for share in SHARES}
-        measured = _measure(run, models, [first[n] for n in places], report)
-        by_share = {share: one.value for share, one in measured.items()}
-        share = chosen({share: one.by_picture for share, one in measured.items()})
-        kept = measured[share]
-        if begun.reranker is not None:
-            # It knows the pictures of the start, and other pictures perhaps not at all. What a few
-            # validation pictures say less clearly is chance.
-            alone = {share: models[share]}
-            with_it = _measure(run, alone, [first[n] for n in places], report, begun.reranker)[
-                share
-            ]
-            if with_it.value >= LEAST * kept.value:
-                kept, best = with_it, replace(best, reranker=begun.reranker)
-            words = "is kept" if best.reranker else "chooses worse here, and is left out"
-            report.note(f"the reranker of {source} {words}; `showtell rerank` makes one of yours")
-        last = dict(zip(places, kept.said, strict=True))
-        best = _averaged(run, best, models[share], share, source)
+        best, said = _average(run, best, [first[n] for n in places], report)
+        last = dict(zip(places, said, strict=True))
         result = replace(result, metrics=best.metrics["metrics"])
-        number = counted(len(first[0].records), "validation picture")
-        report.note(f"averaged with {source}: {share:.0%} of the new weights, by {number}")
+    if AVERAGED in best.metrics:
+        share, by_share = best.metrics[AVERAGED]["share"], best.metrics[AVERAGED]["by_share"]
     after = NativeCaptioner.load(run.folder, device=run.runtime.device, trust_model=True)
     rows: list[Row] = []
     for place, (pictures, one) in enumerate(zip(sets, first, strict=True)):
         if place not in last:
             last[place] = said_of(pictures.captioned(after, report))
         rows += _rows(pictures, one, last[place], run.data.vocabulary.segmentation)
-    found = BeforeAndAfter(source, share, {f"{s:g}": v for s, v in by_share.items()}, tuple(rows))
-    write_json(run.folder / COMPARISON_FILE, found.to_dict())
+    found = BeforeAndAfter(source, share, by_share, tuple(rows))
+    file = run.folder / COMPARISON_FILE
+    try:
+        write_json(file, found.to_dict())
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot write {file}: {error.strerror or error}; the model is whole: free some "
+            "space, then continue with --resume"
+        ) from error
     return replace(result, from_start=found)
+
+
+def _average(
+    run: Run, best: Checkpoint, sets: Sequence[CaptionedSplit], report: Reporter
+) -> tuple[Checkpoint, Sequence[Said]]:
+    """The average with the start, which takes the place of ``best/``, and what it says of ``sets``.
+
+    Args:
+        sets: the pictures that choose it.
+    """
+    source = run.config.training.init_from
+    assert source is not None
+    begun = load_checkpoint(source)
+    start = start_weights(begun, run.data, run.provenance)
+    end = best.decoder.state_dict()
+    models = {share: mean(start, end, share) for share in SHARES}
+    measured = _measure(run, models, sets, report)
+    share = chosen({share: one.by_picture for share, one in measured.items()})
+    kept = measured[share]
+    number = counted(len(sets[0].records), "validation picture")
+    if share:
+        report.note(f"averaged with {source}: {share:.0%} of the new weights, by {number}")
+    else:
+        report.note(
+            f"the weights of {source} are kept: what training gained on {number} may be chance; "
+            "give more, or keep the last epoch with -s training.average_start=false"
+        )
+    if begun.reranker is not None:
+        # It knows the pictures of the start, and other pictures perhaps not at all. What a few
+        # validation pictures say less clearly is chance.
+        with_it = _measure(run, {share: models[share]}, sets, report, begun.reranker)[share]
+        if with_it.value >= LEAST * kept.value:
+            kept, best = with_it, replace(best, reranker=begun.reranker)
+        words = "is kept" if best.reranker else "chooses worse here, and is left out"
+        report.note(f"the reranker of {source} {words}; `showtell rerank` makes one of yours")
+    note = {
+        "model": source,
+        "share": share,
+        "by_share": {f"{share:g}": one.value for share, one in measured.items()},
+    }
+    return _averaged(run, best, models[share], note), kept.said
 
 
 def chosen(by_share: Mapping[float, Sequence[NDArray[np.float64]]]) -> float:
@@ -305,9 +335,9 @@ def _measure(
 
 
 def _averaged(
-    run: Run, best: Checkpoint, weights: dict[str, Tensor], share: float, source: str
+    run: Run, best: Checkpoint, weights: dict[str, Tensor], note: dict[str, Any]
 ) -> Checkpoint:
-    """The checkpoint with these weights, which takes the place of ``best/``."""
+    """The checkpoint with these weights, which takes the place of ``best/``; it keeps ``note``."""
     best.decoder.load_state_dict(weights)
     captioner = NativeCaptioner(
         replace(best, metrics={}, decoder=best.decoder.to(run.runtime.device)),
@@ -324,8 +354,7 @@ def _averaged(
         **evaluation.scores.metrics,
         "bad_endings": evaluation.scores.bad_endings,
     }
-    note = {AVERAGED: {"model": source, "share": share}}
-    averaged = replace(best, metrics={**best.metrics, "metrics": values, **note})
+    averaged = replace(best, metrics={**best.metrics, "metrics": values, AVERAGED: note})
     try:
         save_checkpoint(run.folder / "best", averaged)
     except OSError as error:

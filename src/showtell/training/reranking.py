@@ -9,6 +9,7 @@ the others. The confidence is calibrated with the same signs.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,14 @@ from showtell.evaluation.calibration import ACCEPTABLE, NUM_FOLDS, fit_calibrati
 from showtell.evaluation.compare import Comparison, compare
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.caption import CALIBRATION, Calibration, Caption
-from showtell.inference.checkpoint import METRICS, MOST_JSON, VOCABULARY, find_checkpoint
+from showtell.inference.checkpoint import (
+    CONFIG,
+    METRICS,
+    MOST_JSON,
+    VOCABULARY,
+    find_checkpoint,
+)
+from showtell.inference.specs import spec_of
 from showtell.metrics.cider import CiderD
 from showtell.pretrained import shipped_folder
 from showtell.text.vocabulary import SPECIAL_WORDS, load_vocabulary
@@ -115,7 +123,10 @@ def learn_reranker(
             f"{len(train)} training and {len(val)} validation pictures with captions: a reranker "
             f"needs {FEWEST} of each"
         )
-    detector = learn_detector(captioner, train, store, report=report, settings=settings, seed=seed)
+    with _seeded(seed, captioner.runtime.device):
+        detector = learn_detector(
+            captioner, train, store, report=report, settings=settings, seed=seed
+        )
     captioner.reranker, captioner.calibration = detector, None
     found = list(_hypotheses(captioner, val, store, report))
     scores = _ciders(captioner, val, found)
@@ -211,6 +222,11 @@ def rerank_model(
     Raises:
         ShowtellError: the model comes with showtell and is not changed, or as ``add_reranker``.
     """
+    if spec_of(model) is not None:
+        raise CheckpointError(
+            f"{model}: only showtell's own models choose among captions; give the folder of a run "
+            "or a checkpoint"
+        )
     if shipped_folder(model):
         raise CheckpointError(
             f"{model} comes with showtell and is not changed: pack it into a folder of yours "
@@ -261,6 +277,11 @@ def add_reranker(
             is written then.
     """
     captioner = NativeCaptioner.load(folder, device=device, trust_model=trust_model)
+    if captioner.decoding.beam_size < 2:
+        raise CheckpointError(
+            f"{folder}: its search keeps one caption, so there is none to choose; set beam_size = "
+            f"5 under [decoding] in {folder / CONFIG}"
+        )
     settings = captioner.config.encoder
     features = features_for(
         dataset,
@@ -316,6 +337,17 @@ class _Detector(nn.Module):
         return weight.cpu().numpy(), bias.cpu().numpy()
 
 
+@contextmanager
+def _seeded(seed: int, device: str) -> Iterator[None]:
+    """Within it torch draws from a seed; the host's random state is as before at the end."""
+    devices = [torch.cuda.current_device()] if device.startswith("cuda") else []
+    with torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.cuda.manual_seed(seed)
+        yield
+
+
 def learn_detector(
     captioner: NativeCaptioner,
     records: Sequence[Record],
@@ -339,8 +371,6 @@ def learn_detector(
     views = store.num_views(rows)
     device = captioner.runtime.device
     random = np.random.default_rng(seed)
-    torch_state = torch.get_rng_state()
-    torch.manual_seed(seed)
     width = store.grid(rows[:1], 0).shape[-1] if with_grid else store.pooled(rows[:1], 0).shape[-1]
     num_parts = num_windows**2 or 1
     detector = _Detector(width, torch.from_numpy(prior), num_parts, settings.dropout).to(device)
@@ -360,7 +390,7 @@ def learn_detector(
             batch = np.sort(order[first : first + size])
             drawn = random.integers(0, views[batch])
             parts = _parts(store, rows[batch], drawn, num_windows).to(device)
-            with torch.autocast(torch.device(device).type, dtype=captioner.runtime.dtype):
+            with captioner.runtime.autocast():
                 evidence = detector(parts)
             wanted = torch.from_numpy(targets[batch].astype(np.float32)).to(device)
             found = -torch.log(-torch.expm1(-evidence.clamp(min=LEAST_EVIDENCE)))
@@ -371,7 +401,6 @@ def learn_detector(
             schedule.step()
             step += 1
             report.progress("word detector", step, num_steps, "steps")
-    torch.set_rng_state(torch_state)
     weight, bias = detector.folded()
     weight = weight.astype(np.float16).astype(np.float32)  # as its file has it
     return Reranker(ids, prior, weight, bias, num_windows, np.zeros(len(SIGNS)))

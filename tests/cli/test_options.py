@@ -1,0 +1,52 @@
+"""What commands are told of options, by whether and how they were typed."""
+
+import sys
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from showtell.cli import options
+from showtell.cli.train import _resume_command
+from showtell.core.distributed import ALONE
+
+
+@pytest.mark.parametrize(
+    ("typed", "given"),
+    [
+        ([], {}),
+        (["--tidy"], {"tidy": True}),
+        (["--no-tidy"], {"tidy": False}),
+        (["--max-words", "5", "--replace", "a=b"], {"max_words": 5, "replace": ["a=b"]}),
+    ],
+)
+def test_only_what_was_typed_is_given(typed: list[str], given: dict[str, Any]) -> None:
+    found: dict[str, Any] = {}
+    app = typer.Typer()
+
+    @app.command()
+    @options.with_cleaning
+    def command(cleaning: options.Cleaning) -> None:
+        found.update(cleaning)
+
+    done = CliRunner().invoke(app, typed)
+    assert (done.exit_code, found) == (0, given)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["-s", "seed=1"],
+        ["-sseed=1"],
+        ["--set=seed=1", "--epochs", "3"],
+        ["-cflickr8k-up-down"],
+        ["--from", "default", "--lr=1e-4"],
+    ],
+)
+def test_a_command_to_resume_has_no_settings(
+    settings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = ["showtell", "train", "my data", *settings, "-o", "run", "--store", "s"]
+    monkeypatch.setattr(sys, "argv", typed)
+    assert _resume_command(ALONE) == "showtell train 'my data' -o run --store s --resume"
