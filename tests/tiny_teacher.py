@@ -1,6 +1,6 @@
 """A teacher who knows the tiny world's pictures by their names and counts what it is asked."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,10 +66,21 @@ class Teacher(Captioner):
         words: added to all that it says; so its fingerprint is another.
         lies: every so many pictures it says what it said of the picture before.
         before: called with the number of each picture before it is answered.
+        fails: names of files about which it has nothing to say.
+        translate: what it says in place of a caption in English.
     """
 
-    def __init__(self, *, words: str = "", lies: int = 0, before: Any = None) -> None:
-        self.words, self.lies, self.before = words, lies, before
+    def __init__(
+        self,
+        *,
+        words: str = "",
+        lies: int = 0,
+        before: Any = None,
+        fails: Collection[str] = (),
+        translate: Callable[[str], str] = str,
+    ) -> None:
+        self.translate = translate
+        self.words, self.lies, self.before, self.fails = words, lies, before, fails
         self.asked: list[str] = []
 
     @property
@@ -97,7 +108,10 @@ class Teacher(Captioner):
             if self.before is not None:
                 self.before(len(self.asked))
             self.asked.append(name)
-            texts = [f"{text}{self.words}" for text in said_of(name)[:number]]
+            if Path(name).name in self.fails:
+                yield PictureResult(picture.path, None, f"{name}: no answer")
+                continue
+            texts = [f"{self.translate(text)}{self.words}" for text in said_of(name)[:number]]
             own = [
                 Caption(text, tuple(text.split()), (-0.1,) * (len(text.split()) + 1), 0.9)
                 for text in texts

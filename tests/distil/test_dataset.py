@@ -11,6 +11,7 @@ from showtell.data.sources import load_dataset
 from showtell.distil.dataset import mix, split_human, styled, without_held_out, write_mixture
 from showtell.distil.filters import Filtered, Said
 from showtell.errors import DataError
+from showtell.text.segment import Segmentation
 
 
 def said(num: int, folder: str = "/a") -> list[Said]:
@@ -72,6 +73,23 @@ def test_styles_of_a_pictures_captions() -> None:
     assert captions[5:] == ["a person with a dog", "a person", "a person with their dog on grass"]
     assert styles == ("",) * 3 + ("short", "detailed") + ("neutral",) * 3
     assert styled(["a man", "a dog"], ("short",)) == (["a man", "a dog"], ("", ""))
+
+
+def test_styles_of_captions_without_spaces() -> None:
+    texts, cut = (
+        ["一个男人和一只狗", "男人", "男人和狗坐在公园的草地上"],
+        Segmentation.of("characters", "zh"),
+    )
+    captions, styles = styled(texts, ("short", "detailed"), cut)
+    assert captions[3:] == texts[1:] and styles[3:] == ("short", "detailed")
+    records = mix(
+        [Said(f"/{n}.png", f"/{n}.png", text, 0.9) for n in range(3) for text in texts],
+        None,
+        human_weight=1,
+        styles=("short",),
+        segmentation=cut,
+    ).records
+    assert [r.captions[3:] for r in records if r.split == "train"] == [("男人",)]
 
 
 def test_a_look_that_is_held_out() -> None:

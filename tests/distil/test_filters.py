@@ -17,6 +17,7 @@ from showtell.distil.filters import (
 from showtell.distil.fit import drop_misfits, gains, in_second_half
 from showtell.distil.request import FilterConfig
 from showtell.errors import ConfigError, DataError, UsageError
+from showtell.text.segment import Segmentation
 
 KEEP_ALL = {"min_agreement": 0.0, "min_words": 1, "language": "any", "repeats": False}
 
@@ -110,6 +111,36 @@ def test_no_language_has_most_captions() -> None:
     assert reasons(said(*texts, OTHERS["de"]), language="auto") == {}
 
 
+CHINESE = [
+    "一个穿红色衣服的男人和一个穿蓝色衣服的女人在公园里",
+    "男人和女人走在公园的路上",
+    "两个人在公园里走路",
+]
+
+
+@pytest.mark.parametrize("kind", ["words", "characters"])
+def test_captions_in_scripts_without_spaces(kind: str, tmp_path: Path) -> None:
+    if kind == "words":
+        pytest.importorskip("icu4py")
+    cut, words = Segmentation.of(kind, "zh"), tmp_path / "words.txt"
+    found = filter_captions(said(*CHINESE), FilterConfig(), cut)
+    assert [one.text for one in found.kept] == CHINESE
+    stammer, other = "一只狗在一只狗在一只狗在草地上跑", "厨房桌上摆着许多新鲜水果"
+    words.write_text("水果\n", encoding="utf-8")
+    captions = said(*CHINESE, "狗", stammer, other)
+    found = filter_captions(captions, FilterConfig(words=words, min_agreement=0.0), cut)
+    assert {one.text: why for one, why, _ in found.dropped} == {
+        "狗": "too short",
+        stammer: "repeats itself",
+        other: "a listed word",
+    }
+    *alike, none = agreements([*CHINESE, other], cut)
+    assert none is not None and none < 0.1
+    assert all(share is not None and share > 0.1 for share in alike)
+    short = FilterConfig(max_words=12, min_agreement=0)
+    assert CHINESE[0] not in [one.text for one in filter_captions(said(*CHINESE), short, cut).kept]
+
+
 def test_what_was_left_out_is_kept_in_a_file(tmp_path: Path) -> None:
     found = filter_captions(said("a dog", "dog"), FilterConfig(min_words=2))
     found.write(tmp_path)
@@ -117,6 +148,33 @@ def test_what_was_left_out_is_kept_in_a_file(tmp_path: Path) -> None:
     assert '"reason": "too short"' in (tmp_path / "dropped.jsonl").read_text()
     with pytest.raises(DataError, match=r"leave none of 2 captions \(too short: 2\)"):
         filter_captions(said("a dog", "dog"), FilterConfig(min_words=9))
+
+
+def test_a_filter_that_leaves_nothing_names_the_setting_that_helps(tmp_path: Path) -> None:
+    """A command that works: with it the same captions pass."""
+    words = tmp_path / "words.txt"
+    words.write_text("dog")
+    cases = {
+        "min_words=9": ("too short: 2", "min_words=1"),
+        "max_words=2": ("too long: 2", "max_words=4"),
+        "min_confidence=1": ("low confidence: 2", "min_confidence=0"),
+        "min_agreement=1": ("the teacher's captions disagree: 2", "min_agreement=0"),
+        "language=ja": ("another language: 2", "language=any"),
+    }
+    captions = said("a brown dog", "a dog that runs")
+    for given, (reason, advice) in cases.items():
+        settings = [f"{name}={value}".lower() for name, value in KEEP_ALL.items()]
+        with pytest.raises(DataError, match=rf"leave none of 2 captions \({reason}\): ") as told:
+            filter_captions(captions, FilterConfig.of([*settings, given]))
+        assert str(told.value).endswith(f": loosen them with --filter {advice}")
+        found = filter_captions(captions, FilterConfig.of([*settings, given, advice]))
+        assert found.kept == captions
+    with pytest.raises(DataError, match=r"a listed word: 2\): give --filter words=FILE"):
+        filter_captions(captions, FilterConfig(**KEEP_ALL, words=words))
+    with pytest.raises(DataError, match=r"a refusal: 1\): the teacher does not caption"):
+        filter_captions(said("I cannot see it"), FilterConfig(**KEEP_ALL))
+    with pytest.raises(DataError, match=r"gave no caption; captions/failures\.jsonl says why"):
+        filter_captions([], FilterConfig(**KEEP_ALL))
 
 
 def test_settings_of_the_command_line() -> None:

@@ -19,11 +19,15 @@ from showtell.config import Config
 from showtell.core.progress import SilentReporter
 from showtell.data.request import DataRequest
 from showtell.data.sources import load_dataset
+from showtell.distil.report import SHARED
 from showtell.distil.request import DistilRequest, FilterConfig
 from showtell.distil.run import STAGES, Distilled, distil
 from showtell.distil.teacher import ask
 from showtell.errors import CheckpointError, DataError, UsageError
+from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import load_checkpoint
+from showtell.metrics import evaluate
+from showtell.text.segment import Segmentation
 
 register()
 ALL = FilterConfig(near_duplicates=False, fit=0.0)
@@ -179,6 +183,66 @@ def test_peoples_captions_make_the_test_set_and_weigh_more(
     assert not (tmp_path / "run" / "report" / "rating.html").exists()
 
 
+def test_both_are_compared_on_the_pictures_that_both_captioned(
+    tmp_path: Path, pictures: Path, human: Path
+) -> None:
+    """Of which the teacher has no answer about, nothing follows about the teacher."""
+    wanted = request(
+        tmp_path / "run", pictures, "training.num_epochs=1", human=DataRequest(str(human))
+    )
+    made = run(wanted, Teacher(fails=("p30.png", "p33.png", "p36.png")))
+    counts = {who: found["num_pictures"] for who, found in made.figures.items()}
+    assert counts == {"student": 10, "teacher": 7, SHARED: 7}
+    one, two = (made.figures[who]["metrics"]["CIDEr-D"] for who in (SHARED, "teacher"))
+    card = (made.model / "MODEL_CARD.md").read_text()
+    assert f"{one / two:.2f} of the teacher's CIDEr-D on the pictures that both captioned" in card
+    folder = tmp_path / "run" / "report"
+    entries = (json.loads((folder / f"{who}.json").read_text()) for who in ("student", "teacher"))
+    said, answered = ({row["image_id"]: row["caption"] for row in one} for one in entries)
+    assert len(said) == 10 and len(answered) == 7
+    data = load_dataset(str(tmp_path / "run" / "data" / "captions.jsonl"))
+    people = {r.image_id: r.captions for r in data.records if r.image_id in answered}
+    expected = evaluate({name: said[name] for name in people}, people).metrics["CIDEr-D"]
+    assert one == pytest.approx(expected)
+
+
+def test_people_who_come_later_keep_what_the_teacher_said(
+    tmp_path: Path, pictures: Path, human: Path
+) -> None:
+    wanted = request(tmp_path / "run", pictures, "training.num_epochs=1")
+    run(wanted, Teacher())
+    later = replace(wanted, human=DataRequest(str(human)))
+    teacher = Teacher()
+    with pytest.raises(CheckpointError, match=r"captions by people was None.*--again filter, wh"):
+        run(later, teacher)
+    assert teacher.asked == []
+    made = run(replace(later, again="filter"), teacher)
+    assert len(teacher.asked) == 10  # the test pictures
+    assert made.figures["teacher"]["num_pictures"] == 10
+    # Without people again, and with them: nobody is asked twice.
+    teacher = Teacher()
+    made = run(replace(wanted, again="filter"), teacher)
+    assert made.found["captions"] == {"captioned": 60, "failed": 0}
+    made = run(replace(later, again="filter"), teacher)
+    assert made.found["captions"] == {"captioned": 70, "failed": 0}
+    assert teacher.asked == []
+    # Answers by another teacher are another matter.
+    with pytest.raises(CheckpointError, match=r"teacher was 'oracle  0' and is.*--again captions"):
+        run(replace(wanted, again="filter"), Teacher(words=" now"))
+
+
+def test_people_who_come_before_anything_follows_from_the_answers(
+    tmp_path: Path, pictures: Path, human: Path
+) -> None:
+    strict = replace_filter(min_words=30)
+    wanted = request(tmp_path / "run", pictures, "training.num_epochs=1", filters=strict)
+    with pytest.raises(DataError, match="leave none"):
+        run(wanted, Teacher())
+    teacher = Teacher()
+    run(replace(wanted, filters=ALL, human=DataRequest(str(human))), teacher)
+    assert len(teacher.asked) == 10
+
+
 def test_training_pictures_that_look_like_held_out_ones_are_left_out(
     tmp_path: Path, pictures: Path, human: Path
 ) -> None:
@@ -251,6 +315,67 @@ def test_judges_that_were_stopped_go_on(tmp_path: Path, pictures: Path) -> None:
     run(whole, Teacher())
     kept = [(tmp_path / name / "fit" / "kept.jsonl").read_text() for name in ("whole", "run")]
     assert kept[0] == kept[1]
+
+
+IN_CHINESE = {
+    **{"red": "红色", "green": "绿色", "blue": "蓝色", "white": "白色"},
+    **{"dog": "狗", "ball": "球", "house": "房子", "boat": "船", "bird": "鸟"},
+}
+
+
+def chinese(text: str) -> str:
+    """A caption of the tiny world in Chinese."""
+    colour, thing = sorted(
+        (word for word in text.split() if word in IN_CHINESE),
+        key=lambda word: list(IN_CHINESE).index(word),
+    )
+    forms = {"a": "一个{}的{}", "there": "这里有一个{}的{}", "the": "有{}的{}在这里"}
+    return forms[text.split()[0]].format(IN_CHINESE[colour], IN_CHINESE[thing])
+
+
+@pytest.mark.parametrize("kind", ["words", "characters"])
+def test_a_teacher_who_speaks_chinese(
+    kind: str, tmp_path: Path, pictures: Path, human: Path
+) -> None:
+    """Filters, judges, and the scores of both cut its captions into words."""
+    if kind == "words":
+        pytest.importorskip("icu4py")
+    rows = [json.loads(line) for line in human.read_text().splitlines()]
+    for row in rows:
+        row["path"] = str(human.parent / row["path"])
+        row["captions"] = [chinese(text.removeprefix("one ")) for text in row["captions"]]
+    people = tmp_path / "people.jsonl"
+    people.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    wanted = request(
+        tmp_path / "run",
+        pictures,
+        f"data.segmentation={kind}",
+        "decoding.max_length=16",
+        human=DataRequest(str(people)),
+        filters=FilterConfig(near_duplicates=False, fit=0.25),
+    )
+    report = Notes()
+    made = run(wanted, Teacher(translate=chinese), report)
+    assert made.found["filter"] == {"captions": 180, "kept": 180, "dropped": {}}
+    # Judges that read one unknown word for each caption would find all of them to fit any picture.
+    assert not any("too little to judge" in note for note in report.notes), report.notes
+    student, teacher = made.figures["student"], made.figures["teacher"]
+    assert student["signature"] == teacher["signature"]
+    assert f"tok:{Segmentation.of(kind, 'zh').signature}" in teacher["signature"]
+    assert teacher["metrics"]["CIDEr-D"] > 1 and student["metrics"]["CIDEr-D"] > 0.5
+
+
+def test_an_encoder_from_elsewhere_is_trusted_as_its_owner_set_it(
+    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By judges and report, which load what was trained hours ago, as by training itself."""
+    monkeypatch.setattr("showtell.inference.checkpoint.is_fetched", lambda name: name == "rows")
+    filters = replace_filter(fit=0.25)
+    wanted = request(tmp_path / "run", pictures, "training.num_epochs=1", filters=filters)
+    made = run(wanted, Teacher())
+    assert made.figures["student"]["num_pictures"] == 3
+    with pytest.raises(CheckpointError, match="names an encoder from elsewhere, 'rows'"):
+        NativeCaptioner.load(made.model, device="cpu")
 
 
 def test_stopped_five_times_no_picture_is_asked_about_twice(tmp_path: Path, pictures: Path) -> None:
@@ -359,5 +484,9 @@ def test_what_cannot_work_is_said(tmp_path: Path, pictures: Path) -> None:
     with pytest.raises(DataError, match=r"1 pictures have captions; three are the fewest"):
         run(request(tmp_path / "run", one), Teacher())
     strict = replace_filter(min_words=30)
-    with pytest.raises(DataError, match=r"leave none of 180 captions \(too short: 180\)"):
-        run(request(tmp_path / "strict", pictures, filters=strict), Teacher())
+    wanted = request(tmp_path / "strict", pictures, "training.num_epochs=1", filters=strict)
+    with pytest.raises(DataError, match=r"none of 180 captions.*with --filter min_words=1"):
+        run(wanted, Teacher())
+    teacher = Teacher()
+    run(replace(wanted, filters=replace_filter(min_words=1)), teacher)  # as it was told to
+    assert teacher.asked == []

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cli_shell import Shell
+from PIL import Image
 from pytest import approx
 
 from showtell.errors import DataError
@@ -17,6 +18,7 @@ from showtell.rating.answers import read_answers
 from showtell.rating.results import summarise
 from showtell.rating.scales import scale_named
 from showtell.rating.sheet import Item, Sheet, make_sheet
+from showtell.text.segment import choose_for_scores
 
 Answer = Callable[[Item, int], str]  # of an item and the number of a caption in it
 
@@ -167,6 +169,33 @@ def test_a_spreadsheet_may_write_semicolons_and_floats(sheet_of: Any, tmp_path: 
     assert [grade.code for grade in answers.grades["eve"].values()][:6] == [*"12345", "1"]
 
 
+def test_spreadsheets_of_one_name_are_of_the_people_whose_folders_they_are_in(
+    sheet_of: Any, tmp_path: Path
+) -> None:
+    sheet = sheet_of("1-5")
+    files = [tmp_path / name / "rating.csv" for name in ("anna", "ben")]
+    for rater, file in enumerate(files):
+        file.parent.mkdir()
+        write(file, sheet, grade_by(rater))
+    found = read_answers(files, sheet)
+    assert {name: len(grades) for name, grades in found.grades.items()} == {
+        "anna/rating": 11,
+        "ben/rating": 11,
+    }
+    # A person's answers in two forms, or given twice, are still one person's.
+    again = files[0].with_suffix(".json")
+    rows = [{"item": item.id, "answer": grade_by(0)(item)} for item in sheet.items]
+    again.write_text(json.dumps(rows))
+    assert list(read_answers([files[0], again, files[0]], sheet).grades) == ["rating"]
+    dotted = write(tmp_path / "anna" / "of.may.csv", sheet, grade_by(0))
+    assert list(read_answers([dotted], sheet).grades) == ["of.may"]
+    deep = [tmp_path / name / "x" / "rating.csv" for name in ("anna", "ben")]
+    for old, new in zip(files, deep, strict=True):
+        new.parent.mkdir()
+        old.rename(new)
+    assert len(read_answers(deep, sheet).grades) == 2
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -201,6 +230,38 @@ def test_keys_that_do_not_fit(sheet_of: Any, world: Path, tmp_path: Path) -> Non
     file.write_text(json.dumps(value), encoding="utf-8")
     with pytest.raises(DataError, match="the key of a rating sheet is damaged: 'authors'"):
         Sheet.of_key(file)
+
+
+def test_references_in_a_script_without_spaces_are_cut_into_words(tmp_path: Path) -> None:
+    """Captions that share words but are not equal have scores that differ."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    people = {"a": ["一只棕色的狗在草地上跑"], "b": ["一个男人在海里冲浪"], "c": ["厨房里的桌子"]}
+    one = {"a": "一只狗在草地上", "b": "一个男人在冲浪", "c": "一张床"}
+    two = {"a": "猫", "b": "一个男人", "c": "厨房里有桌子"}
+    for name in people:
+        Image.new("RGB", (32, 32)).save(photos / f"{name}.png")
+    for file, said in (("one", one), ("two", two)):
+        rows = [{"image_id": name, "caption": text} for name, text in said.items()]
+        (tmp_path / f"{file}.json").write_text(json.dumps(rows))
+    (tmp_path / "people.json").write_text(json.dumps(people))
+    files = [tmp_path / "one.json", tmp_path / "two.json"]
+    sheet = make_sheet(files, photos, scale_named("1-5"))
+    segmentation, _ = choose_for_scores([text for texts in people.values() for text in texts])
+    scores: dict[str, float] = {}
+    for said in (one, two):
+        found = evaluate(said, people, metrics=["ROUGE-L"], segmentation=segmentation)
+        scores |= {said[name]: own["ROUGE-L"] for name, own in found.per_image.items()}
+    assert len(set(scores.values())) > 3
+    ranks = sorted(set(scores.values()))
+
+    def grade(item: Item) -> str:
+        return str(1 + 4 * ranks.index(scores[item.captions[0]]) // (len(ranks) - 1))
+
+    answers = read_answers([write(tmp_path / "ann.csv", sheet, grade)], sheet)
+    ratings = summarise(sheet, answers, references=tmp_path / "people.json", metrics=["ROUGE-L"])
+    [rouge] = ratings.correlations
+    assert rouge.num_captions == 6 and rouge.kendall > 0.9
 
 
 def test_captions_that_changed_are_not_scored(world: Path, tmp_path: Path) -> None:

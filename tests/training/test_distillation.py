@@ -105,6 +105,24 @@ def test_a_student_comes_near_to_its_teachers_and_weight_0_is_cross_entropy(
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+def test_a_student_that_predicts_start_counts_it_in_the_cross_entropy(
+    tmp_path: Path, teachers: list[Path], dataset: Dataset, store: FeatureStore
+) -> None:
+    start = "decoder.predict_start=true"
+    run_of(tmp_path / "none", dataset, store, of(teachers, start, "objective.teacher_weight=0.0"))
+    run(tmp_path / "plain", dataset, store, tiny_config(start))
+    run_of(tmp_path / "without", dataset, store, of(teachers, "objective.teacher_weight=0.0"))
+    steps = {name: steps_of(tmp_path / name) for name in ("none", "plain", "without")}
+    for figure in ("loss", "objective", "tokens"):
+        none, plain = ([step[figure] for step in steps[name]] for name in ("none", "plain"))
+        assert none == pytest.approx(plain, rel=1e-4), figure
+    # <start> of each of the first 8 captions, and as far as the teachers go nothing else.
+    assert steps["none"][0]["tokens"] == steps["without"][0]["tokens"] + 8
+    run_of(tmp_path / "student", dataset, store, of(teachers, start, "training.num_epochs=6"))
+    distances = [step["teacher_kl"] for step in steps_of(tmp_path / "student")]
+    assert distances[-1] < 0.4 * distances[0]
+
+
 def run_of(folder: Path, dataset: Dataset, store: FeatureStore, config: Config, **more) -> None:
     make_run(folder, dataset, store, config, teachers=opened(config), **more).run()
 

@@ -10,9 +10,14 @@ from tiny_run import Notes
 
 from showtell.config import Config
 from showtell.core.device import choose_runtime
+from showtell.data.records import Dataset, Record
+from showtell.evaluation.evaluate import CaptionedSplit, Evaluation, references_of
+from showtell.inference.caption import Caption
 from showtell.inference.checkpoint import Checkpoint
+from showtell.metrics import evaluate
+from showtell.text.segment import Segmentation
 from showtell.text.vocabulary import WordVocabulary
-from showtell.training.from_start import chosen, mean
+from showtell.training.from_start import Pictures, _rows, chosen, mean
 from showtell.training.rehearsal import kept_captions, known_words, rehearsal_captions
 
 CONCEPTS = {"hidden_size": 24, "num_heads": 2, "num_layers": 1, "concepts": 3}
@@ -85,6 +90,30 @@ def test_a_share_that_is_better_by_chance_is_not_chosen() -> None:
     gain = 0.3 * start.mean()
     lost = {0.0: [start, old], 1.0: [start + gain, 0.7 * old]}
     assert chosen(lost) == 0.0
+
+
+def test_before_and_after_are_cut_into_words_as_the_model_cuts_them(tmp_path: Path) -> None:
+    """Captions in Chinese share words with people's without being equal to them."""
+    people = ["一只棕色的狗在草地上跑", "一个男人在海里冲浪", "厨房里有一张桌子"]
+    texts = ["一只狗在草地上跑", "一个男人在冲浪", "厨房里有两张桌子"]
+    records = tuple(
+        Record(f"p{n}", tmp_path / f"p{n}.png", (text,), "test") for n, text in enumerate(people)
+    )
+    captions = {
+        record.image_id: Caption(text, tuple(text), (-0.1,) * (len(text) + 1), 0.9)
+        for record, text in zip(records, texts, strict=True)
+    }
+    cut = Segmentation.of("characters", "zh")
+    scores = evaluate(
+        {name: caption.text for name, caption in captions.items()}, references_of(records, cut)
+    )
+    before = CaptionedSplit(records, Evaluation(captions, scores), {}, None, "tiny")
+    pictures = Pictures(Dataset("tiny", "folder", records), "test", None)
+    after = {record.image_id: record.captions[0] for record in records}
+    rows = {row.metric: row for row in _rows(pictures, before, after, cut)}
+    for name in ("CIDEr-D", "BLEU-4"):
+        assert rows[name].before == pytest.approx(scores.metrics[name])
+        assert 0.2 < rows[name].before < rows[name].after
 
 
 def test_weights_between_two_models() -> None:

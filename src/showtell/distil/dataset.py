@@ -20,7 +20,7 @@ from showtell.distil.filters import Filtered, Said
 from showtell.distil.request import Style
 from showtell.errors import DataError
 from showtell.text.neutral import neutral
-from showtell.text.tokenizer import tokenize
+from showtell.text.segment import PTB, Segmentation
 
 FILE = "captions.jsonl"
 HELD_OUT_SHARE = 0.05
@@ -90,13 +90,14 @@ def mix(
     *,
     human_weight: int,
     styles: Sequence[Style],
+    segmentation: Segmentation = PTB,
 ) -> Mixture:
     """The student's data.
 
     Args:
         said: the teacher's captions, those of a picture one after another.
         human: with all three splits.
-        styles: as ``styled``.
+        styles, segmentation: as ``styled``.
 
     Raises:
         DataError: too few pictures are left.
@@ -117,7 +118,7 @@ def mix(
         splits |= dict.fromkeys(ordered[number : 2 * number], "val")
     records = []
     for picture, captions in by_picture.items():
-        texts, kinds = styled([one.text for one in captions], styles)
+        texts, kinds = styled([one.text for one in captions], styles, segmentation)
         if splits[picture] != "train":  # plain captions are what is measured
             texts, kinds = [one.text for one in captions], ()
         records.append(
@@ -147,11 +148,16 @@ def _base(name: str) -> str:
     return name.rpartition("/")[2]
 
 
-def styled(texts: Sequence[str], styles: Sequence[Style]) -> tuple[list[str], tuple[str, ...]]:
+def styled(
+    texts: Sequence[str], styles: Sequence[Style], segmentation: Segmentation = PTB
+) -> tuple[list[str], tuple[str, ...]]:
     """A picture's captions, and again with a style.
 
     ``short`` has the caption with the fewest words, ``detailed`` the one with the most, if they are
     of different lengths; ``neutral`` all of them in neutral words.
+
+    Args:
+        segmentation: how captions are cut into words.
 
     Returns:
         The captions, and the style of each: "" for none; no styles at all where none were asked
@@ -160,8 +166,9 @@ def styled(texts: Sequence[str], styles: Sequence[Style]) -> tuple[list[str], tu
     if not styles:
         return list(texts), ()
     pairs = [(text, "") for text in texts]
-    ordered = sorted(texts, key=lambda text: len(tokenize(text)))
-    differ = len(tokenize(ordered[0])) < len(tokenize(ordered[-1]))
+    lengths = {text: len(segmentation.words(text)) for text in texts}
+    ordered = sorted(texts, key=lengths.__getitem__)
+    differ = lengths[ordered[0]] < lengths[ordered[-1]]
     if "short" in styles and differ:
         pairs.append((ordered[0], "short"))
     if "detailed" in styles and differ:

@@ -15,10 +15,23 @@ from showtell.core.files import atomic_write
 from showtell.distil.request import FilterConfig
 from showtell.errors import ConfigError, DataError
 from showtell.text.language import a_sample, language_of, other_language
-from showtell.text.tokenizer import tokenize
+from showtell.text.segment import PTB, Segmentation
+
+TOO_SHORT, TOO_LONG = "too short", "too long"
+UNSURE, DISAGREE = "low confidence", "the teacher's captions disagree"
+FOREIGN, REPEATS, LISTED = "another language", "repeats itself", "a listed word"
+_LOOSER = {
+    TOO_SHORT: "min_words=1",
+    UNSURE: "min_confidence=0",
+    DISAGREE: "min_agreement=0",
+    FOREIGN: "language=any",
+    REPEATS: "repeats=false",
+}
+"""The setting with which the captions stay that a reason took."""
 
 KEPT, DROPPED = "kept.jsonl", "dropped.jsonl"
 REPEATED = 3  # words in a row that may not come twice
+REPEATED_CHARACTERS = 6  # the same where each character is cut off
 
 _REFUSALS = ("i'm sorry", "i am sorry", "i cannot", "i can't", "i'm unable", "unable to see")
 """What a teacher says when it does not caption."""
@@ -26,7 +39,11 @@ _REFUSALS = ("i'm sorry", "i am sorry", "i cannot", "i can't", "i'm unable", "un
 _LITTLE_WORDS = (
     "a an the of in on at with and or is are was were be being been to by from as it its this that "
     "there while for up down out over under near next two one some his her their he she they who "
-    ". , ; : ! ?"
+    ". , ; : ! ? "
+    # Chinese, Japanese, and Thai
+    "的 了 着 在 一 个 一个 和 与 有 是 这 那 "
+    "の に を は が で と も て た し る いる している "
+    "ที่ และ ใน มี อยู่ บน กับ ของ กำลัง"
 )
 _LITTLE = frozenset(_LITTLE_WORDS.split())
 """Words that say nothing of what a picture shows."""
@@ -101,23 +118,26 @@ def read_kept(folder: Path) -> list[Said]:
         return [Said.of(json.loads(line)) for line in lines]
 
 
-def filter_captions(captions: Sequence[Said], config: FilterConfig) -> Filtered:
+def filter_captions(
+    captions: Sequence[Said], config: FilterConfig, segmentation: Segmentation = PTB
+) -> Filtered:
     """Judge each caption.
 
     Args:
         captions: those of a picture one after another.
+        segmentation: how they are cut into words.
 
     Raises:
         ConfigError: the file of words cannot be read.
         DataError: nothing is left.
     """
-    checks = _checks(captions, config)
+    checks = _checks(captions, config, segmentation)
     found = Filtered()
     for group in _by_picture(captions):
-        agreement = agreements([said.text for said in group])
+        agreement = agreements([said.text for said in group], segmentation)
         seen: set[str] = set()
         for said, agreed in zip(group, agreement, strict=True):
-            words = tokenize(said.text)
+            words = segmentation.words(said.text)
             if said.text in seen:
                 found.drop(said, "said twice")
                 continue
@@ -126,23 +146,25 @@ def filter_captions(captions: Sequence[Said], config: FilterConfig) -> Filtered:
             if objection:
                 found.drop(said, *objection)
             elif agreed is not None and agreed < config.min_agreement:
-                found.drop(said, "the teacher's captions disagree", f"{agreed:.2f}")
+                found.drop(said, DISAGREE, f"{agreed:.2f}")
             else:
                 found.kept.append(said)
+    if not captions:
+        raise DataError("the teacher gave no caption; captions/failures.jsonl says why")
     if not found.kept:
         raise DataError(
             f"the filters leave none of {len(captions):,} captions ({_shown(found.counts)}): "
-            "loosen them with --filter"
+            f"{_advice(found)}"
         )
     return found
 
 
-def agreements(texts: Sequence[str]) -> list[float | None]:
+def agreements(texts: Sequence[str], segmentation: Segmentation = PTB) -> list[float | None]:
     """How far each caption shares its content words with the others: their mean F1, 0 to 1.
 
     None where there are no others, or a caption has no content word.
     """
-    sets = [frozenset(tokenize(text)) - _LITTLE for text in texts]
+    sets = [frozenset(segmentation.words(text)) - _LITTLE for text in texts]
     found: list[float | None] = []
     for place, own in enumerate(sets):
         others = [other for at, other in enumerate(sets) if at != place and other]
@@ -157,8 +179,12 @@ def agreements(texts: Sequence[str]) -> list[float | None]:
 Check = Callable[[Said, Sequence[str]], tuple[str, str] | None]
 
 
-def _checks(captions: Sequence[Said], config: FilterConfig) -> list[Check]:
-    phrases = _phrases(config.words) if config.words else []
+def _checks(
+    captions: Sequence[Said], config: FilterConfig, segmentation: Segmentation
+) -> list[Check]:
+    phrases = _phrases(config.words, segmentation) if config.words else []
+    # Two things in one Chinese picture share words of two or three characters ("a man in ...").
+    in_a_row = REPEATED_CHARACTERS if segmentation.kind == "characters" else REPEATED
     language: str | None = None
     if config.language != "any":
         is_set = config.language != "auto"
@@ -167,29 +193,29 @@ def _checks(captions: Sequence[Said], config: FilterConfig) -> list[Check]:
     def confidence(said: Said, words: Sequence[str]) -> tuple[str, str] | None:
         if said.confidence is None or said.confidence >= config.min_confidence:
             return None
-        return "low confidence", f"{said.confidence:.2f}"
+        return UNSURE, f"{said.confidence:.2f}"
 
     def length(said: Said, words: Sequence[str]) -> tuple[str, str] | None:
         number = sum(any(map(str.isalnum, word)) for word in words)
         if number < config.min_words:
-            return "too short", f"{number} words"
-        return ("too long", f"{number} words") if number > config.max_words else None
+            return TOO_SHORT, f"{number} words"
+        return (TOO_LONG, f"{number} words") if number > config.max_words else None
 
     def refusal(said: Said, words: Sequence[str]) -> tuple[str, str] | None:
         text = said.text.lower().replace("’", "'")
         return next((("a refusal", phrase) for phrase in _REFUSALS if phrase in text), None)
 
     def repeats(said: Said, words: Sequence[str]) -> tuple[str, str] | None:
-        phrase = repeated(words) if config.repeats else None
-        return ("repeats itself", phrase) if phrase else None
+        phrase = repeated(words, in_a_row) if config.repeats else None
+        return (REPEATS, phrase) if phrase else None
 
     def foreign(said: Said, words: Sequence[str]) -> tuple[str, str] | None:
         is_other = language is not None and other_language(said.text, language)
-        return ("another language", f"not {language}") if is_other else None
+        return (FOREIGN, f"not {language}") if is_other else None
 
     def listed(said: Said, words: Sequence[str]) -> tuple[str, str] | None:
         text = f" {' '.join(words)} "
-        return next((("a listed word", p) for p in phrases if f" {p} " in text), None)
+        return next(((LISTED, p) for p in phrases if f" {p} " in text), None)
 
     return [refusal, length, confidence, foreign, repeats, listed]
 
@@ -202,22 +228,22 @@ def _usual(texts: Sequence[str]) -> str | None:
     return None if language is None or 2 * num_others > len(sample) else language
 
 
-def repeated(words: Sequence[str]) -> str | None:
-    """A word that comes three times in a row, or three words in a row that come twice."""
+def repeated(words: Sequence[str], in_a_row: int = REPEATED) -> str | None:
+    """A word that comes three times in a row, or so many words in a row that come twice."""
     for one, two, three in zip(words, words[1:], words[2:], strict=False):
         if one == two == three:
             return one
-    grams = Counter(zip(*(words[start:] for start in range(REPEATED)), strict=False))
+    grams = Counter(zip(*(words[start:] for start in range(in_a_row)), strict=False))
     return next((" ".join(gram) for gram, count in grams.items() if count > 1), None)
 
 
-def _phrases(path: Path) -> list[str]:
-    """The words and phrases of a list, as the tokeniser writes them."""
+def _phrases(path: Path, segmentation: Segmentation) -> list[str]:
+    """The words and phrases of a list, as captions are cut."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--filter words={path}: cannot be read: {error}") from None
-    found = [" ".join(tokenize(line)) for line in lines if not line.startswith("#")]
+    found = [" ".join(segmentation.words(line)) for line in lines if not line.startswith("#")]
     return [phrase for phrase in found if phrase]
 
 
@@ -230,6 +256,20 @@ def _by_picture(captions: Iterable[Said]) -> Iterator[list[Said]]:
         group.append(said)
     if group:
         yield group
+
+
+def _advice(found: Filtered) -> str:
+    """What to do about the reason that took most captions."""
+    largest = next(iter(found.counts))
+    setting = _LOOSER.get(largest)
+    if largest == TOO_LONG:
+        longest = max(int(how.split()[0]) for _, why, how in found.dropped if why == TOO_LONG)
+        setting = f"max_words={longest}"
+    if setting is not None:
+        return f"loosen them with --filter {setting}"
+    if largest == LISTED:
+        return "give --filter words=FILE with another file, or leave it out"
+    return "the teacher does not caption these pictures, so give another one"
 
 
 def _shown(counts: Mapping[str, int]) -> str:

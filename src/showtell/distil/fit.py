@@ -102,7 +102,8 @@ class Judges:
         plan = Plan(config, self.plan.probabilities, "it is a judge")
         if train_student(dataset, plan, self.request, data, folder, self.report).stopped:
             return None
-        return NativeCaptioner.load(folder, device=self.request.device)
+        # The person's own settings are trusted, wherever they have their encoder from.
+        return NativeCaptioner.load(folder, device=self.request.device, trust_model=True)
 
     def _store_of(self, judge: NativeCaptioner, side: int) -> Path:
         """The features that a judge sees; one that trains its encoder sees with its own."""
@@ -255,7 +256,7 @@ def caption_losses(
 
 
 def _corpus(texts: Sequence[str], vocabulary: Vocabulary) -> Corpus:
-    tokenized = TokenizedCaptions.tokenize(texts)
+    tokenized = TokenizedCaptions.tokenize(texts, vocabulary.segmentation)
     corpus = Corpus.encode(tokenized, np.arange(len(texts)), vocabulary, 200)
     assert len(corpus) == len(texts), "a caption has no word"
     return corpus

@@ -61,7 +61,11 @@ def survey(
     """
     if with_looks:
         look_of(Image.new("RGB", (8, 8)))  # a missing extra shows now
-    identity = {"kind": "pictures of a distillation", "names": list(inputs.names)}
+    identity = {
+        "kind": "pictures of a distillation",
+        "names": list(inputs.names),
+        "looks": with_looks,  # the marks of copies follow from it
+    }
     target = folder / LIST
     with Journal(target.with_name(f"{LIST}.partial"), identity, restart=True) as journal:
         seen = {record["path"]: record for record in journal.all_records()}

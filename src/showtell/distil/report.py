@@ -10,7 +10,7 @@ from showtell.core.files import write_json, write_text
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, Record
 from showtell.data.splits import hash_order
-from showtell.evaluation.evaluate import caption_records
+from showtell.evaluation.evaluate import caption_records, references_of
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.metrics import Scores, evaluate
 from showtell.publish.card import COLUMNS, table
@@ -20,6 +20,8 @@ from showtell.rating.sheet import make_sheet
 
 CARD, FIGURES, SHEET = "card.md", "figures.json", "rating.html"
 TO_JUDGE = 50  # pictures of the sheet
+SHARED = "student where the teacher answered"
+"""The student's figures on the pictures that the teacher has captioned, where these are fewer."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,9 @@ def measure(
 ) -> dict[str, Any]:
     """Caption the test pictures and score the captions; both captioners' are written.
 
+    Where the teacher has a score and has not captioned all of them, the student is scored on those
+    that it has, too (``SHARED``). All words are cut as the student's vocabulary has it.
+
     Args:
         teacher_said: the teacher's best captions of test pictures, by image id.
     """
@@ -83,9 +88,13 @@ def measure(
     scores = {"student": split.evaluation.scores.with_intervals()}
     both = [record for record in split.records if record.image_id in teacher_said]
     if places.is_human and both:
-        references = {record.image_id: record.captions for record in both}
-        texts = {name: teacher_said[name] for name in references}
-        scores["teacher"] = evaluate(texts, references).with_intervals()
+        references = references_of(both, student.vocabulary.segmentation)
+        scored = {"teacher": teacher_said}
+        if len(both) < len(split.records):
+            scored[SHARED] = said
+        for who, texts in scored.items():
+            texts = {record.image_id: texts[record.image_id] for record in both}
+            scores[who] = evaluate(texts, references).with_intervals()
     for name, texts in (("student", said), ("teacher", dict(teacher_said))):
         entries = [{"image_id": i, "caption": text} for i, text in texts.items() if i in said]
         write_json(places.folder / f"{name}.json", entries)
@@ -188,9 +197,11 @@ def _figures(facts: Facts, figures: Mapping[str, Any]) -> list[str]:
             "brackets are 95 % intervals, by resampling the pictures."
         )
         if "teacher" in figures:
-            one, two = (figures[who]["metrics"]["CIDEr-D"] for who in ("student", "teacher"))
+            student = SHARED if SHARED in figures else "student"
+            one, two = (figures[who]["metrics"]["CIDEr-D"] for who in (student, "teacher"))
             if two > 0:
-                parts.append(f"The student has {one / two:.2f} of the teacher's CIDEr-D.")
+                where = " on the pictures that both captioned" if SHARED in figures else ""
+                parts.append(f"The student has {one / two:.2f} of the teacher's CIDEr-D{where}.")
     else:
         parts.append(
             "No captions by people were given, so these figures measure **agreement with the "

@@ -39,7 +39,7 @@ from showtell.distil.filters import Filtered, filter_captions, read_kept
 from showtell.distil.report import Facts, Places, measure, write_card
 from showtell.distil.request import DistilRequest
 from showtell.distil.stages import Stages, Values
-from showtell.distil.student import Plan, made_of, plan_student, train_student
+from showtell.distil.student import Plan, made_of, plan_student, segmentation_of, train_student
 from showtell.errors import CheckpointError
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.captioner import Captioner
@@ -47,8 +47,11 @@ from showtell.inference.specs import spec_of
 from showtell.inference.stream import picture_at
 from showtell.pretrained import CARD
 from showtell.publish.pack import pack_checkpoint
+from showtell.text.segment import Segmentation
 from showtell.training.request import names_in
 
+PEOPLE = "captions by people"  # whose test pictures the teacher is asked about, too
+CUT_BY = ("segmentation", "language", "vocab_file")  # settings by which captions become words
 MANY = 10_000  # pictures, where only reading them all would tell
 STAGES = ("pictures", "captions", "filter", "fit", "data", "student", "model", "report")
 
@@ -139,7 +142,9 @@ class _Distillation:
         if request.again is not None:
             self.stages.forget(request.again)
         for name in STAGES:
-            values = self.stages.make(name, self._made_of(name), getattr(self, f"_{name}"))
+            growing = PEOPLE if name == "captions" else None
+            work = getattr(self, f"_{name}")
+            values = self.stages.make(name, self._made_of(name), work, growing=growing)
             if values is None:
                 return None
             self.found[name] = values
@@ -170,6 +175,15 @@ class _Distillation:
             self.report.note(note)
         return dataset
 
+    @cached_property
+    def segmentation(self) -> tuple[Segmentation, str]:
+        """How captions are cut into words, by all that the teacher said, and a line that says why.
+
+        It is not asked for before the teacher has answered.
+        """
+        said = asking.answers(self.stages.folder_of("captions"), self._names())
+        return segmentation_of(self.plan.config, [one.text for one in said])
+
     def _made_of(self, stage: str) -> Values:
         """What a stage follows from but the stages before it."""
         request, filters = self.request, self.request.filters
@@ -184,14 +198,16 @@ class _Distillation:
                 return {
                     "teacher": self.teacher.fingerprint,
                     "decoding": decoding,
-                    "captions by people": human,
+                    PEOPLE: human,
                 } | ({"teacher's": settings} if settings else {})
             case "filter":
                 settings = filters.model_dump(mode="json", exclude={"fit", "near_duplicates"})
                 if filters.words is not None:
                     text = filters.words.read_bytes() if filters.words.is_file() else b""
                     settings["words"] = text.decode("utf-8", "replace")
-                return {"filter": settings}
+                data = self.plan.config.data.model_dump(mode="json")
+                cut = {name: data[name] for name in CUT_BY if data[name] not in ("auto", None)}
+                return {"filter": settings} | ({"data": cut} if cut else {})
             case "fit":
                 if not filters.fit:
                     return {"fit": 0.0}
@@ -229,7 +245,10 @@ class _Distillation:
 
     def _filter(self, folder: Path) -> Values | None:
         said = asking.answers(self.stages.folder_of("captions"), self._names())
-        found = filter_captions(said, self.request.filters)
+        segmentation, why = self.segmentation
+        if why:
+            self.report.note(why)
+        found = filter_captions(said, self.request.filters, segmentation)
         found.write(folder)
         self._tell_dropped(found, len(said))
         return {"captions": len(said), "kept": len(found.kept), "dropped": found.counts}
@@ -275,6 +294,7 @@ class _Distillation:
             self.human,
             human_weight=self.request.human_weight,
             styles=self.request.styles,
+            segmentation=self.segmentation[0],
         )
         write_mixture(mixture.records, folder)
         dropped: dict[str, int] = {}
@@ -303,7 +323,8 @@ class _Distillation:
 
     def _report(self, folder: Path) -> Values | None:
         request, model = self.request, self.stages.folder_of("model")
-        student = NativeCaptioner.load(model, device=request.device)
+        # The person's own settings are trusted, wherever they have their encoder from.
+        student = NativeCaptioner.load(model, device=request.device, trust_model=True)
         dataset = self._open(self.stages.folder_of("data") / data_set.FILE)
         store = self._store_of(student, folder)
         places = Places(folder, store, is_human=self.human is not None)

@@ -43,13 +43,20 @@ class Stages:
         return self.folder / name
 
     def make(
-        self, name: str, made_of: Values, work: Callable[[Path], Values | None]
+        self,
+        name: str,
+        made_of: Values,
+        work: Callable[[Path], Values | None],
+        *,
+        growing: str | None = None,
     ) -> Values | None:
         """What a stage found, from its note or by making it.
 
         Args:
             made_of: all that it follows from but the stages before it.
             work: makes the stage in its folder; None where it was stopped.
+            growing: what of ``made_of`` only adds to what the stage has. Where nothing else has
+                changed, and no later stage follows from it, it goes on by itself.
 
         Returns:
             What ``work`` returned, now or then; None where it was stopped.
@@ -62,7 +69,10 @@ class Stages:
         before = [self.notes[other]["key"] for other in self.names[:place] if other in self.notes]
         title = f"{place + 1} of {len(self.names)}, {name}"
         key = _key([before, made_of])
-        if note := self.notes.get(name):
+        note = self.notes.get(name)
+        if note and self._has_grown(name, note, made_of, before, growing):
+            note = None
+        if note:
             self._check(name, note, made_of, before)
             self.report.note(f"{title}: made before ({note['seconds']:,.0f} s)")
             found: Values = note["found"]
@@ -107,6 +117,29 @@ class Stages:
         """How long each finished stage took."""
         return {name: note["seconds"] for name, note in self.notes.items()}
 
+    def _has_grown(
+        self, name: str, note: Values, made_of: Values, before: list[str], growing: str | None
+    ) -> bool:
+        """Whether a finished stage has to go on, and only because of ``growing``.
+
+        Raises:
+            CheckpointError: it has, and later stages were made from what it had before.
+        """
+        theirs, ours = ({**one, growing: None} for one in (note["made_of"], made_of))
+        if growing is None or note["made_of"] == made_of:
+            return False
+        if theirs != ours or note["before"] != before:
+            return False
+        later = self.names[self.names.index(name) + 1 :]
+        if any(one in self.notes for one in later):
+            reason = "; ".join(_differences(note["made_of"], made_of))
+            raise CheckpointError(
+                f"{self.folder_of(later[0])} was made from something else: {reason}; give what it "
+                f"was made from, or make it and what follows from it anew with --again {later[0]}, "
+                f"which keeps {self.folder_of(name)}"
+            )
+        return True
+
     def _check(self, name: str, note: Values, made_of: Values, before: list[str]) -> None:
         different = list(_differences(note["made_of"], made_of))
         if not different and note["before"] == before:
@@ -124,7 +157,8 @@ class Stages:
             CheckpointError: it was begun with something else.
         """
         begun = self.begun.setdefault(name, {"key": key, "seconds": 0.0})
-        if begun["key"] != key and name not in KEPT:
+        has_left_some = any(self.folder_of(name).iterdir())
+        if begun["key"] != key and name not in KEPT and has_left_some:
             raise CheckpointError(
                 f"{self.folder_of(name)} was begun with something else and not finished: give what "
                 f"it was begun with, or begin it anew with --again {name}"

@@ -9,7 +9,7 @@ from typing import Any
 from showtell.config import Config
 from showtell.config.toml import apply_override, read_toml
 from showtell.core.progress import Reporter
-from showtell.data.records import Dataset
+from showtell.data.records import Dataset, Record
 from showtell.data.request import DataRequest
 from showtell.distil.request import DistilRequest
 from showtell.encoders.encoder import build_encoder
@@ -22,10 +22,12 @@ from showtell.inference.checkpoint import (
 )
 from showtell.inference.exported import MODEL
 from showtell.pretrained import shipped_folder
+from showtell.text.segment import Segmentation
 from showtell.training.loop import TrainingResult
 from showtell.training.request import TrainRequest, train_on
 from showtell.training.settings import AUTO, Layers
 from showtell.training.teachers import why_not
+from showtell.training.words import choose_segmentation
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,21 @@ def train_student(
         proposes=False,
     )
     return train_on(dataset, asked, plan.config, report=report)
+
+
+def segmentation_of(config: Config, captions: Sequence[str]) -> tuple[Segmentation, str]:
+    """How the teacher's captions are cut into words, as the student's training cuts them.
+
+    Returns:
+        It, and a line that says why; "" for plain English.
+
+    Raises:
+        ShowtellError: as ``choose_segmentation``, or ``training.init_from`` cannot be read.
+    """
+    source = config.training.init_from
+    vocabulary = load_checkpoint(source).vocabulary if source else None
+    records = (Record("captions", Path(), tuple(captions), "train"),)
+    return choose_segmentation(records, config.data, vocabulary)
 
 
 def made_of(config: Config) -> dict[str, Any]:

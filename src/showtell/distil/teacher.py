@@ -151,6 +151,8 @@ def ask(
 ) -> dict[str, int] | None:
     """Have pictures captioned; those that have their captions are not asked about again.
 
+    Answers about pictures that are no longer among ``files`` stay, for when they are again.
+
     Returns:
         How many have captions, and how many failed; None where Ctrl-C or SIGTERM stopped it.
 
@@ -158,7 +160,11 @@ def ask(
         CheckpointError: another teacher's captions are there.
         DataError: another process is writing.
     """
-    paths = tuple(map(str, files))
+    wanted = list(map(str, files))
+    known = set(wanted)
+    before = read_jsonl(folder / ANSWERS) if (folder / ANSWERS).is_file() else ()
+    others = [record["path"] for record in before if record["path"] not in known]
+    paths = (*wanted, *others)
     inputs = Inputs(paths, paths, count=len(paths))
     target = OneFile(folder / ANSWERS, "jsonl", folder / "failures.jsonl", overwrite=False)
     with StopRequest() as stop:
@@ -176,7 +182,7 @@ def ask(
                 "throw its captions away with --again captions"
             ) from None
     return {
-        "captioned": summary.num_captioned + summary.num_kept,
+        "captioned": summary.num_captioned + summary.num_kept - len(others),
         "failed": summary.num_failed,
     }
 

@@ -1,7 +1,8 @@
 """Answers of raters, read back from what the page downloads or from a filled spreadsheet.
 
 A file has a row for each question: ``item``, ``answer``, and if there are ``sheet``, ``rater`` and
-``note``. The rater is named by the file where the rows name none. Rows without an answer are passed
+``note``. The rater is named by the file where the rows name none, and by its folder too where two
+files have one name. Rows without an answer are passed
 over. Everything else that does not fit is an error that names file and row.
 """
 
@@ -15,7 +16,7 @@ from showtell.data.reading import parse_json, printable, read_text
 from showtell.data.sources.table import TableText
 from showtell.errors import DataError
 from showtell.rating.scales import Grade
-from showtell.rating.sheet import Sheet
+from showtell.rating.sheet import Sheet, names_of
 
 
 @dataclass
@@ -39,6 +40,7 @@ def read_answers(paths: Sequence[Path], sheet: Sheet) -> Answers:
     """
     answers = Answers()
     known = {item.id for item in sheet.items}
+    raters = _raters(paths)
     for path in paths:
         num = 0
         for where, row in _rows(path):
@@ -50,7 +52,7 @@ def read_answers(paths: Sequence[Path], sheet: Sheet) -> Answers:
                     f"{where}: item {printable(item)} of sheet {printable(of_sheet)} is not in the "
                     f"key, which is of sheet {sheet.id}"
                 )
-            rater = row.get("rater", "").strip() or path.stem
+            rater = row.get("rater", "").strip() or raters[path]
             if note := row.get("note", "").strip():
                 answers.notes.append((rater, item, note))
             if code:
@@ -59,6 +61,15 @@ def read_answers(paths: Sequence[Path], sheet: Sheet) -> Answers:
         if not num:
             raise DataError(f"{path}: no answers: every row's `answer` is empty")
     return answers
+
+
+def _raters(paths: Sequence[Path]) -> dict[Path, str]:
+    """Who answered, by the names of files; one person's CSV and JSON are one person's."""
+    files: dict[Path, Path] = {}  # the first of each person
+    for path in paths:
+        files.setdefault(path.absolute().with_suffix(""), path)
+    names = dict(zip(files, names_of(list(files.values())), strict=True))
+    return {path: names[path.absolute().with_suffix("")] for path in paths}
 
 
 def _add(grades: dict[str, Grade], item: str, code: str, sheet: Sheet, where: str) -> None:

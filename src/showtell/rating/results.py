@@ -315,7 +315,7 @@ def _scores(
     sheet: Sheet, system: int, references: Path, metrics: Sequence[str] | None
 ) -> list[dict[str, float]]:
     """The scores of each row of a captioner's file."""
-    from showtell.metrics.coco_io import read_pair, references_cache
+    from showtell.metrics.coco_io import read_pair, references_cache, segmentation_of
     from showtell.metrics.evaluate import evaluate
 
     file = Path(sheet.systems[system].file)
@@ -334,8 +334,13 @@ def _scores(
                         f"{file} has changed since the sheet was made of it: row {author.row} was "
                         f"{caption!r}"
                     )
+    segmentation, _ = segmentation_of(pair.references)
     scores = evaluate(
-        pair.candidates, pair.references, metrics=metrics, cache=references_cache()
+        pair.candidates,
+        pair.references,
+        metrics=metrics,
+        cache=references_cache(),
+        segmentation=segmentation,
     ).per_image
     return [scores[image_id] for image_id in pair.candidates]
 

@@ -253,15 +253,21 @@ class _Pictures:
 
 
 def _systems(results: Sequence[Path]) -> tuple[System, ...]:
-    """Captioners named by their files, or by their folders too where two files have one name."""
-    names = [path.stem for path in results]
-    if len(set(names)) < len(names):
-        names = [f"{path.parent.name}/{path.stem}" for path in results]
-    if len(set(names)) < len(names):
-        names = [str(path) for path in results]
-    if len(set(names)) < len(names):
+    """Captioners named by their files."""
+    if len(set(results)) < len(results):
         raise DataError(f"a file of captions was given twice: {_all(results)}")
+    names = names_of(results)
     return tuple(System(name, str(path)) for name, path in zip(names, results, strict=True))
+
+
+def names_of(files: Sequence[Path]) -> list[str]:
+    """A name of each file: its stem, with its folder's name where two files have one stem."""
+    names = [path.stem for path in files]
+    if len(set(names)) < len(names):
+        names = [f"{path.absolute().parent.name}/{path.stem}" for path in files]
+    if len(set(names)) < len(names):
+        names = [str(path) for path in files]
+    return names
 
 
 def _all(results: Sequence[Path]) -> str:

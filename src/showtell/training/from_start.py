@@ -30,6 +30,7 @@ from showtell.evaluation.evaluate import CaptionedSplit, caption_records, evalua
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from showtell.metrics.bootstrap import Interval
+from showtell.text.segment import Segmentation
 from showtell.training.first_decoder import start_weights
 from showtell.training.loop import Run, TrainingResult
 from showtell.training.objectives.losses import perplexity
@@ -207,7 +208,7 @@ def finish(
     for place, (pictures, one) in enumerate(zip(sets, first, strict=True)):
         if place not in last:
             last[place] = said_of(pictures.captioned(after, report))
-        rows += _rows(pictures, one, last[place])
+        rows += _rows(pictures, one, last[place], run.data.vocabulary.segmentation)
     found = BeforeAndAfter(source, share, by_share, tuple(rows))
     file = run.folder / COMPARISON_FILE
     try:
@@ -364,10 +365,21 @@ def _averaged(
     return averaged
 
 
-def _rows(pictures: Pictures, before: CaptionedSplit, after: Said) -> list[Row]:
-    """The figures of both models on some pictures."""
+def _rows(
+    pictures: Pictures, before: CaptionedSplit, after: Said, segmentation: Segmentation
+) -> list[Row]:
+    """The figures of both models on some pictures.
+
+    Args:
+        segmentation: how captions and references are cut into words.
+    """
     people = {record.image_id: record.captions for record in before.records}
-    comparison = compare({"before": said_of(before), "after": after}, people, metrics=METRICS)
+    comparison = compare(
+        {"before": said_of(before), "after": after},
+        people,
+        metrics=METRICS,
+        segmentation=segmentation,
+    )
     first, second = (system.scores for system in comparison.systems)
     [contrast] = comparison.contrasts
     return [

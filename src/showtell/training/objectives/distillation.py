@@ -34,7 +34,8 @@ class Distillation(CrossEntropy):
     """(1 - w) cross-entropy + w T**2 KL(teachers || student), both at temperature T.
 
     The factor T**2 keeps the size of the second gradient as T changes (Hinton et al., section 2).
-    At w = 0 it is cross-entropy.
+    At w = 0 it is cross-entropy. Where a decoder predicts ``<start>`` after the picture, that place
+    counts in the cross-entropy alone: teachers say nothing there.
 
     Args:
         teachers: in eval mode, on the runtime's device; they see what the student sees.
@@ -69,20 +70,23 @@ class Distillation(CrossEntropy):
         temperature = settings.teacher_temperature
         real = targets != PAD
         with self.runtime.autocast():
-            logits, penalty = _logits(decoder, features, inputs, real)
+            logits, firsts, penalty = _logits(decoder, features, inputs, real)
         if self.table is not None:
             wanted = self.table.log_probs(batch[part], logits.shape[-1])
         else:
             wanted = self._heard(features, inputs, real, logits.shape[-1])
+        predicted, words = logits, targets[real]
+        if firsts is not None:
+            predicted, words = torch.cat([firsts, logits]), torch.cat([inputs[:, 0], words])
         smoothing = self.config.training.label_smoothing
-        hard, nll = smoothed_cross_entropy(logits, targets[real], smoothing)
+        hard, nll = smoothed_cross_entropy(predicted, words, smoothing)
         soft = divergence(wanted, (logits.float() / temperature).log_softmax(dim=-1))
         weight = settings.teacher_weight
         objective = (1 - weight) * hard + weight * temperature**2 * soft
         if penalty is not None:
             objective = objective + penalty
         figures = {"loss": nll, "objective": objective.detach(), "teacher_kl": soft.detach()}
-        return Loss(objective, int(real.sum()), figures)
+        return Loss(objective, len(words), figures)
 
     def _table(self) -> TeacherTable | None:
         """Where the teachers would be asked the same in every epoch."""
@@ -125,7 +129,13 @@ def divergence(wanted: Tensor, given: Tensor) -> Tensor:
 
 def _logits(
     decoder: Decoder, features: Features, inputs: Tensor, real: Tensor
-) -> tuple[Tensor, Tensor | None]:
-    """(N, V) of the N places that are not padding, and the decoder's own penalty."""
-    states, penalty, _ = decoder.hidden_states(features, inputs)
-    return decoder.output(states[real]), penalty
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """What the student says.
+
+    Returns:
+        (N, V) at the N places that are not padding; (B, V) at the place before these, None where
+        the decoder predicts nothing there; the decoder's own penalty.
+    """
+    states, penalty, first = decoder.hidden_states(features, inputs)
+    logits = decoder.output(states[real])
+    return logits, None if first is None else decoder.output(first[:, 0]), penalty
