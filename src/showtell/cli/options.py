@@ -207,7 +207,11 @@ Measure = Annotated[
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with code 1 if any picture fails.")]
 Failures = Annotated[
     Path | None,
-    typer.Option("--failures", help="File that lists failed pictures; default: failures.jsonl."),
+    typer.Option(
+        "--failures",
+        help="File that lists failed pictures; default: FILE.failures.jsonl beside -o FILE.jsonl, "
+        "else failures.jsonl.",
+    ),
 ]
 Dedupe = Annotated[
     bool, typer.Option("--dedupe", help="Caption pictures that look the same only once.")
