@@ -12,13 +12,22 @@ from showtell.config import Config
 from showtell.core.device import choose_runtime
 from showtell.data.records import Dataset
 from showtell.decoding.ensemble import Ensemble
+from showtell.distil.student import segmentation_of
 from showtell.encoders.features import load_features
 from showtell.encoders.store import FeatureStore
 from showtell.errors import CheckpointError, ConfigError, VocabularyError
 from showtell.inference.checkpoint import load_checkpoint
+from showtell.text.segment import PTB
 from showtell.text.vocabulary import PAD, WordVocabulary
 from showtell.training.objectives.distillation import divergence
-from showtell.training.teachers import Teachers, check_words, open_teachers, why_not
+from showtell.training.teachers import (
+    Teachers,
+    check_words,
+    open_teachers,
+    teachers_vocabulary,
+    why_not,
+)
+from showtell.training.words import choose_segmentation
 
 
 class _Encoder:
@@ -178,6 +187,21 @@ def test_a_teacher_may_attend_where_its_student_does_not(tmp_path: Path) -> None
     run_of(tmp_path / "student", dataset, store, of([tmp_path / "teacher"]))
     assert load_checkpoint(tmp_path / "student").config.decoder.kind == "show_tell"
     assert all(math.isfinite(step["teacher_kl"]) for step in steps_of(tmp_path / "student"))
+
+
+def test_captions_are_cut_as_the_teachers_cut_them(
+    tmp_path: Path, dataset: Dataset, store: FeatureStore
+) -> None:
+    run(tmp_path / "spaces", dataset, store, tiny_config("data.segmentation=spaces"))
+    config = of([tmp_path / "spaces"])
+    known = teachers_vocabulary(config)
+    assert (
+        known is not None and known.words == load_checkpoint(tmp_path / "spaces").vocabulary.words
+    )
+    found, _ = choose_segmentation(dataset.split("train"), config.data, known)
+    assert found == known.segmentation != PTB
+    assert segmentation_of(config, ["a red ball"])[0] == found
+    assert teachers_vocabulary(tiny_config()) is None
 
 
 def test_what_cannot_teach_is_said_in_one_line(

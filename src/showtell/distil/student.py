@@ -26,7 +26,7 @@ from showtell.text.segment import Segmentation
 from showtell.training.loop import TrainingResult
 from showtell.training.request import TrainRequest, train_on
 from showtell.training.settings import AUTO, Layers
-from showtell.training.teachers import why_not
+from showtell.training.teachers import teachers_vocabulary, why_not
 from showtell.training.words import choose_segmentation
 
 
@@ -122,7 +122,7 @@ def segmentation_of(config: Config, captions: Sequence[str]) -> tuple[Segmentati
         ShowtellError: as ``choose_segmentation``, or ``training.init_from`` cannot be read.
     """
     source = config.training.init_from
-    vocabulary = load_checkpoint(source).vocabulary if source else None
+    vocabulary = load_checkpoint(source).vocabulary if source else teachers_vocabulary(config)
     records = (Record("captions", Path(), tuple(captions), "train"),)
     return choose_segmentation(records, config.data, vocabulary)
 

@@ -60,7 +60,7 @@ from showtell.training.pictures import PictureFiles
 from showtell.training.prepare import Given, TrainingData, prepare
 from showtell.training.rehearsal import REHEARSAL_FILE, kept_captions, rehearsal_captions
 from showtell.training.settings import NONE, Layers
-from showtell.training.teachers import Teachers, open_teachers
+from showtell.training.teachers import Teachers, open_teachers, teachers_vocabulary
 from showtell.training.teachers import check_words as check_teachers_words
 from showtell.training.words import check_words, choose_segmentation
 
@@ -225,7 +225,9 @@ def _make_run(
     with processes.in_turn():
         start = open_start(config, folder, resume, report)
         segmentation, why = choose_segmentation(
-            dataset.split("train"), config.data, start.vocabulary if start else None
+            dataset.split("train"),
+            config.data,
+            start.vocabulary if start else teachers_vocabulary(config),
         )
         if why:
             report.note(why)

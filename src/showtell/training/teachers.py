@@ -17,8 +17,13 @@ from showtell.decoders.base import Decoder
 from showtell.encoders.encoder import Encoder
 from showtell.encoders.features import Features
 from showtell.errors import CheckpointError, VocabularyError
-from showtell.inference.checkpoint import Checkpoint, load_checkpoint
-from showtell.text.vocabulary import START, UNK, Vocabulary
+from showtell.inference.checkpoint import (
+    VOCABULARY,
+    Checkpoint,
+    find_checkpoint,
+    load_checkpoint,
+)
+from showtell.text.vocabulary import START, UNK, Vocabulary, load_vocabulary
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,18 @@ def open_teachers(config: Config, encoder: Encoder, runtime: Runtime) -> Teacher
             )
     decoders = tuple(c.decoder.to(runtime.device).requires_grad_(False) for c in checkpoints)
     return Teachers(decoders, first)
+
+
+def teachers_vocabulary(config: Config) -> Vocabulary | None:
+    """That of the first teacher that the settings name, whose words a student reads.
+
+    Raises:
+        CheckpointError: it is no checkpoint.
+        VocabularyError: its vocabulary cannot be read.
+    """
+    if config.objective.kind != "distil":
+        return None
+    return load_vocabulary(find_checkpoint(config.objective.teachers[0]) / VOCABULARY)
 
 
 def why_not(teacher: Checkpoint, vocabulary: Vocabulary, encoder: Encoder) -> str | None:
