@@ -9,16 +9,11 @@ the others. The confidence is calibrated with the same signs.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from showtell.config import DecodingConfig
 from showtell.core.files import read_json, write_json
@@ -26,11 +21,8 @@ from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, Record
 from showtell.data.request import DataRequest
 from showtell.data.splits import usable_splits
-from showtell.decoders.word_detector import LEAST_EVIDENCE, commonest
-from showtell.decoding.arrays import Floats, Ids
-from showtell.decoding.reranking import RERANKER, SIGNS, Reranker, Signs, windows_of
+from showtell.decoding.reranking import RERANKER, Reranker, Signs
 from showtell.encoders.extract import WantedFeatures, features_for
-from showtell.encoders.features import Features
 from showtell.encoders.store import FeatureStore
 from showtell.errors import CheckpointError, DataError, ScoringError
 from showtell.evaluation.calibration import ACCEPTABLE, NUM_FOLDS, fit_calibration
@@ -47,34 +39,10 @@ from showtell.inference.checkpoint import (
 from showtell.inference.specs import spec_of
 from showtell.metrics.cider import CiderD
 from showtell.pretrained import shipped_folder
-from showtell.text.vocabulary import SPECIAL_WORDS, load_vocabulary
-from showtell.training.corpus import Corpus, TokenizedCaptions
+from showtell.text.vocabulary import load_vocabulary
+from showtell.training.detector import DETECTOR, DetectorSettings, learn_detector
 
-MOST_TOKENS = 200  # of a caption
 FEWEST = 20  # validation pictures
-
-
-@dataclass(frozen=True)
-class DetectorSettings:
-    """How the detector is made.
-
-    Attributes:
-        num_words: the commonest words of the captions, so many at most.
-        num_windows: parts along each side of the grid, where the model reads one.
-        dropout: on what it reads.
-    """
-
-    num_words: int = 1000
-    num_windows: int = 3
-    num_epochs: int = 8
-    batch_size: int = 64
-    lr: float = 2e-3
-    warmup_steps: int = 50
-    weight_decay: float = 1e-3
-    dropout: float = 0.3
-
-
-DETECTOR = DetectorSettings()
 
 
 @dataclass(frozen=True)
@@ -123,10 +91,7 @@ def learn_reranker(
             f"{len(train)} training and {len(val)} validation pictures with captions: a reranker "
             f"needs {FEWEST} of each"
         )
-    with _seeded(seed, captioner.runtime.device):
-        detector = learn_detector(
-            captioner, train, store, report=report, settings=settings, seed=seed
-        )
+    detector = learn_detector(captioner, train, store, report=report, settings=settings, seed=seed)
     captioner.reranker, captioner.calibration = detector, None
     found = list(_hypotheses(captioner, val, store, report))
     scores = _ciders(captioner, val, found)
@@ -305,142 +270,6 @@ def add_reranker(
     learnt.reranker.save(folder / RERANKER)
     write_json(folder / METRICS, metrics)
     return learnt
-
-
-class _Detector(nn.Module):
-    """Evidence of words in the parts of a picture; it folds into one linear layer."""
-
-    def __init__(self, width: int, prior: Tensor, num_parts: int, dropout: float) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm1d(width)
-        self.logits = nn.Linear(width, len(prior))
-        self.dropout = dropout
-        nn.init.normal_(self.logits.weight, std=0.01)
-        # Before anything is learnt each word has its prior probability.
-        evidence = -torch.log1p(-prior.clamp(1e-4, 0.99)) / num_parts
-        self.logits.bias.data = torch.log(torch.expm1(evidence))
-
-    def forward(self, parts: Tensor) -> Tensor:
-        """(P, parts, D) -> (P, W) in nats: minus the log-probability that no part shows a word."""
-        flat = F.dropout(self.norm(parts.flatten(0, 1)), self.dropout, self.training)
-        each = F.softplus(self.logits(flat).float())
-        return each.view(*parts.shape[:2], -1).sum(dim=1)
-
-    @torch.no_grad()
-    def folded(self) -> tuple[Floats, Floats]:
-        """(W, D), (W,): what ``forward`` computes before the softplus."""
-        assert self.norm.running_var is not None and self.norm.running_mean is not None
-        scale = self.norm.weight / torch.sqrt(self.norm.running_var + self.norm.eps)
-        shift = self.norm.bias - self.norm.running_mean * scale
-        weight = self.logits.weight * scale
-        bias = self.logits.bias + self.logits.weight @ shift
-        return weight.cpu().numpy(), bias.cpu().numpy()
-
-
-@contextmanager
-def _seeded(seed: int, device: str) -> Iterator[None]:
-    """Within it torch draws from a seed; the host's random state is as before at the end."""
-    devices = [torch.cuda.current_device()] if device.startswith("cuda") else []
-    with torch.random.fork_rng(devices=devices):
-        torch.default_generator.manual_seed(seed)
-        if devices:
-            torch.cuda.manual_seed(seed)
-        yield
-
-
-def learn_detector(
-    captioner: NativeCaptioner,
-    records: Sequence[Record],
-    store: FeatureStore,
-    *,
-    report: Reporter,
-    settings: DetectorSettings,
-    seed: int,
-) -> Reranker:
-    """Learn which words people say of what the encoder sees.
-
-    Each word's target is the share of a picture's captions that have it (cross-entropy).
-
-    Returns:
-        A reranker whose signs have no weights yet.
-    """
-    with_grid = captioner.needs_regions
-    num_windows = settings.num_windows if with_grid else 0
-    ids, prior, targets = _targets(captioner, records, settings.num_words)
-    rows = store.rows([record.image_id for record in records])
-    views = store.num_views(rows)
-    device = captioner.runtime.device
-    random = np.random.default_rng(seed)
-    width = store.grid(rows[:1], 0).shape[-1] if with_grid else store.pooled(rows[:1], 0).shape[-1]
-    num_parts = num_windows**2 or 1
-    detector = _Detector(width, torch.from_numpy(prior), num_parts, settings.dropout).to(device)
-    optimizer = torch.optim.AdamW(
-        detector.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
-    )
-    size = min(settings.batch_size, len(records))
-    num_steps = settings.num_epochs * (len(records) // size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: min(1.0, (step + 1) / settings.warmup_steps) * (1 - step / num_steps),
-    )
-    step = 0
-    for _ in range(settings.num_epochs):
-        order = random.permutation(len(records))
-        for first in range(0, len(records) - size + 1, size):
-            batch = np.sort(order[first : first + size])
-            drawn = random.integers(0, views[batch])
-            parts = _parts(store, rows[batch], drawn, num_windows).to(device)
-            with captioner.runtime.autocast():
-                evidence = detector(parts)
-            wanted = torch.from_numpy(targets[batch].astype(np.float32)).to(device)
-            found = -torch.log(-torch.expm1(-evidence.clamp(min=LEAST_EVIDENCE)))
-            loss = (wanted * found + (1 - wanted) * evidence).sum() / size
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            step += 1
-            report.progress("word detector", step, num_steps, "steps")
-    weight, bias = detector.folded()
-    weight = weight.astype(np.float16).astype(np.float32)  # as its file has it
-    return Reranker(ids, prior, weight, bias, num_windows, np.zeros(len(SIGNS)))
-
-
-def _targets(
-    captioner: NativeCaptioner, records: Sequence[Record], num_words: int
-) -> tuple[Ids, Floats, NDArray[np.float16]]:
-    """The words' ids, their priors, and (P, W) the share of each picture's captions with each."""
-    vocabulary = captioner.vocabulary
-    counts = np.array([len(record.captions) for record in records])
-    captions = TokenizedCaptions.tokenize(
-        (caption for record in records for caption in record.captions), vocabulary.segmentation
-    )
-    corpus = Corpus.encode(
-        captions, np.repeat(np.arange(len(records)), counts), vocabulary, MOST_TOKENS
-    )
-    of_caption = np.repeat(np.arange(len(corpus.lengths)), corpus.lengths)
-    pairs = np.unique(of_caption * len(vocabulary) + corpus.ids)  # once a caption
-    which, said = np.divmod(pairs, len(vocabulary))
-    which, said = which[said >= len(SPECIAL_WORDS)], said[said >= len(SPECIAL_WORDS)]
-    num = torch.from_numpy(np.bincount(said, minlength=len(vocabulary)))
-    ids, prior = commonest(num, len(corpus.lengths), num_words)
-    place = np.full(len(vocabulary), -1)
-    place[ids.numpy()] = np.arange(len(ids))
-    known = place[said] >= 0
-    targets = np.zeros((len(records), len(ids)), np.float32)
-    pictures = corpus.pictures[which[known]]
-    np.add.at(targets, (pictures, place[said[known]]), 1)
-    targets /= np.maximum(np.bincount(corpus.pictures, minlength=len(records)), 1)[:, None]
-    return ids.numpy(), prior.numpy(), targets.astype(np.float16)
-
-
-def _parts(store: FeatureStore, rows: Ids, views: Ids | int, num_windows: int) -> Tensor:
-    """(P, parts, D) what the detector reads of stored features."""
-    pooled = torch.from_numpy(np.asarray(store.pooled(rows, views)).astype(np.float32))
-    grid = None
-    if num_windows:
-        grid = torch.from_numpy(np.asarray(store.grid(rows, views)).astype(np.float32))
-    return torch.from_numpy(windows_of(Features(pooled, grid), num_windows))
 
 
 def _hypotheses(
