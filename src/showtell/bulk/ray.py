@@ -366,7 +366,9 @@ def _results(ray: Any, left: list[Shard], job: Job, workers: int | None) -> Iter
     resources = ray.cluster_resources()
     num_gpus, num_cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
     actors = min(workers or num_gpus or max(1, num_cpus // 2), len(left))
-    cpus = max(1, num_cpus // actors)
+    # An actor lives on one machine: more than the largest has would be waited for without end.
+    largest = max(int(n["Resources"].get("CPU", 1)) for n in ray.nodes() if n["Alive"])
+    cpus = max(1, min(num_cpus // actors, largest))
     items = [{"shard": json.dumps({"name": s.name, "names": s.names})} for s in left]
     done = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         ShardCaptioner,
