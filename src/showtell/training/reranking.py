@@ -105,8 +105,8 @@ def learn_reranker(
     gained = np.mean([s[k] - s[0] for s, k in zip(scores, picked, strict=True)])
     if gained <= 0:
         raise ScoringError(
-            f"choosing among captions gains nothing on these pictures (CIDEr-D {gained:+.3f}): "
-            "give more pictures; nothing was written"
+            f"choosing among captions gains nothing on {len(val)} validation pictures (CIDEr-D "
+            f"{gained:+.3f}), so the model stays as it is; some hundreds of them can show more"
         )
     reranker = replace(detector, choice=fit_choice(signs, scores))
     best = [int((each @ reranker.choice).argmax()) for each in signs]
