@@ -108,58 +108,53 @@ def learn_detector(
     Returns:
         A reranker whose signs have no weights yet.
     """
-    with _seeded(seed, captioner.runtime.device):
-        return _learnt(captioner, records, store, report, settings, seed)
-
-
-def _learnt(
-    captioner: NativeCaptioner,
-    records: Sequence[Record],
-    store: FeatureStore,
-    report: Reporter,
-    settings: DetectorSettings,
-    seed: int,
-) -> Reranker:
-    with_grid = captioner.needs_regions
-    num_windows = settings.num_windows if with_grid else 0
+    runtime = captioner.runtime
+    num_windows = settings.num_windows if captioner.needs_regions else 0
     ids, prior, targets = _targets(captioner, records, settings.num_words)
     rows = store.rows([record.image_id for record in records])
-    views = store.num_views(rows)
-    device = captioner.runtime.device
-    random = np.random.default_rng(seed)
-    width = store.grid(rows[:1], 0).shape[-1] if with_grid else store.pooled(rows[:1], 0).shape[-1]
-    num_parts = num_windows**2 or 1
-    detector = _Detector(width, torch.from_numpy(prior), num_parts, settings.dropout).to(device)
-    optimizer = torch.optim.AdamW(
-        detector.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
-    )
+    width = (store.grid if num_windows else store.pooled)(rows[:1], 0).shape[-1]
     size = min(settings.batch_size, len(records))
     num_steps = settings.num_epochs * (len(records) // size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: min(1.0, (step + 1) / settings.warmup_steps) * (1 - step / num_steps),
-    )
-    step = 0
-    for _ in range(settings.num_epochs):
-        order = random.permutation(len(records))
-        for first in range(0, len(records) - size + 1, size):
-            batch = np.sort(order[first : first + size])
-            drawn = random.integers(0, views[batch])
-            parts = _parts(store, rows[batch], drawn, num_windows).to(device)
-            with captioner.runtime.autocast():
-                evidence = detector(parts)
-            wanted = torch.from_numpy(targets[batch].astype(np.float32)).to(device)
+    with _seeded(seed, runtime.device):
+        detector = _Detector(
+            width, torch.from_numpy(prior), num_windows**2 or 1, settings.dropout
+        ).to(runtime.device)
+        optimizer = torch.optim.AdamW(
+            detector.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer,
+            lambda step: min(1.0, (step + 1) / settings.warmup_steps) * (1 - step / num_steps),
+        )
+        batches = _batches(store, rows, size, settings.num_epochs, num_windows, seed)
+        for step, (batch, parts) in enumerate(batches, 1):
+            with runtime.autocast():
+                evidence = detector(parts.to(runtime.device))
+            wanted = torch.from_numpy(targets[batch].astype(np.float32)).to(runtime.device)
             found = -torch.log(-torch.expm1(-evidence.clamp(min=LEAST_EVIDENCE)))
             loss = (wanted * found + (1 - wanted) * evidence).sum() / size
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-            step += 1
             report.progress("word detector", step, num_steps, "steps")
     weight, bias = detector.folded()
     weight = weight.astype(np.float16).astype(np.float32)  # as its file has it
     return Reranker(ids, prior, weight, bias, num_windows, np.zeros(len(SIGNS)))
+
+
+def _batches(
+    store: FeatureStore, rows: Ids, size: int, num_epochs: int, num_windows: int, seed: int
+) -> Iterator[tuple[Ids, Tensor]]:
+    """Places in ``rows`` and what the detector reads of them, of a view drawn for each."""
+    random = np.random.default_rng(seed)
+    views = store.num_views(rows)
+    for _ in range(num_epochs):
+        order = random.permutation(len(rows))
+        for first in range(0, len(rows) - size + 1, size):
+            batch = np.sort(order[first : first + size])
+            drawn = random.integers(0, views[batch])
+            yield batch, _parts(store, rows[batch], drawn, num_windows)
 
 
 def _targets(
