@@ -244,7 +244,7 @@ def _average(
     else:
         report.note(
             f"the weights of {source} are kept: what training gained on {number} may be chance; "
-            "give more, or keep the last epoch with -s training.average_start=false"
+            "give more, or keep the best epoch with -s training.average_start=false"
         )
     if begun.reranker is not None:
         # It knows the pictures of the start, and other pictures perhaps not at all. What a few
