@@ -37,7 +37,7 @@ from showtell.errors import (
     MissingExtraError,
     ShowtellError,
 )
-from showtell.inference.backends.remote_run import PicturesRefused
+from showtell.inference.backends.remote_run import MOST_REFUSED_AT_FIRST, PicturesRefused
 from showtell.inference.captioner import Captioner
 
 PICTURES_A_SHARD = 1000
@@ -240,6 +240,7 @@ class ShardCaptioner:
             folder / f"{shard.name}.failures.jsonl",
             overwrite=job.overwrite,
         )
+        left = len(shard.names) // MOST_REFUSED_AT_FIRST  # each time so many more are recorded
         while True:
             try:
                 return caption_all(
@@ -251,8 +252,10 @@ class ShardCaptioner:
                     dedupe=job.dedupe,
                     overwrite=job.overwrite,
                 )
-            except PicturesRefused:  # the journal has them; where it is not kept, nobody gets past
-                continue
+            except PicturesRefused:  # the folder's journal has them: the next call gets past them
+                if left == 0:
+                    raise
+                left -= 1
 
 
 def caption_shards(
