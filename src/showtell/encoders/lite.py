@@ -113,8 +113,8 @@ class _Depthwise(torch.autograd.Function):
     """A depthwise convolution whose gradients are computed in the precision that is fastest.
 
     In bf16 torch (2.13, oneDNN) takes 3 to 7 times as long as in fp32 for the gradient of the
-    kernels, and for that of the inputs where the stride is not 1; together they were half or more of
-    the time of a step that trains an encoder. It computes both also where only the bias needs one.
+    kernels, and for that of the inputs where the stride is not 1; together they took about half of
+    a step that trains an encoder. It computes both also where only the bias needs a gradient.
     """
 
     @staticmethod
