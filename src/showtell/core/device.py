@@ -123,14 +123,13 @@ def _choose_device(asked: str) -> tuple[str, str]:
 def _choose_precision(asked: str, device: str) -> tuple[Precision, str]:
     if asked == "fp32":
         return "fp32", "as asked"
-    if asked == "bf16":
-        return "bf16", "as asked"
-    if asked != "auto":
+    if asked not in ("auto", "bf16"):
         raise ConfigError(f"precision {asked!r}: expected auto, fp32 or bf16")
-    reason = _bf16_support(device)
-    if reason:
-        return "bf16", reason
-    return "fp32", f"this {'processor' if device == 'cpu' else 'GPU'} has no fast bf16"
+    support = _bf16_support(device)
+    lack = f"this {'processor' if device == 'cpu' else 'GPU'} has no fast bf16"
+    if asked == "bf16":
+        return "bf16", "as asked" if support else f"as asked, though {lack}"
+    return ("bf16", support) if support else ("fp32", lack)
 
 
 def _bf16_support(device: str) -> str | None:
