@@ -203,6 +203,46 @@ def locked(folder: Path, processes: Processes = ALONE) -> Iterator[None]:
         ) from None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Opened:
+    """What a run is made of, opened in this order, before its captions become ids.
+
+    Attributes:
+        config: with the sizes that a language model dictates.
+        resumed: whether the run goes on from a checkpoint of its own.
+        start: the checkpoint that it begins with, its own or another's.
+        old: the pictures that it may rehearse.
+        store: features, or the pictures where the encoder reads them.
+    """
+
+    config: Config
+    runtime: Runtime
+    resumed: bool
+    language_model: LanguageModel | None
+    old: Dataset | None
+    start: Checkpoint | None
+    segmentation: Segmentation
+    encoder: Encoder
+    teachers: Teachers | None
+    store: FeatureStore | PictureFiles
+
+    @property
+    def with_decoder(self) -> bool:
+        """Whether the decoder of ``start`` is trained on, and not its encoder alone."""
+        return self.resumed or self.config.training.init_parts == "model"
+
+    def words(self) -> Vocabulary | None:
+        """The vocabulary of what the run begins with; None where it makes its own."""
+        if self.start:
+            return self.start.vocabulary
+        if self.language_model:
+            return self.language_model.vocabulary().cut_by(self.segmentation)
+        data = self.config.data
+        if self.teachers and not (data.vocab_file or data.subwords):
+            return self.teachers.vocabulary
+        return None
+
+
 def _make_run(
     dataset: Dataset,
     request: TrainRequest,
@@ -211,7 +251,45 @@ def _make_run(
     report: Reporter,
     processes: Processes,
 ) -> Run:
-    """A run that is ready to begin or to go on: encoder, features, vocabulary and weights."""
+    """A run that is ready to begin or to go on; its settings are written."""
+    folder, resume = request.folder, request.resume
+    opened = _open(dataset, request, config, report=report, processes=processes)
+    config, encoder = opened.config, opened.encoder
+    prepared = _prepare(dataset, request, opened, report=report, processes=processes)
+    provenance = _provenance(config, dataset, encoder, opened.runtime)
+    provenance["processes"] = processes.size
+    if prepared.old:
+        provenance[REHEARSED] = prepared.old.provenance()
+    _warn_of_long(prepared, config, report)
+    if processes.is_first and (not resume or request.num_epochs is not None):
+        write_text(folder / CONFIG, config.to_toml())
+    if processes.is_first and not resume:
+        write_json(folder / RUN_FILE, provenance | _places(dataset, request, opened.store))
+    return Run(
+        config=config,
+        data=prepared,
+        folder=folder,
+        runtime=opened.runtime,
+        provenance=provenance,
+        report=report,
+        start=opened.start if opened.with_decoder else None,
+        encoder=encoder if encoder.changed or config.encoder.fresh_views else None,
+        language_model=opened.language_model,
+        teachers=opened.teachers,
+        resume=resume,
+        processes=processes,
+    )
+
+
+def _open(
+    dataset: Dataset,
+    request: TrainRequest,
+    config: Config,
+    *,
+    report: Reporter,
+    processes: Processes,
+) -> _Opened:
+    """Open models, data and features; of several processes one after the other."""
     folder, resume = request.folder, request.resume
     language_model = open_language_model(config, folder, resume)
     if language_model:
@@ -251,59 +329,70 @@ def _make_run(
             regions=teachers is not None and teachers.need_regions,
         )
         meteor.prepare_aloud(report.note)
-    with_decoder = resumed or config.training.init_parts == "model"
-    provenance = _provenance(config, dataset, encoder, runtime) | {"processes": processes.size}
-    rehearsal: list[str] = []
-    if start and config.training.rehearsal:
-        if processes.is_first and not resumed and not old:  # pictures say more
-            rehearsal_captions(folder, start, config, runtime, report)
-        with processes.in_turn():
-            rehearsal = kept_captions(folder)
-    given = Given(
-        vocabulary=_known_words(config, start, language_model, teachers, segmentation),
+    return _Opened(
+        config=config,
+        runtime=runtime,
+        resumed=resumed,
+        language_model=language_model,
+        old=old,
+        start=start,
         segmentation=segmentation,
+        encoder=encoder,
+        teachers=teachers,
+        store=store,
+    )
+
+
+def _prepare(
+    dataset: Dataset,
+    request: TrainRequest,
+    opened: _Opened,
+    *,
+    report: Reporter,
+    processes: Processes,
+) -> TrainingData:
+    """The captions as ids, with what is rehearsed beside them."""
+    config, start, encoder = opened.config, opened.start, opened.encoder
+    detector = start.decoder if start and opened.with_decoder else None
+    given = Given(
+        vocabulary=opened.words(),
+        segmentation=opened.segmentation,
         classes=encoder.backbone.classes(),
         feature_size=encoder.pooled_size,
         decoder=config.decoder,
-        detector=getattr(start.decoder, "detector", None) if start and with_decoder else None,
-        new_words=config.data.vocab_threshold if teachers and not start else None,
-        rehearsal=rehearsal,
+        detector=getattr(detector, "detector", None),
+        new_words=config.data.vocab_threshold if opened.teachers and not start else None,
+        rehearsal=_rehearsal(request.folder, opened, report, processes),
     )
-    prepared = prepare(dataset, config.data, store, report, given)
-    if old and request.old:
+    prepared = prepare(dataset, config.data, opened.store, report, given)
+    if opened.old and request.old:
         with processes.in_turn():
             pictures = open_old_pictures(
-                old,
+                opened.old,
                 config,
                 prepared.vocabulary,
                 encoder,
                 folder=request.old.store,
-                runtime=runtime,
+                runtime=opened.runtime,
                 report=report,
             )
         prepared = replace(prepared, old=pictures)
-        provenance[REHEARSED] = pictures.provenance()
-    if teachers:
-        check_teachers_words(teachers, prepared.vocabulary)
-    _warn_of_long(prepared, config, report)
-    if processes.is_first and (not resume or request.num_epochs is not None):
-        write_text(folder / CONFIG, config.to_toml())
-    if processes.is_first and not resume:
-        write_json(folder / RUN_FILE, provenance | _places(dataset, request, store))
-    return Run(
-        config=config,
-        data=prepared,
-        folder=folder,
-        runtime=runtime,
-        provenance=provenance,
-        report=report,
-        start=start if with_decoder else None,
-        encoder=encoder if encoder.changed or config.encoder.fresh_views else None,
-        language_model=language_model,
-        teachers=teachers,
-        resume=resume,
-        processes=processes,
-    )
+    if opened.teachers:
+        check_teachers_words(opened.teachers, prepared.vocabulary)
+    return prepared
+
+
+def _rehearsal(
+    folder: Path, opened: _Opened, report: Reporter, processes: Processes
+) -> Sequence[str]:
+    """Captions that the start has made up, to be learnt again; none where pictures say more."""
+    config, start = opened.config, opened.start
+    if not start or not config.training.rehearsal:
+        return []
+    if processes.is_first and not opened.resumed and not opened.old:
+        rehearsal_captions(folder, start, config, opened.runtime, report)
+    with processes.in_turn():
+        return kept_captions(folder)
 
 
 def _old_pictures(request: TrainRequest, config: Config, report: Reporter) -> Dataset | None:
@@ -328,23 +417,6 @@ def _known(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _known_words(
-    config: Config,
-    start: Checkpoint | None,
-    language_model: LanguageModel | None,
-    teachers: Teachers | None,
-    segmentation: Segmentation,
-) -> Vocabulary | None:
-    """The vocabulary of what a run begins with; None where it makes its own."""
-    if start:
-        return start.vocabulary
-    if language_model:
-        return language_model.vocabulary().cut_by(segmentation)
-    if teachers and not (config.data.vocab_file or config.data.subwords):
-        return teachers.vocabulary
-    return None
 
 
 def proposal(dataset: Dataset, request: TrainRequest) -> str | None:
