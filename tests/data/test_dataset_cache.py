@@ -135,6 +135,8 @@ def test_a_damaged_file_is_read_past(text: str, cache: Path, tmp_path: Path) -> 
         {"num_captions": [10**30, 1, 1]},
         {"num_captions": [-1, 3, 2]},
         {"num_captions": [1, 1, 1]},
+        {"styles": {"0": ["short"]}},
+        {"styles": {"0": "ab"}},
         {"splits": ["train", "train", "secret"]},
         {"ids": ["0", "1", 2]},
         {"ids": "012"},

@@ -188,3 +188,15 @@ def test_merging(tmp_path: Path) -> None:
     assert [r.captions for r in thrice.records] == [("one", "uno"), ("two",), ("three",)]
     with pytest.raises(DataError, match="two data sets or more"):
         merge_datasets(sets[:1])
+
+
+def test_merging_keeps_each_captions_style(tmp_path: Path) -> None:
+    plain = Record("1", drawing(tmp_path / "a/1.jpg", 1), ("one", "uno"), "train")
+    copy = drawing(tmp_path / "b/1.jpg", 1)
+    styled = Record("1", copy, ("one", "one", "uno"), "train", ("short", "", "long"))
+    sets = [Dataset(name, "jsonl", (record,)) for name, record in (("a", plain), ("b", styled))]
+    [record] = merge_datasets(sets, near=False).records
+    assert record.captions == ("one", "uno", "one", "uno")
+    assert record.styles == ("", "", "short", "long")
+    [record] = merge_datasets([sets[0], sets[0]], near=False).records
+    assert record.styles == ()

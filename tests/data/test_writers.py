@@ -5,6 +5,7 @@ import json
 import os
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -123,6 +124,29 @@ def test_cocos_numbers_are_kept(
     value = json.loads((tmp_path / "coco/annotations/captions_train.json").read_text())
     assert value["images"] == [{"id": 7, "file_name": "cat.jpg", "width": 8, "height": 6}]
     assert [entry["id"] for entry in value["annotations"]] == [1, 2]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_styles_are_written_or_counted(format: str, dataset: Dataset, tmp_path: Path) -> None:
+    records = [
+        replace(dataset.records[0], styles=("short", "")),
+        replace(dataset.records[1], styles=("long",)),
+        *dataset.records[2:],
+    ]
+    styled = replace(dataset, records=tuple(records))
+    notes = write_dataset(styled, Output(tmp_path / "out", format), made_by="test")
+    read = load_dataset(tmp_path / "out")
+    assert said(read) == said(styled) and not read.problems
+    found = {record.captions: record.styles for record in read.records if record.styles}
+    if format in ("jsonl", "imagefolder", "webdataset"):
+        assert found == {record.captions: record.styles for record in records if record.styles}
+        assert not any("styles" in note for note in notes)
+    else:
+        assert not found
+        assert notes[-1] == (
+            f"the styles of 2 captions are left out, as {format} has no place for them; formats "
+            "that have one: jsonl, imagefolder, webdataset"
+        )
 
 
 def test_captions_of_several_lines(dataset: Dataset, tmp_path: Path) -> None:

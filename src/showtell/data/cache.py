@@ -116,7 +116,7 @@ def _check(value: dict[str, Any]) -> None:
     """Raise ValueError, TypeError or KeyError where a value is not as ``_to_json`` makes it."""
     columns = ("ids", "paths", "splits", "captions", "notes")
     texts = [[value["name"], value["format"]], *(value[column] for column in columns)]
-    texts += value["problems"]
+    texts += [*value["problems"], *value["styles"].values()]
     if not all(isinstance(column, list) for column in texts):
         raise TypeError("a column is no list")
     for column in texts:
@@ -128,6 +128,10 @@ def _check(value: dict[str, Any]) -> None:
         raise ValueError("a picture has no captions")
     if sum(counts) != len(value["captions"]) or not counts:
         raise ValueError("captions are missing, or left over")
+    styles = value["styles"]
+    pictures = zip(value["ids"], counts, strict=True)
+    if any(len(styles[name]) != num for name, num in pictures if name in styles):
+        raise ValueError("captions have no style, or several")
 
 
 def _paths(texts: Iterable[str]) -> Iterator[Path]:

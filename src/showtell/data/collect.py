@@ -6,7 +6,7 @@ counts and lists what cannot be used, by the same rules for all sources.
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from showtell.core.messages import counted
@@ -197,6 +197,17 @@ class Collector:
         else:
             draft.captions.append(text)
             draft.styles.append(str(style or ""))
+
+    def add_captions(
+        self,
+        draft: Draft,
+        captions: Sequence[object],
+        where: str | None = None,
+        styles: Sequence[object] = (),
+    ) -> None:
+        """Take captions of a picture; ``styles`` are of the captions, one each, or none."""
+        for caption, style in zip(captions, styles or [None] * len(captions), strict=True):
+            self.add_caption(draft, caption, where, style or None)
 
     def finish(self) -> Dataset:
         """The data set, its split drawn where no picture had one.

@@ -5,8 +5,9 @@ on its split, the one that is kept from training wins, so that nothing leaks.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import repeat
 from pathlib import PurePath
 
 from showtell.core.messages import counted
@@ -92,11 +93,17 @@ def _join_copies(
         if not copies:
             continue
         together = [records[first], *(records[number] for number in copies)]
-        captions = dict.fromkeys(caption for record in together for caption in record.captions)
+        said = dict.fromkeys(pair for record in together for pair in _with_styles(record))
+        captions, styles = zip(*said, strict=True)
         split = max((record.split for record in together), key=SPLITS.index)
         num_joined += len(copies)
         num_moved += len({record.split for record in together}) > 1
-        merged[first] = replace(records[first], captions=tuple(captions), split=split)
+        merged[first] = replace(
+            records[first],
+            captions=captions,
+            split=split,
+            styles=styles if any(styles) else (),
+        )
         for number in copies:
             merged[number] = None
     notes = []
@@ -111,6 +118,10 @@ def _join_copies(
             "train"
         )
     return merged, notes
+
+
+def _with_styles(record: Record) -> Iterator[tuple[str, str]]:
+    return zip(record.captions, record.styles or repeat(""), strict=False)
 
 
 def _unique_ids(records: Sequence[Record], names: Sequence[str]) -> tuple[list[Record], int]:

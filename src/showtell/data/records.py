@@ -31,6 +31,9 @@ class Record:
     split: Split
     styles: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        assert len(self.styles) in (0, len(self.captions)), "a style for each caption, or none"
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:

@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from showtell.data.reading import chosen_encoding, printable
 from showtell.errors import DataError
 from showtell.images import heif
 
-FORMAT = 1  # raise it when the same archive comes to be unpacked otherwise
+FORMAT = 2  # raise it when the same archive comes to be unpacked otherwise
 MOST_BYTES = 256 * 2**20  # of one picture
 MOST_TEXT = 2**20  # bytes of one text
 INDEX = "index.json"
@@ -56,6 +56,7 @@ class Sample:
         path: A path that stands in the archive instead of the picture; "" where there is none.
         captions: What the archive says of it, unchecked.
         split: The value of the archive's split column; None where it has none.
+        styles: Of the captions, unchecked; one each, or none.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Sample:
     path: str
     captions: list[Any]
     split: Any = None
+    styles: list[Any] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -193,10 +195,7 @@ def _move(temporary: Path, folder: Path) -> None:
 
 def _to_json(contents: Contents) -> dict[str, Any]:
     return {
-        "samples": [
-            [entry.name, entry.file, entry.num_bytes, entry.path, entry.captions, entry.split]
-            for entry in contents.samples
-        ],
+        "samples": [[getattr(s, f.name) for f in fields(Sample)] for s in contents.samples],
         "problems": contents.problems,
         "unsupported": contents.unsupported,
     }

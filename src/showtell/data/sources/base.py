@@ -323,9 +323,7 @@ def _add(row: Row, collector: Collector, place_split: Split | None, prefix: str)
     else:
         draft = collector.add_picture(image_id, file_name, place_split, said_split=row.split)
     if draft is not None:
-        styles = row.styles or (None,) * len(row.captions)
-        for caption, style in zip(row.captions, styles, strict=True):
-            collector.add_caption(draft, caption, row.where, style or None)
+        collector.add_captions(draft, row.captions, row.where, row.styles)
 
 
 def _agrees(row: Row, draft: Draft, file_name: str, collector: Collector) -> bool:

@@ -73,5 +73,4 @@ def _add(
         path=path,
     )
     if draft is not None:
-        for caption in sample.captions:
-            collector.add_caption(draft, caption)
+        collector.add_captions(draft, sample.captions, styles=sample.styles)

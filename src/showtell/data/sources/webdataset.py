@@ -22,7 +22,7 @@ from showtell.data.pictures import (
 )
 from showtell.data.reading import decode_text, parse_json
 from showtell.data.records import Dataset
-from showtell.data.sources.base import SPLIT_NAMES, Source, find_name, row_of
+from showtell.data.sources.base import Source, row_of
 from showtell.data.sources.containers import archives_in, load_archives
 from showtell.data.splits import split_of
 from showtell.data.tar import TarMember, has_end_mark
@@ -123,20 +123,21 @@ class _Reading:
         for name, number, file, num_bytes in self.pictures:
             text_name = finders[number].find(name) or only_texts.get((_key(name), number), "")
             json_name = os.path.splitext(name)[0] + ".json"
-            captions, split = [], None
+            captions, split, styles = list[Any](), None, list[Any]()
             try:
                 if text_name:
                     text = decode_text(self.texts[text_name, number], text_name)
                     captions = [line for line in text.splitlines() if line.strip()]
                 elif (json_name, number) in self.texts:
                     raw = self.texts[json_name, number]
-                    captions, split = _of_json(decode_text(raw, json_name), json_name)
+                    captions, split, styles = _of_json(decode_text(raw, json_name), json_name)
             except DataError as error:
                 self.problem("unreadable captions", name, str(error))
             top, _, rest = name.partition("/")
             split = split or (top if rest and split_of(top) else None)
             unique = f"{name}#{number + 1}" if number else name
-            self.contents.samples.append(Sample(unique, file, num_bytes, "", captions, split))
+            sample = Sample(unique, file, num_bytes, "", captions, split, styles)
+            self.contents.samples.append(sample)
 
 
 def _key(name: str) -> str:
@@ -145,12 +146,19 @@ def _key(name: str) -> str:
     return folder + slash + base.partition(".")[0]
 
 
-def _of_json(text: str, name: str) -> tuple[list[Any], Any]:
+def _of_json(text: str, name: str) -> tuple[list[Any], Any, list[Any]]:
+    """The captions, the split, and the captions' styles.
+
+    Raises:
+        DataError: it is no JSON, or has another number of styles than of captions.
+    """
     value = parse_json(text, Path(name))
     if not isinstance(value, dict):
-        return [], None
-    split = find_name(value, SPLIT_NAMES)
-    return list(row_of(name, value).captions), value[split] if split else None
+        return [], None, []
+    row = row_of(name, value)
+    if row.fault:
+        raise DataError(row.fault)
+    return list(row.captions), row.split, list(row.styles)
 
 
 def _read(file: Path, unpacker: Unpacker) -> Contents:

@@ -164,7 +164,7 @@ def write_dataset(
             write_json(
                 place / MARK, {"made_by": made_by, "format": writer.name, "pictures": counts}
             )
-    return [*placer.notes(), *_cache_note(records, pictures)]
+    return [*placer.notes(), *_cache_note(records, pictures), *_style_note(records, writer)]
 
 
 def _cache_note(records: Sequence[Record], pictures: Pictures) -> list[str]:
@@ -177,6 +177,17 @@ def _cache_note(records: Sequence[Record], pictures: Pictures) -> list[str]:
     return [
         f"{counted(num, 'picture')} lie in the cache folder, which may be deleted; give the name "
         "of a folder as -o to have them copied"
+    ]
+
+
+def _style_note(records: Sequence[Record], writer: Writer) -> list[str]:
+    num = sum(1 for record in records for style in record.styles if style)
+    if writer.holds_styles or not num:
+        return []
+    able = ", ".join(name for name, each in WRITERS.items() if each.holds_styles)
+    return [
+        f"the styles of {counted(num, 'caption')} are left out, as {writer.name} has no place for "
+        f"them; formats that have one: {able}"
     ]
 
 

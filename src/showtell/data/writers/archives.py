@@ -15,7 +15,7 @@ from showtell.data.pictures import PICTURE_SUFFIXES
 from showtell.data.records import SPLITS, Record
 from showtell.data.unpack import MOST_BYTES
 from showtell.data.writers.base import Job, Writer, suffix_of
-from showtell.data.writers.rows import SPLIT_FOLDERS
+from showtell.data.writers.rows import SPLIT_FOLDERS, styles_of
 from showtell.errors import DataError, MissingExtraError
 
 SHARD_BYTES = 512 * 2**20  # of pictures in one file
@@ -27,8 +27,8 @@ GROUP_PICTURES = 256
 def write_webdataset(job: Job) -> None:
     """``train-000000.tar`` and its kin; members ``000000000.jpg``, ``.txt`` and ``.json``.
 
-    The text has a caption a line; it is left out where a caption has several lines itself. The
-    JSON has all: captions, split and id.
+    The text has a caption a line; it is left out where it could not say all: where a caption has
+    several lines itself, or a style. The JSON has all: captions, styles, split and id.
     """
     number = 0
     for split in SPLITS:
@@ -48,12 +48,13 @@ def _add_sample(archive: tarfile.TarFile, key: str, record: Record) -> None:
     if suffix not in PICTURE_SUFFIXES:
         suffix = suffix_of(record.path)
     _add_member(archive, key + suffix, _bytes_of(record))
-    if not any(len(caption.splitlines()) > 1 for caption in record.captions):
+    if not record.styles and all(len(text.splitlines()) == 1 for text in record.captions):
         _add_member(archive, f"{key}.txt", "\n".join(record.captions).encode())
     said = {
         "captions": record.captions,
         "split": record.split,
         "image_id": record.image_id,
+        **styles_of(record),
     }
     _add_member(archive, f"{key}.json", json.dumps(said, ensure_ascii=False).encode())
 
@@ -180,5 +181,11 @@ WRITERS = (
         ".parquet",
         packs=True,
     ),
-    Writer("webdataset", "tar shards of pictures and texts", write_webdataset, packs=True),
+    Writer(
+        "webdataset",
+        "tar shards of pictures and texts",
+        write_webdataset,
+        packs=True,
+        holds_styles=True,
+    ),
 )

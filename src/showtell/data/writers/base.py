@@ -50,6 +50,7 @@ class Writer:
         suffix: Of the output, where the format may be one file without its pictures.
         keeps_paths: Whether it can name pictures that lie elsewhere.
         packs: Whether it holds the pictures' bytes.
+        holds_styles: Whether it has the styles of captions.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Writer:
     suffix: str = ""
     keeps_paths: bool = False
     packs: bool = False
+    holds_styles: bool = False
 
 
 class Placer:

@@ -26,7 +26,7 @@ SPLIT_FOLDERS: dict[Split, str] = {"train": "train", "val": "validation", "test"
 
 
 def write_jsonl(job: Job) -> None:
-    """One object a picture: ``{"image_id", "path", "captions", "split"}``."""
+    """One object a picture: ``{"image_id", "path", "captions", "split"}``, perhaps styles."""
     with atomic_write(job.folder / (job.file or "captions.jsonl")) as file:
         for record in job.records:
             row = {
@@ -34,8 +34,14 @@ def write_jsonl(job: Job) -> None:
                 "path": job.placer.place(record, IMAGES),
                 "captions": record.captions,
                 "split": record.split,
+                **styles_of(record),
             }
             file.write(_json(row) + "\n")
+
+
+def styles_of(record: Record) -> dict[str, Any]:
+    """What a JSON object says of the captions' styles, if they have any."""
+    return {"caption_styles": record.styles} if record.styles else {}
 
 
 def write_csv(job: Job) -> None:
@@ -164,7 +170,7 @@ def write_imagefolder(job: Job) -> None:
             for record in records:
                 name = job.placer.place(record, folder).removeprefix(f"{folder}/")
                 said = {"text": record.captions[0]} if one_each else {"captions": record.captions}
-                file.write(_json({"file_name": name, **said}) + "\n")
+                file.write(_json({"file_name": name, **said, **styles_of(record)}) + "\n")
 
 
 def number_ids(records: Sequence[Record]) -> dict[str, int]:
@@ -226,7 +232,7 @@ def _json(value: Any) -> str:
 
 
 WRITERS = (
-    Writer("jsonl", "JSON lines, and images/", write_jsonl, ".jsonl", keeps_paths=True),
+    Writer("jsonl", "JSON lines, and images/", write_jsonl, ".jsonl", True, holds_styles=True),
     Writer("csv", "a table, and images/", write_csv, ".csv", keeps_paths=True),
     Writer("coco", "COCO's annotations/ and images/", write_coco, keeps_paths=True),
     Writer(
@@ -236,5 +242,6 @@ WRITERS = (
         "imagefolder",
         "Hugging Face's image folder: a folder a split, with metadata.jsonl",
         write_imagefolder,
+        holds_styles=True,
     ),
 )
