@@ -170,6 +170,21 @@ def test_numbered_caption_columns(picture: Callable[..., None], tmp_path: Path) 
     assert not dataset.problems
 
 
+def test_marks_of_start_and_end_are_no_words(picture: Callable[..., None], tmp_path: Path) -> None:
+    captions = [
+        "<start> a dog runs <end>",
+        "<s>A cat.</s> ",
+        "<b>bold</b> <end> of it",
+        "<BOS><EOS>",
+    ]
+    picture(tmp_path / "a.jpg")
+    (tmp_path / "c.json").write_text(json.dumps([{"path": "a.jpg", "captions": captions}]))
+    dataset = load_dataset(tmp_path / "c.json")
+    assert dataset.records[0].captions == ("a dog runs", "A cat.", "<b>bold</b> <end> of it")
+    assert dataset.problem_counts() == {"empty caption": 1}
+    assert "3 captions read without the marks around, as in <start> ... <end>" in dataset.notes
+
+
 def test_a_json_list_is_read_as_lines(picture: Callable[..., None], tmp_path: Path) -> None:
     picture(tmp_path / "1.jpg")
     path = tmp_path / "set.json"

@@ -35,6 +35,9 @@ def test_is_kept_as_readable_json(tmp_path: Path) -> None:
 def test_words_of_the_text_cannot_pass_for_special_ones() -> None:
     vocabulary = WordVocabulary.build({"<end>": 9, "a": 9}, threshold=1)
     assert vocabulary.words.count("<end>") == 1
+    assert vocabulary.encode("<start> a <pad> <end>") == [UNK, 4, UNK, UNK]
+    assert "<end>" not in vocabulary
+    assert vocabulary.extended({"<end>": 9, "dog": 9}, 1).words[4:] == ("a", "dog")
 
 
 def test_a_threshold_that_leaves_nothing() -> None:

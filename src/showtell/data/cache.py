@@ -21,7 +21,7 @@ from showtell.data.reading import Inputs, chosen_encoding, stamp, watch_inputs
 from showtell.data.records import SPLITS, Dataset, Problem, Record
 from showtell.images import heif
 
-FORMAT = 4  # raise it when a source comes to read the same files differently
+FORMAT = 5  # raise it when a source comes to read the same files differently
 WORTH_IT = 10_000  # pictures; fewer are read in less than half a second
 SETTLED = 1.0  # seconds; what changed less long ago may change again under the same time stamp
 

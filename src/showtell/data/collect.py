@@ -16,7 +16,7 @@ from showtell.data.pictures import (
     is_unsupported_picture,
     leaves_folder,
 )
-from showtell.data.reading import is_text, printable
+from showtell.data.reading import is_text, printable, without_marks
 from showtell.data.records import Dataset, Problem, Record, Split
 from showtell.data.splits import KNOWN_SPLIT_NAMES, describe_counts, hash_split, split_of
 from showtell.errors import DataError
@@ -63,7 +63,7 @@ class Collector:
         self._id_of_path: dict[str, str] = {}
         self._finders = [finder]
         self._unsupported: Counter[str] = Counter()
-        self._num_outside = 0
+        self._num_outside = self._num_marked = 0
         self._missing_example = ""
         self._looked_in = ""
 
@@ -177,6 +177,7 @@ class Collector:
     ) -> None:
         """Take one caption of a picture, stripped; one that cannot be used becomes a problem.
 
+        Marks of its start and end are taken off (``without_marks``).
         A caption without any letter or digit ("...") has no word to learn, so it is left out.
         """
         if style is not None and not (isinstance(style, str) and is_style(style)):
@@ -187,7 +188,9 @@ class Collector:
             detail = f"a {type(caption).__name__} where a caption was expected"
             self.problem("caption is not text", where or draft.image_id, detail)
             return
-        text = caption.strip()
+        unmarked = without_marks(caption)
+        self._num_marked += unmarked != caption
+        text = unmarked.strip()
         if not text:
             self.problem("empty caption", where or draft.image_id)
         elif not is_text(text):
@@ -249,6 +252,11 @@ class Collector:
         if num_completed := sum(finder.num_completed for finder in self._finders):
             notes.append(
                 f"{counted(num_completed, 'picture')} named without the suffix of the file"
+            )
+        if self._num_marked:
+            notes.append(
+                f"{counted(self._num_marked, 'caption')} read without the marks around, as in "
+                "<start> ... <end>"
             )
         kinds = Counter(problem.kind for problem in self.problems)
         if kinds[NO_WORD]:

@@ -12,6 +12,7 @@ changes when the file, or the folder's list of names, changes.
 import codecs
 import json
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -98,6 +99,25 @@ def is_text(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+_START_MARK = re.compile(r"\s*<(?:start|s|bos|sos)>", re.IGNORECASE)
+_END_MARK = re.compile(r"<(?:end|/s|eos)>\s*$", re.IGNORECASE)
+
+
+def without_marks(caption: str) -> str:
+    """A caption without marks of its start and end, as in ``<start> a dog runs <end>``.
+
+    Files of captions are often wrapped so for TensorFlow's tutorial. To a model, start and end are
+    no words.
+    """
+    if "<" not in caption:
+        return caption
+    if found := _START_MARK.match(caption):
+        caption = caption[found.end() :]
+    if found := _END_MARK.search(caption):
+        caption = caption[: found.start()]
+    return caption
 
 
 def printable(value: str) -> str:

@@ -171,9 +171,10 @@ class WordVocabulary(Vocabulary):
         self.words: tuple[str, ...] = (*SPECIAL_WORDS, *counts)
         self.counts = dict(counts)
         self.threshold = threshold
-        self._ids = {word: index for index, word in enumerate(self.words)}
-        if len(self._ids) != len(self.words):
+        if len({*self.words}) != len(self.words):
             raise VocabularyError("a vocabulary names one of its words twice")
+        # Without the special ones: "<end>" in a caption ends nothing, it is a word not known here.
+        self._ids = {word: index for index, word in enumerate(counts, len(SPECIAL_WORDS))}
 
     @classmethod
     def build(
@@ -221,7 +222,7 @@ class WordVocabulary(Vocabulary):
             (
                 (word, count)
                 for word, count in counts.items()
-                if count >= threshold and word not in self
+                if count >= threshold and word not in self and word not in SPECIAL_WORDS
             ),
             key=lambda item: (-item[1], item[0]),
         )
