@@ -215,29 +215,38 @@ def _blocks(text: str) -> Iterator[str]:
             yield " ".join(lines)
 
 
-_PICTURE = r"(?:image|picture|photo|photograph|scene|illustration|painting|drawing|screenshot)"
+_PHOTO = r"(?:image|picture|photo|photograph|scene)"
+# What a caption is of, and not only how it was taken: "a drawing of a cat" is no cat.
+_WORK = r"(?:illustration|painting|drawing|screenshot)"
+_PICTURE = rf"(?:{_PHOTO}|{_WORK})"
 _CAPTION = (
     r"(?:(?:image|picture|photo|short|brief|concise|detailed|one[- ]sentence|single[- ]sentence|"
     r"possible|suitable|suggested|generated|simple|good|descriptive|accessible)[ -])*"
     r"(?:alt[- ]?text|captions?|descriptions?|summary|sentence|answer|response|output|result)"
 )
 _KIND = r"(?:(?:black[- ]and[- ]white|close[- ]?up|colou?r|digital|aerial|vintage|old)\s+)*"
+# In "a photo of a dog hangs on a wall", the photo is a thing in the picture.
+_CLAUSE = r"(?:(?!\b(?:that|which|who|whose|where|when|while|as)\b)[^.,;:!?])*"
+_IS_A_THING = rf"{_CLAUSE}\b(?:is|was|has|hangs|sits|lies|stands|rests|leans)\b"
 _PREAMBLES = [
     # "Sure!" where something follows; "Here is a caption for the image:"
-    r"(?:sure(?: thing)?|certainly|of course|absolutely|okay|ok|great)\s*[,!.:—–-]+\s*(?=\S)",
+    r"(?:sure(?: thing)?|certainly|of course|absolutely|okay|ok|great)"
+    r"(?:\s*[,!.:—–]+|\s+-+)\s*(?=\S)",  # no hyphen without a space: "Great-horned owl"
     rf"(?:here(?:'s|’s| is| are)|this is|below is)\s[^:.\n]{{0,40}}?{_CAPTION}[^:\n]{{0,60}}:\s*",
     rf"(?:the |a |an |my )?{_CAPTION}(?: (?:for|of) (?:the|this) {_PICTURE})?\s*(?::|is:)\s*",
     # "The image shows", "This is a photo of", "In this picture, we can see", "A close-up photo of"
     rf"(?:the|this|that) (?:provided |given |attached )?{_KIND}{_PICTURE} (?:clearly |also |"
     rf"mainly |primarily )?(?:shows|depicts|features|displays|captures|contains|presents|portrays|"
     rf"illustrates|showcases|is showing|is of|consists of|appears to (?:show|depict|be of)|"
-    rf"is (?:a|an) {_KIND}{_PICTURE}(?: that shows| of| showing| depicting))\s+",
-    rf"this is (?:a|an) {_KIND}{_PICTURE} (?:of|showing|depicting|that shows)\s+",
+    rf"is (?:a|an) {_KIND}{_PHOTO}(?: that shows| of| showing| depicting))\s+",
+    rf"(?:(?:the|this|that) {_KIND}{_PHOTO}|this) is (?=(?:a|an) {_KIND}{_WORK}\b)",
+    rf"this is (?:a|an) {_KIND}{_PHOTO} (?:of|showing|depicting|that shows)\s+",
     rf"in (?:the|this) {_KIND}{_PICTURE}\s*,?\s*(?:(?:we|you|one) (?:can )?see|there (?:is|are)|"
     rf"i (?:can )?see|is)\s+",
     rf"in (?:the|this) {_KIND}{_PICTURE}\s*,\s*",
     r"(?:i|we) (?:can )?see (?=(?:a|an|the|two|three|several|some|many)\b)",
-    rf"(?:a|an) {_KIND}{_PICTURE} (?:of|showing|depicting|that shows|featuring) (?=\S)",
+    rf"(?:a|an) {_KIND}{_PHOTO} (?:of|showing|depicting|that shows|featuring) (?=\S)"
+    rf"(?!{_IS_A_THING})",
 ]
 _PREAMBLE = re.compile("|".join(_PREAMBLES), re.IGNORECASE)
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "„": "“", "「": "」", "`": "`"}
