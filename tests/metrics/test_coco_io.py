@@ -56,6 +56,15 @@ def test_karpathy_by_file_name_and_another_split(tmp_path: Path) -> None:
     assert list(scores.per_image) == ["c.jpg"]
 
 
+def test_captions_of_several_splits(tmp_path: Path) -> None:
+    said = [*RESULTS, {"image_id": 9, "caption": "a car"}]
+    assert list(score(tmp_path, said, KARPATHY).per_image) == ["1", "2", "9"]
+    with pytest.raises(ScoringError, match=r"no caption for 1 of the 3 images.*--subset"):
+        score(tmp_path, said[1:], KARPATHY)
+    with pytest.raises(ScoringError, match=r"1 of 3 captions are of images that .*: 7$"):
+        score(tmp_path, [*said[1:], {"image_id": 7, "caption": "x"}], KARPATHY)
+
+
 def test_references_are_tokenised_once(tmp_path: Path) -> None:
     first = score(tmp_path, RESULTS, COCO)
     (kept,) = (tmp_path / "cache" / "references").iterdir()
@@ -195,6 +204,8 @@ REFERENCE_FILES = {
     "coco.json": json.dumps(COCO),
     "karpathy.json": json.dumps(KARPATHY),
     "rows.csv": "image,caption\n1.jpg,A dog runs.\n2.jpg,A cat sits.\n1.jpg,The dog is running.\n",
+    "spaces.csv": "image id,Caption 1,caption-2\n1,A dog runs.,The dog is running.\n"
+    "2,A cat sits.,\n",
     "columns.csv": "image_id,caption_1,caption_2\n1,A dog runs.,The dog is running.\n"
     "2,A cat sits.,\n",
     "splits.csv": "image_id,caption,split\n9,A car.,train\n1,A dog runs.,test\n"

@@ -109,6 +109,7 @@ def test_what_a_figure_does_not_say_is_a_warning() -> None:
         ((["a"], [None]), "1 references are neither a string nor a list of strings: number 0"),
         ((["a"], [[3]]), "1 references are neither a string nor a list of strings: number 0"),
         (("a dog", ["a dog"]), "must be two lists, or two dicts by image id; got str and list"),
+        ((["a"], ["b"], []), "1 predictions, 1 sets of references and 0 image ids"),
         (({1: "a"}, ["a"]), "must be two lists, or two dicts by image id; got dict and list"),
         (({1: "a"}, {2: ["a"]}), r"1 predictions have no references \(1\), and 1 references .*2"),
         (({1: "a"}, {1: ["a"]}, [1]), "image_ids were given, but the predictions already have"),
@@ -117,6 +118,15 @@ def test_what_a_figure_does_not_say_is_a_warning() -> None:
 def test_what_does_not_fit(arguments: Any, message: str) -> None:
     with pytest.raises(ScoringError, match=message):
         CIDEr().update(*arguments)
+
+
+@pytest.mark.parametrize("module", ["numpy", "torch"])
+def test_ids_as_arrays(module: str) -> None:
+    ids = pytest.importorskip(module).asarray([7, 9])
+    metric = ROUGEL()
+    metric.update(["a", "b"], ["a", "b"], ids)
+    assert list(metric.scores().per_image) == ["7", "9"]
+    metric.update([], [], ids[:0])
 
 
 def test_ids_that_do_not_fit() -> None:

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from showtell.metrics.extra_files import Extras
 
 TABLES = {".csv", ".tsv", ".txt"}
-_NUMBERED_CAPTION = re.compile(r"captions?_?\d+", re.IGNORECASE)
 _NUMBER = re.compile(r"(?:COCO_[a-z]+\d+_)?0*(\d+)(?:\.0+)?", re.IGNORECASE)
 _PICTURE_SUFFIX = re.compile(r"\.(?:jpe?g|jfif|png|webp|gif|bmp|tiff?|heic|avif)$", re.IGNORECASE)
 
@@ -83,7 +82,7 @@ def score_files(
     Args:
         results: one caption an image.
         references: one or more captions an image. If the file has splits, the split that most of
-            the captions belong to is taken.
+            the captions belong to is taken, or all where they belong to several.
         metrics: as in ``evaluate``.
         extras: what to compute besides, from other files, pictures or models.
         subset: score only the images that have a caption. Otherwise an image without a caption is
@@ -379,9 +378,10 @@ def _entry(row: object) -> Entry:
     keys = {"id": find_name(row, ID_NAMES), "file name": find_name(row, PICTURE_NAMES)}
     names = _names({kind: row[key] for kind, key in keys.items() if key is not None})
     one = find_name(row, CAPTION_NAMES)
-    said = row[one] if one is not None else []
-    captions = list(said) if isinstance(said, list) else [said]
-    captions += [text for key, text in row.items() if _NUMBERED_CAPTION.fullmatch(key) and text]
+    captions: list[Any] = []
+    for key in caption_names(row):
+        said = row[key] if isinstance(row[key], list) else [row[key]]
+        captions += [text for text in said if text or key == one]  # numbered cells may be empty
     split = find_name(row, SPLIT_NAMES)
     others = row.get("alternatives")
     others = others if isinstance(others, list) else []
@@ -445,12 +445,15 @@ class Match:
 
 
 def _best_match(said: list[Entry], people: list[Entry]) -> "Match":
-    """The split, and the kinds of names, by which most captions have references."""
+    """The split, and the kinds of names, by which most captions have references.
+
+    All splits together are taken where more captions have references so than in any one.
+    """
     splits: dict[str | None, list[Entry]] = {}
     for entry in people:
         splits.setdefault(entry.split, []).append(entry)
     best: Match | None = None
-    for references in splits.values():
+    for references in [*splits.values(), people]:
         for ours in _kinds(said):
             for theirs in _kinds(references):
                 match = _match(said, references, ours, theirs)

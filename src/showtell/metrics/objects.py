@@ -10,7 +10,7 @@ weighs words by all images of the set.
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 from showtell.core.messages import some
 from showtell.errors import ScoringError
@@ -19,6 +19,18 @@ from showtell.metrics.evaluate import Scores, evaluate
 ImageId = str | int
 Said = Sequence[str] | Mapping[ImageId, str]
 People = Sequence[str | Sequence[str]] | Mapping[ImageId, str | Sequence[str]]
+
+
+@runtime_checkable
+class _Array(Protocol):
+    """A NumPy array or a tensor."""
+
+    def tolist(self) -> list[ImageId]:
+        """What is in it."""
+        ...
+
+
+Ids = Sequence[ImageId] | _Array
 
 
 class _Row(NamedTuple):
@@ -44,7 +56,7 @@ class _Collected:
         self,
         predictions: Said,
         references: People,
-        image_ids: Sequence[ImageId] | None = None,
+        image_ids: Ids | None = None,
     ) -> None:
         """Add captions.
 
@@ -52,8 +64,9 @@ class _Collected:
             predictions: captions, or a caption for each image id.
             references: for each caption one reference, or a list of them; by image id if the
                 predictions are.
-            image_ids: of the captions. With ids, an image that comes twice with the same caption
-                and references counts once, as samplers of several processes repeat a few.
+            image_ids: of the captions; an array or a tensor (B,), too. With ids, an image that
+                comes twice with the same caption and references counts once, as samplers of
+                several processes repeat a few.
 
         Raises:
             ScoringError: lengths, ids or types do not fit.
@@ -182,7 +195,7 @@ def compute(
     predictions: Said,
     references: People,
     metrics: Iterable[str] | None = None,
-    image_ids: Sequence[ImageId] | None = None,
+    image_ids: Ids | None = None,
 ) -> dict[str, float]:
     """The corpus's scores of captions, by name; arguments and errors are those of ``update``.
 
@@ -202,7 +215,7 @@ def _is_said(value: object) -> bool:
 
 
 def _lists(
-    predictions: Said, references: People, image_ids: Sequence[ImageId] | None
+    predictions: Said, references: People, image_ids: Ids | None
 ) -> tuple[Sequence[str], Sequence[str | Sequence[str]], Sequence[ImageId | None]]:
     """Predictions, references and ids, each a list in the order of the predictions."""
     if isinstance(predictions, Mapping) and isinstance(references, Mapping):
@@ -223,7 +236,11 @@ def _lists(
         raise ScoringError(
             f"predictions and references must be two lists, or two dicts by image id; got {kinds}"
         )
-    return predictions, references, image_ids or [None] * len(predictions)
+    if image_ids is None:
+        return predictions, references, [None] * len(predictions)
+    if isinstance(image_ids, _Array):
+        image_ids = image_ids.tolist()
+    return predictions, references, image_ids
 
 
 def _without_repeats(rows: Sequence[_Row]) -> dict[str, _Row]:
