@@ -1,6 +1,7 @@
 """Captions without pictures: what is read and shown of them, and a run that learns from them."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tiny_run import Notes, make_run
 from tiny_world import WIDTH, attending_config, tiny_records, tiny_store
 
 from showtell.config import Config
+from showtell.data.reading import reading_as
 from showtell.data.records import Dataset
 from showtell.decoders.transformer import NUM_CLASSES
 from showtell.encoders.concepts import Classes
@@ -37,6 +39,9 @@ def test_captions_are_read_from_coco_and_from_lines(tmp_path: Path) -> None:
     coco.write_text(json.dumps({"annotations": [{"caption": "A dog."}, {"caption": "A bus."}]}))
     lines.write_text("A dog.\n\nA bus.\n")
     assert read_captions(coco) == read_captions(lines) == ["A dog.", "A bus."]
+    coco.write_text(coco.read_text(), encoding="utf-8-sig")
+    lines.write_text("A dog.\n<start>A bus.<end>\n", encoding="utf-16")
+    assert read_captions(coco) == read_captions(lines) == ["A dog.", "A bus."]
 
 
 @pytest.mark.parametrize(
@@ -44,10 +49,19 @@ def test_captions_are_read_from_coco_and_from_lines(tmp_path: Path) -> None:
 )
 def test_what_is_no_captions_is_said(tmp_path: Path, name: str, content: str) -> None:
     (tmp_path / name).write_text(content)
-    with pytest.raises(DataError, match=r"data\.text = "):
+    with pytest.raises(DataError, match=r"data\.text.*" + re.escape(name)):
         read_captions(tmp_path / name)
-    with pytest.raises(DataError, match="No such file"):
+    with pytest.raises(DataError, match=r"data\.text: no file .*none\.txt"):
         read_captions(tmp_path / "none.txt")
+
+
+def test_another_encoding_is_named_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes("ein Mädchen läuft\n".encode("latin-1") * 9)
+    with pytest.raises(DataError, match=r"data\.text: .*a\.txt:1: byte 0xe4 is not UTF-8"):
+        read_captions(path)
+    with reading_as("latin-1"):
+        assert read_captions(path)[0] == "ein Mädchen läuft"
 
 
 def test_words_that_are_frequent_without_pictures_join_the_vocabulary() -> None:

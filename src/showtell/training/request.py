@@ -25,6 +25,7 @@ from showtell.core.files import InUseError, locked_folder, write_json, write_tex
 from showtell.core.memory import paused_collector
 from showtell.core.messages import counted
 from showtell.core.progress import Reporter
+from showtell.data.reading import reading_as
 from showtell.data.records import Dataset, dataset_fingerprint
 from showtell.data.request import DataRequest
 from showtell.data.splits import usable_splits
@@ -364,7 +365,8 @@ def _prepare(
         new_words=config.data.vocab_threshold if opened.teachers and not start else None,
         rehearsal=_rehearsal(request.folder, opened, report, processes),
     )
-    prepared = prepare(dataset, config.data, opened.store, report, given)
+    with reading_as(request.data.encoding):  # data.text, as the data set was
+        prepared = prepare(dataset, config.data, opened.store, report, given)
     if opened.old and request.old:
         with processes.in_turn():
             pictures = open_old_pictures(

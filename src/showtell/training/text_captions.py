@@ -11,7 +11,6 @@ similar word: "an airplane flying through a blue sky" also teaches what is said 
 nearest seen word; here it gets some of that word's captions.)
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -23,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from showtell.data.reading import parse_json, read_text, without_marks
 from showtell.decoders.word_detector import LEAST
 from showtell.encoders.features import Concepts, Features
 from showtell.errors import ConfigError, DataError
@@ -41,18 +41,20 @@ def read_captions(path: Path) -> list[str]:
     """Captions of a COCO annotations JSON, or of a text file with one a line.
 
     Raises:
-        DataError: it is neither, or has none.
+        DataError: it is neither, has none, or is in an encoding that has to be named.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         if path.suffix == ".json":
-            captions = [str(entry["caption"]) for entry in json.loads(text)["annotations"]]
+            annotations = parse_json(text, path)["annotations"]
+            lines = [str(entry["caption"]) for entry in annotations]
         else:
-            captions = [line for line in text.splitlines() if line.strip()]
-    except OSError as error:
-        raise _unreadable(path, error.strerror) from None
-    except (ValueError, KeyError, TypeError) as error:
+            lines = text.splitlines()
+    except DataError as error:
+        raise DataError(f"data.text: {error}") from None
+    except (KeyError, TypeError) as error:
         raise _unreadable(path, f"no {error}") from None
+    captions = [line for line in map(without_marks, lines) if line.strip()]
     if not captions:
         raise DataError(f"data.text = {path} holds no caption")
     return captions
