@@ -61,6 +61,7 @@ _BESIDES = _set(
     "some many several few these those in on at of to from with by for and or but while as "
     "who that is are"
 )
+_JOINING = ("and", "or", "but")
 _ADVERBS = _set("also still just never always then now often almost barely not")
 _WATCH = _set(
     "watch watches watching watched help helps helping let lets letting see sees seeing make makes "
@@ -306,11 +307,24 @@ def _agree(words: list[_Word], place: int) -> None:
     plural = _plural_verb(low)
     if plural == low:
         return
-    words[verb] = _said(words[verb], (plural,))[0]
-    if _low(words, verb + 1) in ("and", "or", "but") and verb + 2 < len(words):
-        second = _plural_verb(words[verb + 2].low)  # "he runs and jumps"
-        if second != words[verb + 2].low:
-            words[verb + 2] = _said(words[verb + 2], (second,))[0]
+    for place in (verb, *_further_verbs(words, verb)):
+        if (plural := _plural_verb(words[place].low)) != words[place].low:
+            words[place] = _said(words[place], (plural,))[0]
+
+
+def _further_verbs(words: Sequence[_Word], verb: int) -> list[int]:
+    """The places of the verbs listed after a verb, as in "he eats, drinks and sleeps"."""
+    found = []
+    place = verb + 1
+    while _low(words, place) == "," and _low(words, place + 2) in (",", *_JOINING):
+        found.append(place + 1)
+        place += 2
+    if found and _low(words, place) == ",":
+        place += 1
+    if _low(words, place) not in _JOINING or place + 1 >= len(words):
+        return []
+    # "he stands, arms and legs spread": nouns have a word of their own after them.
+    return [*found, place + 1] if not found or _stands_alone(_low(words, place + 2)) else []
 
 
 def _plural_verb(verb: str) -> str:
