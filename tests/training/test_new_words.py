@@ -4,12 +4,16 @@ import numpy as np
 import pytest
 import torch
 from decoder_cases import CASES, REGION_WIDTH, VOCAB, WIDTH, features, make, settings, tokens
+from tiny_run import Notes
 
 from showtell.config import Config
 from showtell.decoders.registry import DECODERS, load_decoder
+from showtell.errors import ConfigError
+from showtell.text.segment import PTB, Segmentation
 from showtell.text.vocabulary import WordVocabulary
 from showtell.training.corpus import Corpus, TokenizedCaptions
 from showtell.training.new_words import by_letters, by_neighbours, grown, likeness
+from showtell.training.words import choose_segmentation, note_unknown
 
 NEW = 3
 SHARES = torch.zeros(NEW, VOCAB)
@@ -51,6 +55,38 @@ def test_a_vocabulary_grows_at_its_end() -> None:
     assert larger.counts == {"a": 9, "dog": 5, "yurt": 7, "axolotl": 2}
     assert larger.tokenizer == "an older one"
     assert vocabulary.extended({"dog": 9, "rare": 1}, 2) is vocabulary
+
+
+def test_a_vocabulary_is_not_cut_otherwise_than_asked() -> None:
+    def chosen(vocabulary: WordVocabulary, *settings: str) -> Segmentation:
+        data = Config.load(None, settings).data
+        return choose_segmentation([], data, vocabulary)[0]
+
+    english = WordVocabulary({"a": 9}, 1)
+    german = WordVocabulary({"ein": 9}, 1).cut_by(Segmentation.of("spaces", "de"))
+    assert chosen(english, "data.language=en", "data.segmentation=ptb") == PTB
+    assert chosen(german, "data.language=de-AT").language == "de"
+    with pytest.raises(
+        ConfigError, match=r"data\.segmentation = characters: .* goes by ptb; leave"
+    ):
+        chosen(english, "data.segmentation=characters")
+    with pytest.raises(ConfigError, match=r"data\.language = en: .* goes by spaces, German"):
+        chosen(german, "data.language=en")
+    unnamed = WordVocabulary({"一": 9}, 1).cut_by(Segmentation.of("characters"))
+    assert chosen(unnamed, "data.language=zh").kind == "characters"
+
+
+@pytest.mark.parametrize(
+    ("captions", "said"),
+    [(["a dog", "a yurt"], []), (["a dog", "一只狗", "猫在跑"], ["50% of the words"])],
+)
+def test_a_vocabulary_that_lacks_many_words_is_told(captions: list[str], said: list[str]) -> None:
+    vocabulary = WordVocabulary({"a": 9, "dog": 5}, 3)
+    tokenized = TokenizedCaptions.tokenize(captions)
+    corpus = Corpus.encode(tokenized, np.arange(len(captions)), vocabulary, 9)
+    report = Notes()
+    note_unknown(corpus, vocabulary.segmentation, report)
+    assert [note[: len("50% of the words")] for note in report.notes] == said
 
 
 def test_words_of_one_stem_have_letters_in_common() -> None:

@@ -44,6 +44,7 @@ from showtell.training.words import (
     build_vocabulary,
     captions_to_speak_from,
     choose_segmentation,
+    note_unknown,
     with_new_words,
     with_styles,
 )
@@ -168,6 +169,8 @@ def prepare(
     val = _encode(val_words, val_records, store, vocabulary, config.max_caption_length)
     if not len(train) or not len(val):
         raise DataError(f"{dataset.name}: no caption has a word in it")
+    if given.vocabulary is not None or config.vocab_file:
+        note_unknown(train, segmentation, report)
     records = (train_records, val_records)
     _note_sizes((train, val), records, vocabulary, config.max_caption_length, report)
     detectable = _detectable(train, len(vocabulary), given)

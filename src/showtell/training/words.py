@@ -12,21 +12,25 @@ from showtell.core.messages import counted
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, Record
 from showtell.encoders.concepts import Classes
-from showtell.errors import VocabularyError
+from showtell.errors import ConfigError, VocabularyError
+from showtell.text.language import checked_code
 from showtell.text.segment import PTB, Segmentation, choose
 from showtell.text.subwords import SubwordVocabulary
 from showtell.text.vocabulary import (
+    UNK,
     Vocabulary,
     WordVocabulary,
     load_vocabulary,
 )
-from showtell.training.corpus import TokenizedCaptions
+from showtell.training.corpus import Corpus, TokenizedCaptions
 from showtell.training.text_captions import (
     captions_with_rare_words,
     merged_counts,
     read_captions,
     words_like,
 )
+
+MOST_UNKNOWN = 0.3  # share of the words of training captions
 
 
 def choose_segmentation(
@@ -37,7 +41,7 @@ def choose_segmentation(
     A vocabulary that is there already, given or as ``vocab_file``, has its own segmentation.
 
     Raises:
-        ConfigError: ``language`` is no language.
+        ConfigError: ``language`` is no language, or the vocabulary is cut otherwise than asked.
         MissingExtraError: ``segmentation`` is ``words``, and the extra is not installed.
         VocabularyError: ``vocab_file`` is no vocabulary.
     """
@@ -45,9 +49,42 @@ def choose_segmentation(
         vocabulary = load_vocabulary(config.vocab_file)
     if vocabulary is not None:
         found = vocabulary.segmentation
+        _check_cut_as_asked(found, config)
         return found, "" if found == PTB else f"captions are cut into words by {found}, as before"
     captions = [caption for record in records for caption in record.captions]
     return choose(captions, config.segmentation, config.language)
+
+
+def _check_cut_as_asked(found: Segmentation, config: DataConfig) -> None:
+    kind, language = config.segmentation, config.language
+    known = found.language or ("en" if found.is_english else None)
+    wrong = []
+    if kind not in ("auto", found.kind):
+        wrong.append(f"data.segmentation = {kind}")
+    if known and language != "auto" and checked_code(language) != known:
+        wrong.append(f"data.language = {language}")
+    if wrong:
+        raise ConfigError(
+            f"{' and '.join(wrong)}: the vocabulary that is there already goes by {found}; leave "
+            "the setting out, or train a model of its own, without --from, training.init_from "
+            "and data.vocab_file"
+        )
+
+
+def note_unknown(words: Corpus, segmentation: Segmentation, report: Reporter) -> None:
+    """Say so where a vocabulary that was there already lacks many words of the captions.
+
+    Args:
+        words: training captions as its ids, new words included.
+    """
+    share = float((words.ids == UNK).mean())
+    if share > MOST_UNKNOWN:
+        report.note(
+            f"{share:.0%} of the words of the training captions are unknown to the vocabulary, "
+            f"which goes by {segmentation}: little can be learnt from them; if they are in its "
+            "language, -s data.new_words=1 adds all, else train without --from, "
+            "training.init_from and data.vocab_file"
+        )
 
 
 def check_words(dataset: Dataset, config: DataConfig, segmentation: Segmentation = PTB) -> None:
