@@ -106,22 +106,29 @@ class Pictures:
         dataset: they and no others.
         split: where they are from.
         store: the folder of their features; None for that in the cache folder.
-        chooses: whether the average is chosen by them.
     """
 
     dataset: Dataset
     split: Split
     store: Path | None
-    chooses: bool = False
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the average is chosen by them; what is chosen by test is no test."""
+        return self.split == "val"
 
     @classmethod
-    def some(cls, dataset: Dataset, split: Split, store: Path | None) -> "Pictures":
-        """At most ``MOST_PICTURES`` of a split, chosen by the hash of their ids."""
-        records = tuple(dataset.split(split))
-        if len(records) > MOST_PICTURES:
-            kept = set(hash_order(record.image_id for record in records)[:MOST_PICTURES])
-            records = tuple(record for record in records if record.image_id in kept)
-        return cls(replace(dataset, records=records), split, store, split == "val")
+    def held_out(cls, dataset: Dataset, store: Path | None) -> "list[Pictures]":
+        """Those of ``SPLITS`` that there are, at most ``MOST_PICTURES`` of each by their hash."""
+        found = []
+        for split in SPLITS:
+            records = tuple(dataset.split(split))
+            if len(records) > MOST_PICTURES:
+                kept = set(hash_order(record.image_id for record in records)[:MOST_PICTURES])
+                records = tuple(record for record in records if record.image_id in kept)
+            if records:
+                found.append(cls(replace(dataset, records=records), split, store))
+        return found
 
     def captioned(self, captioner: NativeCaptioner, report: Reporter) -> CaptionedSplit:
         """What a model says of them."""
@@ -190,10 +197,9 @@ def finish(
     if is_averaged and (run.folder / COMPARISON_FILE).exists():
         return result
     before = NativeCaptioner.load(source, device=run.runtime.device, trust_model=True)
-    sets = [Pictures.some(dataset, split, store) for split in SPLITS]
-    sets = [pictures for pictures in sets if pictures.dataset.records]
+    sets = Pictures.held_out(dataset, store)
     if old is not None:
-        sets += _known(old)
+        sets += Pictures.held_out(load_old(old), old.store)
     first = [pictures.captioned(before, report) for pictures in sets]
     share, by_share, last = 1.0, dict[str, float](), dict[int, Said]()
     if not is_averaged and run.data.store is not None:
@@ -286,13 +292,6 @@ def chosen(by_share: Mapping[float, Sequence[NDArray[np.float64]]]) -> float:
     if gain <= SURE * error:
         return 0.0
     return min(share for share, sets in by_share.items() if lost(sets)[0] <= CLOSE)
-
-
-def _known(old: DataRequest) -> list[Pictures]:
-    """Pictures of the kind that a model knows: val, by which the average is chosen, and test."""
-    dataset = load_old(old)
-    found = [Pictures.some(dataset, split, old.store) for split in SPLITS if dataset.split(split)]
-    return [replace(found[0], chooses=True), *found[1:]]
 
 
 def said_of(captioned: CaptionedSplit) -> Said:
