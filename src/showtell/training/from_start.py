@@ -33,9 +33,8 @@ from showtell.metrics.bootstrap import Interval
 from showtell.text.segment import Segmentation
 from showtell.training.first_decoder import start_weights
 from showtell.training.loop import Run, TrainingResult
-from showtell.training.objectives.losses import perplexity
 from showtell.training.old_pictures import load_old
-from showtell.training.validation import validation_loss
+from showtell.training.validation import measure
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 SURE = 1.645  # standard errors: one in twenty such gains is chance
@@ -131,9 +130,15 @@ class Pictures:
         return found
 
     def captioned(self, captioner: NativeCaptioner, report: Reporter) -> CaptionedSplit:
-        """What a model says of them."""
-        dataset = self.dataset
-        return caption_records(captioner, dataset, dataset.records, store=self.store, report=report)
+        """What a model says of them, however sure it is."""
+        return caption_records(
+            captioner,
+            self.dataset,
+            self.dataset.records,
+            store=self.store,
+            decoding=captioner.resolve({"min_confidence": 0.0}),
+            report=report,
+        )
 
 
 @dataclass(frozen=True)
@@ -343,16 +348,7 @@ def _averaged(
         run.runtime,
         trust_model=True,
     )
-    evaluation = evaluate_captioner(
-        captioner, run.data.val_records, run.data.stored(), references=run.data.val_references
-    )
-    loss = validation_loss(captioner, run.data)
-    values = {
-        "val_loss": loss,
-        "val_perplexity": perplexity(loss),
-        **evaluation.scores.metrics,
-        "bad_endings": evaluation.scores.bad_endings,
-    }
+    values, _ = measure(captioner, run.data)
     averaged = replace(best, metrics={**best.metrics, "metrics": values, AVERAGED: note})
     try:
         save_checkpoint(run.folder / "best", averaged)
