@@ -88,9 +88,10 @@ def print_changes(found: "BeforeAndAfter") -> None:
             f" {row.verdict}".rstrip(),
         )
     Console(highlight=False, markup=False, width=WIDTH).print(table, crop=False)
+    chosen = "the epoch and the average were" if found.by_share else "the epoch was"
     typer.echo(
-        "in brackets: 95 % intervals, by resampling the pictures; the epoch and the average were "
-        "chosen on val, whose figures are therefore somewhat too good"
+        f"in brackets: 95 % intervals, by resampling the pictures; {chosen} chosen on val, whose "
+        "figures are therefore somewhat too good"
     )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from showtell.core.files import write_json
+from showtell.core.files import read_json, write_json
 from showtell.core.messages import counted
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, Split
@@ -28,7 +28,7 @@ from showtell.errors import CheckpointError
 from showtell.evaluation.compare import compare
 from showtell.evaluation.evaluate import CaptionedSplit, caption_records, evaluate_captioner
 from showtell.inference.backends.native import NativeCaptioner
-from showtell.inference.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from showtell.inference.checkpoint import MOST_JSON, Checkpoint, load_checkpoint, save_checkpoint
 from showtell.metrics.bootstrap import Interval
 from showtell.text.segment import Segmentation
 from showtell.training.first_decoder import start_weights
@@ -80,12 +80,14 @@ class BeforeAndAfter:
     Attributes:
         model: that it started from.
         share: of the new weights in the average; 1 where nothing was averaged.
-        by_share: CIDEr-D on the validation pictures by share, where it was chosen.
+        epoch: the best one of the run.
+        by_share: CIDEr-D on the validation pictures by share; empty where nothing was averaged.
         rows: the table.
     """
 
     model: str
     share: float
+    epoch: int
     by_share: Mapping[str, float]
     rows: Sequence[Row]
 
@@ -198,8 +200,9 @@ def finish(
     source = run.config.training.init_from
     assert source is not None
     best = load_checkpoint(run.folder / "best")
-    is_averaged = AVERAGED in best.metrics
-    if is_averaged and (run.folder / COMPARISON_FILE).exists():
+    # Where the encoder trains, there are no stored features, and nothing is averaged.
+    averages = run.data.store is not None and AVERAGED not in best.metrics
+    if not averages and _compared_epoch(run.folder) == best.metrics["epoch"]:
         return result
     before = NativeCaptioner.load(source, device=run.runtime.device, trust_model=True)
     sets = Pictures.held_out(dataset, store)
@@ -207,7 +210,7 @@ def finish(
         sets += Pictures.held_out(load_old(old), old.store)
     first = [pictures.captioned(before, report) for pictures in sets]
     share, by_share, last = 1.0, dict[str, float](), dict[int, Said]()
-    if not is_averaged and run.data.store is not None:
+    if averages:
         places = [n for n, one in enumerate(sets) if one.chooses]
         best, said = _average(run, best, [first[n] for n in places], report)
         last = dict(zip(places, said, strict=True))
@@ -220,7 +223,7 @@ def finish(
         if place not in last:
             last[place] = said_of(pictures.captioned(after, report))
         rows += _rows(pictures, one, last[place], run.data.vocabulary.segmentation)
-    found = BeforeAndAfter(source, share, by_share, tuple(rows))
+    found = BeforeAndAfter(source, best.metrics["epoch"], share, by_share, tuple(rows))
     file = run.folder / COMPARISON_FILE
     try:
         write_json(file, found.to_dict())
@@ -233,6 +236,16 @@ def finish(
 
 
 def _average(
+def _compared_epoch(folder: Path) -> int | None:
+    """The epoch whose model the comparison in a run's folder is of; None where there is none."""
+    try:
+        found = read_json(folder / COMPARISON_FILE, MOST_JSON)
+        epoch: int = found["epoch"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return epoch
+
+
     run: Run, best: Checkpoint, sets: Sequence[CaptionedSplit], report: Reporter
 ) -> tuple[Checkpoint, Sequence[Said]]:
     """The average with the start, which takes the place of ``best/``, and what it says of ``sets``.
