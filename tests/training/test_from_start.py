@@ -57,6 +57,22 @@ def test_a_model_makes_up_captions_from_its_words(tmp_path: Path, options: dict)
     assert again == made
 
 
+def test_how_the_model_captions_photos_is_no_matter_for_what_it_makes_up(tmp_path: Path) -> None:
+    wanted = Config.load(None, ["training.init_from=x", "training.rehearsal=50"])
+    runtime, start = choose_runtime("cpu", "fp32"), checkpoint(CONCEPTS)
+    plain = rehearsal_captions(tmp_path, start, wanted, runtime, Notes())
+    decoding = {
+        "method": "diverse",
+        "beam_size": 4,
+        "groups": 2,
+        "num_captions": 3,
+        "required_words": [vocabulary().words[5]],
+        "min_confidence": 1.0,
+    }
+    odd = replace(start, config=Config.of({"decoding": decoding}))
+    assert rehearsal_captions(tmp_path, odd, wanted, runtime, Notes()) == plain
+
+
 def test_a_decoder_without_words_beside_the_picture_makes_up_none(tmp_path: Path) -> None:
     config = Config.load(None, ["training.init_from=x", "training.rehearsal=150"])
     start = checkpoint({"embed_size": 16, "hidden_size": 24}, kind="show_tell")
@@ -131,13 +147,6 @@ def test_before_and_after_are_cut_into_words_as_the_model_cuts_them(tmp_path: Pa
         assert 0.2 < rows[name].before < rows[name].after
 
 
-def test_weights_between_two_models() -> None:
-    start = {"a": torch.tensor([0.1, 3.0]), "n": torch.tensor(1)}
-    end = {"a": torch.tensor([0.7, 1.0]), "n": torch.tensor(5)}
-    assert torch.equal(mean(start, end, 0.0)["a"], start["a"])
-    assert torch.equal(mean(start, end, 1.0)["a"], end["a"])
-    torch.testing.assert_close(mean(start, end, 0.25)["a"], torch.tensor([0.25, 2.5]))
-    assert mean(start, end, 0.0)["n"] == 5
 @pytest.mark.parametrize("epoch", [3, 2])
 def test_a_comparison_of_the_best_epoch_is_not_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int
@@ -175,3 +184,10 @@ def test_the_average_is_spoken_of_where_one_was_made(capsys: pytest.CaptureFixtu
     assert "the epoch and the average were chosen on val" in capsys.readouterr().out
 
 
+def test_weights_between_two_models() -> None:
+    start = {"a": torch.tensor([0.1, 3.0]), "n": torch.tensor(1)}
+    end = {"a": torch.tensor([0.7, 1.0]), "n": torch.tensor(5)}
+    assert torch.equal(mean(start, end, 0.0)["a"], start["a"])
+    assert torch.equal(mean(start, end, 1.0)["a"], end["a"])
+    torch.testing.assert_close(mean(start, end, 0.25)["a"], torch.tensor([0.25, 2.5]))
+    assert mean(start, end, 0.0)["n"] == 5
