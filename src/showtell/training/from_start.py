@@ -8,8 +8,9 @@ compared, with intervals.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,15 +80,15 @@ class BeforeAndAfter:
 
     Attributes:
         model: that it started from.
-        share: of the new weights in the average; 1 where nothing was averaged.
         epoch: the best one of the run.
+        share: of the new weights in the average; 1 where nothing was averaged.
         by_share: CIDEr-D on the validation pictures by share; empty where nothing was averaged.
         rows: the table.
     """
 
     model: str
-    share: float
     epoch: int
+    share: float
     by_share: Mapping[str, float]
     rows: Sequence[Row]
 
@@ -235,7 +236,6 @@ def finish(
     return replace(result, from_start=found)
 
 
-def _average(
 def _compared_epoch(folder: Path) -> int | None:
     """The epoch whose model the comparison in a run's folder is of; None where there is none."""
     try:
@@ -246,6 +246,7 @@ def _compared_epoch(folder: Path) -> int | None:
     return epoch
 
 
+def _average(
     run: Run, best: Checkpoint, sets: Sequence[CaptionedSplit], report: Reporter
 ) -> tuple[Checkpoint, Sequence[Said]]:
     """The average with the start, which takes the place of ``best/``, and what it says of ``sets``.
@@ -257,9 +258,8 @@ def _compared_epoch(folder: Path) -> int | None:
     assert source is not None
     begun = load_checkpoint(source)
     start = start_weights(begun, run.data, run.provenance)
-    end = best.decoder.state_dict()
-    models = {share: mean(start, end, share) for share in SHARES}
-    measured = _measure(run, models, sets, report)
+    weights = partial(mean, start, best.decoder.state_dict())
+    measured = _measure(run, weights, SHARES, sets, report)
     share = chosen({share: one.by_picture for share, one in measured.items()})
     kept = measured[share]
     number = counted(len(sets[0].records), "validation picture")
@@ -273,7 +273,7 @@ def _compared_epoch(folder: Path) -> int | None:
     if begun.reranker is not None:
         # It knows the pictures of the start, and other pictures perhaps not at all. What a few
         # validation pictures say less clearly is chance.
-        with_it = _measure(run, {share: models[share]}, sets, report, begun.reranker)[share]
+        with_it = _measure(run, weights, [share], sets, report, begun.reranker)[share]
         if with_it.value >= LEAST * kept.value:
             kept, best = with_it, replace(best, reranker=begun.reranker)
         words = "is kept" if best.reranker else "chooses worse here, and is left out"
@@ -283,7 +283,7 @@ def _compared_epoch(folder: Path) -> int | None:
         "share": share,
         "by_share": {f"{share:g}": one.value for share, one in measured.items()},
     }
-    return _averaged(run, best, models[share], note), kept.said
+    return _averaged(run, best, weights(share), note), kept.said
 
 
 def chosen(by_share: Mapping[float, Sequence[NDArray[np.float64]]]) -> float:
@@ -319,7 +319,8 @@ def said_of(captioned: CaptionedSplit) -> Said:
 
 def _measure(
     run: Run,
-    models: Mapping[float, Mapping[str, Tensor]],
+    weights: Callable[[float], dict[str, Tensor]],
+    shares: Sequence[float],
     sets: Sequence[CaptionedSplit],
     report: Reporter,
     reranker: Reranker | None = None,
@@ -327,7 +328,7 @@ def _measure(
     """How good each share is.
 
     Args:
-        models: the weights by share.
+        weights: of a share; one model's are held at a time.
         sets: the pictures, with their features.
         reranker: of the model that the run started from, to choose by.
     """
@@ -335,9 +336,9 @@ def _measure(
     captioner = NativeCaptioner(model, run.runtime, trust_model=True)
     captioner.decoder.eval()
     found = {}
-    for number, (share, weights) in enumerate(models.items()):
-        report.progress("averaging", number, len(models), "shares")
-        captioner.decoder.load_state_dict(dict(weights))
+    for number, share in enumerate(shares):
+        report.progress("averaging", number, len(shares), "shares")
+        captioner.decoder.load_state_dict(weights(share))
         evaluations = []
         for one in sets:
             assert one.store is not None, "a checkpoint captions from stored features"
