@@ -116,11 +116,14 @@ def test_what_cannot_be_reranked(
     one = tmp_path / "one"
     shutil.copytree(trained / "best", one)
     settings = (one / "config.toml").read_text()
-    assert re.subn(r"beam_size = \d+", "beam_size = 1", settings)[1] == 1
-    (one / "config.toml").write_text(re.sub(r"beam_size = \d+", "beam_size = 1", settings))
-    greedy = showtell("rerank", one, DATA)
-    assert greedy.returncode == 1
-    assert f"set beam_size = 5 under [decoding] in {one / 'config.toml'}" in greedy.stderr
+    for now, instead in (("beam_size = \\d+", "beam_size = 1"), ('"beam"', '"greedy"')):
+        changed, number = re.subn(now, instead, settings)
+        assert number == 1
+        (one / "config.toml").write_text(changed)
+        greedy = showtell("rerank", one, DATA)
+        assert greedy.returncode == 1
+        assert "beam_size = 5 and rerank = true under [decoding] in" in greedy.stderr
+        assert not (one / "reranker.safetensors").exists()
     mean = showtell("average", reranked[0], "-o", tmp_path / "mean")
     assert mean.returncode == 0, mean.stderr
     assert not (tmp_path / "mean" / "reranker.safetensors").exists()

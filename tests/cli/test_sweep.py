@@ -155,6 +155,10 @@ def test_a_run_that_fails_does_not_end_the_sweep(showtell: Shell, tmp_path: Path
         (("encoder.name=lite0,lite3",), "encoder.name=lite3: unknown encoder 'lite3'"),
         (("encoder.train_from=stage5,stage9",), "train_from=stage9: .*'stage9'.*Known: "),
         (("training.init_from=nowhere,/none",), "init_from=nowhere: no model.*; init_from=none:"),
+        (
+            ("objective.kind=distil", 'objective.teachers=["default"],["nowhere"]'),
+            "error: teachers=.*nowhere.*: no model",
+        ),
         (("optimizer.lr=1e-3,",), "nothing before or after a comma"),
         (("seed=1,2", "seed=3"), "seed is given twice"),
     ],

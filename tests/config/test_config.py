@@ -117,6 +117,16 @@ def test_settings_that_do_not_fit_name_their_section() -> None:
         Config.load(None, ["decoding.top_k=5"])
 
 
+@pytest.mark.parametrize(
+    "decoder", [{}, {"kind": "transformer"}, {"kind": "transformer", "concepts": 8, "detected": 99}]
+)
+def test_nothing_is_named_without_a_classifier(decoder: dict) -> None:
+    with pytest.raises(ConfigError, match=r"decoding\.naming = 2 needs.*decoder\.concepts = 5"):
+        Config.of({"decoder": decoder, "decoding": {"naming": 2}})
+    reads = {"kind": "transformer", "concepts": 5}
+    assert Config.of({"decoder": reads, "decoding": {"naming": 2}}).decoding.naming == 2
+
+
 def test_all_that_is_wrong_is_said_at_once() -> None:
     """Within sections and across them; what follows from a wrong setting is not."""
     with pytest.raises(ConfigError) as error:

@@ -8,7 +8,14 @@ import pytest
 
 from showtell.bulk.journal import Journal
 from showtell.cli.console import exit_code_for
-from showtell.core.files import CannotWriteError, InUseError, locked_folder, write_text
+from showtell.core.files import (
+    CannotWriteError,
+    InUseError,
+    locked_folder,
+    read_json,
+    write_json,
+    write_text,
+)
 
 
 def said(error: Exception, capsys: pytest.CaptureFixture[str]) -> str:
@@ -74,3 +81,12 @@ def test_a_folder_that_nothing_came_of_is_gone_and_one_that_was_there_stays(tmp_
     with locked_folder(tmp_path / "old"):
         pass
     assert not list((tmp_path / "old").iterdir())
+
+
+def test_what_is_no_number_in_json_is_null(tmp_path: Path) -> None:
+    nan, infinity = float("nan"), float("inf")
+    write_json(
+        tmp_path / "a.json", {"a": nan, "b": [(1.5, -infinity), {"c": infinity}], "d": "NaN"}
+    )
+    found = read_json(tmp_path / "a.json", 1000)
+    assert found == {"a": None, "b": [[1.5, None], {"c": None}], "d": "NaN"}

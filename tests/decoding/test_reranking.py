@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
+from showtell.config import DecodingConfig
 from showtell.decoding.hypotheses import Hypotheses
 from showtell.decoding.reranking import LEAST, RERANKER, SIGNS, Reranker, windows_of
 from showtell.encoders.features import Features
@@ -46,6 +47,21 @@ def hypotheses() -> Hypotheses:
     each = np.where(tokens != PAD, -np.arange(1, 5, dtype=np.float32) / 4, np.float32(0))
     sums = np.where((tokens != PAD).any(axis=2), each.sum(axis=2), -np.inf).astype(np.float32)
     return Hypotheses(tokens, each, sums, sums)
+
+
+@pytest.mark.parametrize(
+    ("settings", "chooses"),
+    [
+        ({}, True),
+        ({"method": "diverse"}, True),
+        ({"method": "greedy"}, False),
+        ({"method": "sample"}, False),
+        ({"beam_size": 1}, False),
+        ({"rerank": False}, False),
+    ],
+)
+def test_what_a_reranker_has_a_choice_in(settings: dict[str, object], chooses: bool) -> None:
+    assert DecodingConfig.model_validate(settings).chooses is chooses
 
 
 def test_windows_are_the_means_of_their_regions() -> None:

@@ -1,6 +1,10 @@
 """Rehearsal, and the average of a run with its start, in a tiny world."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -8,16 +12,27 @@ import torch
 from decoder_cases import WIDTH, classes, make, vocabulary
 from tiny_run import Notes
 
+from showtell.cli.train import print_changes
 from showtell.config import Config
 from showtell.core.device import choose_runtime
 from showtell.data.records import Dataset, Record
+from showtell.errors import CheckpointError
 from showtell.evaluation.evaluate import CaptionedSplit, Evaluation, references_of
+from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.caption import Caption
 from showtell.inference.checkpoint import Checkpoint
 from showtell.metrics import evaluate
 from showtell.text.segment import Segmentation
 from showtell.text.vocabulary import WordVocabulary
-from showtell.training.from_start import Pictures, _rows, chosen, mean
+from showtell.training.from_start import (
+    BeforeAndAfter,
+    Pictures,
+    _rows,
+    chosen,
+    finish,
+    mean,
+)
+from showtell.training.loop import TrainingResult
 from showtell.training.rehearsal import kept_captions, known_words, rehearsal_captions
 
 CONCEPTS = {"hidden_size": 24, "num_heads": 2, "num_layers": 1, "concepts": 3}
@@ -40,6 +55,22 @@ def test_a_model_makes_up_captions_from_its_words(tmp_path: Path, options: dict)
     assert "made up by the model, to rehearse" in report.notes[0]
     again = rehearsal_captions(tmp_path, checkpoint(options), config, runtime, report)
     assert again == made
+
+
+def test_how_the_model_captions_photos_is_no_matter_for_what_it_makes_up(tmp_path: Path) -> None:
+    wanted = Config.load(None, ["training.init_from=x", "training.rehearsal=50"])
+    runtime, start = choose_runtime("cpu", "fp32"), checkpoint(CONCEPTS)
+    plain = rehearsal_captions(tmp_path, start, wanted, runtime, Notes())
+    decoding = {
+        "method": "diverse",
+        "beam_size": 4,
+        "groups": 2,
+        "num_captions": 3,
+        "required_words": [vocabulary().words[5]],
+        "min_confidence": 1.0,
+    }
+    odd = replace(start, config=Config.of({"decoding": decoding}))
+    assert rehearsal_captions(tmp_path, odd, wanted, runtime, Notes()) == plain
 
 
 def test_a_decoder_without_words_beside_the_picture_makes_up_none(tmp_path: Path) -> None:
@@ -114,6 +145,43 @@ def test_before_and_after_are_cut_into_words_as_the_model_cuts_them(tmp_path: Pa
     for name in ("CIDEr-D", "BLEU-4"):
         assert rows[name].before == pytest.approx(scores.metrics[name])
         assert 0.2 < rows[name].before < rows[name].after
+
+
+@pytest.mark.parametrize("epoch", [3, 2])
+def test_a_comparison_of_the_best_epoch_is_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int
+) -> None:
+    """Also where the encoder trains, so that nothing is averaged."""
+    best = replace(checkpoint(CONCEPTS), metrics={"epoch": 3})
+    monkeypatch.setattr("showtell.training.from_start.load_checkpoint", lambda folder: best)
+    (tmp_path / "comparison.json").write_text(json.dumps({"epoch": epoch}))
+    config = Config.load(None, ["training.init_from=x"])
+    done = SimpleNamespace(
+        folder=tmp_path,
+        config=config,
+        data=SimpleNamespace(store=None),
+        runtime=choose_runtime("cpu", "fp32"),
+    )
+    result = TrainingResult(3, {}, False, 1.0)
+    loads = Mock(side_effect=CheckpointError("the start is looked at"))
+    monkeypatch.setattr(NativeCaptioner, "load", loads)
+
+    def again() -> TrainingResult:
+        dataset = Dataset("tiny", "folder", ())
+        return finish(done, result, dataset, store=None, old=None, report=Notes())
+
+    if epoch == 3:
+        assert again() is result
+    else:
+        with pytest.raises(CheckpointError, match="looked at"):
+            again()
+
+
+def test_the_average_is_spoken_of_where_one_was_made(capsys: pytest.CaptureFixture[str]) -> None:
+    print_changes(BeforeAndAfter("start", 3, 1.0, {}, ()))
+    assert "the epoch was chosen on val" in capsys.readouterr().out
+    print_changes(BeforeAndAfter("start", 3, 1.0, {"0": 1.2}, ()))
+    assert "the epoch and the average were chosen on val" in capsys.readouterr().out
 
 
 def test_weights_between_two_models() -> None:

@@ -1,6 +1,7 @@
 """Two runs in one folder: the second is told, and the first is not disturbed."""
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from tiny_pictures import paint, train
@@ -47,6 +48,24 @@ def test_a_run_that_ended_while_data_were_read_is_not_written_over(
     with pytest.raises(CheckpointError, match="already holds a run"):
         train(folder, records, "training.num_epochs=2")
     assert (folder / "config.toml").read_bytes() == before
+
+
+def test_a_start_that_is_killed_before_its_settings_are_written_is_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it rehearses is in run.json, so a run without that would go on without it."""
+    from showtell.training import request
+
+    records, folder = paint(tmp_path / "pictures"), tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(request, "write_text", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train(folder, records, "training.num_epochs=1")
+    assert {path.name for path in folder.iterdir()} == {"run.json"}
+    with pytest.raises(CheckpointError, match="no run to resume; start it without --resume"):
+        train(folder, records, resume=True)
+    train(folder, records, "training.num_epochs=1")
+    assert (folder / "best").is_dir()
 
 
 def test_a_sweep_has_its_folder_alone_too(tmp_path: Path) -> None:

@@ -48,6 +48,18 @@ def test_writes_the_notebooks_log_and_the_same_as_data(
     assert {"val_loss", "val_perplexity", "BLEU-4", "CIDEr-D", "bad_endings"} <= set(epochs[0])
 
 
+def test_no_caption_is_withheld_from_validation(tmp_path: Path, dataset: Dataset, store) -> None:
+    sure = tiny_config("decoding.min_confidence=1.0")
+    one, other = (
+        run(tmp_path / str(n), dataset, store, config)
+        for n, config in enumerate((sure, tiny_config()))
+    )
+    assert one.metrics == other.metrics
+    assert one.metrics["CIDEr-D"] > 0
+    kept = load_checkpoint(tmp_path / "0" / "best").config.decoding
+    assert kept.min_confidence == 1.0
+
+
 def test_keeps_the_best_the_last_and_each_save_every(
     tmp_path: Path, dataset: Dataset, store
 ) -> None:

@@ -16,11 +16,13 @@ from showtell.data.sources import load_dataset
 from showtell.errors import CheckpointError
 from showtell.inference.checkpoint import load_checkpoint
 from showtell.text.vocabulary import UNK, WordVocabulary
+from showtell.training.from_start import Pictures
 from showtell.training.loop import Run
 from showtell.training.old_pictures import (
     OldPictures,
     _corpus,
     check_same,
+    load_old,
     old_of_run,
     old_place,
     sample,
@@ -159,6 +161,31 @@ def test_data_without_training_pictures_is_only_measured(tmp_path: Path) -> None
     assert found is None
     [note] = report.notes
     assert "measured and not rehearsed: none of its pictures is marked train" in note
+
+
+@pytest.mark.parametrize(
+    ("marks", "measured", "choosing"),
+    [
+        ({"train": 40, "test": 4}, {"val": 2, "test": 4}, [2]),
+        ({"train": 3, "val": 5, "test": 4}, {"val": 5, "test": 4}, [5]),
+        ({"train": 40}, {"val": 2}, [2]),
+        ({"test": 4}, {"test": 4}, []),
+        ({"train": 1, "test": 4}, {"test": 4}, []),
+    ],
+)
+def test_nothing_is_chosen_by_test_pictures(
+    tmp_path: Path, marks: dict[str, int], measured: dict[str, int], choosing: list[int]
+) -> None:
+    image = load_dataset("scenes:40").records[0].path.read_bytes()
+    lines = []
+    for split, number in marks.items():
+        for name in (f"{split}{n}.png" for n in range(number)):
+            (tmp_path / name).write_bytes(image)
+            lines.append(f'{{"image": "{name}", "captions": ["a dog"], "split": "{split}"}}\n')
+    (tmp_path / "old.jsonl").write_text("".join(lines))
+    found = Pictures.held_out(load_old(DataRequest(str(tmp_path / "old.jsonl"))), None)
+    assert {one.split: len(one.dataset.records) for one in found} == measured
+    assert [len(one.dataset.records) for one in found if one.chooses] == choosing
 
 
 def test_where_the_old_data_lay_is_remembered(tmp_path: Path) -> None:

@@ -72,6 +72,19 @@ def test_what_the_start_has_is_taken_over(model: Path) -> None:
     assert plain.optimizer == Config().optimizer
 
 
+def test_naming_is_taken_over_with_the_decoder_that_it_needs(model: Path) -> None:
+    decoder = {"kind": "transformer", "concepts": 5}
+    theirs = Config.of({"decoder": decoder, "decoding": {"naming": 2.0, "max_length": 9}})
+    (model / "best" / "config.toml").write_text(theirs.to_toml())
+    assert Layers(start=str(model)).config().decoding.naming == 2.0
+    alone = ["training.init_parts=encoder"]
+    found = Layers(start=str(model), overrides=alone).config()
+    assert (found.decoder.kind, found.decoding.naming) == ("show_tell", 0.0)
+    assert found.decoding.max_length == 9
+    with pytest.raises(ConfigError, match=r"decoding\.naming = 3 needs a decoder that reads"):
+        Layers(start=str(model), overrides=[*alone, "decoding.naming=3"]).config()
+
+
 def test_settings_without_a_start_stay() -> None:
     values = {"optimizer": {"lr": 0.1}}
     assert inherited(values) == values

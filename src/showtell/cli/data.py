@@ -1,6 +1,5 @@
 """``showtell data inspect``, its report for people, and ``showtell features``."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ import typer
 from showtell.cli import data_write, options
 from showtell.cli.console import Command
 from showtell.cli.data_download import download
+from showtell.core.files import json_text
 from showtell.core.messages import counted
 
 if TYPE_CHECKING:
@@ -72,10 +72,7 @@ def inspect(
             from showtell.report.data_page import write_data_page
 
             write_data_page(page, dataset, inspection, report.watch("drawing", "pictures"))
-    if as_json:
-        text = json.dumps(inspection.to_dict(), ensure_ascii=False, indent=2)
-    else:
-        text = inspection_text(inspection)
+    text = json_text(inspection.to_dict()) if as_json else inspection_text(inspection)
     if output:
         write_text(output, text + "\n")
     else:

@@ -1,6 +1,5 @@
 """``showtell data convert``, ``split``, ``merge`` and ``sample``: data sets made of data sets."""
 
-import json
 import shlex
 from enum import StrEnum
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from showtell.cli import options
+from showtell.core.files import json_text
 
 if TYPE_CHECKING:
     from showtell.cli.console import ConsoleReporter
@@ -243,7 +243,7 @@ def _tell(dataset: "Dataset", target: "Output", notes: list[str], as_json: bool)
             "num_captions": sum(len(record.captions) for record in dataset.records),
             "notes": notes,
         }
-        typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+        typer.echo(json_text(value))
         return
     for note in notes:
         typer.echo(f"note: {note}", err=True)

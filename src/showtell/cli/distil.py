@@ -1,6 +1,5 @@
 """``showtell distil``: a captioner of one's own from a larger one and pictures without captions."""
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +11,7 @@ from showtell.cli.asking import Asking
 from showtell.cli.console import INTERRUPTED
 from showtell.cli.decoding import Decoding, with_decoding
 from showtell.cli.models import Storage
+from showtell.core.files import json_text
 from showtell.errors import UsageError
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def distil(
         raise typer.Exit(INTERRUPTED)
     if as_json:
         values: dict[str, Any] = {"model": str(made.model), **made.found}
-        typer.echo(json.dumps(values, ensure_ascii=False, indent=2))
+        typer.echo(json_text(values))
         return
     _print(made, output, is_human=human is not None)
 

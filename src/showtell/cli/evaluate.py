@@ -1,6 +1,5 @@
 """``showtell evaluate`` and ``showtell score``: measure captions with COCO's metrics."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,6 +7,7 @@ import typer
 
 from showtell.cli import options
 from showtell.cli.decoding import Decoding, with_decoding
+from showtell.core.files import json_text
 
 if TYPE_CHECKING:
     from showtell.metrics import Scores
@@ -207,7 +207,7 @@ def _print(
 ) -> None:
     from showtell.core.files import write_text
 
-    text = json.dumps(values, ensure_ascii=False, indent=2) if as_json else table
+    text = json_text(values) if as_json else table
     if not as_json:
         for warning in scores.warnings:
             typer.echo(f"warning: {warning}", err=True)

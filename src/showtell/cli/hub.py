@@ -1,6 +1,5 @@
 """Models of a hub, on the command line: what there is to download is said, and asked about."""
 
-import json
 import shlex
 import sys
 from dataclasses import asdict
@@ -8,6 +7,7 @@ from typing import Any
 
 import typer
 
+from showtell.core.files import json_text
 from showtell.errors import ConfigError
 from showtell.inference.specs import BackendSettings
 
@@ -68,7 +68,7 @@ def describe(model: str, revision: str | None, *, as_json: bool) -> None:
         "folder": None if folder is None else str(folder),
     }
     if as_json:
-        typer.echo(json.dumps(values, indent=2))
+        typer.echo(json_text(values))
         return
     typer.echo(f"{model}\nlicence: {licence or 'not given'}\nsize: {num_bytes / 1e6:,.1f} MB")
     if commit is not None:

@@ -1,6 +1,5 @@
 """``showtell models``, ``pack``, ``average`` and ``publish``: models on disk."""
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +8,7 @@ import typer
 
 from showtell.cli import options
 from showtell.cli.console import INTERRUPTED
+from showtell.core.files import json_text
 from showtell.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def models(
         found = cached()
         if as_json:
             models = [m.to_dict() for m in shipped_models()]
-            typer.echo(json.dumps({"models": models, "cached": found}, indent=2))
+            typer.echo(json_text({"models": models, "cached": found}))
             return
         _print_table(shipped_models())
         for model in found:
@@ -57,7 +57,7 @@ def models(
             )
     elif as_json:
         values = describe_shipped(name).to_dict() | {"card": read_card(name)}
-        typer.echo(json.dumps(values, ensure_ascii=False, indent=2))
+        typer.echo(json_text(values))
     else:
         from rich.console import Console
         from rich.markdown import Markdown
@@ -183,7 +183,7 @@ def publish(
     if as_json:
         scores = {title: found.to_dict() for title, found in made.scores.items()}
         values = {"folder": str(made.folder), "num_bytes": made.num_bytes, "scores": scores}
-        typer.echo(json.dumps(values, ensure_ascii=False, indent=2))
+        typer.echo(json_text(values))
         return
     for title, found in made.scores.items():
         figures = ", ".join(f"{k} {found.metrics[k]:.3f}" for k in ("CIDEr-D", "BLEU-4"))

@@ -1,6 +1,5 @@
 """``showtell rate``: a blind sheet on which people rate captions, and what their answers say."""
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +7,7 @@ from typing import Annotated
 import typer
 
 from showtell.cli import options
+from showtell.core.files import json_text
 from showtell.errors import UsageError
 
 
@@ -131,6 +131,6 @@ def _read(files: list[Path], key: Path, references: Path | None, as_json: bool) 
         meteor.prepare_aloud(lambda text: typer.echo(text, err=True))
     ratings = summarise(sheet, read_answers(files, sheet), references=references)
     if as_json:
-        typer.echo(json.dumps(to_dict(ratings), ensure_ascii=False, indent=2))
+        typer.echo(json_text(to_dict(ratings)))
     else:
         typer.echo(to_text(ratings))

@@ -1,6 +1,5 @@
 """``showtell reliability``: measure and calibrate a model's confidence."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +8,7 @@ import typer
 from showtell.cli import options
 from showtell.cli.decoding import Decoding, with_decoding
 from showtell.cli.evaluate import MODEL_HELP
+from showtell.core.files import json_text
 
 
 @with_decoding
@@ -88,7 +88,7 @@ def reliability(
             "calibration": measured.fitted.to_dict() if measured.fitted else None,
             "calibrated": measured.then.to_dict() if measured.then else None,
         }
-        typer.echo(json.dumps(values, indent=2))
+        typer.echo(json_text(values))
         return
     typer.echo(measured.now.table())
     if measured.then:

@@ -1,11 +1,11 @@
 """``showtell rerank``: a model learns to choose among its own captions."""
 
-import json
 from typing import Annotated
 
 import typer
 
 from showtell.cli import options
+from showtell.core.files import json_text
 
 
 def rerank(
@@ -39,6 +39,6 @@ def rerank(
             report=report,
         )
     if as_json:
-        typer.echo(json.dumps(found.to_dict(), indent=2))
+        typer.echo(json_text(found.to_dict()))
     else:
         typer.echo(found.describe())

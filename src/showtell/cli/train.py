@@ -1,6 +1,5 @@
 """``showtell train``: one run, or a sweep of runs with a table at its end."""
 
-import json
 import shlex
 import sys
 from dataclasses import asdict
@@ -11,6 +10,7 @@ import typer
 
 from showtell.cli import options
 from showtell.cli.console import FAILED, INTERRUPTED
+from showtell.core.files import json_text
 from showtell.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
@@ -88,9 +88,10 @@ def print_changes(found: "BeforeAndAfter") -> None:
             f" {row.verdict}".rstrip(),
         )
     Console(highlight=False, markup=False, width=WIDTH).print(table, crop=False)
+    chosen = "the epoch and the average were" if found.by_share else "the epoch was"
     typer.echo(
-        "in brackets: 95 % intervals, by resampling the pictures; the epoch and the average were "
-        "chosen on val, whose figures are therefore somewhat too good"
+        f"in brackets: 95 % intervals, by resampling the pictures; {chosen} chosen on val, whose "
+        "figures are therefore somewhat too good"
     )
 
 
@@ -307,7 +308,7 @@ def _print_best(result: "TrainingResult", output: Path) -> None:
 def _end(stopped: bool, values: dict[str, Any] | None, processes: "Processes") -> None:
     """Print ``values``, if any; of a stopped run say how to go on, and exit."""
     if values is not None and processes.is_first:
-        typer.echo(json.dumps(values, ensure_ascii=False, indent=2))
+        typer.echo(json_text(values))
     if stopped:
         if processes.is_first:
             typer.echo(f"stopped; to resume: {_resume_command(processes)}", err=True)

@@ -109,6 +109,11 @@ class DecodingConfig(Section):
         """Whether captions are to say no gender."""
         return self.neutral or self.style == "neutral"
 
+    @property
+    def chooses(self) -> bool:
+        """Whether a model's reranker chooses the best caption, where it has one."""
+        return self.rerank and self.method in ("beam", "diverse") and self.beam_size > 1
+
     @model_validator(mode="after")
     def _fit_each_other(self) -> Self:
         problems = [*self._of_other_methods(), *self._wrong_numbers()]

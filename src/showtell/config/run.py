@@ -327,6 +327,14 @@ class Config(Section):
                 "data.text needs a decoder with concepts: set decoder.kind = transformer and "
                 "decoder.concepts = 5",
             )
+        reads_classifier = getattr(decoder, "concepts", 0) and not getattr(decoder, "detected", 0)
+        if self.decoding.naming and not reads_classifier:
+            yield (
+                {"decoder", "decoding"},
+                f"decoding.naming = {self.decoding.naming:g} needs a decoder that reads its "
+                "encoder's classifier: set decoder.kind = transformer and decoder.concepts = 5, "
+                "without decoder.detected, or leave it at 0",
+            )
         if self.objective.kind == "scst" and training.init_from is None:
             yield (
                 {"objective", "training"},

@@ -8,6 +8,7 @@ with its process, however that ends.
 
 import errno
 import json
+import math
 import os
 import stat
 from collections.abc import Iterator
@@ -69,9 +70,29 @@ def write_text(path: Path, text: str) -> None:
         file.write(text)
 
 
+def json_text(value: Any, *, indent: int | None = 2) -> str:
+    """``value`` as readable JSON; nan and infinities, which JSON lacks, are null."""
+
+    def dumped(value: Any) -> str:
+        return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+
+    try:
+        return dumped(value)
+    except ValueError:  # so rare that only then all is copied
+        return dumped(_without_nan(value))
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def write_json(path: Path, value: Any, *, indent: int | None = 2) -> None:
-    """Write ``value`` as readable JSON, atomically."""
-    write_text(path, json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+    """Write ``value`` as ``json_text`` has it, atomically."""
+    write_text(path, json_text(value, indent=indent) + "\n")
 
 
 def check_regular(path: Path) -> int:

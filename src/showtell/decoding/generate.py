@@ -59,7 +59,7 @@ def generate(
         never=words.never,
     )
     beam_size = 1 if config.method == "greedy" else config.beam_size
-    chooses = reranker is not None and config.rerank and config.method in ("beam", "diverse")
+    chooses = reranker is not None and config.chooses
     with arrays_of(features.pooled).fixed_rows(features.pooled):
         if config.method == "sample":
             found = sample(

@@ -316,6 +316,7 @@ def caption_records(
                 f"{store} holds features for torch, and {captioner.card.name} reads pictures"
             )
         return _caption_pictures(captioner, dataset, records, decoding, report)
+    decoding = decoding or captioner.decoding
     features = _features_for(captioner, dataset, records, store, report)
     usable, skipped = _without_failures(dataset, records, features.failures, report)
     evaluation = evaluate_captioner(
@@ -325,7 +326,7 @@ def caption_records(
         decoding=decoding,
         progress=lambda done, total: report.progress("captioning", done, total, "pictures"),
     )
-    fingerprint = captions_fingerprint(captioner, decoding or captioner.decoding, records)
+    fingerprint = captions_fingerprint(captioner, decoding, records)
     return CaptionedSplit(usable, evaluation, skipped, features, fingerprint)
 
 
@@ -414,9 +415,11 @@ def evaluate_captioner(
 
     Args:
         references: of the same records, where they are scored against more than once.
+        decoding: default: the captioner's own, with no caption withheld for its confidence.
         progress: called with (pictures done, pictures in all) after each batch.
         processes: among which the pictures are shared out; all get the result.
     """
+    decoding = decoding or captioner.resolve({"min_confidence": 0.0})
     captions: list[Caption] = []
     together = BATCH_SIZE * processes.size
     for start in range(0, len(records), together):

@@ -8,8 +8,9 @@ compared, with intervals.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from showtell.core.files import write_json
+from showtell.core.files import read_json, write_json
 from showtell.core.messages import counted
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, Split
@@ -28,14 +29,13 @@ from showtell.errors import CheckpointError
 from showtell.evaluation.compare import compare
 from showtell.evaluation.evaluate import CaptionedSplit, caption_records, evaluate_captioner
 from showtell.inference.backends.native import NativeCaptioner
-from showtell.inference.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from showtell.inference.checkpoint import MOST_JSON, Checkpoint, load_checkpoint, save_checkpoint
 from showtell.metrics.bootstrap import Interval
 from showtell.text.segment import Segmentation
 from showtell.training.first_decoder import start_weights
 from showtell.training.loop import Run, TrainingResult
-from showtell.training.objectives.losses import perplexity
 from showtell.training.old_pictures import load_old
-from showtell.training.validation import validation_loss
+from showtell.training.validation import measure
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 SURE = 1.645  # standard errors: one in twenty such gains is chance
@@ -80,12 +80,14 @@ class BeforeAndAfter:
 
     Attributes:
         model: that it started from.
+        epoch: the best one of the run.
         share: of the new weights in the average; 1 where nothing was averaged.
-        by_share: CIDEr-D on the validation pictures by share, where it was chosen.
+        by_share: CIDEr-D on the validation pictures by share; empty where nothing was averaged.
         rows: the table.
     """
 
     model: str
+    epoch: int
     share: float
     by_share: Mapping[str, float]
     rows: Sequence[Row]
@@ -106,27 +108,40 @@ class Pictures:
         dataset: they and no others.
         split: where they are from.
         store: the folder of their features; None for that in the cache folder.
-        chooses: whether the average is chosen by them.
     """
 
     dataset: Dataset
     split: Split
     store: Path | None
-    chooses: bool = False
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the average is chosen by them; what is chosen by test is no test."""
+        return self.split == "val"
 
     @classmethod
-    def some(cls, dataset: Dataset, split: Split, store: Path | None) -> "Pictures":
-        """At most ``MOST_PICTURES`` of a split, chosen by the hash of their ids."""
-        records = tuple(dataset.split(split))
-        if len(records) > MOST_PICTURES:
-            kept = set(hash_order(record.image_id for record in records)[:MOST_PICTURES])
-            records = tuple(record for record in records if record.image_id in kept)
-        return cls(replace(dataset, records=records), split, store, split == "val")
+    def held_out(cls, dataset: Dataset, store: Path | None) -> "list[Pictures]":
+        """Those of ``SPLITS`` that there are, at most ``MOST_PICTURES`` of each by their hash."""
+        found = []
+        for split in SPLITS:
+            records = tuple(dataset.split(split))
+            if len(records) > MOST_PICTURES:
+                kept = set(hash_order(record.image_id for record in records)[:MOST_PICTURES])
+                records = tuple(record for record in records if record.image_id in kept)
+            if records:
+                found.append(cls(replace(dataset, records=records), split, store))
+        return found
 
     def captioned(self, captioner: NativeCaptioner, report: Reporter) -> CaptionedSplit:
-        """What a model says of them."""
-        dataset = self.dataset
-        return caption_records(captioner, dataset, dataset.records, store=self.store, report=report)
+        """What a model says of them, however sure it is."""
+        return caption_records(
+            captioner,
+            self.dataset,
+            self.dataset.records,
+            store=self.store,
+            decoding=captioner.resolve({"min_confidence": 0.0}),
+            report=report,
+        )
 
 
 @dataclass(frozen=True)
@@ -186,17 +201,17 @@ def finish(
     source = run.config.training.init_from
     assert source is not None
     best = load_checkpoint(run.folder / "best")
-    is_averaged = AVERAGED in best.metrics
-    if is_averaged and (run.folder / COMPARISON_FILE).exists():
+    # Where the encoder trains, there are no stored features, and nothing is averaged.
+    averages = run.data.store is not None and AVERAGED not in best.metrics
+    if not averages and _compared_epoch(run.folder) == best.metrics["epoch"]:
         return result
     before = NativeCaptioner.load(source, device=run.runtime.device, trust_model=True)
-    sets = [Pictures.some(dataset, split, store) for split in SPLITS]
-    sets = [pictures for pictures in sets if pictures.dataset.records]
+    sets = Pictures.held_out(dataset, store)
     if old is not None:
-        sets += _known(old)
+        sets += Pictures.held_out(load_old(old), old.store)
     first = [pictures.captioned(before, report) for pictures in sets]
     share, by_share, last = 1.0, dict[str, float](), dict[int, Said]()
-    if not is_averaged and run.data.store is not None:
+    if averages:
         places = [n for n, one in enumerate(sets) if one.chooses]
         best, said = _average(run, best, [first[n] for n in places], report)
         last = dict(zip(places, said, strict=True))
@@ -209,7 +224,7 @@ def finish(
         if place not in last:
             last[place] = said_of(pictures.captioned(after, report))
         rows += _rows(pictures, one, last[place], run.data.vocabulary.segmentation)
-    found = BeforeAndAfter(source, share, by_share, tuple(rows))
+    found = BeforeAndAfter(source, best.metrics["epoch"], share, by_share, tuple(rows))
     file = run.folder / COMPARISON_FILE
     try:
         write_json(file, found.to_dict())
@@ -219,6 +234,16 @@ def finish(
             "space, then continue with --resume"
         ) from error
     return replace(result, from_start=found)
+
+
+def _compared_epoch(folder: Path) -> int | None:
+    """The epoch whose model the comparison in a run's folder is of; None where there is none."""
+    try:
+        found = read_json(folder / COMPARISON_FILE, MOST_JSON)
+        epoch: int = found["epoch"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return epoch
 
 
 def _average(
@@ -233,9 +258,8 @@ def _average(
     assert source is not None
     begun = load_checkpoint(source)
     start = start_weights(begun, run.data, run.provenance)
-    end = best.decoder.state_dict()
-    models = {share: mean(start, end, share) for share in SHARES}
-    measured = _measure(run, models, sets, report)
+    weights = partial(mean, start, best.decoder.state_dict())
+    measured = _measure(run, weights, SHARES, sets, report)
     share = chosen({share: one.by_picture for share, one in measured.items()})
     kept = measured[share]
     number = counted(len(sets[0].records), "validation picture")
@@ -249,7 +273,7 @@ def _average(
     if begun.reranker is not None:
         # It knows the pictures of the start, and other pictures perhaps not at all. What a few
         # validation pictures say less clearly is chance.
-        with_it = _measure(run, {share: models[share]}, sets, report, begun.reranker)[share]
+        with_it = _measure(run, weights, [share], sets, report, begun.reranker)[share]
         if with_it.value >= LEAST * kept.value:
             kept, best = with_it, replace(best, reranker=begun.reranker)
         words = "is kept" if best.reranker else "chooses worse here, and is left out"
@@ -259,7 +283,7 @@ def _average(
         "share": share,
         "by_share": {f"{share:g}": one.value for share, one in measured.items()},
     }
-    return _averaged(run, best, models[share], note), kept.said
+    return _averaged(run, best, weights(share), note), kept.said
 
 
 def chosen(by_share: Mapping[float, Sequence[NDArray[np.float64]]]) -> float:
@@ -288,13 +312,6 @@ def chosen(by_share: Mapping[float, Sequence[NDArray[np.float64]]]) -> float:
     return min(share for share, sets in by_share.items() if lost(sets)[0] <= CLOSE)
 
 
-def _known(old: DataRequest) -> list[Pictures]:
-    """Pictures of the kind that a model knows: val, by which the average is chosen, and test."""
-    dataset = load_old(old)
-    found = [Pictures.some(dataset, split, old.store) for split in SPLITS if dataset.split(split)]
-    return [replace(found[0], chooses=True), *found[1:]]
-
-
 def said_of(captioned: CaptionedSplit) -> Said:
     """The captions alone."""
     return {key: caption.text for key, caption in captioned.evaluation.captions.items()}
@@ -302,7 +319,8 @@ def said_of(captioned: CaptionedSplit) -> Said:
 
 def _measure(
     run: Run,
-    models: Mapping[float, Mapping[str, Tensor]],
+    weights: Callable[[float], dict[str, Tensor]],
+    shares: Sequence[float],
     sets: Sequence[CaptionedSplit],
     report: Reporter,
     reranker: Reranker | None = None,
@@ -310,7 +328,7 @@ def _measure(
     """How good each share is.
 
     Args:
-        models: the weights by share.
+        weights: of a share; one model's are held at a time.
         sets: the pictures, with their features.
         reranker: of the model that the run started from, to choose by.
     """
@@ -318,9 +336,9 @@ def _measure(
     captioner = NativeCaptioner(model, run.runtime, trust_model=True)
     captioner.decoder.eval()
     found = {}
-    for number, (share, weights) in enumerate(models.items()):
-        report.progress("averaging", number, len(models), "shares")
-        captioner.decoder.load_state_dict(dict(weights))
+    for number, share in enumerate(shares):
+        report.progress("averaging", number, len(shares), "shares")
+        captioner.decoder.load_state_dict(weights(share))
         evaluations = []
         for one in sets:
             assert one.store is not None, "a checkpoint captions from stored features"
@@ -344,16 +362,7 @@ def _averaged(
         run.runtime,
         trust_model=True,
     )
-    evaluation = evaluate_captioner(
-        captioner, run.data.val_records, run.data.stored(), references=run.data.val_references
-    )
-    loss = validation_loss(captioner, run.data)
-    values = {
-        "val_loss": loss,
-        "val_perplexity": perplexity(loss),
-        **evaluation.scores.metrics,
-        "bad_endings": evaluation.scores.bad_endings,
-    }
+    values, _ = measure(captioner, run.data)
     averaged = replace(best, metrics={**best.metrics, "metrics": values, AVERAGED: note})
     try:
         save_checkpoint(run.folder / "best", averaged)

@@ -92,13 +92,18 @@ class OldPictures:
 
 
 def load_old(old: DataRequest) -> Dataset:
-    """The old data, with pictures to measure on: where none are marked, some are held out.
+    """The old data, with pictures to choose by: where none are val, some of train are held out.
+
+    Data that is all test, or has one training picture beside it, is left as it is: nothing is
+    chosen by it.
 
     Raises:
         DataError: it cannot be read.
     """
     dataset = old.load()
-    return dataset if {"val", "test"} & dataset.split_counts().keys() else usable_splits(dataset)
+    counts = dataset.split_counts()
+    only_measured = "test" in counts and counts.get("train", 0) < 2
+    return dataset if "val" in counts or only_measured else usable_splits(dataset)
 
 
 def sample(dataset: Dataset, num: int, seed: int) -> Dataset:

@@ -33,8 +33,7 @@ from showtell.training.text_captions import (
 
 
 def check_start(config: Config, device: str) -> None:
-    """Raise ShowtellError where a run cannot start, as far as that shows without its data."""
-    check_files(config)
+    """Raise ShowtellError where device, encoder or language model are not to be had."""
     choose_runtime(device, config.training.precision)
     settings = config.encoder
     encoder = build_encoder(settings.name, weights=settings.weights, squash=settings.squash)

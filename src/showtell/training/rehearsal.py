@@ -84,7 +84,9 @@ def make_up(
     captioner = NativeCaptioner(start, runtime, trust_model=True)
     captioner.decoder.to(runtime.device)
     width = start.metrics["feature_size"]
-    decoding = captioner.resolve({"beam_size": 1})
+    # What a model may be set to say of a photo (several captions, a required word, only what it is
+    # sure of) is not what it knows. Settings of beams alone go with the method.
+    decoding = captioner.resolve({"method": "greedy", "style": None, "min_confidence": 0.0})
     found: dict[str, None] = {}
     for first in range(0, num, BATCH_SIZE):
         size = min(BATCH_SIZE, num - first)

@@ -67,7 +67,7 @@ from showtell.training.words import check_words, choose_segmentation
 
 FEW = 2000  # training pictures; with fewer, the default model is the better start
 RUN_FILE = "run.json"
-LEFT_BY_FAILED_START = ({REHEARSAL_FILE}, {CONFIG, RUN_FILE}, {CONFIG, RUN_FILE, REHEARSAL_FILE})
+BEFORE_CONFIG = {REHEARSAL_FILE, RUN_FILE}  # what a start writes before its settings
 FEW_LONG = 0.01  # share of captions that may be too long without a word about it
 
 
@@ -262,10 +262,11 @@ def _make_run(
     if prepared.old:
         provenance[REHEARSED] = prepared.old.provenance()
     _warn_of_long(prepared, config, report)
-    if processes.is_first and (not resume or request.num_epochs is not None):
-        write_text(folder / CONFIG, config.to_toml())
     if processes.is_first and not resume:
         write_json(folder / RUN_FILE, provenance | _places(dataset, request, opened.store))
+    # The settings come last: from then on it is a run, and --resume relies on what is above.
+    if processes.is_first and (not resume or request.num_epochs is not None):
+        write_text(folder / CONFIG, config.to_toml())
     return Run(
         config=config,
         data=prepared,
@@ -485,7 +486,7 @@ def refuse_used(folder: Path) -> None:
     What a run left that failed before its first step, its settings and ``run.json``, is no run.
     """
     names = names_in(folder)
-    if not names or names in LEFT_BY_FAILED_START:
+    if not names or (names & BEFORE_CONFIG and names <= {*BEFORE_CONFIG, CONFIG}):
         return
     if holds_run(folder):
         raise CheckpointError(

@@ -242,10 +242,11 @@ def add_reranker(
             is written then.
     """
     captioner = NativeCaptioner.load(folder, device=device, trust_model=trust_model)
-    if captioner.decoding.beam_size < 2:
+    if not captioner.decoding.chooses:
         raise CheckpointError(
-            f"{folder}: its search keeps one caption, so there is none to choose; set beam_size = "
-            f"5 under [decoding] in {folder / CONFIG}"
+            f"{folder}: it is set to caption without choosing, and would not use a reranker; set "
+            'method = "beam", beam_size = 5 and rerank = true under [decoding] in '
+            f"{folder / CONFIG}"
         )
     settings = captioner.config.encoder
     features = features_for(

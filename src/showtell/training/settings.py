@@ -116,8 +116,8 @@ class Layers:
 def inherited(values: Mapping[str, Any]) -> dict[str, Any]:
     """Settings with those of the model that they start from, where they do not say otherwise.
 
-    That are its encoder, the decoder's kind and shape, and how it captions. The decoder's are left
-    out where only the encoder is taken (``training.init_parts``).
+    That are its encoder, the decoder's kind and shape, and how it captions. The decoder's, and what
+    depends on its kind, are left out where only the encoder is taken (``training.init_parts``).
 
     Args:
         values: by section; ``training.init_from`` names the model, if any.
@@ -151,6 +151,8 @@ def inherited(values: Mapping[str, Any]) -> dict[str, Any]:
     found["decoding"] = own["decoding"]
     if _table(values, "training").get("init_parts") != "encoder":
         found["decoder"] = own["decoder"]
+    else:
+        del found["decoding"]["naming"]  # which needs a decoder like theirs
     if _table(values, "encoder").get("name", encoder.name) != encoder.name:
         del found["encoder"]  # the settings of another; that it does not fit is said later
     return merge(found, values)

@@ -25,7 +25,7 @@ from showtell.data.records import Dataset, dataset_fingerprint
 from showtell.errors import CheckpointError, ConfigError, ShowtellError
 from showtell.inference.checkpoint import CONFIG
 from showtell.training.loop import TrainingResult
-from showtell.training.openings import check_start
+from showtell.training.openings import check_files, check_start
 from showtell.training.request import TrainRequest, locked, open_data, refuse_used, train_on
 from showtell.training.settings import Layers, inherited
 
@@ -264,12 +264,14 @@ def _checked(sweep: Sweep, folder: Path, device: str) -> dict[str, Config]:
             config = sweep.config_of(run)
             if twin := next((name for name, other in configs.items() if other == config), None):
                 raise ConfigError(f"the same settings as {twin}")
-            lm = config.decoder if isinstance(config.decoder, PrefixLmConfig) else None
-            files = (config.training.init_from, config.data.vocab_file, config.data.text)
-            start = (config.encoder, config.training.precision, files, lm)
-            if start not in fine and not (folder / run.name / CONFIG).is_file():
-                check_start(config, device)
-                fine.append(start)
+            if not (folder / run.name / CONFIG).is_file():
+                check_files(config)
+                lm = config.decoder if isinstance(config.decoder, PrefixLmConfig) else None
+                is_new = config.training.init_from is None
+                start = (config.encoder, config.training.precision, lm if is_new else None)
+                if start not in fine:
+                    check_start(config, device)
+                    fine.append(start)
             configs[run.name] = config
         except ShowtellError as error:
             wrong.setdefault(str(error), []).append(run.name)

@@ -21,6 +21,7 @@ from showtell.encoders.extract import WantedFeatures, extract_features
 from showtell.encoders.store import FeatureStore
 from showtell.evaluation.evaluate import evaluate_captioner
 from showtell.inference.backends.native import NativeCaptioner
+from showtell.metrics import Scores
 from showtell.metrics.bootstrap import Interval, intervals
 from showtell.training.objectives.losses import cross_entropy, perplexity
 from showtell.training.prepare import TrainingData
@@ -51,27 +52,39 @@ def validate(
     Raises:
         StopNow: a stop was requested meanwhile.
     """
-    check = watch_stop(stop, report, "validating")
-    loss = validation_loss(captioner, data, stop.processes)
-    check(0, len(data.val_records))
+    watch = watch_stop(stop, report, "validating")
+    values, scores = measure(captioner, data, watch, stop.processes)
+    found = stop.processes.from_first(lambda: intervals(scores.statistics))
+    return Validation(values, found)
+
+
+def measure(
+    captioner: NativeCaptioner,
+    data: TrainingData,
+    watch: Callable[[int, int], None] = lambda done, total: None,
+    processes: Processes = ALONE,
+) -> tuple[dict[str, float], Scores]:
+    """``Validation.values`` of a captioner, and the scores that they are from.
+
+    Args:
+        watch: called with (pictures done, pictures in all).
+        processes: among which the work is shared out; all get the result.
+    """
+    loss = validation_loss(captioner, data, processes)
+    watch(0, len(data.val_records))
     evaluation = evaluate_captioner(
         captioner,
         data.val_records,
         data.stored(),
         references=data.val_references,
-        progress=check,
-        processes=stop.processes,
+        progress=watch,
+        processes=processes,
     )
     scores = evaluation.scores
-    values = {
-        "val_loss": loss,
-        "val_perplexity": perplexity(loss),
-        **scores.metrics,
-    }
+    values = {"val_loss": loss, "val_perplexity": perplexity(loss), **scores.metrics}
     if not math.isnan(scores.bad_endings):  # which other languages than English have none of
         values["bad_endings"] = scores.bad_endings
-    found = stop.processes.from_first(lambda: intervals(scores.statistics))
-    return Validation(values, found)
+    return values, scores
 
 
 def watch_stop(stop: StopRequest, report: Reporter, task: str) -> Callable[[int, int], None]:
