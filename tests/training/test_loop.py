@@ -2,17 +2,19 @@
 
 import errno
 import json
+import math
 import re
 from pathlib import Path
 
 import pytest
-from tiny_run import Notes, StopAt, log_of, run, same_weights
+from tiny_run import Notes, StopAt, log_of, make_run, run, same_weights
 from tiny_world import tiny_config
 
 import showtell.inference.checkpoint as checkpoint_module
 from showtell.data.records import Dataset
 from showtell.errors import CheckpointError, ShowtellError
 from showtell.inference.checkpoint import load_checkpoint
+from showtell.training.validation import measure
 
 STEPS_PER_EPOCH = 15  # 40 training pictures, 3 captions each, 8 a batch
 LINE = re.compile(
@@ -58,6 +60,18 @@ def test_no_caption_is_withheld_from_validation(tmp_path: Path, dataset: Dataset
     assert one.metrics["CIDEr-D"] > 0
     kept = load_checkpoint(tmp_path / "0" / "best").config.decoding
     assert kept.min_confidence == 1.0
+
+
+def test_figures_that_a_language_has_none_of_are_left_out(
+    tmp_path: Path, dataset: Dataset, store
+) -> None:
+    german = tiny_config("data.segmentation=spaces", "data.language=de")
+    made = make_run(tmp_path / "run", dataset, store, german)
+    made.state.eval()
+    values, scores = measure(made.captioner, made.data)
+    assert math.isnan(scores.bad_endings)
+    assert "bad_endings" not in values
+    assert all(map(math.isfinite, values.values()))
 
 
 def test_keeps_the_best_the_last_and_each_save_every(
