@@ -22,7 +22,7 @@ from showtell.encoders.features import Features
 from showtell.text.vocabulary import END, PAD, START
 from showtell.training.batches import Loader
 from showtell.training.corpus import Corpus
-from showtell.training.objectives.base import Batch, Loss, in_eval_mode
+from showtell.training.objectives.base import Batch, Loss, in_eval_mode, nothing
 from showtell.training.objectives.losses import cross_entropy
 
 
@@ -89,6 +89,8 @@ class CrossEntropy:
         self, decoder: Decoder, batch: Batch, part: Batch, *, epoch: int, step: int
     ) -> Loss:
         """Figures: ``loss`` in nats a token, and ``objective`` as minimised."""
+        if not len(part):
+            return nothing(decoder)
         inputs, targets = self.corpus.tensors(batch[part], self.runtime.device)
         features = self.load.of_captions(self.corpus.pictures[batch], step, part)
         if share := sampled_share(epoch, self.config.objective):

@@ -54,7 +54,7 @@ from showtell.metrics.object_hallucination import ObjectWords
 from showtell.text.vocabulary import END, PAD, Vocabulary
 from showtell.training.batches import Loader
 from showtell.training.corpus import Corpus
-from showtell.training.objectives.base import Batch, Loss, in_eval_mode
+from showtell.training.objectives.base import Batch, Loss, in_eval_mode, nothing
 from showtell.training.objectives.losses import NEVER_SAID, policy_gradient
 
 SAMPLE_STREAM = 2  # keeps the samples' random numbers apart from the views'
@@ -114,6 +114,8 @@ class SelfCritical:
         self, decoder: Decoder, batch: Batch, part: Batch, *, epoch: int, step: int
     ) -> Loss:
         """Figures: ``loss`` a token, mean ``reward`` of the samples, mean ``baseline``."""
+        if not len(part):
+            return nothing(decoder)
         features = self.load.of_pictures(self.reward.pictures[batch], step, part)
         batch, first = batch[part], int(part[0])
         # An autocast of its own: it keeps the weights that it converts, here without gradient.
