@@ -2,14 +2,25 @@
 
 from datetime import timedelta
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from torch import nn
+from decoder_cases import CASES, features, make
+from torch import Tensor, nn
 
-from showtell.core.distributed import Processes
+from showtell.config import Config
+from showtell.core.device import choose_runtime
+from showtell.core.distributed import ALONE, Processes
+from showtell.decoders.base import Decoder
 from showtell.decoders.layers import BatchNorm, no_rows, share_batch_norms
+from showtell.encoders.features import Features
 from showtell.errors import ConfigError
+from showtell.training.corpus import Corpus
+from showtell.training.objectives.beside import WithLessons
+from showtell.training.objectives.cross_entropy import CrossEntropy
+from showtell.training.objectives.losses import cross_entropy
+from showtell.training.step import together
 
 
 def check_together(rank: int, size: int, port: int) -> None:
@@ -37,6 +48,7 @@ def check_together(rank: int, size: int, port: int) -> None:
     assert [float(p.grad.max()) for p in parameters] == [1, 3, 6, 6]
     for num in (7, 2, 1):
         _check_norm(processes, num)
+    _check_lesson(processes)
     dist.destroy_process_group()
 
 
@@ -60,3 +72,52 @@ def _check_norm(processes: Processes, num: int) -> None:
     torch.testing.assert_close(gradients, [whole.weight.grad, whole.bias.grad], **close)
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(own.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+
+
+class _Load:
+    """Six pictures, by caption."""
+
+    def part_of_captions(self, rows: np.ndarray, processes: Processes) -> np.ndarray:
+        return np.array(processes.part(len(rows)), np.int64)
+
+    def of_captions(self, rows: np.ndarray, step: int, part: np.ndarray) -> Features:
+        return Features(features(6).pooled[rows[part]])
+
+
+class _Lesson:
+    figure, is_shown, weight = "old_kl", True, 0.5
+
+    def __call__(self, decoder: Decoder, step: int) -> tuple[Tensor, Tensor]:
+        ids = torch.tensor([[1, 5, 6], [1, 9, 4], [1, 7, 7]])
+        loss = cross_entropy(decoder, Features(features(3, 1).pooled), ids, ids.roll(-1, 1))
+        return loss.objective, loss.nll
+
+
+def _check_lesson(processes: Processes) -> None:
+    """Two captions among three processes, one of which has only the lesson beside them."""
+    lengths = np.array([0, 3, 7])
+    corpus = Corpus(np.arange(4, 11, dtype=np.int32), lengths, np.array([0, 4]))
+    found = []
+    for these in (ALONE, processes):
+        decoder = make(*CASES[0]).train()
+        if these.are_many:
+            share_batch_norms(decoder, these.sum_)
+        objective = WithLessons(
+            CrossEntropy(
+                corpus=corpus,
+                load=_Load(),
+                runtime=choose_runtime("cpu", "fp32"),
+                config=Config(),
+                by_picture=False,
+            ),
+            [_Lesson()],
+        )
+        batch = np.arange(2)
+        loss = objective(decoder, batch, objective.part(batch, these), epoch=1, step=0)
+        loss, value = together(loss, objective.figures, these)
+        loss.objective.backward()
+        parameters = list(decoder.parameters())
+        these.sum_gradients(parameters)
+        figures = [float(loss.figures[name]) for name in objective.figures]
+        found.append([torch.tensor([value, *figures]), *(p.grad for p in parameters)])
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)

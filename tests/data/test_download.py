@@ -150,6 +150,22 @@ def test_it_gives_up_in_the_end_and_the_next_run_goes_on(remote: Remote, tmp_pat
     assert remote.seen[-1] == "bytes=400000-"
 
 
+@pytest.mark.parametrize("ranges", ["yes", "lies", "no"])
+def test_it_gives_up_where_what_came_is_lost_again(
+    ranges: str, remote: Remote, tmp_path: Path
+) -> None:
+    """Bytes that came a second time are no progress."""
+    remote.cut, remote.ranges = [300_000, 200_000] * 20, ranges
+
+    def change() -> None:
+        remote.tag = f'"{len(remote.seen)}"'
+
+    remote.after = change
+    with pytest.raises(DataError, match=f"{TRIES} times"):
+        fetch_file(archive(remote), tmp_path)
+    assert len(remote.seen) == TRIES
+
+
 def test_a_server_without_ranges_sends_all_again(remote: Remote, tmp_path: Path) -> None:
     remote.cut, remote.ranges = [300_000], "no"
     note = "file.zip: the server sends all of it again, not the rest; fetched anew"

@@ -79,6 +79,13 @@ def test_words_that_captions_lack_are_never_seen() -> None:
     concepts = made.concepts(made.evidence(torch.randn(3, 64, 6), None))
     assert set(concepts.words.flatten().tolist()) <= {PAD, *WORDS.tolist()}
     assert [part.tolist() for part in made.known()] == [WORDS.tolist(), PRIOR.tolist()]
+    regions, captions = torch.randn(2, 64, 6), torch.tensor([[1, 4, 5, 2], [1, 7, 4, PAD]])
+    same = WordDetector(size=6, num_detected=3, num_words=3, vocab_size=12)
+    same.fill(WORDS, PRIOR)
+    with torch.no_grad():
+        same.logits.weight.copy_(made.logits.weight[:3])
+    losses = [one.loss(one.evidence(regions, None), captions, None) for one in (made, same)]
+    torch.testing.assert_close(*losses)
 
 
 def test_the_commonest_words() -> None:

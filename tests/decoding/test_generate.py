@@ -6,11 +6,11 @@ from tiny_decoder import LENGTH, WORDS, TableDecoder, caption, features
 
 from showtell.config import DecodingConfig
 from showtell.decoding.beam import beam_search
-from showtell.decoding.constraints.named_words import NamedWords, named_words
+from showtell.decoding.constraints.named_words import PIECES_A_WORD, NamedWords, named_words
 from showtell.decoding.ensemble import Ensemble
 from showtell.decoding.generate import generate
 from showtell.decoding.sampling import sample
-from showtell.errors import ShowtellError
+from showtell.errors import ConfigError, ShowtellError
 from showtell.text.vocabulary import Spelling, WordVocabulary
 
 BYTES = tuple(chr(i) for i in range(256))
@@ -113,10 +113,19 @@ def test_diverse_with_one_group_is_beam() -> None:
     assert np.array_equal(one.tokens, two.tokens)
 
 
-def test_captions_keep_to_the_positions_of_a_decoder() -> None:
+def test_the_largest_length_penalty_fits_fp32() -> None:
+    longest = PIECES_A_WORD * 200 + 1
+    assert np.isfinite(np.float32(longest) ** np.float32(10))
+    assert DecodingConfig().with_changes({"length_penalty": 10}).length_penalty == 10
+    with pytest.raises(ConfigError, match="length_penalty"):
+        DecodingConfig().with_changes({"length_penalty": 10.5})
+
+
+@pytest.mark.parametrize("min_length", [2, LENGTH])
+def test_captions_keep_to_the_positions_of_a_decoder(min_length: int) -> None:
     short = TableDecoder(0)
     short.max_tokens = 2
-    config = DecodingConfig(max_length=LENGTH, min_length=2, beam_size=2, num_captions=2)
+    config = DecodingConfig(max_length=LENGTH, min_length=min_length, beam_size=2, num_captions=2)
     for decoder in (short, Ensemble([DECODER, short])):
         found = generate(decoder, features(3), config)
         assert {len(caption(found, p, rank)) for p in range(3) for rank in range(2)} == {3}

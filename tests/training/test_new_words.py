@@ -10,16 +10,17 @@ from showtell.config import Config
 from showtell.decoders.registry import DECODERS, load_decoder
 from showtell.errors import ConfigError
 from showtell.text.segment import PTB, Segmentation
-from showtell.text.vocabulary import WordVocabulary
+from showtell.text.vocabulary import START, WordVocabulary
 from showtell.training.corpus import Corpus, TokenizedCaptions
 from showtell.training.new_words import by_letters, by_neighbours, grown, likeness
 from showtell.training.words import choose_segmentation, note_unknown
 
-NEW = 3
+NEW = 4
 SHARES = torch.zeros(NEW, VOCAB)
 SHARES[0, 7] = 1.0
 SHARES[1, [8, 9]] = 0.5
 SHARES[2, 4:] = 1 / (VOCAB - 4)
+SHARES[3, START] = 1.0  # a style
 
 
 @pytest.mark.parametrize(("kind", "options"), CASES)
@@ -35,12 +36,13 @@ def test_every_decoder_says_of_its_own_words_what_it_said(kind: str, options: di
         before = decoder(features(2), tokens(2, 5))
         after = larger(features(2), tokens(2, 5))
         torch.testing.assert_close(after[..., :VOCAB], before)
-        torch.testing.assert_close(after[..., VOCAB], before[..., 7])
         torch.testing.assert_close(after[..., VOCAB + 1], before[..., 8:10].mean(-1))
         # A word that begins as another's copy is also heard as that word.
-        said = torch.full((2, 4), 7), torch.full((2, 4), VOCAB)
-        heard = [larger(features(2), ids) for ids in said]
-        torch.testing.assert_close(heard[0], heard[1])
+        for word, copy in ((7, VOCAB), (START, VOCAB + 3)):
+            torch.testing.assert_close(after[..., copy], before[..., word])
+            said = torch.full((2, 4), word), torch.full((2, 4), copy)
+            heard = [larger(features(2), ids) for ids in said]
+            torch.testing.assert_close(heard[0], heard[1])
 
 
 def test_all_decoders_were_visited() -> None:

@@ -8,14 +8,17 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from tiny_run import StopAt, log_of, run, same_weights, scst_config
 from tiny_world import SETTINGS, tiny_config
 
 from showtell.config import Config
 from showtell.data.records import Dataset
+from showtell.decoders.registry import build_decoder
 from showtell.errors import ConfigError
-from showtell.inference.checkpoint import load_checkpoint
+from showtell.inference.checkpoint import Checkpoint, load_checkpoint
 from showtell.training.run_log import RunLog
+from showtell.training.state import TrainingState
 
 WAYS = {
     "moving average": ("training.ema_decay=0.9",),
@@ -58,6 +61,21 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
     assert same_weights(whole / "last", pieces / "last")
     assert same_weights(whole / "best", pieces / "best")
     assert log_of(whole) == log_of(pieces)
+
+
+def test_the_random_numbers_of_mps_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = {"state": torch.tensor([1, 2, 3], dtype=torch.uint8)}
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: kept["state"])
+    monkeypatch.setattr(torch.mps, "set_rng_state", lambda state: kept.update(state=state))
+    decoder = build_decoder(tiny_config().decoder, vocab_size=9, feature_size=4)
+    state = TrainingState.of(decoder, tiny_config())
+    packed = state.pack("mps")
+    before, kept["state"] = kept["state"], torch.zeros(3, dtype=torch.uint8)
+    drawn = torch.rand(1)
+    state.unpack(packed, Checkpoint(state.measured, None, tiny_config(), {}), "mps")
+    assert torch.equal(kept["state"], before) and torch.equal(torch.rand(1), drawn)
+    state.unpack(state.pack("cpu"), Checkpoint(state.measured, None, tiny_config(), {}), "mps")
+    assert torch.equal(kept["state"], before)
 
 
 @pytest.mark.slow

@@ -32,6 +32,9 @@ def test_only_words_are_replaced_and_only_by_words(case: tuple[str, dict]) -> No
     replaced = mixed[is_word]
     assert not torch.isin(replaced, torch.tensor([PAD, START, END])).any()
     assert (replaced != inputs[is_word]).float().mean() > 0.8
+    styles = tuple(range(VOCAB // 2, VOCAB))
+    mixed = mix_in_samples(make(*case), features(40), inputs, 1.0, styles)
+    assert not torch.isin(mixed[is_word], torch.tensor([PAD, START, END, *styles])).any()
     half = mix_in_samples(make(*case), features(40), inputs, 0.5)
     assert 0.35 < (half != inputs)[is_word].float().mean() < 0.6
 

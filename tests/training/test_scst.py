@@ -1,6 +1,7 @@
 """Self-critical training against REINFORCE written out, and its rewards against the metrics."""
 
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from decoder_cases import CASES, VOCAB, features, make
 from tiny_run import log_of, make_run, run, same_weights, scst_config, steps_of
-from tiny_world import tiny_config
+from tiny_world import tiny_config, tiny_records
 
 from showtell.data.records import Dataset
 from showtell.errors import CheckpointError, ConfigError
@@ -35,9 +36,12 @@ def samples() -> torch.Tensor:
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_the_gradient_is_that_of_reinforce(case: tuple[str, dict], temperature: float) -> None:
     """Token by token, with the step that search takes: -A log p(w_t | w_<t), over all tokens."""
-    decoder, drawn = make(*case), samples()
+    decoder, drawn, never = make(*case), samples(), (PAD, START, UNK, VOCAB - 1)
+    drawn = drawn.masked_fill(drawn == VOCAB - 1, VOCAB - 2)
     advantages = torch.tensor([0.5, -1.0, 2.0, 0.0, -0.3])
-    loss = policy_gradient(decoder, features(5), drawn, advantages, temperature=temperature)
+    loss = policy_gradient(
+        decoder, features(5), drawn, advantages, temperature=temperature, never=never
+    )
     loss.backward()
     found = {name: p.grad.clone() for name, p in decoder.named_parameters() if p.grad is not None}
     decoder.zero_grad()
@@ -46,7 +50,7 @@ def test_the_gradient_is_that_of_reinforce(case: tuple[str, dict], temperature: 
     for position in range(drawn.shape[1]):
         log_probs, state = decoder.step(last, state)
         allowed = log_probs / temperature
-        allowed[:, [PAD, START, UNK]] = -torch.inf  # as when they were drawn
+        allowed[:, never] = -torch.inf  # as when they were drawn
         allowed = allowed - allowed.logsumexp(dim=1, keepdim=True)
         for row in range(5):
             token = int(drawn[row, position])
@@ -226,6 +230,29 @@ def test_a_step(tmp_path: Path, dataset: Dataset, store, start, baseline: str) -
     assert again.objective != loss.objective  # but what is learnt from them
     other = one.objective(decoder, batch, np.arange(len(batch)), epoch=1, step=1)
     assert other.figures["reward"] != loss.figures["reward"]
+
+
+def test_styles_are_no_words(tmp_path: Path, store, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = tuple(replace(record, styles=("short", "detailed", "")) for record in tiny_records())
+    dataset = Dataset("tiny", "folder", records)
+    run(tmp_path / "start", dataset, store, tiny_config("training.num_epochs=1"))
+    one = make_run(tmp_path / "run", dataset, store, scst_config(tmp_path / "start"))
+    styles = list(one.data.vocabulary.styles.values())
+    decoder, batch = one.state.decoder.train(), one.objective.batches(1)[0]
+    with torch.no_grad():
+        decoder.output.bias[styles] = 20.0  # what it would say, if it could
+    seen: list[torch.Tensor] = []
+
+    def watch(*args: torch.Tensor, **named: object) -> torch.Tensor:
+        seen.append(args[2])
+        return policy_gradient(*args, **named)
+
+    monkeypatch.setattr("showtell.training.objectives.scst.policy_gradient", watch)
+    loss = one.objective(decoder, batch, np.arange(len(batch)), epoch=1, step=0)
+    assert len(seen[0]) == 4 * 5 and not torch.isin(seen[0], torch.tensor(styles)).any()
+    loss.objective.backward()
+    assert not decoder.output.bias.grad[styles].any()
+    assert decoder.output.bias.grad.any()
 
 
 def test_near_temperature_zero_samples_are_greedy(

@@ -56,7 +56,7 @@ OPTIONS: dict[str, Any] = {
         "--length-penalty",
         "Exponent of the length in the score log p / length**penalty.",
         min=0,
-        max=100,
+        max=10,
     ),
     "rerank": _option(
         bool,

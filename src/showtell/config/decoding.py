@@ -27,7 +27,7 @@ class DecodingConfig(Section):
     length_penalty: float = Field(
         default=0.7,
         ge=0,
-        le=100,
+        le=10,
         description="the score of a caption is log p / tokens**penalty (0: log p)",
     )
     rerank: bool = Field(

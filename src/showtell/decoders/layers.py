@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from showtell.decoders import fast_cpu
 from showtell.decoders.fast_cpu import layers as fast
-from showtell.text.vocabulary import PAD, START, UNK
+from showtell.text.vocabulary import PAD, UNK
 
 Sum = Callable[[Tensor], None]  # adds up a tensor over all processes, in place
 
@@ -202,13 +202,14 @@ def drop_words(tokens: Tensor, share: float) -> Tensor:
     """Replace a random share of the words by ``<unk>``.
 
     The decoder then has to use the picture more than the earlier words (Bowman et al. 2016, arXiv
-    1511.06349, section 3.1). ``<start>`` and padding stay.
+    1511.06349, section 3.1). What a caption begins with, ``<start>`` or a style, and padding stay.
 
     Args:
-        tokens: ids of any shape.
+        tokens: (B, T) ids of captions from their beginning.
         share: 0 to 1.
     """
     if share == 0:
         return tokens
     drop = torch.rand(tokens.shape, device=tokens.device) < share
-    return tokens.masked_fill(drop & (tokens != START) & (tokens != PAD), UNK)
+    drop[:, 0] = False
+    return tokens.masked_fill(drop & (tokens != PAD), UNK)

@@ -94,8 +94,8 @@ class ShowTell(Decoder):
 
     def step_hidden(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """(B,) tokens -> (B, H)."""
-        # In the state's type, as `hidden_states` has it in the picture's: under autocast to bf16 torch
-        # (2.13) gives an fp32 input to oneDNN's LSTM, which fails on a processor without AVX-512.
+        # In the state's type, as `hidden_states` has it in the picture's: under autocast to bf16
+        # torch (2.13) gives an fp32 input to oneDNN's LSTM, which fails without AVX-512.
         words = self.dropout(self.word_embedding(tokens)).to(state["h"].dtype)
         outputs, new_state = self.rnn(words[:, None], _unpack(state))
         return self.dropout(outputs[:, 0]), _pack(new_state)

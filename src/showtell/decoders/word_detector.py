@@ -89,7 +89,8 @@ class WordDetector(nn.Module):
             has = has.new_zeros(evidence.shape).index_add(0, picture_of, has)
             num = num.new_zeros(len(evidence), 1).index_add(0, picture_of, num)
         found = -torch.log(-torch.expm1(-evidence.clamp(min=LEAST_EVIDENCE)))
-        return (has * found + (num - has) * evidence).sum() / len(captions)
+        losses = has * found + (num - has) * evidence
+        return (losses * (self.words != PAD)).sum() / len(captions)
 
     @torch.no_grad()
     def concepts(self, evidence: Tensor) -> Concepts:

@@ -147,20 +147,30 @@ def grown(
         config, vocab_size=num_words, feature_size=feature_size, region_size=region_size
     )
     return {
-        name: _with_rows(weight, larger[name].shape, shares) for name, weight in weights.items()
+        name: _with_rows(
+            weight, larger[name].shape, shares, weights.get(f"{name.rpartition('.')[0]}.special")
+        )
+        for name, weight in weights.items()
     }
 
 
-def _with_rows(weight: Tensor, shape: torch.Size, shares: Tensor) -> Tensor:
-    """The weight with rows for the new words, if it has one for each word."""
+def _with_rows(weight: Tensor, shape: torch.Size, shares: Tensor, special: Tensor | None) -> Tensor:
+    """The weight with rows for the new words, if it has one for each word.
+
+    Args:
+        special: the rows of the special words, which come first, where ``weight`` may lack them
+            (``prefix_lm.TiedWords``).
+    """
     if weight.shape == shape:
         return weight
     [dim] = [i for i, size in enumerate(shape) if size != weight.shape[i]]
     rows = weight.movedim(dim, 0)
-    # A matrix may lack rows for the special words, which come first (``prefix_lm.TiedWords``).
-    own = shares[:, shares.shape[1] - len(rows) :]
+    known = rows
+    if special is not None and len(rows) < shares.shape[1]:
+        known = torch.cat([special, rows])
+    own = shares[:, shares.shape[1] - len(known) :]
     if weight.is_floating_point():
-        added = (own.to(weight.device) @ rows.reshape(len(rows), -1).float()).view(
+        added = (own.to(weight.device) @ known.reshape(len(known), -1).float()).view(
             len(own), *rows.shape[1:]
         )
     else:

@@ -5,8 +5,10 @@ and the position in the run. The learning rate is not part of it: it is a pure f
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -185,9 +187,7 @@ class TrainingState:
 
     def pack(self, device: str) -> ResumeState:
         """Everything but the weights that are measured, which are the checkpoint's own."""
-        tensors: dict[str, Tensor] = {"rng.cpu": torch.get_rng_state()}
-        if device.startswith("cuda"):
-            tensors["rng.cuda"] = torch.cuda.get_rng_state(device)
+        tensors = {name: generator.state() for name, generator in _generators(device).items()}
         for index, values in self.optimizer.state_dict()["state"].items():
             for name, value in values.items():
                 tensors[f"{OPTIMIZER}{index}.{name}"] = torch.as_tensor(value).contiguous()
@@ -203,9 +203,9 @@ class TrainingState:
 
     def unpack(self, saved: ResumeState, measured: Checkpoint, device: str) -> None:
         """Become what was packed; ``measured`` is the checkpoint that it was packed with."""
-        torch.set_rng_state(saved.tensors["rng.cpu"])
-        if device.startswith("cuda") and "rng.cuda" in saved.tensors:
-            torch.cuda.set_rng_state(saved.tensors["rng.cuda"], device)
+        for name, generator in _generators(device).items():
+            if name in saved.tensors:  # else it was packed on another device
+                generator.go_on_from(saved.tensors[name])
         self.measured.load_state_dict(measured.decoder.state_dict())
         if self.average:
             self.decoder.load_state_dict(_beginning_with(LIVE, saved.tensors))
@@ -233,6 +233,26 @@ class TrainingState:
             per_parameter.setdefault(int(index), {})[name] = tensor
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": per_parameter, "param_groups": groups})
+
+
+class _Generator(NamedTuple):
+    """One of torch's global generators of random numbers."""
+
+    state: Callable[[], Tensor]
+    go_on_from: Callable[[Tensor], None]
+
+
+def _generators(device: str) -> dict[str, _Generator]:
+    """Those that training on ``device`` draws from, by the names of their states."""
+    found = {"rng.cpu": _Generator(torch.get_rng_state, torch.set_rng_state)}
+    if device.startswith("cuda"):
+        found["rng.cuda"] = _Generator(
+            partial(torch.cuda.get_rng_state, device),
+            partial(torch.cuda.set_rng_state, device=device),
+        )
+    elif device.startswith("mps"):
+        found["rng.mps"] = _Generator(torch.mps.get_rng_state, torch.mps.set_rng_state)
+    return found
 
 
 def _beginning_with(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

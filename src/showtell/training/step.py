@@ -24,7 +24,6 @@ from torch.nn import functional as F
 from showtell.config import Config
 from showtell.core.distributed import Processes
 from showtell.decoders.base import Decoder, HiddenStates
-from showtell.decoders.layers import no_rows
 from showtell.encoders.features import Features
 from showtell.text.vocabulary import PAD
 from showtell.training.objectives.base import Batch, Loss, Objective
@@ -67,10 +66,7 @@ def take_step(
         seed_torch((config.seed, progress.step, processes.rank, STEP_STREAM), trained[0].device)
     statistics = [(buffer, buffer.clone()) for buffer in _running_statistics(state)]
     part = objective.part(batch, processes)
-    if len(part):
-        loss = objective(state.decoder, batch, part, epoch=progress.epoch + 1, step=progress.step)
-    else:
-        loss = _nothing(state.decoder)
+    loss = objective(state.decoder, batch, part, epoch=progress.epoch + 1, step=progress.step)
     loss, value = together(loss, objective.figures, processes)
     optimizer.zero_grad()
     fault = None if math.isfinite(value) else f"the loss is {value}"
@@ -128,11 +124,6 @@ def seed_torch(key: Sequence[int], device: torch.device) -> None:
         torch.cuda.manual_seed(seed)
     elif device.type == "mps":
         torch.mps.manual_seed(seed)
-
-
-def _nothing(decoder: Decoder) -> Loss:
-    """Of a part without captions."""
-    return Loss(no_rows(decoder), 0, {})
 
 
 BUCKET = 8  # captions are padded to a multiple of so many tokens

@@ -123,15 +123,16 @@ def fetch_file(
         return target
     part = _Part(folder / f"{archive.name}.part")
     part.load(archive.url)
-    failures = 0
+    failures, furthest = 0, part.size
     while not (part.total and part.size == part.total):
-        before = part.size
         try:
             _fetch_rest(archive, part, progress, note)
             if not part.total:  # a file of unknown size ends where its connection ends
                 break
         except _BrokenOffError as error:
-            failures = 1 if part.size > before else failures + 1
+            # What is lost comes a second time, which is no progress.
+            failures = 1 if part.size > furthest else failures + 1
+            furthest = max(furthest, part.size)
             if failures >= TRIES:
                 raise DataError(
                     f"{archive.url}: {error}, {TRIES} times; {part.size:,} bytes are kept, and the "

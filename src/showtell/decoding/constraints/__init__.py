@@ -55,7 +55,7 @@ def build_constraints(
         spelling: of the vocabulary; not needed where each id is a word and the only limits are
             lengths.
         max_tokens: the most tokens before ``<end>``.
-        min_length: the fewest words.
+        min_length: the fewest words; no more than ``max_length`` and ``max_tokens`` allow.
         max_length: the most words; default: ``max_tokens``.
         no_repeat_ngram: never repeat any n-gram of this length.
         forbidden: phrases that may not occur.
@@ -67,6 +67,7 @@ def build_constraints(
     if max_length is None:
         max_length = max_tokens
     max_length = min(max_length, max_tokens)
+    min_length = min(min_length, max_length)
     constraints: list[Constraint] = [Forbidden(special)]
     if no_repeat_ngram:
         assert spelling is not None

@@ -78,5 +78,10 @@ def _of_new_pictures(
             by_picture=by_picture,
         )
     return CrossEntropy(
-        corpus=data.train, load=load, runtime=runtime, config=config, by_picture=by_picture
+        corpus=data.train,
+        load=load,
+        runtime=runtime,
+        config=config,
+        by_picture=by_picture,
+        styles=tuple(data.vocabulary.styles.values()),
     )

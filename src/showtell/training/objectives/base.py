@@ -14,6 +14,7 @@ from torch import Tensor
 
 from showtell.core.distributed import Processes
 from showtell.decoders.base import Decoder
+from showtell.decoders.layers import no_rows
 
 Batch = NDArray[np.int64]
 
@@ -71,12 +72,17 @@ class Objective(Protocol):
     def __call__(
         self, decoder: Decoder, batch: Batch, part: Batch, *, epoch: int, step: int
     ) -> Loss:
-        """The loss of a decoder in training mode on a part of a batch, which is not empty.
+        """The loss of a decoder in training mode on a part of a batch; ``nothing`` of an empty one.
 
         Args:
             epoch: from 1.
             step: from 0, over all epochs; random numbers follow from it, or from torch's generator.
         """
+
+
+def nothing(decoder: Decoder) -> Loss:
+    """Of a part without captions: it takes part in what the others norm together."""
+    return Loss(no_rows(decoder), 0, {})
 
 
 @contextmanager

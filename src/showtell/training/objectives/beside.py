@@ -42,7 +42,8 @@ class Lesson(Protocol):
 class WithLessons:
     """The loss of an objective, and those of lessons beside it.
 
-    A batch is the objective's; of the lessons each process takes all.
+    A batch is the objective's; of the lessons each process takes all. Where its part of the batch
+    is empty, they count for nothing, but norm their rows together with the other processes.
     """
 
     def __init__(self, inner: Objective, lessons: Sequence[Lesson]) -> None:

@@ -22,7 +22,7 @@ from showtell.encoders.features import Features
 from showtell.text.vocabulary import END, PAD, START
 from showtell.training.batches import Loader
 from showtell.training.corpus import Corpus
-from showtell.training.objectives.base import Batch, Loss, in_eval_mode
+from showtell.training.objectives.base import Batch, Loss, in_eval_mode, nothing
 from showtell.training.objectives.losses import cross_entropy
 
 
@@ -31,6 +31,7 @@ class CrossEntropy:
 
     Args:
         by_picture: whether a batch holds whole pictures rather than captions of one length.
+        styles: ids of the vocabulary's styles, which are no words.
     """
 
     unit = "captions"
@@ -45,9 +46,10 @@ class CrossEntropy:
         runtime: Runtime,
         config: Config,
         by_picture: bool,
+        styles: Sequence[int] = (),
     ) -> None:
         self.corpus, self.load, self.runtime = corpus, load, runtime
-        self.config, self.by_picture = config, by_picture
+        self.config, self.by_picture, self.styles = config, by_picture, styles
 
     @property
     def num_items(self) -> int:
@@ -87,12 +89,14 @@ class CrossEntropy:
         self, decoder: Decoder, batch: Batch, part: Batch, *, epoch: int, step: int
     ) -> Loss:
         """Figures: ``loss`` in nats a token, and ``objective`` as minimised."""
+        if not len(part):
+            return nothing(decoder)
         inputs, targets = self.corpus.tensors(batch[part], self.runtime.device)
         features = self.load.of_captions(self.corpus.pictures[batch], step, part)
         if share := sampled_share(epoch, self.config.objective):
             # An autocast of its own: it keeps the weights that it converts, here without gradient.
             with in_eval_mode(decoder), self.runtime.autocast():
-                inputs = mix_in_samples(decoder, features, inputs, share)
+                inputs = mix_in_samples(decoder, features, inputs, share, self.styles)
         with self.runtime.autocast():
             loss = cross_entropy(
                 decoder,
@@ -113,13 +117,20 @@ def sampled_share(epoch: int, config: ObjectiveConfig) -> float:
 
 
 @torch.no_grad()
-def mix_in_samples(decoder: Decoder, features: Features, inputs: Tensor, share: float) -> Tensor:
+def mix_in_samples(
+    decoder: Decoder,
+    features: Features,
+    inputs: Tensor,
+    share: float,
+    styles: Sequence[int] = (),
+) -> Tensor:
     """Replace words by what the decoder says after the true words before them.
 
     Args:
         decoder: in eval mode.
-        inputs: (B, T) ids, ``<start>`` first; it and padding stay.
+        inputs: (B, T) ids, ``<start>`` or a style first; it and padding stay.
         share: probability with which a word is replaced.
+        styles: ids that are no words.
 
     Returns:
         (B, T) ids. A caption's length is given, so no word becomes ``<end>``.
@@ -128,7 +139,7 @@ def mix_in_samples(decoder: Decoder, features: Features, inputs: Tensor, share: 
     replaced = is_word & (torch.rand(is_word.shape, device=inputs.device) < share)
     states = decoder.hidden_states(features, inputs).states
     log_probs = decoder.output(states[:, :-1][replaced]).float().log_softmax(dim=-1)
-    log_probs[:, [PAD, START, END]] = float("-inf")
+    log_probs[:, [PAD, START, END, *styles]] = float("-inf")
     drawn = draw(log_probs, torch.rand(len(log_probs), device=inputs.device))
     mixed = inputs.clone()
     mixed[:, 1:][replaced] = drawn

@@ -23,7 +23,7 @@ from showtell.encoders.features import Features
 from showtell.text.vocabulary import PAD
 from showtell.training.batches import Loader
 from showtell.training.corpus import Corpus
-from showtell.training.objectives.base import Batch, Loss
+from showtell.training.objectives.base import Batch, Loss, nothing
 from showtell.training.objectives.cross_entropy import CrossEntropy
 from showtell.training.objectives.losses import smoothed_cross_entropy
 from showtell.training.teacher_table import TeacherTable, is_worth_it
@@ -64,6 +64,8 @@ class Distillation(CrossEntropy):
         self, decoder: Decoder, batch: Batch, part: Batch, *, epoch: int, step: int
     ) -> Loss:
         """Figures: ``loss`` and ``teacher_kl`` in nats a token, ``objective`` as minimised."""
+        if not len(part):
+            return nothing(decoder)
         inputs, targets = self.corpus.tensors(batch[part], self.runtime.device)
         features = self.load.of_captions(self.corpus.pictures[batch], step, part)
         settings = self.config.objective

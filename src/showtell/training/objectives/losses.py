@@ -8,6 +8,7 @@ and so never holds the (N, V) logits in fp32 three times over. What it gains in 
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -22,7 +23,7 @@ from showtell.text.vocabulary import PAD, START, UNK
 # Numbers in fp32 that the loss holds at a time: a processor's cache has room for them.
 CPU_CHUNK, GPU_CHUNK = 2**20, 2**26
 
-NEVER_SAID = (PAD, START, UNK)  # a caption is drawn from the other words alone
+NEVER_SAID = (PAD, START, UNK)  # no caption has them; nor the ids of styles, if there are any
 
 
 class CaptionLoss(NamedTuple):
@@ -80,6 +81,7 @@ def policy_gradient(
     advantages: Tensor,
     *,
     temperature: float = 1.0,
+    never: Sequence[int] = NEVER_SAID,
 ) -> Tensor:
     """REINFORCE with a baseline (Rennie et al. 2017, arXiv 1612.00563, equations 5-7).
 
@@ -88,10 +90,10 @@ def policy_gradient(
     cross-entropy, is left out.
 
     Args:
-        samples: (N, T) ids without ``<start>``, drawn from the words that are not ``NEVER_SAID``;
-            ``<pad>`` after ``<end>``.
+        samples: (N, T) ids without ``<start>``; ``<pad>`` after ``<end>``.
         advantages: (N,) reward less baseline of each sample.
         temperature: that they were drawn at; it is that policy's gradient.
+        never: ids that could not be drawn, and so have no probability.
 
     Returns:
         Scalar: -(advantage) log p(token), averaged over all tokens.
@@ -100,8 +102,8 @@ def policy_gradient(
     start = torch.full_like(samples[:, :1], START)
     inputs = torch.cat([start, samples[:, :-1]], dim=1).masked_fill(~real, PAD)
     hidden = decoder.hidden_states(features, inputs).states[real]
-    never = torch.tensor(NEVER_SAID, device=samples.device)
-    logits = decoder.output(hidden).float().index_fill(1, never, float("-inf")) / temperature
+    forbidden = torch.tensor(never, device=samples.device)
+    logits = decoder.output(hidden).float().index_fill(1, forbidden, float("-inf")) / temperature
     nll = F.cross_entropy(logits, samples[real], reduction="none")
     weights = advantages[:, None].expand_as(samples)[real]
     return (weights * nll).mean()

@@ -22,6 +22,9 @@ the vocabulary's threshold is ``<unk>``, which no caption has. Pieces of words a
 first. ``objective.invention_penalty`` takes something from it for every object that a caption
 invents, by the counts of CHAIR with the references as truth (Rohrbach et al. 2018, arXiv
 1809.02156): CIDEr-D alone pays well for the person who is usually there.
+
+Captions are drawn without a style, also from a model that has learnt some, and rewarded by all
+references of their picture, whatever the style of these.
 """
 
 import time
@@ -51,8 +54,8 @@ from showtell.metrics.object_hallucination import ObjectWords
 from showtell.text.vocabulary import END, PAD, Vocabulary
 from showtell.training.batches import Loader
 from showtell.training.corpus import Corpus
-from showtell.training.objectives.base import Batch, Loss, in_eval_mode
-from showtell.training.objectives.losses import policy_gradient
+from showtell.training.objectives.base import Batch, Loss, in_eval_mode, nothing
+from showtell.training.objectives.losses import NEVER_SAID, policy_gradient
 
 SAMPLE_STREAM = 2  # keeps the samples' random numbers apart from the views'
 
@@ -75,6 +78,7 @@ class SelfCritical:
     ) -> None:
         self.load, self.runtime, self.config = load, runtime, config
         self.longest = NamedWords(vocabulary.spelling).max_tokens(config.decoding.max_length)
+        self.never = (*NEVER_SAID, *vocabulary.styles.values())
         self.reward = CaptionReward(
             corpus,
             vocabulary,
@@ -110,6 +114,8 @@ class SelfCritical:
         self, decoder: Decoder, batch: Batch, part: Batch, *, epoch: int, step: int
     ) -> Loss:
         """Figures: ``loss`` a token, mean ``reward`` of the samples, mean ``baseline``."""
+        if not len(part):
+            return nothing(decoder)
         features = self.load.of_pictures(self.reward.pictures[batch], step, part)
         batch, first = batch[part], int(part[0])
         # An autocast of its own: it keeps the weights that it converts, here without gradient.
@@ -132,6 +138,7 @@ class SelfCritical:
                 torch.from_numpy(samples.reshape(-1, samples.shape[2])).to(self.runtime.device),
                 advantages.to(self.runtime.device),
                 temperature=self.config.objective.temperature,
+                never=self.never,
             )
         figures: dict[str, float | Tensor] = {
             "loss": loss.detach(),
@@ -171,7 +178,7 @@ class SelfCritical:
             top_k=top_k,
             seed=int(seed[0]),
             first=first,
-            constraints=build_constraints(max_tokens=longest + 1),
+            constraints=build_constraints(max_tokens=longest + 1, never=self.never),
         ).tokens
 
     def _rewards(self, batch: Batch, captions: Ids) -> NDArray[np.float64]:

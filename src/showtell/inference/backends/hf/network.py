@@ -163,7 +163,7 @@ class Network:
         return DecodingConfig(
             method="beam" if beams > 1 else "greedy",
             beam_size=min(beams, 100),
-            length_penalty=max(0.0, float(self._own("length_penalty") or 0.0))
+            length_penalty=min(max(0.0, float(self._own("length_penalty") or 0.0)), 10.0)
             if self._own("length_penalty") is not None
             else 1.0,
             min_length=min(int(self._own("min_new_tokens") or 0), 200),
