@@ -2,9 +2,11 @@
 
 import io
 import os
+import struct
 import threading
 import time
 import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from showtell.errors import ImageError
+from showtell.errors import ImageError, LargePictureError
 from showtell.images import open as images
-from showtell.images.open import BAND, open_image
+from showtell.images.depth import bands
+from showtell.images.open import notes_of, open_image
 from showtell.images.preprocess import Preprocessing
 
 RECIPE = Preprocessing(32, 0.875, "bicubic", (127.0,) * 3, (128.0,) * 3)
@@ -154,8 +157,29 @@ def test_other_greys_are_scaled(dtype: str, low: float, high: float) -> None:
     assert np.abs(pixels[0, :, 0].astype(int) - np.arange(256)).max() <= 1
 
 
+def test_large_greys_in_floats_are_read_band_by_band() -> None:
+    """A few bright spots leave them shares of white, in whichever band they are."""
+    generator = np.random.default_rng(0)
+    values = generator.random((300, 9001), dtype=np.float32)
+    values[-20:, :100] = 40
+    values[0, 0] = np.nan
+    image = open_image(encode(Image.fromarray(values), "TIFF"))
+    expected = np.rint(np.nan_to_num(values).astype(np.float64) * 255).clip(0, 255)
+    assert (np.asarray(image) == expected.astype(np.uint8)[:, :, None]).all()
+    image = open_image(encode(Image.fromarray(np.rint(values * 4095)), "TIFF"))
+    assert notes_of(image) == ()  # 40 times 4095 is beyond 16 bits
+    values[-20:, :100] = 1
+    image = open_image(encode(Image.fromarray(np.rint(values * 4095)), "TIFF"))
+    assert notes_of(image) == ("its brightest value is 4095: read as 12 bits of a larger file",)
+
+
 def test_greys_of_one_odd_value_do_not_divide_by_zero() -> None:
-    for value in (np.full((4, 4), -5, np.int32), np.full((4, 4), np.nan, np.float32)):
+    for value in (
+        np.full((4, 4), -5, np.int32),
+        np.full((4, 4), 70_000, np.int32),  # so large that 1e-12 more is the same number
+        np.full((4, 4), 3e38, np.float32),
+        np.full((4, 4), np.nan, np.float32),
+    ):
         assert open_image(encode(Image.fromarray(value), "TIFF")).mode == "RGB"
 
 
@@ -242,6 +266,37 @@ def test_a_png_that_lies_about_its_size_is_refused_before_it_is_decoded() -> Non
     data[16:24] = (2**31 - 1).to_bytes(4, "big") * 2
     with pytest.raises(ImageError):
         open_image(bytes(data))
+
+
+def chunk(kind: bytes, data: bytes = b"") -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def test_parts_without_end_are_refused_and_many_usual_ones_are_not() -> None:
+    """Pillow takes some microseconds for each, in Python."""
+    noise = Image.effect_noise((900, 800), 90)
+    jpeg, png, gif = (encode(noise, kind) for kind in ("JPEG", "PNG", "GIF"))
+    idat = png.index(b"IDAT") - 4
+    pixels = zlib.compress(b"".join(b"\0" + bytes(row) for row in np.asarray(noise)))
+    small = b"".join(chunk(b"IDAT", pixels[at : at + 200]) for at in range(0, len(pixels), 200))
+    usual = chunk(b"IDAT", bytes(8192)) * 9000
+    hostile = {
+        "segments": jpeg[:2] + b"\xff\xc4\0\2" * 30_000 + jpeg[2:],
+        "restarts": jpeg[:2] + b"\xff\xd0" * 30_000 + jpeg[2:],
+        "fill": jpeg[:2] + b"\xff" * 30_000 + jpeg[2:],
+        "chunks": png[:idat] + chunk(b"abCd") * 20_000 + png[idat:],
+        "pixels": png[:idat] + chunk(b"IDAT") * 20_000 + png[idat:],
+        "after": png[:-12] + chunk(b"abCd") * 20_000 + png[-12:],
+        "comment": gif[:781] + b"!\xfe" + (b"\xff" + bytes(255)) * 20_000 + b"\0" + gif[781:],
+    }
+    for kind, data in hostile.items():
+        with pytest.raises(LargePictureError, match="too many small parts"):
+            open_image(data, name=kind)
+    tables = b"".join(b"\xff\xe2" + struct.pack(">H", 65_000) + bytes(64_998) for _ in range(300))
+    assert open_image(jpeg[:2] + tables + b"\xff\xfe\0\2" * 5000 + jpeg[2:]).size == noise.size
+    assert open_image(png[:idat] + chunk(b"tEXt", b"a\0b") * 2000 + png[idat:]).size == noise.size
+    assert open_image(png[:idat] + small + png[-12:]).size == noise.size
+    assert open_image(png[:-12] + usual + png[-12:]).size == noise.size  # 70 MB of libpng's
 
 
 def test_things_that_are_no_files(tmp_path: Path) -> None:
@@ -343,13 +398,14 @@ def test_real_photos_all_open(test_data: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_transparency_of_a_tall_picture_is_laid_over_white_band_by_band(mode: str) -> None:
+def test_transparency_of_a_large_picture_is_laid_over_white_band_by_band(mode: str) -> None:
     """As over the whole at once."""
     generator = np.random.default_rng(0)
-    pixels = generator.integers(0, 256, (2 * BAND + 7, 5, len(mode)), dtype=np.uint8)
+    pixels = generator.integers(0, 256, (300, 9001, len(mode)), dtype=np.uint8)
     image = Image.frombytes(mode, pixels.shape[1::-1], pixels.tobytes())
     whole = Image.new("RGBA", image.size, "white")
     whole.alpha_composite(image.convert("RGBA"))
     file = io.BytesIO()
-    image.save(file, "PNG")
+    image.save(file, "PNG", compress_level=1)
+    assert len(list(bands(image))) == 3
     assert open_image(file.getvalue()).tobytes() == whole.convert("RGB").tobytes()

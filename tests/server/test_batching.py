@@ -7,13 +7,23 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
+from PIL import Image
+from rogue_server import KEY, Deed, rogue_server
 from tiny_server import Answer, TinyServer, gated_encoder, picture, running, tiny_models, until
 
 from showtell.config import DecodingConfig
 from showtell.errors import ConfigError
 from showtell.images.open import Pixels, open_image
 from showtell.inference.caption import Caption
-from showtell.server.batching import Batcher, Job, LoadedModel, QueueFullError, StoppingError
+from showtell.inference.specs import BackendSettings
+from showtell.server.batching import (
+    Batcher,
+    Job,
+    LoadedModel,
+    QueueFullError,
+    StoppingError,
+    load_models,
+)
 from showtell.server.limits import Limits
 from showtell.server.problems import Problem
 from showtell.server.service import Service
@@ -163,6 +173,27 @@ def test_settings_that_fail_fail_alone() -> None:
     assert queue.submit().result(20)
     queue.batcher.stop()
     assert not queue.batcher.is_alive
+
+
+def test_a_slow_server_behind_one_model_delays_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with rogue_server() as behind:
+        settings = BackendSettings(base_url=behind.url, retries=0)
+        remote = load_models(["openai:tiny"], settings=settings)["tiny"]
+        behind.everything = Deed(stalls=2.0)
+        queue = Queue()
+        queue.batcher.start()
+        slow = [
+            queue.batcher.submit(
+                Job(model, Image.new("RGB", (40, 40)), DecodingConfig(), False, "remote", 0)
+            )
+            for model in (remote, remote.with_prompt("Be brief."))
+        ]
+        until(lambda: queue.batcher.queued == 1)  # of two prompts the second waits for the first
+        assert queue.submit().result(20).log_probs
+        assert not any(future.done() for future in slow)
+        queue.batcher.stop()
+        assert all(future.done() for future in slow)
 
 
 def test_places_are_bounded() -> None:

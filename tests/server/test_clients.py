@@ -269,6 +269,9 @@ BAD: list[tuple[str, Any, int, str]] = [
     ("/api/chat", {"messages": [{"images": [1]}]}, 400, "texts in base64"),
     ("/api/chat", {"messages": [{"images": ["AAAA"] * 33}]}, 413, "more than 32 pictures"),
     ("/api/chat", {"model": "none", "messages": [{"images": ["AAAA"]}]}, 404, "unknown model"),
+    ("/v1/chat/completions", {"messages": [{"a": [[]] * 99_999}]}, 413, "100,000 values"),
+    ("/api/generate", {"a": [{}] * 50_001}, 413, "100,000 values"),
+    ("/api/show", {"a": [0] * 100_002}, 413, "100,000 values"),
     ("/api/nothing", {}, 404, "Not Found"),
 ]
 

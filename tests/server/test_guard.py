@@ -3,9 +3,12 @@
 from collections.abc import Iterator
 
 import pytest
+import typer
 from tiny_server import TinyServer, picture, running
 
+from showtell.cli.serve import _names
 from showtell.server.connections import LOOPBACK, Access
+from showtell.server.run import own_names
 
 PNG = picture(0)
 TOKEN = "correct-horse-battery"
@@ -72,6 +75,36 @@ def test_with_the_token_all_is(closed: TinyServer) -> None:
 )
 def test_a_local_server_goes_by_its_own_names(server: TinyServer, host: str) -> None:
     assert server.ask("/healthz", headers={"Host": host}).status == 421
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "allowed", "names"),
+    [
+        ("127.0.0.1", "127.0.0.1", (), {*LOOPBACK}),
+        ("localhost", "::1", (), {*LOOPBACK}),
+        ("127.0.0.2", "127.0.0.2", (), {*LOOPBACK, "127.0.0.2"}),
+        ("Here", "127.0.0.1", ("mine.example",), {*LOOPBACK, "here", "mine.example"}),
+        ("0.0.0.0", "0.0.0.0", ("mine.example",), {*LOOPBACK, "0.0.0.0", "mine.example"}),
+        ("0.0.0.0", "0.0.0.0", (), None),
+        ("fe80::1%eth0", "fe80::1%eth0", (), None),
+    ],
+)
+def test_the_names_of_a_server(
+    host: str, address: str, allowed: tuple[str, ...], names: set[str] | None
+) -> None:
+    assert own_names(host, address, allowed) == names
+
+
+def test_allowed_hosts_are_names_without_ports() -> None:
+    assert _names(["Photos.Example.org:8080", "[::1]:80", "a.b"]) == [
+        "photos.example.org",
+        "::1",
+        "a.b",
+    ]
+    assert _names(None) is None
+    for given in ("a.b:80x/", "http://a.b", "a.b/", "", "a b@c"):
+        with pytest.raises(typer.BadParameter, match="expected a host"):
+            _names([given])
 
 
 def test_those_are_its_names(server: TinyServer) -> None:

@@ -103,6 +103,11 @@ def test_scans_are_counted_up_to_the_picture_s_end() -> None:
     check_scans(b"\xff\xd8" + thumbnail + progressive[2:], 1)  # of another picture, within a field
     check_scans(progressive + b"\xff\xda" * 500, 1)  # what follows the end is not decoded
     check_scans(PNG + b"\xff\xda" * 500, 1)
+    empty = b"\xff\xc4\0\2"
+    check_scans(progressive[:2] + empty * 10_000 + progressive[2:], 1)
+    for data in (b"\xff\xd8" + empty * 25_000, progressive[:-2] + empty * 25_000):
+        with pytest.raises(LargePictureError, match="more than 20,000 segments"):
+            check_scans(data, 1)
     noise = random.Random(0)
     for _ in range(300):
         data = bytes(noise.choices([0xFF, 0xDA, 0, 1, 2, 0xD9, 0xD0], k=50))

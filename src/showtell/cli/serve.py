@@ -32,6 +32,11 @@ def _hosts(given: list[str] | None) -> list[str] | None:
     return [host.lower() for host in given] if given else given
 
 
+def _names(given: list[str] | None) -> list[str] | None:
+    """Hosts without their ports: requests may name any."""
+    return [re.sub(r":\d+$", "", host).strip("[]") for host in _hosts(given) or ()] or given
+
+
 @options.with_settings
 @options.with_cleaning
 def serve(
@@ -60,7 +65,10 @@ def serve(
         list[str] | None,
         typer.Option(
             "--allow-host",
-            help="Host name that a proxy on this machine passes on; may be repeated.",
+            help="Host name that the server goes by, such as one that a proxy passes on; requests "
+            "for others are refused. May be repeated. Default: its own at 127.0.0.1, elsewhere "
+            "any.",
+            callback=_names,
         ),
     ] = None,
     cors: Annotated[

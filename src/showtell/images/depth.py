@@ -13,6 +13,7 @@ files of 16 bits and do not fill them. A note says so where that is fewer than 1
 
 import io
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,7 @@ SAMPLE_FORMAT, S_MIN_SAMPLE, S_MAX_SAMPLE = 339, 340, 341
 _KEPT_TAGS = (HEIGHT, COMPRESSION, 266, STRIPS, ROWS_PER_STRIP, STRIP_SIZES, 323, 324, 325)
 _SHORT, _LONG = 3, 4
 USUAL_BITS = (8, 10, 12, 14, 16)
+BAND = 2**20  # pixels, about
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,18 @@ class Range:
 
     low: float | None = None
     high: float | None = None
+
+
+def bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """A picture in pieces of its whole width: the first row of each, and its pixels.
+
+    Computing with all pixels at a time, in numbers of 64 bits, would take many times the picture's
+    memory.
+    """
+    width, height = image.size
+    rows = max(1, BAND // width)
+    for top in range(0, height, rows):
+        yield top, image.crop((0, top, width, min(top + rows, height)))
 
 
 def is_deep(image: Image.Image) -> bool:
@@ -70,18 +84,59 @@ def _numbers(value: Any) -> list[float]:
     return [float(one) for one in values if isinstance(one, int | float)]
 
 
-def to_eight_bits(values: NDArray[Any], declared: Range, notes: list[str]) -> Pixels:
-    """Values of 16 or 32 bits, or floats, (H, W) or (H, W, 3), onto 0-255.
+class Greys:
+    """The values of a picture that Pillow holds as greys.
 
     Args:
-        values: as stored.
+        greys: its pixels.
+        samples: greys that are one pixel's colours, of which the first three are taken; 1: a
+            picture of greys.
+    """
+
+    def __init__(self, greys: Image.Image, samples: int = 1) -> None:
+        self._greys, self._samples = greys, samples
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self._greys.width // self._samples, self._greys.height
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        """Band by band (N, W) or (N, W, 3); what is no number, or infinite, is 0."""
+        for _, band in bands(self._greys):
+            values = np.asarray(band)
+            if values.dtype.kind == "f":
+                values = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
+            if self._samples > 1:
+                values = values.reshape(len(values), -1, self._samples)[:, :, :3]
+            yield values
+
+
+class Colours:
+    """The values of a picture in 16-bit colours, of which Pillow holds the bytes apart."""
+
+    def __init__(self, upper: Image.Image, lower: Image.Image) -> None:
+        self._upper, self._lower = upper, lower
+        self.size = upper.size
+
+    def __iter__(self) -> Iterator[NDArray[np.uint16]]:
+        """Band by band, (N, W, 3)."""
+        for (_, upper), (_, lower) in zip(bands(self._upper), bands(self._lower), strict=True):
+            yield np.asarray(upper).astype(np.uint16) * 256 + np.asarray(lower)
+
+
+def to_eight_bits(values: Greys | Colours, declared: Range, notes: list[str]) -> Image.Image:
+    """Values of 16 or 32 bits, or floats, onto 0-255: a picture of greys or of RGB.
+
+    Args:
+        values: as stored; they are gone through several times, as they are large.
         declared: the file's black and white.
         notes: takes a line where white was guessed.
     """
-    is_float = values.dtype.kind == "f"
-    if is_float:
-        values = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
-    low, high = float(values.min()), float(values.max())
+    low, high = np.inf, -np.inf
+    for band in values:
+        low, high = min(low, float(band.min())), max(high, float(band.max()))
+    is_float = band.dtype.kind == "f"
     black, white = 0.0, 65535.0
     if (
         declared.high is not None
@@ -91,20 +146,28 @@ def to_eight_bits(values: NDArray[Any], declared: Range, notes: list[str]) -> Pi
         black, white = declared.low, declared.high
     elif low < 0 or high > 65535:
         black, white = low, max(high, low + 1e-12)
-    elif is_float and (high <= 1 or _is_share(values)):
+    elif is_float and (high <= 1 or _are_shares(values)):
         white = 1.0
     else:
         bits = next(bits for bits in USUAL_BITS if high <= 2**bits - 1)
         white = 2.0**bits - 1
-        if 8 < bits < 16 or (bits == 8 and values.dtype.itemsize == 2 and high > 0):
+        if 8 < bits < 16 or (bits == 8 and band.dtype.itemsize == 2 and high > 0):
             notes.append(f"its brightest value is {high:g}: read as {bits} bits of a larger file")
-    scaled = (values.astype(np.float64) - black) * (255 / (white - black))
-    return np.rint(scaled).clip(0, 255).astype(np.uint8)
+    scale = 255 / ((white - black) or 1.0)  # of one large value, 1e-12 more is the same number
+    whole = Image.new("L" if band.ndim == 2 else "RGB", values.size)
+    top = 0
+    for band in values:
+        scaled = np.rint((band.astype(np.float64) - black) * scale).clip(0, 255)
+        whole.paste(Image.fromarray(scaled.astype(np.uint8)), (0, top))
+        top += len(band)
+    return whole
 
 
-def _is_share(values: NDArray[np.float64]) -> bool:
-    """Whether nearly all values are at most 1, and not whole numbers."""
-    return bool(np.quantile(values, 0.95) <= 1 and (values % 1 != 0).any())
+def _are_shares(values: Greys | Colours) -> bool:
+    """Whether 95% of the values are at most 1, and not all whole numbers."""
+    num = sum(band.size for band in values)
+    num_up_to_one = sum(int(np.count_nonzero(band <= 1)) for band in values)
+    return num_up_to_one >= 0.95 * num and any(bool((band % 1 != 0).any()) for band in values)
 
 
 def has_sixteen_bit_colours(image: Image.Image) -> bool:
@@ -121,8 +184,8 @@ def _sixteen_bit_mode(image: Image.Image) -> str | None:
     return mode if mode in ("RGB;16B", "RGB;16L", "RGB;16N") else None
 
 
-def lower_bytes(image: Image.Image) -> Pixels:
-    """The lower bytes of 16-bit colours, (H, W, 3), of a picture that is not loaded yet."""
+def lower_bytes(image: Image.Image) -> Image.Image:
+    """The lower bytes of 16-bit colours, in RGB, of a picture that is not loaded yet."""
     mode = _sixteen_bit_mode(image)
     assert mode is not None
     # Read in the other order of bytes, the byte that is kept is the lower one.
@@ -133,14 +196,14 @@ def lower_bytes(image: Image.Image) -> Pixels:
         for tile in opened.tile
     ]
     image.load()
-    return np.asarray(image)
+    return image
 
 
 _LITTLE = struct.pack("=H", 1) == b"\x01\x00"
 
 
-def colours_in_floats(data: bytes, max_pixels: int) -> NDArray[np.float32] | None:
-    """The (H, W, 3) colours of a TIFF of 32-bit floats; None where it is something else.
+def colours_in_floats(data: bytes, max_pixels: int) -> Greys | None:
+    """The colours of a TIFF of 32-bit floats; None where it is something else.
 
     Pillow reads greys in floats, in every compression. So the file is given a directory that
     calls a row of W colours a row of 3 W greys.
@@ -176,8 +239,8 @@ def colours_in_floats(data: bytes, max_pixels: int) -> NDArray[np.float32] | Non
     start = struct.pack(f"{order}I", len(data) + len(padding))
     rewritten = data[:4] + start + data[8:] + padding + directory + bytes(4)
     with Image.open(io.BytesIO(rewritten), formats=["TIFF"]) as image:
-        greys = np.asarray(image, dtype=np.float32)
-    return greys.reshape(len(greys), -1, samples)[:, :, :3]
+        image.load()
+        return Greys(image, samples)
 
 
 def _tiff_entries(data: bytes, order: str) -> dict[int, tuple[bytes, int]]:

@@ -6,6 +6,7 @@ the result should know about either.
 """
 
 import io
+import math
 import os
 import stat
 import threading
@@ -19,7 +20,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageFile, UnidentifiedImageError
 
 from showtell.core import urls
 from showtell.errors import (
@@ -60,8 +61,33 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-BAND = 256  # rows
 NOTES = "showtell_notes"  # in a picture's ``info``
+
+
+class _Counted:
+    """A binary file that is not read in small pieces without end.
+
+    Pillow steps over the parts of a JPEG, PNG, GIF or TIFF (segments, chunks, blocks) in Python, in
+    two or three reads each; 20 MB have room for millions of empty ones, and for as long as a minute
+    no other thread gets far.
+
+    Attributes:
+        left: reads that may still be made, from which ``read`` raises LargePictureError. Every 1024
+            bytes read give one more: libpng writes large pictures in chunks of 8 KB.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.left = file, float(repair.MAX_PARTS)
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._file.read(size)
+        self.left += len(data) / 1024 - 1
+        if self.left < 0:
+            raise LargePictureError("is made of too many small parts to be a usual picture")
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 def open_image(
@@ -88,7 +114,7 @@ def open_image(
     Raises:
         NotAPictureError: it is of no kind that can be read.
         MissingFormatError: it is HEIC, and the extra ``heif`` is not installed.
-        LargePictureError: it has more than ``max_pixels``.
+        LargePictureError: it has more than ``max_pixels``, or parts without end.
         ImageError: it is truncated, or damaged, or not there.
     """
     if name is None:
@@ -149,7 +175,7 @@ def _decode_once(
     file: BinaryIO, min_side: int | None, max_pixels: int, notes: list[str]
 ) -> Image.Image:
     image = _opened(file, max_pixels)
-    has_more_bits = depth.has_sixteen_bit_colours(image)
+    upper_only = depth.has_sixteen_bit_colours(image)
     if min_side is not None and image.format != "HEIF":  # its thumbnail may show something else
         image.draft(image.mode, (min_side, min_side))
     image.load()
@@ -159,11 +185,9 @@ def _decode_once(
     # Read after loading: the TIFF reader turns the picture itself, and takes the tag away.
     upright = UPRIGHT.get(_orientation(image))
     rgb = _to_rgb(image, notes)
-    if has_more_bits and np.asarray(rgb).max() < 64:  # nearly black: the upper bits are not used
-        lower = depth.lower_bytes(_opened(file, max_pixels))
-        values = np.asarray(rgb).astype(np.uint16) * 256 + lower
-        declared = depth.declared_range(image)
-        rgb = Image.fromarray(depth.to_eight_bits(values, declared, notes))
+    if upper_only and _brightest(rgb) < 64:  # nearly black: the upper bits are not used
+        values = depth.Colours(rgb, depth.lower_bytes(_opened(file, max_pixels)))
+        rgb = depth.to_eight_bits(values, depth.declared_range(image), notes)
     return rgb if upright is None else rgb.transpose(upright)
 
 
@@ -171,23 +195,27 @@ def _opened(file: BinaryIO, max_pixels: int) -> Image.Image:
     """The picture, not decoded yet.
 
     Raises:
-        LargePictureError: it has more than ``max_pixels``.
+        LargePictureError: it has more than ``max_pixels``, or too many parts; the latter is raised
+            while it is decoded, too.
         MissingFormatError: it is HEIC, and the extra ``heif`` is not installed.
     """
     file.seek(0)
     head = file.read(heif.HEAD)
     file.seek(0)
+    counted = _Counted(file)
     try:
         image: Image.Image = (
             heif.open_heif(file, max_pixels)
             if heif.is_heif(head)
-            else Image.open(file, formats=_known_formats())
+            else Image.open(counted, formats=_known_formats())
         )
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise LargePictureError(f"has more pixels than the limit of {max_pixels:,}") from None
     width, height = image.size
     if width * height > max_pixels:
         raise LargePictureError(f"has {width} x {height} pixels; the limit is {max_pixels:,}")
+    if image.format == "BMP":
+        counted.left = math.inf  # Pillow reads its pixels byte by byte where they are packed
     return image
 
 
@@ -211,8 +239,7 @@ def _rescue(file: BinaryIO, min_side: int | None, max_pixels: int) -> Image.Imag
         else:
             colours = depth.colours_in_floats(data, max_pixels)
             if colours is not None:
-                eight_bits = depth.to_eight_bits(colours, depth.Range(), notes)
-                return _noted(Image.fromarray(eight_bits), notes)
+                return _noted(depth.to_eight_bits(colours, depth.Range(), notes), notes)
             mended = repair.first_tiff_page(data)
         return None if mended is None else _noted(decode(mended[0]), [mended[1], *notes])
     except LargePictureError:
@@ -237,12 +264,11 @@ def _orientation(image: Image.Image) -> Any:
 
 def _to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
     if depth.is_deep(image):
-        values = depth.to_eight_bits(np.asarray(image), depth.declared_range(image), notes)
+        grey = depth.to_eight_bits(depth.Greys(image), depth.declared_range(image), notes)
         tags: Any = getattr(image, "tag_v2", {})
-        # Pillow turns greys of 8 bits and fewer by itself.
-        return Image.fromarray(
-            255 - values if tags.get(depth.PHOTOMETRIC) == 0 else values
-        ).convert("RGB")
+        if tags.get(depth.PHOTOMETRIC) == 0:  # Pillow turns greys of 8 bits and fewer by itself
+            grey = ImageChops.invert(grey)
+        return grey.convert("RGB")
     if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
         # Adobe's programs store inks upside down and leave their marker; Pillow takes every file to
         # be theirs. Without the marker 0 is no ink, as browsers and ImageMagick have it.
@@ -258,14 +284,17 @@ def _over_white(image: Image.Image) -> Image.Image:
     Whole pictures would take three times the memory; and Pillow keeps the interpreter's lock while
     it converts one, which holds up all other threads for a second where the picture is large.
     """
-    width, height = image.size
     whole = Image.new("RGB", image.size)
-    for top in range(0, height, BAND):
-        band = image.crop((0, top, width, min(top + BAND, height))).convert("RGBA")
+    for top, part in depth.bands(image):
+        band = part.convert("RGBA")
         over_white = Image.new("RGBA", band.size, "white")
         over_white.alpha_composite(band)
         whole.paste(over_white.convert("RGB"), (0, top))
     return whole
+
+
+def _brightest(rgb: Image.Image) -> int:
+    return max(high for _, high in rgb.getextrema())  # type: ignore[misc]
 
 
 def _reason(error: Exception) -> str:

@@ -16,6 +16,9 @@ _PIXEL_CHUNKS = frozenset([b"IHDR", b"PLTE", b"IDAT", b"IEND"])
 _KEPT_CHUNKS = frozenset([b"tRNS", b"eXIf"])
 _LARGEST_KEPT = 1 << 16
 
+MAX_PARTS = 20_000
+"""Segments, chunks or blocks of a file, besides one for every 1024 bytes of it."""
+
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 Decode = Callable[[bytes], bytes]
@@ -24,10 +27,13 @@ Decode = Callable[[bytes], bytes]
 def sound_png(data: bytes) -> tuple[bytes, str] | None:
     """A PNG without its texts, profiles and other chunks that no pixel needs.
 
-    None where a chunk with pixels is cut off or has another checksum than it says.
+    None where a chunk with pixels is cut off or has another checksum than it says, or where there
+    are more chunks than a usual file has.
     """
     chunks, left_out, has_end = [], set(), False
-    for kind, chunk, is_sound in _png_chunks(data):
+    for number, (kind, chunk, is_sound) in enumerate(_png_chunks(data)):
+        if number == MAX_PARTS + len(data) // 1024:
+            return None
         if kind in _PIXEL_CHUNKS:
             if not is_sound:
                 return None

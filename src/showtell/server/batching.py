@@ -1,6 +1,7 @@
 """The server's models, and dynamic batching: pictures of many requests in one batch.
 
-One thread computes, because a batch uses every core; meanwhile the next batch gathers.
+One thread computes, because a batch uses every core; meanwhile the next batch gathers. A model
+behind another server has a thread of its own, which waits for that server's answers.
 Models that were trained with the same encoder share it, and pictures for any of them share its
 batches. Each picture gets the caption that it would get alone.
 """
@@ -85,6 +86,14 @@ class LoadedModel:
         if isinstance(self.captioner, PictureCaptioner):
             return not self.captioner.overlaps
         return self.captioner.runtime.device == "cpu"
+
+    @property
+    def lane(self) -> str | None:
+        """What it shares the batcher's thread with: its own name where another machine computes."""
+        captioner = self.captioner
+        return (
+            self.name if isinstance(captioner, PictureCaptioner) and not captioner.runtime else None
+        )
 
     @property
     def crop(self) -> float | None:
@@ -214,7 +223,7 @@ class Job:
 
 
 class Batcher:
-    """A bounded queue, and a thread that empties it batch by batch.
+    """A bounded queue for each lane, and a thread that empties it batch by batch.
 
     Args:
         max_waiting: How many pictures may have a place at a time.
@@ -233,12 +242,12 @@ class Batcher:
     ) -> None:
         self.max_waiting, self.max_batch, self.max_delay = max_waiting, max_batch, max_delay
         self._on_batch = on_batch
-        self._queue: deque[Job] = deque()
+        self._queues: defaultdict[str | None, deque[Job]] = defaultdict(deque)
         self._changed = threading.Condition()
         self._reserved = 0
         self._expected = 0
         self._is_stopping = False
-        self._thread = threading.Thread(target=self._run, name="caption", daemon=True)
+        self._threads: dict[str | None, threading.Thread] = {None: self._thread_of(None)}
 
     @property
     def waiting(self) -> int:
@@ -248,23 +257,25 @@ class Batcher:
     @property
     def queued(self) -> int:
         """Pictures that wait for a batch."""
-        return len(self._queue)
+        return sum(map(len, self._queues.values()))
 
     @property
     def is_alive(self) -> bool:
         """Whether what is submitted will be worked on."""
-        return self._thread.is_alive() and not self._is_stopping
+        threads = list(self._threads.values())
+        return all(thread.is_alive() for thread in threads) and not self._is_stopping
 
     def start(self) -> None:
         """Begin to work."""
-        self._thread.start()
+        self._threads[None].start()
 
     def stop(self) -> None:
         """Take no more pictures, caption those that are queued, and end."""
         with self._changed:
             self._is_stopping = True
             self._changed.notify_all()
-        self._thread.join()
+        for thread in self._threads.values():  # no more of them, as nothing is submitted
+            thread.join()
 
     @contextmanager
     def reserve(self, count: int) -> Iterator[None]:
@@ -305,7 +316,12 @@ class Batcher:
         """
         with self._changed:
             self._refuse_if_stopping()
-            self._queue.append(job)
+            lane = job.model.lane
+            if lane is not None and lane not in self._threads:
+                thread = self._thread_of(lane)
+                thread.start()
+                self._threads[lane] = thread
+            self._queues[lane].append(job)
             self._changed.notify_all()
         return job.caption
 
@@ -313,9 +329,13 @@ class Batcher:
         if self._is_stopping:
             raise StoppingError
 
-    def _run(self) -> None:
+    def _thread_of(self, lane: str | None) -> threading.Thread:
+        name = "caption" if lane is None else f"caption-{lane}"
+        return threading.Thread(target=self._run, args=(lane,), name=name, daemon=True)
+
+    def _run(self, lane: str | None) -> None:
         num_since = 0
-        while batch := self._next_batch():
+        while batch := self._next_batch(lane):
             started = time.perf_counter()
             self._work(batch)
             self._on_batch(len(batch), time.perf_counter() - started)
@@ -323,28 +343,28 @@ class Batcher:
                 give_back_memory()  # after the answers, as nobody should wait for it
                 num_since = 0
 
-    def _next_batch(self) -> list[Job]:
+    def _next_batch(self, lane: str | None) -> list[Job]:
         """The oldest picture with later ones for the same encoder; empty when it is time to end."""
         with self._changed:
             while True:
-                while not self._queue and not self._is_stopping:
+                while not self._queues[lane] and not self._is_stopping:
                     self._changed.wait()
-                if not self._queue:
+                if not self._queues[lane]:
                     return []
-                self._gather()
+                self._gather(self._queues[lane])
                 batch: list[Job] = []
                 rest: deque[Job] = deque()
-                encoder = self._queue[0].model.captioner.encoder_key
-                for job in self._queue:
+                encoder = self._queues[lane][0].model.captioner.encoder_key
+                for job in self._queues[lane]:
                     is_same = job.model.captioner.encoder_key == encoder
                     (batch if is_same and len(batch) < self.max_batch else rest).append(job)
-                self._queue = rest
+                self._queues[lane] = rest
                 if batch := [job for job in batch if job.caption.set_running_or_notify_cancel()]:
                     return batch
 
-    def _gather(self) -> None:
+    def _gather(self, queue: deque[Job]) -> None:
         until = time.perf_counter() + self.max_delay
-        while self._expected and len(self._queue) < self.max_batch:
+        while self._expected and len(queue) < self.max_batch:
             remaining = until - time.perf_counter()
             if remaining <= 0:
                 break

@@ -240,12 +240,19 @@ class _Nowhere(urllib.request.HTTPRedirectHandler):
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Nowhere())
 
 
+MOST_VALUES = 100_000
+
+
 def parsed(body: bytes, kind: type[Asked]) -> Asked:
     """A body as what it should be.
 
     Raises:
-        Problem: 400, it is not.
+        Problem: 400, it is not; 413, it has so many values that they would take a hundred times the
+            body's memory, and seconds in which no other thread gets far.
     """
+    # An upper bound, as words may have these, too; a picture in base64 has none.
+    if sum(map(body.count, (b"[", b"{", b","))) > MOST_VALUES:
+        raise Problem(413, f"more than {MOST_VALUES:,} values or commas")
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:

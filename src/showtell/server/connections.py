@@ -262,7 +262,7 @@ class Access:
     Attributes:
         token: What requests must carry as ``Authorization: Bearer``; None: nothing.
         hosts: Names that the server may be asked under; None: any. On a loopback address it goes
-            by its own names alone, so that no page elsewhere can reach it under a name of its own
+            by its own names and those allowed, so that no page elsewhere can reach it under a name
             that it had resolve to 127.0.0.1 (DNS rebinding).
         origins: Pages of other origins that may ask.
     """

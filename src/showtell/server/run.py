@@ -5,6 +5,7 @@ import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from ipaddress import ip_address
 from typing import Any
 
 import uvicorn
@@ -49,7 +50,8 @@ def serve(
         device, precision, trust_model, runtime, settings, cleaning: As for ``Captioner.load``.
         port: 0: any that is free.
         token: What requests must carry, if anything.
-        allow_hosts: Names, besides its own, that a server at a loopback address goes by.
+        allow_hosts: Names, besides its own, that the server goes by; at another address than a
+            loopback one, where none are given, it goes by any.
         origins: Pages of other origins that may ask.
         clients: What is granted to clients of other servers.
         say: Told, in a line, what is served and where.
@@ -59,12 +61,9 @@ def serve(
         CheckpointError: a model cannot be loaded.
     """
     limits = limits or Limits()
-    access = Access(
-        token=token,
-        hosts=LOOPBACK | {name.lower() for name in allow_hosts} if host in LOOPBACK else None,
-        origins=tuple(origins),
-    )
     with listen(host, port) as listener:  # before the models: an address in use shows at once
+        address = listener.getsockname()[0]
+        access = Access(token, own_names(host, address, allow_hosts), tuple(origins))
         loaded = load_models(
             models,
             device=device,
@@ -88,6 +87,18 @@ def serve(
         where = f"[{host}]" if ":" in host else host
         say(f"Serving {', '.join(loaded)} at http://{where}:{listener.getsockname()[1]}")
         server.run(sockets=[listener])
+
+
+def own_names(host: str, address: str, allowed: Sequence[str]) -> frozenset[str] | None:
+    """What ``Access.hosts`` is for a server at an address.
+
+    Args:
+        host: How its owner calls the address.
+        allowed: Further names, in lower case.
+    """
+    if not allowed and not ip_address(address.partition("%")[0]).is_loopback:
+        return None
+    return LOOPBACK | {host.lower(), address} | set(allowed)
 
 
 def build_server(

@@ -28,6 +28,7 @@ from showtell.errors import (
     ShowtellError,
 )
 from showtell.images.open import open_image
+from showtell.images.repair import MAX_PARTS
 from showtell.inference.caption import Caption, caption_record
 from showtell.server.batching import Batcher, Job, LoadedModel, QueueFullError, StoppingError
 from showtell.server.limits import Lane, Limits, Shares, share
@@ -249,17 +250,20 @@ _END, _SCAN = 0xD9, 0xDA
 
 
 def check_scans(data: bytes, most: int) -> None:
-    """Raise LargePictureError where a JPEG has more than ``most`` scans.
+    """Raise LargePictureError where a JPEG has more than ``most`` scans, or segments without end.
 
-    Its decoder passes over all pixels in each, and a file of 20 MB has room for a million.
+    Its decoder passes over all pixels in each scan, and a file of 20 MB has room for a million; of
+    empty segments it has room for five.
     """
     if not data.startswith(b"\xff\xd8"):
         return
-    place, num = 2, 0
+    place, num, parts = 2, 0, 0
     while (marker := _MARKER.search(data, place)) and data[marker.end() - 1] != _END:
-        num += data[marker.end() - 1] == _SCAN
+        num, parts = num + (data[marker.end() - 1] == _SCAN), parts + 1
         if num > most:
             raise LargePictureError(f"has more than {most} scans")
+        if parts > MAX_PARTS:
+            raise LargePictureError(f"has more than {MAX_PARTS:,} segments")
         size = int.from_bytes(data[marker.end() : marker.end() + 2], "big")
         place = marker.end() + max(size, 2)
 

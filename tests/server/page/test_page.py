@@ -12,9 +12,13 @@ import pytest
 from cli_shell import Shell
 from page_visit import Visit, visit
 from PIL import Image
+from rogue_server import KEY, numbered, rogue_server
 from serve_process import ServeProcess
+from tiny_server import serving
 
 from showtell import load_dataset
+from showtell.inference.specs import BackendSettings
+from showtell.server.batching import load_models
 
 pytestmark = [
     pytest.mark.slow,
@@ -290,3 +294,25 @@ def test_what_the_model_is_not_sure_of_waits_for_a_person(
         card.get_by_role("radio").first.check()
         picked = card.get_by_role("radio").first.locator("xpath=following-sibling::span[1]")
         assert opened.caption("coffee.png") == picked.inner_text() != ""
+
+
+def test_a_model_behind_a_server_tells_no_confidence(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    numbered(tmp_path, 1)
+    with rogue_server() as behind:
+        behind.log_probs = False
+        loaded = load_models(["openai:tiny"], settings=BackendSettings(base_url=behind.url))
+        with serving(loaded) as (port, _), visit(browser, f"http://127.0.0.1:{port}/") as opened:
+            opened.drop(tmp_path / "000.png")
+            opened.wait_until_done(1)
+            card = opened.card("000.png")
+            assert card.locator(".facts").inner_text() == "tiny"
+            card.get_by_role("button", name="Edit: 000.png").click()
+            card.get_by_role("textbox").fill("mine")
+            card.get_by_role("textbox").press("Enter")
+            card.get_by_text("1 alternative").click()
+            assert card.get_by_role("radio").count() == 1
+            assert card.locator(".share").count() == 0
+            assert not card.get_by_text("Probability of a word").is_visible()

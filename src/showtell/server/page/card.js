@@ -110,7 +110,7 @@ export class Card {
     this.#parts.facts.hidden = this.#editor.isOpen;
     const best = captions[chosen ?? 0];
     this.#parts.facts.textContent =
-      edited === null ? `${sureness(best, model)} · ${model.name}` : "Edited by you";
+      edited === null ? [...sureness(best, model), model.name].join(" · ") : "Edited by you";
   }
 
   /** The map of a word, or none. */
@@ -171,8 +171,9 @@ export class Card {
   }
 }
 
-/** What the API's confidence is of this model, in words. */
+/** What the API's confidence is of this model, in words; nothing where the model does not tell. */
 function sureness({ confidence }, { calibrated }) {
+  if (confidence === null) return [];
   const share = percent(confidence);
-  return calibrated ? `${share} likely acceptable` : `On average ${share} sure of a word`;
+  return [calibrated ? `${share} likely acceptable` : `On average ${share} sure of a word`];
 }

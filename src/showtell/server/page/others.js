@@ -44,6 +44,7 @@ export class Others {
       const note = document.createElement("p");
       note.className = "small";
       note.textContent = "Probability of a word on average, and of the caption as a whole.";
+      note.hidden = captions.every(({ log_prob }) => log_prob === null);
       const rows = captions.map((caption, index) => row(caption, index, group));
       this.#fieldset.replaceChildren(legend, ...rows, note);
     }
@@ -58,16 +59,19 @@ export class Others {
   }
 }
 
+/** A caption to choose, and its probabilities where the model tells them. */
 function row({ caption, log_prob, log_probs }, index, group) {
   const label = document.createElement("label");
   const input = document.createElement("input");
   Object.assign(input, { type: "radio", name: group, value: String(index) });
   const text = document.createElement("span");
   text.textContent = caption;
+  label.append(input, text);
+  if (log_prob === null) return label;
   const mean = Math.exp(log_prob / log_probs.length); // geometric, over words and end
   const share = document.createElement("span");
   share.className = "share";
   share.textContent = `${percent(mean)} a word, ${odds(Math.exp(log_prob))} in all`;
-  label.append(input, text, share);
+  label.append(share);
   return label;
 }
