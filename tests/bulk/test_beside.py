@@ -159,6 +159,13 @@ CAMERA_TEXTS = [
     *("<Digimax i5, Samsung #1>", "SAMSUNG CAMERA PICTURES", "Exif_JPEG_PICTURE", "default"),
     *('charset="Ascii"', "charset=Ascii", "HELLOMOTO", "My beautiful picture", "Scanner", "..."),
     *("CREATOR: gd-jpeg v1.0 (using IJG JPEG v62), quality = 90", "Created with GIMP"),
+    *("Created with GIMP on a Mac", "Edited with Adobe Photoshop CS6 (Windows)", "hdrbhdr"),
+    *(
+        "Created with ImageMagick 6.9.10-23 Q16 x86_64 2019",
+        "Made in Paint",
+        "20190101_123456",
+    ),
+    *("LEAD Technologies Inc. V1.01", "2004:10:13 10:20:30", "[1, 2]", "0", "a/b/c.png"),
     *("Lavc58.54.100", "AppleMark", '{"mirror":false,"sensor_type":"rear"}', "Screenshot"),
     "filter: 0; fileterIntensity: 0.0; filterMask: 0; module: j;",
 ]
@@ -176,11 +183,29 @@ def test_what_cameras_write_is_nobodys_words(text: str) -> None:
         *("dog", "Ida", "Hund", "犬", "Oma", "sky", "front", "Sam", "night", "Berlin, 1999"),
         *("Grandma with her dog at the lake", "a dog / a cat", "Left: Ida; right: Tom"),
         *("Ida with her digital camera", "HDR of the bridge", "on the way to DCIM", "Über uns: 5"),
+        *("[Portrait of Abraham Lincoln, seated]", "{Oma}", "1984", "24.12.1985", "❤"),
+        *("Mum/Dad, Christmas 24.12.1985", "Oma/Opa in Rom, 12.05.1987"),
+        *("Harbour at dusk / photo by J.Doe", "Anna and Bob; see https://kiel.de"),
+        *("The dog and/or the cat at no.12", "Made in Paint by my daughter Lea, her first horse"),
+        *("Made in Paint by Lea", "Created by Adobe Smith in 1912: two children"),
+        *("OMA AND OPA WITH THEIR DIGITAL CAMERA", "Lead technologies of 1920: a steam engine"),
+        *(
+            "Left: Ida; middle: Tom; right: Bob; behind: Oma",
+            "Paris: 2019; London: 2020; Rom: 2021;",
+        ),
+        "Donaudampfschifffahrtsgesellschaftskapitaensmuetze",
         "祖母と犬が湖のほとりで遊んでいるところを写した写真。" * 3,
     ],
 )
 def test_what_people_write_is_theirs(text: str) -> None:
     assert not is_boilerplate(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["hdrbhdr" * 200_000 + "!", "a/" * 500_000, "a: 0;" * 300_000 + "!", "[" * 500_000]
+)
+def test_a_long_text_is_judged_at_once(text: str) -> None:
+    is_boilerplate(text)  # an exponential pattern would never return
 
 
 def pixels(path: Path) -> tuple[str, bytes]:
