@@ -1,5 +1,6 @@
 """Runs that are stopped, killed and started again."""
 
+import errno
 import json
 import os
 import random
@@ -14,6 +15,7 @@ from bulk_worker import one_file, read_lines, run, tiny_captioner
 
 from showtell.bulk.formats import read_csv, read_jsonl, read_parquet
 from showtell.bulk.journal import Journal
+from showtell.bulk.targets import OneFile, Sidecars
 from showtell.errors import DataError
 
 TESTS = Path(__file__).parents[1]
@@ -63,6 +65,53 @@ def test_another_model_does_not_go_on(tmp_path: Path, photos: Path) -> None:
     with pytest.raises(DataError, match="begun with another model"):
         run(one_file(out), photos)
     assert run(one_file(out, overwrite=True), photos, overwrite=True).num_captioned == 5
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS])
+def test_a_full_disk_stops_a_run_and_fails_no_picture(
+    code: int, tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = Sidecars(tmp_path / "failures.jsonl", overwrite=False)
+    write, written = target.write, []
+
+    def fill(picture: Path | str, text: str) -> None:
+        if len(written) == 2:
+            raise OSError(code, os.strerror(code), str(picture))
+        write(picture, text)
+        written.append(picture)
+
+    monkeypatch.setattr(target, "write", fill)
+    with pytest.raises(OSError, match=os.strerror(code)):
+        run(target, photos)
+    monkeypatch.undo()
+    summary = run(target, photos)
+    assert (summary.num_captioned, summary.num_kept, summary.num_failed) == (3, 2, 0)
+
+
+def test_attention_is_added_to_a_finished_file(tmp_path: Path, photos: Path) -> None:
+    out, captioner = tmp_path / "out.jsonl", tiny_captioner("decoder.kind=attention")
+    assert run(one_file(out), photos, captioner=captioner).num_captioned == 5
+    for num_captioned in (5, 0):
+        summary = run(one_file(out), photos, captioner=captioner, attention=True)
+        assert summary.num_captioned == num_captioned
+        assert all("attention" in record for record in read_lines(out))
+    assert run(one_file(out), photos, captioner=captioner).num_captioned == 0
+
+
+def test_a_run_does_not_go_on_without_the_attention_that_it_began_with(
+    tmp_path: Path, photos: Path
+) -> None:
+    out, captioner = tmp_path / "out.jsonl", tiny_captioner("decoder.kind=attention")
+
+    class Stopped(OneFile):
+        def finish(self, journal: Journal) -> None:
+            raise KeyboardInterrupt
+
+    stopped = Stopped(out, "jsonl", tmp_path / "failures.jsonl", overwrite=False)
+    with pytest.raises(KeyboardInterrupt):
+        run(stopped, photos, captioner=captioner)
+    with pytest.raises(DataError, match="other settings"):
+        run(one_file(out), photos, captioner=captioner, attention=True)
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:

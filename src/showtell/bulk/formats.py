@@ -213,17 +213,20 @@ FORMATS: dict[str, Format] = {
 }
 
 
-def kept_records(path: Path, kind: str, model: str) -> Iterator[Record]:
+def kept_records(path: Path, kind: str, model: str, *, attention: bool = False) -> Iterator[Record]:
     """What a finished file has by the same model; nothing where there is no such file.
 
     A damaged file gives what comes before the damage: it is about to be replaced.
+
+    Args:
+        attention: whether only records with their attention are wanted.
     """
     read = FORMATS[kind].read
     if read is None or not path.is_file():
         return
     try:
         for record in read(path):
-            if record.get("model") == model:
+            if record.get("model") == model and not (attention and "attention" not in record):
                 yield record
     except (ValueError, KeyError, TypeError, OSError, csv.Error):
         return

@@ -1,5 +1,6 @@
 """One bulk run: caption the pictures that have no caption yet, write them, keep a journal."""
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,9 @@ from showtell.data.reading import printable
 from showtell.errors import ImageError
 from showtell.inference.captioner import Captioner
 from showtell.inference.stream import Originals, Picture, PictureResult
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
+"""Errors of a whole disk: they stop the run, since every other picture would fail as well."""
 
 HAS_NO_PLACE = "it lies in an archive or behind a URL, so nothing can be written there"
 
@@ -81,11 +85,15 @@ def caption_all(
     Raises:
         DataError: another run writes there, or one with another model was stopped there.
         MissingExtraError: something that the inputs or the target need is not installed.
+        OSError: nothing can be written any more (``DISK_ERRORS``).
     """
     model = model_id(captioner, decoding)
-    identity = {"model": model, "format": target.kind, "overwrite": overwrite, "dedupe": dedupe}
+    identity: Record = {"model": model, "format": target.kind}
+    identity |= {"overwrite": overwrite, "dedupe": dedupe}
+    if attention:
+        identity["attention"] = True
     with Journal(target.journal, identity, restart=overwrite) as journal:
-        target.begin(journal, model)
+        target.begin(journal, model, attention=attention)
         run = _Run(target, journal, report, inputs, captioner_name(captioner))
         originals = Originals() if dedupe else None
         if originals is not None:
@@ -219,6 +227,8 @@ class _Run:
         try:
             self._target.write(result.path, result.text)
         except (ImageError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+                raise
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             where = printable(str(result.path))
             return {"path": record["path"], "error": f"{where}: {reason}"}

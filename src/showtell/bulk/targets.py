@@ -142,8 +142,13 @@ class Target(ABC):
         """Raise DataError, before the work, if a person's file would be overwritten."""
         refuse_others(self.failures, "failures")
 
-    def begin(self, journal: Journal, model: str) -> None:  # noqa: B027 - most have nothing
-        """Take up what an earlier run finished."""
+    def begin(self, journal: Journal, model: str, *, attention: bool = False) -> None:  # noqa: B027 - most have nothing
+        """Take up what an earlier run finished.
+
+        Args:
+            model: whose captions are taken up.
+            attention: take up only captions that have their attention.
+        """
 
     @abstractmethod
     def kept_text(self, picture: Picture) -> str | None:
@@ -182,9 +187,9 @@ class OneFile(Target):
                 refuse_others(self.path, self.kind)
             refuse_others(self.failures, "failures")
 
-    def begin(self, journal: Journal, model: str) -> None:
+    def begin(self, journal: Journal, model: str, *, attention: bool = False) -> None:
         if not self._overwrite:
-            kept = kept_records(self.path, self.kind, model)
+            kept = kept_records(self.path, self.kind, model, attention=attention)
             journal.take_over(record for record in kept if record["path"] not in journal.done)
 
     def kept_text(self, picture: Picture) -> str | None:
