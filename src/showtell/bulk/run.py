@@ -179,7 +179,9 @@ class _Run:
             elif self._journal.meets(name):
                 self.summary.num_kept += 1
             elif self._is_beside and picture.read is not None:
-                self._journal.add([{"path": name, "error": f"{name}: {HAS_NO_PLACE}"}])
+                self._journal.add(
+                    [{"path": name, "error": f"{name}: {picture.error or HAS_NO_PLACE}"}]
+                )
             elif self._target.kept_text(picture) is not None:
                 self.summary.num_kept += 1
             else:
