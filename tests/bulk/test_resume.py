@@ -14,7 +14,9 @@ from bulk.conftest import paint
 from bulk_worker import one_file, read_lines, run, tiny_captioner
 
 from showtell.bulk.formats import read_csv, read_jsonl, read_parquet
+from showtell.bulk.inputs import find_inputs
 from showtell.bulk.journal import Journal
+from showtell.bulk.run import plan
 from showtell.bulk.targets import OneFile, Sidecars
 from showtell.errors import DataError
 
@@ -112,6 +114,40 @@ def test_a_run_does_not_go_on_without_the_attention_that_it_began_with(
         run(stopped, photos, captioner=captioner)
     with pytest.raises(DataError, match="other settings"):
         run(one_file(out), photos, captioner=captioner, attention=True)
+
+
+def test_a_plan_is_what_the_run_does(tmp_path: Path, photos: Path) -> None:
+    """After a run that was stopped, and after one that was finished; names that come twice."""
+    names = [str(photos / "a.jpg"), str(photos / "a.jpg"), str(photos)]
+
+    class Stopped(OneFile):
+        def finish(self, journal: Journal) -> None:
+            raise KeyboardInterrupt
+
+    (photos / "bad.jpg").write_bytes(b"no")
+    failures = tmp_path / "failures.jsonl"
+    for target in (
+        one_file(tmp_path / "out.jsonl"),
+        one_file(tmp_path / "out.txt", "text"),
+        Sidecars(failures, overwrite=False),
+    ):
+        before = list(plan(find_inputs(names), target))
+        assert [p.picture is not None for p in before] == [True] * 6, target.kind
+        if isinstance(target, OneFile):
+            with pytest.raises(KeyboardInterrupt):
+                run(Stopped(target.path, target.kind, failures, overwrite=False), *names[:1])
+            first, *others = plan(find_inputs(names), target)
+            assert (first.is_done, [p.picture is not None for p in others]) == (True, [True] * 5)
+            assert not any(p.is_done for p in plan(find_inputs(names), target, overwrite=True))
+        listed = sorted(path.name for path in tmp_path.rglob("*"))
+        assert list(plan(find_inputs(names), target))
+        assert sorted(path.name for path in tmp_path.rglob("*")) == listed
+        run(target, *names)
+        is_read_back = target.kind != "text"
+        after = {p.path: p for p in plan(find_inputs(names), target)}
+        assert len(after) == 6
+        assert after.pop(str(photos / "bad.jpg")).picture is not None  # it is tried again
+        assert all((p.kept is not None) == is_read_back for p in after.values()), target.kind
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:

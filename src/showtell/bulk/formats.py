@@ -213,12 +213,15 @@ FORMATS: dict[str, Format] = {
 }
 
 
-def kept_records(path: Path, kind: str, model: str, *, attention: bool = False) -> Iterator[Record]:
+def kept_records(
+    path: Path, kind: str, model: str | None, *, attention: bool = False
+) -> Iterator[Record]:
     """What a finished file has by the same model; nothing where there is no such file.
 
     A damaged file gives what comes before the damage: it is about to be replaced.
 
     Args:
+        model: None: any.
         attention: whether only records with their attention are wanted.
     """
     read = FORMATS[kind].read
@@ -226,7 +229,8 @@ def kept_records(path: Path, kind: str, model: str, *, attention: bool = False) 
         return
     try:
         for record in read(path):
-            if record.get("model") == model and not (attention and "attention" not in record):
+            is_same = model in (None, record.get("model"))
+            if is_same and not (attention and "attention" not in record):
                 yield record
     except (ValueError, KeyError, TypeError, OSError, csv.Error):
         return

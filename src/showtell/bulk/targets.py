@@ -142,13 +142,14 @@ class Target(ABC):
         """Raise DataError, before the work, if a person's file would be overwritten."""
         refuse_others(self.failures, "failures")
 
-    def begin(self, journal: Journal, model: str, *, attention: bool = False) -> None:  # noqa: B027 - most have nothing
-        """Take up what an earlier run finished.
+    def finished(self, model: str | None, *, attention: bool = False) -> Iterator[Record]:
+        """What an earlier run finished and this one takes up.
 
         Args:
-            model: whose captions are taken up.
+            model: whose captions are taken up; None: any model's.
             attention: take up only captions that have their attention.
         """
+        return iter(())
 
     @abstractmethod
     def kept_text(self, picture: Picture) -> str | None:
@@ -187,10 +188,10 @@ class OneFile(Target):
                 refuse_others(self.path, self.kind)
             refuse_others(self.failures, "failures")
 
-    def begin(self, journal: Journal, model: str, *, attention: bool = False) -> None:
-        if not self._overwrite:
-            kept = kept_records(self.path, self.kind, model, attention=attention)
-            journal.take_over(record for record in kept if record["path"] not in journal.done)
+    def finished(self, model: str | None, *, attention: bool = False) -> Iterator[Record]:
+        if self._overwrite:
+            return iter(())
+        return kept_records(self.path, self.kind, model, attention=attention)
 
     def kept_text(self, picture: Picture) -> str | None:
         return None
