@@ -13,7 +13,7 @@ import pytest
 from bulk.conftest import paint
 from bulk_worker import one_file, read_lines, run, tiny_captioner
 
-from showtell.bulk.formats import read_csv, read_jsonl, read_parquet
+from showtell.bulk.formats import read_csv, read_jsonl, read_parquet, text_lines
 from showtell.bulk.inputs import find_inputs
 from showtell.bulk.journal import Journal
 from showtell.bulk.run import plan
@@ -148,6 +148,38 @@ def test_a_plan_is_what_the_run_does(tmp_path: Path, photos: Path) -> None:
         assert len(after) == 6
         assert after.pop(str(photos / "bad.jpg")).picture is not None  # it is tried again
         assert all((p.kept is not None) == is_read_back for p in after.values()), target.kind
+
+
+def test_a_text_is_known_again_whatever_its_pictures_and_captions_are(
+    tmp_path: Path, photos: Path
+) -> None:
+    out, captioner = tmp_path / "out.txt", tiny_captioner()
+    odd = photos / "photo: of Ida"  # no suffix
+    (photos / "a.jpg").rename(odd)
+    for _ in range(2):
+        target = one_file(out, "text")
+        target.check()
+        assert run(target, odd, photos / "b.png", captioner=captioner).num_captioned == 2
+    out.write_text("milk: two bottles\n")
+    with pytest.raises(DataError, match="not written by showtell as text"):
+        target.check()
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        ("a dog\n\nin\u2028grass\r\nx\ty", "a dog in grass x y"),
+        ("\x1b[2J\x9b31mred\0\x7f", r"\x1b[2J\x9b31mred\x00\x7f"),
+        (
+            "\U0001f469\u200d\U0001f680 \u0645\u06cc\u200c\u062e",
+            None,
+        ),  # joined by format characters
+    ],
+)
+def test_a_caption_in_a_text_is_one_line(said: str, line: str | None) -> None:
+    record = {"path": "a.jpg", "caption": said, "alternatives": [{"caption": said}]}
+    assert text_lines(record, alone=False) == f"a.jpg: {line or said}\n" * 2
+    assert text_lines(record, alone=True) == f"{line or said}\n" * 2
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:

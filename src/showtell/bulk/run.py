@@ -184,7 +184,7 @@ def _finished(target: Target, *, overwrite: bool, attention: bool) -> dict[str, 
     identity, records = peek(target.journal)
     if identity.get("overwrite") != overwrite:  # a run would begin anew, or refuse to go on
         records = iter(())
-    done = {}
+    done: dict[str, Record] = {}
     for record in chain(target.finished(None, attention=attention), records):
         done[record["path"]] = {
             name: record[name] for name in ("caption", "error") if name in record
