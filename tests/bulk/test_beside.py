@@ -150,6 +150,25 @@ def test_a_persons_words_are_seen_in_every_field() -> None:
     assert visited == 17
 
 
+def test_new_words_leave_no_older_ones_in_any_field() -> None:
+    pytest.importorskip("pyexiv2")
+    visited = 0
+    for name, content in pictures_with_words():
+        changed = metadata.with_alt_text(content, "a red dog", "w")
+        with metadata._Open(changed) as picture:
+            said = {text for _, texts in metadata._words(picture) for text in texts}
+        assert said == {"a red dog"}, name
+        visited += 1
+    assert visited == 17
+    settings = '{"mirror":false}'  # of a camera: no words, and all other metadata stays
+    with metadata._Open(_picture(comment=settings.encode())) as picture:
+        picture.modify_iptc({"Iptc.Application2.Caption": settings})
+        content = picture.get_bytes()
+    with metadata._Open(metadata.with_alt_text(content, "a red dog", "w")) as picture:
+        assert picture.read_comment() == settings
+        assert picture.read_iptc() == {"Iptc.Application2.Caption": settings}
+
+
 CAMERA_TEXTS = [
     *("DCIM\\100MEDIA\\DJI_0042.JPG", "DCIM/DJI_0001.JPG", "/storage/emulated/0/DCIM/a.jpg"),
     *("C:\\Users\\me\\My Pictures\\a.jpg", "IMG_1234.JPG", "DSC_0042", "dav", "hdr", "_cuva"),
