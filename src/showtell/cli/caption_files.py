@@ -73,11 +73,8 @@ def caption_into_files(request: "Request", inputs: Inputs, target: Target) -> bo
             )
             if not inputs.is_one_picture:
                 report.note(summary.describe(target.failures))
-            if spec_of(request.model.name) is not None:
-                from showtell.bulk.estimate import Price, cost_of
-
-                if (cost := cost_of(captioner, Price.given(request.asking.price))) is not None:
-                    report.note(cost)
+            if (cost := request.asking.cost(captioner)) is not None:
+                report.note(cost)
     except KeyboardInterrupt:
         typer.echo("stopped; to resume, run the same command again", err=True)
         raise typer.Exit(INTERRUPTED) from None

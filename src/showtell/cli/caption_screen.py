@@ -46,6 +46,8 @@ def caption_to_screen(request: "Request", inputs: Inputs) -> bool:
             failed = _write_json(results, file)
         else:
             failed = _write_lines(results, file, writing.kind.value, alone=inputs.is_one_picture)
+    if request.asking.price is not None and (cost := request.asking.cost(captioner)) is not None:
+        typer.echo(cost, err=True)
     return inputs.has_failed(failed) or (request.strict and bool(failed))
 
 
