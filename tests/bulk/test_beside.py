@@ -150,6 +150,25 @@ def test_a_persons_words_are_seen_in_every_field() -> None:
     assert visited == 17
 
 
+def test_new_words_leave_no_older_ones_in_any_field() -> None:
+    pytest.importorskip("pyexiv2")
+    visited = 0
+    for name, content in pictures_with_words():
+        changed = metadata.with_alt_text(content, "a red dog", "w")
+        with metadata._Open(changed) as picture:
+            said = {text for _, texts in metadata._words(picture) for text in texts}
+        assert said == {"a red dog"}, name
+        visited += 1
+    assert visited == 17
+    settings = '{"mirror":false}'  # of a camera: no words, and all other metadata stays
+    with metadata._Open(_picture(comment=settings.encode())) as picture:
+        picture.modify_iptc({"Iptc.Application2.Caption": settings})
+        content = picture.get_bytes()
+    with metadata._Open(metadata.with_alt_text(content, "a red dog", "w")) as picture:
+        assert picture.read_comment() == settings
+        assert picture.read_iptc() == {"Iptc.Application2.Caption": settings}
+
+
 CAMERA_TEXTS = [
     *("DCIM\\100MEDIA\\DJI_0042.JPG", "DCIM/DJI_0001.JPG", "/storage/emulated/0/DCIM/a.jpg"),
     *("C:\\Users\\me\\My Pictures\\a.jpg", "IMG_1234.JPG", "DSC_0042", "dav", "hdr", "_cuva"),
@@ -159,6 +178,13 @@ CAMERA_TEXTS = [
     *("<Digimax i5, Samsung #1>", "SAMSUNG CAMERA PICTURES", "Exif_JPEG_PICTURE", "default"),
     *('charset="Ascii"', "charset=Ascii", "HELLOMOTO", "My beautiful picture", "Scanner", "..."),
     *("CREATOR: gd-jpeg v1.0 (using IJG JPEG v62), quality = 90", "Created with GIMP"),
+    *("Created with GIMP on a Mac", "Edited with Adobe Photoshop CS6 (Windows)", "hdrbhdr"),
+    *(
+        "Created with ImageMagick 6.9.10-23 Q16 x86_64 2019",
+        "Made in Paint",
+        "20190101_123456",
+    ),
+    *("LEAD Technologies Inc. V1.01", "2004:10:13 10:20:30", "[1, 2]", "0", "a/b/c.png"),
     *("Lavc58.54.100", "AppleMark", '{"mirror":false,"sensor_type":"rear"}', "Screenshot"),
     "filter: 0; fileterIntensity: 0.0; filterMask: 0; module: j;",
 ]
@@ -176,11 +202,29 @@ def test_what_cameras_write_is_nobodys_words(text: str) -> None:
         *("dog", "Ida", "Hund", "犬", "Oma", "sky", "front", "Sam", "night", "Berlin, 1999"),
         *("Grandma with her dog at the lake", "a dog / a cat", "Left: Ida; right: Tom"),
         *("Ida with her digital camera", "HDR of the bridge", "on the way to DCIM", "Über uns: 5"),
+        *("[Portrait of Abraham Lincoln, seated]", "{Oma}", "1984", "24.12.1985", "❤"),
+        *("Mum/Dad, Christmas 24.12.1985", "Oma/Opa in Rom, 12.05.1987"),
+        *("Harbour at dusk / photo by J.Doe", "Anna and Bob; see https://kiel.de"),
+        *("The dog and/or the cat at no.12", "Made in Paint by my daughter Lea, her first horse"),
+        *("Made in Paint by Lea", "Created by Adobe Smith in 1912: two children"),
+        *("OMA AND OPA WITH THEIR DIGITAL CAMERA", "Lead technologies of 1920: a steam engine"),
+        *(
+            "Left: Ida; middle: Tom; right: Bob; behind: Oma",
+            "Paris: 2019; London: 2020; Rom: 2021;",
+        ),
+        "Donaudampfschifffahrtsgesellschaftskapitaensmuetze",
         "祖母と犬が湖のほとりで遊んでいるところを写した写真。" * 3,
     ],
 )
 def test_what_people_write_is_theirs(text: str) -> None:
     assert not is_boilerplate(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["hdrbhdr" * 200_000 + "!", "a/" * 500_000, "a: 0;" * 300_000 + "!", "[" * 500_000]
+)
+def test_a_long_text_is_judged_at_once(text: str) -> None:
+    is_boilerplate(text)  # an exponential pattern would never return
 
 
 def pixels(path: Path) -> tuple[str, bytes]:

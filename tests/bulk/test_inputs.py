@@ -1,5 +1,6 @@
 """What names stand for: lists, tables, archives, URLs."""
 
+import errno
 import io
 import os
 import tarfile
@@ -11,6 +12,7 @@ from bulk_worker import one_file, read_lines, run, tiny_captioner
 from showtell.bulk.inputs import find_inputs
 from showtell.bulk.remote import name_of
 from showtell.bulk.shards import READERS
+from showtell.bulk.targets import Sidecars
 from showtell.errors import DataError
 
 
@@ -40,6 +42,26 @@ def test_folders_globs_and_files(photos: Path) -> None:
         paths(photos / "empty")
     with pytest.raises(DataError, match="no file matches"):
         paths(photos / "*.bmp")
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "sidecar"])
+def test_a_folder_within_that_cannot_be_read_fails_with_the_reason(
+    kind: str, tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = os.scandir
+
+    def refuse(place: str) -> object:
+        if str(place) == str(photos / "within"):
+            raise PermissionError(errno.EACCES, "Permission denied", place)
+        return scan(place)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    failures = tmp_path / "failures.jsonl"
+    beside = Sidecars(failures, overwrite=False)
+    summary = run(beside if kind == "sidecar" else one_file(tmp_path / "out.jsonl"), photos)
+    assert (summary.num_captioned, summary.num_failed) == (4, 1)
+    [failure] = read_lines(failures)
+    assert failure["error"] == f"{photos / 'within'}: cannot read the folder: Permission denied"
 
 
 def test_lists(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,6 +149,9 @@ def test_urls(tmp_path: Path, photos: Path) -> None:
     assert "gone.jpg" in (tmp_path / "failures.jsonl").read_text()
     with pytest.raises(DataError, match="no pictures there"):
         paths("memory://lake/*.gif")
+    for name, is_failure in (("gone.jpg", True), ("a.jpg", False), ("notes.txt", False)):
+        summary = run(one_file(tmp_path / "one.jsonl"), f"memory://lake/{name}")
+        assert summary.single_failed == is_failure, name
     with pytest.raises(DataError, match="nonsense"):
         paths("nonsense://lake/a.jpg")
 

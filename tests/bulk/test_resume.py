@@ -1,5 +1,6 @@
 """Runs that are stopped, killed and started again."""
 
+import errno
 import json
 import os
 import random
@@ -12,8 +13,11 @@ import pytest
 from bulk.conftest import paint
 from bulk_worker import one_file, read_lines, run, tiny_captioner
 
-from showtell.bulk.formats import read_csv, read_jsonl, read_parquet
+from showtell.bulk.formats import read_csv, read_jsonl, read_parquet, text_lines
+from showtell.bulk.inputs import find_inputs
 from showtell.bulk.journal import Journal
+from showtell.bulk.run import plan
+from showtell.bulk.targets import OneFile, Sidecars
 from showtell.errors import DataError
 
 TESTS = Path(__file__).parents[1]
@@ -63,6 +67,119 @@ def test_another_model_does_not_go_on(tmp_path: Path, photos: Path) -> None:
     with pytest.raises(DataError, match="begun with another model"):
         run(one_file(out), photos)
     assert run(one_file(out, overwrite=True), photos, overwrite=True).num_captioned == 5
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS])
+def test_a_full_disk_stops_a_run_and_fails_no_picture(
+    code: int, tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = Sidecars(tmp_path / "failures.jsonl", overwrite=False)
+    write, written = target.write, []
+
+    def fill(picture: Path | str, text: str) -> None:
+        if len(written) == 2:
+            raise OSError(code, os.strerror(code), str(picture))
+        write(picture, text)
+        written.append(picture)
+
+    monkeypatch.setattr(target, "write", fill)
+    with pytest.raises(OSError, match=os.strerror(code)):
+        run(target, photos)
+    monkeypatch.undo()
+    summary = run(target, photos)
+    assert (summary.num_captioned, summary.num_kept, summary.num_failed) == (3, 2, 0)
+
+
+def test_attention_is_added_to_a_finished_file(tmp_path: Path, photos: Path) -> None:
+    out, captioner = tmp_path / "out.jsonl", tiny_captioner("decoder.kind=attention")
+    assert run(one_file(out), photos, captioner=captioner).num_captioned == 5
+    for num_captioned in (5, 0):
+        summary = run(one_file(out), photos, captioner=captioner, attention=True)
+        assert summary.num_captioned == num_captioned
+        assert all("attention" in record for record in read_lines(out))
+    assert run(one_file(out), photos, captioner=captioner).num_captioned == 0
+
+
+def test_a_run_does_not_go_on_without_the_attention_that_it_began_with(
+    tmp_path: Path, photos: Path
+) -> None:
+    out, captioner = tmp_path / "out.jsonl", tiny_captioner("decoder.kind=attention")
+
+    class Stopped(OneFile):
+        def finish(self, journal: Journal) -> None:
+            raise KeyboardInterrupt
+
+    stopped = Stopped(out, "jsonl", tmp_path / "failures.jsonl", overwrite=False)
+    with pytest.raises(KeyboardInterrupt):
+        run(stopped, photos, captioner=captioner)
+    with pytest.raises(DataError, match="other settings"):
+        run(one_file(out), photos, captioner=captioner, attention=True)
+
+
+def test_a_plan_is_what_the_run_does(tmp_path: Path, photos: Path) -> None:
+    """After a run that was stopped, and after one that was finished; names that come twice."""
+    names = [str(photos / "a.jpg"), str(photos / "a.jpg"), str(photos)]
+
+    class Stopped(OneFile):
+        def finish(self, journal: Journal) -> None:
+            raise KeyboardInterrupt
+
+    (photos / "bad.jpg").write_bytes(b"no")
+    failures = tmp_path / "failures.jsonl"
+    for target in (
+        one_file(tmp_path / "out.jsonl"),
+        one_file(tmp_path / "out.txt", "text"),
+        Sidecars(failures, overwrite=False),
+    ):
+        before = list(plan(find_inputs(names), target))
+        assert [p.picture is not None for p in before] == [True] * 6, target.kind
+        if isinstance(target, OneFile):
+            with pytest.raises(KeyboardInterrupt):
+                run(Stopped(target.path, target.kind, failures, overwrite=False), *names[:1])
+            first, *others = plan(find_inputs(names), target)
+            assert (first.is_done, [p.picture is not None for p in others]) == (True, [True] * 5)
+            assert not any(p.is_done for p in plan(find_inputs(names), target, overwrite=True))
+        listed = sorted(path.name for path in tmp_path.rglob("*"))
+        assert list(plan(find_inputs(names), target))
+        assert sorted(path.name for path in tmp_path.rglob("*")) == listed
+        run(target, *names)
+        is_read_back = target.kind != "text"
+        after = {p.path: p for p in plan(find_inputs(names), target)}
+        assert len(after) == 6
+        assert after.pop(str(photos / "bad.jpg")).picture is not None  # it is tried again
+        assert all((p.kept is not None) == is_read_back for p in after.values()), target.kind
+
+
+def test_a_text_is_known_again_whatever_its_pictures_and_captions_are(
+    tmp_path: Path, photos: Path
+) -> None:
+    out, captioner = tmp_path / "out.txt", tiny_captioner()
+    odd = photos / "photo: of Ida"  # no suffix
+    (photos / "a.jpg").rename(odd)
+    for _ in range(2):
+        target = one_file(out, "text")
+        target.check()
+        assert run(target, odd, photos / "b.png", captioner=captioner).num_captioned == 2
+    out.write_text("milk: two bottles\n")
+    with pytest.raises(DataError, match="not written by showtell as text"):
+        target.check()
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        ("a dog\n\nin\u2028grass\r\nx\ty", "a dog in grass x y"),
+        ("\x1b[2J\x9b31mred\0\x7f", r"\x1b[2J\x9b31mred\x00\x7f"),
+        (
+            "\U0001f469\u200d\U0001f680 \u0645\u06cc\u200c\u062e",
+            None,
+        ),  # joined by format characters
+    ],
+)
+def test_a_caption_in_a_text_is_one_line(said: str, line: str | None) -> None:
+    record = {"path": "a.jpg", "caption": said, "alternatives": [{"caption": said}]}
+    assert text_lines(record, alone=False) == f"a.jpg: {line or said}\n" * 2
+    assert text_lines(record, alone=True) == f"{line or said}\n" * 2
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:

@@ -226,6 +226,9 @@ def test_a_dry_run_estimates_and_sends_nothing_unless_it_is_told_to(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
 
 
+USAGE = ("--price", "--measure", "--replace", "--max-words", "--max-side")
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
@@ -234,7 +237,9 @@ def test_a_dry_run_estimates_and_sends_nothing_unless_it_is_told_to(
         (("--max-side", "3"), "--max-side"),
         (("--revision", "main"), "--revision"),
         (("--beam-size", "5"), "beam_size = 5"),
+        (("--price", "cheap"), "--price cheap: expected the price of a million"),
         (("--replace", "(=x"), "missing"),
+        (("--replace", "x"), "--replace 'x': expected REGEX=TEXT"),
         (("--max-words", "0"), "--max-words"),
     ],
 )
@@ -243,9 +248,30 @@ def test_wrong_options_are_one_line(
 ) -> None:
     folder = numbered(tmp_path / "photos", 1)
     done = shell("caption", folder, "-m", "openai:tiny", "--base-url", server.url, *options)
-    assert done.returncode in (1, 2)
+    assert done.returncode == (2 if options[0] in USAGE else 1)
     assert reason in done.stderr and "Traceback" not in done.stderr
     assert server.seen == []
+
+
+def test_the_cost_is_said_on_screen_and_for_files(
+    server: RogueServer, shell: Shell, tmp_path: Path
+) -> None:
+    folder = numbered(tmp_path / "photos", 2)
+    command = (
+        "caption",
+        folder,
+        "-m",
+        "openai:tiny",
+        "--base-url",
+        server.url,
+        "--price",
+        "1000,4000",
+    )
+    for output in ((), ("-o", tmp_path / "out.jsonl")):
+        done = shell(*command, *output)
+        assert done.returncode == 0, done.stderr
+        # 100 tokens in and 7 out each.
+        assert "; price: 0.2560" in done.stderr, output
 
 
 def test_prices_are_for_servers(shell: Shell, tmp_path: Path) -> None:

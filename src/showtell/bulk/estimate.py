@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from showtell.errors import ConfigError, DataError, ImageError
+from showtell.errors import DataError, ImageError, UsageError
 from showtell.inference.backends.remote import RemoteCaptioner, sent_bytes
 from showtell.inference.captioner import Captioner, ModelRequest, usual_cleaning
 from showtell.inference.specs import find_backend, spec_of
@@ -37,14 +37,14 @@ class Price:
         """A price as ``0.15,0.60``, or one number for both.
 
         Raises:
-            ConfigError: it is something else.
+            UsageError: it is something else.
         """
         try:
             values = [float(part) for part in text.split(",")]
         except ValueError:
             values = []
         if len(values) not in (1, 2) or not all(0 <= value < math.inf for value in values):
-            raise ConfigError(
+            raise UsageError(
                 f"--price {text}: expected the price of a million tokens in and out, as 0.15,0.60"
             )
         return cls(values[0], values[-1])

@@ -9,6 +9,7 @@ import csv
 import hashlib
 import json
 import math
+import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -105,11 +106,24 @@ class Format:
     read: Read | None = None
 
 
+_BREAKS = re.compile("[\t-\r\x1c-\x1f\x85\u2028\u2029]+")
+_CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def on_one_line(caption: str) -> str:
+    """A caption without line breaks and without what a terminal obeys: a model may say anything.
+
+    Unlike ``printable`` it leaves marks that join letters, which many scripts need.
+    """
+    plain = _BREAKS.sub(" ", caption)
+    return _CONTROLS.sub(lambda found: repr(found[0])[1:-1], plain)
+
+
 def text_lines(record: Record, *, alone: bool) -> str:
     """A line a caption, the best first; with the path unless it is the only picture."""
     said = [record, *record.get("alternatives", ())]
     head = "" if alone else f"{printable(record['path'])}: "
-    return "".join(f"{head}{caption['caption']}\n" for caption in said)
+    return "".join(f"{head}{on_one_line(caption['caption'])}\n" for caption in said)
 
 
 def write_text(records: Iterable[Record], file: IO[bytes]) -> None:
@@ -213,17 +227,24 @@ FORMATS: dict[str, Format] = {
 }
 
 
-def kept_records(path: Path, kind: str, model: str) -> Iterator[Record]:
+def kept_records(
+    path: Path, kind: str, model: str | None, *, attention: bool = False
+) -> Iterator[Record]:
     """What a finished file has by the same model; nothing where there is no such file.
 
     A damaged file gives what comes before the damage: it is about to be replaced.
+
+    Args:
+        model: None: any.
+        attention: whether only records with their attention are wanted.
     """
     read = FORMATS[kind].read
     if read is None or not path.is_file():
         return
     try:
         for record in read(path):
-            if record.get("model") == model:
+            is_same = model in (None, record.get("model"))
+            if is_same and not (attention and "attention" not in record):
                 yield record
     except (ValueError, KeyError, TypeError, OSError, csv.Error):
         return

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from showtell.bulk import remote, shards
-from showtell.bulk.naming import is_picture_member
+from showtell.bulk.naming import broken, is_picture_member
 from showtell.core.urls import is_url, local_path
 from showtell.data.pictures import (
     SIDECAR_SUFFIXES,
@@ -97,7 +97,10 @@ def find_inputs(names: Sequence[str]) -> Inputs:
     left_out: Counter[str] = Counter()
     for name in map(local_path, names):
         if is_url(name):
-            paths += remote.expand(name, left_out)
+            found = remote.expand(name, left_out)
+            paths += found
+            if found == [name]:  # no folder and no glob
+                single.add(name)
         elif glob.has_magic(name) and not os.path.lexists(name):
             matches = sorted(glob.glob(name, recursive=True))
             if not matches:
@@ -160,16 +163,17 @@ def _pictures(path: str, left_out_of_archives: Counter[str]) -> Iterator[Picture
     elif is_url(path):
         yield picture_at(path)
     elif os.path.isdir(path):
-        yield from map(Picture, walk(path, Counter()))
+        yield from walk(path, Counter())
     else:
         yield Picture(path)
 
 
-def walk(folder: str, left_out: Counter[str]) -> Iterator[str]:
+def walk(folder: str, left_out: Counter[str]) -> Iterator[Picture]:
     """The files below a folder that are named like pictures, sorted; whatever they really are.
 
     Hidden files and folders are passed over (``data.pictures.is_hidden``). Links to folders are
-    followed, but no folder is entered twice, so loops end.
+    followed, but no folder is entered twice, so loops end. A folder within that cannot be read
+    comes as a picture that fails.
 
     Args:
         left_out: counts, by suffix, pictures of kinds that showtell does not read.
@@ -188,7 +192,7 @@ def walk(folder: str, left_out: Counter[str]) -> Iterator[str]:
         except OSError as error:
             if place == folder:
                 raise DataError(f"cannot read the folder {place}: {error.strerror}") from None
-            yield place  # it fails like a picture, and is listed
+            yield broken(place, f"cannot read the folder: {error.strerror}")
             continue
         below = []
         for entry in found:
@@ -196,7 +200,7 @@ def walk(folder: str, left_out: Counter[str]) -> Iterator[str]:
                 if not is_hidden(entry.name):
                     below.append(entry.path)
             elif is_picture_member(entry.name, left_out):
-                yield entry.path
+                yield Picture(entry.path)
         waiting += reversed(below)
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -136,6 +137,17 @@ class Journal:
     def _count(self, record: Record) -> None:
         self.done[record["path"]] = True
         self.num_failed += "error" in record
+
+
+def peek(path: Path) -> tuple[Record, Iterator[Record]]:
+    """The identity and the whole records of a journal that is left as it is; none: both empty."""
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except OSError:
+        return {}, iter(())
+    identity, *records = [_parse(line) for line in lines] or [None]
+    whole = takewhile(lambda record: record is not None and "path" in record, records)
+    return identity or {}, (record for record in whole if record is not None)
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

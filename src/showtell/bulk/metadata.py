@@ -6,6 +6,7 @@ Metadata Standard 2021.1), EXIF ``ImageDescription``, and as their author
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from showtell.bulk.boilerplate import is_boilerplate
@@ -36,21 +37,25 @@ def alt_text(content: bytes) -> str | None:
         MissingExtraError: ``pyexiv2`` is not installed.
     """
     with _Open(content) as picture:
-        for said in _texts(picture):
-            said = said.strip(" \0\t\r\n")
-            if said and not is_boilerplate(said):
-                return said
-    return None
+        return next((said[0] for _, said in _words(picture)), None)
 
 
-def _texts(picture: Any) -> Iterator[str]:
-    """All texts of the fields in which a person's words may be."""
+def _words(picture: Any) -> Iterator[tuple[Callable[[], Any], list[str]]]:
+    """For each field with words of a person: what removes it, and its texts that say anything."""
+    for remove, texts in _texts(picture):
+        stripped = (text.strip(" \0\t\r\n") for text in texts)
+        if said := [text for text in stripped if text and not is_boilerplate(text)]:
+            yield remove, said
+
+
+def _texts(picture: Any) -> Iterator[tuple[Callable[[], Any], list[str]]]:
+    """For each field in which a person's words may be: what removes it, and its texts."""
     fields = (
-        (picture.read_xmp, XMP_FIELDS),
-        (picture.read_exif, EXIF_FIELDS),
-        (picture.read_iptc, IPTC_FIELDS),
+        (picture.read_xmp, picture.modify_xmp, XMP_FIELDS),
+        (picture.read_exif, picture.modify_exif, EXIF_FIELDS),
+        (picture.read_iptc, picture.modify_iptc, IPTC_FIELDS),
     )
-    for read, names in fields:
+    for read, modify, names in fields:
         found = _decoded(read)
         for name in names:
             value = found.get(name) or ""
@@ -58,8 +63,10 @@ def _texts(picture: Any) -> Iterator[str]:
                 value = _user_comment(str(value))
             if isinstance(value, dict):  # a text for each language
                 value = list(value.values())
-            yield from map(str, value if isinstance(value, list) else [value])
-    yield str(_decoded(picture.read_comment))  # a JPEG's comment, a PNG's Description
+            texts = list(map(str, value if isinstance(value, list) else [value]))
+            yield partial(modify, {name: None}), texts
+    # A JPEG's comment, a PNG's Description.
+    yield picture.clear_comment, [str(_decoded(picture.read_comment))]
 
 
 def _decoded(read: Callable[[str], Any]) -> Any:
@@ -89,6 +96,8 @@ def _user_comment(value: str) -> str:
 def with_alt_text(content: bytes, text: str, writer: str) -> bytes:
     """The picture's file with ``text`` as its alt text and description, in place of any other.
 
+    Other fields in which a person's words were are removed: programs would go on showing those.
+
     Raises:
         ImageError: its kind of file cannot carry it, or its metadata cannot be read.
         MissingExtraError: ``pyexiv2`` is not installed.
@@ -98,6 +107,8 @@ def with_alt_text(content: bytes, text: str, writer: str) -> bytes:
             raise ImageError(
                 f"{picture.get_mime_type()} cannot carry captions; use --format sidecar"
             )
+        for remove, _ in list(_words(picture)):
+            remove()
         said = {DEFAULT_LANGUAGE: text}
         # Emptied first: other languages would go on saying what an older caption said.
         picture.modify_xmp({DESCRIPTION: "", ALT_TEXT: ""})

@@ -48,7 +48,7 @@ def broken(name: str, reason: str) -> Picture:
     def fail() -> bytes:
         raise ImageError(reason)
 
-    return Picture(name, fail)
+    return Picture(name, fail, reason)
 
 
 class UniqueNames:

@@ -1,14 +1,16 @@
 """One bulk run: caption the pictures that have no caption yet, write them, keep a journal."""
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from showtell.bulk.formats import Record, model_id, record_of, result_of, write_jsonl
 from showtell.bulk.inputs import Inputs
-from showtell.bulk.journal import Journal
+from showtell.bulk.journal import Journal, peek
 from showtell.bulk.targets import OneFile, Target
 from showtell.config import DecodingConfig
 from showtell.core.files import atomic_write
@@ -18,6 +20,9 @@ from showtell.data.reading import printable
 from showtell.errors import ImageError
 from showtell.inference.captioner import Captioner
 from showtell.inference.stream import Originals, Picture, PictureResult
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
+"""Errors of a whole disk: they stop the run, since every other picture would fail as well."""
 
 HAS_NO_PLACE = "it lies in an archive or behind a URL, so nothing can be written there"
 
@@ -81,11 +86,16 @@ def caption_all(
     Raises:
         DataError: another run writes there, or one with another model was stopped there.
         MissingExtraError: something that the inputs or the target need is not installed.
+        OSError: nothing can be written any more (``DISK_ERRORS``).
     """
     model = model_id(captioner, decoding)
-    identity = {"model": model, "format": target.kind, "overwrite": overwrite, "dedupe": dedupe}
+    identity: Record = {"model": model, "format": target.kind}
+    identity |= {"overwrite": overwrite, "dedupe": dedupe}
+    if attention:
+        identity["attention"] = True
     with Journal(target.journal, identity, restart=overwrite) as journal:
-        target.begin(journal, model)
+        kept = target.finished(model, attention=attention)
+        journal.take_over(record for record in kept if record["path"] not in journal.done)
         run = _Run(target, journal, report, inputs, captioner_name(captioner))
         originals = Originals() if dedupe else None
         if originals is not None:
@@ -115,33 +125,71 @@ def captioner_name(captioner: Captioner) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What a run would do with a picture.
+    """What a run does with a picture: it keeps a text, fails, or (both None) asks for a caption.
 
     Attributes:
-        kept: the text that it would keep; None where it would get a caption.
-        error: why it would fail, where that shows without decoding.
-        picture: the picture itself; None where it would fail.
+        kept: the text that it keeps.
+        is_done: whether an earlier run has finished it.
+        error: why it fails, where that shows without decoding.
+        picture: the picture itself, where a caption is to be made.
     """
 
     path: str
     kept: str | None = None
+    is_done: bool = False
     error: str | None = None
     picture: Picture | None = None
 
 
-def plan(inputs: Inputs, target: Target | None) -> Iterator[Planned]:
-    """What a run would do with each picture; nothing is decoded."""
+def _decide(picture: Picture, target: Target | None) -> Planned:
+    """What is to be done with a picture that no run has finished."""
+    path = str(picture.path)
+    is_beside = target is not None and not isinstance(target, OneFile)
+    if picture.error is not None or (is_beside and picture.read is not None):
+        return Planned(path, error=f"{path}: {picture.error or HAS_NO_PLACE}")
+    kept = target.kept_text(picture) if target is not None else None
+    return Planned(path, kept, picture=picture if kept is None else None)
+
+
+def plan(
+    inputs: Inputs, target: Target | None, *, overwrite: bool = False, attention: bool = False
+) -> Iterator[Planned]:
+    """What a run would do with each picture, by the same model; nothing is decoded or written.
+
+    Args:
+        overwrite, attention: as ``caption_all``.
+    """
+    done = {} if target is None else _finished(target, overwrite=overwrite, attention=attention)
+    seen: set[str] = set()
     for picture in inputs:
         path = str(picture.path)
-        try:
-            if picture.read is None:
-                os.stat(path)
-        except (OSError, ValueError) as error:  # a name with a NUL in it, from a list
-            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-            yield Planned(path, error=f"{path}: {reason}")
+        if path in seen:
             continue
-        kept = target.kept_text(picture) if target is not None else None
-        yield Planned(path, kept, picture=picture)
+        seen.add(path)
+        if (record := done.get(path)) is not None:
+            yield Planned(path, record.get("caption"), is_done=True, error=record.get("error"))
+            continue
+        planned = _decide(picture, target)
+        if planned.picture is not None and picture.read is None:
+            try:
+                os.stat(path)
+            except (OSError, ValueError) as error:  # a name with a NUL in it, from a list
+                reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+                planned = Planned(path, error=f"{path}: {reason}")
+        yield planned
+
+
+def _finished(target: Target, *, overwrite: bool, attention: bool) -> dict[str, Record]:
+    """What earlier runs have finished: the caption or the error of each picture."""
+    identity, records = peek(target.journal)
+    if identity.get("overwrite") != overwrite:  # a run would begin anew, or refuse to go on
+        records = iter(())
+    done: dict[str, Record] = {}
+    for record in chain(target.finished(None, attention=attention), records):
+        done[record["path"]] = {
+            name: record[name] for name in ("caption", "error") if name in record
+        }
+    return done
 
 
 class _Run:
@@ -155,7 +203,6 @@ class _Run:
     ) -> None:
         self._target, self._journal, self._report = target, journal, report
         self._inputs, self._captioner = inputs, captioner
-        self._is_beside = not isinstance(target, OneFile)
         self._started = time.perf_counter()
         self._num_skipped = 0
         self._asked: set[str] = set()  # whose results are still to come
@@ -170,13 +217,15 @@ class _Run:
                 self._num_skipped += 1
             elif self._journal.meets(name):
                 self.summary.num_kept += 1
-            elif self._is_beside and picture.read is not None:
-                self._journal.add([{"path": name, "error": f"{name}: {HAS_NO_PLACE}"}])
-            elif self._target.kept_text(picture) is not None:
-                self.summary.num_kept += 1
             else:
-                self._asked.add(name)
-                yield picture
+                planned = _decide(picture, self._target)
+                if planned.error is not None:
+                    self._journal.add([{"path": name, "error": planned.error}])
+                elif planned.picture is None:
+                    self.summary.num_kept += 1
+                else:
+                    self._asked.add(name)
+                    yield picture
 
     def settle(self, result: PictureResult, model: str) -> str | None:
         """Write a result and note it; the reason where it has failed."""
@@ -219,6 +268,8 @@ class _Run:
         try:
             self._target.write(result.path, result.text)
         except (ImageError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+                raise
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             where = printable(str(result.path))
             return {"path": record["path"], "error": f"{where}: {reason}"}

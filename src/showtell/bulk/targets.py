@@ -2,7 +2,8 @@
 
 A target never overwrites what a person wrote: existing texts of a picture, and files that showtell
 did not write. A file counts as showtell's if its first record names the model. A text file has no
-such record, so each of its lines has to begin with a picture's name.
+such record, so each of its lines has to begin with a picture's name: one with a suffix of pictures,
+or that of a file which is there.
 """
 
 import csv
@@ -65,7 +66,12 @@ def refuse_others(path: Path, kind: str) -> None:
 
 def _is_text(path: Path) -> bool:
     with open(path, encoding="utf-8", errors="surrogateescape") as lines:
-        return all(_NAMED.match(line) for line in lines)
+        return all(_NAMED.match(line) or _names_a_file(line) for line in lines)
+
+
+def _names_a_file(line: str) -> bool:
+    """Whether a line begins with the path of a file and a colon; the path may have colons in it."""
+    return any(os.path.isfile(line[: found.start()]) for found in re.finditer(": ", line))
 
 
 def _is_jsonl(path: Path) -> bool:
@@ -142,8 +148,14 @@ class Target(ABC):
         """Raise DataError, before the work, if a person's file would be overwritten."""
         refuse_others(self.failures, "failures")
 
-    def begin(self, journal: Journal, model: str) -> None:  # noqa: B027 - most have nothing
-        """Take up what an earlier run finished."""
+    def finished(self, model: str | None, *, attention: bool = False) -> Iterator[Record]:
+        """What an earlier run finished and this one takes up.
+
+        Args:
+            model: whose captions are taken up; None: any model's.
+            attention: take up only captions that have their attention.
+        """
+        return iter(())
 
     @abstractmethod
     def kept_text(self, picture: Picture) -> str | None:
@@ -182,10 +194,10 @@ class OneFile(Target):
                 refuse_others(self.path, self.kind)
             refuse_others(self.failures, "failures")
 
-    def begin(self, journal: Journal, model: str) -> None:
-        if not self._overwrite:
-            kept = kept_records(self.path, self.kind, model)
-            journal.take_over(record for record in kept if record["path"] not in journal.done)
+    def finished(self, model: str | None, *, attention: bool = False) -> Iterator[Record]:
+        if self._overwrite:
+            return iter(())
+        return kept_records(self.path, self.kind, model, attention=attention)
 
     def kept_text(self, picture: Picture) -> str | None:
         return None

@@ -1,8 +1,12 @@
 """What is to be told of the price of a model's server: the options, and their checks."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from showtell.errors import UsageError
+
+if TYPE_CHECKING:
+    from showtell.inference.captioner import Captioner
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +22,24 @@ class Asking:
     measure: int = 0
 
     def check(self, model: str, *, dry_run: bool) -> None:
-        """Raise UsageError where there is no server, or nothing is to be measured."""
+        """Raise UsageError where there is no server, no price, or nothing is to be measured."""
         for name, value in (("--price", self.price), ("--measure", self.measure)):
             if value and not _is_behind_server(model):
                 raise UsageError(f"{name} is for models behind a server (openai:, ollama:)")
         if self.measure and not dry_run:
             raise UsageError("--measure is for --dry-run: add it")
+        if self.price is not None:
+            from showtell.bulk.estimate import Price
+
+            Price.of(self.price)
+
+    def cost(self, captioner: "Captioner") -> str | None:
+        """What a run has asked a server for, and its price, in a line; None: it asked none."""
+        if captioner.card.kind == "showtell":
+            return None
+        from showtell.bulk.estimate import Price, cost_of
+
+        return cost_of(captioner, Price.given(self.price))
 
 
 def _is_behind_server(model: str) -> bool:

@@ -73,11 +73,8 @@ def caption_into_files(request: "Request", inputs: Inputs, target: Target) -> bo
             )
             if not inputs.is_one_picture:
                 report.note(summary.describe(target.failures))
-            if spec_of(request.model.name) is not None:
-                from showtell.bulk.estimate import Price, cost_of
-
-                if (cost := cost_of(captioner, Price.given(request.asking.price))) is not None:
-                    report.note(cost)
+            if (cost := request.asking.cost(captioner)) is not None:
+                report.note(cost)
     except KeyboardInterrupt:
         typer.echo("stopped; to resume, run the same command again", err=True)
         raise typer.Exit(INTERRUPTED) from None
@@ -106,7 +103,7 @@ def print_plan(request: "Request", inputs: Inputs, target: Target | None) -> boo
         target: where captions would go; None: to the screen.
     """
     failed: set[str] = set()
-    num_kept = num_left = 0
+    num_kept = num_done = num_left = 0
     remote = None
     if spec_of(request.model.name) is not None:
         from showtell.bulk.estimate import Price, Sample, estimate, unasked
@@ -117,13 +114,16 @@ def print_plan(request: "Request", inputs: Inputs, target: Target | None) -> boo
         settings = BackendSettings.of(model.settings)
         remote = unasked(ModelRequest(model.name, settings=settings, cleaning=model.cleaning))
         sample = Sample()
-    for planned in plan(inputs, target):
+    writing = request.writing
+    attention = request.making.attention
+    for planned in plan(inputs, target, overwrite=writing.overwrite, attention=attention):
         path = printable(planned.path)
         if planned.error is not None:
             failed.add(planned.path)
             typer.echo(f"error: {printable(planned.error)}", err=True)
         elif planned.kept is not None:
             num_kept += 1
+            num_done += planned.is_done
             typer.echo(f"keep {path}: {printable(planned.kept)}")
         else:
             num_left += 1
@@ -131,8 +131,9 @@ def print_plan(request: "Request", inputs: Inputs, target: Target | None) -> boo
                 sample.add(planned.picture)
             typer.echo(f"caption {path}")
     failing = f", {len(failed):,} would fail" if failed else ""
+    by = f" ({num_done:,} of an earlier run, if by this model)" if num_done else ""
     typer.echo(
-        f"{num_left:,} to caption, {num_kept:,} kept{failing}; nothing was written", err=True
+        f"{num_left:,} to caption, {num_kept:,} kept{by}{failing}; nothing was written", err=True
     )
     if remote is not None and sample.num:
         found = estimate(remote, sample, measure=request.asking.measure)

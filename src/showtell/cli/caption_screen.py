@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING
 
 import typer
 
-from showtell.bulk.formats import COLUMNS, Record, record_of, text_lines, to_line
+from showtell.bulk.formats import COLUMNS, Record, on_one_line, record_of, text_lines, to_line
 from showtell.bulk.inputs import Inputs
 from showtell.bulk.targets import refuse_others
 from showtell.core.files import atomic_write
@@ -46,6 +46,8 @@ def caption_to_screen(request: "Request", inputs: Inputs) -> bool:
             failed = _write_json(results, file)
         else:
             failed = _write_lines(results, file, writing.kind.value, alone=inputs.is_one_picture)
+    if request.asking.price is not None and (cost := request.asking.cost(captioner)) is not None:
+        typer.echo(cost, err=True)
     return inputs.has_failed(failed) or (request.strict and bool(failed))
 
 
@@ -80,7 +82,8 @@ def _write_lines(
         elif kind == "jsonl":
             file.write(to_line(record))
         elif kind == "csv":
-            table.writerow(record | {"path": printable(record["path"])})
+            shown = {"path": printable(record["path"]), "caption": on_one_line(record["caption"])}
+            table.writerow(record | shown)
         else:
             _tell_withheld(result)
             file.write(text_lines(record, alone=alone))

@@ -154,7 +154,7 @@ def say(text: str) -> None:
 def _describe_os_error(error: OSError) -> str:
     where = f": {error.filename}" if error.filename else ""
     reason = error.strerror or str(error)
-    if error.errno == errno.ENOSPC:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full{where}; free some space and run the same command again"
     if isinstance(error, CannotWriteError):
         return f"cannot write {error.filename}: {reason}"

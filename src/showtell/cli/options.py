@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from showtell.errors import ConfigError
+from showtell.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from showtell.bulk.inputs import Inputs
@@ -327,6 +327,18 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     return with_options(command, "settings", SETTINGS)
 
 
+def _replacements(given: list[str] | None) -> list[str] | None:
+    """The patterns, if they can be compiled: before a model is loaded."""
+    if given:
+        from showtell.text.clean import Cleaning
+
+        try:
+            Cleaning(replace=tuple(given))
+        except ConfigError as error:
+            raise UsageError(str(error)) from None
+    return given
+
+
 Cleaning = dict[str, Any]
 """What the command line says of ``Captioner.cleaning``."""
 
@@ -351,6 +363,7 @@ CLEANING: dict[str, Any] = {
         "--replace",
         "Replace text in captions: a regular expression and what it becomes; may be repeated.",
         metavar="REGEX=TEXT",
+        callback=_replacements,
     ),
     "prefix": _of_others(str, "--prefix", "Text to put before every caption."),
     "suffix": _of_others(str, "--suffix", "Text to put behind every caption."),

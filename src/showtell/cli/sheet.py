@@ -7,7 +7,7 @@ import typer
 
 from showtell.cli import options
 from showtell.cli.decoding import Decoding, with_decoding
-from showtell.errors import ConfigError
+from showtell.errors import UsageError
 from showtell.pretrained import DEFAULT
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -49,7 +49,7 @@ def sheet(
     from showtell.inference.captioner import Captioner
 
     if output.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"-o {output}: the name of a sheet must end in {', '.join(SUFFIXES)}")
+        raise UsageError(f"-o {output}: the name of a sheet must end in {', '.join(SUFFIXES)}")
     inputs = find_inputs(pictures)
     with options.told_skipped(inputs):
         options.check_file(output, inputs.paths, is_picture=True)

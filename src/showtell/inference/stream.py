@@ -53,10 +53,12 @@ class Picture:
         path: Its name in results: a path, a URL, or an archive's path with the name within.
         read: Returns its bytes; called in a thread; raises ImageError if it cannot. None means
             that ``path`` is a file.
+        error: Why it fails, where that is known before it is read; ``read`` raises it.
     """
 
     path: Path | str
     read: Callable[[], bytes] | None = None
+    error: str | None = None
 
 
 def picture_at(name: Path | str) -> Picture:

@@ -26,7 +26,7 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
 from showtell.data.reading import printable
-from showtell.errors import ConfigError, unknown_name
+from showtell.errors import UsageError, unknown_name
 from showtell.server.limits import Limits
 from showtell.server.problems import Problem
 from showtell.server.service import Record, Service
@@ -108,11 +108,11 @@ class Clients:
     hosts: frozenset[str] = frozenset()
 
     def check(self, models: Iterable[str]) -> None:
-        """Raise ConfigError where an alias is for a model that is not loaded."""
+        """Raise UsageError where an alias is for a model that is not loaded."""
         models = list(models)
         for alias, name in self.aliases.items():
             if name and name not in models:
-                raise ConfigError(f"--alias {alias}={name}: {unknown_name('model', name, models)}")
+                raise UsageError(f"--alias {alias}={name}: {unknown_name('model', name, models)}")
 
 
 class Chat:
