@@ -88,7 +88,7 @@ class Distillation(CrossEntropy):
         if penalty is not None:
             objective = objective + penalty
         figures = {"loss": nll, "objective": objective.detach(), "teacher_kl": soft.detach()}
-        return Loss(objective, len(words), figures)
+        return Loss(objective, len(words), figures, over={"teacher_kl": len(logits)})
 
     def _table(self) -> TeacherTable | None:
         """Where the teachers would be asked the same in every epoch."""
