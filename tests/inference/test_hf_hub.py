@@ -192,6 +192,25 @@ def test_a_hub_that_goes_away_and_comes_back(hub: TinyHub, machine: Machine, sav
     assert hub.downloads.count("config.json") <= 1
 
 
+def test_a_commit_without_its_tokeniser_is_not_whole(
+    hub: TinyHub, machine: Machine, saved: Path
+) -> None:
+    """The weights came, and the connection ended."""
+    hub.gone.add("tokenizer.json")
+    assert "cannot be downloaded" in machine.fetch(f"hf:{ID}@{COMMIT}")["error"]
+    hub.gone.clear()
+    [mark] = machine.home.rglob(f".showtell-unfinished-{COMMIT}")
+    snapshot = mark.parent / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True, exist_ok=True)
+    for name in ("config.json", "model.safetensors"):  # those that did not come by chance
+        if not (snapshot / name).exists():
+            shutil.copy(saved / name, snapshot)
+    got = machine.fetch(f"hf:{ID}@{COMMIT}")
+    content = (saved / "tokenizer.json").read_bytes()
+    assert (Path(got["found"]) / "tokenizer.json").read_bytes() == content
+    assert machine.fetch(f"hf:{ID}@{COMMIT}")["said"] is None
+
+
 def test_a_file_with_another_hash_is_refused_and_removed(hub: TinyHub, machine: Machine) -> None:
     hub.wrong.add("model.safetensors")
     got = machine.fetch(f"hf:{ID}")

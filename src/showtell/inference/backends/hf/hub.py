@@ -128,6 +128,8 @@ def cached_folder(place: Place, *, with_code: bool = False) -> Path | None:
         )
     except (OSError, ValueError):
         return None
+    if _unfinished(found.parents[1], found.name).exists():
+        return None
     return found if is_whole(found) and (not with_code or has_code(found, place.name)) else None
 
 
@@ -244,9 +246,15 @@ def download(wanted: Wanted, report: Reporter | None = None) -> Path:
                     report.progress("downloading", done, wanted.num_bytes, "bytes")
             return drawn
 
+    hub = _hub()
     with _told(place):
+        # Asked for by its commit, a snapshot counts as there as soon as it has any file.
+        name = hub.file_download.repo_folder_name(repo_id=place.name, repo_type="model")
+        mark = _unfinished(Path(hub.constants.HF_HUB_CACHE) / name, wanted.commit)
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
         folder = Path(
-            _hub().snapshot_download(
+            hub.snapshot_download(
                 place.name,
                 revision=wanted.commit,
                 allow_patterns=list(wanted.files),
@@ -257,7 +265,13 @@ def download(wanted: Wanted, report: Reporter | None = None) -> Path:
             _keep_reference(folder, place.revision or "main", wanted.commit)
     for name in wanted.files:
         _check_hash(folder / name, place)
+    mark.unlink(missing_ok=True)
     return folder
+
+
+def _unfinished(repository: Path, commit: str) -> Path:
+    """The mark of a snapshot whose download has begun and not ended."""
+    return repository / f".showtell-unfinished-{commit}"
 
 
 def _keep_reference(folder: Path, revision: str, commit: str) -> None:
