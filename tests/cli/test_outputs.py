@@ -95,7 +95,7 @@ def test_what_is_a_persons_stays(
         (photos / f"notes.{name}").write_text("milk\neggs\n")
     before = contents(photos)
     result = showtell(*command.split())
-    is_wrong_usage = message.startswith(("--workers", "--address", "-o x.json"))
+    is_wrong_usage = message.startswith(("--workers", "--address", "-o x.json", "-o s"))
     assert result.returncode == (2 if is_wrong_usage else 1), result.stdout
     assert result.stderr.startswith(f"error: {message}")
     assert len(result.stderr.splitlines()) == 1

@@ -72,6 +72,12 @@ def test_a_mistake_is_one_line(recipe: Path, old: str, new: str, message: str) -
     assert "\n" not in str(error.value)
 
 
+def test_a_recipe_that_is_not_there_is_no_preset(tmp_path: Path) -> None:
+    for name in ("nope.toml", "coco"):
+        with pytest.raises(ConfigError, match="no recipe .*: expected a TOML file"):
+            Recipe.load(tmp_path / name)
+
+
 def test_what_is_missing_is_named_alone(tmp_path: Path) -> None:
     path = tmp_path / "typo.toml"
     path.write_text('nam = "x"\n[[stages]]\nnam = "one"\n[[stages]]\nkind = "mean"\n')

@@ -183,6 +183,8 @@ def score(
     from showtell.metrics.extra_files import Extras
 
     check_file(output, [results, references], is_kept=not overwrite)
+    for path in (results, references):
+        path.stat()  # METEOR's tables take a while, and would be prepared for nothing
     if not metrics or "METEOR" in metrics:
         meteor.prepare_aloud(lambda text: typer.echo(text, err=True))
     extras = Extras(check, instances, train_captions, clip, images, bert, bert_layer)

@@ -141,6 +141,8 @@ class Recipe(Section):
         Raises:
             ConfigError: something in it or in them is wrong, named in one line.
         """
+        if not path.exists():  # a name alone would be looked up among the presets
+            raise ConfigError(f"no recipe {path}: expected a TOML file with stages and a card")
         try:
             recipe = cls.model_validate({**read_toml(path), "folder": path.parent})
         except ValidationError as error:
