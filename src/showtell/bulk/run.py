@@ -9,7 +9,7 @@ from pathlib import Path
 from showtell.bulk.formats import Record, model_id, record_of, result_of, write_jsonl
 from showtell.bulk.inputs import Inputs
 from showtell.bulk.journal import Journal
-from showtell.bulk.targets import OneFile, Target
+from showtell.bulk.targets import OneFile, Target, listed_failures
 from showtell.config import DecodingConfig
 from showtell.core.files import atomic_write
 from showtell.core.progress import Reporter
@@ -140,7 +140,11 @@ def plan(inputs: Inputs, target: Target | None) -> Iterator[Planned]:
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             yield Planned(path, error=f"{path}: {reason}")
             continue
-        kept = target.kept_text(picture) if target is not None else None
+        try:
+            kept = target.kept_text(picture) if target is not None else None
+        except OSError as error:
+            yield Planned(path, error=f"{path}: {error.filename}: {error.strerror}")
+            continue
         yield Planned(path, kept, picture=picture)
 
 
@@ -159,6 +163,8 @@ class _Run:
         self._started = time.perf_counter()
         self._num_skipped = 0
         self._asked: set[str] = set()  # whose results are still to come
+        # Runs beside pictures may share a list; one file has a list of its own.
+        self._failed_elsewhere = listed_failures(target.failures) if self._is_beside else {}
         self._num_failed_before = journal.num_failed
         self.summary = Summary()
 
@@ -166,17 +172,28 @@ class _Run:
         """The pictures that have no caption yet; none comes twice."""
         for picture in self._inputs:
             name = str(picture.path)
+            self._failed_elsewhere.pop(name, None)
             if name in self._asked or self._journal.done.get(name):
                 self._num_skipped += 1
             elif self._journal.meets(name):
                 self.summary.num_kept += 1
             elif self._is_beside and picture.read is not None:
                 self._journal.add([{"path": name, "error": f"{name}: {HAS_NO_PLACE}"}])
-            elif self._target.kept_text(picture) is not None:
-                self.summary.num_kept += 1
-            else:
+            elif not self._has_text(picture):
                 self._asked.add(name)
                 yield picture
+
+    def _has_text(self, picture: Picture) -> bool:
+        """Whether a text of its own is kept; one that cannot be read makes the picture fail."""
+        try:
+            if self._target.kept_text(picture) is None:
+                return False
+            self.summary.num_kept += 1
+        except OSError as error:
+            name = str(picture.path)
+            reason = f"{printable(name)}: {printable(str(error.filename))}: {error.strerror}"
+            self._journal.add([{"path": name, "error": reason}])
+        return True
 
     def settle(self, result: PictureResult, model: str) -> str | None:
         """Write a result and note it; the reason where it has failed."""
@@ -205,9 +222,11 @@ class _Run:
         summary.num_kept -= max(old, 0)
         summary.left_out = self._inputs.unreadable
         summary.single_failed = self._inputs.has_failed({record["path"] for record in failures})
-        if failures:
+        elsewhere = self._failed_elsewhere
+        listed = [r for path, r in elsewhere.items() if os.path.lexists(path)] + failures
+        if listed:
             with atomic_write(self._target.failures, "wb") as file:
-                write_jsonl(failures, file)
+                write_jsonl(listed, file)
         else:
             self._target.failures.unlink(missing_ok=True)  # of a run before this one
         self._target.finish(self._journal)
