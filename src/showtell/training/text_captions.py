@@ -11,7 +11,6 @@ similar word: "an airplane flying through a blue sky" also teaches what is said 
 nearest seen word; here it gets some of that word's captions.)
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -23,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from showtell.core.files import parse_json
 from showtell.decoders.word_detector import LEAST
 from showtell.encoders.features import Concepts, Features
 from showtell.errors import ConfigError, DataError
@@ -46,7 +46,7 @@ def read_captions(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
-            captions = [str(entry["caption"]) for entry in json.loads(text)["annotations"]]
+            captions = [str(entry["caption"]) for entry in parse_json(text)["annotations"]]
         else:
             captions = [line for line in text.splitlines() if line.strip()]
     except OSError as error:
