@@ -1,5 +1,6 @@
 """Captions beside pictures and in their own metadata."""
 
+import errno
 import io
 import json
 import os
@@ -17,7 +18,9 @@ from PIL import Image, PngImagePlugin
 
 from showtell.bulk import metadata
 from showtell.bulk.boilerplate import is_boilerplate
-from showtell.bulk.targets import Metadata, Sidecars
+from showtell.bulk.inputs import find_inputs
+from showtell.bulk.run import plan
+from showtell.bulk.targets import Metadata, Sidecars, replace_file
 from showtell.data.pictures import SIDECAR_SUFFIXES, sidecar_names
 from showtell.data.sources import load_dataset
 
@@ -284,3 +287,78 @@ def _picture(kind: str = "JPEG", **options: object) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (8, 8)).save(file, kind, **options)
     return file.getvalue()
+
+
+def test_a_text_that_cannot_be_read_stays(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photos / "b.txt").write_text("my own words\n")
+    read = Path.read_bytes
+
+    def refuse(path: Path) -> bytes:  # root may read anything
+        if path.name == "b.txt":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    target = Sidecars(photos / "failures.jsonl", overwrite=False)
+    inputs = find_inputs([str(photos)])
+    errors = [planned.error for planned in plan(inputs, target) if planned.error]
+    assert errors == [f"{photos}/b.png: {photos}/b.txt: Permission denied"]
+    summary = run(target, photos)
+    assert (summary.num_captioned, summary.num_kept, summary.num_failed) == (4, 0, 1)
+    assert [r["error"] for r in read_lines(photos / "failures.jsonl")] == errors
+    monkeypatch.undo()
+    assert (photos / "b.txt").read_text() == "my own words\n"
+
+
+def test_a_list_of_failures_that_runs_share(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        paint(tmp_path / name / "good.jpg", 1)
+        (tmp_path / name / "bad.jpg").write_bytes(b"no")
+    listed = tmp_path / "failures.jsonl"
+    target = Sidecars(listed, overwrite=False)
+
+    def failed() -> list[str]:
+        return [str(Path(r["path"]).relative_to(tmp_path)) for r in read_lines(listed)]
+
+    run(target, tmp_path / "one")
+    assert failed() == ["one/bad.jpg"]
+    assert run(target, tmp_path / "two").num_failed == 1
+    assert failed() == ["one/bad.jpg", "two/bad.jpg"]
+    paint(tmp_path / "two" / "bad.jpg", 2)
+    run(target, tmp_path / "two")
+    assert failed() == ["one/bad.jpg"]
+    (tmp_path / "one" / "bad.jpg").unlink()
+    run(target, tmp_path / "two")
+    assert not listed.exists()
+
+
+def test_two_runs_write_one_text_under_two_temporary_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = []
+    replace = os.replace
+
+    def watched(temporary: Path, path: Path) -> None:
+        names.append(Path(temporary).name)
+        replace(temporary, path)
+
+    monkeypatch.setattr(os, "replace", watched)
+    for run_ in ("one", "two", "one"):
+        replace_file(tmp_path / "a.txt", b"words", run=tmp_path / run_)
+    assert names[0] == names[2] != names[1]
+    assert all(name.startswith(".showtell-") for name in names)
+
+
+@pytest.mark.skipif(not hasattr(os, "chown"), reason="no owners on this system")
+def test_the_owner_and_the_mode_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    path.chmod(0o640)
+    before, asked = path.stat(), []
+    monkeypatch.setattr(os, "chown", lambda _, *owner: asked.append(owner))
+    replace_file(path, b"new", run=tmp_path / "journal")
+    assert asked == [(before.st_uid, before.st_gid)]
+    assert (path.read_bytes(), path.stat().st_mode) == (b"new", before.st_mode)

@@ -13,7 +13,7 @@ from showtell.bulk.inputs import find_inputs
 from showtell.bulk.remote import name_of
 from showtell.bulk.shards import READERS
 from showtell.bulk.targets import Sidecars
-from showtell.errors import DataError
+from showtell.errors import DataError, ImageError
 
 
 def paths(*names: object) -> list[str]:
@@ -180,3 +180,11 @@ def test_the_stream_takes_paths_and_is_lazy(photos: Path) -> None:
     assert 0 < first[0].confidence <= 1
     assert len(taken) <= 16
     results.close()
+
+
+def test_a_list_that_is_nested_too_deeply(tmp_path: Path) -> None:
+    (tmp_path / "deep.jsonl").write_text("[" * 200_000)
+    [picture] = find_inputs([str(tmp_path / "deep.jsonl")])
+    assert picture.read is not None
+    with pytest.raises(ImageError, match="nested too deeply"):
+        picture.read()

@@ -233,3 +233,23 @@ def test_killed_at_five_random_moments(tmp_path: Path, kind: str, num: int) -> N
         assert all(p.read_text().endswith("\n") for p in folder.glob("*.txt"))
     assert not list(tmp_path.rglob("*.tmp"))
     assert not journal.exists()
+
+
+@pytest.mark.parametrize(
+    "content", ["my notes\n", "my notes", "{}\n", '{"path": "a.jpg", "model": "m"}\n', "[" * 99_999]
+)
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_file_in_the_journals_place_stays(tmp_path: Path, content: str, restart: bool) -> None:
+    path = tmp_path / "out.partial"
+    path.write_text(content)
+    with pytest.raises(DataError, match=r"out\.partial is not a journal"):
+        Journal(path, {"model": "m"}, restart=restart)
+    assert path.read_text() == content
+
+
+@pytest.mark.parametrize("content", ["", '{"mo', '{"model": "m", "for'])
+def test_a_journal_whose_head_was_cut_off_begins_anew(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "out.partial"
+    path.write_text(content)
+    with Journal(path, {"model": "m"}):
+        assert path.read_text() == '{"model": "m"}\n'

@@ -1,6 +1,8 @@
 """What a command is told to write to: nothing of a person's is written over, and it shows early."""
 
 import json
+import os
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,17 @@ def contents(folder: Path) -> dict[str, bytes]:
             "caption . --json -o data.json",
             "data.json already exists and was not written by showtell as json",
         ),
+        (
+            "caption . -o deep.jsonl",
+            "deep.jsonl already exists and was not written by showtell as jsonl",
+        ),
+        ("caption . -o pipe", "-o pipe is a device or a pipe; give the name of a file"),
+        ("caption . -o x.jsonl --failures pipe", "--failures pipe is a device or a pipe"),
+        ("caption . -o x.jsonl --failures x.jsonl", "--failures x.jsonl is also -o"),
+        (
+            "caption . -o x.jsonl --failures ./x.jsonl.partial",
+            "--failures x.jsonl.partial is also the journal of the run",
+        ),
         ("caption . -o new/x.txt", "no such folder: new; make it: mkdir -p new"),
         ("caption . -o x.json", "-o x.json: add --json"),
         ("caption . --engine ray -o notes.txt", "-o notes.txt is a file, but --engine ray"),
@@ -64,6 +77,7 @@ def contents(folder: Path) -> dict[str, bytes]:
         ("sheet . -o s.gif", "-o s.gif: the name of a sheet must end in .jpg, .jpeg, .png"),
         ("sheet . -o s", "-o s: the name of a sheet must end in .jpg, .jpeg, .png"),
         ("sheet . -o new/s.png", "no such folder: new"),
+        ("sheet many.txt --columns 1 -o s.jpg", "a sheet with this number of columns has room for"),
         ("evaluate x scenes:40 --predictions a.jpg", "--predictions a.jpg has the name"),
         ("evaluate x data.json --predictions data.json", "--predictions data.json is one of"),
         ("score data.json mine.jsonl -o mine.jsonl", "-o mine.jsonl is one of the inputs"),
@@ -75,7 +89,14 @@ def contents(folder: Path) -> dict[str, bytes]:
         ("evaluate x scenes:40 -o notes.txt", "-o notes.txt already exists: give another name, or"),
         ("evaluate x scenes:40 --predictions notes.txt", "--predictions notes.txt already exists"),
         ("data inspect data.json -o data.json", "-o data.json is one of the inputs"),
+        ("data inspect data.json -o notes.txt", "-o notes.txt already exists: give another name"),
+        (
+            "data inspect data.json --page notes.txt",
+            "--page notes.txt already exists: give another",
+        ),
         ("report x -o a.jpg", "-o a.jpg has the name of a picture"),
+        ("report x -o notes.txt", "-o notes.txt already exists: give another name, or"),
+        ("report x -o .", "-o report.html already exists: give another name, or"),
         ("train scenes:40 -o a.jpg", "a.jpg is a file: give the name of a folder"),
         ("train . -o .", ". already exists and is not a run: give a new"),
         ("train . -o . -s optimizer.lr=1e-3,1e-4", ". already exists and is not a run"),
@@ -91,11 +112,17 @@ def test_what_is_a_persons_stays(
     (photos / "list.txt").write_text("a.jpg\nb.jpg\n")
     (photos / "data.json").write_text('{"annotations": []}')
     (photos / "mine.jsonl").write_text('{"path": "a.jpg", "caption": "Ida at the lake"}\n')
+    (photos / "many.txt").write_text("a.jpg\n" * 300)
+    (photos / "deep.jsonl").write_text("[" * 200_000)
+    (photos / "report.html").write_text("<p>of mine</p>")
+    os.mkfifo(photos / "pipe")
     for name in ("txt", "csv", "parquet", "tar"):
         (photos / f"notes.{name}").write_text("milk\neggs\n")
     before = contents(photos)
     result = showtell(*command.split())
-    is_wrong_usage = message.startswith(("--workers", "--address", "-o x.json", "-o s"))
+    is_wrong_usage = message.startswith(
+        ("--workers", "--address", "-o x.json", "-o s", "--failures x.jsonl")
+    )
     assert result.returncode == (2 if is_wrong_usage else 1), result.stdout
     assert result.stderr.startswith(f"error: {message}")
     assert len(result.stderr.splitlines()) == 1
@@ -148,6 +175,17 @@ def test_a_sheet_is_drawn_again(
     for _ in range(2):
         result = showtell(*asked)
         assert result.returncode == 0, result.stderr
+
+
+def test_a_sheet_of_an_archive(showtell: Shell, model: Path, photos: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(photos, "photos")
+    out = tmp_path / "s.png"
+    result = showtell("sheet", tmp_path / "a.tar", "-m", model, "-o", out)
+    assert result.returncode == 0, result.stderr
+    with Image.open(out) as sheet:
+        colours = {colour for _, colour in sheet.convert("RGB").getcolors(1 << 20)}
+    assert {(254, 0, 0), (0, 0, 254)} <= colours  # as JPEG has the photos
 
 
 def test_failures_of_a_person_stay(showtell: Shell, model: Path, photos: Path) -> None:

@@ -3,11 +3,13 @@
 import errno
 import os
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from showtell.bulk.journal import Journal
 from showtell.cli.console import exit_code_for
+from showtell.core import files
 from showtell.core.files import (
     CannotWriteError,
     InUseError,
@@ -90,3 +92,39 @@ def test_what_is_no_number_in_json_is_null(tmp_path: Path) -> None:
     )
     found = read_json(tmp_path / "a.json", 1000)
     assert found == {"a": None, "b": [[1.5, None], {"c": None}], "d": "NaN"}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_pipe_stays_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link"):
+        with pytest.raises(OSError, match="is a device or a pipe"):
+            write_text(tmp_path / name, "")
+        assert (tmp_path / name).is_fifo()
+
+
+def test_a_lock_on_a_file_that_was_removed_meanwhile_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process ends between opening and locking, and a third one makes the file anew."""
+    path, lock = tmp_path / "x", files.lock
+    others = []
+
+    def slow(file: IO[bytes]) -> bool:
+        if not others:
+            path.unlink()
+            others.append(open(path, "ab"))  # noqa: SIM115
+            assert lock(others[0])
+        return lock(file)
+
+    monkeypatch.setattr(files, "lock", slow)
+    with pytest.raises(InUseError):
+        files.open_locked(path)
+    others[0].close()
+    files.open_locked(path).close()
+
+
+def test_deep_nesting_is_bad_json() -> None:
+    with pytest.raises(ValueError, match="nested too deeply"):
+        files.parse_json(b"[" * 200_000)

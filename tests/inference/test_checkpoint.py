@@ -97,6 +97,23 @@ def test_a_process_killed_while_saving_leaves_a_whole_checkpoint(
     assert load_checkpoint(tmp_path).metrics["seed"] == 3
 
 
+def test_folders_of_a_persons_own_are_neither_removed_nor_read(tmp_path: Path) -> None:
+    for name in ("model", "model.old"):
+        save_checkpoint(tmp_path / name, make(1))
+    save_checkpoint(tmp_path / "model", make(2))
+    assert load_checkpoint(tmp_path / "model.old").metrics["seed"] == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model.old"]
+    shutil.rmtree(tmp_path / "model")
+    with pytest.raises(CheckpointError, match="no model"):
+        load_checkpoint(tmp_path / "model")
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_a_run_that_showtell_0_1_0_was_killed_in(tmp_path: Path, name: str) -> None:
+    save_checkpoint(tmp_path / f"{name}.old", make(1))
+    assert load_checkpoint(tmp_path).metrics["seed"] == 1
+
+
 def test_a_disk_that_takes_no_more_leaves_the_old_checkpoint(tmp_path: Path) -> None:
     """The system itself refuses to write on, in the middle of the weights."""
     save_checkpoint(tmp_path / "last", make(1))

@@ -74,7 +74,7 @@ def test_a_mistake_is_one_line(recipe: Path, old: str, new: str, message: str) -
 
 def test_a_recipe_that_is_not_there_is_no_preset(tmp_path: Path) -> None:
     for name in ("nope.toml", "coco"):
-        with pytest.raises(ConfigError, match="no recipe .*: expected a TOML file"):
+        with pytest.raises(ConfigError, match=r"no recipe .*: expected a TOML file"):
             Recipe.load(tmp_path / name)
 
 

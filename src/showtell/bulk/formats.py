@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from showtell.bulk.naming import sample_keys
 from showtell.config import DecodingConfig
+from showtell.core.files import parse_json
 from showtell.data.duplicates import Look
 from showtell.data.reading import is_text, printable
 from showtell.errors import DataError, MissingExtraError
@@ -148,7 +149,7 @@ def read_jsonl(path: Path) -> Iterator[Record]:
     """The captions of a JSON lines file."""
     with open(path, "rb") as file:
         for line in file:
-            value = json.loads(line)
+            value = parse_json(line)
             if isinstance(value, dict) and {"path", "caption"} <= value.keys():
                 yield value
 
@@ -271,7 +272,7 @@ def _unflat(row: dict[str, Any]) -> Record:
     record = {name: value for name, value in row.items() if value not in (None, "")}
     record |= {name: float(record[name]) for name in NUMBERS if name in record}
     if "alternatives" in record:
-        record["alternatives"] = json.loads(record["alternatives"])
+        record["alternatives"] = parse_json(record["alternatives"])
     return {"path": record["path"], "caption": record.get("caption", ""), **record}
 
 

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from showtell.bulk.formats import Record, to_line
-from showtell.core.files import errors_about, lock
+from showtell.core.files import InUseError, errors_about, is_special, open_locked, parse_json
 from showtell.errors import DataError
 
 SUFFIX = ".partial"
@@ -36,7 +36,8 @@ class Journal:
         num_failed: how many of these failed.
 
     Raises:
-        DataError: another process is writing it, or it was begun with another identity.
+        DataError: another process is writing it, it was begun with another identity, or another
+            file is in its place.
     """
 
     def __init__(self, path: Path, identity: Record, *, restart: bool = False) -> None:
@@ -45,13 +46,14 @@ class Journal:
         self.num_failed = 0
         self._synced = time.monotonic()
         path.parent.mkdir(parents=True, exist_ok=True)
-        with errors_about(path.with_name(path.name.removesuffix(SUFFIX)), path):
-            self._file = open(path, "a+b")  # noqa: SIM115 - closed by __exit__
+        if is_special(path):
+            raise self._not_ours()
         try:
-            if not lock(self._file):
-                raise DataError(f"another process is writing {path}; wait for it, or stop it")
-            if not os.path.exists(path):  # it has just ended and taken its journal away
-                raise DataError(f"another process has just finished {path}; start again")
+            with errors_about(path.with_name(path.name.removesuffix(SUFFIX)), path):
+                self._file = open_locked(path)
+        except InUseError:
+            raise DataError(f"another process is writing {path}; wait for it, or stop it") from None
+        try:
             self._recover(identity, restart=restart)
         except BaseException:
             self._file.close()
@@ -96,7 +98,7 @@ class Journal:
         with open(self.path, "rb") as file:
             next(file)
             for line in file:
-                record = json.loads(line)
+                record = parse_json(line)
                 if self.done.get(record["path"]):
                     yield record
 
@@ -104,7 +106,7 @@ class Journal:
         """Every record, of whatever pictures."""
         with open(self.path, "rb") as file:
             next(file)
-            yield from map(json.loads, file)
+            yield from map(parse_json, file)
 
     def remove(self) -> None:
         """Take it away; what it held is elsewhere by now."""
@@ -114,6 +116,8 @@ class Journal:
         self._file.seek(0)
         head = self._file.readline()
         begun = _parse(head)
+        if not _is_head(head, begun, identity):
+            raise self._not_ours()
         if begun is None or (restart and begun != identity):
             self._file.truncate(0)
             self._file.write(json.dumps(identity).encode() + b"\n")
@@ -134,6 +138,12 @@ class Journal:
             self.done[record["path"]] = False
         self._file.truncate(whole)
 
+    def _not_ours(self) -> DataError:
+        return DataError(
+            f"{self.path} is not a journal of showtell, which has to write one there: rename that "
+            "file, or give another name for the output"
+        )
+
     def _count(self, record: Record) -> None:
         self.done[record["path"]] = True
         self.num_failed += "error" in record
@@ -150,12 +160,20 @@ def peek(path: Path) -> tuple[Record, Iterator[Record]]:
     return identity or {}, (record for record in whole if record is not None)
 
 
+def _is_head(line: bytes, begun: Record | None, identity: Record) -> bool:
+    """Whether a file's first line may begin a journal: a head, one that was cut off, or nothing."""
+    if begun is not None:
+        return "path" not in begun and not identity.keys().isdisjoint(begun)
+    first_key = json.dumps(identity).encode().partition(b":")[0]
+    return not line.endswith(b"\n") and first_key.startswith(line[: len(first_key)])
+
+
 def _parse(line: bytes) -> dict[str, Any] | None:
     """A line's object; None where it was cut off."""
     if not line.endswith(b"\n"):
         return None
     try:
-        value = json.loads(line)
+        value = parse_json(line)
     except ValueError:
         return None
     return value if isinstance(value, dict) else None

@@ -27,7 +27,7 @@ from showtell.bulk.formats import Record, model_id
 from showtell.bulk.inputs import Inputs, find_inputs
 from showtell.bulk.run import Summary, caption_all
 from showtell.bulk.targets import OneFile
-from showtell.core.files import atomic_write, write_text
+from showtell.core.files import atomic_write, parse_json, write_text
 from showtell.core.progress import Reporter, SilentReporter
 from showtell.core.urls import is_url
 from showtell.errors import (
@@ -97,13 +97,13 @@ def kept_plan(folder: Path, asked: tuple[str, ...], make: Iterator[Shard]) -> li
             for shard in make:
                 lines.write(json.dumps({"shard": shard.name, "names": shard.names}) + "\n")
     with open(file, encoding="utf-8") as lines:
-        head = json.loads(next(lines))
+        head = parse_json(next(lines))
         if tuple(head["inputs"]) != asked:
             raise DataError(
                 f"{folder} has the results of other inputs ({', '.join(head['inputs'])}); "
                 "give another folder"
             )
-        values = map(json.loads, lines)
+        values = map(parse_json, lines)
         return [Shard(value["shard"], tuple(value["names"])) for value in values]
 
 
@@ -150,7 +150,7 @@ def _kept_identity(folder: str) -> Record | None:
     except FileNotFoundError:
         return None
     try:
-        value = json.loads(content)
+        value = parse_json(content)
     except ValueError:
         value = None
     if not isinstance(value, dict):
@@ -205,7 +205,7 @@ class ShardCaptioner:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         [line] = batch["shard"]
-        value = json.loads(str(line))
+        value = parse_json(str(line))
         shard = Shard(value["name"], tuple(value["names"]))
         try:
             summary, error = self._caption(shard), ""

@@ -11,7 +11,7 @@ from pathlib import Path
 from showtell.bulk.formats import Record, model_id, record_of, result_of, write_jsonl
 from showtell.bulk.inputs import Inputs
 from showtell.bulk.journal import Journal, peek
-from showtell.bulk.targets import OneFile, Target
+from showtell.bulk.targets import OneFile, Target, listed_failures
 from showtell.config import DecodingConfig
 from showtell.core.files import atomic_write
 from showtell.core.progress import Reporter
@@ -147,7 +147,11 @@ def _decide(picture: Picture, target: Target | None) -> Planned:
     is_beside = target is not None and not isinstance(target, OneFile)
     if picture.error is not None or (is_beside and picture.read is not None):
         return Planned(path, error=f"{path}: {picture.error or HAS_NO_PLACE}")
-    kept = target.kept_text(picture) if target is not None else None
+    try:
+        kept = target.kept_text(picture) if target is not None else None
+    except OSError as error:
+        reason = f"{printable(path)}: {printable(str(error.filename))}: {error.strerror}"
+        return Planned(path, error=reason)
     return Planned(path, kept, picture=picture if kept is None else None)
 
 
@@ -206,6 +210,9 @@ class _Run:
         self._started = time.perf_counter()
         self._num_skipped = 0
         self._asked: set[str] = set()  # whose results are still to come
+        # Runs beside pictures may share a list; one file has a list of its own.
+        is_beside = not isinstance(target, OneFile)
+        self._failed_elsewhere = listed_failures(target.failures) if is_beside else {}
         self._num_failed_before = journal.num_failed
         self.summary = Summary()
 
@@ -213,6 +220,7 @@ class _Run:
         """The pictures that have no caption yet; none comes twice."""
         for picture in self._inputs:
             name = str(picture.path)
+            self._failed_elsewhere.pop(name, None)
             if name in self._asked or self._journal.done.get(name):
                 self._num_skipped += 1
             elif self._journal.meets(name):
@@ -254,9 +262,11 @@ class _Run:
         summary.num_kept -= max(old, 0)
         summary.left_out = self._inputs.unreadable
         summary.single_failed = self._inputs.has_failed({record["path"] for record in failures})
-        if failures:
+        elsewhere = self._failed_elsewhere
+        listed = [r for path, r in elsewhere.items() if os.path.lexists(path)] + failures
+        if listed:
             with atomic_write(self._target.failures, "wb") as file:
-                write_jsonl(failures, file)
+                write_jsonl(listed, file)
         else:
             self._target.failures.unlink(missing_ok=True)  # of a run before this one
         self._target.finish(self._journal)

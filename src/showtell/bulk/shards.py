@@ -4,7 +4,6 @@ Archives (WebDataset's shards) are read from front to back, so that a pipe from 
 works as well as a disk. A problem inside a shard becomes a failed picture with the reason.
 """
 
-import json
 import os
 import stat
 import tarfile
@@ -17,6 +16,7 @@ from typing import Any, BinaryIO
 
 from showtell.bulk.naming import UniqueNames, broken, is_leftover, is_picture_member
 from showtell.bulk.remote import listed_picture
+from showtell.core.files import parse_json
 from showtell.core.urls import MOST_BYTES, is_url, local_path, open_url
 from showtell.data.reading import encoding_of, printable
 from showtell.data.tar import TarMember, has_end_mark
@@ -96,7 +96,7 @@ def _read_jsonl(file: BinaryIO, name: str, left_out: Counter[str]) -> Iterator[P
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
+            value = parse_json(line)
         except ValueError as error:
             yield broken(f"{name}:{number}", f"bad JSON: {error}")
             continue

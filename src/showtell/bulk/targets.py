@@ -8,14 +8,14 @@ or that of a file which is there.
 
 import csv
 import hashlib
-import json
 import os
 import re
-import shutil
+import stat
 import tarfile
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from showtell.bulk.formats import (
     write_text_alone,
 )
 from showtell.bulk.journal import SUFFIX, Journal
-from showtell.core.files import atomic_write
+from showtell.core.files import atomic_write, check_regular, parse_json
 from showtell.data.pictures import (
     PICTURE_SUFFIXES,
     SidecarFinder,
@@ -76,12 +76,23 @@ def _names_a_file(line: str) -> bool:
 
 def _is_jsonl(path: Path) -> bool:
     with open(path, "rb") as file:
-        return _has(json.loads(file.readline()), "path", "caption", "model")
+        return _has(parse_json(file.readline()), "path", "caption", "model")
 
 
 def _is_failures(path: Path) -> bool:
     with open(path, "rb") as file:
-        return _has(json.loads(file.readline()), "path", "error")
+        return _has(parse_json(file.readline()), "path", "error")
+
+
+def listed_failures(path: Path) -> dict[str, Record]:
+    """The records of a list of failures by their pictures; none where there is no such list."""
+    listed = {}
+    with suppress(FileNotFoundError), open(path, "rb") as file:
+        for line in file:
+            with suppress(ValueError):
+                if _has(record := parse_json(line), "path", "error"):
+                    listed[str(record["path"])] = record
+    return listed
 
 
 def _is_csv(path: Path) -> bool:
@@ -106,11 +117,11 @@ def _is_webdataset(path: Path) -> bool:
         if caption is None:  # of a run that captioned nothing
             return True
         content = archive.extractfile(record) if record and record.name.endswith(".json") else None
-        return content is not None and _has(json.load(content), "path", "caption", "model")
+        return content is not None and _has(parse_json(content.read()), "path", "caption", "model")
 
 
 def _is_json(path: Path) -> bool:
-    return _has(json.loads(path.read_bytes()), "captions", "failures")
+    return _has(parse_json(path.read_bytes()), "captions", "failures")
 
 
 def _has(value: Any, *keys: str) -> bool:
@@ -159,7 +170,11 @@ class Target(ABC):
 
     @abstractmethod
     def kept_text(self, picture: Picture) -> str | None:
-        """The text that the picture has already and that is not to be overwritten."""
+        """The text that the picture has already and that is not to be overwritten.
+
+        Raises:
+            OSError: something is there and cannot be read; it may be a person's text.
+        """
 
     @abstractmethod
     def write(self, picture: Path | str, text: str) -> None:
@@ -259,8 +274,9 @@ class Sidecars(Target):
         folder, name = self._find(picture.path)
         for place in (*folder.texts_of(name), folder.place_for(name)):
             try:
+                check_regular(Path(folder.path, place))
                 raw = Path(folder.path, place).read_bytes()
-            except OSError:
+            except (FileNotFoundError, NotADirectoryError):
                 continue
             if text := raw.decode(encoding_of(raw[:4]), "replace").strip():
                 return text
@@ -268,7 +284,8 @@ class Sidecars(Target):
 
     def write(self, picture: Path | str, text: str) -> None:
         folder, name = self._find(picture)
-        replace_file(Path(folder.path, folder.place_for(name)), f"{text}\n".encode())
+        place = Path(folder.path, folder.place_for(name))
+        replace_file(place, f"{text}\n".encode(), run=self.journal)
 
     def _find(self, picture: Path | str) -> tuple["_Folder", str]:
         """The picture's folder, of which the last one is remembered, and its name there."""
@@ -321,15 +338,20 @@ class Metadata(Target):
 
     def write(self, picture: Path | str, text: str) -> None:
         place = Path(os.path.realpath(picture))
-        replace_file(place, metadata.with_alt_text(place.read_bytes(), text, WRITER))
+        content = metadata.with_alt_text(place.read_bytes(), text, WRITER)
+        replace_file(place, content, run=self.journal)
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Give a file new content in one step, its mode kept.
+def replace_file(path: Path, content: bytes, *, run: Path) -> None:
+    """Give a file new content in one step; its mode is kept, and its owner where that is permitted.
 
-    The temporary name is always the same, so what a killed run left is taken away by the next.
+    Args:
+        run: the journal of the run. The temporary name follows from it, so no two runs share one,
+            and what a killed run left is taken away when it resumes.
     """
-    short = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]
+    inode = run.stat().st_ino if run.exists() else 0
+    named = f"{os.path.realpath(run)}\0{inode}\0{path.name}"
+    short = hashlib.sha256(os.fsencode(named)).hexdigest()[:12]
     temporary = path.with_name(f".showtell-{short}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -337,7 +359,11 @@ def replace_file(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         if path.exists():
-            shutil.copymode(path, temporary)
+            before = path.stat()
+            if hasattr(os, "chown"):
+                with suppress(OSError):
+                    os.chown(temporary, before.st_uid, before.st_gid)
+            os.chmod(temporary, stat.S_IMODE(before.st_mode))  # after chown, which clears bits
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

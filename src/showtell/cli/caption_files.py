@@ -24,6 +24,7 @@ def make_target(request: "Request", inputs: Inputs) -> Target:
     """Where the captions go.
 
     Raises:
+        UsageError: two of the files to be written are the same.
         DataError: what is to be written is there, and is a person's.
         MissingExtraError: what writes the format is not installed.
     """
@@ -38,8 +39,18 @@ def make_target(request: "Request", inputs: Inputs) -> Target:
         target = Sidecars(failures, overwrite=overwrite)
     else:
         target = Metadata(failures, overwrite=overwrite)
+    _check_apart(writing.output, target)
     target.check()
     return target
+
+
+def _check_apart(output: Path | None, target: Target) -> None:
+    failures = os.path.realpath(target.failures)
+    for path, what in ((output, "-o"), (target.journal, "the journal of the run")):
+        if path is not None and os.path.realpath(path) == failures:
+            raise UsageError(
+                f"--failures {target.failures} is also {what}: give another name for the failures"
+            )
 
 
 def _failures_file(names: list[str], output: Path | None) -> Path:

@@ -50,6 +50,7 @@ def inspect(
     encoding: options.Encoding = None,
     output: options.OutputFile = None,
     as_json: options.Json = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Show counts, lengths and vocabulary of DATA, and every problem in it."""
     from showtell.cli.console import ConsoleReporter
@@ -58,8 +59,12 @@ def inspect(
     from showtell.data.inspect import Checks, inspect_dataset
     from showtell.data.sources import load_dataset
 
-    check_file(output, [data])
-    check_file(page, [data], option="--page")
+    check_file(output, [data], is_kept=not overwrite)
+    if page:
+        from showtell.report.page import is_page
+
+        is_kept = not (overwrite or is_page(page))
+        check_file(page, [data], option="--page", is_kept=is_kept)
     with ConsoleReporter() as report:
         unpacking = report.watch("unpacking", "pictures")
         dataset = load_dataset(

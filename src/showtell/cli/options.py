@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from showtell.core.files import is_special
 from showtell.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
@@ -476,6 +477,8 @@ def check_file(
         return
     if output.is_dir():
         raise ConfigError(f"{option} {output} is a folder; give the name of a file")
+    if is_special(output):
+        raise ConfigError(f"{option} {output} is a device or a pipe; give the name of a file")
     if _is_among(output, inputs):
         raise ConfigError(f"{option} {output} is one of the inputs: give another name")
     if not is_picture and is_picture_name(output.name):

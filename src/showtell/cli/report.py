@@ -61,6 +61,7 @@ def report(
     ] = 5000,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Write an HTML page about a run, or a page that compares runs or files of captions.
 
@@ -73,9 +74,13 @@ def report(
     from showtell.cli.console import ConsoleReporter
     from showtell.cli.options import check_file
     from showtell.errors import UsageError
+    from showtell.report.page import is_page, page_at
 
-    if output is not None and not output.is_dir():
-        check_file(output, [*runs, *([references] if references else [])], makes_folder=True)
+    page = page_at(output or Path(), len(runs), of_files=references is not None)
+    if output is not None or references is not None:
+        is_kept = not (overwrite or is_page(page))
+        inputs = [*runs, *([references] if references else [])]
+        check_file(page, inputs, makes_folder=True, is_kept=is_kept)
     if references is not None:
         if data or store:
             raise UsageError("--data and --store are for runs; --references is for files")

@@ -1,14 +1,23 @@
 """``showtell sheet``: pictures with their captions on one sheet."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from showtell.cli import options
 from showtell.cli.decoding import Decoding, with_decoding
-from showtell.errors import UsageError
+from showtell.errors import ConfigError, ImageError, UsageError
 from showtell.pretrained import DEFAULT
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from showtell.inference.stream import Picture
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -45,7 +54,7 @@ def sheet(
     A picture that cannot be read is named on standard error; the exit code is then 1.
     """
     from showtell.bulk.inputs import find_inputs
-    from showtell.images.sheet import Cell, refuse_others, save_contact_sheet
+    from showtell.images.sheet import Cell, most_cells, refuse_others, save_contact_sheet
     from showtell.inference.captioner import Captioner
 
     if output.suffix.lower() not in SUFFIXES:
@@ -54,6 +63,8 @@ def sheet(
     with options.told_skipped(inputs):
         options.check_file(output, inputs.paths, is_picture=True)
         refuse_others(output)
+        most = most_cells(columns)
+        _check_number(inputs.count or 0, most)
         captioner = Captioner.load(
             model,
             device=device,
@@ -64,8 +75,13 @@ def sheet(
             cleaning=cleaning,
         )
         options.say_runtime(captioner)
-        results = list(captioner.caption_stream(inputs, decoding=decoding))
-    cells = [Cell(Path(found.path), found.caption.text) for found in results if found.caption]
+        small: dict[str, Image.Image] = {}
+        results = list(captioner.caption_stream(_kept(inputs, small, most), decoding=decoding))
+    cells = [
+        Cell(small.get(str(found.path)) or Path(found.path), found.caption.text)
+        for found in results
+        if found.caption
+    ]
     for found in results:
         if found.caption is None:
             typer.echo(f"error: {found.error}", err=True)
@@ -74,3 +90,35 @@ def sheet(
         typer.echo(f"the sheet is {output}")
     if len(cells) < len(results):
         raise typer.Exit(1)
+
+
+def _check_number(num: int, most: int) -> None:
+    if num > most:
+        raise ConfigError(
+            f"a sheet with this number of columns has room for {most:,} pictures: give another "
+            "--columns, or fewer pictures"
+        )
+
+
+def _kept(
+    pictures: "Iterable[Picture]", small: "dict[str, Image.Image]", most: int
+) -> "Iterator[Picture]":
+    """The pictures; of those that are no files, what the sheet shows goes into ``small``."""
+    for num, picture in enumerate(pictures, 1):
+        _check_number(num, most)
+        yield (
+            picture
+            if picture.read is None
+            else replace(picture, read=partial(_read, picture, small))
+        )
+
+
+def _read(picture: "Picture", small: "dict[str, Image.Image]") -> bytes:
+    from showtell.images.open import open_image
+    from showtell.images.sheet import thumbnail
+
+    assert picture.read is not None
+    content = picture.read()
+    with suppress(ImageError):  # whoever captions it says what is wrong
+        small[str(picture.path)] = thumbnail(open_image(content))
+    return content

@@ -51,6 +51,10 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         raise IsADirectoryError(
             errno.EISDIR, "is a folder, but a file has to be written there", str(path)
         )
+    if is_special(path):  # renaming would put a regular file in its place
+        raise OSError(
+            errno.EINVAL, "is a device or a pipe, but a file has to be written there", str(path)
+        )
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     encoding = None if "b" in mode else "utf-8"
     with errors_about(path, temporary):
@@ -95,6 +99,11 @@ def write_json(path: Path, value: Any, *, indent: int | None = 2) -> None:
     write_text(path, json_text(value, indent=indent) + "\n")
 
 
+def is_special(path: Path) -> bool:
+    """Whether a device, a pipe or a socket is at ``path``, or where a link there leads."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 def check_regular(path: Path) -> int:
     """The size in bytes of a regular file; reading a device or a pipe might never end.
 
@@ -120,18 +129,29 @@ def read_bounded(path: Path, most_bytes: int) -> bytes:
         return file.read(most_bytes)
 
 
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text that somebody else may have made.
+
+    Raises:
+        ValueError: it is not JSON, not UTF-8, or nested too deeply for Python.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def read_json(path: Path, most_bytes: int) -> Any:
     """The value in a JSON file that has ``most_bytes`` at most.
 
     Raises:
         OSError, ValueError: as ``read_bounded``, or it is not JSON in UTF-8.
     """
+    text = read_bounded(path, most_bytes).decode()
     try:
-        return json.loads(read_bounded(path, most_bytes).decode())
-    except json.JSONDecodeError as error:
+        return parse_json(text)
+    except ValueError as error:
         raise ValueError(f"{path.name} is not JSON: {error}") from None
-    except RecursionError:
-        raise ValueError(f"{path.name} is nested too deeply") from None
 
 
 def lock(file: IO[bytes]) -> bool:
@@ -158,7 +178,29 @@ LOCK_FILE = ".lock"
 
 
 class InUseError(Exception):
-    """Another process has locked a folder."""
+    """Another process has locked a file or a folder."""
+
+
+def open_locked(path: Path) -> IO[bytes]:
+    """Open a file to read it and append to it, made where there is none, with the lock on it.
+
+    Raises:
+        InUseError: another process has locked it.
+        OSError: it cannot be opened.
+    """
+    while True:
+        file = open(path, "a+b")  # noqa: SIM115 - the caller's
+        try:
+            if not lock(file):
+                raise InUseError(str(path))
+            # A process that ended between the two lines above has removed the file that we locked.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
 
 
 @contextmanager
@@ -174,15 +216,10 @@ def locked_folder(folder: Path) -> Iterator[None]:
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK_FILE
-    while True:
-        file = open(path, "ab")  # noqa: SIM115 - closed below
-        if not lock(file):
-            file.close()
-            raise InUseError(str(folder))
-        # A process that ended between the two lines above has removed the file that we locked.
-        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-            break
-        file.close()
+    try:
+        file = open_locked(path)
+    except InUseError:
+        raise InUseError(str(folder)) from None
     try:
         yield
     finally:

@@ -5,7 +5,6 @@ It is a folder as transformers writes it (``config.json``, ``tokenizer.json``,
 it: a checkpoint holds everything.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from showtell.core.files import parse_json
 from showtell.decoders.prefix_lm import NUM_SPECIAL, PrefixLm
 from showtell.errors import ConfigError, MissingExtraError, first_line
 from showtell.text.subwords import SubwordVocabulary
@@ -150,7 +150,7 @@ class LanguageModel:
 
 def _read_json(path: Path, name: str) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_text(encoding="utf-8"))
         if not isinstance(data, dict):
             raise ValueError("it is not a JSON object")
     except FileNotFoundError:

@@ -8,7 +8,6 @@ checkpoint does so from features that it stores, an export from the pictures and
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from showtell import __version__
 from showtell.config import DecodingConfig
 from showtell.core.distributed import ALONE, Processes
-from showtell.core.files import write_json
+from showtell.core.files import parse_json, write_json
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, Record, dataset_fingerprint
 from showtell.data.request import DataRequest
@@ -250,10 +249,10 @@ def _write(
 def _written(path: Path, fingerprint: str) -> dict[str, str] | None:
     """The captions in ``path``, if those are the ones that ``fingerprint`` stands for."""
     try:
-        scores = json.loads(path.with_suffix(".scores.json").read_text(encoding="utf-8"))
+        scores = parse_json(path.with_suffix(".scores.json").read_text(encoding="utf-8"))
         if scores["fingerprint"] != fingerprint:
             return None
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = parse_json(path.read_text(encoding="utf-8"))
         return {str(entry["image_id"]): str(entry["caption"]) for entry in entries}
     except (OSError, ValueError, KeyError, TypeError):
         return None

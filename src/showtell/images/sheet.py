@@ -12,6 +12,8 @@ from showtell.images.open import open_image
 
 CELL_WIDTH, PICTURE_HEIGHT, MARGIN = 300, 220, 16
 CAPTION_SIZE, REFERENCE_SIZE, HEADING_SIZE = 17, 13, 22
+MOST_SIDE = 65_500  # pixels, as libjpeg has it
+USUAL_LINES = 4  # of a caption, some 140 letters
 MARK = "showtell sheet"  # in EXIF's Software: such a picture may be replaced by another sheet
 INK, GREY, PAPER = "#1a1a1a", "#6b6b6b", "#ffffff"
 
@@ -23,25 +25,49 @@ class Cell:
     """One picture on the sheet.
 
     Attributes:
+        picture: where it is, or itself, made smaller (``thumbnail``).
         caption: what the model said, in dark ink.
         references: what people said, in grey below it.
     """
 
-    path: Path
+    picture: Path | Image.Image
     caption: str
     references: tuple[str, ...] = ()
+
+
+def thumbnail(picture: Image.Image) -> Image.Image:
+    """An RGB picture as large as a sheet shows it."""
+    return ImageOps.contain(picture, (CELL_WIDTH, PICTURE_HEIGHT))
+
+
+def most_cells(columns: int) -> int:
+    """How many pictures a sheet can have; captions are taken to have ``USUAL_LINES``."""
+    most_columns = (MOST_SIDE - MARGIN) // (CELL_WIDTH + MARGIN)
+    row = PICTURE_HEIGHT + 8 + USUAL_LINES * _line_height(CAPTION_SIZE) + MARGIN
+    most_rows = (MOST_SIDE - HEADING_SIZE - 2 * MARGIN) // row
+    return columns * most_rows if columns <= most_columns else most_columns
 
 
 def save_contact_sheet(
     path: Path, cells: Sequence[Cell], *, columns: int = 4, heading: str = ""
 ) -> None:
-    """Draw ``cells`` row by row and write ``path``: a JPEG where it ends so, else a PNG."""
+    """Draw ``cells`` row by row and write ``path``: a JPEG where it ends so, else a PNG.
+
+    Raises:
+        ImageError: a picture cannot be read, or the sheet would have a side above ``MOST_SIDE``.
+    """
     columns = max(1, min(columns, len(cells)))
     rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
     heights = [max(_cell_height(cell) for cell in row) for row in rows]
     top = MARGIN + (HEADING_SIZE + MARGIN if heading else 0)
     width = MARGIN + columns * (CELL_WIDTH + MARGIN)
-    sheet = Image.new("RGB", (width, top + sum(height + MARGIN for height in heights)), PAPER)
+    whole = top + sum(height + MARGIN for height in heights)
+    if max(width, whole) > MOST_SIDE:
+        raise ImageError(
+            f"{path} would have {width:,} x {whole:,} pixels; expected {MOST_SIDE:,} at most on a "
+            "side: give another number of columns, or fewer pictures"
+        )
+    sheet = Image.new("RGB", (width, whole), PAPER)
     draw = ImageDraw.Draw(sheet)
     if heading:
         draw.text((MARGIN, MARGIN), heading, fill=INK, font=_font(HEADING_SIZE))
@@ -74,7 +100,9 @@ def refuse_others(path: Path) -> None:
 def _draw_cell(
     sheet: Image.Image, draw: ImageDraw.ImageDraw, left: int, top: int, cell: Cell
 ) -> None:
-    picture = ImageOps.contain(open_image(cell.path), (CELL_WIDTH, PICTURE_HEIGHT))
+    picture = cell.picture
+    if isinstance(picture, Path):
+        picture = thumbnail(open_image(picture))
     inset = (CELL_WIDTH - picture.width) // 2
     sheet.paste(picture, (left + inset, top + PICTURE_HEIGHT - picture.height))
     y = top + PICTURE_HEIGHT + 8

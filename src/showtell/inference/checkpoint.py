@@ -49,7 +49,6 @@ from showtell.text.vocabulary import Vocabulary, load_vocabulary
 CONFIG, VOCABULARY, METRICS = "config.toml", "vocabulary.json", "metrics.json"
 ENCODER = "encoder.safetensors"
 RESUME_TENSORS, RESUME_DATA = "resume.safetensors", "resume.json"
-OLD_SUFFIX = ".old"
 MOST_CONFIG, MOST_JSON = 2**18, 2**22  # bytes
 LONGEST_REASON = 500  # letters
 
@@ -327,11 +326,18 @@ def find_checkpoint(model: str | Path) -> Path:
 
 
 def recover_folder(folder: Path) -> Path:
-    """Where ``folder``'s content is: a stop between two renames leaves it under the old name."""
-    if folder.exists():  # "." has no name to put a suffix to
+    """Where ``folder``'s content is: a stop between two renames leaves it under another name."""
+    if folder.exists():  # "." has no name to make another of
         return folder
-    old = folder.with_name(folder.name + OLD_SUFFIX)
-    return old if old.is_dir() else folder
+    candidates = [_set_aside(folder)]
+    if folder.name in (BEST, "last"):  # of a run; showtell 0.1.0 named it so
+        candidates.append(folder.with_name(f"{folder.name}.old"))
+    return next((old for old in candidates if old.is_dir()), folder)
+
+
+def _set_aside(folder: Path) -> Path:
+    """The name of an old folder while a new one takes its place; no person's folder has it."""
+    return folder.with_name(f".{folder.name}.showtell-old")
 
 
 def _packed(weights: Mapping[str, Tensor], storage: Storage) -> dict[str, Tensor]:
@@ -341,7 +347,7 @@ def _packed(weights: Mapping[str, Tensor], storage: Storage) -> dict[str, Tensor
 
 def replace_folder(new: Path, folder: Path) -> None:
     """Give ``new`` the name ``folder``; at every moment one whole folder can be found."""
-    old = folder.with_name(folder.name + OLD_SUFFIX)
+    old = _set_aside(folder)
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)

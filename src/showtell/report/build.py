@@ -12,7 +12,7 @@ from showtell.evaluation.compare import compare
 from showtell.report import changes, sections, showing
 from showtell.report.captions import CaptionedRun, DataPlace, caption_validation
 from showtell.report.charts import curve_figures
-from showtell.report.page import Figure, Section, notes, page, paragraph
+from showtell.report.page import Figure, Section, notes, page, page_at, paragraph
 from showtell.report.reading import RunFolder, read_runs
 
 
@@ -55,10 +55,7 @@ def make_report(
     """
     place = place or DataPlace()
     runs = read_runs(list(folders))
-    name = "report.html" if len(runs) == 1 else "comparison.html"
-    target = output or runs[0].folder
-    if target.is_dir():
-        target /= name
+    target = page_at(output or runs[0].folder, len(runs))
     pictures = target.with_name(f"{target.stem}-figures")
     pictures.mkdir(parents=True, exist_ok=True)
     drawings = curve_figures(runs)

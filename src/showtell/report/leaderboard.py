@@ -12,9 +12,7 @@ from showtell.metrics.bootstrap import Resampling
 from showtell.metrics.coco_io import same_image
 from showtell.metrics.extra_files import pictures_in
 from showtell.report.changes import CHECKED, NUM_CHANGES, FindPicture, changes, ranking
-from showtell.report.page import notes, page, paragraph
-
-NAME = "leaderboard.html"
+from showtell.report.page import notes, page, page_at, paragraph
 
 
 def make_leaderboard(
@@ -53,9 +51,7 @@ def make_leaderboard(
         subset=subset,
         num_shown=NUM_CHANGES,
     )
-    target = output or Path(NAME)
-    if target.is_dir():
-        target /= NAME
+    target = page_at(output or Path(), len(results), of_files=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     systems = comparison.systems
     lead = paragraph(

@@ -112,6 +112,23 @@ def page(
 """
 
 
+def page_at(output: Path, num: int, *, of_files: bool = False) -> Path:
+    """The file of a page about ``num`` runs or files of captions.
+
+    Args:
+        output: the file, or a folder for it.
+    """
+    if not output.is_dir():
+        return output
+    name = "leaderboard" if of_files else "report" if num == 1 else "comparison"
+    return output / f"{name}.html"
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file is a page that showtell made, which ``footer`` says."""
+    return path.is_file() and b"<footer>Made by showtell " in path.read_bytes()
+
+
 def paragraph(text: str, *, soft: bool = False) -> str:
     return f'<p class="soft">{escape(text)}</p>' if soft else f"<p>{escape(text)}</p>"
 

@@ -4,7 +4,6 @@ A run that is still being trained can be read too. The losses of a hundred thous
 so they are averaged into a curve with as many points as a page can show. Nothing here needs torch.
 """
 
-import json
 import math
 import tomllib
 from array import array
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from showtell.core.files import parse_json
 from showtell.errors import CheckpointError
 
 # The names of the files, as training and checkpoints write them.
@@ -201,7 +201,7 @@ def _distinct_names(folders: list[Path]) -> list[str]:
 def _read_mapping(path: Path, notes: list[str]) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
-        value = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+        value = tomllib.loads(text) if path.suffix == ".toml" else parse_json(text)
         if not isinstance(value, dict):
             raise ValueError("it holds no names with values")
         return value
@@ -248,7 +248,7 @@ def _entries(path: Path) -> Iterator[Any]:
     with open(path, "rb") as file:
         for line in file:
             try:
-                yield json.loads(line)
+                yield parse_json(line)
             except ValueError:
                 if line.endswith(b"\n"):
                     yield None

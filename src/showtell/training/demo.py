@@ -82,7 +82,9 @@ def run_demo(folder: Path, *, report: Reporter) -> DemoResult:
         model=run,
         ordinary=_figures(on_ordinary),
         held_out=_figures(on_held_out),
-        examples=tuple((cell.path, cell.caption) for cell in cells),
+        examples=tuple(
+            (record.path, cell.caption) for record, cell in zip(examples, cells, strict=True)
+        ),
         contact_sheet=sheet,
     )
 

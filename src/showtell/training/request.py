@@ -4,7 +4,6 @@ The run's folder gets ``config.toml`` with all settings and ``run.json`` with wh
 on (data, encoder, versions), so that it can be made again.
 """
 
-import json
 import platform
 import shlex
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ from showtell import __version__
 from showtell.config import Config
 from showtell.core.device import Runtime, choose_runtime
 from showtell.core.distributed import ALONE, Processes
-from showtell.core.files import InUseError, locked_folder, write_json, write_text
+from showtell.core.files import InUseError, locked_folder, parse_json, write_json, write_text
 from showtell.core.memory import paused_collector
 from showtell.core.messages import counted
 from showtell.core.progress import Reporter
@@ -416,7 +415,7 @@ def _old_pictures(request: TrainRequest, config: Config, report: Reporter) -> Da
 def _known(folder: Path) -> dict[str, Any]:
     """What the run in ``folder`` says of itself; nothing where that cannot be read."""
     try:
-        found = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+        found = parse_json((folder / RUN_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -7,7 +7,6 @@ their results as they come, so a stopped sweep can go on.
 """
 
 import copy
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from showtell.config import Config, PrefixLmConfig
 from showtell.config.grid import Grid, point_names
 from showtell.config.toml import set_value
-from showtell.core.files import write_json
+from showtell.core.files import parse_json, write_json
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, dataset_fingerprint
 from showtell.errors import CheckpointError, ConfigError, ShowtellError
@@ -91,7 +90,7 @@ class Sweep(BaseModel):
         """
         path = folder / SWEEP_FILE
         try:
-            return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
+            return cls.model_validate(parse_json(path.read_text(encoding="utf-8")))
         except ValidationError as error:
             place = ".".join(map(str, error.errors()[0]["loc"]))
             raise CheckpointError(f"{path} is not a sweep: {place} is wrong") from None

@@ -5,11 +5,11 @@ are such folders, named in ``dataset_dict.json`` above them. The files are Arrow
 files in ``datasets``' newer form of the cache. They are read by pyarrow, a batch at a time.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from showtell.core.files import parse_json
 from showtell.data.reading import note_input
 from showtell.data.records import Dataset
 from showtell.data.sources.base import Source
@@ -47,7 +47,7 @@ def _refuse_indices(folder: Path) -> None:
     state = folder / "state.json"
     note_input(state)
     try:
-        value = json.loads(state.read_bytes())
+        value = parse_json(state.read_bytes())
     except (OSError, ValueError):
         return
     if isinstance(value, dict) and (

@@ -13,7 +13,6 @@ cut out of whatever the server says. What pictures or captions are is not known 
 
 import asyncio
 import base64
-import json
 import math
 import os
 import threading
@@ -29,6 +28,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from urllib.request import getproxies
 
+from showtell.core.files import parse_json
 from showtell.errors import ConfigError, MissingExtraError, ServerError
 from showtell.inference.backends.remote_refusal import Refusal
 
@@ -318,8 +318,8 @@ class Client:
 
     def _parsed(self, content: bytes) -> Any:
         try:
-            return json.loads(content)
-        except (ValueError, RecursionError):
+            return parse_json(content)
+        except ValueError:
             shown = self._shown(content.decode("utf-8", "replace"))
             raise RequestFailed(
                 f"the server's answer is no JSON: {shown!r}", is_servers=True, status=200

@@ -5,6 +5,8 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
+from showtell.core.files import parse_json
+
 NOT_TAKEN = (
     r"unsupported(?![ _]value)|(not|n't) (support|allow|permit|accept|recogni[sz]e|take)"
     r"|unrecogni[sz]ed|unknown|unexpected|extra[ _](inputs?|fields?|forbidden)"
@@ -35,8 +37,8 @@ class Refusal:
     def of(cls, content: bytes) -> Self:
         """That of an answer: ``{"error": {"message": ..., "code": ..., "param": ...}}`` or so."""
         try:
-            value = json.loads(content)
-        except (ValueError, RecursionError):
+            value = parse_json(content)
+        except ValueError:
             return cls(content.decode("utf-8", "replace"))
         error = value.get("error", value) if isinstance(value, dict) else value
         if not isinstance(error, dict):
