@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from bulk.conftest import paint
-from bulk_worker import read_lines, run
+from bulk_worker import read_lines, run, tiny_captioner
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
@@ -45,6 +45,15 @@ def test_sidecars(tmp_path: Path, photos: Path) -> None:
     assert run(over, photos, overwrite=True).num_captioned == 6
     assert (photos / "b.txt").read_text() != "my own words\n"
     assert not list(photos.rglob("*.tmp"))
+
+
+def test_nothing_is_written_of_a_withheld_caption(tmp_path: Path, photos: Path) -> None:
+    """An empty text would be read as a picture's caption by whoever trains on the folder."""
+    sure = tiny_captioner("decoding.min_confidence=1.0")
+    summary = run(Sidecars(tmp_path / "f.jsonl", overwrite=False), photos, captioner=sure)
+    assert (summary.num_captioned, summary.num_withheld) == (5, 5)
+    assert "5 captioned (5 withheld); " in summary.describe(tmp_path / "f.jsonl")
+    assert not list(photos.rglob("*.txt"))
 
 
 WORDS = "Oma \u00fcber den Wolken"

@@ -90,6 +90,19 @@ def test_a_full_disk_stops_a_run_and_fails_no_picture(
     assert (summary.num_captioned, summary.num_kept, summary.num_failed) == (3, 2, 0)
 
 
+def test_a_caption_that_a_person_edited_stays(tmp_path: Path, photos: Path) -> None:
+    """As the page downloads it: with ``edited``, and without a confidence."""
+    out = tmp_path / "out.jsonl"
+    run(one_file(out), photos)
+    first, *others = read_lines(out)
+    edited = {"path": first["path"], "caption": "Ida at the lake", "edited": True}
+    rows = [others[0] | {"model": "the name of a model"}, edited, *others[1:]]
+    out.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run(one_file(out), photos).num_captioned == 1
+    assert edited in read_lines(out)
+    assert len(read_lines(out)) == len(rows)
+
+
 def test_attention_is_added_to_a_finished_file(tmp_path: Path, photos: Path) -> None:
     out, captioner = tmp_path / "out.jsonl", tiny_captioner("decoder.kind=attention")
     assert run(one_file(out), photos, captioner=captioner).num_captioned == 5

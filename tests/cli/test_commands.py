@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,8 @@ def test_training_leaves_what_the_readme_says(model: Path) -> None:
     assert run["num_pictures"] == {"train": 40, "val": 10, "test": 20}
     assert run["versions"]["torch"]
     assert len(run["data_fingerprint"]) == 64
+    # The captions say left and right.
+    assert tomllib.loads((model / "config.toml").read_text())["encoder"]["flips"] is False
 
 
 def test_one_photo_gives_one_caption(showtell: Shell, model: Path, photos: Path) -> None:

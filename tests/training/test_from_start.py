@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from unittest.mock import Mock
+from unittest.mock import MagicMock, Mock
 
 import numpy as np
 import pytest
@@ -31,6 +31,7 @@ from showtell.training.from_start import (
     chosen,
     finish,
     mean,
+    with_calibration,
 )
 from showtell.training.loop import TrainingResult
 from showtell.training.rehearsal import kept_captions, known_words, rehearsal_captions
@@ -182,6 +183,20 @@ def test_the_average_is_spoken_of_where_one_was_made(capsys: pytest.CaptureFixtu
     assert "the epoch was chosen on val" in capsys.readouterr().out
     print_changes(BeforeAndAfter("start", 3, 1.0, {"0": 1.2}, ()))
     assert "the epoch and the average were chosen on val" in capsys.readouterr().out
+
+
+def test_the_weights_of_the_start_keep_its_calibration() -> None:
+    """Its confidence is then what it was; of other weights, or another choice, it says nothing."""
+    known = {"calibration": {"slope": 2.0, "offset": 1.0}}
+    best = replace(checkpoint({}, kind="show_tell"), metrics={"epoch": 2})
+    begun = replace(best, metrics=known)
+    assert with_calibration(best, begun, 0).metrics == {"epoch": 2, **known}
+    for changed in (
+        with_calibration(best, begun, 0.2),
+        with_calibration(replace(best, reranker=MagicMock()), begun, 0),
+        with_calibration(best, replace(begun, metrics={}), 0),
+    ):
+        assert changed.metrics == {"epoch": 2}
 
 
 def test_weights_between_two_models() -> None:

@@ -231,7 +231,9 @@ FORMATS: dict[str, Format] = {
 def kept_records(
     path: Path, kind: str, model: str | None, *, attention: bool = False
 ) -> Iterator[Record]:
-    """What a finished file has by the same model; nothing where there is no such file.
+    """What a finished file has by the same model, or by a person: what the page calls ``edited``.
+
+    There is nothing where there is no such file.
 
     A damaged file gives what comes before the damage: it is about to be replaced.
 
@@ -245,7 +247,8 @@ def kept_records(
     try:
         for record in read(path):
             is_same = model in (None, record.get("model"))
-            if is_same and not (attention and "attention" not in record):
+            is_enough = is_same and not (attention and "attention" not in record)
+            if is_enough or record.get("edited") is True:
                 yield record
     except (ValueError, KeyError, TypeError, OSError, csv.Error):
         return

@@ -33,6 +33,7 @@ class Summary:
 
     Attributes:
         num_captioned: pictures captioned by this run.
+        num_withheld: those of them whose caption ``min_confidence`` left empty.
         num_kept: pictures that had their caption, or a text of their own, before.
         num_failed: pictures that have none in the end, those of earlier runs too.
         single_failed: whether something that the user named on its own gave no caption.
@@ -41,6 +42,7 @@ class Summary:
     """
 
     num_captioned: int = 0
+    num_withheld: int = 0
     num_kept: int = 0
     num_failed: int = 0
     single_failed: bool = False
@@ -50,12 +52,13 @@ class Summary:
     def describe(self, failures: Path) -> str:
         """One line for the user."""
         rate = self.num_captioned / self.seconds if self.seconds else 0.0
+        withheld = f" ({self.num_withheld:,} withheld)" if self.num_withheld else ""
         kept = f", {self.num_kept:,} had one before" if self.num_kept else ""
         failed = f", {self.num_failed:,} failed ({failures})" if self.num_failed else ""
         left_out = f", left out: {suffix_counts(self.left_out)}" if self.left_out else ""
         return (
-            f"{self.num_captioned:,} captioned{kept}{failed}{left_out}; {rate:.1f} images/s, "
-            f"{self.seconds:.1f} s"
+            f"{self.num_captioned:,} captioned{withheld}{kept}{failed}{left_out}; "
+            f"{rate:.1f} images/s, {self.seconds:.1f} s"
         )
 
 
@@ -245,6 +248,7 @@ class _Run:
         self._journal.add([record])
         self._asked.discard(record["path"])
         self.summary.num_captioned += "error" not in record
+        self.summary.num_withheld += "withheld" in record
         new_failed = self._journal.num_failed - self._num_failed_before
         done = self.summary.num_captioned + new_failed + self.summary.num_kept + self._num_skipped
         total = self._inputs.count
@@ -275,6 +279,8 @@ class _Run:
         return summary
 
     def _written(self, result: PictureResult, record: Record) -> Record:
+        if "withheld" in record:  # an empty text beside a picture would be learnt as one
+            return record
         try:
             self._target.write(result.path, result.text)
         except (ImageError, OSError) as error:

@@ -298,11 +298,21 @@ def _print_best(result: "TrainingResult", output: Path) -> None:
         for name in ("BLEU-4", "METEOR", "ROUGE-L", "CIDEr-D")
         if name in result.metrics
     )
-    typer.echo(f"best epoch {result.best_epoch}: {figures}")
+    typer.echo(f"{_what_is_kept(result)}: {figures}")
     if result.from_start is not None:
         print_changes(result.from_start)
     command = f"showtell caption PHOTO --model {shlex.quote(str(output))}"
     typer.echo(f"the model is {output / 'best'}; try: {command}")
+
+
+def _what_is_kept(result: "TrainingResult") -> str:
+    """Whose figures the result has: the best epoch's, or those of its average with the start."""
+    found = result.from_start
+    if found is None or not found.by_share:
+        return f"best epoch {result.best_epoch}"
+    if found.share == 0:
+        return f"the weights of {found.model}, which are kept"
+    return f"best epoch {result.best_epoch}, {found.share:.0%} of it in the average"
 
 
 def _end(stopped: bool, values: dict[str, Any] | None, processes: "Processes") -> None:

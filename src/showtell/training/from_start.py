@@ -8,6 +8,7 @@ compared, with intervals.
 """
 
 import math
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -29,6 +30,7 @@ from showtell.errors import CheckpointError
 from showtell.evaluation.compare import compare
 from showtell.evaluation.evaluate import CaptionedSplit, caption_records, evaluate_captioner
 from showtell.inference.backends.native import NativeCaptioner
+from showtell.inference.caption import CALIBRATION
 from showtell.inference.checkpoint import MOST_JSON, Checkpoint, load_checkpoint, save_checkpoint
 from showtell.metrics.bootstrap import Interval
 from showtell.text.segment import Segmentation
@@ -278,12 +280,25 @@ def _average(
             kept, best = with_it, replace(best, reranker=begun.reranker)
         words = "is kept" if best.reranker else "chooses worse here, and is left out"
         report.note(f"the reranker of {source} {words}; `showtell rerank` makes one of yours")
+    best = with_calibration(best, begun, share)
+    if CALIBRATION in begun.metrics and CALIBRATION not in best.metrics:
+        report.note(
+            f"confidence is not calibrated as that of {source} is; to calibrate it: showtell "
+            f"reliability {shlex.quote(str(run.folder))} DATA --calibrate"
+        )
     note = {
         "model": source,
         "share": share,
         "by_share": {f"{share:g}": one.value for share, one in measured.items()},
     }
     return _averaged(run, best, weights(share), note), kept.said
+
+
+def with_calibration(best: Checkpoint, begun: Checkpoint, share: float) -> Checkpoint:
+    """``best`` with the start's calibration, if it has its weights and its way to choose."""
+    if share or best.reranker is not begun.reranker or CALIBRATION not in begun.metrics:
+        return best
+    return replace(best, metrics={**best.metrics, CALIBRATION: begun.metrics[CALIBRATION]})
 
 
 def chosen(by_share: Mapping[float, Sequence[NDArray[np.float64]]]) -> float:

@@ -174,6 +174,7 @@ def train_on(
             request = replace(request, old=request.old or old_of_run(_known(request.folder)))
         else:
             refuse_used(request.folder)  # another may have trained there while data were read
+            config = _unmirrored(dataset, config, report)
         run = _make_run(dataset, request, config, report=report, processes=processes)
         result = run.run()
         if config.training.average_start and not result.stopped and processes.is_first:
@@ -434,6 +435,18 @@ def proposal(dataset: Dataset, request: TrainRequest) -> str | None:
         f"from {counted(num_pictures, 'training picture')}, a model that starts from the default "
         f"one learns more than one that starts from nothing: {shlex.join(command)}"
     )
+
+
+def _unmirrored(dataset: Dataset, config: Config, report: Reporter) -> Config:
+    """No view of a scene is mirrored, whatever the preset: its captions say left and right."""
+    encoder = config.encoder
+    if dataset.format != "scenes" or not encoder.flips:
+        return config
+    if encoder.views or encoder.fresh_views:
+        report.note("no view is mirrored (encoder.flips=false): scenes' captions say left, right")
+    values = config.model_dump()
+    values["encoder"]["flips"] = False
+    return Config.of(values)
 
 
 def _warn_of_long(data: TrainingData, config: Config, report: Reporter) -> None:
