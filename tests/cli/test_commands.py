@@ -489,6 +489,9 @@ def test_compare_files(showtell: Shell, tmp_path: Path) -> None:
     assert few.returncode == 0 and "compared on the 1 images" in few.stderr
     lone = showtell("compare", names[0], names[2])
     assert lone.returncode == 2 and "2 files given: expected two or more" in lone.stderr
+    models = showtell("compare", "default", tmp_path, "scenes:40")
+    assert models.returncode == 2
+    assert f"showtell compare default {tmp_path} --data scenes:40" in models.stderr
 
 
 def test_compare_models_takes_what_evaluate_wrote(

@@ -1,5 +1,6 @@
 """``showtell compare``: which captioner is better, by how much, and is it chance?"""
 
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -90,7 +91,9 @@ def compare(
             f"{len(systems)} files given: expected two or more files of captions and then the "
             "references, or models with --data DATA"
         )
-    if data is not None and len(systems) < 2:
+    if data is None:
+        _refuse_models(systems)
+    elif len(systems) < 2:
         raise UsageError("1 model given: expected two or more to compare on --data")
     if not metrics or "METEOR" in metrics:
         meteor.prepare_aloud(lambda text: typer.echo(text, err=True))
@@ -136,3 +139,18 @@ def compare(
         write_text(output, table + "\n")
     else:
         typer.echo(table)
+
+
+def _refuse_models(systems: list[str]) -> None:
+    """Raise UsageError where models are given in the place of files, as ``evaluate`` has them."""
+    from showtell.errors import UsageError
+    from showtell.inference.specs import spec_of
+    from showtell.pretrained import DEFAULT
+
+    *names, data = systems
+    for name in names:
+        if name == DEFAULT or spec_of(name) or Path(name).is_dir():
+            raise UsageError(
+                f"{name} is a model, and files of captions were expected; to compare models: "
+                f"showtell compare {shlex.join(names)} --data {shlex.quote(data)}"
+            )
