@@ -6,6 +6,7 @@ and an exit code. ``Command`` words usage errors as they were raised.
 
 import errno
 import sys
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -33,6 +34,7 @@ class ConsoleReporter:
         self._bars: Progress | None = None
         self._task: TaskID | None = None
         self._name = ""
+        self._lines = _Lines()
 
     def __enter__(self) -> Self:
         return self
@@ -56,8 +58,15 @@ class ConsoleReporter:
             print(text, file=sys.stderr, flush=True)
 
     def progress(self, task: str, done: int, total: int, unit: str, *, num_failed: int = 0) -> None:
-        """Move the bar of ``task``; a new task takes the place of the one before."""
-        if self.quiet or not sys.stderr.isatty():
+        """Move the bar of ``task``; a new task takes the place of the one before.
+
+        Where standard error is a file, whoever follows it gets a line a minute.
+        """
+        if self.quiet:
+            return
+        if not sys.stderr.isatty():
+            if line := self._lines.line(task, done, total, unit, time.monotonic()):
+                self.note(line)
             return
         if self._bars is None:
             self._bars = _bars()
@@ -92,6 +101,35 @@ class ConsoleReporter:
         shown = ("val_loss", "val_perplexity", "BLEU-4", "CIDEr-D", "bad_endings")
         figures = ", ".join(f"{name} {values[name]:.4f}" for name in shown if name in values)
         self.note(f"Epoch {epoch} validation: {figures}")
+
+
+class _Lines:
+    """Progress where no bar can be drawn: where a task is, its rate and the time left."""
+
+    EVERY = 60.0  # seconds
+
+    def __init__(self) -> None:
+        self._task = ""
+        self._began = self._said = 0.0
+        self._done_before = 0
+
+    def line(self, task: str, done: int, total: int, unit: str, now: float) -> str | None:
+        """What to say at ``now``, in seconds; None where a line has been said within a minute.
+
+        A task that takes less than a minute says nothing. One that goes on where it was stopped
+        counts its rate from there.
+        """
+        if task != self._task:
+            self._task, self._began, self._said, self._done_before = task, now, now, done
+        if now - self._said < self.EVERY:
+            return None
+        self._said = now
+        rate = (done - self._done_before) / (now - self._began)
+        of_all = f" of {total:,}" if total else ""
+        line = f"{task}: {done:,}{of_all} {unit}, {rate:,.{0 if rate >= 10 else 1}f}/s"
+        if rate and total > done:
+            line += f", {max(1, round((total - done) / rate / 60)):,} min left"
+        return line
 
 
 def _bars() -> "Progress":
