@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -17,6 +18,8 @@ from PIL import Image
 
 from showtell.data.sources import load_dataset
 from showtell.errors import install_line
+from showtell.report.reading import read_runs
+from showtell.report.sections import final_figures
 
 SECTIONS = ["figures", "curves", "captions", "attention", "words", "settings", "provenance"]
 COMPARED = ["figures", "curves", "ranking", "changes", "words", "settings", "provenance"]
@@ -154,6 +157,19 @@ def test_several_runs_are_compared(
     curve = next(image for image in page.images if image["alt"].startswith("looks: from"))
     assert "tells: from" in curve["alt"]
     assert "training.num_epochs" not in page.words, "it is the same"
+
+
+def test_an_average_with_the_start_is_told_from_the_best_epoch(trained: Path) -> None:
+    """The figures of the best epoch are not those of ``best/`` then."""
+    [run] = read_runs([trained])
+    values = {"metrics": {"CIDEr-D": 0.5}, "epoch": 1}
+    for share, said in ((0, "holds the weights of default,"), (0.2, "20% of that epoch"), (1, "")):
+        note = {"average_start": {"model": "default", "share": share}}
+        averaged = replace(run, checkpoint=values | note)
+        for runs in ([averaged], [averaged, run]):
+            body = final_figures(runs, []).body
+            assert said in body
+            assert ("its CIDEr-D is 0.5000." in body) == (share < 1)
 
 
 def test_runs_of_one_name_are_told_apart(showtell: Shell, trained: Path, tmp_path: Path) -> None:

@@ -120,6 +120,22 @@ class RunFolder:
         )
 
     @property
+    def averaged(self) -> str | None:
+        """A sentence on what ``best/`` is where ``train --from`` has averaged it with its start."""
+        note, found = self.checkpoint.get("average_start"), self.checkpoint.get("metrics")
+        if not isinstance(note, dict) or not isinstance(found, dict):
+            return None
+        share, start = note.get("share"), note.get("model")
+        value = found.get("CIDEr-D")
+        if not isinstance(share, int | float) or not isinstance(value, int | float) or share == 1:
+            return None
+        if share == 0:
+            what = f"holds the weights of {start}, as what training gained may be chance"
+        else:
+            what = f"holds an average: {share:.0%} of that epoch, the rest of {start}"
+        return f"The best checkpoint of {self.name} {what}; its CIDEr-D is {value:.4f}."
+
+    @property
     def num_epochs(self) -> int | None:
         """How many epochs were asked for."""
         training = self.settings.get("training")

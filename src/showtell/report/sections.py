@@ -74,6 +74,7 @@ def final_figures(runs: Sequence[RunFolder], captioned: Sequence[CaptionedRun]) 
     body = table(title, ["", *(run.name for run in runs)], rows)
     if len({run.provenance.get("data_fingerprint") for run in runs}) > 1:
         body = notes(["The runs were made on different data: their figures do not compare."]) + body
+    body = notes([run.averaged for run in runs if run.averaged]) + body
     return Section("figures", "Final figures", body)
 
 
@@ -85,7 +86,8 @@ def _best_figures(run: RunFolder) -> str:
     if best.intervals:
         about += f" In brackets: {INTERVALS}."
     shown = {_title(n): _measured(best, n) for n in SHOWN if n in best.values}
-    return paragraph(about, soft=True) + facts(shown)
+    kept = notes([run.averaged] if run.averaged else [])
+    return paragraph(about, soft=True) + kept + facts(shown)
 
 
 def _measured(epoch: Epoch | None, name: str) -> str | Cell:
