@@ -43,7 +43,7 @@ def test_there_and_back(tmp_path: Path, norm: bool) -> None:
     with torch.no_grad():
         before = encoder(normalised(pixels(image)))
         after = theirs[0](normalised(pixels(image)))
-        torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-4)
         said = [words["idx2word"][i] for i in _sample(theirs[1], after, words["word2idx"]["<end>"])]
     assert said[0] == "<start>"
     captioner = showtell.load(tmp_path / "model")

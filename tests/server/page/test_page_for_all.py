@@ -104,10 +104,11 @@ def test_all_of_it_by_keyboard(browser: Any, server: ServeProcess, photos: list[
 def test_a_screen_reader_hears_what_happens(filled: Visit) -> None:
     said = filled.page.get_by_role("status").first
     assert said.inner_text() == "2 of 3 pictures captioned, 1 failed"
-    filled.card("coffee.png").locator(".word").first.click()
+    card = filled.card("coffee.png")
+    card.locator(".word").first.click()
     assert "looked" in said.inner_text()
     caption = filled.caption("coffee.png")
-    assert filled.page.get_by_role("img", name=f"Picture captioned: {caption}").count() == 1
+    assert card.get_by_role("img", name=f"Picture captioned: {caption}").count() == 1
 
 
 def test_nothing_moves_for_those_who_asked_for_it(filled: Visit) -> None:
