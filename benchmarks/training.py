@@ -187,7 +187,7 @@ def showtell(options: argparse.Namespace) -> dict[str, Any]:
         encoder = build_encoder("lite2")
         encoder.to(runtime.device)
         start = time.perf_counter()
-        wanted = WantedFeatures(views=VIEWS)
+        wanted = WantedFeatures(views=VIEWS, flips=dataset.may_be_mirrored)
         features_for(
             dataset, encoder, wanted, runtime=runtime, folder=folder / "store", report=clock
         )

@@ -120,6 +120,18 @@ def test_training_leaves_what_the_readme_says(model: Path) -> None:
     assert tomllib.loads((model / "config.toml").read_text())["encoder"]["flips"] is False
 
 
+def test_features_of_scenes_are_those_that_training_asks_for(
+    showtell: Shell, tmp_path: Path
+) -> None:
+    store, run = tmp_path / "store", tmp_path / "run"
+    made = showtell("features", "scenes:40", "-o", store, "--encoder", "lite0", "--views", "1")
+    assert made.returncode == 0, made.stderr
+    assert "no view is mirrored: scenes' captions say left and right" in made.stderr
+    settings = ("-s", "encoder.name=lite0", "-s", "encoder.views=1", "--epochs", "1")
+    result = showtell("train", "scenes:40", "-o", run, "--store", store, *settings)
+    assert result.returncode == 0, result.stderr
+
+
 def test_one_photo_gives_one_caption(showtell: Shell, model: Path, photos: Path) -> None:
     result = showtell("caption", photos / "a.jpg", "--model", model)
     assert result.returncode == 0, result.stderr

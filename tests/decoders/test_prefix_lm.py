@@ -37,7 +37,7 @@ def decoder_of(folder: Path, *changes: str) -> PrefixLm:
     given = ["decoder.kind=prefix_lm", f"decoder.lm={folder}", *changes]
     given.append("data.max_caption_length=50")
     config = Config.load(None, given)
-    config = config.with_decoder(model.sizes())
+    config = config.changed("decoder", **model.sizes())
     vocab_size = len(model.vocabulary())
     torch.manual_seed(0)
     decoder = build_decoder(config.decoder, vocab_size=vocab_size, feature_size=WIDTH)

@@ -134,6 +134,7 @@ def features(
     """
     from showtell.cli.console import ConsoleReporter
     from showtell.core.device import choose_runtime
+    from showtell.data.records import UNMIRRORED
     from showtell.data.sources import load_dataset
     from showtell.data.splits import usable_splits
     from showtell.encoders.encoder import build_encoder
@@ -147,10 +148,12 @@ def features(
             load_dataset(data, format=format, images=images, encoding=encoding, progress=unpacking)
         )
         report.note(runtime.describe())
+        if flips and views and not dataset.may_be_mirrored:
+            report.note(UNMIRRORED)
         store = features_for(
             dataset,
             build_encoder(encoder, weights=weights, squash=squash),
-            WantedFeatures(views, flips, grid),
+            WantedFeatures(views, flips and dataset.may_be_mirrored, grid),
             runtime=runtime,
             folder=output,
             report=report,

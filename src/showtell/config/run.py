@@ -409,14 +409,14 @@ class Config(Section):
                 problems += "; " + "; ".join(str(item["ctx"]["error"]) for item in error.errors())
         raise ConfigError(problems)
 
-    def with_decoder(self, changes: Mapping[str, Any]) -> Self:
-        """A copy with some of the decoder's settings changed.
+    def changed(self, section: str, **changes: Any) -> Self:
+        """A copy with some settings of a section changed.
 
         Raises:
-            ConfigError: they do not fit the other settings.
+            ConfigError: they do not fit, each alone or together with the others.
         """
         values = self.model_dump()
-        values["decoder"] |= changes
+        values[section] |= changes
         return self.of(values)
 
     def with_encoder_weights(self, weights: str | Path) -> Self:

@@ -16,6 +16,8 @@ from showtell.errors import DataError, unknown_name
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
+UNMIRRORED = "no view is mirrored: scenes' captions say left and right"
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -67,6 +69,11 @@ class Dataset:
     records: tuple[Record, ...]
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def may_be_mirrored(self) -> bool:
+        """Whether captions still fit a mirrored picture; those of scenes say left and right."""
+        return self.format != "scenes"
 
     def split(self, split: Split) -> tuple[Record, ...]:
         """The records of one split, in order."""

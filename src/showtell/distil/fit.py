@@ -140,11 +140,9 @@ def first_student(config: Config, num_captions: int) -> Config:
 
     With half of the pictures, twice the student's epochs are as many steps as it takes.
     """
-    values = config.model_dump()
     steps = max(1, num_captions // config.training.batch_size)
     epochs = min(max(EPOCHS, -(-STEPS // steps)), 2 * config.training.num_epochs)
-    values["training"] |= {"num_epochs": epochs, "save_every": epochs}
-    return Config.of(values)
+    return config.changed("training", num_epochs=epochs, save_every=epochs)
 
 
 def gains(losses: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -41,7 +41,7 @@ def check_start(config: Config, device: str) -> None:
     if config.training.init_from is not None:
         return
     if isinstance(config.decoder, PrefixLmConfig) and config.decoder.lm:
-        config.with_decoder(LanguageModel.open(config.decoder.lm).sizes())
+        config.changed("decoder", **LanguageModel.open(config.decoder.lm).sizes())
 
 
 def check_files(config: Config) -> None:

@@ -25,7 +25,7 @@ from showtell.core.memory import paused_collector
 from showtell.core.messages import counted
 from showtell.core.progress import Reporter
 from showtell.data.reading import reading_as
-from showtell.data.records import Dataset, dataset_fingerprint
+from showtell.data.records import UNMIRRORED, Dataset, dataset_fingerprint
 from showtell.data.request import DataRequest
 from showtell.data.splits import usable_splits
 from showtell.decoders.language_model import LanguageModel
@@ -295,7 +295,7 @@ def _open(
     folder, resume = request.folder, request.resume
     language_model = open_language_model(config, folder, resume)
     if language_model:
-        config = config.with_decoder(language_model.sizes())
+        config = config.changed("decoder", **language_model.sizes())
     runtime = choose_runtime(request.device, config.training.precision)
     report.note(runtime.describe())
     if processes.are_many:
@@ -440,13 +440,11 @@ def proposal(dataset: Dataset, request: TrainRequest) -> str | None:
 def _unmirrored(dataset: Dataset, config: Config, report: Reporter) -> Config:
     """No view of a scene is mirrored, whatever the preset: its captions say left and right."""
     encoder = config.encoder
-    if dataset.format != "scenes" or not encoder.flips:
+    if dataset.may_be_mirrored or not encoder.flips:
         return config
     if encoder.views or encoder.fresh_views:
-        report.note("no view is mirrored (encoder.flips=false): scenes' captions say left, right")
-    values = config.model_dump()
-    values["encoder"]["flips"] = False
-    return Config.of(values)
+        report.note(f"{UNMIRRORED} (encoder.flips=false)")
+    return config.changed("encoder", flips=False)
 
 
 def _warn_of_long(data: TrainingData, config: Config, report: Reporter) -> None:
@@ -474,22 +472,12 @@ def _settings(request: TrainRequest) -> Config:
             )
         if not (folder / CONFIG).is_file():
             raise CheckpointError(f"{folder} holds no run to resume; start it without --resume")
-        return longer(Config.load(folder / CONFIG), request.num_epochs)
+        config = Config.load(folder / CONFIG)
+        if request.num_epochs is None:
+            return config
+        return config.changed("training", num_epochs=request.num_epochs)
     refuse_used(folder)
     return request.layers.config()
-
-
-def longer(config: Config, num_epochs: int | None) -> Config:
-    """The same settings with another number of epochs, if one is given.
-
-    Raises:
-        ConfigError: it is not a number of epochs.
-    """
-    if num_epochs is None:
-        return config
-    values = config.model_dump()
-    values["training"]["num_epochs"] = num_epochs
-    return Config.of(values)
 
 
 def refuse_used(folder: Path) -> None:
