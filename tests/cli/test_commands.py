@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -251,12 +252,13 @@ def test_wrong_decoding_settings_are_one_line(
 def test_the_decoding_options_are_the_settings() -> None:
     from typer.models import OptionInfo
 
-    from showtell.cli.decoding import OPTIONS, Method
+    from showtell.cli.decoding import Decoding, Method
     from showtell.config import DecodingConfig
 
-    assert list(OPTIONS) == list(DecodingConfig.model_fields)
+    options = {field.name: field.type for field in fields(Decoding)}
+    assert list(options) == list(DecodingConfig.model_fields)
     assert {method.value for method in Method} == {"greedy", "beam", "diverse", "sample"}
-    for name, option in OPTIONS.items():
+    for name, option in options.items():
         info = option.__metadata__[0]
         assert isinstance(info, OptionInfo)
         field = DecodingConfig.model_fields[name]

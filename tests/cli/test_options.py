@@ -1,13 +1,14 @@
 """What commands are told of options, by whether and how they were typed."""
 
 import sys
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from showtell.cli import options
+from showtell.cli import groups, options
 from showtell.cli.train import _resume_command
 from showtell.core.distributed import ALONE
 
@@ -26,12 +27,35 @@ def test_only_what_was_typed_is_given(typed: list[str], given: dict[str, Any]) -
     app = typer.Typer()
 
     @app.command()
-    @options.with_cleaning
+    @groups.with_options
     def command(cleaning: options.Cleaning) -> None:
-        found.update(cleaning)
+        found.update(groups.given(cleaning))
 
     done = CliRunner().invoke(app, typed)
     assert (done.exit_code, found) == (0, given)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A group with an argument."""
+
+    place: Annotated[str, typer.Argument(metavar="PLACE")]
+    near: Annotated[bool, typer.Option("--near")] = False
+
+
+def test_a_group_becomes_its_options() -> None:
+    found: list[Any] = []
+    app = typer.Typer()
+
+    @app.command()
+    @groups.with_options
+    def command(*, output: Annotated[str, typer.Option("-o")], place: Place) -> None:
+        found.extend([output, place])
+
+    run = CliRunner().invoke
+    assert run(app, ["here", "-o", "file", "--near"]).exit_code == 0
+    assert found == ["file", Place(place="here", near=True)]
+    assert "Missing argument 'PLACE'" in run(app, []).output  # it is named before -o
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import typer
 
 from showtell.cli import options
 from showtell.cli.asking import Asking
-from showtell.cli.decoding import Decoding, with_decoding
+from showtell.cli.decoding import Decoding
+from showtell.cli.groups import given, with_options
 from showtell.errors import UsageError
 from showtell.pretrained import DEFAULT
 
@@ -59,7 +60,7 @@ class Model:
     runtime: str
     trusted: bool
     settings: options.Settings
-    cleaning: options.Cleaning
+    cleaning: dict[str, Any]
 
     def arguments(self) -> dict[str, Any]:
         """For ``Captioner.load``; what has to be downloaded first is."""
@@ -79,7 +80,7 @@ class Model:
 class Making:
     """How captions are made."""
 
-    decoding: Decoding
+    decoding: dict[str, Any]
     attention: bool
     dedupe: bool
     batch_size: int | None
@@ -199,9 +200,7 @@ class Request:
         return captioner, captioner.resolve(changes)
 
 
-@with_decoding
-@options.with_settings
-@options.with_cleaning
+@with_options
 def caption(
     pictures: options.Pictures,
     model: options.Model = DEFAULT,
@@ -235,8 +234,8 @@ def caption(
     price: options.Price = None,
     measure: options.Measure = 0,
     *,
-    settings: options.Settings,
     cleaning: options.Cleaning,
+    settings: options.Settings,
     decoding: Decoding,
 ) -> None:
     """Caption pictures.
@@ -266,9 +265,9 @@ def caption(
         Model(
             *(model, ensemble or [], device, precision, runtime.value, trust_model),
             settings=settings,
-            cleaning=cleaning,
+            cleaning=given(cleaning),
         ),
-        Making(decoding, attention, dedupe, batch_size),
+        Making(given(decoding), attention, dedupe, batch_size),
         Writing(format, output, failures, as_json, overwrite),
         Cluster(engine, address, workers),
         strict,

@@ -119,10 +119,9 @@ def print_plan(request: "Request", inputs: Inputs, target: Target | None) -> boo
     if spec_of(request.model.name) is not None:
         from showtell.bulk.estimate import Price, Sample, estimate, unasked
         from showtell.inference.captioner import ModelRequest
-        from showtell.inference.specs import BackendSettings
 
         model = request.model
-        settings = BackendSettings.of(model.settings)
+        settings = model.settings.backend()
         remote = unasked(ModelRequest(model.name, settings=settings, cleaning=model.cleaning))
         sample = Sample()
     writing = request.writing

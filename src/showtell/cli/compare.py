@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from showtell.cli import options
+from showtell.cli.groups import given, with_options
 
 
 class TableFormat(StrEnum):
@@ -19,7 +20,7 @@ class TableFormat(StrEnum):
     json = "json"
 
 
-@options.with_settings
+@with_options
 def compare(
     systems: Annotated[
         list[str],
@@ -106,7 +107,7 @@ def compare(
         "language": language,
     }
     if data is None:
-        if settings:
+        if given(settings):
             raise UsageError("files of captions are compared as they are: leave out the options")
         *results, references = map(Path, systems)
         found = compare_files(results, references, **common)

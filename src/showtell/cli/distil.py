@@ -1,5 +1,6 @@
 """``showtell distil``: a captioner of one's own from a larger one and pictures without captions."""
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,8 @@ import typer
 from showtell.cli import options
 from showtell.cli.asking import Asking
 from showtell.cli.console import INTERRUPTED
-from showtell.cli.decoding import Decoding, with_decoding
+from showtell.cli.decoding import Decoding
+from showtell.cli.groups import given, with_options
 from showtell.cli.models import Storage
 from showtell.core.files import json_text
 from showtell.errors import UsageError
@@ -111,9 +113,7 @@ DryRun = Annotated[
 ]
 
 
-@with_decoding
-@options.with_settings
-@options.with_cleaning
+@with_options
 def distil(
     teacher: Teacher,
     pictures: options.Pictures,
@@ -136,8 +136,8 @@ def distil(
     measure: options.Measure = 0,
     as_json: options.Json = False,
     *,
-    settings: options.Settings,
     cleaning: options.Cleaning,
+    settings: options.Settings,
     decoding: Decoding,
 ) -> None:
     """Make a small captioner of TEACHER's captions of pictures.
@@ -161,20 +161,20 @@ def distil(
     from showtell.distil.run import describe_plan
     from showtell.distil.run import distil as make
 
-    if (number := decoding.get("num_captions")) is not None:
+    if (number := decoding.num_captions) is not None:
         raise UsageError(
             f"--num-captions {number}: use --captions {number} for the captions that the teacher "
             "gives of each picture"
         )
     Asking(price, measure).check(teacher, dry_run=dry_run)
     if dry_run:
-        settings.pop("yes", None)  # nothing is downloaded
+        settings = replace(settings, yes=False)  # nothing is downloaded
     request = DistilRequest(
         teacher=teacher,
         pictures=pictures,
         folder=output,
         captions=captions,
-        decoding=decoding,
+        decoding=given(decoding),
         start=start,
         human=DataRequest(human) if human else None,
         human_weight=human_weight,
@@ -186,7 +186,7 @@ def distil(
         device=device,
         trust_model=trust_model,
         settings=options.prepared([] if dry_run else [teacher], settings),
-        cleaning=cleaning,
+        cleaning=given(cleaning),
         price=Price.given(price),
         weights=weights.value,
         store=store,

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from showtell.cli import options
-from showtell.cli.decoding import Decoding, with_decoding
+from showtell.cli.decoding import Decoding
+from showtell.cli.groups import given, with_options
 from showtell.core.files import json_text
 
 if TYPE_CHECKING:
@@ -18,9 +19,7 @@ MODEL_HELP = (
 )
 
 
-@with_decoding
-@options.with_settings
-@options.with_cleaning
+@with_options
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     data: options.Data,
@@ -45,8 +44,8 @@ def evaluate(
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
     *,
-    settings: options.Settings,
     cleaning: options.Cleaning,
+    settings: options.Settings,
     decoding: Decoding,
 ) -> None:
     """Caption the pictures of DATA with MODEL and score the captions.
@@ -77,13 +76,13 @@ def evaluate(
                 trust_model,
                 runtime.value,
                 settings=backend,
-                cleaning=cleaning,
+                cleaning=given(cleaning),
             ),
             DataRequest(data, format, images, store, encoding),
             split=split.value,
-            decoding_changes=decoding,
+            decoding_changes=given(decoding),
             predictions=predictions,
-            resampling=Resampling(bootstrap, decoding.get("seed", 0)) if bootstrap else None,
+            resampling=Resampling(bootstrap, decoding.seed or 0) if bootstrap else None,
             report=report,
         )
         report.note(f"captions: {result.predictions}")

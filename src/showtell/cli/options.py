@@ -4,19 +4,19 @@ Output files are checked before the work begins, so that nobody's files are over
 no command accepts are refused here, with exit code 2.
 """
 
-import inspect
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from enum import Enum, StrEnum
-from functools import wraps
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from showtell.cli.groups import given
 from showtell.core.files import is_special
 from showtell.errors import ConfigError, UsageError
 
@@ -264,68 +264,81 @@ Language = Annotated[
 ]
 
 
-Settings = dict[str, Any]
-"""What the command line says of a captioner of another kind: ``BackendSettings``, and ``yes``."""
+Revision = Annotated[
+    str | None, typer.Option("--revision", help="hf: branch, tag or commit of the weights.")
+]
 
 
-def _of_others(type_: Any, name: str, help: str, **limits: Any) -> Any:
-    wanted = type_ if type_ is bool else type_ | None  # a flag is False where it is not typed
-    return Annotated[wanted, typer.Option(name, help=help, **limits)]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What is asked of captioners of other kinds: ``BackendSettings``, and ``yes``."""
 
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            "--prompt",
+            help="hf, openai, ollama: instruction for the model, or short, detailed or alt, which "
+            "name one.",
+        ),
+    ] = None
+    revision: Revision = None
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option("--trust-remote-code", help="hf: run Python that comes with the weights."),
+    ] = False
+    base_url: Annotated[
+        str | None,
+        typer.Option(
+            "--base-url",
+            help="openai, ollama: address of the server; default: OPENAI_BASE_URL or OLLAMA_HOST.",
+        ),
+    ] = None
+    max_side: Annotated[
+        int | None,
+        typer.Option(
+            "--max-side",
+            min=32,
+            max=8192,
+            help="hf, openai, ollama: longest side in pixels to which pictures are shrunk; default "
+            "of servers: 768.",
+        ),
+    ] = None
+    concurrency: Annotated[
+        int | None,
+        typer.Option(
+            "--concurrency",
+            min=1,
+            max=256,
+            help="openai, ollama: number of requests at a time; default: 8.",
+        ),
+    ] = None
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout",
+            min=0.1,
+            max=3600,
+            help="openai, ollama: seconds that an answer may take; default: 120.",
+        ),
+    ] = None
+    retries: Annotated[
+        int | None,
+        typer.Option(
+            "--retries",
+            min=0,
+            max=100,
+            help="openai, ollama: how often a request that failed is sent again; default: 4.",
+        ),
+    ] = None
+    yes: Annotated[bool, typer.Option("--yes", help="hf: download the model without asking.")] = (
+        False
+    )
 
-Revision = _of_others(str, "--revision", "hf: branch, tag or commit of the weights.")
-SETTINGS: dict[str, Any] = {
-    "prompt": _of_others(
-        str,
-        "--prompt",
-        "hf, openai, ollama: instruction for the model, or short, detailed or alt, which name one.",
-    ),
-    "revision": Revision,
-    "trust_remote_code": _of_others(
-        bool, "--trust-remote-code", "hf: run Python that comes with the weights."
-    ),
-    "base_url": _of_others(
-        str,
-        "--base-url",
-        "openai, ollama: address of the server; default: OPENAI_BASE_URL or OLLAMA_HOST.",
-    ),
-    "max_side": _of_others(
-        int,
-        "--max-side",
-        "hf, openai, ollama: longest side in pixels to which pictures are shrunk; default of "
-        "servers: 768.",
-        min=32,
-        max=8192,
-    ),
-    "concurrency": _of_others(
-        int,
-        "--concurrency",
-        "openai, ollama: number of requests at a time; default: 8.",
-        min=1,
-        max=256,
-    ),
-    "timeout": _of_others(
-        float,
-        "--timeout",
-        "openai, ollama: seconds that an answer may take; default: 120.",
-        min=0.1,
-        max=3600,
-    ),
-    "retries": _of_others(
-        int,
-        "--retries",
-        "openai, ollama: how often a request that failed is sent again; default: 4.",
-        min=0,
-        max=100,
-    ),
-    "yes": _of_others(bool, "--yes", "hf: download the model without asking."),
-}
-"""Options for captioners of other kinds, once for every command that takes models."""
+    def backend(self) -> "BackendSettings":
+        """The settings alone; ``prepared`` also downloads what they need."""
+        from showtell.inference.specs import BackendSettings
 
-
-def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Replace a command's parameter ``settings`` by the options; it gets those that were given."""
-    return with_options(command, "settings", SETTINGS)
+        return BackendSettings.of(given(replace(self, yes=False)))
 
 
 def _replacements(given: list[str] | None) -> list[str] | None:
@@ -340,41 +353,50 @@ def _replacements(given: list[str] | None) -> list[str] | None:
     return given
 
 
-Cleaning = dict[str, Any]
-"""What the command line says of ``Captioner.cleaning``."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cleaning:
+    """What becomes of the texts that a model says: ``Captioner.cleaning``."""
 
-CLEANING: dict[str, Any] = {
-    "tidy": _of_others(
+    tidy: Annotated[
         bool | None,  # neither of both is typed: as the model has it
-        "--tidy/--no-tidy",
-        "Remove preambles, markdown and quotes from captions; default: of models that take a "
-        "--prompt.",
-    ),
-    "max_sentences": _of_others(
-        int,
-        "--max-sentences",
-        "Sentences of a caption that are kept; default: 1 of models that take a --prompt.",
-        min=1,
-    ),
-    "max_words": _of_others(
-        int, "--max-words", "Words of a caption that are kept; cut at a sensible place.", min=1
-    ),
-    "replace": _of_others(
-        list[str],
-        "--replace",
-        "Replace text in captions: a regular expression and what it becomes; may be repeated.",
-        metavar="REGEX=TEXT",
-        callback=_replacements,
-    ),
-    "prefix": _of_others(str, "--prefix", "Text to put before every caption."),
-    "suffix": _of_others(str, "--suffix", "Text to put behind every caption."),
-}
-"""Options for what becomes of texts, once for every command that writes captions."""
-
-
-def with_cleaning(command: Callable[..., None]) -> Callable[..., None]:
-    """Replace a command's parameter ``cleaning`` by the options; it gets those that were given."""
-    return with_options(command, "cleaning", CLEANING)
+        typer.Option(
+            "--tidy/--no-tidy",
+            help="Remove preambles, markdown and quotes from captions; default: of models that "
+            "take a --prompt.",
+        ),
+    ] = None
+    max_sentences: Annotated[
+        int | None,
+        typer.Option(
+            "--max-sentences",
+            min=1,
+            help="Sentences of a caption that are kept; default: 1 of models that take a --prompt.",
+        ),
+    ] = None
+    max_words: Annotated[
+        int | None,
+        typer.Option(
+            "--max-words",
+            min=1,
+            help="Words of a caption that are kept; cut at a sensible place.",
+        ),
+    ] = None
+    replace: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--replace",
+            metavar="REGEX=TEXT",
+            callback=_replacements,
+            help="Replace text in captions: a regular expression and what it becomes; may be "
+            "repeated.",
+        ),
+    ] = None
+    prefix: Annotated[
+        str | None, typer.Option("--prefix", help="Text to put before every caption.")
+    ] = None
+    suffix: Annotated[
+        str | None, typer.Option("--suffix", help="Text to put behind every caption.")
+    ] = None
 
 
 def prepared(models: Iterable[str], settings: Settings) -> "BackendSettings":
@@ -385,19 +407,17 @@ def prepared(models: Iterable[str], settings: Settings) -> "BackendSettings":
     Raises:
         ConfigError: there is nobody to ask, or no was the answer, or ``--yes`` is for nothing.
     """
-    from showtell.inference.specs import BackendSettings
-
     models = list(models)
-    given = BackendSettings.of({n: v for n, v in settings.items() if n != "yes"})
+    backend = settings.backend()
     from_hub = [model for model in models if model.startswith("hf:")]
     if from_hub:
         from showtell.cli.hub import fetch_aloud
 
         for model in from_hub:
-            fetch_aloud(model, given, yes="yes" in settings)
-    elif "yes" in settings:
+            fetch_aloud(model, backend, yes=settings.yes)
+    elif settings.yes:
         raise ConfigError(f"--yes is for models of the hub (hf:ID), not for {', '.join(models)}")
-    return given
+    return backend
 
 
 def say_runtime(captioner: "Captioner") -> None:
@@ -407,41 +427,6 @@ def say_runtime(captioner: "Captioner") -> None:
 
         assert isinstance(captioner, PictureCaptioner)
         typer.echo(captioner.describe_runtime(), err=True)
-
-
-def with_options(
-    command: Callable[..., None], parameter: str, table: dict[str, Any]
-) -> Callable[..., None]:
-    """Replace a parameter of a command by options; it gets a dict of those that were given.
-
-    Args:
-        table: the options' types, as typer has them, by their names in the dict.
-    """
-    signature = inspect.signature(command)
-    own = [p for name, p in signature.parameters.items() if name != parameter]
-
-    defaults = {
-        name: False if option.__origin__ is bool else None for name, option in table.items()
-    }
-
-    @wraps(command)
-    def run(**values: Any) -> None:
-        given = {name: values.pop(name) for name in table}
-        # A list option that was not given comes as an empty list.
-        kept = {n: v for n, v in given.items() if v is not defaults[n] and v != []}
-        kept |= {name: v.value for name, v in kept.items() if isinstance(v, Enum)}
-        command(**values, **{parameter: kept})
-
-    added = [
-        inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name], annotation=option
-        )
-        for name, option in table.items()
-    ]
-    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-    run.__signature__ = signature.replace(parameters=parameters + added)  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in parameters + added} | {"return": None}
-    return run
 
 
 class SplitChoice(StrEnum):

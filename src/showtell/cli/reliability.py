@@ -6,13 +6,13 @@ from typing import Annotated
 import typer
 
 from showtell.cli import options
-from showtell.cli.decoding import Decoding, with_decoding
+from showtell.cli.decoding import Decoding
 from showtell.cli.evaluate import MODEL_HELP
+from showtell.cli.groups import given, with_options
 from showtell.core.files import json_text
 
 
-@with_decoding
-@options.with_settings
+@with_options
 def reliability(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     data: options.Data,
@@ -74,7 +74,7 @@ def reliability(
             report=report,
             threshold=threshold,
             calibrate=calibrate,
-            decoding_changes=decoding,
+            decoding_changes=given(decoding),
         )
     if figure:
         from showtell.core.files import atomic_write

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from showtell.cli import options
+from showtell.cli.groups import given, with_options
 from showtell.errors import ConfigError, MissingExtraError
 from showtell.pretrained import DEFAULT
 
@@ -37,8 +38,7 @@ def _names(given: list[str] | None) -> list[str] | None:
     return [re.sub(r":\d+$", "", host).strip("[]") for host in _hosts(given) or ()] or given
 
 
-@options.with_settings
-@options.with_cleaning
+@with_options
 def serve(
     model: Annotated[
         list[str],
@@ -122,8 +122,8 @@ def serve(
     runtime: options.Runtime = options.RuntimeChoice.auto,
     trust_model: options.TrustModel = False,
     *,
-    settings: options.Settings,
     cleaning: options.Cleaning,
+    settings: options.Settings,
 ) -> None:
     """Serve captions: a page for people at /, an API for programs at /v1/captions.
 
@@ -156,7 +156,7 @@ def serve(
         runtime=runtime.value,
         trust_model=trust_model,
         settings=options.prepared(model, settings),
-        cleaning=cleaning,
+        cleaning=given(cleaning),
         token=_token(token_file),
         allow_hosts=allow_host or (),
         origins=cors or (),

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from showtell.cli import options
-from showtell.cli.decoding import Decoding, with_decoding
+from showtell.cli.decoding import Decoding
+from showtell.cli.groups import given, with_options
 from showtell.errors import ConfigError, ImageError, UsageError
 from showtell.pretrained import DEFAULT
 
@@ -22,9 +23,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
-@with_decoding
-@options.with_settings
-@options.with_cleaning
+@with_options
 def sheet(
     pictures: Annotated[
         list[str], typer.Argument(metavar="PICTURE...", help="Files, folders or globs.")
@@ -45,8 +44,8 @@ def sheet(
     runtime: options.Runtime = options.RuntimeChoice.auto,
     trust_model: options.TrustModel = False,
     *,
-    settings: options.Settings,
     cleaning: options.Cleaning,
+    settings: options.Settings,
     decoding: Decoding,
 ) -> None:
     """Draw pictures with their captions on one sheet.
@@ -72,11 +71,13 @@ def sheet(
             runtime=runtime.value,
             trust_model=trust_model,
             settings=options.prepared([model], settings),
-            cleaning=cleaning,
+            cleaning=given(cleaning),
         )
         options.say_runtime(captioner)
         small: dict[str, Image.Image] = {}
-        results = list(captioner.caption_stream(_kept(inputs, small, most), decoding=decoding))
+        results = list(
+            captioner.caption_stream(_kept(inputs, small, most), decoding=given(decoding))
+        )
     cells = [
         Cell(small.get(str(found.path)) or Path(found.path), found.caption.text)
         for found in results
