@@ -1,5 +1,6 @@
 """``showtell evaluate`` and ``showtell score``: measure captions with COCO's metrics."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,17 +13,13 @@ from showtell.core.files import json_text
 
 if TYPE_CHECKING:
     from showtell.metrics import Scores
-
-MODEL_HELP = (
-    "Folder of a run or a checkpoint, a name that `showtell models` lists, or a captioner of "
-    "another kind: hf:ID, openai:MODEL, ollama:MODEL."
-)
+    from showtell.metrics.extra_files import Extras
 
 
 @with_options
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
-    data: options.Data,
+    *,
+    model: options.ModelArgument,
     split: Annotated[options.SplitChoice, typer.Option("--split", help="Split to caption.")] = (
         options.SplitChoice.test
     ),
@@ -32,18 +29,12 @@ def evaluate(
     ] = None,
     output: options.OutputFile = None,
     ensemble: options.Ensemble = None,
-    format: options.Format = None,
-    images: options.Images = None,
-    encoding: options.Encoding = None,
+    data: options.DataSet,
     store: options.Store = None,
-    device: options.AnyDevice = "auto",
-    runtime: options.Runtime = options.RuntimeChoice.auto,
-    precision: options.Precision = "auto",
-    trust_model: options.TrustModel = False,
+    loading: options.Loading,
     bootstrap: options.Bootstrap = None,
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
-    *,
     cleaning: options.Cleaning,
     settings: options.Settings,
     decoding: Decoding,
@@ -56,29 +47,17 @@ def evaluate(
     """
     from showtell.cli.console import ConsoleReporter
     from showtell.cli.options import check_file
-    from showtell.data.request import DataRequest
     from showtell.evaluation.evaluate import evaluate_model
-    from showtell.inference.captioner import ModelRequest
     from showtell.metrics.bootstrap import Resampling
 
-    check_file(output, [data], is_kept=not overwrite)
-    check_file(
-        predictions, [data], option="--predictions", makes_folder=True, is_kept=not overwrite
-    )
+    is_kept, inputs = not overwrite, [data.data]
+    check_file(output, inputs, is_kept=is_kept)
+    check_file(predictions, inputs, option="--predictions", makes_folder=True, is_kept=is_kept)
     backend = options.prepared([model], settings)
     with ConsoleReporter() as report:
         result = evaluate_model(
-            ModelRequest(
-                model,
-                ensemble or (),
-                device,
-                precision,
-                trust_model,
-                runtime.value,
-                settings=backend,
-                cleaning=given(cleaning),
-            ),
-            DataRequest(data, format, images, store, encoding),
+            loading.request(model, backend, ensemble=ensemble or (), cleaning=given(cleaning)),
+            data.request(store),
             split=split.value,
             decoding_changes=given(decoding),
             predictions=predictions,
@@ -89,7 +68,77 @@ def evaluate(
     _print(result.scores, result.scores.table(), result.to_dict(), output, as_json)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtraMetrics:
+    """What to compute besides COCO's metrics."""
+
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Also compute what CIDEr does not see: invented objects (CHAIR), gender, "
+            "diversity, length, bad endings and repeated phrases.",
+        ),
+    ] = False
+    instances: Annotated[
+        Path | None,
+        typer.Option(
+            "--instances",
+            help="COCO's instances file, for CHAIR. Default: the objects that references mention.",
+        ),
+    ] = None
+    train_captions: Annotated[
+        Path | None,
+        typer.Option(
+            "--train-captions",
+            help="Captions that the captioner was trained on: also compute the share of captions "
+            "that are not among them.",
+        ),
+    ] = None
+    clip: Annotated[
+        str | None,
+        typer.Option(
+            "--clip",
+            metavar="MODEL",
+            help="Also compute CLIPScore and RefCLIPScore, with this folder of a CLIP or a name "
+            "in the Hugging Face cache; needs --images.",
+        ),
+    ] = None
+    images: Annotated[
+        Path | None, typer.Option("--images", help="Folder of the pictures, for --clip.")
+    ] = None
+    bert: Annotated[
+        str | None,
+        typer.Option(
+            "--bert",
+            metavar="MODEL",
+            help="Also compute BERTScore, with this folder of an encoder or a name in the Hugging "
+            "Face cache.",
+        ),
+    ] = None
+    bert_layer: Annotated[
+        int | None,
+        typer.Option("--bert-layer", min=0, help="Layer that BERTScore compares. Default: last."),
+    ] = None
+
+    def request(self) -> "Extras":
+        """The same in the library's words."""
+        from showtell.metrics.extra_files import Extras
+
+        return Extras(
+            check=self.check,
+            instances=self.instances,
+            train_captions=self.train_captions,
+            clip=self.clip,
+            pictures=self.images,
+            bert=self.bert,
+            bert_layer=self.bert_layer,
+        )
+
+
+@with_options
 def score(
+    *,
     results: Annotated[
         Path, typer.Argument(help="Captions to score: COCO results, JSON lines or a table.")
     ],
@@ -111,54 +160,7 @@ def score(
             "which needs Java and that program's models.",
         ),
     ] = None,
-    check: Annotated[
-        bool,
-        typer.Option(
-            "--check",
-            help="Also compute what CIDEr does not see: invented objects (CHAIR), gender, "
-            "diversity, length, bad endings and repeated phrases.",
-        ),
-    ] = False,
-    instances: Annotated[
-        Path | None,
-        typer.Option(
-            "--instances",
-            help="COCO's instances file, for CHAIR. Default: the objects that references mention.",
-        ),
-    ] = None,
-    train_captions: Annotated[
-        Path | None,
-        typer.Option(
-            "--train-captions",
-            help="Captions that the captioner was trained on: also compute the share of captions "
-            "that are not among them.",
-        ),
-    ] = None,
-    clip: Annotated[
-        str | None,
-        typer.Option(
-            "--clip",
-            metavar="MODEL",
-            help="Also compute CLIPScore and RefCLIPScore, with this folder of a CLIP or a name "
-            "in the Hugging Face cache; needs --images.",
-        ),
-    ] = None,
-    images: Annotated[
-        Path | None, typer.Option("--images", help="Folder of the pictures, for --clip.")
-    ] = None,
-    bert: Annotated[
-        str | None,
-        typer.Option(
-            "--bert",
-            metavar="MODEL",
-            help="Also compute BERTScore, with this folder of an encoder or a name in the Hugging "
-            "Face cache.",
-        ),
-    ] = None,
-    bert_layer: Annotated[
-        int | None,
-        typer.Option("--bert-layer", min=0, help="Layer that BERTScore compares. Default: last."),
-    ] = None,
+    extra: ExtraMetrics,
     subset: Annotated[
         bool, typer.Option("--subset", help="Score only the images that have a caption.")
     ] = False,
@@ -179,24 +181,23 @@ def score(
     from showtell.metrics import meteor, nbest
     from showtell.metrics.bootstrap import Resampling
     from showtell.metrics.coco_io import score_files
-    from showtell.metrics.extra_files import Extras
 
     check_file(output, [results, references], is_kept=not overwrite)
     for path in (results, references):
         path.stat()  # METEOR's tables take a while, and would be prepared for nothing
     if not metrics or "METEOR" in metrics:
         meteor.prepare_aloud(lambda text: typer.echo(text, err=True))
-    extras = Extras(check, instances, train_captions, clip, images, bert, bert_layer)
     common: dict[str, Any] = {
         "subset": subset,
         "segmentation": segmentation,
         "language": language,
     }
-    if metrics and set(metrics) <= set(nbest.METRICS) and extras == Extras():
+    if metrics and set(metrics) <= set(nbest.METRICS) and not given(extra):
         scores = nbest.score_nbest(results, references, metrics=metrics, **common)
     else:
-        chosen = metrics or None
-        scores = score_files(results, references, metrics=chosen, extras=extras, **common)
+        scores = score_files(
+            results, references, metrics=metrics or None, extras=extra.request(), **common
+        )
     if bootstrap:
         scores = scores.with_intervals(Resampling(bootstrap, seed))
     table, values = scores.table(per_image=per_image), scores.to_dict(per_image=per_image)

@@ -51,7 +51,7 @@ def given(group: Any) -> dict[str, Any]:
     for field in fields(group):
         value = getattr(group, field.name)
         # A list option that was not typed comes as an empty list.
-        if value is not field.default and value != []:
+        if value not in (field.default, []):
             found[field.name] = value.value if isinstance(value, Enum) else value
     return found
 

@@ -7,12 +7,12 @@ no command accepts are refused here, with exit code 2.
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,7 +22,8 @@ from showtell.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from showtell.bulk.inputs import Inputs
-    from showtell.inference.captioner import Captioner
+    from showtell.data.request import DataRequest
+    from showtell.inference.captioner import Captioner, ModelRequest
     from showtell.inference.specs import BackendSettings
 
 
@@ -73,6 +74,22 @@ Encoding = Annotated[
         "--encoding", help="Encoding of DATA's texts if it is not UTF-8: cp1252, gb18030, ..."
     ),
 ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSet:
+    """Captioned pictures: DATA, and what cannot be seen from it."""
+
+    data: Data
+    format: Format = None
+    images: Images = None
+    encoding: Encoding = None
+
+    def request(self, store: Path | None = None) -> "DataRequest":
+        """The same in the library's words, with the feature store to use."""
+        from showtell.data.request import DataRequest
+
+        return DataRequest(self.data, self.format, self.images, store, self.encoding)
 
 
 def _existing_store(store: Path | None) -> Path | None:
@@ -131,6 +148,47 @@ Precision = Annotated[
         "--precision", callback=_precision, help="Precision to compute in: auto, fp32 or bf16."
     ),
 ]
+TrustModel = Annotated[
+    bool,
+    typer.Option(
+        "--trust-model",
+        help="Let the model's settings name weights outside of its folder, or an encoder to fetch.",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loading:
+    """How a model is loaded."""
+
+    device: AnyDevice = "auto"
+    runtime: Runtime = RuntimeChoice.auto
+    precision: Precision = "auto"
+    trust_model: TrustModel = False
+
+    def request(
+        self,
+        model: str,
+        settings: "BackendSettings",
+        *,
+        ensemble: Sequence[str] = (),
+        cleaning: Mapping[str, Any] | None = None,
+    ) -> "ModelRequest":
+        """A model in the library's words."""
+        from showtell.inference.captioner import ModelRequest
+
+        return ModelRequest(
+            model,
+            ensemble,
+            self.device,
+            self.precision,
+            self.trust_model,
+            self.runtime.value,
+            settings,
+            cleaning or {},
+        )
+
+
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")
 ]
@@ -144,6 +202,14 @@ OutputFile = Annotated[
         "-o", "--output", dir_okay=False, help="File to write instead of standard output."
     ),
 ]
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="Folder of a run or a checkpoint, a name that `showtell models` lists, or a captioner "
+        "of another kind: hf:ID, openai:MODEL, ollama:MODEL.",
+    ),
+]
 Model = Annotated[
     str,
     typer.Option(
@@ -151,13 +217,6 @@ Model = Annotated[
         "-m",
         help="Folder of a run or a checkpoint, a name that `showtell models` lists, or a captioner "
         "of another kind: hf:ID, openai:MODEL, ollama:MODEL.",
-    ),
-]
-TrustModel = Annotated[
-    bool,
-    typer.Option(
-        "--trust-model",
-        help="Let the model's settings name weights outside of its folder, or an encoder to fetch.",
     ),
 ]
 Ensemble = Annotated[

@@ -1,21 +1,23 @@
 """``showtell reliability``: measure and calibrate a model's confidence."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from showtell.cli import options
 from showtell.cli.decoding import Decoding
-from showtell.cli.evaluate import MODEL_HELP
 from showtell.cli.groups import given, with_options
 from showtell.core.files import json_text
+
+if TYPE_CHECKING:
+    from showtell.evaluation.calibration import MeasuredConfidence
 
 
 @with_options
 def reliability(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
-    data: options.Data,
+    *,
+    model: options.ModelArgument,
     split: Annotated[options.SplitChoice, typer.Option("--split", help="Split to caption.")] = (
         options.SplitChoice.val
     ),
@@ -36,16 +38,10 @@ def reliability(
     figure: Annotated[
         Path | None, typer.Option("--figure", help="PNG file for a figure (needs the extra train).")
     ] = None,
-    format: options.Format = None,
-    images: options.Images = None,
-    encoding: options.Encoding = None,
+    data: options.DataSet,
     store: options.Store = None,
-    device: options.AnyDevice = "auto",
-    runtime: options.Runtime = options.RuntimeChoice.auto,
-    precision: options.Precision = "auto",
-    trust_model: options.TrustModel = False,
+    loading: options.Loading,
     as_json: options.Json = False,
-    *,
     settings: options.Settings,
     decoding: Decoding,
 ) -> None:
@@ -58,18 +54,14 @@ def reliability(
     """
     from showtell.cli.console import ConsoleReporter
     from showtell.cli.options import check_file
-    from showtell.data.request import DataRequest
     from showtell.evaluation.calibration import measure_model
-    from showtell.inference.captioner import ModelRequest
 
-    check_file(figure, [data], option="--figure", is_picture=True)
+    check_file(figure, [data.data], option="--figure", is_picture=True)
     backend = options.prepared([model], settings)
     with ConsoleReporter() as report:
         measured = measure_model(
-            ModelRequest(
-                model, (), device, precision, trust_model, runtime.value, settings=backend
-            ),
-            DataRequest(data, format, images, store, encoding),
+            loading.request(model, backend),
+            data.request(store),
             split=split.value,
             report=report,
             threshold=threshold,
@@ -82,6 +74,10 @@ def reliability(
 
         with atomic_write(figure, "wb") as file:
             file.write(reliability_figure(measured.then or measured.now).light)
+    _print(measured, as_json=as_json)
+
+
+def _print(measured: "MeasuredConfidence", *, as_json: bool) -> None:
     if as_json:
         values = {
             "now": measured.now.to_dict(),

@@ -5,15 +5,15 @@ from typing import Annotated
 import typer
 
 from showtell.cli import options
+from showtell.cli.groups import with_options
 from showtell.core.files import json_text
 
 
+@with_options
 def rerank(
+    *,
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder of a run or a checkpoint.")],
-    data: options.Data,
-    format: options.Format = None,
-    images: options.Images = None,
-    encoding: options.Encoding = None,
+    data: options.DataSet,
     store: options.Store = None,
     device: options.Device = "auto",
     trust_model: options.TrustModel = False,
@@ -27,13 +27,12 @@ def rerank(
     that the model was trained on.
     """
     from showtell.cli.console import ConsoleReporter
-    from showtell.data.request import DataRequest
     from showtell.training.reranking import rerank_model
 
     with ConsoleReporter() as report:
         found = rerank_model(
             model,
-            DataRequest(data, format, images, store, encoding),
+            data.request(store),
             device=device,
             trust_model=trust_model,
             report=report,
