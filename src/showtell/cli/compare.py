@@ -1,14 +1,19 @@
 """``showtell compare``: which captioner is better, by how much, and is it chance?"""
 
 import shlex
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from showtell.cli import options
 from showtell.cli.groups import given, with_options
+from showtell.errors import UsageError
+
+if TYPE_CHECKING:
+    from showtell.inference.captioner import ModelRequest
 
 
 class TableFormat(StrEnum):
@@ -20,8 +25,51 @@ class TableFormat(StrEnum):
     json = "json"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """By what captioners are compared, and how that is shown."""
+
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option("--metric", help="Metric to compare by; may be repeated. Default: all."),
+    ] = None
+    bootstrap: Annotated[
+        int,
+        typer.Option("--bootstrap", min=1, metavar="N", help="Number of resamples and of swaps."),
+    ] = 1000
+    seed: options.BootstrapSeed = 0
+    show: Annotated[
+        int,
+        typer.Option(
+            "--show", min=0, help="Number of pictures to show that gained, and that lost, most."
+        ),
+    ] = 5
+    subset: Annotated[
+        bool, typer.Option("--subset", help="Compare on the images that all systems caption.")
+    ] = False
+    format: Annotated[
+        TableFormat, typer.Option("--format", help="text, markdown, latex or json.")
+    ] = TableFormat.text
+    segmentation: options.Segmentation = "auto"
+    language: options.Language = "auto"
+
+    def arguments(self) -> dict[str, Any]:
+        """For ``compare_files`` and ``compare_models``."""
+        from showtell.metrics.bootstrap import Resampling
+
+        return {
+            "metrics": self.metrics or None,
+            "resampling": Resampling(self.bootstrap, self.seed),
+            "subset": self.subset,
+            "num_shown": self.show,
+            "segmentation": self.segmentation,
+            "language": self.language,
+        }
+
+
 @with_options
 def compare(
+    *,
     systems: Annotated[
         list[str],
         typer.Argument(
@@ -38,37 +86,11 @@ def compare(
     split: Annotated[
         options.SplitChoice, typer.Option("--split", help="Split of --data to caption.")
     ] = options.SplitChoice.val,
-    metrics: Annotated[
-        list[str] | None,
-        typer.Option("--metric", help="Metric to compare by; may be repeated. Default: all."),
-    ] = None,
-    bootstrap: Annotated[
-        int,
-        typer.Option("--bootstrap", min=1, metavar="N", help="Number of resamples and of swaps."),
-    ] = 1000,
-    seed: options.BootstrapSeed = 0,
-    show: Annotated[
-        int,
-        typer.Option(
-            "--show", min=0, help="Number of pictures to show that gained, and that lost, most."
-        ),
-    ] = 5,
-    subset: Annotated[
-        bool, typer.Option("--subset", help="Compare on the images that all systems caption.")
-    ] = False,
-    format: Annotated[
-        TableFormat, typer.Option("--format", help="text, markdown, latex or json.")
-    ] = TableFormat.text,
-    segmentation: options.Segmentation = "auto",
-    language: options.Language = "auto",
+    how: Comparison,
     images: options.Images = None,
-    device: options.AnyDevice = "auto",
-    runtime: options.Runtime = options.RuntimeChoice.auto,
-    precision: options.Precision = "auto",
-    trust_model: options.TrustModel = False,
+    loading: options.Loading,
     output: options.OutputFile = None,
     overwrite: options.Overwrite = False,
-    *,
     settings: options.Settings,
 ) -> None:
     """Compare captioners on the same pictures, with intervals and two tests of the differences.
@@ -78,15 +100,54 @@ def compare(
     the same weights, settings and pictures; otherwise they caption the pictures first.
     """
     from showtell.cli.console import ConsoleReporter
-    from showtell.cli.options import check_file
     from showtell.core.files import write_text
-    from showtell.errors import UsageError
+    from showtell.data.request import DataRequest
     from showtell.evaluation.compare import compare_files, compare_models
     from showtell.evaluation.tables import FORMATS
     from showtell.metrics import meteor
-    from showtell.metrics.bootstrap import Resampling
 
-    check_file(output, [*systems, *([data] if data else [])], is_kept=not overwrite)
+    options.check_file(output, [*systems, *([data] if data else [])], is_kept=not overwrite)
+    _check_systems(systems, data)
+    if not how.metrics or "METEOR" in how.metrics:
+        meteor.prepare_aloud(lambda text: typer.echo(text, err=True))
+    if data is None:
+        if given(settings):
+            raise UsageError("files of captions are compared as they are: leave out the options")
+        *results, references = map(Path, systems)
+        found = compare_files(results, references, **how.arguments())
+    else:
+        models = _models(systems, loading, settings)
+        place = DataRequest(data, None, images)
+        with ConsoleReporter() as report:
+            found = compare_models(
+                models, place, split=split.value, report=report, **how.arguments()
+            )
+    for warning in found.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    table = FORMATS[how.format.value](found)
+    if output:
+        write_text(output, table + "\n")
+    else:
+        typer.echo(table)
+
+
+def _models(
+    systems: list[str], loading: options.Loading, settings: options.Settings
+) -> "list[ModelRequest]":
+    """The models, once they are on this machine.
+
+    Settings for captioners of other kinds are for those among the models.
+    """
+    from showtell.inference.specs import BackendSettings, spec_of
+
+    others = options.prepared(systems, settings)
+    return [
+        loading.request(name, others if spec_of(name) else BackendSettings()) for name in systems
+    ]
+
+
+def _check_systems(systems: list[str], data: str | None) -> None:
+    """Raise UsageError where there are too few, or models without data to compare them on."""
     if data is None and len(systems) < 3:
         raise UsageError(
             f"{len(systems)} files given: expected two or more files of captions and then the "
@@ -96,55 +157,10 @@ def compare(
         _refuse_models(systems)
     elif len(systems) < 2:
         raise UsageError("1 model given: expected two or more to compare on --data")
-    if not metrics or "METEOR" in metrics:
-        meteor.prepare_aloud(lambda text: typer.echo(text, err=True))
-    common: dict[str, Any] = {
-        "metrics": metrics or None,
-        "resampling": Resampling(bootstrap, seed),
-        "subset": subset,
-        "num_shown": show,
-        "segmentation": segmentation,
-        "language": language,
-    }
-    if data is None:
-        if given(settings):
-            raise UsageError("files of captions are compared as they are: leave out the options")
-        *results, references = map(Path, systems)
-        found = compare_files(results, references, **common)
-    else:
-        from showtell.data.request import DataRequest
-        from showtell.inference.captioner import ModelRequest
-        from showtell.inference.specs import BackendSettings, spec_of
-
-        others = options.prepared(systems, settings)
-        requests = [
-            ModelRequest(
-                name,
-                (),
-                device,
-                precision,
-                trust_model,
-                runtime.value,
-                # Settings for captioners of other kinds are for those among the models.
-                settings=others if spec_of(name) else BackendSettings(),
-            )
-            for name in systems
-        ]
-        place = DataRequest(data, None, images)
-        with ConsoleReporter() as report:
-            found = compare_models(requests, place, split=split.value, report=report, **common)
-    for warning in found.warnings:
-        typer.echo(f"warning: {warning}", err=True)
-    table = FORMATS[format.value](found)
-    if output:
-        write_text(output, table + "\n")
-    else:
-        typer.echo(table)
 
 
 def _refuse_models(systems: list[str]) -> None:
     """Raise UsageError where models are given in the place of files, as ``evaluate`` has them."""
-    from showtell.errors import UsageError
     from showtell.inference.specs import spec_of
     from showtell.pretrained import DEFAULT
 

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,15 +10,17 @@ import typer
 
 from showtell.cli import options
 from showtell.cli.console import FAILED, INTERRUPTED
+from showtell.cli.groups import given, with_options
 from showtell.core.files import json_text
 from showtell.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from showtell.core.distributed import Processes
     from showtell.training.from_start import BeforeAndAfter
     from showtell.training.loop import TrainingResult
+    from showtell.training.request import TrainRequest
     from showtell.training.sweep import Sweep, SweepRun
 
 PLAIN = {
@@ -121,9 +123,10 @@ def _time(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}"
 
 
-def train(
-    data: options.Data,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")],
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What a new run begins with; a resumed run has it in its folder."""
+
     config: Annotated[
         Path | None,
         typer.Option(
@@ -132,7 +135,7 @@ def train(
             metavar="FILE|PRESET",
             help="TOML file with settings, or the name of a preset (docs/training.md lists them).",
         ),
-    ] = None,
+    ] = None
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -141,8 +144,8 @@ def train(
             help="A setting, such as -s training.num_epochs=3; may be repeated. Several values "
             "make a sweep.",
         ),
-    ] = None,
-    start: Annotated[
+    ] = None
+    model: Annotated[
         str | None,
         typer.Option(
             "--from",
@@ -151,7 +154,7 @@ def train(
             "and words are taken over, the new words of DATA are added, and at the end a table "
             "compares before and after.",
         ),
-    ] = None,
+    ] = None
     preset: Annotated[
         str,
         typer.Option(
@@ -159,7 +162,7 @@ def train(
             help="Settings for a number of pictures: tiny, small, medium or coco; auto: by the "
             "number of training pictures, unless -c is given; none.",
         ),
-    ] = "auto",
+    ] = "auto"
     old: Annotated[
         str | None,
         typer.Option(
@@ -169,13 +172,19 @@ def train(
             "training pictures are rehearsed (-s training.rehearsal_pictures), so that MODEL "
             "forgets less, and its others measure what it forgets.",
         ),
-    ] = None,
-    encoder: Annotated[
-        str | None, typer.Option("--encoder", help="Encoder; -s encoder.name.")
-    ] = None,
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlainSettings:
+    """The options of ``PLAIN``."""
+
+    encoder: Annotated[str | None, typer.Option("--encoder", help="Encoder; -s encoder.name.")] = (
+        None
+    )
     decoder: Annotated[
         str | None, typer.Option("--decoder", help="Kind of decoder; -s decoder.kind.")
-    ] = None,
+    ] = None
     epochs: Annotated[
         int | None,
         typer.Option(
@@ -184,22 +193,50 @@ def train(
             help="Number of epochs; -s training.num_epochs. With --resume, a finished run goes on "
             "until it has so many.",
         ),
-    ] = None,
+    ] = None
     batch_size: Annotated[
         int | None,
         typer.Option("--batch-size", min=1, help="Captions in a step; -s training.batch_size."),
-    ] = None,
-    lr: Annotated[str | None, typer.Option("--lr", help="Learning rate; -s optimizer.lr.")] = None,
+    ] = None
+    lr: Annotated[str | None, typer.Option("--lr", help="Learning rate; -s optimizer.lr.")] = None
     beam_size: Annotated[
         int | None,
         typer.Option("--beam-size", min=1, help="Beam size; -s decoding.beam_size."),
-    ] = None,
+    ] = None
+
+    def added_to(self, settings: "Sequence[str]", *, resume: bool) -> list[str]:
+        """The options of ``-s``, and those that were given by plain names.
+
+        Args:
+            resume: whether ``--epochs`` says how far a run goes on, and is no setting.
+
+        Raises:
+            UsageError: a setting is given both ways.
+        """
+        from showtell.config.toml import split_override
+
+        found = list(settings)
+        already = {split_override(setting)[0] for setting in settings}
+        for name, value in given(self).items():
+            if resume and name == "epochs":
+                continue
+            option = f"--{name.replace('_', '-')}"
+            if PLAIN[option] in already:
+                raise UsageError(f"{option} and -s {PLAIN[option]} are the same setting: give one")
+            found.append(f"{PLAIN[option]}={value}")
+        return found
+
+
+@with_options
+def train(
+    *,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")],
+    start: Start,
+    plain: PlainSettings,
     resume: Annotated[
         bool, typer.Option("--resume", help="Resume the run or the sweep where it stopped.")
     ] = False,
-    format: options.Format = None,
-    images: options.Images = None,
-    encoding: options.Encoding = None,
+    data: options.DataSet,
     store: options.Store = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
@@ -216,79 +253,64 @@ def train(
 
     docs/settings.md lists all settings.
     """
-    from showtell.cli.console import ConsoleReporter
-    from showtell.core.distributed import Processes
     from showtell.data.request import DataRequest
-    from showtell.training.request import TrainRequest, start_training
-    from showtell.training.sweep import is_sweep, run_sweep
+    from showtell.training.request import TrainRequest
+    from showtell.training.sweep import is_sweep
 
-    processes = Processes.from_environment()
-    plain = {
-        "--encoder": encoder,
-        "--decoder": decoder,
-        "--epochs": epochs if not resume else None,
-        "--batch-size": batch_size,
-        "--lr": lr,
-        "--beam-size": beam_size,
-    }
-    overrides = with_plain(settings or [], plain)
-    if old is not None and start is None and not resume:
+    settings = plain.added_to(start.settings or [], resume=resume)
+    old = start.old
+    if old is not None and start.model is None and not resume:
         raise UsageError(
             f"--old {old} is what a model is not to forget: give the model with --from"
         )
     request = TrainRequest(
-        DataRequest(data, format, images, store, encoding),
+        data.request(store),
         output,
-        config,
-        overrides,
-        start=start,
-        preset=preset,
+        start.config,
+        settings,
+        start=start.model,
+        preset=start.preset,
         old=DataRequest(old) if old is not None else None,
         resume=resume,
-        num_epochs=epochs if resume else None,
+        num_epochs=plain.epochs if resume else None,
         device=device,
     )
-    if is_sweep(output, overrides):
-        if processes.are_many:
-            raise ConfigError(
-                "a sweep trains run after run in one process: start it without torchrun, or give "
-                "each setting one value"
-            )
-        with ConsoleReporter() as report:
-            swept = run_sweep(request, report=report)
-        _end(swept.stopped, swept.sweep.to_dict() if as_json else None, processes)
-        if not as_json:
-            print_table(swept.sweep, output)
-        if say_failures(swept.sweep):
-            raise typer.Exit(FAILED)
-        return
+    run = _train_many if is_sweep(output, settings) else _train_one
+    run(request, as_json=as_json)
+
+
+def _train_one(request: "TrainRequest", *, as_json: bool) -> None:
+    from showtell.cli.console import ConsoleReporter
+    from showtell.core.distributed import Processes
+    from showtell.training.request import start_training
+
+    processes = Processes.from_environment()
     with ConsoleReporter(quiet=not processes.is_first) as report:
         result = start_training(request, report=report)
-    _end(result.stopped, {"run": str(output), **asdict(result)} if as_json else None, processes)
+    values = {"run": str(request.folder), **asdict(result)} if as_json else None
+    _end(result.stopped, values, processes)
     if processes.is_first and not as_json:
-        _print_best(result, output)
+        _print_best(result, request.folder)
 
 
-def with_plain(settings: "Sequence[str]", plain: "Mapping[str, Any]") -> list[str]:
-    """The options of ``-s``, and those that were given by plain names.
+def _train_many(request: "TrainRequest", *, as_json: bool) -> None:
+    from showtell.cli.console import ConsoleReporter
+    from showtell.core.distributed import Processes
+    from showtell.training.sweep import run_sweep
 
-    Args:
-        plain: the value of each option of ``PLAIN``, or None.
-
-    Raises:
-        UsageError: a setting is given both ways.
-    """
-    from showtell.config.toml import split_override
-
-    found = list(settings)
-    given = {split_override(setting)[0] for setting in settings}
-    for option, value in plain.items():
-        if value is None:
-            continue
-        if PLAIN[option] in given:
-            raise UsageError(f"{option} and -s {PLAIN[option]} are the same setting: give one")
-        found.append(f"{PLAIN[option]}={value}")
-    return found
+    processes = Processes.from_environment()
+    if processes.are_many:
+        raise ConfigError(
+            "a sweep trains run after run in one process: start it without torchrun, or give "
+            "each setting one value"
+        )
+    with ConsoleReporter() as report:
+        swept = run_sweep(request, report=report)
+    _end(swept.stopped, swept.sweep.to_dict() if as_json else None, processes)
+    if not as_json:
+        print_table(swept.sweep, request.folder)
+    if say_failures(swept.sweep):
+        raise typer.Exit(FAILED)
 
 
 def _print_best(result: "TrainingResult", output: Path) -> None:
