@@ -1,7 +1,9 @@
 """What is to be told of the price of a model's server: the options, and their checks."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from showtell.errors import UsageError
 
@@ -9,17 +11,28 @@ if TYPE_CHECKING:
     from showtell.inference.captioner import Captioner
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Asking:
-    """What is to be said of the price of a model's server.
+    """What is to be said of the price of a model's server."""
 
-    Attributes:
-        price: of a million tokens, as it was typed.
-        measure: pictures that ``--dry-run`` sends to measure; 0: none.
-    """
-
-    price: str | None = None
-    measure: int = 0
+    price: Annotated[
+        str | None,
+        typer.Option(
+            "--price",
+            metavar="IN,OUT",
+            help="openai, ollama: price of a million tokens in and out, to tell what a run costs.",
+        ),
+    ] = None
+    measure: Annotated[
+        int,
+        typer.Option(
+            "--measure",
+            min=0,
+            max=20,
+            help="openai, ollama: with --dry-run, number of pictures to send to measure time and "
+            "tokens.",
+        ),
+    ] = 0
 
     def check(self, model: str, *, dry_run: bool) -> None:
         """Raise UsageError where there is no server, no price, or nothing is to be measured."""

@@ -202,6 +202,7 @@ class Request:
 
 @with_options
 def caption(
+    *,
     pictures: options.Pictures,
     model: options.Model = DEFAULT,
     format: Annotated[
@@ -231,9 +232,7 @@ def caption(
     ] = (Engine.local),
     address: options.Address = None,
     workers: options.Workers = None,
-    price: options.Price = None,
-    measure: options.Measure = 0,
-    *,
+    asking: Asking,
     cleaning: options.Cleaning,
     settings: options.Settings,
     decoding: Decoding,
@@ -271,7 +270,7 @@ def caption(
         Writing(format, output, failures, as_json, overwrite),
         Cluster(engine, address, workers),
         strict,
-        Asking(price, measure),
+        asking,
     )
     if run(request, dry_run=dry_run):
         raise typer.Exit(1)

@@ -1,6 +1,6 @@
 """``showtell distil``: a captioner of one's own from a larger one and pictures without captions."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,114 +28,125 @@ class StyleChoice(StrEnum):
     neutral = "neutral"
 
 
-Teacher = Annotated[
-    str,
-    typer.Argument(
-        metavar="TEACHER",
-        help="Captioner to learn from: whatever `showtell caption --model` takes.",
-    ),
-]
-Output = Annotated[
-    Path, typer.Option("-o", "--output", help="Folder with a subfolder for each stage.")
-]
-Start = Annotated[
-    str | None,
-    typer.Option(
-        "--from", metavar="MODEL", help="Model that the student starts from; default: none."
-    ),
-]
-Captions = Annotated[
-    int,
-    typer.Option(
-        "--captions", min=1, max=100, help="Captions that the teacher gives of each picture."
-    ),
-]
-Human = Annotated[
-    str | None,
-    typer.Option(
-        "--human",
-        metavar="DATA",
-        help="Captioned pictures by people; they weigh more and make the test set.",
-    ),
-]
-HumanWeight = Annotated[
-    int,
-    typer.Option(
-        "--human-weight",
-        min=1,
-        help="How many times as much a caption by a person counts as one by the teacher.",
-    ),
-]
-LearnStyle = Annotated[
-    list[StyleChoice] | None,
-    typer.Option(
-        "--learn-style",
-        help="Style that the student learns beside plain captions; may be repeated.",
-    ),
-]
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        "-c",
-        "--config",
-        metavar="FILE|PRESET",
-        help="The student's settings; default: the preset for the number of pictures.",
-    ),
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("-s", "--set", help="A setting of the student; may be repeated."),
-]
-Filters = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--filter",
-        metavar="NAME=VALUE",
-        help="What to leave out of the teacher's captions, such as --filter "
-        "min_confidence=0.3; may be repeated (docs/distil.md lists all).",
-    ),
-]
-Again = Annotated[
-    str | None,
-    typer.Option("--again", metavar="STAGE", help="Make this stage and those after it anew."),
-]
-Weights = Annotated[Storage, typer.Option("--weights", help="Format of the student's weights.")]
-Store = Annotated[
-    Path | None,
-    typer.Option(
-        "--store",
-        help="Feature store of the pictures, to share among several students; default: one in "
-        "the output folder.",
-    ),
-]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Say what would be asked and trained; do nothing.")
-]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """What the student learns."""
+
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="MODEL", help="Model that the student starts from; default: none."
+        ),
+    ] = None
+    captions: Annotated[
+        int,
+        typer.Option(
+            "--captions", min=1, max=100, help="Captions that the teacher gives of each picture."
+        ),
+    ] = 5
+    human: Annotated[
+        str | None,
+        typer.Option(
+            "--human",
+            metavar="DATA",
+            help="Captioned pictures by people; they weigh more and make the test set.",
+        ),
+    ] = None
+    human_weight: Annotated[
+        int,
+        typer.Option(
+            "--human-weight",
+            min=1,
+            help="How many times as much a caption by a person counts as one by the teacher.",
+        ),
+    ] = 4
+    learn_style: Annotated[
+        list[StyleChoice] | None,
+        typer.Option(
+            "--learn-style",
+            help="Style that the student learns beside plain captions; may be repeated.",
+        ),
+    ] = None
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "-c",
+            "--config",
+            metavar="FILE|PRESET",
+            help="The student's settings; default: the preset for the number of pictures.",
+        ),
+    ] = None
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("-s", "--set", help="A setting of the student; may be repeated."),
+    ] = None
+    filters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            metavar="NAME=VALUE",
+            help="What to leave out of the teacher's captions, such as --filter "
+            "min_confidence=0.3; may be repeated (docs/distil.md lists all).",
+        ),
+    ] = None
+    again: Annotated[
+        str | None,
+        typer.Option("--again", metavar="STAGE", help="Make this stage and those after it anew."),
+    ] = None
+    weights: Annotated[
+        Storage, typer.Option("--weights", help="Format of the student's weights.")
+    ] = Storage.fp16
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            "--store",
+            help="Feature store of the pictures, to share among several students; default: one in "
+            "the output folder.",
+        ),
+    ] = None
+
+    def arguments(self) -> dict[str, Any]:
+        """For ``DistilRequest``."""
+        from showtell.data.request import DataRequest
+        from showtell.distil.request import FilterConfig
+
+        return {
+            "start": self.start,
+            "captions": self.captions,
+            "human": DataRequest(self.human) if self.human else None,
+            "human_weight": self.human_weight,
+            "styles": [one.value for one in self.learn_style or []],
+            "config_file": self.config,
+            "overrides": self.overrides or (),
+            "filters": FilterConfig.of(self.filters or []),
+            "again": self.again,
+            "weights": self.weights.value,
+            "store": self.store,
+        }
 
 
 @with_options
 def distil(
-    teacher: Teacher,
+    *,
+    teacher: Annotated[
+        str,
+        typer.Argument(
+            metavar="TEACHER",
+            help="Captioner to learn from: whatever `showtell caption --model` takes.",
+        ),
+    ],
     pictures: options.Pictures,
-    output: Output,
-    start: Start = None,
-    captions: Captions = 5,
-    human: Human = None,
-    human_weight: HumanWeight = 4,
-    learn_style: LearnStyle = None,
-    config: Config = None,
-    overrides: Overrides = None,
-    filters: Filters = None,
-    again: Again = None,
-    weights: Weights = Storage.fp16,
-    store: Store = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder with a subfolder for each stage.")
+    ],
+    lesson: Lesson,
     device: options.Device = "auto",
     trust_model: options.TrustModel = False,
-    dry_run: DryRun = False,
-    price: options.Price = None,
-    measure: options.Measure = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be asked and trained; do nothing.")
+    ] = False,
+    asking: Asking,
     as_json: options.Json = False,
-    *,
     cleaning: options.Cleaning,
     settings: options.Settings,
     decoding: Decoding,
@@ -156,8 +167,7 @@ def distil(
     """
     from showtell.bulk.estimate import Price
     from showtell.cli.console import ConsoleReporter
-    from showtell.data.request import DataRequest
-    from showtell.distil.request import DistilRequest, FilterConfig
+    from showtell.distil.request import DistilRequest
     from showtell.distil.run import describe_plan
     from showtell.distil.run import distil as make
 
@@ -166,34 +176,24 @@ def distil(
             f"--num-captions {number}: use --captions {number} for the captions that the teacher "
             "gives of each picture"
         )
-    Asking(price, measure).check(teacher, dry_run=dry_run)
+    asking.check(teacher, dry_run=dry_run)
     if dry_run:
         settings = replace(settings, yes=False)  # nothing is downloaded
     request = DistilRequest(
         teacher=teacher,
         pictures=pictures,
         folder=output,
-        captions=captions,
         decoding=given(decoding),
-        start=start,
-        human=DataRequest(human) if human else None,
-        human_weight=human_weight,
-        styles=[one.value for one in learn_style or []],
-        config_file=config,
-        overrides=overrides or (),
-        filters=FilterConfig.of(filters or []),
-        again=again,
         device=device,
         trust_model=trust_model,
         settings=options.prepared([] if dry_run else [teacher], settings),
         cleaning=given(cleaning),
-        price=Price.given(price),
-        weights=weights.value,
-        store=store,
+        price=Price.given(asking.price),
+        **lesson.arguments(),
     )
     with ConsoleReporter() as report:
         if dry_run:
-            typer.echo(describe_plan(request, report, measure=measure))
+            typer.echo(describe_plan(request, report, measure=asking.measure))
             return
         try:
             made = make(request, report)
@@ -203,10 +203,9 @@ def distil(
         typer.echo("stopped; to resume, run the same command again", err=True)
         raise typer.Exit(INTERRUPTED)
     if as_json:
-        values: dict[str, Any] = {"model": str(made.model), **made.found}
-        typer.echo(json_text(values))
-        return
-    _print(made, output, is_human=human is not None)
+        typer.echo(json_text({"model": str(made.model), **made.found}))
+    else:
+        _print(made, output, is_human=lesson.human is not None)
 
 
 def _print(made: "Distilled", output: Path, *, is_human: bool) -> None:

@@ -246,24 +246,6 @@ DryRun = Annotated[
         "--dry-run", help="List what would be captioned and what would be kept; write nothing."
     ),
 ]
-Price = Annotated[
-    str | None,
-    typer.Option(
-        "--price",
-        metavar="IN,OUT",
-        help="openai, ollama: price of a million tokens in and out, to tell what a run costs.",
-    ),
-]
-Measure = Annotated[
-    int,
-    typer.Option(
-        "--measure",
-        min=0,
-        max=20,
-        help="openai, ollama: with --dry-run, number of pictures to send to measure time and "
-        "tokens.",
-    ),
-]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with code 1 if any picture fails.")]
 Failures = Annotated[
     Path | None,
