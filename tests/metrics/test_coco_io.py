@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from showtell.errors import ScoringError
-from showtell.metrics.coco_io import read_references, read_results, score_files
+from showtell.metrics.caption_files import read_references, read_results
+from showtell.metrics.coco_io import score_files
 
 COCO = {
     "images": [{"id": 1}, {"id": 2}, {"id": 3}],

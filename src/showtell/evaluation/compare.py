@@ -151,7 +151,7 @@ def compare_files(
     """Compare files of captions against one file of references.
 
     Args:
-        results: two or more files, in any form that ``coco_io`` reads.
+        results: two or more files, in any form that ``caption_files`` reads.
         references: as for ``score_files``.
         metrics: as in ``evaluate``; so is ``families``.
         resampling: of the intervals and the tests.

@@ -13,7 +13,8 @@ from showtell.core.messages import some
 from showtell.data.pictures import is_picture_name
 from showtell.errors import ScoringError, UsageError
 from showtell.metrics import diversity, object_hallucination
-from showtell.metrics.coco_io import Pair, read_references, same_image
+from showtell.metrics.caption_files import read_references
+from showtell.metrics.coco_io import Pair, same_image
 from showtell.metrics.evaluate import CHECKS, Family
 from showtell.metrics.object_hallucination import ObjectWords, read_instances
 from showtell.metrics.references import Captions

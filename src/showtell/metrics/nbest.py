@@ -9,13 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from showtell.metrics import diversity
-from showtell.metrics.coco_io import (
-    match_images,
-    read_references,
-    read_results,
-    references_cache,
-    segmentation_of,
-)
+from showtell.metrics.caption_files import read_references, read_results
+from showtell.metrics.coco_io import match_images, references_cache, segmentation_of
 from showtell.metrics.diversity import DocumentFrequencies
 from showtell.metrics.evaluate import Scores, scores_of, share_of_bad_endings
 from showtell.metrics.references import References, split_spaces

@@ -17,7 +17,8 @@ from showtell.core.messages import counted, some
 from showtell.data.pictures import is_hidden, is_picture_name
 from showtell.data.reading import printable, read_json_object
 from showtell.errors import DataError
-from showtell.metrics.coco_io import Entry, read_results, same_image
+from showtell.metrics.caption_files import Entry, read_results
+from showtell.metrics.coco_io import same_image
 from showtell.rating.scales import Scale, scale_named
 
 KEY_KIND = "showtell rating key 1"
