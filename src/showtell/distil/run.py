@@ -48,7 +48,7 @@ from showtell.inference.stream import picture_at
 from showtell.pretrained import CARD
 from showtell.publish.pack import pack_checkpoint
 from showtell.text.segment import Segmentation
-from showtell.training.request import names_in
+from showtell.training.run_folder import names_in
 
 PEOPLE = "captions by people"  # whose test pictures the teacher is asked about, too
 CUT_BY = ("segmentation", "language", "vocab_file")  # settings by which captions become words

@@ -17,7 +17,7 @@ from typing import Any
 from showtell.core.files import read_json, write_json
 from showtell.core.progress import Reporter
 from showtell.errors import CheckpointError, UsageError, unknown_name
-from showtell.training.request import names_in
+from showtell.training.run_folder import names_in
 
 NOTES = "stages.json"
 MOST_NOTES = 2**24  # bytes

@@ -14,7 +14,8 @@ from showtell.errors import CheckpointError
 from showtell.evaluation.evaluate import Evaluation, evaluate_captioner
 from showtell.images.sheet import Cell, save_contact_sheet
 from showtell.inference.backends.native import NativeCaptioner
-from showtell.training.request import TrainRequest, holds_run, names_in, start_training
+from showtell.training.request import TrainRequest, start_training
+from showtell.training.run_folder import holds_run, names_in
 
 NUM_EXAMPLES = 12
 RUN, SHEET = "run", "captions.png"

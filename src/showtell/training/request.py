@@ -4,48 +4,37 @@ The run's folder gets ``config.toml`` with all settings and ``run.json`` with wh
 on (data, encoder, versions), so that it can be made again.
 """
 
-import platform
 import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import PIL
-import torch
-
-from showtell import __version__
 from showtell.config import Config
 from showtell.core.device import Runtime, choose_runtime
 from showtell.core.distributed import ALONE, Processes
-from showtell.core.files import InUseError, locked_folder, parse_json, write_json, write_text
+from showtell.core.files import write_json, write_text
 from showtell.core.memory import paused_collector
 from showtell.core.messages import counted
 from showtell.core.progress import Reporter
 from showtell.data.reading import reading_as
-from showtell.data.records import UNMIRRORED, Dataset, dataset_fingerprint
+from showtell.data.records import UNMIRRORED, Dataset
 from showtell.data.request import DataRequest
 from showtell.data.splits import usable_splits
 from showtell.decoders.language_model import LanguageModel
 from showtell.encoders.encoder import Encoder
 from showtell.encoders.store import FeatureStore
-from showtell.errors import CheckpointError, ConfigError, ShowtellError
-from showtell.inference.checkpoint import CONFIG, Checkpoint, find_checkpoint, recover_folder
+from showtell.errors import CheckpointError, ConfigError
+from showtell.inference.checkpoint import CONFIG, Checkpoint, recover_folder
 from showtell.metrics import meteor
 from showtell.pretrained import DEFAULT
 from showtell.text.segment import Segmentation
 from showtell.text.vocabulary import Vocabulary
-from showtell.training.checkpoints import fingerprints
 from showtell.training.from_start import finish
 from showtell.training.loop import Run, TrainingResult
 from showtell.training.old_pictures import (
-    OLD_AT,
     REHEARSED,
     check_same,
     old_of_run,
-    old_place,
     open_old_pictures,
     wanted_of,
 )
@@ -58,15 +47,21 @@ from showtell.training.openings import (
 )
 from showtell.training.pictures import PictureFiles
 from showtell.training.prepare import Given, TrainingData, prepare
-from showtell.training.rehearsal import REHEARSAL_FILE, kept_captions, rehearsal_captions
+from showtell.training.rehearsal import kept_captions, rehearsal_captions
+from showtell.training.run_folder import (
+    RUN_FILE,
+    locked,
+    places_of,
+    provenance_of,
+    refuse_used,
+    what_is_known,
+)
 from showtell.training.settings import NONE, Layers
 from showtell.training.teachers import Teachers, open_teachers, teachers_vocabulary
 from showtell.training.teachers import check_words as check_teachers_words
 from showtell.training.words import check_words, choose_segmentation
 
 FEW = 2000  # training pictures; with fewer, the default model is the better start
-RUN_FILE = "run.json"
-BEFORE_CONFIG = {REHEARSAL_FILE, RUN_FILE}  # what a start writes before its settings
 FEW_LONG = 0.01  # share of captions that may be too long without a word about it
 
 
@@ -171,7 +166,7 @@ def train_on(
         )
     with locked(request.folder, processes):
         if request.resume:
-            request = replace(request, old=request.old or old_of_run(_known(request.folder)))
+            request = replace(request, old=request.old or old_of_run(what_is_known(request.folder)))
         else:
             refuse_used(request.folder)  # another may have trained there while data were read
             config = _unmirrored(dataset, config, report)
@@ -181,27 +176,6 @@ def train_on(
             store = request.data.store
             return finish(run, result, dataset, store=store, old=request.old, report=report)
         return result
-
-
-@contextmanager
-def locked(folder: Path, processes: Processes = ALONE) -> Iterator[None]:
-    """Keep other runs out of a folder; of the processes of one run the first has the lock.
-
-    Raises:
-        CheckpointError: another run is writing into it.
-    """
-    if not processes.is_first:
-        yield
-        return
-    names_in(folder)  # a file in its place is said
-    try:
-        with locked_folder(folder):
-            yield
-    except InUseError:
-        raise CheckpointError(
-            f"another process is training in {folder}: wait until it ends, stop it, or give "
-            "another -o"
-        ) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,13 +231,14 @@ def _make_run(
     opened = _open(dataset, request, config, report=report, processes=processes)
     config, encoder = opened.config, opened.encoder
     prepared = _prepare(dataset, request, opened, report=report, processes=processes)
-    provenance = _provenance(config, dataset, encoder, opened.runtime)
+    provenance = provenance_of(config, dataset, encoder, opened.runtime)
     provenance["processes"] = processes.size
     if prepared.old:
         provenance[REHEARSED] = prepared.old.provenance()
     _warn_of_long(prepared, config, report)
     if processes.is_first and not resume:
-        write_json(folder / RUN_FILE, provenance | _places(dataset, request, opened.store))
+        places = places_of(dataset, request.data, request.old, opened.store)
+        write_json(folder / RUN_FILE, provenance | places)
     # The settings come last: from then on it is a run, and --resume relies on what is above.
     if processes.is_first and (not resume or request.num_epochs is not None):
         write_text(folder / CONFIG, config.to_toml())
@@ -404,22 +379,13 @@ def _old_pictures(request: TrainRequest, config: Config, report: Reporter) -> Da
     Raises:
         ShowtellError: the old data cannot be read, or is not that of the run.
     """
-    known = _known(request.folder) if request.resume else {}
+    known = what_is_known(request.folder) if request.resume else {}
     if request.resume and REHEARSED not in known:
         return None
     old = wanted_of(request.old, config, report)
     if request.resume:
         check_same(old, known, request.folder)
     return old
-
-
-def _known(folder: Path) -> dict[str, Any]:
-    """What the run in ``folder`` says of itself; nothing where that cannot be read."""
-    try:
-        found = parse_json((folder / RUN_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def proposal(dataset: Dataset, request: TrainRequest) -> str | None:
@@ -478,79 +444,3 @@ def _settings(request: TrainRequest) -> Config:
         return config.changed("training", num_epochs=request.num_epochs)
     refuse_used(folder)
     return request.layers.config()
-
-
-def refuse_used(folder: Path) -> None:
-    """Raise CheckpointError where there is a run already, a file, or a folder of something else.
-
-    What a run left that failed before its first step, its settings and ``run.json``, is no run.
-    """
-    names = names_in(folder)
-    if not names or (names & BEFORE_CONFIG and names <= {*BEFORE_CONFIG, CONFIG}):
-        return
-    if holds_run(folder):
-        raise CheckpointError(
-            f"{folder} already holds a run: add --resume to continue it, or give another -o"
-        )
-    raise CheckpointError(f"{folder} already exists and is not a run: give a new folder with -o")
-
-
-def names_in(folder: Path) -> set[str]:
-    """What is in a folder that results are to go to, hidden files aside; none where it is new.
-
-    Raises:
-        CheckpointError: it is a file.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise CheckpointError(f"{folder} is a file: give the name of a folder")
-    if not folder.exists():
-        return set()
-    return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
-
-
-def holds_run(folder: Path) -> bool:
-    """Whether a folder is a run's, or a checkpoint's."""
-    try:
-        find_checkpoint(folder)
-    except ShowtellError:
-        return (folder / CONFIG).exists()
-    return True
-
-
-def _places(
-    dataset: Dataset, request: TrainRequest, store: FeatureStore | PictureFiles
-) -> dict[str, Any]:
-    """Where things lay on this machine, for ``showtell report``; no checkpoint has it."""
-    is_path, images = dataset.format != "scenes", request.data.images
-    return {
-        "data_at": str(Path(dataset.name).resolve()) if is_path else dataset.name,
-        "images_at": str(images.resolve()) if images else None,
-        "encoding": request.data.encoding,
-        "features_at": str(store.path.resolve()) if isinstance(store, FeatureStore) else None,
-        **({OLD_AT: old_place(request.old)} if request.old else {}),
-    }
-
-
-def _provenance(
-    config: Config, dataset: Dataset, encoder: Encoder, runtime: Runtime
-) -> dict[str, Any]:
-    """What is needed to make a run again, and to refuse what does not belong to it."""
-    return {
-        **fingerprints(encoder),
-        "feature_size": encoder.pooled_size,
-        "region_size": encoder.grid_size[1],
-        "data": dataset.name,
-        "data_format": dataset.format,
-        "data_fingerprint": dataset_fingerprint(dataset),
-        "num_pictures": {s: len(dataset.split(s)) for s in ("train", "val", "test")},
-        "seed": config.seed,
-        "runtime": runtime.describe(),
-        "versions": {
-            "showtell": __version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "pillow": PIL.__version__,
-            "platform": platform.platform(),
-        },
-    }

@@ -25,7 +25,8 @@ from showtell.errors import CheckpointError, ConfigError, ShowtellError
 from showtell.inference.checkpoint import CONFIG
 from showtell.training.loop import TrainingResult
 from showtell.training.openings import check_files, check_start
-from showtell.training.request import TrainRequest, locked, open_data, refuse_used, train_on
+from showtell.training.request import TrainRequest, open_data, train_on
+from showtell.training.run_folder import locked, refuse_used
 from showtell.training.settings import Layers, inherited
 
 SWEEP_FILE = "sweep.json"
