@@ -1,7 +1,7 @@
 """Beam search over a batch of pictures; greedy search is a beam of size 1.
 
 The search is the usual one of sequence models (Sutskever et al. 2014, arXiv 1409.3215, section
-3.2). ``_Search.run`` is its loop. A hypothesis
+3.2). ``_Search.run`` is its loop; ``slots.py`` has the arrays of hypotheses. A hypothesis
 
 - is born in ``Beam.start``: each picture begins with one empty hypothesis;
 - grows in ``_Search._choose``: of the ``2 K`` best continuations of a picture's ``K`` hypotheses,
@@ -28,21 +28,17 @@ slots of a picture, ``K`` hypotheses in a slot, ``T`` tokens, ``R`` regions, ``V
 ``P`` candidates. A row of a decoder's step is one hypothesis: (A S K) rows.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from showtell.decoding.arrays import NEVER, Array, Flags, Floats, Ids, State, arrays_of
+from showtell.decoding.arrays import NEVER, Array, Ids, State, arrays_of
 from showtell.decoding.constraints import Constraint, build_constraints
 from showtell.decoding.constraints.words import WordRules
-from showtell.decoding.hypotheses import (
-    ATTENTION,
-    Hypotheses,
-    Steps,
-    cut_to_longest,
-)
+from showtell.decoding.hypotheses import ATTENTION, Hypotheses, Steps
+from showtell.decoding.slots import Beam, Candidates, Finished, join
 from showtell.encoders.features import Features
 from showtell.text.vocabulary import END, PAD, START
 
@@ -113,8 +109,8 @@ class _Search:
     """
 
     active: Ids
-    beam: "Beam"
-    finished: "Finished"
+    beam: Beam
+    finished: Finished
 
     def __init__(
         self,
@@ -135,7 +131,7 @@ class _Search:
 
     def run(
         self, features: Features, *, length: int, penalty: float, with_attention: bool
-    ) -> "Finished":
+    ) -> Finished:
         """Search until every picture is done; a caption has at most ``length`` tokens."""
         self.arrays, num = arrays_of(features.pooled), len(features.pooled)
         slots = self.groups * self.banks
@@ -197,7 +193,7 @@ class _Search:
         self.active, self.beam = self.active[kept], self.beam.of_pictures(kept)
         return kept
 
-    def _choose(self, log_probs: Array, length: int) -> tuple["Candidates", "Candidates"]:
+    def _choose(self, log_probs: Array, length: int) -> tuple[Candidates, Candidates]:
         """Continue the hypotheses by one token.
 
         Args:
@@ -219,7 +215,7 @@ class _Search:
             ended = ended.of_slots(slice(self.banks - 1, None, self.banks))
         return ended, going_on
 
-    def _candidates(self, log_probs: Array, prefixes: Ids) -> "Candidates":
+    def _candidates(self, log_probs: Array, prefixes: Ids) -> Candidates:
         """The continuations worth comparing, out of (A S K, V): (A, S, P)."""
         beam = self.beam.log_probs
         # A slot's best continuations are among the best few of each hypothesis. Diversity can
@@ -232,7 +228,7 @@ class _Search:
         )
         places = np.arange(beam[0].size).reshape(1, *beam.shape[1:], 1)
         parent = np.broadcast_to(places, token.shape)
-        fields = [_join(part, 2) for part in (beam[..., None] + last, token, last, parent)]
+        fields = [join(part, 2) for part in (beam[..., None] + last, token, last, parent)]
         if parts:
             fields = self._into_banks(fields, parts[2])
         return Candidates(fields[0], *fields)
@@ -275,7 +271,7 @@ class _Search:
         fields[0] = np.where(elsewhere, np.float32(NEVER), fields[0])
         return [part.reshape(num, self.groups * self.banks, -1) for part in fields]
 
-    def _best_of_groups(self, candidates: "Candidates") -> tuple["Candidates", "Candidates"]:
+    def _best_of_groups(self, candidates: Candidates) -> tuple[Candidates, Candidates]:
         """As ``_best``, group by group: each pays for the words that earlier groups chose."""
         pairs = []
         chosen = np.zeros((len(candidates.token), 1, 1, 0), np.int64)
@@ -293,228 +289,13 @@ class _Search:
         )
         return ended, going_on
 
-    def _best(self, candidates: "Candidates") -> tuple["Candidates", "Candidates"]:
+    def _best(self, candidates: Candidates) -> tuple[Candidates, Candidates]:
         """(A, S, K) both: which of each slot's best K end, and the best K that do not."""
         # At most K of the best 2 K end, so K others remain, unless the vocabulary is tiny.
         top = candidates.best(2 * self.size)
         ends = top.token == END
         first = top.each(lambda part: part[..., : self.size])
         return first.without(~ends[..., : self.size]), top.without(ends).best(self.size)
-
-
-class Candidates(NamedTuple):
-    """Continuations of hypotheses by one token; -inf in ``totals`` and ``scores`` marks an empty
-    place.
-
-    Attributes:
-        scores: (A, S, P) what they are ranked by: ``totals`` less the penalty of diversity.
-        totals: (A, S, P) log-probability of the hypothesis with its new token.
-        token: (A, S, P) the new token.
-        last: (A, S, P) log-probability of the new token.
-        parent: (A, S, P) the hypothesis that is continued, counted through the picture's slots.
-    """
-
-    scores: Floats
-    totals: Floats
-    token: Ids
-    last: Floats
-    parent: Ids
-
-    def best(self, num: int) -> "Candidates":
-        """(A, S, num) the best by ``scores``, equal ones by place; empty places where there are
-        fewer."""
-        missing = num - self.scores.shape[2]
-        candidates = self
-        if missing > 0:
-            empty = np.zeros((*self.scores.shape[:2], missing), np.int64)
-            never, nothing = np.full(empty.shape, NEVER, np.float32), empty.astype(np.float32)
-            others = Candidates(never, never, np.full_like(empty, PAD), nothing, empty)
-            candidates = Candidates(*map(_append, self, others))
-        index = np.argsort(-candidates.scores, axis=2, kind="stable")[..., :num]
-        return candidates.each(lambda part: np.take_along_axis(part, index, axis=2))
-
-    def without(self, places: Flags) -> "Candidates":
-        """Empty the places where (A, S, P) ``places`` is True."""
-        scores, totals = (np.where(places, np.float32(NEVER), part) for part in self[:2])
-        return self._replace(scores=scores, totals=totals)
-
-    def each(self, change: Callable[[Any], Any]) -> "Candidates":
-        """The same change of each field."""
-        return Candidates(*map(change, self))
-
-    def of_slots(self, slots: slice) -> "Candidates":
-        """Some of a picture's slots."""
-        return self.each(lambda part: part[:, slots])
-
-
-class Beam(NamedTuple):
-    """The unfinished hypotheses of the active pictures; K is 1 before the first token.
-
-    Attributes:
-        log_probs: (A, S, K), -inf in an empty place.
-        tokens: (A, S, K, T) ids, ``<pad>`` from the current length on.
-        token_log_probs: (A, S, K, T).
-        attention: (A, S, K, T, R), or None.
-    """
-
-    log_probs: Floats
-    tokens: Ids
-    token_log_probs: Floats
-    attention: Floats | None
-
-    @classmethod
-    def start(cls, num: int, slots: int, banks: int, length: int) -> "Beam":
-        """The empty hypothesis in the first bank of each group."""
-        log_probs = np.full((num, slots, 1), NEVER, np.float32)
-        log_probs[:, ::banks] = 0.0
-        shape = (num, slots, 1, length)
-        return cls(log_probs, np.full(shape, PAD), np.zeros(shape, np.float32), None)
-
-    def last_tokens(self, length: int, start: int) -> Ids:
-        """(A S K,) the token to feed next: the last one, ``start`` at first."""
-        if length == 0:
-            return np.full(self.log_probs.size, start)
-        return self.tokens[..., length - 1].ravel()
-
-    def prefixes(self, length: int) -> Ids:
-        """(A S K, length) the tokens so far."""
-        return self.tokens.reshape(-1, self.tokens.shape[-1])[:, :length]
-
-    def rows(self, parent: Ids) -> Ids:
-        """(A, S, P) parents as rows of the batch."""
-        num, slots, size = self.log_probs.shape
-        first: Ids = np.arange(num) * (slots * size)
-        return first[:, None, None] + parent
-
-    def with_attention(self, weights: Floats, position: int) -> "Beam":
-        """With the (A S K, R) attention of the token at ``position``."""
-        attention = self.attention
-        if attention is None:
-            attention = np.zeros((*self.tokens.shape, weights.shape[1]), weights.dtype)
-        attention[..., position, :] = weights.reshape(*self.log_probs.shape, -1)
-        return self._replace(attention=attention)
-
-    def extend(
-        self, candidates: Candidates, length: int, pictures: Flags | slice = slice(None)
-    ) -> "Beam":
-        """The hypotheses of ``candidates``, with their new token at position ``length``.
-
-        Args:
-            pictures: (A,) True for those that are wanted, (A', ...); all by default.
-        """
-        rows = self.rows(candidates.parent)[pictures]
-        candidates = candidates.each(lambda part: part[pictures])
-
-        def take(values: NDArray[Any]) -> NDArray[Any]:
-            return np.take(values.reshape(-1, *values.shape[3:]), rows, axis=0)
-
-        tokens, token_log_probs = take(self.tokens), take(self.token_log_probs)
-        tokens[..., length] = candidates.token
-        token_log_probs[..., length] = candidates.last
-        attention = None if self.attention is None else take(self.attention)
-        return Beam(candidates.totals, tokens, token_log_probs, attention)
-
-    def of_pictures(self, kept: Ids) -> "Beam":
-        """Only the pictures at the places (A',) ``kept``."""
-        attention = None if self.attention is None else self.attention[kept]
-        return Beam(self.log_probs[kept], self.tokens[kept], self.token_log_probs[kept], attention)
-
-
-class Finished:
-    """The best finished hypotheses of every picture and group: (B, G, K, ...).
-
-    Attributes:
-        num: (B, G) how many hypotheses have finished.
-        parts: tokens, their log-probabilities, the log-probability of the whole, the score, and
-            the attention once there is any.
-    """
-
-    def __init__(self, beam: Beam, groups: int, size: int, penalty: float) -> None:
-        num, _, _, length = beam.tokens.shape
-        shape = (num, groups, size)
-        self.penalty = penalty
-        self.parts: list[NDArray[Any]] = [
-            np.full((*shape, length), PAD),
-            np.zeros((*shape, length), np.float32),
-            np.full(shape, NEVER, np.float32),
-            np.full(shape, NEVER, np.float32),
-        ]
-        self.num = np.zeros((num, groups), np.int64)
-
-    def add(self, active: Ids, beam: Beam, ended: Candidates, length: int) -> None:
-        """Merge the hypotheses that end at this step into those that ended before.
-
-        Args:
-            active: (A,) the pictures of ``beam``.
-            beam: before this step.
-            ended: (A, G, P) its candidates that end.
-            length: tokens before the new one.
-        """
-        real = ended.totals > NEVER
-        changed = np.any(real, axis=(1, 2))
-        if not changed.any():
-            return
-        active = active[changed]
-        new = beam.extend(ended, length, changed)
-        scores = new.log_probs / np.float32((length + 1) ** self.penalty)
-        parts = [new.tokens, new.token_log_probs, new.log_probs, scores]
-        if new.attention is not None:
-            parts.append(new.attention)
-            if len(self.parts) < len(parts):
-                shape = (*self.parts[0].shape, new.attention.shape[-1])
-                self.parts.append(np.zeros(shape, new.attention.dtype))
-        merged = [
-            np.concatenate([old[active], part], axis=2)
-            for old, part in zip(self.parts, parts, strict=True)
-        ]
-        best = np.argsort(-merged[3], axis=2, kind="stable")[..., : self.parts[3].shape[2]]
-        for target, part in zip(self.parts, merged, strict=True):
-            target[active] = _gather(part, best)
-        self.num[active] += real[changed].sum(axis=2)
-
-    def best(self, num: int) -> Hypotheses:
-        """(B, num) each group's best, then each group's second, and so on; no caption twice."""
-        groups = self.num.shape[1]
-        # Rank by rank, and within a rank by score.
-        parts = [part.swapaxes(1, 2) for part in self.parts]
-        if groups > 1:
-            order = np.argsort(-parts[3], axis=2, kind="stable")
-            parts = [_gather(part, order) for part in parts]
-        parts = [_join(part, 1) for part in parts]
-        if groups > 1:
-            parts = _without_repeats(parts)
-        tokens, token_log_probs, log_probs, scores = (part[:, :num] for part in parts[:4])
-        attention = parts[4][:, :num] if len(parts) > 4 else None
-        found = Hypotheses(tokens, token_log_probs, log_probs, scores, attention)
-        return cut_to_longest(found)
-
-
-def _without_repeats(parts: list[NDArray[Any]]) -> list[NDArray[Any]]:
-    """Move repeated captions and empty places to the end; keep the order of the others."""
-    tokens, _, log_probs, scores = parts[:4]
-    same = (tokens[:, :, None] == tokens[:, None]).all(axis=-1)  # (B, K, K)
-    is_real = log_probs > NEVER
-    repeated = np.tril(same & is_real[:, None], -1).any(axis=2)
-    parts[2], parts[3] = (np.where(repeated, np.float32(NEVER), p) for p in (log_probs, scores))
-    order = np.argsort(repeated | ~is_real, axis=1, kind="stable")
-    return [_gather(part, order) for part in parts]
-
-
-def _gather(values: NDArray[Any], index: Ids) -> NDArray[Any]:
-    """``take_along_axis`` along the last dimension of ``index``, for any further dimensions."""
-    extra = values.ndim - index.ndim
-    return np.take_along_axis(values, index.reshape(*index.shape, *(1,) * extra), index.ndim - 1)
-
-
-def _append(values: Any, others: Any) -> Any:
-    """Joined along the last dimension."""
-    return np.concatenate([values, others], axis=-1)
-
-
-def _join(values: NDArray[Any], dim: int) -> NDArray[Any]:
-    """Dimensions ``dim`` and ``dim`` + 1 as one."""
-    shape = values.shape
-    return values.reshape(*shape[:dim], shape[dim] * shape[dim + 1], *shape[dim + 2 :])
 
 
 def _repeat(values: Ids, num: int) -> Ids:
