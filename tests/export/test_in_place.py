@@ -184,6 +184,6 @@ def test_weights_that_are_none(placed: Path, tmp_path: Path) -> None:
 
 def test_the_command_takes_one_place() -> None:
     with pytest.raises(UsageError, match=r"no output: give -o FOLDER"):
-        export("default", None)
+        export(model="default")
     with pytest.raises(UsageError, match=r"exclude each other: give -o FOLDER"):
-        export("default", Path("x"), in_place=True)
+        export(model="default", output=Path("x"), in_place=True)

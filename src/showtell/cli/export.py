@@ -1,14 +1,19 @@
 """``showtell export``: a model for a runtime without torch."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from showtell.cli import options
+from showtell.cli.groups import with_options
 from showtell.cli.models import Storage
 from showtell.errors import MissingExtraError, UsageError
+
+if TYPE_CHECKING:
+    from showtell.export.onnx import Numbers
 
 
 class Format(StrEnum):
@@ -25,7 +30,56 @@ class Compute(StrEnum):
     int8 = "int8"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NumberOptions:
+    """What numbers an export stores and computes in."""
+
+    weights: Annotated[
+        Storage,
+        typer.Option(
+            "--weights",
+            help="Format of the weights; int8 takes a quarter of the space of fp32. With "
+            "--in-place, of those that MODEL's folder does not have.",
+        ),
+    ] = Storage.fp32
+    compute: Annotated[
+        Compute,
+        typer.Option(
+            "--compute",
+            help="Numbers to compute in; int8, where it costs little, is faster and takes less "
+            "memory.",
+        ),
+    ] = Compute.fp32
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            "--calibration",
+            metavar="PICTURES",
+            help="Folder of photos, or captioned pictures as for train: makes int8 more exact; "
+            "with --compute int8 the encoder computes in int8, too.",
+        ),
+    ] = None
+
+    def check(self) -> None:
+        """Raise UsageError where pictures are given and nothing is in int8."""
+        if self.calibration is None or self.weights is Storage.int8 or self.compute is Compute.int8:
+            return
+        raise UsageError(
+            "--calibration is for --weights int8 or --compute int8; weights are "
+            f"{self.weights.value}, and the export computes in {self.compute.value}"
+        )
+
+    def request(self) -> "Numbers":
+        """The same in the library's words."""
+        from showtell.export.onnx import Numbers
+
+        pictures = _pictures(self.calibration) if self.calibration is not None else ()
+        return Numbers(self.weights.value, self.compute.value, pictures)
+
+
+@with_options
 def export(
+    *,
     model: Annotated[
         str,
         typer.Argument(
@@ -50,31 +104,7 @@ def export(
             "and vocab.pkl, as the course notebook has them.",
         ),
     ] = Format.onnx,
-    weights: Annotated[
-        Storage,
-        typer.Option(
-            "--weights",
-            help="Format of the weights; int8 takes a quarter of the space of fp32. With "
-            "--in-place, of those that MODEL's folder does not have.",
-        ),
-    ] = Storage.fp32,
-    compute: Annotated[
-        Compute,
-        typer.Option(
-            "--compute",
-            help="Numbers to compute in; int8, where it costs little, is faster and takes less "
-            "memory.",
-        ),
-    ] = Compute.fp32,
-    calibration: Annotated[
-        str | None,
-        typer.Option(
-            "--calibration",
-            metavar="PICTURES",
-            help="Folder of photos, or captioned pictures as for train: makes int8 more exact; "
-            "with --compute int8 the encoder computes in int8, too.",
-        ),
-    ] = None,
+    numbers: NumberOptions,
     trust_model: options.TrustModel = False,
 ) -> None:
     """Export MODEL, with its encoder, to a folder that captions without torch.
@@ -85,14 +115,14 @@ def export(
     from showtell.cli.console import ConsoleReporter
 
     if format is Format.notebook:
-        if output is None or in_place or calibration is not None:
+        if output is None or in_place or numbers.calibration is not None:
             raise UsageError(
                 "--format notebook takes -o FOLDER, and no --in-place or --calibration"
             )
         _to_notebook(model, output, trust_model=trust_model)
         return
     try:
-        from showtell.export.onnx import Numbers, export_onnx
+        from showtell.export.onnx import export_onnx
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
@@ -103,20 +133,12 @@ def export(
         raise UsageError(
             f"{problem}: give -o FOLDER for a folder of its own, or --in-place for MODEL's own"
         )
-    if calibration is not None and weights is not Storage.int8 and compute is not Compute.int8:
-        raise UsageError(
-            f"--calibration is for --weights int8 or --compute int8; weights are {weights.value}, "
-            f"and the export computes in {compute.value}"
-        )
+    numbers.check()
     with ConsoleReporter() as report:
         folder, size = export_onnx(
             model,
             output,
-            how=Numbers(
-                weights.value,
-                compute.value,
-                _pictures(calibration) if calibration is not None else (),
-            ),
+            how=numbers.request(),
             trust_model=trust_model,
             notify=report.note,
         )

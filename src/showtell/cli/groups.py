@@ -26,7 +26,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def run(**values: Any) -> None:
         built = {
-            name: group(**{field.name: values.pop(field.name) for field in fields(group)})
+            name: group(**{f.name: values.pop(f.name) for f in fields(group) if f.name in values})
             for name, group in groups.items()
         }
         command(**values, **built)

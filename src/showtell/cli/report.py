@@ -1,14 +1,74 @@
 """``showtell report``: an HTML page about runs, or about files of captions."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from showtell.cli import options
+from showtell.cli.groups import with_options
+
+if TYPE_CHECKING:
+    from showtell.report.captions import DataPlace
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Files:
+    """What files of captions are compared by."""
+
+    references: Annotated[
+        Path | None,
+        typer.Option(
+            "--references", help="References of the files of captions, as for `showtell score`."
+        ),
+    ] = None
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            help="Metric to compare files by; may be repeated. Default: COCO's, CHAIR, object "
+            "recall, length and bad endings.",
+        ),
+    ] = None
+    subset: Annotated[
+        bool, typer.Option("--subset", help="Compare files on the images that all of them caption.")
+    ] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the data of runs are, and how many of the pictures are captioned."""
+
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="Training data, if it has moved since the training."),
+    ] = None
+    format: options.Format = None
+    images: options.Images = None
+    encoding: options.Encoding = None
+    store: options.Store = None
+    max_pictures: Annotated[
+        int,
+        typer.Option(
+            "--max-pictures",
+            min=0,
+            help="Largest number of validation pictures to caption; 0: only curves and settings.",
+        ),
+    ] = 5000
+
+    def request(self) -> "DataPlace":
+        """The same in the library's words."""
+        from showtell.report.captions import DataPlace
+
+        return DataPlace(
+            self.data, self.format, self.images, self.store, self.max_pictures, self.encoding
+        )
+
+
+@with_options
 def report(
+    *,
     runs: Annotated[
         list[Path],
         typer.Argument(
@@ -26,39 +86,8 @@ def report(
             "several runs, comparison.html in the first; of files, leaderboard.html here.",
         ),
     ] = None,
-    references: Annotated[
-        Path | None,
-        typer.Option(
-            "--references", help="References of the files of captions, as for `showtell score`."
-        ),
-    ] = None,
-    metrics: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--metric",
-            help="Metric to compare files by; may be repeated. Default: COCO's, CHAIR, object "
-            "recall, length and bad endings.",
-        ),
-    ] = None,
-    subset: Annotated[
-        bool, typer.Option("--subset", help="Compare files on the images that all of them caption.")
-    ] = False,
-    data: Annotated[
-        str | None,
-        typer.Option("--data", help="Training data, if it has moved since the training."),
-    ] = None,
-    format: options.Format = None,
-    images: options.Images = None,
-    encoding: options.Encoding = None,
-    store: options.Store = None,
-    max_pictures: Annotated[
-        int,
-        typer.Option(
-            "--max-pictures",
-            min=0,
-            help="Largest number of validation pictures to caption; 0: only curves and settings.",
-        ),
-    ] = 5000,
+    files: Files,
+    place: Place,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     overwrite: options.Overwrite = False,
@@ -76,26 +105,26 @@ def report(
     from showtell.errors import UsageError
     from showtell.report.page import is_page, page_at
 
+    references = files.references
     page = page_at(output or Path(), len(runs), of_files=references is not None)
     if output is not None or references is not None:
         is_kept = not (overwrite or is_page(page))
         inputs = [*runs, *([references] if references else [])]
         check_file(page, inputs, makes_folder=True, is_kept=is_kept)
     if references is not None:
-        if data or store:
+        if place.data or place.store:
             raise UsageError("--data and --store are for runs; --references is for files")
-        typer.echo(f"the page is {_leaderboard(runs, references, output, images, metrics, subset)}")
+        typer.echo(f"the page is {_leaderboard(runs, references, output, files, place.images)}")
         return
-    if metrics or subset:
+    if files.metrics or files.subset:
         raise UsageError("--metric and --subset are for files of captions, with --references")
     from showtell.report.build import make_report
-    from showtell.report.captions import DataPlace
 
     with ConsoleReporter() as console:
         result = make_report(
             runs,
             output=output,
-            place=DataPlace(data, format, images, store, max_pictures, encoding),
+            place=place.request(),
             device=device,
             precision=precision,
             report=console,
@@ -106,19 +135,15 @@ def report(
 
 
 def _leaderboard(
-    results: list[Path],
-    references: Path,
-    output: Path | None,
-    images: Path | None,
-    metrics: list[str] | None,
-    subset: bool,
+    results: list[Path], references: Path, output: Path | None, files: Files, images: Path | None
 ) -> Path:
     from showtell.metrics import meteor
     from showtell.report.leaderboard import check_files, make_leaderboard
 
     check_files(results, images)  # before METEOR's tables take 20 seconds
+    metrics = files.metrics or ()
     if not metrics or "METEOR" in metrics:
         meteor.prepare_aloud(lambda text: typer.echo(text, err=True))
     return make_leaderboard(
-        results, references, output=output, images=images, metrics=metrics or (), subset=subset
+        results, references, output=output, images=images, metrics=metrics, subset=files.subset
     )

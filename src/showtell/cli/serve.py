@@ -2,8 +2,9 @@
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +12,10 @@ from showtell.cli import options
 from showtell.cli.groups import given, with_options
 from showtell.errors import ConfigError, MissingExtraError
 from showtell.pretrained import DEFAULT
+
+if TYPE_CHECKING:
+    from showtell.server.chat import Clients
+    from showtell.server.limits import Limits
 
 TOKEN_VARIABLE = "SHOWTELL_TOKEN"
 EXTRA = ("fastapi", "starlette", "uvicorn", "python_multipart", "prometheus_client")
@@ -38,8 +43,107 @@ def _names(given: list[str] | None) -> list[str] | None:
     return [re.sub(r":\d+$", "", host).strip("[]") for host in _hosts(given) or ()] or given
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Where the server listens, whom it answers, and by what names."""
+
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1"
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0: any free port.")
+    ] = 8000
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--token-file",
+            help="File with the bearer token that requests must send; or set SHOWTELL_TOKEN.",
+        ),
+    ] = None
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-host",
+            help="Host name that the server goes by, such as one that a proxy passes on; requests "
+            "for others are refused. May be repeated. Default: its own at 127.0.0.1, elsewhere "
+            "any.",
+            callback=_names,
+        ),
+    ] = None
+    cors: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--cors",
+            help="Origin of web pages that may send requests, such as https://example.org; may be "
+            "repeated.",
+            callback=_origins,
+        ),
+    ] = None
+    alias: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--alias",
+            metavar="NAME[=MODEL]",
+            help="Another name of a loaded model (default: the first), for clients whose model's "
+            "name cannot be changed; may be repeated.",
+        ),
+    ] = None
+    fetch_from: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fetch-from",
+            metavar="HOST",
+            help="Host from which the server may fetch pictures that a chat request names by their "
+            "address; may be repeated. Default: none.",
+            callback=_hosts,
+        ),
+    ] = None
+
+    def clients(self) -> "Clients":
+        """What clients may name."""
+        from showtell.server.chat import Clients
+
+        aliases = dict(pair.partition("=")[::2] for pair in self.alias or ())
+        return Clients(aliases, frozenset(self.fetch_from or ()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Most:
+    """What the server takes at most."""
+
+    max_pictures: Annotated[
+        int, typer.Option("--max-pictures", min=1, help="Largest number of pictures in a request.")
+    ] = 32
+    max_megabytes: Annotated[
+        int, typer.Option("--max-megabytes", min=1, help="Largest file of a picture, in MiB.")
+    ] = 20
+    max_megapixels: Annotated[
+        int,
+        typer.Option(
+            "--max-megapixels", min=1, max=150, help="Largest picture, in millions of pixels."
+        ),
+    ] = 50
+    max_queue: Annotated[
+        int,
+        typer.Option(
+            "--max-queue", min=1, help="Largest number of pictures waiting or being captioned."
+        ),
+    ] = 256
+
+    def limits(self) -> "Limits":
+        """The same in the library's words and units."""
+        from showtell.server.limits import MIB, Limits
+
+        return Limits(
+            pictures=self.max_pictures,
+            picture_bytes=self.max_megabytes * MIB,
+            request_bytes=max(self.max_megabytes, Limits().request_bytes // MIB) * MIB + MIB,
+            pixels=self.max_megapixels * 1_000_000,
+            queue=max(self.max_queue, self.max_pictures),
+        )
+
+
 @with_options
 def serve(
+    *,
     model: Annotated[
         list[str],
         typer.Option(
@@ -50,78 +154,12 @@ def serve(
             "first is the default model.",
         ),
     ] = [DEFAULT],  # noqa: B006
-    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0: any free port.")
-    ] = 8000,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--token-file",
-            help="File with the bearer token that requests must send; or set SHOWTELL_TOKEN.",
-        ),
-    ] = None,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--allow-host",
-            help="Host name that the server goes by, such as one that a proxy passes on; requests "
-            "for others are refused. May be repeated. Default: its own at 127.0.0.1, elsewhere "
-            "any.",
-            callback=_names,
-        ),
-    ] = None,
-    cors: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--cors",
-            help="Origin of web pages that may send requests, such as https://example.org; may be "
-            "repeated.",
-            callback=_origins,
-        ),
-    ] = None,
-    alias: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--alias",
-            metavar="NAME[=MODEL]",
-            help="Another name of a loaded model (default: the first), for clients whose model's "
-            "name cannot be changed; may be repeated.",
-        ),
-    ] = None,
-    fetch_from: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--fetch-from",
-            metavar="HOST",
-            help="Host from which the server may fetch pictures that a chat request names by their "
-            "address; may be repeated. Default: none.",
-            callback=_hosts,
-        ),
-    ] = None,
-    max_pictures: Annotated[
-        int, typer.Option("--max-pictures", min=1, help="Largest number of pictures in a request.")
-    ] = 32,
-    max_megabytes: Annotated[
-        int, typer.Option("--max-megabytes", min=1, help="Largest file of a picture, in MiB.")
-    ] = 20,
-    max_megapixels: Annotated[
-        int,
-        typer.Option(
-            "--max-megapixels", min=1, max=150, help="Largest picture, in millions of pixels."
-        ),
-    ] = 50,
-    max_queue: Annotated[
-        int,
-        typer.Option(
-            "--max-queue", min=1, help="Largest number of pictures waiting or being captioned."
-        ),
-    ] = 256,
+    access: Access,
+    most: Most,
     device: options.AnyDevice = "auto",
     precision: options.Precision = "auto",
     runtime: options.Runtime = options.RuntimeChoice.auto,
     trust_model: options.TrustModel = False,
-    *,
     cleaning: options.Cleaning,
     settings: options.Settings,
 ) -> None:
@@ -133,37 +171,26 @@ def serve(
     On Ctrl-C or SIGTERM the server first answers the requests that it has accepted, then it stops.
     """
     try:
-        from showtell.server.chat import Clients
-        from showtell.server.limits import MIB, Limits
         from showtell.server.run import serve as run
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in EXTRA:
             raise MissingExtraError("serve", "showtell serve") from None
         raise
-    limits = Limits(
-        pictures=max_pictures,
-        picture_bytes=max_megabytes * MIB,
-        request_bytes=max(max_megabytes, Limits().request_bytes // MIB) * MIB + MIB,
-        pixels=max_megapixels * 1_000_000,
-        queue=max(max_queue, max_pictures),
-    )
     run(
         model,
-        host=host,
-        port=port,
+        host=access.host,
+        port=access.port,
         device=device,
         precision=precision,
         runtime=runtime.value,
         trust_model=trust_model,
         settings=options.prepared(model, settings),
         cleaning=given(cleaning),
-        token=_token(token_file),
-        allow_hosts=allow_host or (),
-        origins=cors or (),
-        clients=Clients(
-            dict(pair.partition("=")[::2] for pair in alias or ()), frozenset(fetch_from or ())
-        ),
-        limits=limits,
+        token=_token(access.token_file),
+        allow_hosts=access.allow_host or (),
+        origins=access.cors or (),
+        clients=access.clients(),
+        limits=most.limits(),
         say=lambda text: typer.echo(text, err=True),
     )
 
