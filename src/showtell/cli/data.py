@@ -9,6 +9,7 @@ import typer
 from showtell.cli import data_write, options
 from showtell.cli.console import Command
 from showtell.cli.data_download import download
+from showtell.cli.groups import with_options
 from showtell.core.files import json_text
 from showtell.core.messages import counted
 
@@ -91,8 +92,9 @@ for _command in _COMMANDS:
     app.command(_command.__name__, cls=Command)(_command)
 
 
+@with_options
 def features(
-    data: options.Data,
+    *,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the feature store.")],
     encoder: Annotated[
         str, typer.Option("--encoder", help="Encoder: lite0, lite2 or timm:NAME.")
@@ -122,9 +124,7 @@ def features(
             "--squash/--no-squash", help="Encode the whole picture, squeezed into a square."
         ),
     ] = False,
-    format: options.Format = None,
-    images: options.Images = None,
-    encoding: options.Encoding = None,
+    data: options.DataSet,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
 ) -> None:
@@ -135,7 +135,6 @@ def features(
     from showtell.cli.console import ConsoleReporter
     from showtell.core.device import choose_runtime
     from showtell.data.records import UNMIRRORED
-    from showtell.data.sources import load_dataset
     from showtell.data.splits import usable_splits
     from showtell.encoders.encoder import build_encoder
     from showtell.encoders.extract import WantedFeatures, features_for
@@ -144,9 +143,7 @@ def features(
     runtime = choose_runtime(device, precision)
     with ConsoleReporter() as report:
         unpacking = report.watch("unpacking", "pictures")
-        dataset = usable_splits(
-            load_dataset(data, format=format, images=images, encoding=encoding, progress=unpacking)
-        )
+        dataset = usable_splits(data.request().load(unpacking))
         report.note(runtime.describe())
         if flips and views and not dataset.may_be_mirrored:
             report.note(UNMIRRORED)

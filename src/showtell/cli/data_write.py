@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from showtell.cli import options
+from showtell.cli.groups import with_options
 from showtell.core.files import json_text
 
 if TYPE_CHECKING:
@@ -58,17 +59,16 @@ Near = Annotated[
 ]
 
 
+@with_options
 def convert(
-    data: options.Data,
+    *,
     output: OutputData,
     to: To = None,
     pictures: KeepPictures = None,
     split: Annotated[
         options.SplitChoice, typer.Option("--split", help="Which records to write.")
     ] = options.SplitChoice.all,
-    format: options.Format = None,
-    images: options.Images = None,
-    encoding: options.Encoding = None,
+    data: options.DataSet,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
@@ -76,15 +76,16 @@ def convert(
     from showtell.cli.console import ConsoleReporter
     from showtell.data.divide import only_split
 
-    target = _target([data], output, to, pictures, overwrite)
+    target = _target([data.data], output, to, pictures, overwrite)
     with ConsoleReporter() as report:
-        dataset = only_split(_load(data, format, images, encoding, report), split)
-        notes = _write(dataset, target, f"convert {shlex.quote(data)}", report)
+        dataset = only_split(_load(data, report), split)
+        notes = _write(dataset, target, f"convert {shlex.quote(data.data)}", report)
     _tell(dataset, target, notes, as_json)
 
 
+@with_options
 def split(
-    data: options.Data,
+    *,
     output: OutputData,
     val: Annotated[
         str, typer.Option("--val", help="Pictures to validate on: 500, 0.1 or 10%.")
@@ -96,9 +97,7 @@ def split(
     near: Near = True,
     to: To = None,
     pictures: KeepPictures = None,
-    format: options.Format = None,
-    images: options.Images = None,
-    encoding: options.Encoding = None,
+    data: options.DataSet,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
@@ -114,10 +113,10 @@ def split(
     from showtell.data.duplicates import can_look
     from showtell.errors import install_line
 
-    target = _target([data], output, to, pictures, overwrite)
+    target = _target([data.data], output, to, pictures, overwrite)
     shares = parse_amount(val, "--val"), parse_amount(test, "--test")
     with ConsoleReporter() as report:
-        dataset = _load(data, format, images, encoding, report)
+        dataset = _load(data, report)
         split_dataset(dataset, *shares, seed=seed)  # says now whether the shares are possible
         checks = check_pictures(
             dataset.records, looks=near, progress=report.watch("looking", "pictures")
@@ -127,7 +126,7 @@ def split(
         if near and not can_look():
             line = f"pictures that look the same were not looked for: {install_line('dedupe')}"
             dataset = replace(dataset, notes=(*dataset.notes, line))
-        notes = _write(dataset, target, f"split {shlex.quote(data)} --seed {seed}", report)
+        notes = _write(dataset, target, f"split {shlex.quote(data.data)} --seed {seed}", report)
     _tell(dataset, target, notes, as_json)
 
 
@@ -153,7 +152,7 @@ def merge(
 
     target = _target(data, output, to, pictures, overwrite)
     with ConsoleReporter() as report:
-        datasets = [_load(one, None, None, encoding, report) for one in data]
+        datasets = [_load(options.DataSet(data=one, encoding=encoding), report) for one in data]
         dataset = merge_datasets(
             datasets, near=near, progress=report.watch("comparing", "pictures")
         )
@@ -161,8 +160,9 @@ def merge(
     _tell(dataset, target, notes, as_json)
 
 
+@with_options
 def sample(
-    data: options.Data,
+    *,
     output: OutputData,
     num: Annotated[str, typer.Option("-n", "--num", help="Pictures to take: 500, 0.1 or 10%.")],
     seed: Seed = 0,
@@ -171,9 +171,7 @@ def sample(
     ] = options.SplitChoice.all,
     to: To = None,
     pictures: KeepPictures = None,
-    format: options.Format = None,
-    images: options.Images = None,
-    encoding: options.Encoding = None,
+    data: options.DataSet,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
@@ -181,12 +179,12 @@ def sample(
     from showtell.cli.console import ConsoleReporter
     from showtell.data.divide import only_split, parse_amount, sample_dataset
 
-    target = _target([data], output, to, pictures, overwrite)
+    target = _target([data.data], output, to, pictures, overwrite)
     amount = parse_amount(num, "--num")
     with ConsoleReporter() as report:
-        dataset = only_split(_load(data, format, images, encoding, report), split)
+        dataset = only_split(_load(data, report), split)
         dataset = sample_dataset(dataset, amount, seed=seed)
-        notes = _write(dataset, target, f"sample {shlex.quote(data)} -n {num}", report)
+        notes = _write(dataset, target, f"sample {shlex.quote(data.data)} -n {num}", report)
     _tell(dataset, target, notes, as_json)
 
 
@@ -204,17 +202,8 @@ def _target(
     return target
 
 
-def _load(
-    data: str,
-    format: str | None,
-    images: Path | None,
-    encoding: str | None,
-    report: "ConsoleReporter",
-) -> "Dataset":
-    from showtell.data.sources import load_dataset
-
-    unpacking = report.watch("unpacking", "pictures")
-    return load_dataset(data, format=format, images=images, encoding=encoding, progress=unpacking)
+def _load(data: options.DataSet, report: "ConsoleReporter") -> "Dataset":
+    return data.request().load(report.watch("unpacking", "pictures"))
 
 
 def _write(
