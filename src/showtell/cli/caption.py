@@ -10,6 +10,7 @@ import typer
 from showtell.cli import options
 from showtell.cli.asking import Asking
 from showtell.cli.decoding import Decoding
+from showtell.cli.files import check_file, told_skipped
 from showtell.cli.groups import given, with_options
 from showtell.errors import UsageError
 from showtell.pretrained import DEFAULT
@@ -132,8 +133,8 @@ class Writing:
 
     def check_files(self, inputs: "Inputs") -> None:
         """Raise ConfigError where a file cannot be written, or is one of the inputs."""
-        options.check_file(self.output, inputs.paths)
-        options.check_file(self.failures, inputs.paths, option="--failures", makes_folder=True)
+        check_file(self.output, inputs.paths)
+        check_file(self.failures, inputs.paths, option="--failures", makes_folder=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +293,7 @@ def run(request: Request, *, dry_run: bool) -> bool:
     from showtell.cli.caption_screen import caption_to_screen, check_output
 
     inputs = find_inputs(request.pictures)
-    with options.told_skipped(inputs):
+    with told_skipped(inputs):
         request.writing.check_files(inputs)
         if request.writing.is_to_screen:
             check_output(request.writing)

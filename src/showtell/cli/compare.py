@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from showtell.cli import options
+from showtell.cli.files import check_file
 from showtell.cli.groups import given, with_options
 from showtell.errors import UsageError
 
@@ -106,7 +107,7 @@ def compare(
     from showtell.evaluation.tables import FORMATS
     from showtell.metrics import meteor
 
-    options.check_file(output, [*systems, *([data] if data else [])], is_kept=not overwrite)
+    check_file(output, [*systems, *([data] if data else [])], is_kept=not overwrite)
     _check_systems(systems, data)
     if not how.metrics or "METEOR" in how.metrics:
         meteor.prepare_aloud(lambda text: typer.echo(text, err=True))

@@ -9,6 +9,7 @@ import typer
 from showtell.cli import data_write, options
 from showtell.cli.console import Command
 from showtell.cli.data_download import download
+from showtell.cli.files import check_file, check_store_folder
 from showtell.cli.groups import with_options
 from showtell.core.files import json_text
 from showtell.core.messages import counted
@@ -55,7 +56,6 @@ def inspect(
 ) -> None:
     """Show counts, lengths and vocabulary of DATA, and every problem in it."""
     from showtell.cli.console import ConsoleReporter
-    from showtell.cli.options import check_file
     from showtell.core.files import write_text
     from showtell.data.inspect import Checks, inspect_dataset
     from showtell.data.sources import load_dataset
@@ -139,7 +139,7 @@ def features(
     from showtell.encoders.encoder import build_encoder
     from showtell.encoders.extract import WantedFeatures, features_for
 
-    options.check_store_folder(output)
+    check_store_folder(output)
     runtime = choose_runtime(device, precision)
     with ConsoleReporter() as report:
         unpacking = report.watch("unpacking", "pictures")

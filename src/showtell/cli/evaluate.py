@@ -8,6 +8,7 @@ import typer
 
 from showtell.cli import options
 from showtell.cli.decoding import Decoding
+from showtell.cli.files import check_file
 from showtell.cli.groups import given, with_options
 from showtell.core.files import json_text
 
@@ -46,7 +47,6 @@ def evaluate(
     evaluation/ in the working directory.
     """
     from showtell.cli.console import ConsoleReporter
-    from showtell.cli.options import check_file
     from showtell.evaluation.evaluate import evaluate_model
     from showtell.metrics.bootstrap import Resampling
 
@@ -177,7 +177,6 @@ def score(
     The tokenised references are kept in the cache folder, so the next scoring starts at once. With
     --metric self-CIDEr, Div-1 and Div-2 alone, RESULTS has several captions of each picture.
     """
-    from showtell.cli.options import check_file
     from showtell.metrics import meteor, nbest
     from showtell.metrics.bootstrap import Resampling
     from showtell.metrics.coco_io import score_files

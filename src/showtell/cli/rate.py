@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from showtell.cli import options
+from showtell.cli.files import check_file
 from showtell.core.files import json_text
 from showtell.errors import UsageError
 
@@ -107,7 +108,7 @@ def _make(
     if output.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"-o {output}: the name of a sheet must end in .html")
     for path in (output, output.with_suffix(".csv"), output.with_suffix(".key.json")):
-        options.check_file(path, results, is_kept=not overwrite)
+        check_file(path, results, is_kept=not overwrite)
     with ConsoleReporter() as report:
         sheet = make_sheet(results, pictures, scale_named(scale), sample=sample, seed=seed)
         for note in sheet.notes:

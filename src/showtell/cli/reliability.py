@@ -7,6 +7,7 @@ import typer
 
 from showtell.cli import options
 from showtell.cli.decoding import Decoding
+from showtell.cli.files import check_file
 from showtell.cli.groups import given, with_options
 from showtell.core.files import json_text
 
@@ -53,7 +54,6 @@ def reliability(
     trained on.
     """
     from showtell.cli.console import ConsoleReporter
-    from showtell.cli.options import check_file
     from showtell.evaluation.calibration import measure_model
 
     check_file(figure, [data.data], option="--figure", is_picture=True)

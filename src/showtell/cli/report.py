@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from showtell.cli import options
+from showtell.cli.files import check_file
 from showtell.cli.groups import with_options
 
 if TYPE_CHECKING:
@@ -101,7 +102,6 @@ def report(
     differ most from the first, if --images has them. A page needs no other file and no network.
     """
     from showtell.cli.console import ConsoleReporter
-    from showtell.cli.options import check_file
     from showtell.errors import UsageError
     from showtell.report.page import is_page, page_at
 

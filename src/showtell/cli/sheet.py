@@ -11,6 +11,7 @@ import typer
 
 from showtell.cli import options
 from showtell.cli.decoding import Decoding
+from showtell.cli.files import check_file, told_skipped
 from showtell.cli.groups import given, with_options
 from showtell.errors import ConfigError, ImageError, UsageError
 from showtell.pretrained import DEFAULT
@@ -59,8 +60,8 @@ def sheet(
     if output.suffix.lower() not in SUFFIXES:
         raise UsageError(f"-o {output}: the name of a sheet must end in {', '.join(SUFFIXES)}")
     inputs = find_inputs(pictures)
-    with options.told_skipped(inputs):
-        options.check_file(output, inputs.paths, is_picture=True)
+    with told_skipped(inputs):
+        check_file(output, inputs.paths, is_picture=True)
         refuse_others(output)
         most = most_cells(columns)
         _check_number(inputs.count or 0, most)
