@@ -52,14 +52,11 @@ TO_SCREEN = (CaptionFormat.text, CaptionFormat.jsonl, CaptionFormat.csv)
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Which model captions, where it computes, and whether its settings are trusted."""
+    """Which model captions, and how it is loaded."""
 
     name: str
     ensemble: list[str]
-    device: str
-    precision: str
-    runtime: str
-    trusted: bool
+    loading: options.Loading
     settings: options.Settings
     cleaning: dict[str, Any]
 
@@ -68,12 +65,9 @@ class Model:
         return {
             "model": self.name,
             "ensemble": self.ensemble,
-            "device": self.device,
-            "precision": self.precision,
-            "runtime": self.runtime,
-            "trust_model": self.trusted,
             "settings": options.prepared([self.name], self.settings),
             "cleaning": self.cleaning,
+            **self.loading.arguments(),
         }
 
 
@@ -137,13 +131,23 @@ class Writing:
         check_file(self.failures, inputs.paths, option="--failures", makes_folder=True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
     """Which engine works, and what only Ray is told."""
 
-    engine: Engine
-    address: str | None
-    workers: int | None
+    engine: Annotated[
+        Engine, typer.Option("--engine", help="Where to run: this machine or Ray.")
+    ] = Engine.local
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address", help="ray: address of the cluster; default: start Ray on this machine."
+        ),
+    ] = None
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=1, help="ray: number of models to load at once."),
+    ] = None
 
     def check(self) -> None:
         """Raise UsageError where something is for Ray, and Ray does not work."""
@@ -214,10 +218,7 @@ def caption(
     ] = None,
     output: options.Output = None,
     ensemble: options.Ensemble = None,
-    device: options.AnyDevice = "auto",
-    precision: options.Precision = "auto",
-    runtime: options.Runtime = options.RuntimeChoice.auto,
-    trust_model: options.TrustModel = False,
+    loading: options.Loading,
     attention: options.Attention = False,
     as_json: options.Json = False,
     overwrite: Annotated[
@@ -228,11 +229,7 @@ def caption(
     failures: options.Failures = None,
     dedupe: options.Dedupe = False,
     batch_size: options.BatchSize = None,
-    engine: Annotated[
-        Engine, typer.Option("--engine", help="Where to run: this machine or Ray.")
-    ] = (Engine.local),
-    address: options.Address = None,
-    workers: options.Workers = None,
+    cluster: Cluster,
     asking: Asking,
     cleaning: options.Cleaning,
     settings: options.Settings,
@@ -262,14 +259,10 @@ def caption(
     """
     request = Request(
         pictures,
-        Model(
-            *(model, ensemble or [], device, precision, runtime.value, trust_model),
-            settings=settings,
-            cleaning=given(cleaning),
-        ),
+        Model(model, ensemble or [], loading, settings, given(cleaning)),
         Making(given(decoding), attention, dedupe, batch_size),
         Writing(format, output, failures, as_json, overwrite),
-        Cluster(engine, address, workers),
+        cluster,
         strict,
         asking,
     )

@@ -149,9 +149,18 @@ class Loading:
     """How a model is loaded."""
 
     device: AnyDevice = "auto"
-    runtime: Runtime = RuntimeChoice.auto
     precision: Precision = "auto"
+    runtime: Runtime = RuntimeChoice.auto
     trust_model: TrustModel = False
+
+    def arguments(self) -> dict[str, Any]:
+        """For ``Captioner.load``."""
+        return {
+            "device": self.device,
+            "precision": self.precision,
+            "runtime": self.runtime.value,
+            "trust_model": self.trust_model,
+        }
 
     def request(
         self,
@@ -165,14 +174,7 @@ class Loading:
         from showtell.inference.captioner import ModelRequest
 
         return ModelRequest(
-            model,
-            ensemble,
-            self.device,
-            self.precision,
-            self.trust_model,
-            self.runtime.value,
-            settings,
-            cleaning or {},
+            model, ensemble, settings=settings, cleaning=cleaning or {}, **self.arguments()
         )
 
 
@@ -248,17 +250,6 @@ Dedupe = Annotated[
 BatchSize = Annotated[
     int | None, typer.Option("--batch-size", min=1, help="Pictures in one batch.")
 ]
-Address = Annotated[
-    str | None,
-    typer.Option(
-        "--address", help="ray: address of the cluster; default: start Ray on this machine."
-    ),
-]
-Workers = Annotated[
-    int | None, typer.Option("--workers", min=1, help="ray: number of models to load at once.")
-]
-
-
 Bootstrap = Annotated[
     int | None,
     typer.Option(

@@ -156,10 +156,7 @@ def serve(
     ] = [DEFAULT],  # noqa: B006
     access: Access,
     most: Most,
-    device: options.AnyDevice = "auto",
-    precision: options.Precision = "auto",
-    runtime: options.Runtime = options.RuntimeChoice.auto,
-    trust_model: options.TrustModel = False,
+    loading: options.Loading,
     cleaning: options.Cleaning,
     settings: options.Settings,
 ) -> None:
@@ -180,10 +177,7 @@ def serve(
         model,
         host=access.host,
         port=access.port,
-        device=device,
-        precision=precision,
-        runtime=runtime.value,
-        trust_model=trust_model,
+        **loading.arguments(),
         settings=options.prepared(model, settings),
         cleaning=given(cleaning),
         token=_token(access.token_file),

@@ -26,6 +26,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 
 @with_options
 def sheet(
+    *,
     pictures: Annotated[
         list[str], typer.Argument(metavar="PICTURE...", help="Files, folders or globs.")
     ],
@@ -40,11 +41,7 @@ def sheet(
     heading: Annotated[
         str, typer.Option("--heading", help="Line of text above the pictures.")
     ] = "",
-    device: options.AnyDevice = "auto",
-    precision: options.Precision = "auto",
-    runtime: options.Runtime = options.RuntimeChoice.auto,
-    trust_model: options.TrustModel = False,
-    *,
+    loading: options.Loading,
     cleaning: options.Cleaning,
     settings: options.Settings,
     decoding: Decoding,
@@ -67,12 +64,9 @@ def sheet(
         _check_number(inputs.count or 0, most)
         captioner = Captioner.load(
             model,
-            device=device,
-            precision=precision,
-            runtime=runtime.value,
-            trust_model=trust_model,
             settings=options.prepared([model], settings),
             cleaning=given(cleaning),
+            **loading.arguments(),
         )
         options.say_runtime(captioner)
         small: dict[str, Image.Image] = {}
