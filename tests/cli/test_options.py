@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from showtell.cli import groups, options
+from showtell.cli import captioners, groups
 from showtell.cli.train import _resume_command
 from showtell.core.distributed import ALONE
 
@@ -28,7 +28,7 @@ def test_only_what_was_typed_is_given(typed: list[str], given: dict[str, Any]) -
 
     @app.command()
     @groups.with_options
-    def command(cleaning: options.Cleaning) -> None:
+    def command(cleaning: captioners.Cleaning) -> None:
         found.update(groups.given(cleaning))
 
     done = CliRunner().invoke(app, typed)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from showtell.cli import options
+from showtell.cli import captioners, options
 from showtell.cli.asking import Asking
 from showtell.cli.decoding import Decoding
 from showtell.cli.files import check_file, told_skipped
@@ -56,8 +56,8 @@ class Model:
 
     name: str
     ensemble: list[str]
-    loading: options.Loading
-    settings: options.Settings
+    loading: captioners.Loading
+    settings: captioners.Settings
     cleaning: dict[str, Any]
 
     def arguments(self) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class Model:
         return {
             "model": self.name,
             "ensemble": self.ensemble,
-            "settings": options.prepared([self.name], self.settings),
+            "settings": captioners.prepared([self.name], self.settings),
             "cleaning": self.cleaning,
             **self.loading.arguments(),
         }
@@ -198,7 +198,7 @@ class Request:
         from showtell.inference.captioner import Captioner
 
         captioner = Captioner.load(**self.model.arguments())
-        options.say_runtime(captioner)
+        captioners.say_runtime(captioner)
         changes = dict(self.making.decoding)
         if self.writing.kind is CaptionFormat.xmp:  # an alt text need not guess a gender
             changes.setdefault("neutral", True)
@@ -209,7 +209,7 @@ class Request:
 def caption(
     *,
     pictures: options.Pictures,
-    model: options.Model = DEFAULT,
+    model: captioners.Model = DEFAULT,
     format: Annotated[
         CaptionFormat | None,
         typer.Option(
@@ -217,8 +217,8 @@ def caption(
         ),
     ] = None,
     output: options.Output = None,
-    ensemble: options.Ensemble = None,
-    loading: options.Loading,
+    ensemble: captioners.Ensemble = None,
+    loading: captioners.Loading,
     attention: options.Attention = False,
     as_json: options.Json = False,
     overwrite: Annotated[
@@ -231,8 +231,8 @@ def caption(
     batch_size: options.BatchSize = None,
     cluster: Cluster,
     asking: Asking,
-    cleaning: options.Cleaning,
-    settings: options.Settings,
+    cleaning: captioners.Cleaning,
+    settings: captioners.Settings,
     decoding: Decoding,
 ) -> None:
     """Caption pictures.

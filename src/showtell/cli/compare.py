@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from showtell.cli import options
+from showtell.cli import captioners, options
 from showtell.cli.files import check_file
 from showtell.cli.groups import given, with_options
 from showtell.errors import UsageError
@@ -89,10 +89,10 @@ def compare(
     ] = options.SplitChoice.val,
     how: Comparison,
     images: options.Images = None,
-    loading: options.Loading,
+    loading: captioners.Loading,
     output: options.OutputFile = None,
     overwrite: options.Overwrite = False,
-    settings: options.Settings,
+    settings: captioners.Settings,
 ) -> None:
     """Compare captioners on the same pictures, with intervals and two tests of the differences.
 
@@ -133,7 +133,7 @@ def compare(
 
 
 def _models(
-    systems: list[str], loading: options.Loading, settings: options.Settings
+    systems: list[str], loading: captioners.Loading, settings: captioners.Settings
 ) -> "list[ModelRequest]":
     """The models, once they are on this machine.
 
@@ -141,7 +141,7 @@ def _models(
     """
     from showtell.inference.specs import BackendSettings, spec_of
 
-    others = options.prepared(systems, settings)
+    others = captioners.prepared(systems, settings)
     return [
         loading.request(name, others if spec_of(name) else BackendSettings()) for name in systems
     ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from showtell.cli import options
+from showtell.cli import captioners, options
 from showtell.cli.asking import Asking
 from showtell.cli.console import INTERRUPTED
 from showtell.cli.decoding import Decoding
@@ -147,8 +147,8 @@ def distil(
     ] = False,
     asking: Asking,
     as_json: options.Json = False,
-    cleaning: options.Cleaning,
-    settings: options.Settings,
+    cleaning: captioners.Cleaning,
+    settings: captioners.Settings,
     decoding: Decoding,
 ) -> None:
     """Make a small captioner of TEACHER's captions of pictures.
@@ -186,7 +186,7 @@ def distil(
         decoding=given(decoding),
         device=device,
         trust_model=trust_model,
-        settings=options.prepared([] if dry_run else [teacher], settings),
+        settings=captioners.prepared([] if dry_run else [teacher], settings),
         cleaning=given(cleaning),
         price=Price.given(asking.price),
         **lesson.arguments(),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from showtell.cli import options
+from showtell.cli import captioners, options
 from showtell.cli.decoding import Decoding
 from showtell.cli.files import check_file
 from showtell.cli.groups import given, with_options
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @with_options
 def evaluate(
     *,
-    model: options.ModelArgument,
+    model: captioners.ModelArgument,
     split: Annotated[options.SplitChoice, typer.Option("--split", help="Split to caption.")] = (
         options.SplitChoice.test
     ),
@@ -29,15 +29,15 @@ def evaluate(
         typer.Option("--predictions", help="File for the captions, in COCO's results format."),
     ] = None,
     output: options.OutputFile = None,
-    ensemble: options.Ensemble = None,
+    ensemble: captioners.Ensemble = None,
     data: options.DataSet,
     store: options.Store = None,
-    loading: options.Loading,
+    loading: captioners.Loading,
     bootstrap: options.Bootstrap = None,
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
-    cleaning: options.Cleaning,
-    settings: options.Settings,
+    cleaning: captioners.Cleaning,
+    settings: captioners.Settings,
     decoding: Decoding,
 ) -> None:
     """Caption the pictures of DATA with MODEL and score the captions.
@@ -53,7 +53,7 @@ def evaluate(
     is_kept, inputs = not overwrite, [data.data]
     check_file(output, inputs, is_kept=is_kept)
     check_file(predictions, inputs, option="--predictions", makes_folder=True, is_kept=is_kept)
-    backend = options.prepared([model], settings)
+    backend = captioners.prepared([model], settings)
     with ConsoleReporter() as report:
         result = evaluate_model(
             loading.request(model, backend, ensemble=ensemble or (), cleaning=given(cleaning)),

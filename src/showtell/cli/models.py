@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from showtell.cli import options
+from showtell.cli import captioners, options
 from showtell.cli.console import INTERRUPTED
 from showtell.core.files import json_text
 from showtell.errors import ConfigError, UsageError
@@ -24,7 +24,7 @@ def models(
             "this machine.",
         ),
     ] = None,
-    revision: options.Revision = None,
+    revision: captioners.Revision = None,
     as_json: options.Json = False,
 ) -> None:
     """List the models that come with showtell and those in the Hugging Face cache, or show one.

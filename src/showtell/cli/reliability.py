@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from showtell.cli import options
+from showtell.cli import captioners, options
 from showtell.cli.decoding import Decoding
 from showtell.cli.files import check_file
 from showtell.cli.groups import given, with_options
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @with_options
 def reliability(
     *,
-    model: options.ModelArgument,
+    model: captioners.ModelArgument,
     split: Annotated[options.SplitChoice, typer.Option("--split", help="Split to caption.")] = (
         options.SplitChoice.val
     ),
@@ -41,9 +41,9 @@ def reliability(
     ] = None,
     data: options.DataSet,
     store: options.Store = None,
-    loading: options.Loading,
+    loading: captioners.Loading,
     as_json: options.Json = False,
-    settings: options.Settings,
+    settings: captioners.Settings,
     decoding: Decoding,
 ) -> None:
     """Measure on DATA whether captions with a higher confidence are better.
@@ -57,7 +57,7 @@ def reliability(
     from showtell.evaluation.calibration import measure_model
 
     check_file(figure, [data.data], option="--figure", is_picture=True)
-    backend = options.prepared([model], settings)
+    backend = captioners.prepared([model], settings)
     with ConsoleReporter() as report:
         measured = measure_model(
             loading.request(model, backend),

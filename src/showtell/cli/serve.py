@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from showtell.cli import options
+from showtell.cli import captioners
 from showtell.cli.groups import given, with_options
 from showtell.errors import ConfigError, MissingExtraError
 from showtell.pretrained import DEFAULT
@@ -156,9 +156,9 @@ def serve(
     ] = [DEFAULT],  # noqa: B006
     access: Access,
     most: Most,
-    loading: options.Loading,
-    cleaning: options.Cleaning,
-    settings: options.Settings,
+    loading: captioners.Loading,
+    cleaning: captioners.Cleaning,
+    settings: captioners.Settings,
 ) -> None:
     """Serve captions: a page for people at /, an API for programs at /v1/captions.
 
@@ -178,7 +178,7 @@ def serve(
         host=access.host,
         port=access.port,
         **loading.arguments(),
-        settings=options.prepared(model, settings),
+        settings=captioners.prepared(model, settings),
         cleaning=given(cleaning),
         token=_token(access.token_file),
         allow_hosts=access.allow_host or (),

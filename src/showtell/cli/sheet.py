@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from showtell.cli import options
+from showtell.cli import captioners
 from showtell.cli.decoding import Decoding
 from showtell.cli.files import check_file, told_skipped
 from showtell.cli.groups import given, with_options
@@ -34,16 +34,16 @@ def sheet(
         Path,
         typer.Option("-o", "--output", dir_okay=False, help="File of the sheet, .jpg or .png."),
     ],
-    model: options.Model = DEFAULT,
+    model: captioners.Model = DEFAULT,
     columns: Annotated[
         int, typer.Option("--columns", min=1, help="Number of pictures in a row.")
     ] = 4,
     heading: Annotated[
         str, typer.Option("--heading", help="Line of text above the pictures.")
     ] = "",
-    loading: options.Loading,
-    cleaning: options.Cleaning,
-    settings: options.Settings,
+    loading: captioners.Loading,
+    cleaning: captioners.Cleaning,
+    settings: captioners.Settings,
     decoding: Decoding,
 ) -> None:
     """Draw pictures with their captions on one sheet.
@@ -64,11 +64,11 @@ def sheet(
         _check_number(inputs.count or 0, most)
         captioner = Captioner.load(
             model,
-            settings=options.prepared([model], settings),
+            settings=captioners.prepared([model], settings),
             cleaning=given(cleaning),
             **loading.arguments(),
         )
-        options.say_runtime(captioner)
+        captioners.say_runtime(captioner)
         small: dict[str, Image.Image] = {}
         results = list(
             captioner.caption_stream(_kept(inputs, small, most), decoding=given(decoding))
