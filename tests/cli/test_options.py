@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from showtell.cli import captioners, groups
 from showtell.cli.train import _resume_command
 from showtell.core.distributed import ALONE
+from showtell.inference.specs import BackendSettings
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,12 @@ def test_a_group_becomes_its_options() -> None:
     assert run(app, ["here", "-o", "file", "--near"]).exit_code == 0
     assert found == ["file", Place(place="here", near=True)]
     assert "Missing argument 'PLACE'" in run(app, []).output  # it is named before -o
+
+
+def test_whether_to_download_is_no_setting_of_a_captioner() -> None:
+    """A plan (``--dry-run``) asks for the settings alone."""
+    typed = captioners.Settings(prompt="short", yes=True)
+    assert typed.backend() == BackendSettings(prompt="short")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from typer.models import ArgumentInfo
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
     """Have typer see the options of the groups among a command's parameters.
 
-    The options of a group come, in ``--help``, where the group is in the signature.
+    The options of a group come, in ``--help``, where the group is in the signature. Whoever calls
+    the command from Python gives any of its options by name.
     """
     signature = inspect.signature(command)
     annotations = {name: p.annotation for name, p in signature.parameters.items()}
