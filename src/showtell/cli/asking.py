@@ -1,17 +1,17 @@
 """What is to be told of the price of a model's server: the options, and their checks."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from showtell.cli.groups import group
 from showtell.errors import UsageError
 
 if TYPE_CHECKING:
     from showtell.inference.captioner import Captioner
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@group
 class Asking:
     """What is to be said of the price of a model's server."""
 

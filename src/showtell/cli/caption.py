@@ -11,7 +11,7 @@ from showtell.cli import captioners, options
 from showtell.cli.asking import Asking
 from showtell.cli.decoding import Decoding
 from showtell.cli.files import check_file, told_skipped
-from showtell.cli.groups import given, with_options
+from showtell.cli.groups import given, group, with_options
 from showtell.errors import UsageError
 from showtell.pretrained import DEFAULT
 
@@ -131,7 +131,7 @@ class Writing:
         check_file(self.failures, inputs.paths, option="--failures", makes_folder=True)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@group
 class Cluster:
     """Which engine works, and what only Ray is told."""
 

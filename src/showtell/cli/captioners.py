@@ -5,14 +5,13 @@ own, and may have to be downloaded first.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from showtell.cli import options
-from showtell.cli.groups import given
+from showtell.cli.groups import given, group
 from showtell.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ Runtime = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@group
 class Loading:
     """How a model is loaded."""
 
@@ -112,7 +111,7 @@ Revision = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@group
 class Settings:
     """What is asked of captioners of other kinds: ``BackendSettings``, and ``yes``."""
 
@@ -181,7 +180,7 @@ class Settings:
         """The settings alone; ``prepared`` also downloads what they need."""
         from showtell.inference.specs import BackendSettings
 
-        return BackendSettings.of(given(replace(self, yes=False)))
+        return BackendSettings.of({n: v for n, v in given(self).items() if n != "yes"})
 
 
 def _replacements(given: list[str] | None) -> list[str] | None:
@@ -196,7 +195,7 @@ def _replacements(given: list[str] | None) -> list[str] | None:
     return given
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@group
 class Cleaning:
     """What becomes of the texts that a model says: ``Captioner.cleaning``."""
 

@@ -1,7 +1,6 @@
 """``showtell compare``: which captioner is better, by how much, and is it chance?"""
 
 import shlex
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,7 @@ import typer
 
 from showtell.cli import captioners, options
 from showtell.cli.files import check_file
-from showtell.cli.groups import given, with_options
+from showtell.cli.groups import given, group, with_options
 from showtell.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ class TableFormat(StrEnum):
     json = "json"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@group
 class Comparison:
     """By what captioners are compared, and how that is shown."""
 

@@ -4,11 +4,12 @@ They have the names and ranges of ``DecodingConfig``'s settings. These are repea
 ``--help`` works without importing pydantic; a test checks that both agree.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
 import typer
+
+from showtell.cli.groups import group
 
 
 class Method(StrEnum):
@@ -26,7 +27,7 @@ def _above_zero(value: float | None) -> float | None:
     return value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@group
 class Decoding:
     """What the command line changes in a model's own ``DecodingConfig``; None: nothing."""
 

@@ -1,6 +1,5 @@
 """``showtell distil``: a captioner of one's own from a larger one and pictures without captions."""
 
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +10,7 @@ from showtell.cli import captioners, options
 from showtell.cli.asking import Asking
 from showtell.cli.console import INTERRUPTED
 from showtell.cli.decoding import Decoding
-from showtell.cli.groups import given, with_options
+from showtell.cli.groups import given, group, with_options
 from showtell.cli.models import Storage
 from showtell.core.files import json_text
 from showtell.errors import UsageError
@@ -28,7 +27,7 @@ class StyleChoice(StrEnum):
     neutral = "neutral"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@group
 class Lesson:
     """What the student learns."""
 
@@ -177,8 +176,6 @@ def distil(
             "gives of each picture"
         )
     asking.check(teacher, dry_run=dry_run)
-    if dry_run:
-        settings = replace(settings, yes=False)  # nothing is downloaded
     request = DistilRequest(
         teacher=teacher,
         pictures=pictures,
@@ -186,7 +183,8 @@ def distil(
         decoding=given(decoding),
         device=device,
         trust_model=trust_model,
-        settings=captioners.prepared([] if dry_run else [teacher], settings),
+        # A plan downloads nothing.
+        settings=settings.backend() if dry_run else captioners.prepared([teacher], settings),
         cleaning=given(cleaning),
         price=Price.given(asking.price),
         **lesson.arguments(),

@@ -1,6 +1,5 @@
 """``showtell evaluate`` and ``showtell score``: measure captions with COCO's metrics."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +8,7 @@ import typer
 from showtell.cli import captioners, options
 from showtell.cli.decoding import Decoding
 from showtell.cli.files import check_file
-from showtell.cli.groups import given, with_options
+from showtell.cli.groups import given, group, with_options
 from showtell.core.files import json_text
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def evaluate(
     _print(result.scores, result.scores.table(), result.to_dict(), output, as_json)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@group
 class ExtraMetrics:
     """What to compute besides COCO's metrics."""
 

@@ -1,6 +1,5 @@
 """``showtell export``: a model for a runtime without torch."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from showtell.cli import options
-from showtell.cli.groups import with_options
+from showtell.cli.groups import group, with_options
 from showtell.cli.models import Storage
 from showtell.errors import MissingExtraError, UsageError
 
@@ -30,7 +29,7 @@ class Compute(StrEnum):
     int8 = "int8"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@group
 class NumberOptions:
     """What numbers an export stores and computes in."""
 

@@ -1,21 +1,29 @@
 """Groups of options: dataclasses that a command's function takes in the place of many parameters.
 
-A field of such a dataclass is annotated as typer has a parameter. ``with_options`` shows typer a
+A field of a ``group`` is annotated as typer has a parameter. ``with_options`` shows typer a
 signature with the fields of the groups in it, and calls the function with the groups.
 """
 
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from enum import Enum
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar, dataclass_transform
 
 from typer.models import ArgumentInfo
 
+T = TypeVar("T")
+
+
+@dataclass_transform(kw_only_default=True)
+def group(kind: type[T]) -> type[T]:
+    """A dataclass with a constructor alone: each start makes all of them, and methods take time."""
+    return dataclass(kw_only=True, eq=False, repr=False)(kind)
+
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Have typer see the options of the groups among a command's parameters.
+    """Have typer see the options of the groups among a command's parameters, all keyword-only.
 
     The options of a group come, in ``--help``, where the group is in the signature. Whoever calls
     the command from Python gives any of its options by name.
@@ -27,8 +35,8 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def run(**values: Any) -> None:
         built = {
-            name: group(**{f.name: values.pop(f.name) for f in fields(group) if f.name in values})
-            for name, group in groups.items()
+            name: kind(**{f.name: values.pop(f.name) for f in fields(kind) if f.name in values})
+            for name, kind in groups.items()
         }
         command(**values, **built)
 
@@ -37,7 +45,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
             if name in groups:
                 yield from map(_parameter, fields(groups[name]))
             else:
-                yield parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+                yield parameter
 
     # Of what is missing, the first is named: an argument before an option.
     parameters = sorted(expanded(), key=_is_option)
@@ -46,11 +54,11 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def given(group: Any) -> dict[str, Any]:
+def given(options: Any) -> dict[str, Any]:
     """The options of a group that were typed: those that are not as the group has them."""
     found = {}
-    for field in fields(group):
-        value = getattr(group, field.name)
+    for field in fields(options):
+        value = getattr(options, field.name)
         # A list option that was not typed comes as an empty list.
         if value not in (field.default, []):
             found[field.name] = value.value if isinstance(value, Enum) else value

@@ -5,13 +5,13 @@ Values that no command accepts are refused here, with exit code 2.
 
 import re
 import shlex
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from showtell.cli.groups import group
 from showtell.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ Encoding = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@group
 class DataSet:
     """Captioned pictures: DATA, and what cannot be seen from it."""
 

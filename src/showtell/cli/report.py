@@ -1,6 +1,5 @@
 """``showtell report``: an HTML page about runs, or about files of captions."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,13 +7,13 @@ import typer
 
 from showtell.cli import options
 from showtell.cli.files import check_file
-from showtell.cli.groups import with_options
+from showtell.cli.groups import group, with_options
 
 if TYPE_CHECKING:
     from showtell.report.captions import DataPlace
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@group
 class Files:
     """What files of captions are compared by."""
 
@@ -37,7 +36,7 @@ class Files:
     ] = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@group
 class Place:
     """Where the data of runs are, and how many of the pictures are captioned."""
 

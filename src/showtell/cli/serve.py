@@ -2,14 +2,13 @@
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from showtell.cli import captioners
-from showtell.cli.groups import given, with_options
+from showtell.cli.groups import given, group, with_options
 from showtell.errors import ConfigError, MissingExtraError
 from showtell.pretrained import DEFAULT
 
@@ -43,7 +42,7 @@ def _names(given: list[str] | None) -> list[str] | None:
     return [re.sub(r":\d+$", "", host).strip("[]") for host in _hosts(given) or ()] or given
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@group
 class Access:
     """Where the server listens, whom it answers, and by what names."""
 
@@ -105,7 +104,7 @@ class Access:
         return Clients(aliases, frozenset(self.fetch_from or ()))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@group
 class Most:
     """What the server takes at most."""
 

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +10,7 @@ import typer
 
 from showtell.cli import options
 from showtell.cli.console import FAILED, INTERRUPTED
-from showtell.cli.groups import given, with_options
+from showtell.cli.groups import given, group, with_options
 from showtell.core.files import json_text
 from showtell.errors import ConfigError, UsageError
 
@@ -123,7 +123,7 @@ def _time(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@group
 class Start:
     """What a new run begins with; a resumed run has it in its folder."""
 
@@ -175,7 +175,7 @@ class Start:
     ] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@group
 class PlainSettings:
     """The options of ``PLAIN``."""
 
