@@ -231,7 +231,8 @@ class _Run:
             else:
                 planned = _decide(picture, self._target)
                 if planned.error is not None:
-                    self._journal.add([{"path": name, "error": planned.error}])
+                    # A run that resumes decides it anew, as an archive may be whole by then.
+                    self._journal.hold({"path": name, "error": planned.error})
                 elif planned.picture is None:
                     self.summary.num_kept += 1
                 else:
@@ -240,12 +241,16 @@ class _Run:
 
     def settle(self, result: PictureResult, model: str) -> str | None:
         """Write a result and note it; the reason where it has failed."""
-        record = record_of(result, model)
+        record, may_pass = record_of(result, model), result.may_pass
         if result.caption is not None:
             if self._captioner is not None:
                 record["captioner"] = self._captioner
             record = self._written(result, record)
-        self._journal.add([record])
+            may_pass = "error" in record  # it can be written once there is a place for it
+        if may_pass:
+            self._journal.hold(record)
+        else:
+            self._journal.add([record])
         self._asked.discard(record["path"])
         self.summary.num_captioned += "error" not in record
         self.summary.num_withheld += "withheld" in record

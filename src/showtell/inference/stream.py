@@ -7,7 +7,7 @@ function that captions a batch of views.
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -20,7 +20,7 @@ from showtell.core.memory import give_back_memory
 from showtell.core.prefetch import work_ahead
 from showtell.core.urls import fetch, is_metadata, is_url, local_path
 from showtell.data.duplicates import Look, NearDuplicates, look_of
-from showtell.errors import ImageError, PictureTypeError
+from showtell.errors import ImageError, PictureTypeError, UnavailableError
 from showtell.images.open import notes_of, open_image
 from showtell.inference.caption import Caption
 
@@ -89,6 +89,7 @@ class PictureResult:
         look: A hash of its looks, if near duplicates are searched for.
         same_as: The picture whose caption it took because both look the same.
         notes: What had to be assumed or left out to read the picture (``notes_of``).
+        may_pass: Whether it failed for a reason that may pass: a busy host, a time out.
     """
 
     path: Path | str
@@ -97,6 +98,7 @@ class PictureResult:
     look: Look | None = None
     same_as: Path | str | None = None
     notes: tuple[str, ...] = ()
+    may_pass: bool = False
 
     @property
     def text(self) -> str:
@@ -189,11 +191,11 @@ def stream(
         originals: If given, a picture that looks like one of these takes its caption.
     """
 
-    def prepare(picture: Picture) -> _Prepared[View] | str:
+    def prepare(picture: Picture) -> _Prepared[View] | ImageError:
         try:
             return _prepare(picture, recipe, with_look=originals is not None)
         except ImageError as error:
-            return str(error)
+            return error.with_traceback(None)  # which holds the picture's bytes
 
     prepared = work_ahead(pictures, prepare, batch_size=batch_size, overlaps=overlaps)
     num_described = num_since = 0
@@ -212,13 +214,15 @@ class _Batch(Generic[View]):
     """Which pictures of a batch the network has to see, and the results of all of them."""
 
     def __init__(
-        self, batch: list[tuple[Picture, _Prepared[View] | str]], originals: Originals | None
+        self,
+        batch: list[tuple[Picture, _Prepared[View] | ImageError]],
+        originals: Originals | None,
     ) -> None:
         self._batch, self._originals = batch, originals
         self.fresh: list[View] = []
         self._numbers: list[tuple[int | None, bool]] = []  # of the original; whether it is itself
         for _, found in batch:
-            number, is_new = None, not isinstance(found, str)
+            number, is_new = None, not isinstance(found, ImageError)
             if isinstance(found, _Prepared):
                 if originals is not None and found.look is not None:
                     number = originals.find(found.look)
@@ -231,8 +235,8 @@ class _Batch(Generic[View]):
     def results(self, captions: Described) -> Iterator[PictureResult]:
         said = iter(captions)
         for (picture, found), (number, is_new) in zip(self._batch, self._numbers, strict=True):
-            if isinstance(found, str):
-                yield PictureResult(picture.path, None, found)
+            if isinstance(found, ImageError):
+                yield failure_of(picture.path, found)
             elif is_new:
                 result = _result(picture.path, next(said), found)
                 if number is not None and self._originals is not None:
@@ -256,8 +260,14 @@ def opened(picture: Picture, min_side: int | None) -> Image.Image:
     try:
         content = picture.read()
     except ImageError as error:
-        raise ImageError(f"{picture.path}: {error}") from None
+        error.args = (f"{picture.path}: {error}",)
+        raise error from None
     return open_image(content, min_side=min_side, name=str(picture.path))
+
+
+def failure_of(path: Path | str, error: ImageError) -> PictureResult:
+    """The result of a picture that cannot be read."""
+    return PictureResult(path, None, str(error), may_pass=isinstance(error, UnavailableError))
 
 
 def _result(path: Path | str, said: Caption | str, found: _Prepared[View]) -> PictureResult:
@@ -272,4 +282,11 @@ def _same(path: Path | str, original: PictureResult, found: _Prepared[View]) -> 
     error = original.error
     if error is not None:
         error = f"{path}: {error.removeprefix(f'{original.path}: ')}"
-    return PictureResult(path, original.caption, error, found.look, original.path, found.notes)
+    return replace(
+        original,
+        path=path,
+        error=error,
+        look=found.look,
+        same_as=original.path,
+        notes=found.notes,
+    )

@@ -262,11 +262,11 @@ class RemoteCaptioner(PictureCaptioner):
             ServerError: no picture gets through any more.
         """
 
-        def prepare(picture: Picture) -> Prepared | str:
+        def prepare(picture: Picture) -> Prepared | ImageError:
             try:
                 return self._prepare(picture, with_look=how.originals is not None)
             except ImageError as error:
-                return str(error)
+                return error.with_traceback(None)  # which holds the picture's bytes
 
         window = 2 * self.concurrency
         # Decoding overlaps with waiting for answers, however few cores there are.

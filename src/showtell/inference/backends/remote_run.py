@@ -11,9 +11,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 from showtell.data.duplicates import Look
-from showtell.errors import ServerError
+from showtell.errors import ImageError, ServerError
 from showtell.inference.caption import Caption
-from showtell.inference.stream import Originals, Picture, PictureResult
+from showtell.inference.stream import Originals, Picture, PictureResult, failure_of
 
 
 class NotAsked(Exception):
@@ -59,8 +59,9 @@ class Run:
 
     def __init__(self, url: str, originals: Originals | None) -> None:
         self._url, self._originals = url, originals
-        self._waiting: deque[tuple[Picture, Prepared | str, Future[Told] | None, int | None]]
-        self._waiting = deque()
+        self._waiting: deque[
+            tuple[Picture, Prepared | ImageError, Future[Told] | None, int | None]
+        ] = deque()
         self._num_asked = 0
         self._held: list[PictureResult] = []
         self._num_failed = 0  # in a row, by the server's fault
@@ -79,7 +80,7 @@ class Run:
         future = self._waiting[0][2]
         return future is None or future.done()
 
-    def add(self, picture: Picture, found: Prepared | str, begin: Begin) -> None:
+    def add(self, picture: Picture, found: Prepared | ImageError, begin: Begin) -> None:
         """Ask about a picture, unless it cannot be read or looks like another one.
 
         Args:
@@ -148,21 +149,26 @@ class Run:
     def _result(
         self,
         picture: Picture,
-        found: Prepared | str,
+        found: Prepared | ImageError,
         future: "Future[Told] | None",
         number: int | None,
     ) -> tuple[PictureResult, bool]:
         path = picture.path
-        if isinstance(found, str):
-            return PictureResult(path, None, found), False
+        if isinstance(found, ImageError):
+            return failure_of(path, found), False
         if future is None:
             assert self._originals is not None and number is not None
             if number in self._unasked:
                 raise NotAsked
             original = self._originals[number]
             reason = None if original.caption else f"{path}: as {original.path}, which failed"
-            result = PictureResult(
-                path, original.caption, reason, found.look, original.path, found.notes
+            result = replace(
+                original,
+                path=path,
+                error=reason,
+                same_as=original.path,
+                notes=found.notes,
+                look=found.look,
             )
             return result, False
         caption, reason, notes, is_servers = future.result()
@@ -172,6 +178,7 @@ class Run:
             None if reason is None else f"{path}: {reason}",
             found.look,
             notes=(*found.notes, *notes),
+            may_pass=is_servers,
         )
         if number is not None and self._originals is not None:
             self._originals[number] = result
