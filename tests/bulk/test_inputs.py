@@ -4,16 +4,22 @@ import errno
 import io
 import os
 import tarfile
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from bulk_worker import one_file, read_lines, run, tiny_captioner
 
+from showtell.bulk import shards
 from showtell.bulk.inputs import find_inputs
 from showtell.bulk.remote import name_of
 from showtell.bulk.shards import READERS
 from showtell.bulk.targets import Sidecars
+from showtell.core.prefetch import num_workers
 from showtell.errors import DataError, ImageError
+from showtell.inference.backends.pictures import WholePicture
+from showtell.inference.stream import USUAL_BYTES, Picture, stream
 
 
 def paths(*names: object) -> list[str]:
@@ -180,6 +186,60 @@ def test_the_stream_takes_paths_and_is_lazy(photos: Path) -> None:
     assert 0 < first[0].confidence <= 1
     assert len(taken) <= 16
     results.close()
+
+
+@pytest.mark.parametrize("overlaps", [False, True])
+def test_what_is_read_ahead_is_bounded_by_its_bytes(photos: Path, overlaps: bool) -> None:
+    content = (photos / "a.jpg").read_bytes()
+    alive: set[int] = set()
+    most = 0
+
+    class Member:
+        def __call__(self) -> bytes:
+            return content
+
+    def members() -> Iterator[Picture]:
+        nonlocal most
+        for number in range(64):
+            read = Member()
+            alive.add(number)
+            weakref.finalize(read, alive.discard, number)
+            most = max(most, len(alive))
+            yield Picture(f"shard.tar/{number}.jpg", read, num_held=4 * USUAL_BYTES)
+
+    def describe(views: list[object], first: int) -> list[str]:
+        return ["no caption"] * len(views)
+
+    recipe = WholePicture()
+    results = list(stream(members(), recipe, describe, batch_size=16, overlaps=overlaps))
+    assert len(results) == 64
+    # 4 of these count as 16 pictures; on their way are the one that is made and the one taken.
+    assert most <= (4 if overlaps else 1) * 4 + 2 + num_workers()
+
+
+def test_a_table_of_large_pictures_is_read_a_few_rows_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    contents = [os.urandom(1000) for _ in range(40)]
+    table = tmp_path / "table.parquet"
+    parquet.write_table(pyarrow.Table.from_pylist([{"jpg": c} for c in contents]), table)
+    sizes = []
+    iterate = parquet.ParquetFile.iter_batches
+
+    def noted(self: object, batch_size: int) -> object:
+        sizes.append(batch_size)
+        return iterate(self, batch_size=batch_size)
+
+    monkeypatch.setattr(parquet.ParquetFile, "iter_batches", noted)
+    for limit in (2**26, 4000, 1):
+        monkeypatch.setattr(shards, "BYTES_A_READ", limit)
+        found = list(find_inputs([str(table)]))
+        assert [picture.read() for picture in found if picture.read] == contents
+        assert {picture.num_held for picture in found} == {1000}
+    assert sizes == [16, 3, 1]
 
 
 def test_a_list_that_is_nested_too_deeply(tmp_path: Path) -> None:

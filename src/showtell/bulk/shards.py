@@ -10,7 +10,6 @@ import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from itertools import chain
 from typing import Any, BinaryIO
 
@@ -23,7 +22,8 @@ from showtell.data.tar import TarMember, has_end_mark
 from showtell.errors import DataError, MissingExtraError
 from showtell.inference.stream import Picture
 
-ROWS_A_READ = 16
+MOST_ROWS_A_READ = 16
+BYTES_A_READ = 2**26  # of a table, about
 NAME_KEYS = (
     *("path", "file_name", "filename", "file", "filepath", "file_path"),
     *("image_path", "img_path", "image_file", "image_filename", "image_name"),
@@ -133,7 +133,7 @@ def _read_tar(file: BinaryIO, name: str, left_out: Counter[str]) -> Iterator[Pic
             else:
                 content = archive.extractfile(member)
                 assert content is not None
-                yield Picture(where, partial(_same, content.read()))
+                yield _held_picture(where, content.read())
             archive.members.clear()  # type: ignore[attr-defined]  # else it keeps every header
         if not has_end_mark(archive):
             yield broken(name, "has no end mark: it may be cut off")
@@ -146,10 +146,13 @@ def _read_parquet(file: BinaryIO, name: str, left_out: Counter[str]) -> Iterator
         raise MissingExtraError("parquet", f"reading {name}") from None
     try:
         table = parquet.ParquetFile(file)
+        groups = map(table.metadata.row_group, range(table.metadata.num_row_groups))
+        a_row = sum(group.total_byte_size for group in groups) / max(table.metadata.num_rows, 1)
+        rows = max(1, min(MOST_ROWS_A_READ, int(BYTES_A_READ / max(a_row, 1))))
         number = 0
-        for batch in table.iter_batches(batch_size=ROWS_A_READ):
-            for row in batch.to_pylist():
-                yield from _of_row(row, name, number)
+        for batch in table.iter_batches(batch_size=rows):
+            for place in range(batch.num_rows):  # not all at once, which would copy the batch
+                yield from _of_row(batch.slice(place, 1).to_pylist()[0], name, number)
                 number += 1
     except ArrowException as error:
         raise ValueError(str(error)) from None
@@ -163,7 +166,7 @@ def _of_row(row: dict[str, Any], name: str, number: int) -> Iterator[Picture]:
     for column, content, inner in held:
         told = inner or (_name_in(row) if len(held) == 1 else None)
         parts = [where, *([column] if len(held) > 1 else []), *([told.lstrip("/")] if told else [])]
-        yield Picture(unique("/".join(parts)), partial(_same, content))
+        yield _held_picture(unique("/".join(parts)), content)
     if not held:
         if path := _name_in(row):
             yield from _named(path, name)
@@ -212,8 +215,8 @@ def _named(path: str, shard: str) -> Iterator[Picture]:
     yield Picture(path)
 
 
-def _same(content: bytes) -> bytes:
-    return content
+def _held_picture(name: str, content: bytes) -> Picture:
+    return Picture(name, lambda: content, num_held=len(content))
 
 
 READERS: dict[str, Read] = {

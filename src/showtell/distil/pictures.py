@@ -75,7 +75,10 @@ def survey(
         def look(picture: Picture) -> dict[str, Any]:
             return _record(picture, folder, with_look=with_looks)
 
-        for _, record in work_ahead(left, look, batch_size=BATCH, overlaps=False):
+        opened = work_ahead(
+            left, look, batch_size=BATCH, overlaps=False, weigh=lambda picture: picture.weight
+        )
+        for _, record in opened:
             if (known := record.get("look")) is not None:
                 record |= looks.place(record["path"], Look.from_text(known))
             if record.pop("may_pass", False):

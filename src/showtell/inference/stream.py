@@ -5,6 +5,7 @@ be read gives its reason, and the others go on. The network is the caller's: ``s
 function that captions a batch of views.
 """
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from showtell.inference.caption import Caption
 
 NO_CAPTION = "no caption meets the decoding settings"
 MOST_BETWEEN = 125  # pictures, after which freed memory is given back
+USUAL_BYTES = 2**23  # of a picture in an archive, at most; a larger one counts as several
 
 View = TypeVar("View")
 Seen = TypeVar("Seen", covariant=True)
@@ -54,11 +56,18 @@ class Picture:
         read: Returns its bytes; called in a thread; raises ImageError if it cannot. None means
             that ``path`` is a file.
         error: Why it fails, where that is known before it is read; ``read`` raises it.
+        num_held: How many bytes ``read`` holds in memory already, as of a member of an archive.
     """
 
     path: Path | str
     read: Callable[[], bytes] | None = None
     error: str | None = None
+    num_held: int = 0
+
+    @property
+    def weight(self) -> int:
+        """As how many pictures it counts where pictures are read ahead, by what it holds."""
+        return max(1, math.ceil(self.num_held / USUAL_BYTES))
 
 
 def picture_at(name: Path | str) -> Picture:
@@ -197,7 +206,14 @@ def stream(
         except ImageError as error:
             return error.with_traceback(None)  # which holds the picture's bytes
 
-    prepared = work_ahead(pictures, prepare, batch_size=batch_size, overlaps=overlaps)
+    ahead = work_ahead(
+        pictures,
+        prepare,
+        batch_size=batch_size,
+        overlaps=overlaps,
+        weigh=lambda picture: picture.weight,
+    )
+    prepared = ((picture.path, found) for picture, found in ahead)  # a batch holds no file's bytes
     num_described = num_since = 0
     while batch := list(islice(prepared, batch_size)):
         if (num_since := num_since + len(batch)) > MOST_BETWEEN:
@@ -215,7 +231,7 @@ class _Batch(Generic[View]):
 
     def __init__(
         self,
-        batch: list[tuple[Picture, _Prepared[View] | ImageError]],
+        batch: list[tuple[Path | str, _Prepared[View] | ImageError]],
         originals: Originals | None,
     ) -> None:
         self._batch, self._originals = batch, originals
@@ -234,17 +250,17 @@ class _Batch(Generic[View]):
 
     def results(self, captions: Described) -> Iterator[PictureResult]:
         said = iter(captions)
-        for (picture, found), (number, is_new) in zip(self._batch, self._numbers, strict=True):
+        for (path, found), (number, is_new) in zip(self._batch, self._numbers, strict=True):
             if isinstance(found, ImageError):
-                yield failure_of(picture.path, found)
+                yield failure_of(path, found)
             elif is_new:
-                result = _result(picture.path, next(said), found)
+                result = _result(path, next(said), found)
                 if number is not None and self._originals is not None:
                     self._originals[number] = result
                 yield result
             else:
                 assert self._originals is not None and number is not None
-                yield _same(picture.path, self._originals[number], found)
+                yield _same(path, self._originals[number], found)
 
 
 def _prepare(picture: Picture, recipe: Cutter[View], *, with_look: bool) -> _Prepared[View]:

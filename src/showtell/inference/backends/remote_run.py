@@ -9,11 +9,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from showtell.data.duplicates import Look
 from showtell.errors import ImageError, ServerError
 from showtell.inference.caption import Caption
-from showtell.inference.stream import Originals, Picture, PictureResult, failure_of
+from showtell.inference.stream import Originals, PictureResult, failure_of
 
 
 class NotAsked(Exception):
@@ -60,7 +61,7 @@ class Run:
     def __init__(self, url: str, originals: Originals | None) -> None:
         self._url, self._originals = url, originals
         self._waiting: deque[
-            tuple[Picture, Prepared | ImageError, Future[Told] | None, int | None]
+            tuple[Path | str, Prepared | ImageError, Future[Told] | None, int | None]
         ] = deque()
         self._num_asked = 0
         self._held: list[PictureResult] = []
@@ -80,10 +81,11 @@ class Run:
         future = self._waiting[0][2]
         return future is None or future.done()
 
-    def add(self, picture: Picture, found: Prepared | ImageError, begin: Begin) -> None:
+    def add(self, path: Path | str, found: Prepared | ImageError, begin: Begin) -> None:
         """Ask about a picture, unless it cannot be read or looks like another one.
 
         Args:
+            path: the picture's; its bytes are not held.
             found: the picture as it is sent, or why it cannot be.
             begin: asks about a JPEG; its second argument is the picture's number among those that
                 are asked about.
@@ -108,7 +110,7 @@ class Run:
                 future = begin(found.jpeg, self._num_asked)
                 self._num_asked += 1
                 found = replace(found, jpeg="")  # the request has it
-        self._waiting.append((picture, found, future, number))
+        self._waiting.append((path, found, future, number))
 
     def take(self) -> Iterator[PictureResult]:
         """The next result, and those that had to wait for it.
@@ -116,9 +118,9 @@ class Run:
         Raises:
             ServerError: so many pictures in a row failed that the server seems to be gone.
         """
-        picture, found, future, number = self._waiting.popleft()
+        path, found, future, number = self._waiting.popleft()
         try:
-            result, is_servers = self._result(picture, found, future, number)
+            result, is_servers = self._result(path, found, future, number)
         except NotAsked:
             if future is not None and number is not None:
                 self._unasked.add(number)
@@ -148,12 +150,11 @@ class Run:
 
     def _result(
         self,
-        picture: Picture,
+        path: Path | str,
         found: Prepared | ImageError,
         future: "Future[Told] | None",
         number: int | None,
     ) -> tuple[PictureResult, bool]:
-        path = picture.path
         if isinstance(found, ImageError):
             return failure_of(path, found), False
         if future is None:
