@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import sys
 import tarfile
 import weakref
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from bulk_worker import one_file, read_lines, run, tiny_captioner
 
-from showtell.bulk import shards
+from showtell.bulk import inputs, shards
 from showtell.bulk.inputs import find_inputs
 from showtell.bulk.remote import name_of
 from showtell.bulk.shards import READERS
@@ -160,6 +161,58 @@ def test_urls(tmp_path: Path, photos: Path) -> None:
         assert summary.single_failed == is_failure, name
     with pytest.raises(DataError, match="nonsense"):
         paths("nonsense://lake/a.jpg")
+
+
+def pipe(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
+def test_a_picture_from_standard_input(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name follows from its content: a file that is gone on with has no caption of another."""
+    wanted = captions(tmp_path, photos / "a.jpg", photos / "b.png")
+    out = tmp_path / "piped.jsonl"
+    for name, num_captioned in (("a.jpg", 1), ("a.jpg", 0), ("b.png", 1)):
+        pipe(monkeypatch, (photos / name).read_bytes())
+        summary = run(one_file(out), "-")
+        assert (summary.num_captioned, summary.num_failed) == (num_captioned, 0)
+        [record] = read_lines(out)
+        assert record["path"].startswith("stdin://")
+        assert record["caption"] == wanted[str(photos / name)]
+    text = one_file(tmp_path / "out.txt", "text")
+    for _ in range(2):
+        pipe(monkeypatch, (photos / "a.jpg").read_bytes())
+        text.check()
+        assert run(text, "-", photos / "a.jpg").num_captioned == 2
+    pipe(monkeypatch, b"a.jpg\nb.png\n")
+    summary = run(Sidecars(tmp_path / "failures.jsonl", overwrite=False), "-")
+    assert summary.single_failed
+    pipe(monkeypatch, b"a.jpg\nb.png\n")
+    assert run(one_file(out), "-").single_failed
+    assert "is not a picture that can be read" in (tmp_path / "failures.jsonl").read_text()
+
+
+@pytest.mark.parametrize(("content", "reason"), [(b"", "is empty"), (b"12345", "more than 4 byte")])
+def test_standard_input_without_a_picture(
+    content: bytes, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe(monkeypatch, content)
+    monkeypatch.setattr(inputs, "MOST_BYTES", 4)
+    with pytest.raises(DataError, match=f"^- is standard input, which .*{reason}"):
+        find_inputs(["-"])
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(DataError, match=r"nothing comes from; .* showtell caption -$"):
+        find_inputs(["-"])
+
+
+def test_a_file_that_is_called_as_standard_input(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos)
+    (photos / "a.jpg").rename("-")
+    [picture] = find_inputs(["./-"])
+    assert picture.read is None
 
 
 @pytest.mark.parametrize("name", ["s3://lake/out", "gs://a", "memory://lake", "out/here", "/out"])

@@ -24,7 +24,7 @@ from showtell.inference.stream import Originals, Picture, PictureResult
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 """Errors of a whole disk: they stop the run, since every other picture would fail as well."""
 
-HAS_NO_PLACE = "it lies in an archive or behind a URL, so nothing can be written there"
+HAS_NO_PLACE = "it comes from an archive, a URL or standard input, so nothing can be written there"
 
 
 @dataclass(slots=True)

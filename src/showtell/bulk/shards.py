@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import Any, BinaryIO
 
-from showtell.bulk.naming import UniqueNames, broken, is_leftover, is_picture_member
+from showtell.bulk.naming import UniqueNames, broken, held, is_leftover, is_picture_member
 from showtell.bulk.remote import listed_picture
 from showtell.core.files import parse_json
 from showtell.core.urls import MOST_BYTES, is_url, local_path, open_url
@@ -133,7 +133,7 @@ def _read_tar(file: BinaryIO, name: str, left_out: Counter[str]) -> Iterator[Pic
             else:
                 content = archive.extractfile(member)
                 assert content is not None
-                yield _held_picture(where, content.read())
+                yield held(where, content.read())
             archive.members.clear()  # type: ignore[attr-defined]  # else it keeps every header
         if not has_end_mark(archive):
             yield broken(name, "has no end mark: it may be cut off")
@@ -161,13 +161,14 @@ def _read_parquet(file: BinaryIO, name: str, left_out: Counter[str]) -> Iterator
 def _of_row(row: dict[str, Any], name: str, number: int) -> Iterator[Picture]:
     """The pictures of a row: those whose bytes it holds, else the one that it names."""
     where = f"{name}/{number}"
-    held = [(column, *found) for column, value in row.items() for found in _held(column, value)]
+    cells = [(column, *found) for column, value in row.items() for found in _held(column, value)]
     unique = UniqueNames()
-    for column, content, inner in held:
-        told = inner or (_name_in(row) if len(held) == 1 else None)
-        parts = [where, *([column] if len(held) > 1 else []), *([told.lstrip("/")] if told else [])]
-        yield _held_picture(unique("/".join(parts)), content)
-    if not held:
+    for column, content, inner in cells:
+        told = inner or (_name_in(row) if len(cells) == 1 else None)
+        which = [column] if len(cells) > 1 else []
+        parts = [where, *which, *([told.lstrip("/")] if told else [])]
+        yield held(unique("/".join(parts)), content)
+    if not cells:
         if path := _name_in(row):
             yield from _named(path, name)
         else:
@@ -213,10 +214,6 @@ def _named(path: str, shard: str) -> Iterator[Picture]:
         beside = os.path.join(os.path.dirname(shard), path)
         path = beside if os.path.lexists(beside) else path
     yield Picture(path)
-
-
-def _held_picture(name: str, content: bytes) -> Picture:
-    return Picture(name, lambda: content, num_held=len(content))
 
 
 READERS: dict[str, Read] = {
