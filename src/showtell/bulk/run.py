@@ -99,7 +99,7 @@ def caption_all(
     with Journal(target.journal, identity, restart=overwrite) as journal:
         kept = target.finished(model, attention=attention)
         journal.take_over(record for record in kept if record["path"] not in journal.done)
-        run = _Run(target, journal, report, inputs, captioner_name(captioner))
+        run = _Run(target, journal, report, inputs, on_failure, captioner_name(captioner))
         originals = Originals() if dedupe else None
         if originals is not None:
             _remember(originals, journal)
@@ -110,8 +110,7 @@ def caption_all(
             batch_size=batch_size,
             originals=originals,
         ):
-            if (reason := run.settle(result, model)) is not None:
-                on_failure(reason)
+            run.settle(result, model)
         return run.finish()
 
 
@@ -155,6 +154,8 @@ def _decide(picture: Picture, target: Target | None) -> Planned:
     except OSError as error:
         reason = f"{printable(path)}: {printable(str(error.filename))}: {error.strerror}"
         return Planned(path, error=reason)
+    except ImageError as error:
+        return Planned(path, error=f"{path}: {str(error).removeprefix(f'{path}: ')}")
     return Planned(path, kept, picture=picture if kept is None else None)
 
 
@@ -206,10 +207,11 @@ class _Run:
         journal: Journal,
         report: Reporter,
         inputs: Inputs,
-        captioner: str | None = None,
+        on_failure: Callable[[str], None],
+        captioner: str | None,
     ) -> None:
         self._target, self._journal, self._report = target, journal, report
-        self._inputs, self._captioner = inputs, captioner
+        self._inputs, self._on_failure, self._captioner = inputs, on_failure, captioner
         self._started = time.perf_counter()
         self._num_skipped = 0
         self._asked: set[str] = set()  # whose results are still to come
@@ -233,14 +235,15 @@ class _Run:
                 if planned.error is not None:
                     # A run that resumes decides it anew, as an archive may be whole by then.
                     self._journal.hold({"path": name, "error": planned.error})
+                    self._on_failure(planned.error)
                 elif planned.picture is None:
                     self.summary.num_kept += 1
                 else:
                     self._asked.add(name)
                     yield picture
 
-    def settle(self, result: PictureResult, model: str) -> str | None:
-        """Write a result and note it; the reason where it has failed."""
+    def settle(self, result: PictureResult, model: str) -> None:
+        """Write a result and note it."""
         record, may_pass = record_of(result, model), result.may_pass
         if result.caption is not None:
             if self._captioner is not None:
@@ -260,7 +263,8 @@ class _Run:
         self._report.progress(
             "captioning", done, total or 0, "images", num_failed=self._journal.num_failed
         )
-        return record.get("error")
+        if "error" in record:
+            self._on_failure(record["error"])
 
     def finish(self) -> Summary:
         """Write what is written at the end, and take the journal away."""

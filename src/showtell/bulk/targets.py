@@ -39,6 +39,7 @@ from showtell.data.pictures import (
 )
 from showtell.data.reading import encoding_of
 from showtell.errors import DataError, ImageError, MissingExtraError
+from showtell.images.open import open_image
 from showtell.inference.stream import Picture
 
 _SUFFIXES = "|".join(suffix[1:] for suffix in sorted(PICTURE_SUFFIXES))
@@ -174,6 +175,7 @@ class Target(ABC):
 
         Raises:
             OSError: something is there and cannot be read; it may be a person's text.
+            ImageError: no caption can be written there.
         """
 
     @abstractmethod
@@ -329,12 +331,20 @@ class Metadata(Target):
         self._overwrite = overwrite
 
     def kept_text(self, picture: Picture) -> str | None:
-        if self._overwrite or picture.read is not None or not os.path.isfile(picture.path):
+        if picture.read is not None or not os.path.isfile(picture.path):
             return None
         try:
-            return metadata.alt_text(Path(picture.path).read_bytes())
-        except (ImageError, OSError):  # whoever decodes it says what is wrong
+            content = Path(picture.path).read_bytes()
+        except OSError:  # whoever decodes it says what is wrong
             return None
+        try:
+            if not self._overwrite and (said := metadata.alt_text(content)) is not None:
+                return said
+            metadata.check_can_carry(content)
+        except ImageError:
+            open_image(content, name=str(picture.path))  # what is no picture has a plainer reason
+            raise
+        return None
 
     def write(self, picture: Path | str, text: str) -> None:
         place = Path(os.path.realpath(picture))
