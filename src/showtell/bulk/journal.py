@@ -45,7 +45,7 @@ class Journal:
         self.path = path
         self.done: dict[str, bool] = {}
         self.num_failed = 0
-        self._held: list[Record] = []
+        self._held: dict[str, Record] = {}
         self._synced = time.monotonic()
         path.parent.mkdir(parents=True, exist_ok=True)
         if is_special(path):
@@ -84,13 +84,19 @@ class Journal:
 
     def hold(self, failure: Record) -> None:
         """Note the failure of a picture in memory alone: a run that resumes tries it again."""
-        self._held.append(failure)
+        self._held[failure["path"]] = failure
         self._count(failure)
 
     def take_over(self, records: Iterable[Record]) -> None:
-        """Append records that were finished before; their pictures are still to be met."""
+        """Append records that were finished before; their pictures are still to be met.
+
+        One whose picture is in the journal already takes the place of what is there.
+        """
         for record in records:
-            self.add([record])
+            if record["path"] in self.done:
+                self._held[record["path"]] = record
+            else:
+                self.add([record])
             self.done[record["path"]] = False
 
     def meets(self, path: str) -> bool:
@@ -108,9 +114,9 @@ class Journal:
             next(file)
             for line in file:
                 record = parse_json(line)
-                if self.done.get(record["path"]):
+                if self.done.get(record["path"]) and record["path"] not in self._held:
                     yield record
-        yield from self._held
+        yield from (record for path, record in self._held.items() if self.done[path])
 
     def all_records(self) -> Iterator[Record]:
         """Every record, of whatever pictures."""

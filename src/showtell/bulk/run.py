@@ -98,7 +98,17 @@ def caption_all(
         identity["attention"] = True
     with Journal(target.journal, identity, restart=overwrite) as journal:
         kept = target.finished(model, attention=attention)
-        journal.take_over(record for record in kept if record["path"] not in journal.done)
+        journal.take_over(
+            record
+            for record in kept  # a row may have been marked as edited after the run was stopped
+            if record["path"] not in journal.done or record.get("edited") is True
+        )
+        if target.num_replaced:
+            report.note(
+                f"{target.num_replaced:,} captions are by another model or with other settings and "
+                "will be replaced; to keep rows that you changed, stop (Ctrl-C), set `edited` to "
+                "true in them, and run the same command again"
+            )
         run = _Run(target, journal, report, inputs, on_failure, captioner_name(captioner))
         originals = Originals() if dedupe else None
         if originals is not None:
