@@ -8,9 +8,11 @@ import io
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from showtell.errors import MissingExtraError
+from showtell.images.lettering import Lettering, told
 from showtell.report.page import WIDTH, Figure
 from showtell.report.reading import Values
 
@@ -18,6 +20,7 @@ try:
     import matplotlib
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
+    from matplotlib.font_manager import FontProperties, fontManager
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 except ImportError:
     raise MissingExtraError("train", "showtell report") from None
@@ -126,7 +129,7 @@ def line_figure(
             axes.set_ylim(bottom=0)
         _label(axes, theme, x_label, y_label, legend=len(lines) > 1)
 
-    return _draw(name, title, alt, plot)
+    return _draw(name, title, alt, plot, [line.label for line in lines])
 
 
 def bar_figure(
@@ -164,7 +167,8 @@ def bar_figure(
         axes.grid(axis="y", visible=False)
 
     height = max(HEIGHT, 1 + len(labels) * max(0.26, 0.13 * len(series)))
-    return _draw(name, title, alt, plot, height=height)
+    texts = [*labels, *(label for label, _, _ in series)]
+    return _draw(name, title, alt, plot, texts, height=height)
 
 
 def _plot_line(axes: Axes, theme: Theme, index: int, line: Line) -> None:
@@ -204,15 +208,28 @@ def _draw(
     title: str,
     alt: str,
     plot: Callable[[Axes, Theme], None],
+    texts: Sequence[str],
     *,
     height: float = HEIGHT,
 ) -> Figure:
-    light, dark = (_render(theme, height, plot) for theme in (LIGHT, DARK))
-    return Figure(name, title, alt, light, dark)
+    lettering = Lettering(texts)
+    families = ["DejaVu Sans", *map(_family, lettering.files)]
+    light, dark = (_render(theme, height, plot, families) for theme in (LIGHT, DARK))
+    return Figure(name, title, alt, light, dark, told(lettering.missing))
 
 
-def _render(theme: Theme, height: float, plot: Callable[[Axes, Theme], None]) -> bytes:
+def _family(font: Path) -> str:
+    """Under which name matplotlib knows a font."""
+    if not any(entry.fname == str(font) for entry in fontManager.ttflist):
+        fontManager.addfont(font)
+    return FontProperties(fname=font).get_name()
+
+
+def _render(
+    theme: Theme, height: float, plot: Callable[[Axes, Theme], None], families: Sequence[str]
+) -> bytes:
     style: dict[Any, Any] = {
+        "font.family": list(families),
         "font.size": FONT_SIZE,
         "legend.fontsize": FONT_SIZE - 1,
         "figure.facecolor": theme.paper,
@@ -223,7 +240,7 @@ def _render(theme: Theme, height: float, plot: Callable[[Axes, Theme], None]) ->
     }
     # Without pyplot: no window system is looked for, and nothing is kept after the drawing.
     with matplotlib.rc_context(style), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # of a rare script
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # Figure.note
         canvas = Canvas(figsize=(WIDTH, height), dpi=DOTS, layout="constrained")
         plot(canvas.add_subplot(), theme)
         file = io.BytesIO()
