@@ -32,6 +32,7 @@ FONT_SIZE = 11
 LEGEND_LETTERS = 56  # that fit beside each other
 STEPS_OF_TICKS = [1, 2, 5, 10]
 NEUTRAL = -1
+LEAST_LOG = 5
 DASHES = ("-", "--", "-.", ":")
 BAND = 0.22  # opacity: the bands of several lines lie over each other
 
@@ -102,19 +103,22 @@ def line_figure(
     """Lines over a common axis.
 
     Args:
-        log: whether y is logarithmic.
+        log: whether y is logarithmic, where the highest value is many times the lowest.
         whole_x: whether x has whole numbers only, as epochs are.
         from_zero: whether y begins at 0.
         percent: whether y is a share, shown in per cent.
     """
 
+    top, bottom = max(line.y.max() for line in lines), min(line.y.min() for line in lines)
+    # Between ends that are closer there may be no tick with a label, and not two.
+    is_log = log and top > LEAST_LOG * bottom
+
     def plot(axes: Axes, theme: Theme) -> None:
         for index, line in enumerate(lines):
             _plot_line(axes, theme, index, line)
-        if log:
+        if is_log:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(FuncFormatter(_plain))
-            top, bottom = max(line.y.max() for line in lines), min(line.y.min() for line in lines)
             digits = "235" if top < 100 * bottom else "25"  # as many as there is room for
             axes.yaxis.set_minor_formatter(FuncFormatter(_only(digits)))
         else:
