@@ -20,7 +20,9 @@ from PIL import Image
 
 from showtell.data.sources import load_dataset
 from showtell.errors import install_line
+from showtell.evaluation.calibration import Bin, Reliability
 from showtell.report import figures
+from showtell.report.charts import reliability_figure
 from showtell.report.reading import read_runs
 from showtell.report.sections import final_figures
 
@@ -362,3 +364,17 @@ def test_a_narrow_range_is_drawn_on_a_linear_axis(
     figures.line_figure("p", "P", "", [line], x_label="x", y_label="y", log=True)
     assert [of for of, _ in drawn] == [scale] * 2
     assert all(sum(map(bool, labels)) >= 2 for _, labels in drawn)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [((1, 1), "1 caption"), ((99, 100), "99 to 100 captions"), ((2, 2), "2 captions")],
+)
+def test_a_point_of_the_reliability_says_how_many_captions_it_is_of(
+    sizes: tuple[int, int], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = []
+    monkeypatch.setattr(figures, "_label", lambda *given, **_: labels.append(given[2]))
+    bins = tuple(Bin(0.1 * n, 0.1 * n, num, 0.1 * n, 0.5, 0.5) for n, num in enumerate(sizes))
+    reliability_figure(Reliability(0.0, 0.0, 0.25, sum(sizes), 0.5, bins))
+    assert labels == [f"confidence (each point: {words})"] * 2

@@ -287,7 +287,14 @@ def reliability_figure(found: Reliability) -> Figure:
         "Confidence and quality",
         alt,
         lines,
-        x_label="confidence",
+        x_label=f"confidence (each point: {_sizes(found)})",
         y_label="share of captions; CIDEr-D",
         from_zero=True,
     )
+
+
+def _sizes(found: Reliability) -> str:
+    """How many captions a point is of: a share of one or two captions says little."""
+    sizes = sorted({part.num for part in found.bins})
+    text = " to ".join(f"{size:,}" for size in dict.fromkeys((sizes[0], sizes[-1])))
+    return f"{text} caption{'s' * (sizes[-1] > 1)}"

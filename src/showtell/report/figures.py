@@ -189,6 +189,7 @@ def _plot_line(axes: Axes, theme: Theme, index: int, line: Line) -> None:
         linewidth=1.8,
         marker="o" if line.dots or len(line.x) == 1 else "",
         markersize=4.5,
+        clip_on=not line.dots,  # a dot on an axis is shown whole
         label=line.label,
     )
 
