@@ -189,6 +189,23 @@ def test_a_sheet_of_an_archive(showtell: Shell, model: Path, photos: Path, tmp_p
     assert {(254, 0, 0), (0, 0, 254)} <= colours  # as JPEG has the photos
 
 
+def test_a_sheet_with_names_and_letters_without_a_font(
+    showtell: Shell, model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("showtell.images.lettering.font_files", list)
+    heights = []
+    for names in ((), ("--names",)):
+        out = tmp_path / f"{len(names)}.png"
+        done = showtell("sheet", photos, "-m", model, "-o", out, "--heading", "犬", *names)
+        assert done.returncode == 0, done.stderr
+        assert (
+            "warning: no font here has these letters, which are drawn as boxes: 犬" in done.stderr
+        )
+        with Image.open(out) as sheet:
+            heights.append(sheet.height)
+    assert heights[1] - heights[0] == 17  # a line of small letters
+
+
 def test_failures_of_a_person_stay(showtell: Shell, model: Path, photos: Path) -> None:
     mine = photos / "failures.jsonl"
     mine.write_text('{"exam": "maths"}\n')

@@ -107,8 +107,8 @@ def publish(recipe_file: Path, places: Places, output: Path, report: Reporter) -
         "stages": _stages_section(recipe, places),
     }
     (folder / RELIABILITY).write_bytes(reliability_figure(confidence.then or confidence.now).light)
-    if pictures:
-        draw_examples(folder, pictures, folder / EXAMPLES)
+    if pictures and (lacking := draw_examples(folder, pictures, folder / EXAMPLES)):
+        report.note(lacking)
     timed = pictures or [record.path for record in next(iter(found.values())).records[:32]]
     report.note("measuring its speed")
     size = card.Size(
