@@ -17,7 +17,7 @@ import os
 import re
 import reprlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,6 +171,26 @@ def new_folder(folder: Path) -> Iterator[Path]:
         replace_folder(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_new_folder(
+    folder: Path, kind: str, is_own: Callable[[Path], bool], *, overwrite: bool
+) -> None:
+    """Raise CheckpointError where ``new_folder(folder)`` would replace what is to stay.
+
+    Args:
+        kind: what may be replaced, such as "an export".
+        is_own: whether a folder is of that kind.
+        overwrite: whether one of that kind is replaced.
+    """
+    if folder.name in ("", ".."):
+        raise CheckpointError(f"-o {folder} has no name of its own: give the name of a new folder")
+    if not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder.is_dir() and is_own(folder)):
+        raise CheckpointError(f"{folder} already exists and is not {kind}: give another -o")
+    if not overwrite:
+        raise CheckpointError(f"{folder} already exists: give another -o, or add --overwrite")
 
 
 def load_checkpoint(model: str | Path) -> Checkpoint:

@@ -79,7 +79,7 @@ def publish(recipe_file: Path, places: Places, output: Path, report: Reporter) -
     for name in ("", *sorted(recipe.data_names)):
         places.data_of(name)  # what is missing shows now, not after a night of training
     pictures = find_examples(recipe.examples, recipe.folder)
-    check_output(output)
+    check_output(output, overwrite=True)  # the same command goes on, and packs again
     if not make_stages(recipe, places, report):
         return None
     folder = places.work / f".{PACKED}"
