@@ -70,6 +70,7 @@ def contents(folder: Path) -> dict[str, bytes]:
         ("caption . -o new/x.txt", "no such folder: new; make it: mkdir -p new"),
         ("caption . -o x.json", "-o x.json: add --json"),
         ("caption . --engine ray -o notes.txt", "-o notes.txt is a file, but --engine ray"),
+        ("caption - --engine ray -o results", "- (standard input) works only with --engine local"),
         ("caption a.jpg --workers 2", "--workers needs --engine ray, but the engine is local"),
         ("caption a.jpg --address x", "--address needs --engine ray"),
         ("sheet a.jpg -o a.jpg", "-o a.jpg is one of the inputs"),
@@ -121,7 +122,7 @@ def test_what_is_a_persons_stays(
     before = contents(photos)
     result = showtell(*command.split())
     is_wrong_usage = message.startswith(
-        ("--workers", "--address", "-o x.json", "-o s", "--failures x.jsonl")
+        ("--workers", "--address", "- (", "-o x.json", "-o s", "--failures x.jsonl")
     )
     assert result.returncode == (2 if is_wrong_usage else 1), result.stdout
     assert result.stderr.startswith(f"error: {message}")

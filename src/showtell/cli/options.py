@@ -174,7 +174,8 @@ Pictures = Annotated[
     list[str],
     typer.Argument(
         metavar="PICTURE...",
-        help="Files, folders, globs, lists (.txt, .jsonl, .parquet), .tar archives or URLs.",
+        help="Files, folders, globs, lists (.txt, .jsonl, .parquet), .tar archives, URLs, or - for "
+        "a picture from standard input.",
     ),
 ]
 Attention = Annotated[
