@@ -6,7 +6,6 @@ It is a folder of its own, or the checkpoint's, whose weights the graphs then sh
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
 
@@ -23,7 +22,6 @@ from showtell.errors import CheckpointError, MissingExtraError
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import (
     CONFIG,
-    METRICS,
     check_new_folder,
     find_checkpoint,
     new_folder,
@@ -32,6 +30,7 @@ from showtell.inference.checkpoint import (
 from showtell.inference.exported import (
     FORMAT,
     MANIFEST,
+    METRICS,
     MODEL,
     VOCABULARY,
     WEIGHTS,
@@ -319,8 +318,4 @@ def _describe(
 
 
 def _files(folder: Path, names: Iterable[str]) -> dict[str, File]:
-    contents = {name: (folder / name).read_bytes() for name in names}
-    return {
-        name: File(num_bytes=len(content), sha256=sha256(content).hexdigest())
-        for name, content in contents.items()
-    }
+    return {name: File.of(folder / name) for name in names}

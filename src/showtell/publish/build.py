@@ -17,16 +17,12 @@ from showtell.data.request import DataRequest
 from showtell.data.sources import load_dataset
 from showtell.data.splits import usable_splits
 from showtell.errors import ScoringError
-from showtell.evaluation.calibration import (
-    MeasuredConfidence,
-    Reliability,
-    measure_confidence,
-    write_calibration,
-)
+from showtell.evaluation.calibration import MeasuredConfidence, Reliability, measure_confidence
 from showtell.evaluation.evaluate import CaptionedSplit, caption_split
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.caption import confidence_of
-from showtell.inference.checkpoint import METRICS, replace_folder
+from showtell.inference.checkpoint import replace_folder
+from showtell.inference.exported import METRICS, write_calibration
 from showtell.metrics import Scores, evaluate, object_hallucination
 from showtell.pretrained import CARD
 from showtell.publish import card

@@ -16,6 +16,7 @@ from showtell.inference.checkpoint import (
     portable_metrics,
     save_checkpoint,
 )
+from showtell.inference.exported import MODEL
 from showtell.inference.weights import Storage, pack_weights, unpack_weights
 
 # Settings that name files; what a packed model does follows from none of them.
@@ -84,7 +85,8 @@ def check_output(output: Path, *, overwrite: bool) -> None:
 
 def _is_packed(folder: Path) -> bool:
     try:
-        return "weights" in load_checkpoint(folder).metrics
+        # Not a folder with a packed model in its best/, which load_checkpoint takes as well.
+        return (folder / MODEL).is_file() and "weights" in load_checkpoint(folder).metrics
     except CheckpointError:
         return False
 
