@@ -274,7 +274,7 @@ def _of_others(type_: Any, name: str, help: str, **limits: Any) -> Any:
     return Annotated[wanted, typer.Option(name, help=help, **limits)]
 
 
-Revision = _of_others(str, "--revision", "hf: branch, tag or commit of the weights.")
+Revision: Any = _of_others(str, "--revision", "hf: branch, tag or commit of the weights.")
 SETTINGS: dict[str, Any] = {
     "prompt": _of_others(
         str,
