@@ -182,7 +182,7 @@ def _routes(app: FastAPI) -> list[str]:
     """What can be asked for, as "POST /v1/captions"."""
     found = [route for route in app.routes if isinstance(route, Route)]
     return [
-        f"{method} {route.path}"
+        f"{method} {route.path_format}"
         for route in found
         for method in sorted(route.methods or ())
         if method != "HEAD"
