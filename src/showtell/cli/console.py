@@ -230,7 +230,7 @@ class Command(TyperCommand):
         known = {name for parameter in self.params for name in parameter.opts}
         if "-s" not in known or any(name.startswith(f"{option}-") for name in known):
             return
-        from showtell.cli.train import PLAIN
+        from showtell.cli.options import PLAIN
         from showtell.config import Config
         from showtell.config.section import settings_like
 

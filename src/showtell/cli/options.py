@@ -170,6 +170,16 @@ Ensemble = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace output files that already exist.")
 ]
+PLAIN = {
+    "--encoder": "encoder.name",
+    "--decoder": "decoder.kind",
+    "--epochs": "training.num_epochs",
+    "--batch-size": "training.batch_size",
+    "--lr": "optimizer.lr",
+    "--beam-size": "decoding.beam_size",
+}
+"""Common settings by plain names, of train."""
+
 Pictures = Annotated[
     list[str],
     typer.Argument(

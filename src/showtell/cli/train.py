@@ -21,17 +21,7 @@ if TYPE_CHECKING:
     from showtell.training.loop import TrainingResult
     from showtell.training.sweep import Sweep, SweepRun
 
-PLAIN = {
-    "--encoder": "encoder.name",
-    "--decoder": "decoder.kind",
-    "--epochs": "training.num_epochs",
-    "--batch-size": "training.batch_size",
-    "--lr": "optimizer.lr",
-    "--beam-size": "decoding.beam_size",
-}
-"""Common settings by plain names."""
-
-OF_A_START = ("-c", "--config", "-s", "--set", "--from", "--preset", *PLAIN)
+OF_A_START = ("-c", "--config", "-s", "--set", "--from", "--preset", *options.PLAIN)
 """Options that a resumed run reads from its folder."""
 
 FIGURES = ("CIDEr-D", "BLEU-4", "val_loss")
@@ -273,7 +263,7 @@ def with_plain(settings: "Sequence[str]", plain: "Mapping[str, Any]") -> list[st
     """The options of ``-s``, and those that were given by plain names.
 
     Args:
-        plain: the value of each option of ``PLAIN``, or None.
+        plain: the value of each option of ``options.PLAIN``, or None.
 
     Raises:
         UsageError: a setting is given both ways.
@@ -285,9 +275,10 @@ def with_plain(settings: "Sequence[str]", plain: "Mapping[str, Any]") -> list[st
     for option, value in plain.items():
         if value is None:
             continue
-        if PLAIN[option] in given:
-            raise UsageError(f"{option} and -s {PLAIN[option]} are the same setting: give one")
-        found.append(f"{PLAIN[option]}={value}")
+        name = options.PLAIN[option]
+        if name in given:
+            raise UsageError(f"{option} and -s {name} are the same setting: give one")
+        found.append(f"{name}={value}")
     return found
 
 
