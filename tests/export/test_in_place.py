@@ -17,6 +17,7 @@ from tiny_export import native
 import showtell
 from showtell.cli.export import export
 from showtell.core.device import choose_runtime
+from showtell.decoding.reranking import RERANKER
 from showtell.errors import CheckpointError, UsageError
 from showtell.export.graphs import encoder_graph, trace
 from showtell.export.onnx import export_in_place
@@ -24,9 +25,10 @@ from showtell.export.stored import StoredArrays, weight_files
 from showtell.export.weights import SharedWeights
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.backends.onnx import OnnxCaptioner
+from showtell.inference.caption import Calibration
 from showtell.inference.captioner import takes_onnx
 from showtell.inference.checkpoint import load_checkpoint, save_checkpoint
-from showtell.inference.exported import MANIFEST, WEIGHTS, read_export
+from showtell.inference.exported import MANIFEST, ONNX, WEIGHTS, read_export, write_calibration
 from showtell.inference.weights import Storage, pack_weights, unpack_weights
 
 CONCEPTS = next(case for case in CASES if "concepts" in case[1])
@@ -139,6 +141,27 @@ def placed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("placed") / "best"
     export_in_place(saved(folder, "int8"), folder)
     return folder
+
+
+def test_an_export_takes_up_its_checkpoint_s_calibration_and_reranker(
+    placed: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(placed, tmp_path / "model")
+    shutil.copytree(placed, folder / ONNX)
+    (folder / RERANKER).write_bytes(b"weights")
+    write_calibration(folder, Calibration(3.0, 0.5, 0.2))
+    for place in (folder, folder / ONNX):
+        manifest, _ = read_export(place)  # which compares each listed file
+        assert RERANKER in manifest.files
+    for place in (folder, folder / ONNX):
+        (place / RERANKER).unlink()
+    write_calibration(folder, Calibration(3.0, 0.5, 0.2))
+    for place in (folder, folder / ONNX):
+        caption = showtell.load(place, runtime="onnx").caption(pictures(1)[0])
+        mean = float(np.mean(caption.log_probs))
+        assert caption.confidence == pytest.approx(1 / (1 + np.exp(-(3.0 * mean + 0.5))))
+    write_calibration(folder, None)
+    assert not showtell.load(folder, runtime="onnx").card.calibrated
 
 
 def test_the_folder_still_is_a_checkpoint(placed: Path) -> None:

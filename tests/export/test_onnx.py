@@ -1,5 +1,7 @@
 """Exports caption as torch does: every decoder, every way of decoding; three encoders."""
 
+import importlib.util
+import logging
 import shutil
 import subprocess
 import sys
@@ -23,8 +25,8 @@ from showtell.encoders.features import Features
 from showtell.encoders.finetune import train_from
 from showtell.encoders.timm import TimmBackbone
 from showtell.errors import CheckpointError, ConfigError
-from showtell.export.graphs import encoder_graph, trace
-from showtell.export.onnx import export_captioner
+from showtell.export.graphs import _quiet, encoder_graph, trace
+from showtell.export.onnx import export_captioner, export_onnx
 from showtell.export.weights import SharedWeights
 from showtell.images.preprocess import Preprocessing
 from showtell.inference.backends.native import NativeCaptioner
@@ -266,6 +268,48 @@ def test_what_an_export_cannot_do_is_said_in_one_line(tiny: Path) -> None:
         showtell.load(tiny, runtime="torch")
     with pytest.raises(CheckpointError, match=r"not an exported model: make one with `showtell"):
         showtell.load(tiny.parent, runtime="onnx")
+
+
+def test_an_export_replaces_only_an_export_and_only_if_told(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(CheckpointError, match="already exists: give another -o, or add --overwrit"):
+        export_onnx("nowhere", tiny)
+    both = shutil.copytree(tiny, tmp_path / "both")
+    (both / "model.safetensors").touch()  # as where an export is in a model's own folder
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    for name in ("both", "notes", "link", "notes/mine.txt"):
+        with pytest.raises(CheckpointError, match=f"{name} already exists and is not an export in"):
+            export_onnx("nowhere", tmp_path / name, overwrite=True)
+    monkeypatch.chdir(tiny)
+    for name in (".", ".."):
+        with pytest.raises(CheckpointError, match="give the name of a new folder"):
+            export_onnx("nowhere", Path(name), overwrite=True)
+    for path in (tiny, tmp_path / "new"):
+        with pytest.raises(CheckpointError, match="no model 'nowhere'"):  # it comes to the model
+            export_onnx("nowhere", path, overwrite=True)
+
+
+def test_the_exporter_is_quiet_about_torchvision_while_it_works(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from torch.onnx._internal.exporter import _registration
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    _registration.logger.addHandler(handler)
+    try:
+        with _quiet():
+            _registration._get_overload("torchvision::nms")
+            _registration.logger.warning("something else")
+        _registration._get_overload("torchvision::nms")
+    finally:
+        _registration.logger.removeHandler(handler)
+    assert said == ["something else", "torchvision is not installed. Skipping torchvision::nms"]
 
 
 def test_the_runtime_is_chosen_by_what_a_folder_holds(tiny: Path, tmp_path: Path) -> None:

@@ -109,6 +109,9 @@ def pack(
         ),
     ] = Storage.fp16,
     trust_model: options.TrustModel = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier packed model.")
+    ] = False,
 ) -> None:
     """Pack a model for others: small, without training state and without paths.
 
@@ -116,7 +119,9 @@ def pack(
     """
     from showtell.publish.pack import pack_checkpoint
 
-    size = pack_checkpoint(model, output, storage=weights.value, trust_model=trust_model)
+    size = pack_checkpoint(
+        model, output, storage=weights.value, trust_model=trust_model, overwrite=overwrite
+    )
     typer.echo(f"the packed model is {output}, {size / 1e6:.1f} MB")
 
 

@@ -174,7 +174,8 @@ Pictures = Annotated[
     list[str],
     typer.Argument(
         metavar="PICTURE...",
-        help="Files, folders, globs, lists (.txt, .jsonl, .parquet), .tar archives or URLs.",
+        help="Files, folders, globs, lists (.txt, .jsonl, .parquet), .tar archives, URLs, or - for "
+        "a picture from standard input.",
     ),
 ]
 Attention = Annotated[
@@ -273,7 +274,7 @@ def _of_others(type_: Any, name: str, help: str, **limits: Any) -> Any:
     return Annotated[wanted, typer.Option(name, help=help, **limits)]
 
 
-Revision = _of_others(str, "--revision", "hf: branch, tag or commit of the weights.")
+Revision: Any = _of_others(str, "--revision", "hf: branch, tag or commit of the weights.")
 SETTINGS: dict[str, Any] = {
     "prompt": _of_others(
         str,

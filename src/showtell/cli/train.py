@@ -138,7 +138,7 @@ def train(
         typer.Option(
             "-s",
             "--set",
-            help="A setting, such as -s training.num_epochs=3; may be repeated. Several values "
+            help="A setting, such as -s decoder.dropout=0.3; may be repeated. Several values "
             "make a sweep.",
         ),
     ] = None,

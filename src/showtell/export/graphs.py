@@ -16,6 +16,7 @@ entries are (P, ...) where they depend on the picture alone and (P, K, ...) wher
 that the number of rows is the product of two sizes, as the tracer needs to know.
 """
 
+import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -388,7 +389,19 @@ def _name_sizes(value: onnx.ValueInfoProto, dims: Mapping[int, str]) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's warnings, none of which is about what a user can change."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """Without the exporter's warnings, none of which is about what a user can change.
+
+    Where there is no torchvision, it logs for each graph which of its operators it leaves out.
+    """
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    logger.addFilter(_is_news)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.removeFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("torchvision is not installed")

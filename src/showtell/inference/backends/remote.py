@@ -262,21 +262,27 @@ class RemoteCaptioner(PictureCaptioner):
             ServerError: no picture gets through any more.
         """
 
-        def prepare(picture: Picture) -> Prepared | str:
+        def prepare(picture: Picture) -> Prepared | ImageError:
             try:
                 return self._prepare(picture, with_look=how.originals is not None)
             except ImageError as error:
-                return str(error)
+                return error.with_traceback(None)  # which holds the picture's bytes
 
         window = 2 * self.concurrency
         # Decoding overlaps with waiting for answers, however few cores there are.
-        prepared = work_ahead(pictures, prepare, batch_size=self.concurrency, overlaps=True)
+        prepared = work_ahead(
+            pictures,
+            prepare,
+            batch_size=self.concurrency,
+            overlaps=True,
+            weigh=lambda picture: picture.weight,
+        )
         run = Run(self.endpoint.url, how.originals)
         with worker() as threads, _Asking(self, threads, how.decoding, how.is_stopped) as asking:
             for picture, found in prepared:
                 if how.is_stopped():  # of what was read ahead nothing is asked
                     break
-                run.add(picture, found, asking.begin)
+                run.add(picture.path, found, asking.begin)
                 while len(run) > window or run.is_first_done:
                     yield from run.take()
             while len(run):
