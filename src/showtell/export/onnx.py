@@ -61,6 +61,7 @@ try:
         decoder_graphs,
         encoder_graph,
         trace,
+        without_attention,
     )
     from showtell.export.stored import StoredArrays, weight_files
     from showtell.export.weights import SharedWeights
@@ -235,15 +236,18 @@ def _traced(
     files: dict[str, bytes] = {}
     for name, graph in graphs.items():
         notify(f"tracing the graph {name}")
-        traced = trace(graph)
-        if name == ENCODER and in_int8 and views is not None:
-            _move_in_int8(traced, weights, how, views.numpy())
-        else:
-            weights.move(traced, how.storage, halves={WORDS}, least=LEAST.get(name, 0))
-        if in_int8 and name != ENCODER:
-            integer.multiply_in_int8(traced, weights)
-        integer.look_up_packed_rows(traced)
-        files[graph_file(name)] = traced.SerializeToString(deterministic=True)
+        traced = {name: trace(graph)}
+        if name == "look":
+            traced["step"] = without_attention(traced[name])
+        for part, model in traced.items():
+            if name == ENCODER and in_int8 and views is not None:
+                _move_in_int8(model, weights, how, views.numpy())
+            else:
+                weights.move(model, how.storage, halves={WORDS}, least=LEAST.get(name, 0))
+            if in_int8 and name != ENCODER:
+                integer.multiply_in_int8(model, weights)
+            integer.look_up_packed_rows(model)
+            files[graph_file(part)] = model.SerializeToString(deterministic=True)
     return files, parts
 
 
