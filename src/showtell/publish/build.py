@@ -35,14 +35,14 @@ from showtell.publish.measure import (
     words_of,
 )
 from showtell.publish.pack import check_output, pack_checkpoint
-from showtell.publish.recipe import Recipe, TrainStage
-from showtell.publish.stages import NOTES, Places, make_stages
+from showtell.publish.recipe import NOTES, Recipe, TrainStage
+from showtell.publish.stages import Places, make_stages
 from showtell.report.charts import reliability_figure
 from showtell.training.reranking import add_reranker
 from showtell.training.text_captions import read_captions
 
 EXAMPLES, RELIABILITY = "examples.jpg", "reliability.png"
-PACKED = "packed"  # no stage can have this name: it begins where they end
+PACKED = ".packed"  # no stage's name begins with a dot
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def publish(recipe_file: Path, places: Places, output: Path, report: Reporter) -
     check_output(output, overwrite=True)  # the same command goes on, and packs again
     if not make_stages(recipe, places, report):
         return None
-    folder = places.work / f".{PACKED}"
+    folder = places.work / PACKED
     shutil.rmtree(folder, ignore_errors=True)
     report.note(f"packing {recipe.shipped} as {recipe.weights}")
     shipped = places.work / recipe.shipped
