@@ -46,7 +46,7 @@ def run(target: Target, *names: Path | str, **options: object) -> Summary:
         find_inputs([str(name) for name in names]),
         target,
         decoding=captioner.config.decoding,
-        report=SilentReporter(),
+        report=options.pop("report", None) or SilentReporter(),  # type: ignore[arg-type]
         **options,  # type: ignore[arg-type]
     )
 

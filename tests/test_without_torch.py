@@ -180,10 +180,13 @@ def test_captions_are_scored(tmp_path: Path) -> None:
     assert "CIDEr-D" in done.stdout
 
 
-def test_models_are_listed() -> None:
+def test_models_are_listed_and_described(export: Path) -> None:
     done = showtell("models")
     assert done.returncode == 0, done.stderr
     assert "photos13k-lite2" in done.stdout
+    done = showtell("models", export / "m")
+    assert done.returncode == 0, done.stderr
+    assert "decoder:    attention\n" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,13 @@
-"""Exports of tiny models: every kind of decoder behind an encoder that costs nothing."""
+"""Exports of tiny models: every kind of decoder behind an encoder that costs nothing.
 
+To trace graphs takes seconds, so each model is exported once in a process and then copied.
+"""
+
+import shutil
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from decoder_cases import REGION_WIDTH, WIDTH, make, settings, vocabulary
@@ -67,6 +74,16 @@ def native(
 
 def exported(kind: str, options: dict, folder: Path, *changes: str) -> NativeCaptioner:
     """Write an export into ``folder``; returns the model that it was made from."""
-    captioner = native(kind, options, *changes)
-    export_captioner(captioner, folder)
-    return captioner
+    made = _made(kind, tuple(options.items()), changes)
+    shutil.copytree(Path(made.name, "model"), folder)
+    return native(kind, options, *changes)
+
+
+@cache
+def _made(
+    kind: str, options: tuple[tuple[str, Any], ...], changes: tuple[str, ...]
+) -> TemporaryDirectory:
+    """A folder with the export, which is deleted with the process."""
+    folder = TemporaryDirectory(prefix="showtell-export-")
+    export_captioner(native(kind, dict(options), *changes), Path(folder.name, "model"))
+    return folder

@@ -33,6 +33,10 @@ class ImageError(ShowtellError):
     """One picture cannot be decoded."""
 
 
+class UnavailableError(ImageError):
+    """A picture cannot be had, but may be later: its host is busy, or a disk is not there."""
+
+
 class NotAPictureError(ImageError):
     """The bytes are not a picture in a format that can be read."""
 

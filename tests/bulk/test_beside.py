@@ -253,6 +253,11 @@ def test_metadata_leaves_pixels_and_peoples_words(tmp_path: Path, photos: Path) 
     for name in ("f.gif", "g.bmp"):
         paint(photos / name, 3)
     before = {path: pixels(path) for path in sorted(photos.rglob("*.*"))}
+    planned = [p for p in plan(find_inputs([str(photos)]), target) if p.error is not None]
+    assert {Path(p.path).name: str(p.error).count("sidecar") for p in planned} == {
+        "f.gif": 1,
+        "g.bmp": 1,
+    }
     summary = run(target, photos)
     assert (summary.num_captioned, summary.num_kept, summary.num_failed) == (4, 1, 2)
     assert {path: pixels(path) for path in sorted(photos.rglob("*.*"))} == before
@@ -268,6 +273,29 @@ def test_metadata_leaves_pixels_and_peoples_words(tmp_path: Path, photos: Path) 
         assert said
         assert [read[tag] for tag in TAGS[:3]] == [said] * 3, name
         assert read["CaptionWriter"].startswith("showtell")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_plan_knows_which_kinds_of_files_carry_captions(tmp_path: Path, overwrite: bool) -> None:
+    """What it says is what the run does, of every kind that can be read, and of what is none."""
+    pytest.importorskip("pyexiv2")
+    kinds = ("jpg", "png", "webp", "tif", "gif", "bmp", "ppm", "avif")
+    for number, kind in enumerate(kinds):
+        paint(tmp_path / f"a.{kind}", number)
+    (tmp_path / "no.jpg").write_bytes(b"no picture")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:200])
+    target = Metadata(tmp_path / "failures.jsonl", overwrite=overwrite)
+    planned = list(plan(find_inputs([str(tmp_path)]), target, overwrite=overwrite))
+    told: list[str] = []
+    summary = run(target, tmp_path, overwrite=overwrite, on_failure=told.append)
+    failed = {p.path: p.error for p in planned if p.error is not None}
+    listed = {r["path"]: r["error"] for r in read_lines(tmp_path / "failures.jsonl")}
+    assert failed == listed
+    assert sorted(told) == sorted(listed.values())
+    names = {Path(path).name for path in failed}
+    assert names == {"a.gif", "a.bmp", "a.ppm", "a.avif", "no.jpg", "cut.jpg"}
+    assert "is not a picture that can be read" in failed[str(tmp_path / "no.jpg")]
+    assert summary.num_captioned == 4
 
 
 def test_other_metadata_stays_and_camera_defaults_are_no_words(photos: Path) -> None:

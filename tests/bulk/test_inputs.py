@@ -3,17 +3,24 @@
 import errno
 import io
 import os
+import sys
 import tarfile
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from bulk_worker import one_file, read_lines, run, tiny_captioner
 
+from showtell.bulk import inputs, shards
 from showtell.bulk.inputs import find_inputs
 from showtell.bulk.remote import name_of
 from showtell.bulk.shards import READERS
 from showtell.bulk.targets import Sidecars
+from showtell.core.prefetch import num_workers
 from showtell.errors import DataError, ImageError
+from showtell.inference.backends.pictures import WholePicture
+from showtell.inference.stream import USUAL_BYTES, Picture, stream
 
 
 def paths(*names: object) -> list[str]:
@@ -156,6 +163,58 @@ def test_urls(tmp_path: Path, photos: Path) -> None:
         paths("nonsense://lake/a.jpg")
 
 
+def pipe(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
+def test_a_picture_from_standard_input(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name follows from its content: a file that is gone on with has no caption of another."""
+    wanted = captions(tmp_path, photos / "a.jpg", photos / "b.png")
+    out = tmp_path / "piped.jsonl"
+    for name, num_captioned in (("a.jpg", 1), ("a.jpg", 0), ("b.png", 1)):
+        pipe(monkeypatch, (photos / name).read_bytes())
+        summary = run(one_file(out), "-")
+        assert (summary.num_captioned, summary.num_failed) == (num_captioned, 0)
+        [record] = read_lines(out)
+        assert record["path"].startswith("stdin://")
+        assert record["caption"] == wanted[str(photos / name)]
+    text = one_file(tmp_path / "out.txt", "text")
+    for _ in range(2):
+        pipe(monkeypatch, (photos / "a.jpg").read_bytes())
+        text.check()
+        assert run(text, "-", photos / "a.jpg").num_captioned == 2
+    pipe(monkeypatch, b"a.jpg\nb.png\n")
+    summary = run(Sidecars(tmp_path / "failures.jsonl", overwrite=False), "-")
+    assert summary.single_failed
+    pipe(monkeypatch, b"a.jpg\nb.png\n")
+    assert run(one_file(out), "-").single_failed
+    assert "is not a picture that can be read" in (tmp_path / "failures.jsonl").read_text()
+
+
+@pytest.mark.parametrize(("content", "reason"), [(b"", "is empty"), (b"12345", "more than 4 byte")])
+def test_standard_input_without_a_picture(
+    content: bytes, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe(monkeypatch, content)
+    monkeypatch.setattr(inputs, "MOST_BYTES", 4)
+    with pytest.raises(DataError, match=f"^- is standard input, which .*{reason}"):
+        find_inputs(["-"])
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(DataError, match=r"nothing comes from; .* showtell caption -$"):
+        find_inputs(["-"])
+
+
+def test_a_file_that_is_called_as_standard_input(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos)
+    (photos / "a.jpg").rename("-")
+    [picture] = find_inputs(["./-"])
+    assert picture.read is None
+
+
 @pytest.mark.parametrize("name", ["s3://lake/out", "gs://a", "memory://lake", "out/here", "/out"])
 def test_a_path_does_not_spoil_a_url(name: str) -> None:
     assert name_of(Path(name)) == name
@@ -180,6 +239,60 @@ def test_the_stream_takes_paths_and_is_lazy(photos: Path) -> None:
     assert 0 < first[0].confidence <= 1
     assert len(taken) <= 16
     results.close()
+
+
+@pytest.mark.parametrize("overlaps", [False, True])
+def test_what_is_read_ahead_is_bounded_by_its_bytes(photos: Path, overlaps: bool) -> None:
+    content = (photos / "a.jpg").read_bytes()
+    alive: set[int] = set()
+    most = 0
+
+    class Member:
+        def __call__(self) -> bytes:
+            return content
+
+    def members() -> Iterator[Picture]:
+        nonlocal most
+        for number in range(64):
+            read = Member()
+            alive.add(number)
+            weakref.finalize(read, alive.discard, number)
+            most = max(most, len(alive))
+            yield Picture(f"shard.tar/{number}.jpg", read, num_held=4 * USUAL_BYTES)
+
+    def describe(views: list[object], first: int) -> list[str]:
+        return ["no caption"] * len(views)
+
+    recipe = WholePicture()
+    results = list(stream(members(), recipe, describe, batch_size=16, overlaps=overlaps))
+    assert len(results) == 64
+    # 4 of these count as 16 pictures; on their way are the one that is made and the one taken.
+    assert most <= (4 if overlaps else 1) * 4 + 2 + num_workers()
+
+
+def test_a_table_of_large_pictures_is_read_a_few_rows_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    contents = [os.urandom(1000) for _ in range(40)]
+    table = tmp_path / "table.parquet"
+    parquet.write_table(pyarrow.Table.from_pylist([{"jpg": c} for c in contents]), table)
+    sizes = []
+    iterate = parquet.ParquetFile.iter_batches
+
+    def noted(self: object, batch_size: int) -> object:
+        sizes.append(batch_size)
+        return iterate(self, batch_size=batch_size)
+
+    monkeypatch.setattr(parquet.ParquetFile, "iter_batches", noted)
+    for limit in (2**26, 4000, 1):
+        monkeypatch.setattr(shards, "BYTES_A_READ", limit)
+        found = list(find_inputs([str(table)]))
+        assert [picture.read() for picture in found if picture.read] == contents
+        assert {picture.num_held for picture in found} == {1000}
+    assert sizes == [16, 3, 1]
 
 
 def test_a_list_that_is_nested_too_deeply(tmp_path: Path) -> None:

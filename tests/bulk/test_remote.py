@@ -8,9 +8,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from bulk.conftest import paint
 from bulk_worker import one_file, read_lines, run
 
 from showtell.bulk import remote
+from showtell.bulk.journal import Journal
+from showtell.bulk.targets import OneFile
 from showtell.core import urls
 from showtell.errors import ImageError, MissingExtraError
 
@@ -79,12 +82,21 @@ def test_a_local_list(tmp_path: Path, photos: Path) -> None:
 
 
 @pytest.fixture
-def site(photos: Path) -> Iterator[str]:
+def statuses() -> dict[str, int]:
+    """The errors that a web site answers with, by path."""
+    return {}
+
+
+@pytest.fixture
+def site(photos: Path, statuses: dict[str, int]) -> Iterator[str]:
     """A web site whose /away leads to a cloud's metadata."""
     content = (photos / "a.jpg").read_bytes()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if status := statuses.get(self.path):
+                self.send_error(status)
+                return
             if self.path == "/away.jpg":
                 self.send_response(302)
                 self.send_header("Location", "http://169.254.169.254/latest/a.jpg")
@@ -122,6 +134,41 @@ def test_the_web(tmp_path: Path, site: str) -> None:
     assert "refused in a downloaded list" in reasons["file:///etc/passwd"]
     with pytest.raises(ImageError, match=r"127\.0\.0\.1 is an address within"):
         remote.fetch(f"{site}/a.jpg", urls.is_internal)
+
+
+def test_what_may_pass_is_tried_again_by_a_run_that_resumes(
+    tmp_path: Path, photos: Path, site: str, statuses: dict[str, int]
+) -> None:
+    pytest.importorskip("aiohttp")
+    statuses |= {"/gone.jpg": 410, "/secret.jpg": 403, "/lost.jpg": 404}
+    busy = {"/many.jpg": 429, "/slow.jpg": 504, "/down.jpg": 500}
+    statuses |= busy
+    (photos / "no.jpg").write_bytes(b"no picture")
+    unreached = "http://127.0.0.1:1/a.jpg"  # nothing listens there
+    lasting = [f"{site}{path}" for path in ("/gone.jpg", "/secret.jpg", "/lost.jpg", "/away.jpg")]
+    lasting.append(str(photos / "no.jpg"))
+    listed = tmp_path / "list.txt"
+    names = [*lasting, *(f"{site}{path}" for path in busy), unreached, str(tmp_path / "late.jpg")]
+    listed.write_text("\n".join([*names, f"{site}/a.jpg"]))
+    out = tmp_path / "out.jsonl"
+
+    class Stopped(OneFile):
+        def finish(self, journal: Journal) -> None:
+            raise KeyboardInterrupt
+
+    stopped = Stopped(out, "jsonl", tmp_path / "failures.jsonl", overwrite=False)
+    with pytest.raises(KeyboardInterrupt):
+        run(stopped, listed)
+    failures = {str(record["path"]) for record in read_lines(tmp_path / "failures.jsonl")}
+    assert failures == set(names)
+    journal = read_lines(tmp_path / "out.jsonl.partial")[1:]
+    assert {r["path"] for r in journal if "error" in r} == set(lasting)
+    statuses.clear()
+    paint(tmp_path / "late.jpg", 7)
+    summary = run(one_file(out), listed)
+    assert (summary.num_captioned, summary.num_kept, summary.num_failed) == (4, 1, 6)
+    failures = {str(record["path"]) for record in read_lines(tmp_path / "failures.jsonl")}
+    assert failures == {*lasting, unreached}
 
 
 def test_without_what_reads_the_web(monkeypatch: pytest.MonkeyPatch) -> None:

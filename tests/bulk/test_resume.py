@@ -13,11 +13,12 @@ import pytest
 from bulk.conftest import paint
 from bulk_worker import one_file, read_lines, run, tiny_captioner
 
-from showtell.bulk.formats import read_csv, read_jsonl, read_parquet, text_lines
+from showtell.bulk.formats import FORMATS, read_csv, read_jsonl, read_parquet, text_lines
 from showtell.bulk.inputs import find_inputs
 from showtell.bulk.journal import Journal
 from showtell.bulk.run import plan
 from showtell.bulk.targets import OneFile, Sidecars
+from showtell.core.progress import SilentReporter
 from showtell.errors import DataError
 
 TESTS = Path(__file__).parents[1]
@@ -101,6 +102,63 @@ def test_a_caption_that_a_person_edited_stays(tmp_path: Path, photos: Path) -> N
     assert run(one_file(out), photos).num_captioned == 1
     assert edited in read_lines(out)
     assert len(read_lines(out)) == len(rows)
+
+
+@pytest.mark.parametrize(("kind", "read"), [("csv", read_csv), ("parquet", read_parquet)])
+def test_a_row_of_a_table_that_a_person_edited_stays(
+    tmp_path: Path, photos: Path, kind: str, read
+) -> None:
+    """Also where it was marked after a run with other settings was stopped."""
+    out, other = tmp_path / f"out.{kind}", tiny_captioner("decoding.beam_size=1")
+    failures = tmp_path / "failures.jsonl"
+    run(one_file(out, kind), photos)
+
+    class Stopped(OneFile):
+        def finish(self, journal: Journal) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Stopped(out, kind, failures, overwrite=False), photos / "a.jpg", captioner=other)
+    first, second, *others = read(out)
+    assert first["path"] == str(photos / "a.jpg")
+    mine = [
+        first | {"caption": "Ida at the lake", "edited": True},
+        second | {"caption": "her dog", "edited": True},
+        others[0] | {"caption": "not marked"},
+        *others[1:],
+    ]
+    with open(out, "wb") as file:
+        FORMATS[kind].write(mine, file)
+    target = one_file(out, kind)
+    target.check()
+    notes: list[str] = []
+    report = SilentReporter()
+    report.note = notes.append  # type: ignore[method-assign]
+    summary = run(target, photos, captioner=other, report=report)
+    assert (summary.num_captioned, summary.num_kept, summary.num_failed) == (3, 2, 0)
+    assert [note.partition(" and ")[0] for note in notes] == [
+        "3 captions are by another model or with other settings"
+    ]
+    after = {record["path"]: record for record in read(out)}
+    assert [after[record["path"]] for record in mine[:2]] == mine[:2]
+    assert after[mine[2]["path"]]["caption"] != "not marked"
+    assert len(list(read(out))) == 5
+
+
+@pytest.mark.parametrize("edited", ["true", "TRUE", " Yes ", "x", "1", "", "false", "0"])
+def test_what_a_person_writes_into_a_table(tmp_path: Path, photos: Path, edited: str) -> None:
+    """As the page downloads it, or a spreadsheet: with some of the columns, in any order."""
+    out = tmp_path / "out.csv"
+    path = photos / "a.jpg"
+    out.write_text(f"edited,path,caption,model\n{edited},{path},Ida at the lake,mine\n")
+    one_file(out, "csv").check()
+    is_kept = run(one_file(out, "csv"), path).num_kept == 1
+    assert is_kept == (edited not in ("", "false", "0"))
+    assert ("Ida at the lake" in out.read_text()) == is_kept
+    assert ("true" in out.read_text()) == is_kept
+    out.write_text("path,caption,model,price\na.jpg,a lake,mine,3\n")
+    with pytest.raises(DataError, match="not written by showtell as csv"):
+        one_file(out, "csv").check()
 
 
 def test_attention_is_added_to_a_finished_file(tmp_path: Path, photos: Path) -> None:

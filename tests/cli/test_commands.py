@@ -66,14 +66,15 @@ def test_wrong_usage_exits_with_2(showtell: Shell, arguments: tuple[str, ...]) -
 @pytest.mark.parametrize(
     ("option", "meant"),
     [
-        ("--num_epochs 3", "-s training.num_epochs=3?"),
-        ("--num-epochs=3", "-s training.num_epochs=3?"),
+        ("--num_epochs 3", "--epochs 3?"),
+        ("--num-epochs=3", "--epochs 3?"),
         ("--hidden-size 8", "-s decoder.hidden_size=8?"),
         ("--dropout 0.5", "-s decoder.dropout=0.5?"),
-        ("--num-epochs", "-s training.num_epochs=...?"),
+        ("--num-epochs", "--epochs ...?"),
+        ("--max-grad-norm", "-s optimizer.max_grad_norm=...?"),
     ],
 )
-def test_an_unknown_option_of_train_names_the_setting(
+def test_an_unknown_option_of_train_names_the_option_or_the_setting(
     showtell: Shell, option: str, meant: str
 ) -> None:
     result = showtell("train", "scenes:40", "-o", "run", *option.split())
@@ -90,7 +91,11 @@ def test_an_unknown_option_without_a_setting_like_it(showtell: Shell) -> None:
     result = showtell("caption", "a.jpg", "--epochs", "3")
     assert result.returncode == 2
     assert "Error: No such option: --epochs" in result.stderr
-    assert "settings have no options" not in result.stderr
+    assert "-s" not in result.stderr
+    result = showtell("train", "scenes:40", "-o", "run", "--batch", "3")
+    assert "No such option: --batch" in result.stderr and "--batch-size" in result.stderr
+    result = showtell("distil", "default", "photos", "-o", "run", "--num-epochs", "3")
+    assert result.stderr.endswith("did you mean -s training.num_epochs=3?\n")
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,7 @@ def contents(folder: Path) -> dict[str, bytes]:
         ("caption . -o new/x.txt", "no such folder: new; make it: mkdir -p new"),
         ("caption . -o x.json", "-o x.json: add --json"),
         ("caption . --engine ray -o notes.txt", "-o notes.txt is a file, but --engine ray"),
+        ("caption - --engine ray -o results", "- (standard input) works only with --engine local"),
         ("caption a.jpg --workers 2", "--workers needs --engine ray, but the engine is local"),
         ("caption a.jpg --address x", "--address needs --engine ray"),
         ("sheet a.jpg -o a.jpg", "-o a.jpg is one of the inputs"),
@@ -121,7 +122,7 @@ def test_what_is_a_persons_stays(
     before = contents(photos)
     result = showtell(*command.split())
     is_wrong_usage = message.startswith(
-        ("--workers", "--address", "-o x.json", "-o s", "--failures x.jsonl")
+        ("--workers", "--address", "- (", "-o x.json", "-o s", "--failures x.jsonl")
     )
     assert result.returncode == (2 if is_wrong_usage else 1), result.stdout
     assert result.stderr.startswith(f"error: {message}")
@@ -186,6 +187,23 @@ def test_a_sheet_of_an_archive(showtell: Shell, model: Path, photos: Path, tmp_p
     with Image.open(out) as sheet:
         colours = {colour for _, colour in sheet.convert("RGB").getcolors(1 << 20)}
     assert {(254, 0, 0), (0, 0, 254)} <= colours  # as JPEG has the photos
+
+
+def test_a_sheet_with_names_and_letters_without_a_font(
+    showtell: Shell, model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("showtell.images.lettering.font_files", list)
+    heights = []
+    for names in ((), ("--names",)):
+        out = tmp_path / f"{len(names)}.png"
+        done = showtell("sheet", photos, "-m", model, "-o", out, "--heading", "犬", *names)
+        assert done.returncode == 0, done.stderr
+        assert (
+            "warning: no font here has these letters, which are drawn as boxes: 犬" in done.stderr
+        )
+        with Image.open(out) as sheet:
+            heights.append(sheet.height)
+    assert heights[1] - heights[0] == 17  # a line of small letters
 
 
 def test_failures_of_a_person_stay(showtell: Shell, model: Path, photos: Path) -> None:

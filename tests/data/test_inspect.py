@@ -82,6 +82,31 @@ def test_everything_at_once(flawed: Path) -> None:
     assert inspection.problems[0].kind == "broken picture", "the most frequent kind comes first"
 
 
+def test_pictures_without_captions_are_opened_too(tmp_path: Path) -> None:
+    for name in ("a", "b", "c", "d"):
+        Image.effect_noise((30, 20), 60).save(tmp_path / f"{name}.png")
+    (tmp_path / "a.txt").write_text("a grey cat")
+    (tmp_path / "b.txt").write_text(" ")
+    for name in ("b", "c"):
+        (tmp_path / f"{name}.png").write_bytes(b"not a picture")
+    seen: list[tuple[int, int]] = []
+    for _ in range(2):  # the second is read from the cache
+        dataset = load_dataset(tmp_path)
+        inspection = inspect_dataset(dataset, progress=lambda *done: seen.append(done))
+        found = examples(inspection)
+        assert sorted(name for name, _ in found["image without captions"]) == [
+            "b.png",
+            "c.png",
+            "d.png",
+        ]
+        broken = dict(found["broken picture without captions"])
+        assert broken.keys() == {"b.png", "c.png"}
+        assert "is not a picture" in broken["b.png"]
+        assert "broken picture" not in found
+        assert inspection.widths == {"min": 30, "median": 30, "max": 30}
+    assert seen == [(4, 4)] * 2
+
+
 def test_it_goes_through_json(flawed: Path) -> None:
     inspection = inspect_dataset(load_dataset(flawed))
     value = json.loads(json.dumps(inspection.to_dict()))

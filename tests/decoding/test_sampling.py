@@ -143,6 +143,19 @@ def test_top_p_leaves_exactly_the_nucleus(size: int, top_p: float) -> None:
     assert len(likely) > 0
 
 
+@pytest.mark.parametrize(
+    ("temperature", "found"), [(1e-30, {1}), (5e-324, {1}), (1e308, {0, 1, 2})]
+)
+def test_extreme_temperatures_draw_the_likeliest_or_anything(
+    temperature: float, found: set[int]
+) -> None:
+    log_probs = torch.tensor([-40.0, -30.0, -70.0, -torch.inf])
+    assert support(log_probs, temperature=temperature) == found
+    rows = np.broadcast_to(log_probs.numpy(), (3, 4))
+    drawn = draw(rows, np.array([0.0, 0.5, 0.9], np.float32), temperature=temperature)
+    assert set(drawn.tolist()) == found
+
+
 def test_the_nucleus_is_of_what_top_k_left() -> None:
     log_probs = torch.tensor([0.4, 0.3, 0.2, 0.1]).log()
     assert support(log_probs, top_k=2, top_p=0.5) == {0}  # 4/7

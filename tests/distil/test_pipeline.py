@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_pictures import paint
+from PIL import Image
+from tiny_pictures import SIDE, paint
 from tiny_run import Notes
 from tiny_teacher import STUDENT, Teacher, register
 
@@ -99,6 +100,34 @@ def test_a_student_of_a_teacher_alone(tmp_path: Path, pictures: Path) -> None:
     assert {system["name"] for system in key["systems"]} == {"rating-student", "rating-teacher"}
     data = load_dataset(str(tmp_path / "run" / "data" / "captions.jsonl"))
     assert data.split_counts() == {"train": 54, "val": 3, "test": 3}
+
+
+def test_a_sheet_of_pictures_of_any_kind_and_a_run_without_one(
+    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TIFF under names without a suffix, as those of archives and tables may be."""
+    files = []
+    for number in range(20):
+        files.append(tmp_path / f"p{number}")
+        Image.open(pictures / f"p{number}.png").save(files[-1], "TIFF")
+    wanted = replace(
+        request(tmp_path / "run", pictures, "training.num_epochs=1"), pictures=list(map(str, files))
+    )
+    made = run(wanted, Teacher())
+    shown = list((tmp_path / "run" / "report" / "rating-pictures").iterdir())
+    assert [path.suffix for path in shown] == [".jpg"]
+    with Image.open(shown[0]) as picture:
+        assert (picture.format, picture.size) == ("JPEG", (SIDE, SIDE))
+    assert "report/rating.html" in (made.model / "MODEL_CARD.md").read_text()
+
+    def none(*_: Any, **__: Any) -> None:
+        raise DataError("no captions")
+
+    monkeypatch.setattr("showtell.distil.report.make_sheet", none)
+    report = Notes()
+    made = run(replace(wanted, again="report"), Teacher(), report)
+    assert "there is no sheet to judge by: no captions" in report.notes
+    assert "rating.html" not in (made.model / "MODEL_CARD.md").read_text()
 
 
 def test_a_second_call_makes_nothing_again(tmp_path: Path, pictures: Path) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pytest
@@ -290,6 +291,18 @@ def test_files_that_are_no_weights_are_one_line(tmp_path: Path) -> None:
         if Path(name).exists():
             with pytest.raises(ConfigError, match=reason):
                 read_weights(Path(name))
+
+
+def test_weights_that_are_packed_are_not_unpacked(tmp_path: Path) -> None:
+    """torch unpacks what torch.save never packs: 200 KB of zeros could become 200 MB."""
+    plain, packed = tmp_path / "plain.pth", tmp_path / "packed.pth"
+    torch.save({"x": torch.zeros(250_000)}, plain)
+    assert read_weights(plain)["x"].shape == (250_000,)
+    with ZipFile(plain) as source, ZipFile(packed, "w", ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    with pytest.raises(ConfigError, match=r"its \d,\d{3} bytes would become 1,0\d\d,\d{3}"):
+        read_weights(packed)
 
 
 def test_encode_images(make: Callable[[str], Encoder], test_data: Path) -> None:

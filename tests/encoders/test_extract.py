@@ -167,6 +167,25 @@ def test_only_new_and_changed_pictures_are_encoded(records: list[Record], tmp_pa
     assert set(after.failures) == {"p7"}
 
 
+def test_a_copy_of_a_picture_keeps_its_features(records: list[Record], tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    run(records, store)
+    rows = (store / "pooled.f16").read_bytes()
+    for record in records:
+        if record.path.exists():
+            os.utime(record.path, ns=(5, 5))
+    changed = bytearray(records[3].path.read_bytes())
+    changed[-1] ^= 1  # in the last chunk, which holds no pixels
+    records[3].path.write_bytes(changed)
+    seen: list[Progress] = []
+    report = run(records, store, progress=seen.append)
+    assert (report.num_encoded, report.num_kept, set(report.failures)) == (1, 28, {"p7", "p8"})
+    assert (seen[-1].done, seen[-1].total) == (29, 29)
+    after = (store / "pooled.f16").read_bytes()
+    assert after.startswith(rows) and len(after) == len(rows) // 64 * 65  # 64 views, and p3
+    assert run(records, store).num_kept == 30  # their dates are known now
+
+
 def test_views_depend_on_seed_picture_and_number_alone(
     records: list[Record], tmp_path: Path
 ) -> None:

@@ -1,6 +1,9 @@
 """Exports in a checkpoint's own folder: its weights are read where they lie."""
 
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ from tiny_export import native
 import showtell
 from showtell.cli.export import export
 from showtell.core.device import choose_runtime
+from showtell.decoding.reranking import RERANKER
 from showtell.errors import CheckpointError, UsageError
 from showtell.export.graphs import encoder_graph, trace
 from showtell.export.onnx import export_in_place
@@ -24,9 +28,17 @@ from showtell.export.stored import StoredArrays, weight_files
 from showtell.export.weights import SharedWeights
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.backends.onnx import OnnxCaptioner
+from showtell.inference.caption import Calibration
 from showtell.inference.captioner import takes_onnx
 from showtell.inference.checkpoint import load_checkpoint, save_checkpoint
-from showtell.inference.exported import MANIFEST, WEIGHTS, read_export
+from showtell.inference.exported import (
+    MANIFEST,
+    MODEL,
+    ONNX,
+    WEIGHTS,
+    read_export,
+    write_calibration,
+)
 from showtell.inference.weights import Storage, pack_weights, unpack_weights
 
 CONCEPTS = next(case for case in CASES if "concepts" in case[1])
@@ -48,17 +60,41 @@ def pictures(num: int) -> list[Image.Image]:
     return [Image.fromarray(each).resize((40, 36)) for each in colours]
 
 
+@dataclass(frozen=True)
+class Placed:
+    """A checkpoint with an export in its folder, and what it was before."""
+
+    folder: Path
+    model: NativeCaptioner
+    weights: bytes
+    num_bytes: int
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Storage], Placed]:
+    """Makes each export once."""
+
+    @cache
+    def make(storage: Storage) -> Placed:
+        folder = tmp_path_factory.mktemp("placed") / "best"
+        model = saved(folder, storage)
+        weights = (folder / MODEL).read_bytes()
+        return Placed(folder, model, weights, export_in_place(model, folder))
+
+    return make
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("storage", STORAGES)
-def test_the_checkpoint_s_weights_are_read_where_they_lie(tmp_path: Path, storage: Storage) -> None:
-    folder = tmp_path / "model"
-    theirs = saved(folder, storage)
-    before = (folder / "model.safetensors").read_bytes()
-    size = export_in_place(theirs, folder)
-    assert (folder / "model.safetensors").read_bytes() == before
+def test_the_checkpoint_s_weights_are_read_where_they_lie(
+    exports: Callable[[Storage], Placed], storage: Storage
+) -> None:
+    made = exports(storage)
+    folder, theirs = made.folder, made.model
+    assert (folder / MODEL).read_bytes() == made.weights
     manifest, _ = read_export(folder)
     assert manifest.weights == storage
-    assert size == sum(
+    assert made.num_bytes == sum(
         path.stat().st_size
         for path in folder.iterdir()
         if path.name in {MANIFEST, WEIGHTS} or path.suffix == ".onnx"
@@ -134,11 +170,30 @@ def test_what_is_stored_is_found_exactly_or_not_at_all(tmp_path: Path) -> None:
     assert stored.find(whole["matrix"].astype(np.float64)) is None
 
 
-@pytest.fixture(scope="module")
-def placed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("placed") / "best"
-    export_in_place(saved(folder, "int8"), folder)
-    return folder
+@pytest.fixture
+def placed(exports: Callable[[Storage], Placed]) -> Path:
+    return exports("int8").folder
+
+
+def test_an_export_takes_up_its_checkpoint_s_calibration_and_reranker(
+    placed: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(placed, tmp_path / "model")
+    shutil.copytree(placed, folder / ONNX)
+    (folder / RERANKER).write_bytes(b"weights")
+    write_calibration(folder, Calibration(3.0, 0.5, 0.2))
+    for place in (folder, folder / ONNX):
+        manifest, _ = read_export(place)  # which compares each listed file
+        assert RERANKER in manifest.files
+    for place in (folder, folder / ONNX):
+        (place / RERANKER).unlink()
+    write_calibration(folder, Calibration(3.0, 0.5, 0.2))
+    for place in (folder, folder / ONNX):
+        caption = showtell.load(place, runtime="onnx").caption(pictures(1)[0])
+        mean = float(np.mean(caption.log_probs))
+        assert caption.confidence == pytest.approx(1 / (1 + np.exp(-(3.0 * mean + 0.5))))
+    write_calibration(folder, None)
+    assert not showtell.load(folder, runtime="onnx").card.calibrated
 
 
 def test_the_folder_still_is_a_checkpoint(placed: Path) -> None:
@@ -166,7 +221,7 @@ def test_a_stop_leaves_the_checkpoint_alone(
     placed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = shutil.copytree(placed, tmp_path / "model")
-    model = saved(tmp_path / "other", "int8")
+    model = native(*CASES[0])  # whose graphs are the fewest
     monkeypatch.setattr("showtell.export.onnx.write_text", lambda path, text: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         export_in_place(model, copy)

@@ -1,13 +1,12 @@
 """Styles in torch and in exports: the same captions, and no style is ever said."""
 
-from pathlib import Path
-
 import pytest
 from decoder_cases import CASES, vocabulary
 from export.test_onnx import pictures, same
 from tiny_export import native
 
 import showtell
+from showtell import Captioner
 from showtell.errors import ConfigError
 from showtell.export.onnx import export_captioner
 from showtell.inference.backends.native import NativeCaptioner
@@ -24,11 +23,17 @@ def styled() -> NativeCaptioner:
     return NativeCaptioner(checkpoint, plain.runtime, encoder=plain.encoder, name="tiny")
 
 
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Captioner, Captioner]:
+    """The model in torch, and its export."""
+    theirs, folder = styled(), tmp_path_factory.mktemp("styled") / "model"
+    export_captioner(theirs, folder)
+    return theirs, showtell.load(folder)
+
+
 @pytest.mark.parametrize("method", ["beam", "sample", "diverse"])
-def test_exports_have_a_models_styles(tmp_path: Path, method: str) -> None:
-    theirs = styled()
-    export_captioner(theirs, tmp_path / "model")
-    ours = showtell.load(tmp_path / "model")
+def test_exports_have_a_models_styles(both: tuple[Captioner, Captioner], method: str) -> None:
+    theirs, ours = both
     images = pictures(6)
     said = {}
     for style in (None, "short", "detailed"):

@@ -17,6 +17,8 @@ from safetensors.torch import load_file, save_file
 import showtell
 from showtell.errors import CheckpointError, ConfigError, ShowtellError
 from showtell.inference.backends.hf import HfCaptioner
+from showtell.inference.backends.hf.captioner import words_of
+from showtell.inference.backends.hf.network import Tokens
 from showtell.inference.caption import Calibration
 from showtell.inference.specs import PROMPTS
 
@@ -387,3 +389,13 @@ def test_a_picture_that_the_model_refuses_stops_no_other(
     assert str(results[2].error).startswith(
         f"{paths[2]}: blip cannot see it: absolute aspect ratio"
     )
+
+
+def test_no_text_of_a_model_breaks_a_file() -> None:
+    class Tokenizer:
+        def decode(self, ids: list[int], **_: Any) -> str:
+            return "".join(["a", " \ud83d", " do\0", "g\x1b"][number] for number in ids)
+
+    text, words, log_probs = words_of(Tokenizer(), Tokens([0, 1, 2, 3], [-1.0] * 4, ended=False))
+    assert text == " ".join(words) == "a \ufffd dog"
+    assert sum(log_probs) == -4.0 and log_probs[2] == -2.0

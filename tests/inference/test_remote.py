@@ -470,6 +470,49 @@ def test_answers_of_other_forms(server: RogueServer, tmp_path: Path) -> None:
     assert results[3].text == "a dog on a" and "was cut" in results[3].notes[0]
 
 
+ODD_USAGE = {"prompt_tokens": "x", "completion_tokens": float("inf")}
+
+
+@pytest.mark.parametrize(
+    ("listed", "usage"),
+    [
+        ([{"token": "a dog", "logprob": None}], ODD_USAGE),
+        ([{"token": "a dog", "logprob": 10**400}], {"prompt_tokens": 10**400}),
+        ([{"token": "a dog"}], {"prompt_tokens": -1, "completion_tokens": [1]}),
+        ([{"token": "a dog", "logprob": "nan"}], [1]),
+        (["a dog"], "x"),
+        (1, None),
+    ],
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_odd_beside_a_caption_does_not_lose_it(
+    kind: str, listed: object, usage: object, server: RogueServer, tmp_path: Path
+) -> None:
+    value: dict = {"choices": [{"message": {"content": "a dog"}, "logprobs": {"content": listed}}]}
+    value["usage"] = usage
+    if kind == "ollama":
+        value = {"message": {"content": "a dog"}, "logprobs": listed}
+        if isinstance(usage, dict):
+            value |= {"prompt_eval_count": usage.get("prompt_tokens"), "eval_count": 1e999}
+    captioner = load(kind, server)
+    server.everything = Deed(200, json.dumps(value).encode())
+    [result] = results_of(captioner, numbered(tmp_path, 1))
+    assert result.caption is not None and result.text == "a dog"
+    assert result.caption.log_probs == () and math.isnan(result.caption.confidence)
+    assert (captioner.usage.tokens_in, captioner.usage.tokens_out) == (0, 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_text_breaks_a_file_or_shows_the_key(
+    kind: str, server: RogueServer, tmp_path: Path
+) -> None:
+    server.answer = lambda _: f"a \ud83d dog\x1b[31m\r\nand {KEY[:9]}\0{KEY[9:]}"
+    [result] = results_of(load(kind, server), numbered(tmp_path, 1))
+    assert result.caption is not None
+    assert result.caption.raw == "a \ufffd dog[31m\nand ***"
+    assert result.caption.words == ("a", "\ufffd", "dog[31m", "and", "***")
+
+
 def test_large_models_texts_are_cleaned_and_kept(server: RogueServer, tmp_path: Path) -> None:
     server.answer = lambda number: f"Sure! Here is a caption: **Picture {number}.** It is nice."
     folder = numbered(tmp_path, 1)

@@ -67,7 +67,7 @@ def test_the_same_files_to_the_byte_and_of_a_packed_one_too(tmp_path: Path) -> N
         first, second, third = (tmp_path / f"{storage}-{i}" for i in range(3))
         pack_checkpoint(tmp_path / "model", first, storage=storage)
         pack_checkpoint(tmp_path / "model", second, storage=storage)
-        pack_checkpoint(tmp_path / "model", second, storage=storage)
+        pack_checkpoint(tmp_path / "model", second, storage=storage, overwrite=True)
         pack_checkpoint(first, third, storage=storage)
         assert files(first) == files(second) == files(third)
 
@@ -105,7 +105,16 @@ def test_what_cannot_be_packed_is_one_line(tmp_path: Path) -> None:
         pack_checkpoint(tmp_path / "model", tmp_path / "model")
     save_checkpoint(tmp_path / "other", checkpoint())
     with pytest.raises(CheckpointError, match="already exists and is not a packed model"):
-        pack_checkpoint(tmp_path / "model", tmp_path / "other")
+        pack_checkpoint(tmp_path / "model", tmp_path / "other", overwrite=True)
+    pack_checkpoint(tmp_path / "model", tmp_path / "twice")
+    with pytest.raises(CheckpointError, match=r"twice already exists: .* or add --overwrite"):
+        pack_checkpoint(tmp_path / "model", tmp_path / "twice")
+    pack_checkpoint(tmp_path / "model", tmp_path / "keep" / "best")
+    with pytest.raises(CheckpointError, match="keep already exists and is not a packed model"):
+        pack_checkpoint(tmp_path / "model", tmp_path / "keep", overwrite=True)
+    (tmp_path / "twice" / "notes.txt").write_text("mine")
+    with pytest.raises(CheckpointError, match=r"holds notes\.txt, which showtell did not write"):
+        pack_checkpoint(tmp_path / "model", tmp_path / "twice", overwrite=True)
     save_checkpoint(tmp_path / "own", checkpoint("encoder.weights=/home/someone/w.pth"))
     with pytest.raises(CheckpointError, match=r"weights that are not in its folder, .*w\.pth'"):
         pack_checkpoint(tmp_path / "own", tmp_path / "packed")

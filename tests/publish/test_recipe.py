@@ -60,6 +60,10 @@ def test_stages_teach_later_ones(recipe: Path) -> None:
         ("decoder.hidden_size=64", "decoder.hiden_size=64", "stage words: .*hiden_size"),
         ('"card.md"', '"gone.md"', "no template"),
         ('kind = "average"', 'kind = "mean"', "stages"),
+        ('name = "words"', 'name = ".packed"', r"stages\.0\.name = '\.packed': expected letters"),
+        ('name = "words"', 'name = ".."', r"stages\.0\.name = '\.\.': expected letters"),
+        ('name = "words"', 'name = "a/b"', r"stages\.0\.name = 'a/b': expected letters"),
+        ('name = "words"', 'name = "stages.json"', r"and not stages\.json, as a stage's folder"),
         ('weights = "int8"', 'weights = "int4"', "weights"),
     ],
 )

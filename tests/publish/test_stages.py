@@ -12,8 +12,8 @@ from tiny_run import Notes
 from showtell.errors import CheckpointError
 from showtell.inference.checkpoint import CONFIG
 from showtell.publish import stages
-from showtell.publish.recipe import Recipe
-from showtell.publish.stages import NOTES, Places, make_stages
+from showtell.publish.recipe import NOTES, Recipe
+from showtell.publish.stages import Places, make_stages
 
 RECIPE = """
 name = "small"

@@ -226,9 +226,42 @@ def test_keys_that_do_not_fit(sheet_of: Any, world: Path, tmp_path: Path) -> Non
     value = sheet_of("1-5").to_key()
     file.write_text(json.dumps(value), encoding="utf-8")
     assert Sheet.of_key(file) == sheet_of("1-5")
-    del value["items"][0]["authors"]
+
+
+Change = Callable[[dict[str, Any]], object]
+
+
+@pytest.mark.parametrize(
+    ("scale", "change", "message"),
+    [
+        ("1-5", lambda item: item.pop("authors"), r"items\.0\.authors: field required"),
+        ("1-5", lambda item: item["authors"][0][0].update(row="x"), r"0\.row: input should be a"),
+        ("1-5", lambda item: item["authors"][0][0].update(row=-1), r"q\w+: no row -1 of"),
+        ("1-5", lambda item: item["authors"][0][0].update(system=99), r"of a captioner 99"),
+        ("1-5", lambda item: item.update(authors=[[]]), r"q\w+: expected 1 caption with"),
+        ("1-5", lambda item: item.update(captions=["a", "b"]), "expected 1 caption with"),
+        ("1-5", lambda item: item.update(captions=5), r"items\.0\.captions: input should be"),
+        (
+            "pairwise",
+            lambda item: item["authors"][0].append(item["authors"][1][0]),
+            "2 captions with authors",
+        ),
+    ],
+)
+def test_damaged_keys(
+    scale: str, change: Change, message: str, sheet_of: Any, tmp_path: Path
+) -> None:
+    value = json.loads(json.dumps(sheet_of(scale).to_key()))
+    change(value["items"][0])
+    file = tmp_path / "key.json"
     file.write_text(json.dumps(value), encoding="utf-8")
-    with pytest.raises(DataError, match="the key of a rating sheet is damaged: 'authors'"):
+    with pytest.raises(
+        DataError, match=f"key.json: the key of a rating sheet is damaged: .*{message}"
+    ):
+        Sheet.of_key(file)
+    value["items"][0] = value["items"][1]
+    file.write_text(json.dumps(value), encoding="utf-8")
+    with pytest.raises(DataError, match=r"two items are called q\w+"):
         Sheet.of_key(file)
 
 

@@ -9,8 +9,10 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 from cli_shell import SMALL, Shell
 from page_parser import Page, parse_page
@@ -18,6 +20,9 @@ from PIL import Image
 
 from showtell.data.sources import load_dataset
 from showtell.errors import install_line
+from showtell.evaluation.calibration import Bin, Reliability
+from showtell.report import figures
+from showtell.report.charts import reliability_figure
 from showtell.report.reading import read_runs
 from showtell.report.sections import final_figures
 
@@ -121,8 +126,10 @@ def test_validation_logs_intervals_and_metrics_have_bands(
     ends = "CIDEr-D {:.4g} to {:.4g}".format(*epochs[-1]["intervals"]["CIDEr-D"])
     alt = next(image["alt"] for image in page.images if image["alt"].startswith("CIDEr-D: from"))
     assert f"A band shows 95 % intervals; at the last epoch: {ends}." in alt
-    for name in ("object-recall", "length", "bad-endings"):
-        assert name in page.words
+    assert "length in words" in page.words and "bad-endings" not in page.words
+    # "orange" is the one word of the scenes' captions that names an object of COCO.
+    assert "CHAIR-s" not in page.words
+    assert re.search(r"CHAIR and object recall are left out: .* of only \d of 10 pict", page.words)
 
 
 def test_a_run_of_an_older_version_has_plain_curves(showtell: Shell, run: Path) -> None:
@@ -328,3 +335,46 @@ def test_without_matplotlib_the_extra_is_named(run: Path) -> None:
     assert done.returncode == 1
     expected = f"error: showtell report needs an extra: {install_line('train')}\n"
     assert done.stderr == expected
+
+
+def test_axes_have_labels_and_plain_words(showtell: Shell, run: Path) -> None:
+    log = run / "metrics.jsonl"
+    log.write_text(log.read_text().replace('"lr":', '"text_loss": 4.5, "odd_new": 1, "lr":'))
+    page, files = make(showtell, run, "--max-pictures", "0")
+    assert "Loss on captions without pictures" in page.words
+    assert "Odd new" in page.words
+    assert "ext_loss" not in page.words and "dd_new" not in page.words
+    assert "text_loss" in files
+
+
+@pytest.mark.parametrize(("top", "scale"), [(74.0, "linear"), (900.0, "log")])
+def test_a_narrow_range_is_drawn_on_a_linear_axis(
+    top: float, scale: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a logarithmic one, 68 to 74 had no label at all."""
+    drawn = []
+
+    def label(axes: Any, *_: Any, **__: Any) -> None:
+        drawn.append(
+            (axes.get_yscale(), [t.get_text() for t in axes.get_yticklabels(which="both")])
+        )
+
+    monkeypatch.setattr(figures, "_label", label)
+    line = figures.Line("a", np.array([1.0, 2.0]), np.array([68.0, top]))
+    figures.line_figure("p", "P", "", [line], x_label="x", y_label="y", log=True)
+    assert [of for of, _ in drawn] == [scale] * 2
+    assert all(sum(map(bool, labels)) >= 2 for _, labels in drawn)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [((1, 1), "1 caption"), ((99, 100), "99 to 100 captions"), ((2, 2), "2 captions")],
+)
+def test_a_point_of_the_reliability_says_how_many_captions_it_is_of(
+    sizes: tuple[int, int], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = []
+    monkeypatch.setattr(figures, "_label", lambda *given, **_: labels.append(given[2]))
+    bins = tuple(Bin(0.1 * n, 0.1 * n, num, 0.1 * n, 0.5, 0.5) for n, num in enumerate(sizes))
+    reliability_figure(Reliability(0.0, 0.0, 0.25, sum(sizes), 0.5, bins))
+    assert labels == [f"confidence (each point: {words})"] * 2

@@ -99,7 +99,9 @@ WRONG = {
         '{"beam": 3}': "beam: no such setting",
         '{"beam_size": 0}': "beam_size = 0",
         '{"beam_size": NaN}': "not a number in JSON",
-        '{"beam_size": 21}': "limit is 20",
+        '{"beam_size": 21}': "beam_size = 21: this server's limit is 20",
+        '{"beam_size": "21"}': "beam_size = 21: this server's limit is 20",
+        '{"beam_size": 101}': "beam_size = 101: this server's limit is 20",
         '{"beam_size": 1e400}': "beam_size",
         '{"method": []}': "method",
         '{"max_length": 100}': "limit is 60",
@@ -113,7 +115,12 @@ WRONG = {
         "yes": "expected true or false",
     },
     "model": {"plane": "Did you mean 'plain'?"},
-    "picture": {"x": "no such field: 'picture'"},
+    "picture": {"x": "unknown field 'picture'"},
+    "image": {"x": "Did you mean 'images'?"},
+    "images": {
+        "photo.jpg": "'photo.jpg': expected the file of a picture (with curl, -F images=@",
+        "": "images is the text '': expected the file",
+    },
 }
 
 
@@ -176,9 +183,10 @@ def test_health_page_and_metrics(server: TinyServer) -> None:
     assert server.ask("/page/index.html").body == page.body
     problem(server.ask("/page/../app.py"), 404)
     problem(server.ask("/page/%2e%2e/app.py"), 404)
-    problem(server.ask("/nothing"), 404)
+    problem(server.ask("/nothing"), 404, "nothing is at /nothing; there are GET /openapi.json, ")
+    problem(server.ask("/caption"), 404, "POST /v1/chat/completions, GET /v1/models/{name}, ")
     refused = server.ask("/v1/captions")
-    problem(refused, 405)
+    problem(refused, 405, "GET /v1/captions: expected POST")
     assert refused.headers["allow"] == "POST"
     before = server.figure("showtell_pictures_total")
     server.caption(PNG, b"x")

@@ -272,7 +272,7 @@ BAD: list[tuple[str, Any, int, str]] = [
     ("/v1/chat/completions", {"messages": [{"a": [[]] * 99_999}]}, 413, "100,000 values"),
     ("/api/generate", {"a": [{}] * 50_001}, 413, "100,000 values"),
     ("/api/show", {"a": [0] * 100_002}, 413, "100,000 values"),
-    ("/api/nothing", {}, 404, "Not Found"),
+    ("/api/nothing", {}, 404, "POST /api/generate"),
 ]
 
 

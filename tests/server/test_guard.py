@@ -8,7 +8,7 @@ from tiny_server import TinyServer, picture, running
 
 from showtell.cli.serve import _names
 from showtell.server.connections import LOOPBACK, Access
-from showtell.server.run import own_names
+from showtell.server.run import own_names, place_of
 
 PNG = picture(0)
 TOKEN = "correct-horse-battery"
@@ -93,6 +93,22 @@ def test_the_names_of_a_server(
     host: str, address: str, allowed: tuple[str, ...], names: set[str] | None
 ) -> None:
     assert own_names(host, address, allowed) == names
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "any_name", "place"),
+    [
+        ("localhost", "127.0.0.1", False, "http://localhost:80"),
+        ("::1", "::1", False, "http://[::1]:80"),
+        ("0.0.0.0", "0.0.0.0", False, "http://127.0.0.1:80"),
+        ("::", "::", True, "http://[::1]:80, and at this machine's other addresses"),
+        ("fe80::1%eth0", "fe80::1%eth0", True, "http://[fe80::1%eth0]:80"),
+    ],
+)
+def test_the_place_that_is_told_is_one_to_go_to(
+    host: str, address: str, any_name: bool, place: str
+) -> None:
+    assert place_of(host, address, 80, any_name=any_name) == place
 
 
 def test_allowed_hosts_are_names_without_ports() -> None:

@@ -22,6 +22,7 @@ from showtell.decoders.registry import build_decoder
 from showtell.encoders.encoder import build_encoder
 from showtell.errors import install_line
 from showtell.inference.checkpoint import Checkpoint, save_checkpoint
+from showtell.server.run import OPEN_TO_ALL
 from showtell.text.vocabulary import WordVocabulary
 
 TOKEN = "0123456789abcdef"
@@ -54,7 +55,11 @@ def serving(model: Path, *options: str, **variables: str) -> Iterator[Any]:
     try:
         assert process.stderr is not None
         line = process.stderr.readline()
-        found = re.fullmatch(r"Serving novice at http://127\.0\.0\.1:(\d+)\n", line)
+        if "0.0.0.0" in options and not variables:
+            assert line == f"{OPEN_TO_ALL}\n"
+            line = process.stderr.readline()
+        more = ", and at this machine's other addresses" if "0.0.0.0" in options else ""
+        found = re.fullmatch(rf"Serving novice at http://127\.0\.0\.1:(\d+){more}\n", line)
         assert found, line + process.stderr.read()
         server = TinyServer(int(found[1]), {}, None, None)  # type: ignore[arg-type]
         until(lambda: _is_ready(server))
@@ -101,6 +106,15 @@ def test_token_from_the_environment_or_a_file(model: Path, tmp_path: Path) -> No
         assert server.ask("/v1/models").status == 401
         answer = server.ask("/v1/models", headers={"Authorization": f"Bearer {TOKEN}"})
         assert [found["name"] for found in answer.json["models"]] == ["novice"]
+
+
+@pytest.mark.parametrize("variables", [{}, {"SHOWTELL_TOKEN": TOKEN}])
+def test_a_server_that_all_may_use_says_so(model: Path, variables: dict[str, str]) -> None:
+    with serving(model, "--host", "0.0.0.0", **variables) as (process, server):
+        assert server.ask("/v1/models").status == (401 if variables else 200)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+        assert process.stderr.read() == ""
 
 
 def refused(showtell: Shell, *options: str | Path) -> str:

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from showtell.errors import ConfigError
-from showtell.text.clean import Cleaning, first_sentences, shortened, tidied
+from showtell.text.clean import Cleaning, as_text, first_sentences, shortened, tidied
 
 # What models say, and the caption in it; docs/backends.md shows some of these.
 SAID = [
@@ -164,3 +164,17 @@ def test_long_texts_take_no_time() -> None:
     for piece in ("a", "**", "[", "_a ", "`", "<think>", "'", "A. ", "Sure, ", "- a\n", "\n\n"):
         Cleaning(tidy=True, max_sentences=1, max_words=20)(piece * (100_000 // len(piece)))
     assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        ("a smile \ud83d here", "a smile \ufffd here"),
+        ("a\0 dog\x1b[31m\x9b runs\x7f", "a dog[31m runs"),
+        ("one\r\ntwo\u2028three\n\n\x85four\tfive", "one\ntwo\nthree\n\n\nfour\tfive"),
+        ("\U0001f469\u200d\U0001f680 \u0645\u06cc\u200c\u062e \ufffd", None),
+    ],
+)
+def test_what_a_model_says_goes_into_any_file(said: str, text: str | None) -> None:
+    assert as_text(said) == (said if text is None else text)
+    as_text(said).encode()

@@ -86,8 +86,13 @@ def _heard(record: Record, alternatives: tuple[Caption, ...] = ()) -> Caption:
     )
 
 
-COLUMNS = ("path", "caption", "confidence", "log_prob", "alternatives", "look", "same_as", "model")
+COLUMNS = (
+    *("path", "caption", "confidence", "log_prob", "alternatives", "look", "same_as", "model"),
+    "edited",
+)
 NUMBERS = ("confidence", "log_prob")
+YES = ("true", "yes", "1", "x")
+"""What a person who edited a row of a table may write into ``edited``, in any case."""
 ROWS_A_GROUP = 4096
 
 Write = Callable[[Iterable[Record], IO[bytes]], None]
@@ -228,11 +233,12 @@ FORMATS: dict[str, Format] = {
 }
 
 
-def kept_records(
+def finished_records(
     path: Path, kind: str, model: str | None, *, attention: bool = False
-) -> Iterator[Record]:
-    """What a finished file has by the same model, or by a person: what the page calls ``edited``.
+) -> Iterator[tuple[Record, bool]]:
+    """The records of a finished file, and whether each is kept.
 
+    A record is kept if it is by the same model, or by a person: what the page calls ``edited``.
     There is nothing where there is no such file.
 
     A damaged file gives what comes before the damage: it is about to be replaced.
@@ -248,8 +254,7 @@ def kept_records(
         for record in read(path):
             is_same = model in (None, record.get("model"))
             is_enough = is_same and not (attention and "attention" not in record)
-            if is_enough or record.get("edited") is True:
-                yield record
+            yield record, is_enough or record.get("edited") is True
     except (ValueError, KeyError, TypeError, OSError, csv.Error):
         return
 
@@ -268,6 +273,7 @@ def _flat(record: Record) -> Record:
     row = {name: record.get(name) for name in COLUMNS}
     if row["alternatives"] is not None:
         row["alternatives"] = json.dumps(row["alternatives"], ensure_ascii=False)
+    row["edited"] = "true" if row["edited"] else None
     return row
 
 
@@ -276,6 +282,8 @@ def _unflat(row: dict[str, Any]) -> Record:
     record |= {name: float(record[name]) for name in NUMBERS if name in record}
     if "alternatives" in record:
         record["alternatives"] = parse_json(record["alternatives"])
+    if "edited" in record:
+        record["edited"] = str(record["edited"]).strip().lower() in YES
     return {"path": record["path"], "caption": record.get("caption", ""), **record}
 
 

@@ -1,20 +1,22 @@
 """What a user names on the command line, as a stream of pictures.
 
 A user may name files, folders (with their subfolders), globs, lists and archives (``shards.py``),
-and URLs (``remote.py``). Folders are walked while pictures are captioned, so their size does not
-matter.
+URLs (``remote.py``), and ``-``, a picture's file from standard input. Folders are walked while
+pictures are captioned, so their size does not matter.
 """
 
 import glob
+import hashlib
 import os
+import sys
 from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from showtell.bulk import remote, shards
-from showtell.bulk.naming import broken, is_picture_member
-from showtell.core.urls import is_url, local_path
+from showtell.bulk.naming import broken, held, is_picture_member
+from showtell.core.urls import MOST_BYTES, is_url, local_path
 from showtell.data.pictures import (
     SIDECAR_SUFFIXES,
     describe_unsupported,
@@ -24,6 +26,8 @@ from showtell.data.pictures import (
 )
 from showtell.errors import DataError
 from showtell.inference.stream import Picture, picture_at
+
+STANDARD_INPUT = "-"
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Inputs:
         count: how many pictures there are; None where only reading all would tell.
         texts: how many names were left out, by suffix: texts beside pictures, which are no lists.
         left_out: how many pictures of kinds that showtell does not read lie in folders, by suffix.
+        piped: the picture from standard input, which is one of ``paths``; None where there is none.
         left_out_of_archives: the same of archives, as far as they were read the last time.
     """
 
@@ -46,12 +51,13 @@ class Inputs:
     count: int | None = None
     texts: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
+    piped: Picture | None = None
     left_out_of_archives: Counter[str] = field(default_factory=Counter, init=False)
 
     def __iter__(self) -> Iterator[Picture]:
         self.left_out_of_archives.clear()
         for path in self.paths:
-            yield from _pictures(path, self.left_out_of_archives)
+            yield from self._pictures(path, self.left_out_of_archives)
 
     def has_failed(self, failures: Container[str]) -> bool:
         """Whether something that was named on its own gave no caption: a picture, or a whole list.
@@ -60,9 +66,21 @@ class Inputs:
             failures: the paths that have none.
         """
         return any(
-            all(str(picture.path) in failures for picture in _pictures(path, Counter()))
+            all(str(picture.path) in failures for picture in self._pictures(path, Counter()))
             for path in self.single
         )
+
+    def _pictures(self, path: str, left_out_of_archives: Counter[str]) -> Iterator[Picture]:
+        if self.piped is not None and path == self.piped.path:
+            yield self.piped
+        elif shards.is_shard(path):
+            yield from shards.read(path, left_out_of_archives)
+        elif is_url(path):
+            yield picture_at(path)
+        elif os.path.isdir(path):
+            yield from walk(path, Counter())
+        else:
+            yield Picture(path)
 
     @property
     def is_one_picture(self) -> bool:
@@ -90,13 +108,17 @@ def find_inputs(names: Sequence[str]) -> Inputs:
 
     Raises:
         DataError: a folder has no picture in it, a glob matches nothing, a list or a URL cannot
-            be read, or all are texts beside pictures.
+            be read, all are texts beside pictures, or there is nothing on standard input.
     """
     paths: list[str] = []
     single = set()
     left_out: Counter[str] = Counter()
+    piped = _read_standard_input() if STANDARD_INPUT in names else None
     for name in map(local_path, names):
-        if is_url(name):
+        if name == STANDARD_INPUT and piped is not None:
+            paths.append(str(piped.path))
+            single.add(paths[-1])
+        elif is_url(name):
             found = remote.expand(name, left_out)
             paths += found
             if found == [name]:  # no folder and no glob
@@ -118,7 +140,23 @@ def find_inputs(names: Sequence[str]) -> Inputs:
         )
     number = _count(left, left_out)
     suffixes = Counter(os.path.splitext(path)[1].lower() for path in texts)
-    return Inputs(tuple(names), left, frozenset(single - texts), number, suffixes, left_out)
+    return Inputs(tuple(names), left, frozenset(single - texts), number, suffixes, left_out, piped)
+
+
+def _read_standard_input() -> Picture:
+    """The picture that is piped in.
+
+    Its name follows from its content, so that a run which goes on tells it from another one.
+    """
+    example = "pipe a picture into it: cat photo.jpg | showtell caption -"
+    if sys.stdin is None or sys.stdin.isatty():
+        raise DataError(f"- is standard input, where nothing comes from; {example}")
+    content = sys.stdin.buffer.read(MOST_BYTES + 1)
+    if not content:
+        raise DataError(f"- is standard input, which is empty; {example}")
+    if len(content) > MOST_BYTES:
+        raise DataError(f"- is standard input, which has more than {MOST_BYTES:,} bytes")
+    return held(f"stdin://{hashlib.sha256(content).hexdigest()[:12]}", content)
 
 
 def _texts_of_pictures(paths: Sequence[str]) -> set[str]:
@@ -155,17 +193,6 @@ def _count(paths: Sequence[str], left_out: Counter[str]) -> int | None:
                 raise DataError(f"{reason}; {others}" if others else reason)
         total = None if total is None or number is None else total + number
     return total
-
-
-def _pictures(path: str, left_out_of_archives: Counter[str]) -> Iterator[Picture]:
-    if shards.is_shard(path):
-        yield from shards.read(path, left_out_of_archives)
-    elif is_url(path):
-        yield picture_at(path)
-    elif os.path.isdir(path):
-        yield from walk(path, Counter())
-    else:
-        yield Picture(path)
 
 
 def walk(folder: str, left_out: Counter[str]) -> Iterator[Picture]:

@@ -2,8 +2,9 @@
 
 Each line is a JSON object: the first says which model writes the journal, then comes a record for
 each picture. Lines are flushed after each batch; a line that was cut off is removed when the
-journal is opened again. A lock allows one writer at a time; the system releases it when the process
-ends.
+journal is opened again. What failed for a reason that may pass is not among them, so that a run
+that resumes tries it again. A lock allows one writer at a time; the system releases it when the
+process ends.
 """
 
 import json
@@ -44,6 +45,7 @@ class Journal:
         self.path = path
         self.done: dict[str, bool] = {}
         self.num_failed = 0
+        self._held: dict[str, Record] = {}
         self._synced = time.monotonic()
         path.parent.mkdir(parents=True, exist_ok=True)
         if is_special(path):
@@ -80,10 +82,21 @@ class Journal:
             os.fsync(self._file.fileno())
             self._synced = time.monotonic()
 
+    def hold(self, failure: Record) -> None:
+        """Note the failure of a picture in memory alone: a run that resumes tries it again."""
+        self._held[failure["path"]] = failure
+        self._count(failure)
+
     def take_over(self, records: Iterable[Record]) -> None:
-        """Append records that were finished before; their pictures are still to be met."""
+        """Append records that were finished before; their pictures are still to be met.
+
+        One whose picture is in the journal already takes the place of what is there.
+        """
         for record in records:
-            self.add([record])
+            if record["path"] in self.done:
+                self._held[record["path"]] = record
+            else:
+                self.add([record])
             self.done[record["path"]] = False
 
     def meets(self, path: str) -> bool:
@@ -94,13 +107,16 @@ class Journal:
         return True
 
     def records(self) -> Iterator[Record]:
-        """Those of the pictures that this run has met or added, in the order of the journal."""
+        """Those of the pictures that this run has met or added, in the journal's order; then those
+        that are held in memory.
+        """
         with open(self.path, "rb") as file:
             next(file)
             for line in file:
                 record = parse_json(line)
-                if self.done.get(record["path"]):
+                if self.done.get(record["path"]) and record["path"] not in self._held:
                     yield record
+        yield from (record for path, record in self._held.items() if self.done[path])
 
     def all_records(self) -> Iterator[Record]:
         """Every record, of whatever pictures."""

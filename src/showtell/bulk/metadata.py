@@ -103,10 +103,7 @@ def with_alt_text(content: bytes, text: str, writer: str) -> bytes:
         MissingExtraError: ``pyexiv2`` is not installed.
     """
     with _Open(content) as picture:
-        if picture.get_mime_type() not in MIME_TYPES:
-            raise ImageError(
-                f"{picture.get_mime_type()} cannot carry captions; use --format sidecar"
-            )
+        _check_kind(picture)
         for remove, _ in list(_words(picture)):
             remove()
         said = {DEFAULT_LANGUAGE: text}
@@ -116,6 +113,21 @@ def with_alt_text(content: bytes, text: str, writer: str) -> bytes:
         picture.modify_exif({IMAGE_DESCRIPTION: text})
         changed: bytes = picture.get_bytes()
     return changed
+
+
+def check_can_carry(content: bytes) -> None:
+    """Find out before a picture is captioned.
+
+    Raises:
+        ImageError, MissingExtraError: as ``with_alt_text``.
+    """
+    with _Open(content) as picture:
+        _check_kind(picture)
+
+
+def _check_kind(picture: Any) -> None:
+    if picture.get_mime_type() not in MIME_TYPES:
+        raise ImageError(f"{picture.get_mime_type()} cannot carry captions; use --format sidecar")
 
 
 def check_can_write() -> None:
@@ -137,7 +149,9 @@ class _Open:
         try:
             self._picture = _library().ImageData(self._content)
         except RuntimeError as error:
-            raise ImageError(f"its metadata cannot be read: {_one_line(error)}") from None
+            raise ImageError(
+                f"its metadata cannot be read ({_one_line(error)}); use --format sidecar"
+            ) from None
         return self._picture
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:

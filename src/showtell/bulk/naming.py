@@ -51,6 +51,11 @@ def broken(name: str, reason: str) -> Picture:
     return Picture(name, fail, reason)
 
 
+def held(name: str, content: bytes) -> Picture:
+    """A picture whose file is in memory."""
+    return Picture(name, lambda: content, num_held=len(content))
+
+
 class UniqueNames:
     """Numbers the names that come again: ``dog.jpg``, ``dog#2.jpg``, ``dog#3.jpg``."""
 

@@ -24,7 +24,7 @@ from showtell.inference.stream import Originals, Picture, PictureResult
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 """Errors of a whole disk: they stop the run, since every other picture would fail as well."""
 
-HAS_NO_PLACE = "it lies in an archive or behind a URL, so nothing can be written there"
+HAS_NO_PLACE = "it comes from an archive, a URL or standard input, so nothing can be written there"
 
 
 @dataclass(slots=True)
@@ -98,8 +98,18 @@ def caption_all(
         identity["attention"] = True
     with Journal(target.journal, identity, restart=overwrite) as journal:
         kept = target.finished(model, attention=attention)
-        journal.take_over(record for record in kept if record["path"] not in journal.done)
-        run = _Run(target, journal, report, inputs, captioner_name(captioner))
+        journal.take_over(
+            record
+            for record in kept  # a row may have been marked as edited after the run was stopped
+            if record["path"] not in journal.done or record.get("edited") is True
+        )
+        if target.num_replaced:
+            report.note(
+                f"{target.num_replaced:,} captions are by another model or with other settings and "
+                "will be replaced; to keep rows that you changed, stop (Ctrl-C), set `edited` to "
+                "true in them, and run the same command again"
+            )
+        run = _Run(target, journal, report, inputs, on_failure, captioner_name(captioner))
         originals = Originals() if dedupe else None
         if originals is not None:
             _remember(originals, journal)
@@ -110,8 +120,7 @@ def caption_all(
             batch_size=batch_size,
             originals=originals,
         ):
-            if (reason := run.settle(result, model)) is not None:
-                on_failure(reason)
+            run.settle(result, model)
         return run.finish()
 
 
@@ -155,6 +164,8 @@ def _decide(picture: Picture, target: Target | None) -> Planned:
     except OSError as error:
         reason = f"{printable(path)}: {printable(str(error.filename))}: {error.strerror}"
         return Planned(path, error=reason)
+    except ImageError as error:
+        return Planned(path, error=f"{path}: {str(error).removeprefix(f'{path}: ')}")
     return Planned(path, kept, picture=picture if kept is None else None)
 
 
@@ -206,10 +217,11 @@ class _Run:
         journal: Journal,
         report: Reporter,
         inputs: Inputs,
-        captioner: str | None = None,
+        on_failure: Callable[[str], None],
+        captioner: str | None,
     ) -> None:
         self._target, self._journal, self._report = target, journal, report
-        self._inputs, self._captioner = inputs, captioner
+        self._inputs, self._on_failure, self._captioner = inputs, on_failure, captioner
         self._started = time.perf_counter()
         self._num_skipped = 0
         self._asked: set[str] = set()  # whose results are still to come
@@ -231,21 +243,27 @@ class _Run:
             else:
                 planned = _decide(picture, self._target)
                 if planned.error is not None:
-                    self._journal.add([{"path": name, "error": planned.error}])
+                    # A run that resumes decides it anew, as an archive may be whole by then.
+                    self._journal.hold({"path": name, "error": planned.error})
+                    self._on_failure(planned.error)
                 elif planned.picture is None:
                     self.summary.num_kept += 1
                 else:
                     self._asked.add(name)
                     yield picture
 
-    def settle(self, result: PictureResult, model: str) -> str | None:
-        """Write a result and note it; the reason where it has failed."""
-        record = record_of(result, model)
+    def settle(self, result: PictureResult, model: str) -> None:
+        """Write a result and note it."""
+        record, may_pass = record_of(result, model), result.may_pass
         if result.caption is not None:
             if self._captioner is not None:
                 record["captioner"] = self._captioner
             record = self._written(result, record)
-        self._journal.add([record])
+            may_pass = "error" in record  # it can be written once there is a place for it
+        if may_pass:
+            self._journal.hold(record)
+        else:
+            self._journal.add([record])
         self._asked.discard(record["path"])
         self.summary.num_captioned += "error" not in record
         self.summary.num_withheld += "withheld" in record
@@ -255,7 +273,8 @@ class _Run:
         self._report.progress(
             "captioning", done, total or 0, "images", num_failed=self._journal.num_failed
         )
-        return record.get("error")
+        if "error" in record:
+            self._on_failure(record["error"])
 
     def finish(self) -> Summary:
         """Write what is written at the end, and take the journal away."""

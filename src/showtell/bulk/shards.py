@@ -10,11 +10,10 @@ import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from itertools import chain
 from typing import Any, BinaryIO
 
-from showtell.bulk.naming import UniqueNames, broken, is_leftover, is_picture_member
+from showtell.bulk.naming import UniqueNames, broken, held, is_leftover, is_picture_member
 from showtell.bulk.remote import listed_picture
 from showtell.core.files import parse_json
 from showtell.core.urls import MOST_BYTES, is_url, local_path, open_url
@@ -23,7 +22,8 @@ from showtell.data.tar import TarMember, has_end_mark
 from showtell.errors import DataError, MissingExtraError
 from showtell.inference.stream import Picture
 
-ROWS_A_READ = 16
+MOST_ROWS_A_READ = 16
+BYTES_A_READ = 2**26  # of a table, about
 NAME_KEYS = (
     *("path", "file_name", "filename", "file", "filepath", "file_path"),
     *("image_path", "img_path", "image_file", "image_filename", "image_name"),
@@ -133,7 +133,7 @@ def _read_tar(file: BinaryIO, name: str, left_out: Counter[str]) -> Iterator[Pic
             else:
                 content = archive.extractfile(member)
                 assert content is not None
-                yield Picture(where, partial(_same, content.read()))
+                yield held(where, content.read())
             archive.members.clear()  # type: ignore[attr-defined]  # else it keeps every header
         if not has_end_mark(archive):
             yield broken(name, "has no end mark: it may be cut off")
@@ -146,10 +146,13 @@ def _read_parquet(file: BinaryIO, name: str, left_out: Counter[str]) -> Iterator
         raise MissingExtraError("parquet", f"reading {name}") from None
     try:
         table = parquet.ParquetFile(file)
+        groups = map(table.metadata.row_group, range(table.metadata.num_row_groups))
+        a_row = sum(group.total_byte_size for group in groups) / max(table.metadata.num_rows, 1)
+        rows = max(1, min(MOST_ROWS_A_READ, int(BYTES_A_READ / max(a_row, 1))))
         number = 0
-        for batch in table.iter_batches(batch_size=ROWS_A_READ):
-            for row in batch.to_pylist():
-                yield from _of_row(row, name, number)
+        for batch in table.iter_batches(batch_size=rows):
+            for place in range(batch.num_rows):  # not all at once, which would copy the batch
+                yield from _of_row(batch.slice(place, 1).to_pylist()[0], name, number)
                 number += 1
     except ArrowException as error:
         raise ValueError(str(error)) from None
@@ -158,13 +161,14 @@ def _read_parquet(file: BinaryIO, name: str, left_out: Counter[str]) -> Iterator
 def _of_row(row: dict[str, Any], name: str, number: int) -> Iterator[Picture]:
     """The pictures of a row: those whose bytes it holds, else the one that it names."""
     where = f"{name}/{number}"
-    held = [(column, *found) for column, value in row.items() for found in _held(column, value)]
+    cells = [(column, *found) for column, value in row.items() for found in _held(column, value)]
     unique = UniqueNames()
-    for column, content, inner in held:
-        told = inner or (_name_in(row) if len(held) == 1 else None)
-        parts = [where, *([column] if len(held) > 1 else []), *([told.lstrip("/")] if told else [])]
-        yield Picture(unique("/".join(parts)), partial(_same, content))
-    if not held:
+    for column, content, inner in cells:
+        told = inner or (_name_in(row) if len(cells) == 1 else None)
+        which = [column] if len(cells) > 1 else []
+        parts = [where, *which, *([told.lstrip("/")] if told else [])]
+        yield held(unique("/".join(parts)), content)
+    if not cells:
         if path := _name_in(row):
             yield from _named(path, name)
         else:
@@ -210,10 +214,6 @@ def _named(path: str, shard: str) -> Iterator[Picture]:
         beside = os.path.join(os.path.dirname(shard), path)
         path = beside if os.path.lexists(beside) else path
     yield Picture(path)
-
-
-def _same(content: bytes) -> bytes:
-    return content
 
 
 READERS: dict[str, Read] = {

@@ -14,7 +14,7 @@ import stat
 import tarfile
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -27,7 +27,7 @@ from showtell.bulk.formats import (
     FORMATS,
     Record,
     check_can_write,
-    kept_records,
+    finished_records,
     write_text_alone,
 )
 from showtell.bulk.journal import SUFFIX, Journal
@@ -39,6 +39,7 @@ from showtell.data.pictures import (
 )
 from showtell.data.reading import encoding_of
 from showtell.errors import DataError, ImageError, MissingExtraError
+from showtell.images.open import open_image
 from showtell.inference.stream import Picture
 
 _SUFFIXES = "|".join(suffix[1:] for suffix in sorted(PICTURE_SUFFIXES))
@@ -97,7 +98,7 @@ def listed_failures(path: Path) -> dict[str, Record]:
 
 def _is_csv(path: Path) -> bool:
     with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        return next(csv.reader(file), None) == list(COLUMNS)
+        return _are_columns(next(csv.reader(file), ()))
 
 
 def _is_parquet(path: Path) -> bool:
@@ -106,9 +107,14 @@ def _is_parquet(path: Path) -> bool:
     except ModuleNotFoundError:
         raise MissingExtraError("parquet", "a Parquet table") from None
     try:
-        return list(parquet.read_schema(path).names) == list(COLUMNS)
+        return _are_columns(parquet.read_schema(path).names)
     except ArrowException:
         return False
+
+
+def _are_columns(names: Sequence[str]) -> bool:
+    """Whether a table has columns of ours alone; the page's has not all of them."""
+    return {"path", "caption", "model"} <= set(names) <= set(COLUMNS)
 
 
 def _is_webdataset(path: Path) -> bool:
@@ -149,11 +155,13 @@ class Target(ABC):
         kind: the format's name.
         failures: where failures are listed.
         journal: where a run that goes on finds what is done.
+        num_replaced: how many captions of an earlier run ``finished`` has found and not taken up.
     """
 
     kind: str
     failures: Path
     journal: Path
+    num_replaced: int = 0
 
     def check(self) -> None:
         """Raise DataError, before the work, if a person's file would be overwritten."""
@@ -174,6 +182,7 @@ class Target(ABC):
 
         Raises:
             OSError: something is there and cannot be read; it may be a person's text.
+            ImageError: no caption can be written there.
         """
 
     @abstractmethod
@@ -210,9 +219,13 @@ class OneFile(Target):
             refuse_others(self.failures, "failures")
 
     def finished(self, model: str | None, *, attention: bool = False) -> Iterator[Record]:
+        self.num_replaced = 0
         if self._overwrite:
-            return iter(())
-        return kept_records(self.path, self.kind, model, attention=attention)
+            return
+        for record, is_kept in finished_records(self.path, self.kind, model, attention=attention):
+            self.num_replaced += not is_kept
+            if is_kept:
+                yield record
 
     def kept_text(self, picture: Picture) -> str | None:
         return None
@@ -329,12 +342,20 @@ class Metadata(Target):
         self._overwrite = overwrite
 
     def kept_text(self, picture: Picture) -> str | None:
-        if self._overwrite or picture.read is not None or not os.path.isfile(picture.path):
+        if picture.read is not None or not os.path.isfile(picture.path):
             return None
         try:
-            return metadata.alt_text(Path(picture.path).read_bytes())
-        except (ImageError, OSError):  # whoever decodes it says what is wrong
+            content = Path(picture.path).read_bytes()
+        except OSError:  # whoever decodes it says what is wrong
             return None
+        try:
+            if not self._overwrite and (said := metadata.alt_text(content)) is not None:
+                return said
+            metadata.check_can_carry(content)
+        except ImageError:
+            open_image(content, name=str(picture.path))  # what is no picture has a plainer reason
+            raise
+        return None
 
     def write(self, picture: Path | str, text: str) -> None:
         place = Path(os.path.realpath(picture))

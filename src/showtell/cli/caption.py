@@ -185,6 +185,7 @@ class Request:
         self.cluster.check()
         if self.cluster.engine is Engine.ray:
             for name, value in (
+                ("- (standard input)", "-" in self.pictures),
                 ("--attention", self.making.attention),
                 ("--batch-size", self.making.batch_size),
                 ("--failures", self.writing.failures),

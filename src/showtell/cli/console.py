@@ -222,17 +222,26 @@ class Command(TyperCommand):
             raise
 
     def _suggest_settings(self, error: Any, given: list[str]) -> None:
-        """Name the settings that an unknown option may stand for, where the command has ``-s``."""
-        if not any("-s" in parameter.opts for parameter in self.params):
+        """Name the settings that an unknown option may stand for, where the command has ``-s``.
+
+        A setting that the command has an option for is named by it.
+        """
+        option = error.option_name
+        known = {name for parameter in self.params for name in parameter.opts}
+        if "-s" not in known or any(name.startswith(f"{option}-") for name in known):
             return
+        from showtell.cli.options import PLAIN
         from showtell.config import Config
         from showtell.config.section import settings_like
 
-        option = error.option_name
+        plain = {name: short for short, name in PLAIN.items()} if known >= PLAIN.keys() else {}
         place = next((n for n, text in enumerate(given) if text.partition("=")[0] == option), -1)
         after = given[place].partition("=")[2] or next(iter(given[place + 1 :]), "")
         value = "..." if not after or after.startswith("-") else after
         if found := settings_like(option.lstrip("-").replace("-", "_"), Config):
-            meant = " or ".join(f"-s {name}={value}" for name in found)
-            error.message += f"; settings have no options of their own: did you mean {meant}?"
+            meant = " or ".join(
+                f"{plain[name]} {value}" if name in plain else f"-s {name}={value}"
+                for name in found
+            )
+            error.message += f"; did you mean {meant}?"
             error.possibilities = None

@@ -130,7 +130,8 @@ def features(
 ) -> None:
     """Encode the pictures of DATA into a feature store.
 
-    If it is stopped, the same command continues where it stopped.
+    If it is stopped, the same command continues where it stopped. Pictures that were copied or
+    unpacked anew keep their features: what counts is their bytes, not their dates.
     """
     from showtell.cli.console import ConsoleReporter
     from showtell.core.device import choose_runtime

@@ -215,9 +215,8 @@ def _print(made: "Distilled", output: Path, *, is_human: bool) -> None:
         )
         typer.echo(f"{who}, {found['num_pictures']:,} test pictures: {figures}")
     if not is_human:
-        typer.echo(
-            "these figures measure agreement with the teacher, not quality; to judge it, fill in "
-            f"{output / 'report' / 'rating.html'}"
-        )
+        sheet = output / "report" / "rating.html"
+        advice = f"; to judge it, fill in {sheet}" if sheet.is_file() else ""
+        typer.echo(f"these figures measure agreement with the teacher, not quality{advice}")
     size = made.found["model"]["num_bytes"]
     typer.echo(f"the model is {made.model}, {size / 1e6:.1f} MB, with its card")

@@ -105,6 +105,10 @@ def export(
     ] = Format.onnx,
     numbers: NumberOptions,
     trust_model: options.TrustModel = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace an earlier export in the folder of -o."),
+    ] = False,
 ) -> None:
     """Export MODEL, with its encoder, to a folder that captions without torch.
 
@@ -114,9 +118,9 @@ def export(
     from showtell.cli.console import ConsoleReporter
 
     if format is Format.notebook:
-        if output is None or in_place or numbers.calibration is not None:
+        if output is None or in_place or numbers.calibration is not None or overwrite:
             raise UsageError(
-                "--format notebook takes -o FOLDER, and no --in-place or --calibration"
+                "--format notebook takes -o FOLDER, and no --in-place, --calibration or --overwrite"
             )
         _to_notebook(model, output, trust_model=trust_model)
         return
@@ -139,6 +143,7 @@ def export(
             output,
             how=numbers.request(),
             trust_model=trust_model,
+            overwrite=overwrite,
             notify=report.note,
         )
     typer.echo(f"the export is {folder}, {size / 1e6:.1f} MB")

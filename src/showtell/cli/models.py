@@ -20,8 +20,8 @@ def models(
         str | None,
         typer.Argument(
             metavar="[NAME]",
-            help="Show the card of this model; of hf:ID its licence, its size and whether it is on "
-            "this machine.",
+            help="Show the card of this model, or of a folder without a card what is in it; of "
+            "hf:ID its licence, its size and whether it is on this machine.",
         ),
     ] = None,
     revision: captioners.Revision = None,
@@ -32,7 +32,7 @@ def models(
     A name works wherever a model's folder does: caption --model NAME, evaluate NAME DATA,
     train --from NAME. Those of the cache (hf:ID) caption, but are not trained.
     """
-    from showtell.pretrained import describe_shipped, read_card, shipped_models
+    from showtell.pretrained import shipped_models
 
     if name is not None and name.startswith("hf:"):
         from showtell.cli.hub import describe
@@ -55,15 +55,39 @@ def models(
             typer.echo(
                 f"{model['name']}@{model['revision'][:12]}  {model['kind']}, {size}, {licence}"
             )
-    elif as_json:
-        values = describe_shipped(name).to_dict() | {"card": read_card(name)}
-        typer.echo(json_text(values))
     else:
+        _show(name, as_json=as_json)
+
+
+def _show(name: str, *, as_json: bool) -> None:
+    """One model: its card, or what its folder says where there is no card."""
+    from showtell.inference.described import DescribedModel, describe_folder
+    from showtell.pretrained import (
+        CARD,
+        ShippedModel,
+        describe_shipped,
+        read_card,
+        shipped_folder,
+    )
+
+    model: ShippedModel | DescribedModel
+    if shipped_folder(name) is None and Path(name).is_dir():
+        model = describe_folder(Path(name))
+        card = read_card(model.folder) if (Path(model.folder) / CARD).is_file() else None
+        lines = model.lines()
+    else:
+        card, model, lines = read_card(name), describe_shipped(name), []
+    if as_json:
+        typer.echo(json_text(model.to_dict() | {"card": card}))
+        return
+    if card is not None:
         from rich.console import Console
         from rich.markdown import Markdown
 
-        Console().print(Markdown(read_card(name)))
-        typer.echo(f"\nFolder: {describe_shipped(name).folder}")
+        Console().print(Markdown(card))
+    else:
+        typer.echo("\n".join(lines))
+    typer.echo(f"\nFolder: {model.folder}")
 
 
 def _print_table(found: "list[ShippedModel]") -> None:
@@ -109,6 +133,9 @@ def pack(
         ),
     ] = Storage.fp16,
     trust_model: options.TrustModel = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier packed model.")
+    ] = False,
 ) -> None:
     """Pack a model for others: small, without training state and without paths.
 
@@ -116,7 +143,9 @@ def pack(
     """
     from showtell.publish.pack import pack_checkpoint
 
-    size = pack_checkpoint(model, output, storage=weights.value, trust_model=trust_model)
+    size = pack_checkpoint(
+        model, output, storage=weights.value, trust_model=trust_model, overwrite=overwrite
+    )
     typer.echo(f"the packed model is {output}, {size / 1e6:.1f} MB")
 
 

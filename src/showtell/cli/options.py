@@ -129,11 +129,22 @@ OutputFile = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace output files that already exist.")
 ]
+PLAIN = {
+    "--encoder": "encoder.name",
+    "--decoder": "decoder.kind",
+    "--epochs": "training.num_epochs",
+    "--batch-size": "training.batch_size",
+    "--lr": "optimizer.lr",
+    "--beam-size": "decoding.beam_size",
+}
+"""Common settings by plain names, of train."""
+
 Pictures = Annotated[
     list[str],
     typer.Argument(
         metavar="PICTURE...",
-        help="Files, folders, globs, lists (.txt, .jsonl, .parquet), .tar archives or URLs.",
+        help="Files, folders, globs, lists (.txt, .jsonl, .parquet), .tar archives, URLs, or - for "
+        "a picture from standard input.",
     ),
 ]
 Attention = Annotated[

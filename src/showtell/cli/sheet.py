@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -41,6 +41,9 @@ def sheet(
     heading: Annotated[
         str, typer.Option("--heading", help="Line of text above the pictures.")
     ] = "",
+    names: Annotated[
+        bool, typer.Option("--names", help="Write the name of its file below each picture.")
+    ] = False,
     loading: captioners.Loading,
     cleaning: captioners.Cleaning,
     settings: captioners.Settings,
@@ -48,7 +51,8 @@ def sheet(
 ) -> None:
     """Draw pictures with their captions on one sheet.
 
-    A picture that cannot be read is named on standard error; the exit code is then 1.
+    A picture that cannot be read is named on standard error; the exit code is then 1. Letters of
+    any script are drawn with fonts of the system; those that no font has are named as well.
     """
     from showtell.bulk.inputs import find_inputs
     from showtell.images.sheet import Cell, most_cells, refuse_others, save_contact_sheet
@@ -74,7 +78,11 @@ def sheet(
             captioner.caption_stream(_kept(inputs, small, most), decoding=given(decoding))
         )
     cells = [
-        Cell(small.get(str(found.path)) or Path(found.path), found.caption.text)
+        Cell(
+            small.get(str(found.path)) or Path(found.path),
+            found.caption.text,
+            name=PurePath(found.path).name if names else "",
+        )
         for found in results
         if found.caption
     ]
@@ -82,7 +90,8 @@ def sheet(
         if found.caption is None:
             typer.echo(f"error: {found.error}", err=True)
     if cells:
-        save_contact_sheet(output, cells, columns=columns, heading=heading)
+        if lacking := save_contact_sheet(output, cells, columns=columns, heading=heading):
+            typer.echo(f"warning: {lacking}", err=True)
         typer.echo(f"the sheet is {output}")
     if len(cells) < len(results):
         raise typer.Exit(1)

@@ -23,17 +23,7 @@ if TYPE_CHECKING:
     from showtell.training.request import TrainRequest
     from showtell.training.sweep import Sweep, SweepRun
 
-PLAIN = {
-    "--encoder": "encoder.name",
-    "--decoder": "decoder.kind",
-    "--epochs": "training.num_epochs",
-    "--batch-size": "training.batch_size",
-    "--lr": "optimizer.lr",
-    "--beam-size": "decoding.beam_size",
-}
-"""Common settings by plain names."""
-
-OF_A_START = ("-c", "--config", "-s", "--set", "--from", "--preset", *PLAIN)
+OF_A_START = ("-c", "--config", "-s", "--set", "--from", "--preset", *options.PLAIN)
 """Options that a resumed run reads from its folder."""
 
 FIGURES = ("CIDEr-D", "BLEU-4", "val_loss")
@@ -141,7 +131,7 @@ class Start:
         typer.Option(
             "-s",
             "--set",
-            help="A setting, such as -s training.num_epochs=3; may be repeated. Several values "
+            help="A setting, such as -s decoder.dropout=0.3; may be repeated. Several values "
             "make a sweep.",
         ),
     ] = None
@@ -177,7 +167,7 @@ class Start:
 
 @group
 class PlainSettings:
-    """The options of ``PLAIN``."""
+    """The options of ``options.PLAIN``."""
 
     encoder: Annotated[str | None, typer.Option("--encoder", help="Encoder; -s encoder.name.")] = (
         None
@@ -221,9 +211,11 @@ class PlainSettings:
             if resume and name == "epochs":
                 continue
             option = f"--{name.replace('_', '-')}"
-            if PLAIN[option] in already:
-                raise UsageError(f"{option} and -s {PLAIN[option]} are the same setting: give one")
-            found.append(f"{PLAIN[option]}={value}")
+            if options.PLAIN[option] in already:
+                raise UsageError(
+                    f"{option} and -s {options.PLAIN[option]} are the same setting: give one"
+                )
+            found.append(f"{options.PLAIN[option]}={value}")
         return found
 
 

@@ -84,9 +84,7 @@ def split_override(override: str) -> tuple[str, str]:
     """The setting's name and the text of its value."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
-        raise UsageError(
-            f"-s {override!r} is not key=value; write it as in -s training.num_epochs=3"
-        )
+        raise UsageError(f"-s {override!r} is not key=value; write it as in -s decoder.dropout=0.3")
     return key.strip(), text
 
 

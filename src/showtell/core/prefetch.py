@@ -32,7 +32,8 @@ def work_ahead(
             ahead of it. On a processor they would take its cores from a network, whose own
             threads then wait for each other; so there a batch is prepared on all cores, and then
             consumed on all cores.
-        weigh: How many results an item has; by default one.
+        weigh: How much an item counts: the results that it has, or the memory that it holds; by
+            default one.
     """
     most_ahead = (4 if overlaps else 1) * batch_size
     waiting: deque[tuple[Item, Future[Result]]] = deque()

@@ -12,10 +12,16 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, BinaryIO, cast
 from urllib.parse import unquote, urlsplit
 
-from showtell.errors import DataError, ImageError, MissingExtraError
+from showtell.errors import DataError, ImageError, MissingExtraError, UnavailableError
 
 MOST_BYTES = 2**28
 """A picture of more bytes than this is refused."""
+
+PASSING_STATUSES = (408, 425, 429)
+"""Answers of a web server that ask for patience, besides those of 500 and more."""
+
+LASTING_ERRORS = (FileNotFoundError, IsADirectoryError, PermissionError, ValueError)
+"""What stays as it is, however often a URL is tried."""
 
 # Where clouds tell a machine its credentials, where that is not a link-local address: Amazon's
 # over IPv6, Alibaba's, Oracle's, Azure's.
@@ -51,16 +57,30 @@ def fetch(url: str, refuses: Callable[[Address], bool] | None = None) -> bytes:
         refuses: tells of an internet address that no connection may be made to.
 
     Raises:
+        UnavailableError: they cannot be had, but a later try may succeed: a time out, a host that
+            is busy or not reached.
         ImageError: they cannot be had, or are more than ``MOST_BYTES``.
     """
     try:
         with open_url(url, refuses) as file:
             content = file.read(MOST_BYTES + 1)
     except Exception as error:
-        raise ImageError(one_line(error).removeprefix(f"{url}: ")) from None
+        kind = ImageError if _is_lasting(error, url) else UnavailableError
+        raise kind(one_line(error).removeprefix(f"{url}: ")) from None
     if len(content) > MOST_BYTES:
         raise ImageError(f"has more than {MOST_BYTES:,} bytes")
     return content
+
+
+def _is_lasting(error: BaseException, url: str) -> bool:
+    """Whether a URL that could not be read would fail again: it is not there, or it is refused."""
+    if is_web(url):  # whatever fails, fsspec says that there is no such file
+        while error.__cause__ is not None:
+            error = error.__cause__
+    status = getattr(error, "status", None)  # of aiohttp's errors about a server's answer
+    if isinstance(status, int):
+        return 400 <= status < 500 and status not in PASSING_STATUSES
+    return isinstance(error, LASTING_ERRORS)
 
 
 def open_url(url: str, refuses: Callable[[Address], bool] | None = None) -> BinaryIO:

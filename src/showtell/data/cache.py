@@ -21,7 +21,7 @@ from showtell.data.reading import Inputs, chosen_encoding, stamp, watch_inputs
 from showtell.data.records import SPLITS, Dataset, Problem, Record
 from showtell.images import heif
 
-FORMAT = 5  # raise it when a source comes to read the same files differently
+FORMAT = 6  # raise it when a source comes to read the same files differently
 WORTH_IT = 10_000  # pictures; fewer are read in less than half a second
 SETTLED = 1.0  # seconds; what changed less long ago may change again under the same time stamp
 
@@ -79,6 +79,7 @@ def _to_json(dataset: Dataset, inputs: Inputs) -> dict[str, Any]:
         "captions": list(chain.from_iterable(record.captions for record in records)),
         "problems": [[p.kind, p.where, p.detail] for p in dataset.problems],
         "notes": list(dataset.notes),
+        "uncaptioned": [str(path) for path in dataset.uncaptioned],
     }
 
 
@@ -107,7 +108,14 @@ def _read(file: Path) -> Dataset | None:
             )
         )
         problems = tuple(Problem(*problem) for problem in value["problems"])
-        return Dataset(value["name"], value["format"], records, problems, tuple(value["notes"]))
+        return Dataset(
+            value["name"],
+            value["format"],
+            records,
+            problems,
+            tuple(value["notes"]),
+            tuple(_paths(value["uncaptioned"])),
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 

@@ -84,10 +84,12 @@ def check_pictures(
     return checks
 
 
-def broken_pictures(records: Sequence[Record], checks: Sequence[PictureCheck]) -> list[Problem]:
+def broken_pictures(
+    records: Sequence[Record], checks: Sequence[PictureCheck], kind: str = "broken picture"
+) -> list[Problem]:
     """A problem for each picture that does not decode."""
     return [
-        Problem("broken picture", printable(str(record.path)), printable(check.error))
+        Problem(kind, printable(str(record.path)), printable(check.error))
         for record, check in zip(records, checks, strict=True)
         if check.error
     ]

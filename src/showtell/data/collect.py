@@ -59,6 +59,7 @@ class Collector:
         self.problems: list[Problem] = []
         self.notes: list[str] = []
         self._own_paths = own_paths
+        self._uncaptioned: list[Path] = []
         self._drafts: dict[str, Draft | None] = {}
         self._id_of_path: dict[str, str] = {}
         self._finders = [finder]
@@ -148,6 +149,16 @@ class Collector:
         self._drafts[image_id] = None
         self.problem(kind, image_id, detail)
 
+    def skip_uncaptioned(self, image_id: str, path: str | Path | None, detail: str) -> None:
+        """Leave out a picture that has no caption.
+
+        Args:
+            path: The file; None where there is none.
+        """
+        self.skip_picture(image_id, "image without captions", detail)
+        if path is not None:
+            self._uncaptioned.append(Path(path))
+
     def _locate(self, image_id: str, file_name: str) -> str | None:
         if leaves_folder(file_name):
             if not self._own_paths:
@@ -233,7 +244,12 @@ class Collector:
             raise DataError(self._why_empty())
         self.notes += self._skipping_notes()
         return Dataset(
-            self.name, self.source, tuple(records), tuple(self.problems), tuple(self.notes)
+            self.name,
+            self.source,
+            tuple(records),
+            tuple(self.problems),
+            tuple(self.notes),
+            tuple(self._uncaptioned),
         )
 
     def _skipping_notes(self) -> list[str]:
@@ -271,13 +287,13 @@ class Collector:
 
     def _captioned(self) -> list[Draft]:
         usable = []
-        for draft in self._drafts.values():
+        for draft in list(self._drafts.values()):
             if draft is None:
                 continue
             if draft.captions:
                 usable.append(draft)
             else:
-                self.problem("image without captions", draft.image_id, draft.path)
+                self.skip_uncaptioned(draft.image_id, draft.path, draft.path)
         return usable
 
     def _draw_split(self, drafts: list[Draft]) -> None:

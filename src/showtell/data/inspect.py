@@ -163,7 +163,10 @@ def inspect_dataset(
     found = None
     leaks: tuple[int | None, int | None] = (None, None)
     if checks.pictures:
-        found = check_pictures(records, looks=checks.near, progress=progress)
+        bare = [Record(str(path), path, (), "train") for path in dataset.uncaptioned]
+        found = check_pictures([*records, *bare], looks=checks.near, progress=progress)
+        problems += broken_pictures(bare, found[len(records) :], "broken picture without captions")
+        found = found[: len(records)]
         near = checks.near and can_look()
         if checks.near and not near:
             notes.append(f"near-duplicates were not looked for: {install_line('dedupe')}")

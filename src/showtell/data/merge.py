@@ -60,6 +60,7 @@ def merge_datasets(
         tuple(result),
         tuple(problems),
         (*told, *notes),
+        tuple(path for dataset in datasets for path in dataset.uncaptioned),
     )
 
 

@@ -62,6 +62,7 @@ class Dataset:
         records: Every usable record; never empty.
         problems: What was skipped, and why.
         notes: Sentences about decisions made for the user, such as how a split was drawn.
+        uncaptioned: Pictures that are there and have no caption, so that they are no records.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Dataset:
     records: tuple[Record, ...]
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
+    uncaptioned: tuple[Path, ...] = ()
 
     @property
     def may_be_mirrored(self) -> bool:

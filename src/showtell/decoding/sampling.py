@@ -165,10 +165,11 @@ def draw(
     """
     arrays = arrays_of(log_probs)
     xp = arrays.xp
-    log_probs = arrays.cast(log_probs, "float32") / temperature
-    # The largest becomes 1; a row of -inf alone stays one.
+    log_probs = arrays.cast(log_probs, "float32")
+    # The largest becomes 1 at any temperature; a row of -inf alone stays one.
     largest = xp.clip(xp.amax(log_probs, axis=1, keepdims=True), -1e30, None)
-    weights = xp.exp(log_probs - largest)
+    temperature = min(max(temperature, 1e-30), 1e30)  # fp32 would make 0 or inf of one far beyond
+    weights = xp.exp((log_probs - largest) / temperature)
     ids = None
     if top_k is not None or top_p is not None:
         weights, ids = _likeliest(arrays, weights, top_k, top_p)

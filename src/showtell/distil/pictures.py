@@ -20,7 +20,7 @@ from showtell.core.prefetch import work_ahead
 from showtell.core.progress import Reporter
 from showtell.data.duplicates import Look, NearDuplicates, look_of
 from showtell.data.records import Record
-from showtell.errors import DataError, ImageError
+from showtell.errors import DataError, ImageError, UnavailableError
 from showtell.images.open import open_image
 from showtell.inference.stream import Picture
 
@@ -75,10 +75,16 @@ def survey(
         def look(picture: Picture) -> dict[str, Any]:
             return _record(picture, folder, with_look=with_looks)
 
-        for _, record in work_ahead(left, look, batch_size=BATCH, overlaps=False):
+        opened = work_ahead(
+            left, look, batch_size=BATCH, overlaps=False, weigh=lambda picture: picture.weight
+        )
+        for _, record in opened:
             if (known := record.get("look")) is not None:
                 record |= looks.place(record["path"], Look.from_text(known))
-            journal.add([record])
+            if record.pop("may_pass", False):
+                journal.hold(record)
+            else:
+                journal.add([record])
             seen[record["path"]] = record
             report.progress("opening", len(seen), inputs.count or 0, "pictures")
         named = {str(picture.path) for picture in inputs}
@@ -175,7 +181,8 @@ def _record(picture: Picture, folder: Path, *, with_look: bool) -> dict[str, Any
             file = _keep(content, folder / "files").absolute()
     except ImageError as error:
         text = str(error)
-        return {"path": name, "error": text if name in text else f"{name}: {text}"}
+        failure = {"path": name, "error": text if name in text else f"{name}: {text}"}
+        return failure | {"may_pass": isinstance(error, UnavailableError)}
     record = {"path": name, "file": str(file)}
     return record | ({"look": look_of(image).to_text()} if with_look else {})
 

@@ -10,11 +10,12 @@ from showtell.core.files import write_json, write_text
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, Record
 from showtell.data.splits import hash_order
+from showtell.errors import ShowtellError
 from showtell.evaluation.evaluate import caption_records, references_of
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.metrics import Scores, evaluate
 from showtell.publish.card import COLUMNS, table
-from showtell.rating.page import write_sheet
+from showtell.rating.page import small_jpeg, write_sheet
 from showtell.rating.scales import scale_named
 from showtell.rating.sheet import make_sheet
 
@@ -38,6 +39,7 @@ class Facts:
         num_bytes: of the packed student.
         found, seconds: what each stage found, and how long it took.
         probabilities: added to "the student learnt the teacher's captions".
+        has_sheet: whether there is a sheet to judge both by.
     """
 
     teacher: str
@@ -50,6 +52,7 @@ class Facts:
     found: Mapping[str, Mapping[str, Any]]
     seconds: Mapping[str, float]
     probabilities: str
+    has_sheet: bool
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,8 @@ def measure(
     """Caption the test pictures and score the captions; both captioners' are written.
 
     Where the teacher has a score and has not captioned all of them, the student is scored on those
-    that it has, too (``SHARED``). All words are cut as the student's vocabulary has it.
+    that it has, too (``SHARED``). All words are cut as the student's vocabulary has it. Where the
+    teacher has none, a sheet to judge both by is written (``SHEET``), or a note says why not.
 
     Args:
         teacher_said: the teacher's best captions of test pictures, by image id.
@@ -100,7 +104,11 @@ def measure(
         write_json(places.folder / f"{name}.json", entries)
     write_json(places.folder / FIGURES, {name: found.to_dict() for name, found in scores.items()})
     if not places.is_human:
-        _sheet(split.records, {"student": said, "teacher": teacher_said}, places.folder, report)
+        (places.folder / SHEET).unlink(missing_ok=True)  # of an earlier, unfinished report
+        try:
+            _sheet(split.records, {"student": said, "teacher": teacher_said}, places.folder, report)
+        except ShowtellError as error:  # one test picture, say, of which the student says nothing
+            report.note(f"there is no sheet to judge by: {error}")
     return {name: _brief(found) for name, found in scores.items()}
 
 
@@ -130,8 +138,10 @@ def _sheet(
     names = {}
     for number, name in enumerate(shared[:TO_JUDGE]):
         path = by_id[name].path
-        names[name] = f"{number:03d}{path.suffix}"
-        shutil.copyfile(path, pictures / names[name])
+        # Of any kind, as no browser shows a TIFF; and sheets find pictures by their suffix, which
+        # those of archives and tables may lack.
+        names[name] = f"{number:03d}.jpg"
+        (pictures / names[name]).write_bytes(small_jpeg(path))
     files = []
     for system, texts in said.items():
         rows = [{"image_id": names[i], "caption": texts[i]} for i in names]
@@ -205,11 +215,14 @@ def _figures(facts: Facts, figures: Mapping[str, Any]) -> list[str]:
     else:
         parts.append(
             "No captions by people were given, so these figures measure **agreement with the "
-            "teacher**, not quality: a student that repeats its teacher's mistakes scores well. "
-            f"To judge quality, fill in the sheet `report/{SHEET}` ({TO_JUDGE} pictures at most, "
-            "both captioners, blind) and read it with `showtell rate --read ANSWERS.csv --key "
-            "report/rating.key.json`."
+            "teacher**, not quality: a student that repeats its teacher's mistakes scores well."
         )
+        if facts.has_sheet:
+            parts[-1] += (
+                f" To judge quality, fill in the sheet `report/{SHEET}` ({TO_JUDGE} pictures at "
+                "most, both captioners, blind) and read it with `showtell rate --read ANSWERS.csv "
+                "--key report/rating.key.json`."
+            )
     parts.append(f"Signature: `{figures['student']['signature']}`")
     return parts
 

@@ -36,7 +36,7 @@ from showtell.distil import pictures as surveying
 from showtell.distil import teacher as asking
 from showtell.distil.dataset import mix, split_human, without_held_out, write_mixture
 from showtell.distil.filters import Filtered, filter_captions, read_kept
-from showtell.distil.report import Facts, Places, measure, write_card
+from showtell.distil.report import SHEET, Facts, Places, measure, write_card
 from showtell.distil.request import DistilRequest
 from showtell.distil.stages import Stages, Values
 from showtell.distil.student import Plan, made_of, plan_student, segmentation_of, train_student
@@ -342,6 +342,7 @@ class _Distillation:
             found=self.found,
             seconds=self.stages.seconds(),
             probabilities=" and probabilities" if self.plan.probabilities else "",
+            has_sheet=(folder / SHEET).is_file(),
         )
         write_card(model / CARD, facts, figures)
         write_json(folder / "stages.json", {"found": self.found, "seconds": self.stages.seconds()})

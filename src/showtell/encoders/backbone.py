@@ -6,6 +6,7 @@ that the same weights in another file are the same encoder.
 
 import hashlib
 import pickle
+import zipfile
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,12 +27,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """Named tensors of a .safetensors file, or of a .pth file with only tensors in it.
 
     Raises:
-        ConfigError: there is no such file, or something else is in it.
+        ConfigError: there is no such file, something else is in it, or it is packed.
     """
     try:
-        check_regular(path)
+        size = check_regular(path)
         if path.suffix == ".safetensors":
             return load_file(path)
+        if (unpacked := _unpacked_bytes(path)) > size:  # torch.save packs nothing
+            raise ValueError(f"its {size:,} bytes would become {unpacked:,}")
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ConfigError(f"no weights file {path}") from None
@@ -51,6 +54,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ConfigError(f"{path} is not a dictionary of named tensors")
     return dict(state)
+
+
+def _unpacked_bytes(path: Path) -> int:
+    """How many bytes the members of a ZIP archive have, as torch.save writes one; else 0."""
+    with open(path, "rb") as file:
+        if file.read(4) != b"PK\3\4":  # by which torch, too, tells it from its older format
+            return 0
+        with zipfile.ZipFile(file) as archive:
+            return sum(member.file_size for member in archive.infolist())
 
 
 def hash_state(state: Mapping[str, Tensor]) -> str:

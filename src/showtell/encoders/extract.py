@@ -137,8 +137,9 @@ def extract_features(
 ) -> ExtractionReport:
     """Encode into the store at ``path`` the pictures that it lacks or whose files have changed.
 
-    After it was stopped in any way, calling it again continues. A picture that cannot be read is
-    recorded with the reason and skipped.
+    After it was stopped in any way, calling it again continues. A file with another date and the
+    same bytes, such as a copy, keeps its features. A picture that cannot be read is recorded with
+    the reason and skipped.
 
     Args:
         records: the pictures.
@@ -159,14 +160,19 @@ def extract_features(
         errors = {key: line["error"] for key, line in journal.lines.items() if "error" in line}
         return ExtractionReport(path, 0, len(records), 0, _of(errors, records), 0.0)
     with StoreWriter(path, spec) as writer:
-        jobs = [job for job in asked if not _is_current(job, writer)]
-        _check_room(path, sum(job.num_views for job in jobs) * writer.spec.bytes_per_row)
+        jobs = [
+            replace(job, digest=writer.digest(job.image_id, job.size, job.num_views))
+            for job in asked
+            if not _is_current(job, writer)
+        ]
+        num_views = sum(job.num_views for job in jobs if not job.digest)
+        _check_room(path, num_views * writer.spec.bytes_per_row)
         run = _Extraction(writer, encoder, runtime, batch_size, len(jobs), progress)
         run.encode(jobs)
     return ExtractionReport(
         path=path,
-        num_encoded=len(jobs) - run.num_failed,
-        num_kept=len(records) - len(jobs),
+        num_encoded=len(jobs) - run.num_failed - run.num_same,
+        num_kept=len(records) - len(jobs) + run.num_same,
         num_views=run.num_views,
         failures=_of(writer.failures, records),
         seconds=time.perf_counter() - run.started,
@@ -281,7 +287,7 @@ class _Extraction:
         batch_size = batch_size or default_batch_size(runtime)
         self._batch = np.zeros((batch_size, size, size, 3), dtype=np.uint8)
         self._filled = 0
-        self.num_done = self.num_failed = self.num_views = 0
+        self.num_done = self.num_failed = self.num_same = self.num_views = 0
         self.started = self._flushed = time.perf_counter()
 
     def encode(self, jobs: Sequence[Job]) -> None:
@@ -299,8 +305,13 @@ class _Extraction:
                 self.num_failed += 1
                 self._writer.add_failure(*identity, cuts)
                 continue
-            self._writer.add(*identity, job.num_views)
-            for pixels in cuts:
+            if not cuts.views:
+                self.num_same += 1
+                self._writer.renew(job.image_id, job.mtime_ns)
+                self._flush_now_and_then()
+                continue
+            self._writer.add(*identity, job.num_views, cuts.digest)
+            for pixels in cuts.views:
                 self._batch[self._filled] = pixels.transpose(1, 2, 0)
                 self._filled += 1
                 if self._filled == len(self._batch):
@@ -319,6 +330,9 @@ class _Extraction:
             self._writer.append(_to_half(features.pooled[: self._filled]), regions)
         self.num_views += self._filled
         self._filled = 0
+        self._flush_now_and_then()
+
+    def _flush_now_and_then(self) -> None:
         now = time.perf_counter()
         if now - self._flushed > SECONDS_BETWEEN_FLUSHES:
             self._writer.flush()

@@ -4,8 +4,9 @@ A store is a folder:
 
 - ``store.json``: the format, the encoder's fingerprint, how many views, and the shapes;
 - ``rows.jsonl``: the journal, one line for each picture, only ever appended to. A line is either
-  ``{"id", "size", "mtime_ns", "first", "views"}``: the picture's features are the rows ``first`` to
-  ``first + views - 1`` of the data files, the evaluation view first. Or it is
+  ``{"id", "size", "mtime_ns", "first", "views", "digest"}``: the picture's features are the rows
+  ``first`` to ``first + views - 1`` of the data files, the evaluation view first; the digest is of
+  its file's bytes, and stores made by earlier versions lack it. Or it is
   ``{"id", "size", "mtime_ns", "error"}``: the picture could not be read, and why. If an id has
   several lines, the last one counts;
 - ``pooled.f16``: rows of D little-endian fp16 numbers;
@@ -196,6 +197,16 @@ class Journal:
             return False
         return "error" in line or line["views"] >= views
 
+    def digest(self, image_id: str, size: int, views: int) -> str:
+        """The digest of the file whose features the store has, if it may be the same file as now.
+
+        A copy has another date, and the same bytes. "" where there is nothing to compare.
+        """
+        line = self.lines.get(image_id, {"error": ""})
+        if "error" in line or line["size"] != size or line["views"] < views:
+            return ""
+        return str(line.get("digest", ""))
+
 
 def read_journal(path: Path) -> Journal:
     """Read the journal of the store at ``path``, without a last line that is not whole.
@@ -236,7 +247,7 @@ def _is_line(line: Any) -> bool:
     if "error" in line:
         return isinstance(line["error"], str) and set(map(type, numbers)) == {int}
     numbers += [line["first"], line["views"]]
-    is_whole = set(map(type, numbers)) == {int}
+    is_whole = set(map(type, numbers)) == {int} and isinstance(line.get("digest", ""), str)
     return is_whole and 0 <= line["first"] < MOST_ROWS and 1 <= line["views"] <= 256
 
 

@@ -83,10 +83,19 @@ class StoreWriter:
         """As ``Journal.is_current``, for what was there when the writer opened the store."""
         return self._journal.is_current(image_id, size, mtime_ns, views)
 
-    def add(self, image_id: str, size: int, mtime_ns: int, views: int) -> None:
+    def digest(self, image_id: str, size: int, views: int) -> str:
+        """As ``Journal.digest``."""
+        return self._journal.digest(image_id, size, views)
+
+    def renew(self, image_id: str, mtime_ns: int) -> None:
+        """Note the date of a file that holds the same bytes as before: a copy of it, say."""
+        self._pending.append((self._journal.lines[image_id] | {"mtime_ns": mtime_ns}, 0))
+
+    def add(self, image_id: str, size: int, mtime_ns: int, views: int, digest: str = "") -> None:
         """Claim the next ``views`` rows, which ``append`` will bring, for a picture."""
         line = {"id": image_id, "size": size, "mtime_ns": mtime_ns}
-        self._pending.append((line | {"first": self._claimed, "views": views}, views))
+        line |= {"first": self._claimed, "views": views}
+        self._pending.append((line | ({"digest": digest} if digest else {}), views))
         self._claimed += views
         self.failures.pop(image_id, None)
 

@@ -8,7 +8,6 @@ model. The statistics (``measure_reliability``, ``fit_calibration``, ``cross_cal
 plain numbers.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,14 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from showtell.core.files import write_json
 from showtell.core.progress import Reporter
 from showtell.data.request import DataRequest
 from showtell.errors import CheckpointError, ScoringError
 from showtell.evaluation.evaluate import caption_split, load_evaluated
 from showtell.inference.backends.pictures import PictureCaptioner, keep_calibration
-from showtell.inference.caption import CALIBRATION, Calibration, Caption
+from showtell.inference.caption import Calibration, Caption
 from showtell.inference.captioner import ModelRequest
+from showtell.inference.exported import write_calibration
 from showtell.metrics import Scores
 from showtell.pretrained import shipped_folder
 
@@ -311,13 +310,6 @@ def cross_calibrated(
         fitted = fit_calibration(list(x[~own]), list(good[~own]), signs=told, threshold=threshold)
         confidences[own] = [fitted(x[i], signs[i] if signs else ()) for i in those]
     return [float(value) for value in confidences]
-
-
-def write_calibration(folder: Path, calibration: Calibration) -> None:
-    """Put ``calibration`` into a checkpoint's ``metrics.json``."""
-    path = folder / "metrics.json"
-    metrics = json.loads(path.read_text(encoding="utf-8"))
-    write_json(path, metrics | {CALIBRATION: calibration.to_dict()})
 
 
 def rank_correlation(one: Values, other: Values) -> float:

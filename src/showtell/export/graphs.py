@@ -6,7 +6,8 @@ it (``decoding.hypotheses.Steps``):
 - ``encoder``: pixels as bytes -> features; the normalisation is within.
 - ``init``: features -> the state before the first token.
 - ``step``: tokens and state -> log-probabilities and the entries of the state that change.
-- ``look``: as ``step``, and where the decoder looked; only for decoders that attend.
+- ``look``: as ``step``, and where the decoder looked; only for decoders that attend. It alone is
+  traced then: ``step`` is what is left of it without that output.
 - ``closer``, ``told``: the classifier's words, and a first state made from given words; only for
   decoders with concepts (``decoding/naming.py``).
 
@@ -15,6 +16,7 @@ entries are (P, ...) where they depend on the picture alone and (P, K, ...) wher
 that the number of rows is the product of two sizes, as the tracer needs to know.
 """
 
+import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -172,13 +174,17 @@ class DecoderGraphs:
     """A decoder's graphs by name, and its state.
 
     Attributes:
+        graphs: those to trace: ``step``, or ``look`` in its place.
         state: the entries, without the attention.
-        attends: whether there is a graph ``look``.
     """
 
     graphs: dict[str, Graph]
     state: list[StateEntry]
-    attends: bool
+
+    @property
+    def attends(self) -> bool:
+        """Whether there is a graph ``look``."""
+        return "look" in self.graphs
 
 
 @torch.no_grad()
@@ -203,9 +209,8 @@ def decoder_graphs(decoder: Decoder, features: Features) -> DecoderGraphs:
     firsts = [{0: "P"}] * len(names)
     graphs = {"init": Graph(_Init(decoder, names), given, [{0: "P"}] * len(given), start, firsts)}
     num_regions = steps[0][ATTENTION].shape[1] if ATTENTION in steps[0] else None
-    graphs["step"] = _step_graph(decoder, entries, steps[-1], None)
-    if num_regions is not None:
-        graphs["look"] = _step_graph(decoder, entries, steps[-1], num_regions)
+    step = "step" if num_regions is None else "look"
+    graphs[step] = _step_graph(decoder, entries, steps[-1], num_regions)
     reader = getattr(decoder, "concepts", None)
     if isinstance(reader, ConceptReader) and features.regions is not None:
         closer = reader.look_closer(features.pooled, features.regions)
@@ -222,7 +227,7 @@ def decoder_graphs(decoder: Decoder, features: Features) -> DecoderGraphs:
                 CLOSER_OUTPUTS,
                 [{0: "P"}] * len(CLOSER_OUTPUTS),
             )
-    return DecoderGraphs(graphs, entries, num_regions is not None)
+    return DecoderGraphs(graphs, entries)
 
 
 def _first_steps(decoder: Decoder, features: Features) -> list[State]:
@@ -336,21 +341,44 @@ def _tidied(model: onnx.ModelProto, graph: Graph) -> onnx.ModelProto:
     model.doc_string = model.graph.doc_string = ""
     model.graph.name = "showtell"
     del model.graph.value_info[:]
-    for number, node in enumerate(model.graph.node):
-        node.name, node.doc_string = f"{node.op_type}_{number}", ""
+    for node in model.graph.node:
+        node.doc_string = ""
         del node.metadata_props[:]
     for value in (*model.graph.initializer, *model.graph.input, *model.graph.output):
         del value.metadata_props[:]
-    used = {name for node in model.graph.node for name in node.input}
-    unused = [value for value in model.graph.input if value.name not in used]
-    for value in unused:
-        model.graph.input.remove(value)
+    _drop_unused(model)
     named = dict(zip(graph.inputs, graph.dims, strict=True))
     for value in model.graph.input:
         _name_sizes(value, named[value.name])
     for value, dims in zip(model.graph.output, graph.output_dims, strict=True):
         _name_sizes(value, dims)
     return model
+
+
+def without_attention(look: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph ``step`` from the graph ``look``."""
+    step = onnx.ModelProto()
+    step.CopyFrom(look)
+    [attention] = [value for value in step.graph.output if value.name == ATTENTION]
+    step.graph.output.remove(attention)
+    _drop_unused(step)
+    return step
+
+
+def _drop_unused(model: onnx.ModelProto) -> None:
+    """Remove what no output follows from: nodes, weights and inputs. Nodes are numbered anew."""
+    nodes, used = model.graph.node, {value.name for value in model.graph.output}
+    for number in reversed(range(len(nodes))):  # they are in the order of computation
+        if used.isdisjoint(nodes[number].output):
+            del nodes[number]
+        else:
+            used.update(filter(None, nodes[number].input))
+    for number, node in enumerate(nodes):
+        node.name = f"{node.op_type}_{number}"
+    for values in (model.graph.initializer, model.graph.input):
+        for number in reversed(range(len(values))):
+            if values[number].name not in used:
+                del values[number]
 
 
 def _name_sizes(value: onnx.ValueInfoProto, dims: Mapping[int, str]) -> None:
@@ -361,7 +389,19 @@ def _name_sizes(value: onnx.ValueInfoProto, dims: Mapping[int, str]) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's warnings, none of which is about what a user can change."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """Without the exporter's warnings, none of which is about what a user can change.
+
+    Where there is no torchvision, it logs for each graph which of its operators it leaves out.
+    """
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    logger.addFilter(_is_news)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.removeFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("torchvision is not installed")

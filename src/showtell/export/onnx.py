@@ -6,7 +6,6 @@ It is a folder of its own, or the checkpoint's, whose weights the graphs then sh
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from showtell.errors import CheckpointError, MissingExtraError
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import (
     CONFIG,
-    METRICS,
+    check_new_folder,
     find_checkpoint,
     new_folder,
     portable_metrics,
@@ -31,6 +30,7 @@ from showtell.inference.checkpoint import (
 from showtell.inference.exported import (
     FORMAT,
     MANIFEST,
+    METRICS,
     MODEL,
     VOCABULARY,
     WEIGHTS,
@@ -61,6 +61,7 @@ try:
         decoder_graphs,
         encoder_graph,
         trace,
+        without_attention,
     )
     from showtell.export.stored import StoredArrays, weight_files
     from showtell.export.weights import SharedWeights
@@ -104,28 +105,30 @@ def export_onnx(
     *,
     how: Numbers = FP32,
     trust_model: bool = False,
+    overwrite: bool = False,
     notify: Callable[[str], None] = lambda text: None,
 ) -> tuple[Path, int]:
     """Write ``model`` into ``output`` as ONNX graphs with everything that captioning needs.
 
     Args:
         model: as ``Captioner.load`` takes it.
-        output: a new folder, or one with an earlier export, which is replaced. None is the
-            checkpoint's own folder, in which the graphs read the checkpoint's weights.
+        output: a new folder. None is the checkpoint's own folder, in which the graphs read the
+            checkpoint's weights, and replace earlier ones.
         how: how weights are stored, and what computes in int8.
         trust_model: as for ``Captioner.load``.
+        overwrite: replace ``output`` where it holds an export.
         notify: told what is being done.
 
     Returns:
         The folder, and the bytes of the files that were written.
 
     Raises:
-        CheckpointError: ``model`` cannot be read, or ``output`` is something else or cannot be
-            written.
+        CheckpointError: ``model`` cannot be read, or ``output`` exists and is not to be replaced,
+            or cannot be written.
         ConfigError: torch cannot trace a network of the model.
     """
     if output is not None:
-        check_output(output)
+        check_new_folder(output, "an export in a folder of its own", _is_alone, overwrite=overwrite)
     folder = find_checkpoint(model)
     captioner = NativeCaptioner.load(model, device="cpu", precision="fp32", trust_model=trust_model)
     if output is None:
@@ -233,15 +236,18 @@ def _traced(
     files: dict[str, bytes] = {}
     for name, graph in graphs.items():
         notify(f"tracing the graph {name}")
-        traced = trace(graph)
-        if name == ENCODER and in_int8 and views is not None:
-            _move_in_int8(traced, weights, how, views.numpy())
-        else:
-            weights.move(traced, how.storage, halves={WORDS}, least=LEAST.get(name, 0))
-        if in_int8 and name != ENCODER:
-            integer.multiply_in_int8(traced, weights)
-        integer.look_up_packed_rows(traced)
-        files[graph_file(name)] = traced.SerializeToString(deterministic=True)
+        traced = {name: trace(graph)}
+        if name == "look":
+            traced["step"] = without_attention(traced[name])
+        for part, model in traced.items():
+            if name == ENCODER and in_int8 and views is not None:
+                _move_in_int8(model, weights, how, views.numpy())
+            else:
+                weights.move(model, how.storage, halves={WORDS}, least=LEAST.get(name, 0))
+            if in_int8 and name != ENCODER:
+                integer.multiply_in_int8(model, weights)
+            integer.look_up_packed_rows(model)
+            files[graph_file(part)] = model.SerializeToString(deterministic=True)
     return files, parts
 
 
@@ -266,12 +272,9 @@ def _move_in_int8(
     integer.convolve_in_int8(model, weights, chosen, rounded, biases)
 
 
-def check_output(output: Path) -> None:
-    """Raise CheckpointError where ``output`` is there and is no export."""
-    if output.exists() and not (
-        output.is_dir() and (is_export(output) or not any(output.iterdir()))
-    ):
-        raise CheckpointError(f"{output} already exists and is not an export: give another -o")
+def _is_alone(folder: Path) -> bool:
+    """Whether a folder holds an export, and not a model with an export in place."""
+    return is_export(folder) and not (folder / MODEL).exists()
 
 
 def _some_features(encoder: Encoder, *, regions: bool) -> Features:
@@ -319,8 +322,4 @@ def _describe(
 
 
 def _files(folder: Path, names: Iterable[str]) -> dict[str, File]:
-    contents = {name: (folder / name).read_bytes() for name in names}
-    return {
-        name: File(num_bytes=len(content), sha256=sha256(content).hexdigest())
-        for name, content in contents.items()
-    }
+    return {name: File.of(folder / name) for name in names}

@@ -29,6 +29,7 @@ from showtell.errors import (
     MissingFormatError,
     NotAPictureError,
     PictureTypeError,
+    UnavailableError,
 )
 from showtell.images import depth, heif, repair
 from showtell.images.depth import Pixels as Pixels
@@ -115,7 +116,8 @@ def open_image(
         NotAPictureError: it is of no kind that can be read.
         MissingFormatError: it is HEIC, and the extra ``heif`` is not installed.
         LargePictureError: it has more than ``max_pixels``, or parts without end.
-        ImageError: it is truncated, or damaged, or not there.
+        UnavailableError: the system does not give it: it is not there, or its disk fails.
+        ImageError: it is truncated, or damaged.
     """
     if name is None:
         name = str(source) if isinstance(source, Path | str) else "picture"
@@ -130,7 +132,9 @@ def open_image(
         raise NotAPictureError(f"{name}: is not a picture that can be read ({known})") from None
     except Exception as error:
         # Hostile bytes make decoders raise nearly anything; all of it is about this picture.
-        raise ImageError(f"{name}: {_reason(error)}") from None
+        is_systems = isinstance(error, OSError) and error.errno is not None
+        kind = UnavailableError if is_systems else ImageError
+        raise kind(f"{name}: {_reason(error)}") from None
 
 
 @contextmanager
@@ -433,7 +437,8 @@ def _content_of(
     try:
         return urls.fetch(picture, urls.is_metadata), picture
     except ImageError as error:
-        raise ImageError(f"{picture}: {error}") from None
+        error.args = (f"{picture}: {error}",)
+        raise error from None
 
 
 def _prefix(name: str | None) -> str:

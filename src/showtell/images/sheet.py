@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps
+from PIL import ExifTags, Image, ImageDraw, ImageOps
 
 from showtell.core.files import atomic_write
 from showtell.errors import ImageError
+from showtell.images.lettering import Lettering, told
 from showtell.images.open import open_image
 
 CELL_WIDTH, PICTURE_HEIGHT, MARGIN = 300, 220, 16
@@ -17,7 +18,7 @@ USUAL_LINES = 4  # of a caption, some 140 letters
 MARK = "showtell sheet"  # in EXIF's Software: such a picture may be replaced by another sheet
 INK, GREY, PAPER = "#1a1a1a", "#6b6b6b", "#ffffff"
 
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Text = tuple[str, int, str]  # what is written, its size in pixels, its colour
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +29,13 @@ class Cell:
         picture: where it is, or itself, made smaller (``thumbnail``).
         caption: what the model said, in dark ink.
         references: what people said, in grey below it.
+        name: of the picture's file, in grey below the picture; empty: none.
     """
 
     picture: Path | Image.Image
     caption: str
     references: tuple[str, ...] = ()
+    name: str = ""
 
 
 def thumbnail(picture: Image.Image) -> Image.Image:
@@ -43,24 +46,33 @@ def thumbnail(picture: Image.Image) -> Image.Image:
 def most_cells(columns: int) -> int:
     """How many pictures a sheet can have; captions are taken to have ``USUAL_LINES``."""
     most_columns = (MOST_SIDE - MARGIN) // (CELL_WIDTH + MARGIN)
-    row = PICTURE_HEIGHT + 8 + USUAL_LINES * _line_height(CAPTION_SIZE) + MARGIN
+    row = PICTURE_HEIGHT + 8 + USUAL_LINES * Lettering(()).line_height(CAPTION_SIZE) + MARGIN
     most_rows = (MOST_SIDE - HEADING_SIZE - 2 * MARGIN) // row
     return columns * most_rows if columns <= most_columns else most_columns
 
 
 def save_contact_sheet(
     path: Path, cells: Sequence[Cell], *, columns: int = 4, heading: str = ""
-) -> None:
+) -> str:
     """Draw ``cells`` row by row and write ``path``: a JPEG where it ends so, else a PNG.
+
+    Returns:
+        A sentence on letters that no font here has, and that are boxes on the sheet; or nothing.
 
     Raises:
         ImageError: a picture cannot be read, or the sheet would have a side above ``MOST_SIDE``.
     """
     columns = max(1, min(columns, len(cells)))
-    rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
-    heights = [max(_cell_height(cell) for cell in row) for row in rows]
-    top = MARGIN + (HEADING_SIZE + MARGIN if heading else 0)
     width = MARGIN + columns * (CELL_WIDTH + MARGIN)
+    lettering = Lettering([heading, *(text for cell in cells for text, _, _ in _texts(cell))])
+    titles = lettering.wrap(heading, HEADING_SIZE, width - 2 * MARGIN) if heading else []
+    title_height = lettering.line_height(HEADING_SIZE) * len(titles)
+    blocks = [_lines(cell, lettering) for cell in cells]
+    rows = [
+        range(start, min(start + columns, len(cells))) for start in range(0, len(cells), columns)
+    ]
+    heights = [PICTURE_HEIGHT + 8 + max(_height(blocks[n], lettering) for n in row) for row in rows]
+    top = MARGIN + (title_height + MARGIN // 2 if heading else 0)
     whole = top + sum(height + MARGIN for height in heights)
     if max(width, whole) > MOST_SIDE:
         raise ImageError(
@@ -69,11 +81,19 @@ def save_contact_sheet(
         )
     sheet = Image.new("RGB", (width, whole), PAPER)
     draw = ImageDraw.Draw(sheet)
-    if heading:
-        draw.text((MARGIN, MARGIN), heading, fill=INK, font=_font(HEADING_SIZE))
+    y = MARGIN
+    for line in titles:
+        lettering.draw(
+            draw, (MARGIN, y), line, size=HEADING_SIZE, ink=INK, width=width - 2 * MARGIN
+        )
+        y += lettering.line_height(HEADING_SIZE)
     for row, height in zip(rows, heights, strict=True):
-        for column, cell in enumerate(row):
-            _draw_cell(sheet, draw, MARGIN + column * (CELL_WIDTH + MARGIN), top, cell)
+        for column, number in enumerate(row):
+            left, y = MARGIN + column * (CELL_WIDTH + MARGIN), top + PICTURE_HEIGHT + 8
+            _paste(sheet, left, top, cells[number].picture)
+            for line, size, ink in blocks[number]:
+                lettering.draw(draw, (left, y), line, size=size, ink=ink, width=CELL_WIDTH)
+                y += lettering.line_height(size)
         top += height + MARGIN
     mark = Image.Exif()
     mark[ExifTags.Base.Software] = MARK
@@ -82,6 +102,7 @@ def save_contact_sheet(
             sheet.save(file, "JPEG", quality=88, exif=mark)
         else:
             sheet.save(file, "PNG", exif=mark)
+    return told(lettering.missing)
 
 
 def refuse_others(path: Path) -> None:
@@ -97,49 +118,26 @@ def refuse_others(path: Path) -> None:
         raise ImageError(f"{path} already exists and is not a sheet of showtell: give another name")
 
 
-def _draw_cell(
-    sheet: Image.Image, draw: ImageDraw.ImageDraw, left: int, top: int, cell: Cell
-) -> None:
-    picture = cell.picture
+def _paste(sheet: Image.Image, left: int, top: int, picture: Path | Image.Image) -> None:
     if isinstance(picture, Path):
         picture = thumbnail(open_image(picture))
     inset = (CELL_WIDTH - picture.width) // 2
     sheet.paste(picture, (left + inset, top + PICTURE_HEIGHT - picture.height))
-    y = top + PICTURE_HEIGHT + 8
-    for text, size, ink in _texts(cell):
-        for line in _wrap(text, _font(size)):
-            draw.text((left, y), line, fill=ink, font=_font(size))
-            y += _line_height(size)
 
 
-def _texts(cell: Cell) -> list[tuple[str, int, str]]:
-    return [(cell.caption, CAPTION_SIZE, INK)] + [
-        (f"- {reference}", REFERENCE_SIZE, GREY) for reference in cell.references
+def _texts(cell: Cell) -> list[Text]:
+    name = [(cell.name, REFERENCE_SIZE, GREY)] if cell.name else []
+    references = [(f"- {reference}", REFERENCE_SIZE, GREY) for reference in cell.references]
+    return [*name, (cell.caption, CAPTION_SIZE, INK), *references]
+
+
+def _lines(cell: Cell, lettering: Lettering) -> list[Text]:
+    return [
+        (line, size, ink)
+        for text, size, ink in _texts(cell)
+        for line in lettering.wrap(text, size, CELL_WIDTH)
     ]
 
 
-def _cell_height(cell: Cell) -> int:
-    lines = sum(
-        _line_height(size) * len(_wrap(text, _font(size))) for text, size, _ in _texts(cell)
-    )
-    return PICTURE_HEIGHT + 8 + lines
-
-
-def _wrap(text: str, font: Font) -> list[str]:
-    """Break ``text`` into lines of at most the cell's width."""
-    lines: list[str] = []
-    for word in text.split():
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and font.getlength(longer) <= CELL_WIDTH:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return lines or [""]
-
-
-def _line_height(size: int) -> int:
-    return round(size * 1.3)
-
-
-def _font(size: int) -> Font:
-    return ImageFont.load_default(size)  # comes with Pillow; no font file is looked for
+def _height(lines: Sequence[Text], lettering: Lettering) -> int:
+    return sum(lettering.line_height(size) for _, size, _ in lines)

@@ -44,6 +44,8 @@ class Job:
         mtime_ns: When the file was last changed, in ns; 0 where there is none.
         num_views: How many to cut: the evaluation view, then random ones.
         flips: Whether half of the random views are mirrored.
+        digest: Of the file's bytes when its views were last made, if they are kept; nothing is cut
+            if the file still holds these.
     """
 
     image_id: str
@@ -52,6 +54,20 @@ class Job:
     mtime_ns: int
     num_views: int
     flips: bool
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cuts:
+    """What became of a job whose picture could be read.
+
+    Attributes:
+        digest: Of the file's bytes.
+        views: (3, S, S) each, the evaluation view first; empty where the digest is the job's.
+    """
+
+    digest: str
+    views: list[Pixels]
 
 
 def plan(image_id: str, path: Path, *, num_random: int, flips: bool) -> Job:
@@ -69,26 +85,33 @@ def view_generator(seed: int, image_id: str, view: int) -> np.random.Generator:
     return np.random.default_rng([seed, view, int.from_bytes(digest[:8], "big")])
 
 
-def cut(job: Job, recipe: Preprocessing, seed: int) -> list[Pixels] | str:
-    """Decode a picture and cut its views, (3, S, S) each, the evaluation view first.
-
-    Returns:
-        The views; or, where the picture cannot be decoded, the reason.
-    """
+def cut(job: Job, recipe: Preprocessing, seed: int) -> Cuts | str:
+    """Decode a picture and cut its views; where it cannot be decoded, the reason."""
+    if job.digest and _digest(job.path) == job.digest:
+        return Cuts(job.digest, [])
     try:
         image = open_image(job.path, min_side=recipe.decode_side)
     except ImageError as error:
         return str(error)
-    cuts = [recipe.eval_view(image)]
+    views = [recipe.eval_view(image)]
     for view in range(1, job.num_views):
         rng = view_generator(seed, job.image_id, view)
-        cuts.append(recipe.random_view(image, rng, flip=job.flips))
-    return cuts
+        views.append(recipe.random_view(image, rng, flip=job.flips))
+    return Cuts(_digest(job.path), views)
+
+
+def _digest(path: Path) -> str:
+    """Half of the sha256 of a file's bytes in hexadecimal; "" where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+    except OSError:
+        return ""
 
 
 def cut_ahead(
     jobs: Sequence[Job], recipe: Preprocessing, *, seed: int, batch_size: int, overlaps: bool
-) -> Iterator[tuple[Job, list[Pixels] | str]]:
+) -> Iterator[tuple[Job, Cuts | str]]:
     """Each job with what ``cut`` makes of it, in order.
 
     Args:

@@ -17,7 +17,7 @@ import os
 import re
 import reprlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ from showtell.decoders.registry import load_decoder, outline_decoder
 from showtell.decoding.reranking import RERANKER, Reranker
 from showtell.encoders.encoder import is_fetched
 from showtell.errors import CheckpointError, ShowtellError
-from showtell.inference.exported import BEST, MODEL, is_export
+from showtell.inference.exported import BEST, METRICS, MODEL, is_export
 from showtell.inference.weights import (
     Storage,
     pack_weights,
@@ -46,11 +46,16 @@ from showtell.inference.weights import (
 from showtell.pretrained import no_model, shipped_folder
 from showtell.text.vocabulary import Vocabulary, load_vocabulary
 
-CONFIG, VOCABULARY, METRICS = "config.toml", "vocabulary.json", "metrics.json"
+CONFIG, VOCABULARY = "config.toml", "vocabulary.json"
 ENCODER = "encoder.safetensors"
 RESUME_TENSORS, RESUME_DATA = "resume.safetensors", "resume.json"
 MOST_CONFIG, MOST_JSON = 2**18, 2**22  # bytes
 LONGEST_REASON = 500  # letters
+# What a packed model or an export consists of.
+OWN_FILE = re.compile(
+    r"(model|encoder|reranker|encoder-weights-\w+)\.safetensors|config\.toml|MODEL_CARD\.md|"
+    r"(metrics|vocabulary|showtell-onnx)\.json|\w+\.onnx|weights\.bin|examples\.jpg|reliability\.png"
+)
 
 Size = Annotated[int, Field(gt=0, lt=2**31)]  # of features
 Count = Annotated[int, Field(ge=0, lt=2**62)]
@@ -171,6 +176,32 @@ def new_folder(folder: Path) -> Iterator[Path]:
         replace_folder(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_new_folder(
+    folder: Path, kind: str, is_own: Callable[[Path], bool], *, overwrite: bool
+) -> None:
+    """Raise CheckpointError where ``new_folder(folder)`` would replace what is to stay.
+
+    Args:
+        kind: what may be replaced, such as "an export".
+        is_own: whether a folder is of that kind.
+        overwrite: whether one of that kind is replaced.
+    """
+    if folder.name in ("", ".."):
+        raise CheckpointError(f"-o {folder} has no name of its own: give the name of a new folder")
+    if not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder.is_dir() and is_own(folder)):
+        raise CheckpointError(f"{folder} already exists and is not {kind}: give another -o")
+    for name in sorted(os.listdir(folder)):
+        if not OWN_FILE.fullmatch(name):
+            raise CheckpointError(
+                f"{folder} also holds {name}, which showtell did not write and would delete: move "
+                "it, or give another -o"
+            )
+    if not overwrite:
+        raise CheckpointError(f"{folder} already exists: give another -o, or add --overwrite")
 
 
 def load_checkpoint(model: str | Path) -> Checkpoint:

@@ -10,23 +10,27 @@ no graph reads a file that is not listed. This module imports neither torch nor 
 import hashlib
 import re
 import reprlib
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from showtell.config import DecodingConfig
-from showtell.core.files import check_regular, read_json
+from showtell.core.files import check_regular, read_json, write_json
+from showtell.decoding.reranking import RERANKER
 from showtell.errors import CheckpointError
 from showtell.images.preprocess import Interpolation, Preprocessing
+from showtell.inference.caption import CALIBRATION, Calibration
 from showtell.pretrained import shipped_folder
 
 MANIFEST = "showtell-onnx.json"
 ONNX = "onnx"  # the folder of an export within a model's folder
 BEST = "best"  # the folder of the best checkpoint within a run's folder
 VOCABULARY, WEIGHTS = "vocabulary.json", "weights.bin"
-MODEL, TENSORS = "model.safetensors", ".safetensors"  # in a checkpoint's folder
+MODEL, METRICS = "model.safetensors", "metrics.json"  # in a checkpoint's folder
+TENSORS = ".safetensors"
 FORMAT = 1
 MOST_JSON = 2**22  # bytes
 MOST_GRAPH = 2**31  # bytes, of any file of protobuf
@@ -53,6 +57,13 @@ class File(Strict):
 
     num_bytes: Annotated[int, Field(ge=0, lt=2**40)]
     sha256: Hash
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """The file as it is now."""
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return cls(num_bytes=path.stat().st_size, sha256=digest)
 
 
 class Recipe(Strict):
@@ -193,6 +204,30 @@ def is_export(folder: Path) -> bool:
 def has_checkpoint(export: Path) -> bool:
     """Whether the model of an export can also run in torch."""
     return export.name == ONNX or (export / MODEL).is_file()
+
+
+def write_calibration(folder: Path, calibration: Calibration | None) -> None:
+    """Give a checkpoint another calibration, or none.
+
+    Exports within its folder take it up, and a reranker that was written before: they have their
+    own copies, or list these files by their hashes.
+    """
+    metrics = read_json(folder / METRICS, MOST_JSON)
+    metrics = {key: value for key, value in metrics.items() if key != CALIBRATION}
+    told = {} if calibration is None else {CALIBRATION: calibration.to_dict()}
+    write_json(folder / METRICS, metrics | told)
+    for export in filter(is_export, (folder, folder / ONNX)):
+        manifest = read_json(export / MANIFEST, MOST_JSON)
+        manifest["metrics"].pop(CALIBRATION, None)
+        manifest["metrics"] |= told
+        files = manifest["files"]
+        files.pop(RERANKER, None)
+        has_reranker = (folder / RERANKER).is_file()
+        for name in [METRICS] * (METRICS in files) + [RERANKER] * has_reranker:
+            if export != folder:
+                shutil.copyfile(folder / name, export / name)
+            files[name] = File.of(export / name).model_dump()
+        write_json(export / MANIFEST, manifest)
 
 
 def read_export(folder: Path) -> tuple[Manifest, DecodingConfig]:

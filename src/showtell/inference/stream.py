@@ -5,9 +5,10 @@ be read gives its reason, and the others go on. The network is the caller's: ``s
 function that captions a batch of views.
 """
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -20,12 +21,13 @@ from showtell.core.memory import give_back_memory
 from showtell.core.prefetch import work_ahead
 from showtell.core.urls import fetch, is_metadata, is_url, local_path
 from showtell.data.duplicates import Look, NearDuplicates, look_of
-from showtell.errors import ImageError, PictureTypeError
+from showtell.errors import ImageError, PictureTypeError, UnavailableError
 from showtell.images.open import notes_of, open_image
 from showtell.inference.caption import Caption
 
 NO_CAPTION = "no caption meets the decoding settings"
 MOST_BETWEEN = 125  # pictures, after which freed memory is given back
+USUAL_BYTES = 2**23  # of a picture in an archive, at most; a larger one counts as several
 
 View = TypeVar("View")
 Seen = TypeVar("Seen", covariant=True)
@@ -54,11 +56,18 @@ class Picture:
         read: Returns its bytes; called in a thread; raises ImageError if it cannot. None means
             that ``path`` is a file.
         error: Why it fails, where that is known before it is read; ``read`` raises it.
+        num_held: How many bytes ``read`` holds in memory already, as of a member of an archive.
     """
 
     path: Path | str
     read: Callable[[], bytes] | None = None
     error: str | None = None
+    num_held: int = 0
+
+    @property
+    def weight(self) -> int:
+        """As how many pictures it counts where pictures are read ahead, by what it holds."""
+        return max(1, math.ceil(self.num_held / USUAL_BYTES))
 
 
 def picture_at(name: Path | str) -> Picture:
@@ -89,6 +98,7 @@ class PictureResult:
         look: A hash of its looks, if near duplicates are searched for.
         same_as: The picture whose caption it took because both look the same.
         notes: What had to be assumed or left out to read the picture (``notes_of``).
+        may_pass: Whether it failed for a reason that may pass: a busy host, a time out.
     """
 
     path: Path | str
@@ -97,6 +107,7 @@ class PictureResult:
     look: Look | None = None
     same_as: Path | str | None = None
     notes: tuple[str, ...] = ()
+    may_pass: bool = False
 
     @property
     def text(self) -> str:
@@ -189,13 +200,20 @@ def stream(
         originals: If given, a picture that looks like one of these takes its caption.
     """
 
-    def prepare(picture: Picture) -> _Prepared[View] | str:
+    def prepare(picture: Picture) -> _Prepared[View] | ImageError:
         try:
             return _prepare(picture, recipe, with_look=originals is not None)
         except ImageError as error:
-            return str(error)
+            return error.with_traceback(None)  # which holds the picture's bytes
 
-    prepared = work_ahead(pictures, prepare, batch_size=batch_size, overlaps=overlaps)
+    ahead = work_ahead(
+        pictures,
+        prepare,
+        batch_size=batch_size,
+        overlaps=overlaps,
+        weigh=lambda picture: picture.weight,
+    )
+    prepared = ((picture.path, found) for picture, found in ahead)  # a batch holds no file's bytes
     num_described = num_since = 0
     while batch := list(islice(prepared, batch_size)):
         if (num_since := num_since + len(batch)) > MOST_BETWEEN:
@@ -212,13 +230,15 @@ class _Batch(Generic[View]):
     """Which pictures of a batch the network has to see, and the results of all of them."""
 
     def __init__(
-        self, batch: list[tuple[Picture, _Prepared[View] | str]], originals: Originals | None
+        self,
+        batch: list[tuple[Path | str, _Prepared[View] | ImageError]],
+        originals: Originals | None,
     ) -> None:
         self._batch, self._originals = batch, originals
         self.fresh: list[View] = []
         self._numbers: list[tuple[int | None, bool]] = []  # of the original; whether it is itself
         for _, found in batch:
-            number, is_new = None, not isinstance(found, str)
+            number, is_new = None, not isinstance(found, ImageError)
             if isinstance(found, _Prepared):
                 if originals is not None and found.look is not None:
                     number = originals.find(found.look)
@@ -230,17 +250,17 @@ class _Batch(Generic[View]):
 
     def results(self, captions: Described) -> Iterator[PictureResult]:
         said = iter(captions)
-        for (picture, found), (number, is_new) in zip(self._batch, self._numbers, strict=True):
-            if isinstance(found, str):
-                yield PictureResult(picture.path, None, found)
+        for (path, found), (number, is_new) in zip(self._batch, self._numbers, strict=True):
+            if isinstance(found, ImageError):
+                yield failure_of(path, found)
             elif is_new:
-                result = _result(picture.path, next(said), found)
+                result = _result(path, next(said), found)
                 if number is not None and self._originals is not None:
                     self._originals[number] = result
                 yield result
             else:
                 assert self._originals is not None and number is not None
-                yield _same(picture.path, self._originals[number], found)
+                yield _same(path, self._originals[number], found)
 
 
 def _prepare(picture: Picture, recipe: Cutter[View], *, with_look: bool) -> _Prepared[View]:
@@ -256,8 +276,14 @@ def opened(picture: Picture, min_side: int | None) -> Image.Image:
     try:
         content = picture.read()
     except ImageError as error:
-        raise ImageError(f"{picture.path}: {error}") from None
+        error.args = (f"{picture.path}: {error}",)
+        raise error from None
     return open_image(content, min_side=min_side, name=str(picture.path))
+
+
+def failure_of(path: Path | str, error: ImageError) -> PictureResult:
+    """The result of a picture that cannot be read."""
+    return PictureResult(path, None, str(error), may_pass=isinstance(error, UnavailableError))
 
 
 def _result(path: Path | str, said: Caption | str, found: _Prepared[View]) -> PictureResult:
@@ -272,4 +298,11 @@ def _same(path: Path | str, original: PictureResult, found: _Prepared[View]) -> 
     error = original.error
     if error is not None:
         error = f"{path}: {error.removeprefix(f'{original.path}: ')}"
-    return PictureResult(path, original.caption, error, found.look, original.path, found.notes)
+    return replace(
+        original,
+        path=path,
+        error=error,
+        look=found.look,
+        same_as=original.path,
+        notes=found.notes,
+    )

@@ -17,16 +17,12 @@ from showtell.data.request import DataRequest
 from showtell.data.sources import load_dataset
 from showtell.data.splits import usable_splits
 from showtell.errors import ScoringError
-from showtell.evaluation.calibration import (
-    MeasuredConfidence,
-    Reliability,
-    measure_confidence,
-    write_calibration,
-)
+from showtell.evaluation.calibration import MeasuredConfidence, Reliability, measure_confidence
 from showtell.evaluation.evaluate import CaptionedSplit, caption_split
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.caption import confidence_of
-from showtell.inference.checkpoint import METRICS, replace_folder
+from showtell.inference.checkpoint import replace_folder
+from showtell.inference.exported import METRICS, write_calibration
 from showtell.metrics import Scores, evaluate, object_hallucination
 from showtell.pretrained import CARD
 from showtell.publish import card
@@ -39,14 +35,14 @@ from showtell.publish.measure import (
     words_of,
 )
 from showtell.publish.pack import check_output, pack_checkpoint
-from showtell.publish.recipe import Recipe, TrainStage
-from showtell.publish.stages import NOTES, Places, make_stages
+from showtell.publish.recipe import NOTES, Recipe, TrainStage
+from showtell.publish.stages import Places, make_stages
 from showtell.report.charts import reliability_figure
 from showtell.training.reranking import add_reranker
 from showtell.training.text_captions import read_captions
 
 EXAMPLES, RELIABILITY = "examples.jpg", "reliability.png"
-PACKED = "packed"  # no stage can have this name: it begins where they end
+PACKED = ".packed"  # no stage's name begins with a dot
 
 
 @dataclass(frozen=True)
@@ -79,10 +75,10 @@ def publish(recipe_file: Path, places: Places, output: Path, report: Reporter) -
     for name in ("", *sorted(recipe.data_names)):
         places.data_of(name)  # what is missing shows now, not after a night of training
     pictures = find_examples(recipe.examples, recipe.folder)
-    check_output(output)
+    check_output(output, overwrite=True)  # the same command goes on, and packs again
     if not make_stages(recipe, places, report):
         return None
-    folder = places.work / f".{PACKED}"
+    folder = places.work / PACKED
     shutil.rmtree(folder, ignore_errors=True)
     report.note(f"packing {recipe.shipped} as {recipe.weights}")
     shipped = places.work / recipe.shipped
@@ -107,8 +103,8 @@ def publish(recipe_file: Path, places: Places, output: Path, report: Reporter) -
         "stages": _stages_section(recipe, places),
     }
     (folder / RELIABILITY).write_bytes(reliability_figure(confidence.then or confidence.now).light)
-    if pictures:
-        draw_examples(folder, pictures, folder / EXAMPLES)
+    if pictures and (lacking := draw_examples(folder, pictures, folder / EXAMPLES)):
+        report.note(lacking)
     timed = pictures or [record.path for record in next(iter(found.values())).records[:32]]
     report.note("measuring its speed")
     size = card.Size(

@@ -197,15 +197,19 @@ def find_examples(names: Sequence[str], folder: Path) -> list[Path]:
     return found
 
 
-def draw_examples(model: Path, pictures: Sequence[Path], output: Path) -> None:
-    """A sheet of ``pictures`` with what ``model`` says of them, and how sure it is."""
+def draw_examples(model: Path, pictures: Sequence[Path], output: Path) -> str:
+    """A sheet of ``pictures`` with what ``model`` says of them, and how sure it is.
+
+    Returns:
+        A sentence on letters that no font here has; or nothing.
+    """
     captioner = NativeCaptioner.load(model)
     cells = [
         Cell(Path(found.path), found.caption.text, (f"confidence {found.caption.confidence:.2f}",))
         for found in captioner.caption_stream(pictures)
         if found.caption is not None
     ]
-    save_contact_sheet(output, cells)
+    return save_contact_sheet(output, cells)
 
 
 def _skimage_folder() -> Path:

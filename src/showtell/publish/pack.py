@@ -9,12 +9,14 @@ from showtell.config import Config
 from showtell.encoders.encoder import trained_fingerprint
 from showtell.errors import CheckpointError
 from showtell.inference.checkpoint import (
+    check_new_folder,
     encoder_source,
     find_checkpoint,
     load_checkpoint,
     portable_metrics,
     save_checkpoint,
 )
+from showtell.inference.exported import MODEL
 from showtell.inference.weights import Storage, pack_weights, unpack_weights
 
 # Settings that name files; what a packed model does follows from none of them.
@@ -33,6 +35,7 @@ def pack_checkpoint(
     storage: Storage = "fp16",
     decoding: Mapping[str, Any] | None = None,
     trust_model: bool = False,
+    overwrite: bool = False,
 ) -> int:
     """Write ``model`` into ``output``; the same model gives the same files to the byte.
 
@@ -40,23 +43,24 @@ def pack_checkpoint(
 
     Args:
         model: as ``Captioner.load`` takes it.
-        output: a new folder, or one that holds a packed checkpoint, which is replaced.
+        output: a new folder.
         storage: how the matrices are stored.
         decoding: changes to what the model does by default.
         trust_model: as for ``Captioner.load``; weights outside of its folder go into the new one.
+        overwrite: replace ``output`` where it holds a packed model.
 
     Returns:
         Bytes of the folder.
 
     Raises:
         CheckpointError: ``model`` cannot be read, needs a file that is not in it and is not
-            trusted, or ``output`` is something else.
+            trusted, or ``output`` exists and is not to be replaced.
         ConfigError: ``decoding`` is wrong, or that file holds no weights.
     """
     source = find_checkpoint(model)
     if output.exists() and output.resolve() == source.resolve():
         raise CheckpointError(f"{output} is the model itself: give another -o")
-    check_output(output)
+    check_output(output, overwrite=overwrite)
     checkpoint = load_checkpoint(model)
     _, encoder_weights = encoder_source(checkpoint, trusted=trust_model)
     metrics = portable_metrics(checkpoint.metrics) | {"weights": storage}
@@ -74,16 +78,17 @@ def pack_checkpoint(
     return sum(path.stat().st_size for path in output.iterdir() if path.is_file())
 
 
-def check_output(output: Path) -> None:
-    """Raise CheckpointError where ``output`` is there and is no packed model."""
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
-        return
+def check_output(output: Path, *, overwrite: bool) -> None:
+    """Raise CheckpointError where ``output`` is there, unless it is a packed model to replace."""
+    check_new_folder(output, "a packed model", _is_packed, overwrite=overwrite)
+
+
+def _is_packed(folder: Path) -> bool:
     try:
-        is_packed = "weights" in load_checkpoint(output).metrics
+        # Not a folder with a packed model in its best/, which load_checkpoint takes as well.
+        return (folder / MODEL).is_file() and "weights" in load_checkpoint(folder).metrics
     except CheckpointError:
-        is_packed = False
-    if not is_packed:
-        raise CheckpointError(f"{output} already exists and is not a packed model: give another -o")
+        return False
 
 
 def _portable(config: Config, decoding: Mapping[str, Any]) -> Config:

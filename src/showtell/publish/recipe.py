@@ -1,10 +1,11 @@
 """A recipe: the stages that make a model, and what its card is made of, as TOML."""
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from showtell.config import Config
 from showtell.config.section import Section, describe
@@ -12,7 +13,20 @@ from showtell.config.toml import read_toml
 from showtell.errors import ConfigError
 from showtell.inference.weights import Storage
 
-Name = Annotated[str, Field(pattern=r"^[\w.-]+$")]
+NOTES = "stages.json"
+"""What lies beside the stages' folders, and tells what each was made of."""
+
+
+def _usable(name: str) -> str:
+    if not re.fullmatch(r"\w[\w.-]*", name) or name.lower() == NOTES:
+        raise ValueError(
+            "expected letters, digits, '_', '.' and '-', the first neither '.' nor '-', and not "
+            f"{NOTES}, as a stage's folder has its name"
+        )
+    return name
+
+
+Name = Annotated[str, AfterValidator(_usable)]
 
 
 class TrainStage(Section):

@@ -26,11 +26,9 @@ from showtell.data.records import Dataset, dataset_fingerprint
 from showtell.data.request import DataRequest
 from showtell.errors import CheckpointError, ConfigError
 from showtell.inference.checkpoint import CONFIG
-from showtell.publish.recipe import AverageStage, Recipe, TrainStage
+from showtell.publish.recipe import NOTES, AverageStage, Recipe, TrainStage
 from showtell.training.averages import average_checkpoints
 from showtell.training.request import TrainRequest, open_data, train_on
-
-NOTES = "stages.json"
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,8 @@ def _sources(
         sources[name] = quote(relative)
         if embed and size < MOST_BYTES:
             try:
-                sources[name] = _small(path)
+                encoded = base64.b64encode(small_jpeg(path)).decode("ascii")
+                sources[name] = f"data:image/jpeg;base64,{encoded}"
                 size += len(sources[name])
             except ImageError as error:
                 unreadable.append(str(error))
@@ -76,12 +77,17 @@ def _sources(
     return sources
 
 
-def _small(path: Path) -> str:
+def small_jpeg(path: Path) -> bytes:
+    """A picture as a sheet shows it, of any kind that can be read: JPEG, its longer side 640 px.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
     image = open_image(path, min_side=LONGEST_SIDE)
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     file = io.BytesIO()
     image.save(file, "JPEG", quality=JPEG_QUALITY, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+    return file.getvalue()
 
 
 def _table(sheet: Sheet) -> str:

@@ -13,6 +13,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from showtell.core.messages import counted, some
 from showtell.data.pictures import is_hidden, is_picture_name
 from showtell.data.reading import printable, read_json_object
@@ -109,16 +111,48 @@ class Sheet:
                 "page, as NAME.key.json"
             )
         try:
-            return cls(
-                value["sheet"],
-                scale_named(value["scale"]),
-                value["seed"],
-                tuple(System(**system) for system in value["systems"]),
-                tuple(map(_item, value["items"])),
-                tuple(map(_item, value["equal"])),
-            )
-        except (KeyError, TypeError) as error:
-            raise DataError(f"{path}: the key of a rating sheet is damaged: {error}") from None
+            key = TypeAdapter(_Key).validate_python(value)
+            scale = scale_named(key.scale)
+            sheet = cls(key.sheet, scale, key.seed, key.systems, key.items, key.equal)
+            sheet._check()
+            return sheet
+        except ValidationError as error:
+            first = error.errors()[0]
+            fault = f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
+        except ValueError as error:
+            fault = printable(str(error))
+        raise DataError(f"{path}: the key of a rating sheet is damaged: {fault}")
+
+    def _check(self) -> None:
+        """Raise ValueError where the parts of a key do not fit together."""
+        num, ids = self.scale.num_captions, set()
+        for item in (*self.items, *self.equal):
+            if item.id in ids:
+                raise ValueError(f"two items are called {item.id}")
+            ids.add(item.id)
+            counts = [len(each) for each in item.authors]
+            is_shared = (
+                num > 1 and max(counts, default=0) > 1
+            )  # the captions of a pair are of one system each
+            if not len(item.captions) == len(counts) == num or 0 in counts or is_shared:
+                raise ValueError(f"{item.id}: expected {counted(num, 'caption')} with authors")
+            for author in (author for each in item.authors for author in each):
+                if not 0 <= author.system < len(self.systems) or author.row < 0:
+                    raise ValueError(
+                        f"{item.id}: no row {author.row} of a captioner {author.system}"
+                    )
+
+
+@dataclass(frozen=True)
+class _Key:
+    """What a key has, as ``Sheet.to_key`` makes it."""
+
+    sheet: str
+    scale: str
+    seed: int
+    systems: tuple[System, ...]
+    items: tuple[Item, ...]
+    equal: tuple[Item, ...]
 
 
 def make_sheet(
@@ -273,8 +307,3 @@ def names_of(files: Sequence[Path]) -> list[str]:
 
 def _all(results: Sequence[Path]) -> str:
     return " and ".join(map(str, results))
-
-
-def _item(value: dict[str, Any]) -> Item:
-    authors = tuple(tuple(Author(**one) for one in each) for each in value["authors"])
-    return Item(value["id"], value["picture"], tuple(value["captions"]), authors)

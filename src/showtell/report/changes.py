@@ -11,6 +11,7 @@ from typing import NamedTuple
 from showtell.evaluation.compare import SIGNIFICANT, Change, Comparison, Contrast
 from showtell.metrics import CHECKS
 from showtell.metrics.bootstrap import differences, holm
+from showtell.metrics.evaluate import Scores
 from showtell.report.page import (
     Cell,
     Section,
@@ -25,6 +26,8 @@ from showtell.report.page import (
 CHECKED = tuple(family for family in CHECKS if family.name in ("CHAIR", "wording"))
 """What a report shows beside COCO's metrics."""
 
+CHAIR = next(family.names for family in CHECKED if family.name == "CHAIR")
+MANY = 0.5  # share of the pictures whose references name an object, for CHAIR to be shown
 NUM_CHANGES = 8  # pictures that gained, and that lost, of each contrast
 MISSING = "–"
 CLOSE = "≈"
@@ -73,17 +76,34 @@ def leaders(comparison: Comparison) -> dict[str, Leader]:
     return found
 
 
-def is_shown(metric: str) -> bool:
-    """Whether pages show it: three figures of repeats are too many."""
-    return not metric.startswith("repeats-")
+def why_no_chair(scores: Scores) -> str:
+    """Why CHAIR says nothing of these captions; empty where it does.
+
+    Of pictures without COCO's objects it would be a perfect 0, or rest on a few words such as
+    "orange", that are also colours.
+    """
+    values = [of_one.get("object-recall") for of_one in scores.per_image.values()]
+    num_there = sum(value is not None and not math.isnan(value) for value in values)
+    if None in values or num_there >= MANY * len(values):
+        return ""
+    return (
+        "CHAIR and object recall are left out: they are about COCO's 80 objects, and the "
+        f"references of only {num_there:,} of {len(values):,} pictures name one."
+    )
+
+
+def is_shown(metric: str, scores: Scores) -> bool:
+    """Whether pages show it: three figures of repeats are too many, and see ``why_no_chair``."""
+    return not metric.startswith("repeats-") and not (metric in CHAIR and why_no_chair(scores))
 
 
 def shown(comparison: Comparison) -> list[str]:
-    """The metrics that pages show and that have a value."""
+    """The metrics that pages show and that have a value; what pictures are ranked by always is."""
+    scores = comparison.systems[0].scores
     return [
         metric
-        for metric in comparison.systems[0].scores.metrics
-        if is_shown(metric)
+        for metric in scores.metrics
+        if (metric == comparison.ranked_by or is_shown(metric, scores))
         and any(not math.isnan(system.scores.metrics[metric]) for system in comparison.systems)
     ]
 
@@ -137,6 +157,8 @@ def _legend(comparison: Comparison) -> str:
             "are COCO's 80.",
             soft=True,
         )
+    elif reason := why_no_chair(comparison.systems[0].scores):
+        body += paragraph(reason, soft=True)
     return body + paragraph(f"Signature: {comparison.signature}", soft=True)
 
 

@@ -23,6 +23,15 @@ INTERVALS = "95 % intervals"
 # A step's figures that have a chart of their own, or are no curve.
 KNOWN = {"epoch", "step", "loss", "perplexity", "objective", "lr", "tokens", "seconds"}
 
+# The titles of others, and what their axes measure.
+WORDS = {
+    "text_loss": ("Loss on captions without pictures", "nats a token"),
+    "old_kl": ("Drift from the start, on old pictures", "KL divergence, nats a token"),
+    "teacher_kl": ("Distance from the teachers", "KL divergence, nats a token"),
+    "reward": ("Reward of sampled captions", "reward"),
+    "baseline": ("Reward that samples are compared with", "reward"),
+}
+
 
 def curve_figures(runs: Sequence[RunFolder]) -> list[Figure]:
     """A figure for everything in the log; a figure without any point is left out."""
@@ -165,8 +174,17 @@ def _course(runs: Sequence[RunFolder]) -> list[Figure | None]:
         )
         if endings
         else None,
-        *(_steps(name, name.capitalize(), _trained(runs, name), name) for name in others),
+        *(
+            _steps(name, title, _trained(runs, name), unit)
+            for name in others
+            for title, unit in [_words(name)]
+        ),
     ]
+
+
+def _words(name: str) -> tuple[str, str]:
+    plain = name.replace("_", " ")
+    return WORDS.get(name, (plain.capitalize(), plain))
 
 
 def _steps(
@@ -269,7 +287,14 @@ def reliability_figure(found: Reliability) -> Figure:
         "Confidence and quality",
         alt,
         lines,
-        x_label="confidence",
+        x_label=f"confidence (each point: {_sizes(found)})",
         y_label="share of captions; CIDEr-D",
         from_zero=True,
     )
+
+
+def _sizes(found: Reliability) -> str:
+    """How many captions a point is of: a share of one or two captions says little."""
+    sizes = sorted({part.num for part in found.bins})
+    text = " to ".join(f"{size:,}" for size in dict.fromkeys((sizes[0], sizes[-1])))
+    return f"{text} caption{'s' * (sizes[-1] > 1)}"

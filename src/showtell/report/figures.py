@@ -8,9 +8,11 @@ import io
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from showtell.errors import MissingExtraError
+from showtell.images.lettering import Lettering, told
 from showtell.report.page import WIDTH, Figure
 from showtell.report.reading import Values
 
@@ -18,6 +20,7 @@ try:
     import matplotlib
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
+    from matplotlib.font_manager import FontProperties, fontManager
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 except ImportError:
     raise MissingExtraError("train", "showtell report") from None
@@ -29,6 +32,7 @@ FONT_SIZE = 11
 LEGEND_LETTERS = 56  # that fit beside each other
 STEPS_OF_TICKS = [1, 2, 5, 10]
 NEUTRAL = -1
+LEAST_LOG = 5
 DASHES = ("-", "--", "-.", ":")
 BAND = 0.22  # opacity: the bands of several lines lie over each other
 
@@ -99,19 +103,22 @@ def line_figure(
     """Lines over a common axis.
 
     Args:
-        log: whether y is logarithmic.
+        log: whether y is logarithmic, where the highest value is many times the lowest.
         whole_x: whether x has whole numbers only, as epochs are.
         from_zero: whether y begins at 0.
         percent: whether y is a share, shown in per cent.
     """
 
+    top, bottom = max(line.y.max() for line in lines), min(line.y.min() for line in lines)
+    # Between ends that are closer there may be no tick with a label, and not two.
+    is_log = log and top > LEAST_LOG * bottom
+
     def plot(axes: Axes, theme: Theme) -> None:
         for index, line in enumerate(lines):
             _plot_line(axes, theme, index, line)
-        if log:
+        if is_log:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(FuncFormatter(_plain))
-            top, bottom = max(line.y.max() for line in lines), min(line.y.min() for line in lines)
             digits = "235" if top < 100 * bottom else "25"  # as many as there is room for
             axes.yaxis.set_minor_formatter(FuncFormatter(_only(digits)))
         else:
@@ -126,7 +133,7 @@ def line_figure(
             axes.set_ylim(bottom=0)
         _label(axes, theme, x_label, y_label, legend=len(lines) > 1)
 
-    return _draw(name, title, alt, plot)
+    return _draw(name, title, alt, plot, [line.label for line in lines])
 
 
 def bar_figure(
@@ -164,7 +171,8 @@ def bar_figure(
         axes.grid(axis="y", visible=False)
 
     height = max(HEIGHT, 1 + len(labels) * max(0.26, 0.13 * len(series)))
-    return _draw(name, title, alt, plot, height=height)
+    texts = [*labels, *(label for label, _, _ in series)]
+    return _draw(name, title, alt, plot, texts, height=height)
 
 
 def _plot_line(axes: Axes, theme: Theme, index: int, line: Line) -> None:
@@ -181,6 +189,7 @@ def _plot_line(axes: Axes, theme: Theme, index: int, line: Line) -> None:
         linewidth=1.8,
         marker="o" if line.dots or len(line.x) == 1 else "",
         markersize=4.5,
+        clip_on=not line.dots,  # a dot on an axis is shown whole
         label=line.label,
     )
 
@@ -204,15 +213,28 @@ def _draw(
     title: str,
     alt: str,
     plot: Callable[[Axes, Theme], None],
+    texts: Sequence[str],
     *,
     height: float = HEIGHT,
 ) -> Figure:
-    light, dark = (_render(theme, height, plot) for theme in (LIGHT, DARK))
-    return Figure(name, title, alt, light, dark)
+    lettering = Lettering(texts)
+    families = ["DejaVu Sans", *map(_family, lettering.files)]
+    light, dark = (_render(theme, height, plot, families) for theme in (LIGHT, DARK))
+    return Figure(name, title, alt, light, dark, told(lettering.missing))
 
 
-def _render(theme: Theme, height: float, plot: Callable[[Axes, Theme], None]) -> bytes:
+def _family(font: Path) -> str:
+    """Under which name matplotlib knows a font."""
+    if not any(entry.fname == str(font) for entry in fontManager.ttflist):
+        fontManager.addfont(font)
+    return FontProperties(fname=font).get_name()
+
+
+def _render(
+    theme: Theme, height: float, plot: Callable[[Axes, Theme], None], families: Sequence[str]
+) -> bytes:
     style: dict[Any, Any] = {
+        "font.family": list(families),
         "font.size": FONT_SIZE,
         "legend.fontsize": FONT_SIZE - 1,
         "figure.facecolor": theme.paper,
@@ -223,7 +245,7 @@ def _render(theme: Theme, height: float, plot: Callable[[Axes, Theme], None]) ->
     }
     # Without pyplot: no window system is looked for, and nothing is kept after the drawing.
     with matplotlib.rc_context(style), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # of a rare script
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # Figure.note
         canvas = Canvas(figsize=(WIDTH, height), dpi=DOTS, layout="constrained")
         plot(canvas.add_subplot(), theme)
         file = io.BytesIO()

@@ -32,6 +32,7 @@ class Figure:
         title: its heading on the page.
         alt: a description for people who cannot see it.
         light, dark: PNG.
+        note: a sentence on what could not be drawn; empty: nothing.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Figure:
     alt: str
     light: bytes
     dark: bytes
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -219,7 +221,9 @@ def figure(drawing: Figure) -> str:
 
 
 def figures(drawings: Iterable[Figure]) -> str:
-    return f'<div class="figures">{"".join(map(figure, drawings))}</div>'
+    drawings = list(drawings)
+    found = list(dict.fromkeys(drawing.note for drawing in drawings if drawing.note))
+    return notes(found) + f'<div class="figures">{"".join(map(figure, drawings))}</div>'
 
 
 def example(

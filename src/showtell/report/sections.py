@@ -7,7 +7,7 @@ from typing import Any
 from showtell.metrics import METRICS, evaluate
 from showtell.metrics.bootstrap import Interval
 from showtell.report.captions import CaptionedRun
-from showtell.report.changes import CHECKED, MISSING, is_shown
+from showtell.report.changes import CHECKED, MISSING, is_shown, why_no_chair
 from showtell.report.page import (
     Cell,
     Figure,
@@ -105,15 +105,22 @@ def _of_captions(run: CaptionedRun, best: Epoch | None) -> str:
     rows: list[list[str | Cell]] = []
     for scores in (run.scores.with_intervals(), checks.with_intervals()):
         rows += [
-            [name, f"{value:.4f}", str(scores.intervals[name])]
+            [_title(name), _number(name, value), _interval(name, scores.intervals[name])]
             for name, value in scores.metrics.items()
-            if is_shown(name) and name in scores.intervals and name not in logged
+            if is_shown(name, scores) and name in scores.intervals and name not in logged
         ]
+    reason = why_no_chair(checks)
     return table(
         f"Captions by the {run.checkpoint} checkpoint, on {run.which_pictures}",
         ["", "value", "95 % interval"],
         rows,
-    )
+    ) + (paragraph(reason, soft=True) if reason else "")
+
+
+def _interval(name: str, found: Interval) -> str:
+    if name == "bad-endings":
+        return f"[{found.low:.1%}, {found.high:.1%}]"
+    return str(found)
 
 
 def curves(runs: Sequence[RunFolder], drawings: Sequence[Figure]) -> Section:
@@ -257,11 +264,14 @@ def _title(name: str) -> str:
         "val_loss": "validation loss",
         "val_perplexity": "validation perplexity",
         "bad_endings": "bad endings",
+        "bad-endings": "bad endings",
+        "object-recall": "object recall",
+        "length": "length in words",
     }.get(name, name)
 
 
 def _number(name: str, value: float) -> str:
-    if name == "bad_endings":
+    if name in ("bad_endings", "bad-endings"):
         return f"{value:.1%}"
     return f"{value:.2f}" if name == "val_perplexity" else f"{value:.4f}"
 

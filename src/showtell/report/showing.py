@@ -10,11 +10,12 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from showtell.core.files import atomic_write
 from showtell.data.records import Record
 from showtell.errors import ImageError
+from showtell.images.lettering import Lettering
 from showtell.images.open import open_image
 from showtell.images.preprocess import Preprocessing
 from showtell.images.sheet import Cell, save_contact_sheet
@@ -78,22 +79,28 @@ def is_square(num_regions: int) -> bool:
 
 def save_attention_sheet(path: Path, tiles: Sequence[Tile], heading: str) -> None:
     """All attention maps of one caption as a PNG."""
-    rows = -(-len(tiles) // COLUMNS)
+    lettering = Lettering([heading, *(tile.word for tile in tiles)])
+    line = lettering.line_height(TEXT)
     columns = min(COLUMNS, len(tiles))
-    line = round(TEXT * 1.5)
-    size = (
-        MARGIN + columns * (TILE + MARGIN),
-        MARGIN + line + rows * (TILE + line + MARGIN),
-    )
-    sheet = Image.new("RGB", size, PAPER)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(TEXT)
-    draw.text((MARGIN, MARGIN), heading, fill=INK, font=font)
-    for index, tile in enumerate(tiles):
-        row, column = divmod(index, COLUMNS)
-        left = MARGIN + column * (TILE + MARGIN)
-        top = MARGIN + line + row * (TILE + line + MARGIN)
-        sheet.paste(tile.image, (left, top))
-        draw.text((left, top + TILE + 2), tile.word, fill=INK, font=font)
+    width = columns * (TILE + MARGIN) - MARGIN
+    titles = lettering.wrap(heading, TEXT, width)
+    labels = [lettering.wrap(tile.word, TEXT, TILE) for tile in tiles]
+    top = MARGIN + line * len(titles) + 4
+    step = TILE + line * max(map(len, labels)) + MARGIN
+    sheet = Image.new("RGB", (width + 2 * MARGIN, top + -(-len(tiles) // columns) * step), PAPER)
+    draw = ImageDraw.Draw(sheet)
+
+    def write(lines: Sequence[str], x: int, y: int, width: int) -> None:
+        for number, text in enumerate(lines):
+            place = x, y + number * line
+            lettering.draw(draw, place, text, size=TEXT, ink=INK, width=width)
+
+    write(titles, MARGIN, MARGIN, width)
+    for index, (tile, label) in enumerate(zip(tiles, labels, strict=True)):
+        row, column = divmod(index, columns)
+        x, y = MARGIN + column * (TILE + MARGIN), top + row * step
+        sheet.paste(tile.image, (x, y))
+        write(label, x, y + TILE + 2, TILE)
     with atomic_write(path, "wb") as file:
         sheet.save(file, "PNG")
 
@@ -129,8 +136,10 @@ def best_and_worst(run: CaptionedRun, folder: Path) -> Section:
     body = paragraph(_about(run))
     for name, title, records in (("best", "Best", best), ("worst", "Worst", worst)):
         if records:
+            sheet = folder / f"captions-{name}.png"
+            lacking = _save_sheet(sheet, f"{title} captions", records, run)
             body += heading(f"{title} captions") + examples(_example(r, run) for r in records)
-            _save_sheet(folder / f"captions-{name}.png", f"{title} captions", records, run)
+            body += notes([f"In {sheet.name}, {lacking}"] if lacking else [])
     return Section("captions", "Captions", body)
 
 
@@ -229,11 +238,12 @@ def _example(record: Record, run: CaptionedRun) -> str:
     return example(picture, reason, [(caption.text, score)], record.captions[:MAX_REFERENCES])
 
 
-def _save_sheet(path: Path, title: str, records: Sequence[Record], run: CaptionedRun) -> None:
+def _save_sheet(path: Path, title: str, records: Sequence[Record], run: CaptionedRun) -> str:
     cells = [
         Cell(record.path, run.captions[record.image_id].text, record.captions[:3])
         for record in records
         if thumbnail(record.path)[0] is not None
     ]
-    if cells:
-        save_contact_sheet(path, cells, columns=3, heading=f"{title} of {run.name}")
+    if not cells:
+        return ""
+    return save_contact_sheet(path, cells, columns=3, heading=f"{title} of {run.name}")

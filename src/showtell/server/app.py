@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from showtell import __version__
@@ -30,7 +31,7 @@ from showtell.server.limits import client_of
 from showtell.server.metrics import GONE, Metrics, Observer
 from showtell.server.problems import Problem, busy, stopping
 from showtell.server.service import FIELDS, FILES, Service
-from showtell.server.uploads import Intake
+from showtell.server.uploads import MAX_NAME, Intake
 
 PAGE = Path(__file__).parent / "page"
 
@@ -168,9 +169,24 @@ async def _problem(request: Request, error: Exception) -> Response:
 
 async def _http_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return Problem(error.status_code, error.detail, headers=error.headers).response(
-        request.url.path
-    )
+    path, detail = request.url.path, error.detail
+    if error.status_code == 404:
+        detail = f"nothing is at {path[:MAX_NAME]}; there are {', '.join(_routes(request.app))}"
+    elif error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        detail = f"{request.method} {path}: expected {allowed}"
+    return Problem(error.status_code, detail, headers=error.headers).response(path)
+
+
+def _routes(app: FastAPI) -> list[str]:
+    """What can be asked for, as "POST /v1/captions"."""
+    found = [route for route in app.routes if isinstance(route, Route)]
+    return [
+        f"{method} {route.path_format}"
+        for route in found
+        for method in sorted(route.methods or ())
+        if method != "HEAD"
+    ]
 
 
 async def _bug(request: Request, error: Exception) -> Response:

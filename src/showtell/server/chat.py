@@ -30,7 +30,7 @@ from showtell.errors import UsageError, unknown_name
 from showtell.server.limits import Limits
 from showtell.server.problems import Problem
 from showtell.server.service import Record, Service
-from showtell.server.uploads import Form, Intake, Upload
+from showtell.server.uploads import Form, Intake, Upload, large_picture, too_many_pictures
 
 Asked = TypeVar("Asked", bound=BaseModel)
 
@@ -166,7 +166,7 @@ class Chat:
         if not question.pictures:
             raise Problem(400, "no picture: this server captions pictures and does nothing else")
         if len(question.pictures) > self.limits.pictures:
-            raise Problem(413, f"more than {self.limits.pictures} pictures in one request")
+            raise too_many_pictures(self.limits)
         form = Form(fields={"model": name})
         try:
             async with asyncio.timeout(self.limits.answer_seconds):
@@ -194,7 +194,7 @@ class Chat:
             self._check_host(given, name)
             return await loop.run_in_executor(self._fetching, lambda: self._fetched(given, name))
         if len(given) * 3 // 4 > self.limits.picture_bytes + 100:
-            raise Problem(413, f"{name}: more than {self.limits.picture_bytes:,} bytes")
+            raise large_picture(name, self.limits)
         return await self.service.aside(lambda: decoded(given, name))
 
     def _check_host(self, url: str, name: str) -> None:
@@ -219,7 +219,7 @@ class Chat:
                 while chunk := answer.read1(CHUNK):
                     data += chunk
                     if len(data) > most:
-                        raise Problem(413, f"{name}: more than {most:,} bytes")
+                        raise large_picture(name, self.limits)
                     if time.monotonic() > until:
                         raise TimeoutError(f"not within {FETCH_SECONDS:g} seconds")
                 return bytes(data)

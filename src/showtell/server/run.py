@@ -22,6 +22,10 @@ from showtell.server.metrics import Metrics
 from showtell.server.service import Service
 
 BACKLOG = 1024
+OPEN_TO_ALL = (
+    "warning: no token is set, so everyone on the network can use this server; --token-file FILE "
+    "or the variable SHOWTELL_TOKEN sets one"
+)
 
 
 def serve(
@@ -54,7 +58,7 @@ def serve(
             loopback one, where none are given, it goes by any.
         origins: Pages of other origins that may ask.
         clients: What is granted to clients of other servers.
-        say: Told, in a line, what is served and where.
+        say: Told, in a line each, what is served and where, and what its owner may not expect.
 
     Raises:
         ConfigError: the address cannot be had.
@@ -84,8 +88,10 @@ def serve(
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: setattr(server, "should_exit", True))
         listener.listen(BACKLOG)  # whoever reads that it serves can connect
-        where = f"[{host}]" if ":" in host else host
-        say(f"Serving {', '.join(loaded)} at http://{where}:{listener.getsockname()[1]}")
+        if token is None and not _is_loopback(address):
+            say(OPEN_TO_ALL)
+        place = place_of(host, address, listener.getsockname()[1], any_name=access.hosts is None)
+        say(f"Serving {', '.join(loaded)} at {place}")
         server.run(sockets=[listener])
 
 
@@ -96,9 +102,27 @@ def own_names(host: str, address: str, allowed: Sequence[str]) -> frozenset[str]
         host: How its owner calls the address.
         allowed: Further names, in lower case.
     """
-    if not allowed and not ip_address(address.partition("%")[0]).is_loopback:
+    if not allowed and not _is_loopback(address):
         return None
     return LOOPBACK | {host.lower(), address} | set(allowed)
+
+
+def place_of(host: str, address: str, port: int, *, any_name: bool) -> str:
+    """Where a browser finds the server; 0.0.0.0 and :: are no addresses to go to.
+
+    Args:
+        any_name: whether it answers to any name.
+    """
+    more = ""
+    if ip_address(address.partition("%")[0]).is_unspecified:
+        host = "::1" if ":" in address else "127.0.0.1"
+        more = ", and at this machine's other addresses" if any_name else ""
+    where = f"[{host}]" if ":" in host else host
+    return f"http://{where}:{port}{more}"
+
+
+def _is_loopback(address: str) -> bool:
+    return ip_address(address.partition("%")[0]).is_loopback
 
 
 def build_server(

@@ -33,7 +33,7 @@ from showtell.inference.caption import Caption, caption_record
 from showtell.server.batching import Batcher, Job, LoadedModel, QueueFullError, StoppingError
 from showtell.server.limits import Lane, Limits, Shares, share
 from showtell.server.problems import Problem, busy, stopping
-from showtell.server.uploads import Form, Upload
+from showtell.server.uploads import ADVICE, Form, Upload
 from showtell.server.wishes import Wish, check_words, read_wish
 
 FILES = "images"
@@ -135,7 +135,8 @@ class Service:
         if prompt is not None:
             wish = replace(wish, model=wish.model.with_prompt(prompt))
         if not num:
-            raise Problem(422, f"no picture: send at least one as {FILES!r}")
+            advice = ADVICE.format(files=FILES)
+            raise Problem(422, f"no picture: send at least one as {FILES!r} ({advice})")
         try:
             with self._places.held_by(client) as holding, self.batcher.reserve(num):
                 holding.add(num)

@@ -17,10 +17,12 @@ from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from showtell.errors import unknown_name
 from showtell.server.limits import Limits, Shares, share
 from showtell.server.problems import Problem
 
 MAX_NAME = 255
+ADVICE = "with curl, -F {files}=@photo.jpg"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,9 @@ async def read_form(
     """
     kind, options = parse_options_header(content_type or "")
     if kind != b"multipart/form-data":
-        raise Problem(415, f"the body is {content_type or 'of no type'}: send multipart/form-data")
+        given = content_type or "of no type"
+        advice = ADVICE.format(files=files)
+        raise Problem(415, f"the body is {given}: send multipart/form-data ({advice})")
     boundary = options.get(b"boundary")
     if not boundary:
         raise Problem(400, "multipart/form-data without a boundary")
@@ -169,6 +173,24 @@ async def read_form(
         return reader.finish()
     except FormParserError as error:
         raise Problem(400, f"the multipart body is damaged: {error}") from None
+
+
+def too_many_pictures(limits: Limits) -> Problem:
+    """413: this request has more pictures than a request may have."""
+    return Problem(
+        413,
+        f"more than {limits.pictures} pictures in one request: send several requests (the server's "
+        "owner can allow more by --max-pictures)",
+    )
+
+
+def large_picture(name: str, limits: Limits) -> Problem:
+    """413: the file of the picture of this name is larger than one may be."""
+    return Problem(
+        413,
+        f"{name}: more than {limits.picture_bytes:,} bytes (the server's owner can allow more by "
+        "--max-megabytes)",
+    )
 
 
 def _too_large(limits: Limits) -> Problem:
@@ -230,10 +252,10 @@ class _Reader:
         self._filename = _text(options.get(b"filename", b""))[:MAX_NAME]
         if self._name == self._files:
             if len(self._form.pictures) == self._limits.pictures:
-                raise Problem(413, f"more than {self._limits.pictures} pictures in one request")
+                raise too_many_pictures(self._limits)
         elif self._name not in self._fields:
-            known = ", ".join(sorted({self._files, *self._fields}))
-            raise Problem(422, f"no such field: {self._name[:MAX_NAME]!r}; there are {known}")
+            known = {self._files, *self._fields}
+            raise Problem(422, unknown_name("field", self._name[:MAX_NAME], known))
         elif self._name in self._form.fields:
             raise Problem(422, f"field {self._name!r} comes twice")
 
@@ -242,11 +264,19 @@ class _Reader:
         limit = self._limits.picture_bytes if is_file else self._limits.field_bytes
         if len(self._data) + end - start > limit:
             what = self._filename or f"field {self._name!r}"
-            raise Problem(413, f"{what}: more than {limit:,} bytes")
+            if is_file:
+                raise large_picture(what, self._limits)
+            raise Problem(413, f"{what}: more than {limit:,} bytes, which is this server's limit")
         self._data += data[start:end]
 
     def _part_end(self) -> None:
         if self._name == self._files:
+            if not self._filename and (text := _short_text(self._data)) is not None:
+                raise Problem(
+                    422,
+                    f"{self._files} is the text {text!r}: expected the file of a picture "
+                    f"({ADVICE.format(files=self._files)})",
+                )
             name = self._filename or f"picture {len(self._form.pictures) + 1}"
             self._form.pictures.append(Upload(name, bytes(self._data)))
         else:
@@ -258,6 +288,12 @@ class _Reader:
 
     def _end(self) -> None:
         self._is_whole = True
+
+
+def _short_text(data: bytes | bytearray) -> str | None:
+    """What a person typed where a file belongs; None for the bytes of a picture."""
+    text = data.decode("utf-8", "replace") if len(data) <= MAX_NAME else "\0"
+    return text if text.isprintable() and "\ufffd" not in text else None
 
 
 def _text(value: bytes) -> str:

@@ -61,6 +61,7 @@ def read_wish(form: Form, models: Mapping[str, LoadedModel], limits: Limits) -> 
     changes = _changes(form.fields.get("decoding", "{}"))
     own = model.captioner.decoding
     try:
+        _check_numbers(changes, limits)  # first: what all models may do is more than is asked here
         settings = own.with_changes(changes)
         if isinstance(model.captioner, PictureCaptioner):
             model.captioner.check(settings)
@@ -127,8 +128,8 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not a number in JSON")
 
 
-def _check_settings(settings: DecodingConfig, changes: Mapping[str, Any], limits: Limits) -> None:
-    """Raise ConfigError where one that the request changes goes past its limit."""
+def _check_numbers(values: Mapping[str, Any], limits: Limits) -> None:
+    """Raise ConfigError where a whole number goes past its limit."""
     for name, limit in (
         ("beam_size", limits.beam_size),
         ("num_captions", limits.beam_size),
@@ -136,9 +137,14 @@ def _check_settings(settings: DecodingConfig, changes: Mapping[str, Any], limits
         ("max_length", limits.caption_words),
         ("no_repeat_ngram", limits.caption_words),
     ):
-        value = getattr(settings, name)
-        if name in changes and value is not None and value > limit:
+        value = values.get(name)
+        if isinstance(value, int) and value > limit:
             raise ConfigError(f"{name} = {value}: this server's limit is {limit}")
+
+
+def _check_settings(settings: DecodingConfig, changes: Mapping[str, Any], limits: Limits) -> None:
+    """Raise ConfigError where one that the request changes goes past its limit."""
+    _check_numbers({name: getattr(settings, name) for name in changes}, limits)
     named = 0
     for name in ("forbidden_words", "required_words"):
         if name not in changes:

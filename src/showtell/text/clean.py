@@ -146,6 +146,20 @@ def _replaced(given: str, pattern: Any, by: str, text: str) -> str:
     return " ".join(str(changed).split())
 
 
+_HALF = re.compile("[\ud800-\udfff]")
+_CONTROLS = re.compile("[\0-\x08\x0e-\x1f\x7f-\x9f]")
+
+
+def as_text(said: str) -> str:
+    """What a model says, as every file and terminal takes it; a model may say anything.
+
+    Every line break becomes ``\\n``, half of a surrogate pair becomes U+FFFD, and other control
+    characters than the tab are left out.
+    """
+    lines = "\n".join(said.splitlines())
+    return _CONTROLS.sub("", _HALF.sub("\ufffd", lines))
+
+
 def tidied(text: str, *, first_only: bool = True) -> str:
     """The caption in an answer, on one line: without thoughts, markdown, preamble and quotes.
 

@@ -313,10 +313,11 @@ class Run:
 
     def _note_few_steps(self, steps_per_epoch: int) -> None:
         num_epochs = self.config.training.num_epochs
+        enough = -(-ENOUGH_STEPS // steps_per_epoch)
         self.report.note(
             f"{counted(self.num_steps, 'step')} in {counted(num_epochs, 'epoch')}: too few to "
-            f"learn much; -s training.num_epochs={-(-ENOUGH_STEPS // steps_per_epoch)} makes about "
-            f"{ENOUGH_STEPS:,}"
+            f"learn much; --epochs {enough} (of distil: -s training.num_epochs={enough}) makes "
+            f"about {ENOUGH_STEPS:,}"
         )
 
     def _resume(self) -> None:

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from showtell.config import DecodingConfig
-from showtell.core.files import read_json, write_json
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, Record
 from showtell.data.request import DataRequest
@@ -28,14 +27,9 @@ from showtell.errors import CheckpointError, DataError, ScoringError
 from showtell.evaluation.calibration import ACCEPTABLE, NUM_FOLDS, fit_calibration
 from showtell.evaluation.compare import Comparison, compare
 from showtell.inference.backends.native import NativeCaptioner
-from showtell.inference.caption import CALIBRATION, Calibration, Caption
-from showtell.inference.checkpoint import (
-    CONFIG,
-    METRICS,
-    MOST_JSON,
-    VOCABULARY,
-    find_checkpoint,
-)
+from showtell.inference.caption import Calibration, Caption
+from showtell.inference.checkpoint import CONFIG, VOCABULARY, find_checkpoint
+from showtell.inference.exported import write_calibration
 from showtell.inference.specs import spec_of
 from showtell.metrics.cider import CiderD
 from showtell.pretrained import shipped_folder
@@ -263,13 +257,9 @@ def add_reranker(
     )
     name = f"{Path(dataset.name).name} val"
     learnt = learn_reranker(captioner, train, val, features, report=report, seed=seed, data=name)
-    metrics: dict[str, Any] = read_json(folder / METRICS, MOST_JSON)
-    metrics.pop(CALIBRATION, None)
-    if calibrates and learnt.calibration is not None:
-        metrics[CALIBRATION] = learnt.calibration.to_dict()
     # A calibration without its reranker cannot be read: the reranker comes first.
     learnt.reranker.save(folder / RERANKER)
-    write_json(folder / METRICS, metrics)
+    write_calibration(folder, learnt.calibration if calibrates else None)
     return learnt
 
 

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from showtell.data.collect import Collector
+from showtell.data.pictures import leaves_folder
 from showtell.data.reading import read_text
 from showtell.data.records import Dataset, Split
 from showtell.data.sources.base import Source, only_file, peek, picture_finder
@@ -53,7 +54,8 @@ def load(path: Path, images: Path | None) -> Dataset:
     _read_tokens(text, file, splits, collector)
     for name in splits:
         if not collector.known(name):
-            collector.skip_picture(name, "image without captions", f"not in {file.name}")
+            place = None if leaves_folder(name) else collector.finder.find(name)
+            collector.skip_uncaptioned(name, place, f"not in {file.name}")
     return collector.finish()
 
 

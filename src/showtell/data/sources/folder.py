@@ -72,7 +72,8 @@ def load(path: Path, images: Path | None) -> Dataset:
             found = list(sidecars.texts_of(name))
             used.update(found or [""])
             relative = (place / name).as_posix()
-            _add(relative, [path / place / sidecar for sidecar in found], collector, tags)
+            texts_beside = [path / place / sidecar for sidecar in found]
+            _add(relative, root, texts_beside, collector, tags)
         for name in sidecars.texts:
             if name not in used and used:
                 where = (place / name).as_posix()
@@ -104,12 +105,14 @@ class _Tags:
         return found
 
 
-def _add(relative: str, sidecars: list[Path], collector: Collector, tags: _Tags) -> None:
+def _add(
+    relative: str, root: Path, sidecars: list[Path], collector: Collector, tags: _Tags
+) -> None:
     if not is_text(relative):
         collector.problem("bad file name", relative, "not UTF-8; rename the file")
         return
     if not sidecars:
-        collector.skip_picture(relative, "image without captions", "no text file beside it")
+        collector.skip_uncaptioned(relative, root / relative, "no text file beside it")
         return
     try:
         lines = _captions_of(sidecars, tags)

@@ -12,7 +12,14 @@ from typing import Any, ClassVar
 from showtell.config import DecodingConfig
 from showtell.core.messages import some
 from showtell.errors import ServerError
-from showtell.inference.backends.remote import TOKENS_A_WORD, Answer, RemoteCaptioner, variable
+from showtell.inference.backends.remote import (
+    TOKENS_A_WORD,
+    Answer,
+    RemoteCaptioner,
+    count_of,
+    tokens_of,
+    variable,
+)
 from showtell.inference.backends.remote_client import Client, Endpoint, RequestFailed
 
 ADDRESS, KEY = "OLLAMA_HOST", "OLLAMA_API_KEY"
@@ -97,11 +104,10 @@ class OllamaCaptioner(RemoteCaptioner):
         content = value["message"]["content"]
         if not isinstance(content, str):
             raise TypeError(content)
-        listed = value.get("logprobs") or ()
         return Answer(
             content,
-            tuple((str(one["token"]), float(one["logprob"])) for one in listed),
+            tokens_of(value.get("logprobs")),
             is_cut=value.get("done_reason") == "length",
-            tokens_in=int(value.get("prompt_eval_count") or 0),
-            tokens_out=int(value.get("eval_count") or 0),
+            tokens_in=count_of(value, "prompt_eval_count"),
+            tokens_out=count_of(value, "eval_count"),
         )

@@ -10,7 +10,14 @@ from typing import Any, ClassVar
 
 from showtell.config import DecodingConfig
 from showtell.errors import ConfigError, ServerError
-from showtell.inference.backends.remote import TOKENS_A_WORD, Answer, RemoteCaptioner, variable
+from showtell.inference.backends.remote import (
+    TOKENS_A_WORD,
+    Answer,
+    RemoteCaptioner,
+    count_of,
+    tokens_of,
+    variable,
+)
 from showtell.inference.backends.remote_client import Client, Endpoint, RequestFailed
 
 ADDRESS, KEY = "OPENAI_BASE_URL", "OPENAI_API_KEY"
@@ -87,12 +94,11 @@ class OpenAICaptioner(RemoteCaptioner):
             raise TypeError(content)
         if not content.strip() and reason == "content_filter":
             raise RequestFailed("the server's content filter holds the answer", is_servers=False)
-        listed = (choice.get("logprobs") or {}).get("content") or ()
-        usage = value.get("usage") or {}
+        listed, usage = choice.get("logprobs"), value.get("usage")
         return Answer(
             content,
-            tuple((str(one["token"]), float(one["logprob"])) for one in listed),
+            tokens_of(listed.get("content") if isinstance(listed, dict) else None),
             is_cut=reason == "length",
-            tokens_in=int(usage.get("prompt_tokens") or 0),
-            tokens_out=int(usage.get("completion_tokens") or 0),
+            tokens_in=count_of(usage, "prompt_tokens"),
+            tokens_out=count_of(usage, "completion_tokens"),
         )

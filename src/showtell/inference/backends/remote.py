@@ -45,6 +45,7 @@ from showtell.inference.stream import (
     Streaming,
     opened,
 )
+from showtell.text.clean import as_text
 
 if TYPE_CHECKING:
     from showtell.inference.captioner import ModelRequest
@@ -56,6 +57,7 @@ UNDERSTOOD = frozenset({"method", "max_length", "temperature", "top_k", "top_p",
 MAX_SIDE, SHORTEST_SIDE, LONGEST_SIDE, QUALITY = 768, 32, 8192, 90
 CONCURRENCY, MOST_CONCURRENCY = 8, 256
 MAX_WORDS = 100
+MOST_TOKENS = 2**31  # of one answer; a larger count is none
 TOKENS_A_WORD = 2  # room enough for any language's words; a caption ends where the model ends it
 
 
@@ -262,21 +264,27 @@ class RemoteCaptioner(PictureCaptioner):
             ServerError: no picture gets through any more.
         """
 
-        def prepare(picture: Picture) -> Prepared | str:
+        def prepare(picture: Picture) -> Prepared | ImageError:
             try:
                 return self._prepare(picture, with_look=how.originals is not None)
             except ImageError as error:
-                return str(error)
+                return error.with_traceback(None)  # which holds the picture's bytes
 
         window = 2 * self.concurrency
         # Decoding overlaps with waiting for answers, however few cores there are.
-        prepared = work_ahead(pictures, prepare, batch_size=self.concurrency, overlaps=True)
+        prepared = work_ahead(
+            pictures,
+            prepare,
+            batch_size=self.concurrency,
+            overlaps=True,
+            weigh=lambda picture: picture.weight,
+        )
         run = Run(self.endpoint.url, how.originals)
         with worker() as threads, _Asking(self, threads, how.decoding, how.is_stopped) as asking:
             for picture, found in prepared:
                 if how.is_stopped():  # of what was read ahead nothing is asked
                     break
-                run.add(picture, found, asking.begin)
+                run.add(picture.path, found, asking.begin)
                 while len(run) > window or run.is_first_done:
                     yield from run.take()
             while len(run):
@@ -322,7 +330,7 @@ class RemoteCaptioner(PictureCaptioner):
             RequestFailed: there is none.
             ConfigError: a confidence is wanted, and the server does not tell how sure it is.
         """
-        text = self.endpoint.scrubbed(answer.text).strip()
+        text = self.endpoint.scrubbed(as_text(answer.text)).strip()
         if not text:
             cut = (
                 f" within {settings.max_length * TOKENS_A_WORD} tokens (a model that thinks first "
@@ -463,6 +471,26 @@ def word_log_probs(tokens: Sequence[tuple[str, float]]) -> tuple[float, ...]:
             words.append(min(value, 0.0))
         is_within = not text[-1].isspace()
     return tuple(words)
+
+
+def tokens_of(listed: Any) -> tuple[tuple[str, float], ...]:
+    """The tokens that an answer lists, as ``Answer.tokens``; empty where any is none.
+
+    What stands beside a caption is never the reason for which it is lost.
+    """
+    try:
+        return tuple((str(one["token"]), float(one["logprob"])) for one in listed)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return ()
+
+
+def count_of(usage: Any, name: str) -> int:
+    """How many tokens an answer says were used; 0 where it says no number."""
+    try:
+        found = int(usage[name])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return 0
+    return found if 0 <= found < MOST_TOKENS else 0
 
 
 def _is_chosen(name: str, value: Any) -> bool:

@@ -9,11 +9,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from showtell.data.duplicates import Look
-from showtell.errors import ServerError
+from showtell.errors import ImageError, ServerError
 from showtell.inference.caption import Caption
-from showtell.inference.stream import Originals, Picture, PictureResult
+from showtell.inference.stream import Originals, PictureResult, failure_of
 
 
 class NotAsked(Exception):
@@ -59,8 +60,9 @@ class Run:
 
     def __init__(self, url: str, originals: Originals | None) -> None:
         self._url, self._originals = url, originals
-        self._waiting: deque[tuple[Picture, Prepared | str, Future[Told] | None, int | None]]
-        self._waiting = deque()
+        self._waiting: deque[
+            tuple[Path | str, Prepared | ImageError, Future[Told] | None, int | None]
+        ] = deque()
         self._num_asked = 0
         self._held: list[PictureResult] = []
         self._num_failed = 0  # in a row, by the server's fault
@@ -79,10 +81,11 @@ class Run:
         future = self._waiting[0][2]
         return future is None or future.done()
 
-    def add(self, picture: Picture, found: Prepared | str, begin: Begin) -> None:
+    def add(self, path: Path | str, found: Prepared | ImageError, begin: Begin) -> None:
         """Ask about a picture, unless it cannot be read or looks like another one.
 
         Args:
+            path: the picture's; its bytes are not held.
             found: the picture as it is sent, or why it cannot be.
             begin: asks about a JPEG; its second argument is the picture's number among those that
                 are asked about.
@@ -107,7 +110,7 @@ class Run:
                 future = begin(found.jpeg, self._num_asked)
                 self._num_asked += 1
                 found = replace(found, jpeg="")  # the request has it
-        self._waiting.append((picture, found, future, number))
+        self._waiting.append((path, found, future, number))
 
     def take(self) -> Iterator[PictureResult]:
         """The next result, and those that had to wait for it.
@@ -115,9 +118,9 @@ class Run:
         Raises:
             ServerError: so many pictures in a row failed that the server seems to be gone.
         """
-        picture, found, future, number = self._waiting.popleft()
+        path, found, future, number = self._waiting.popleft()
         try:
-            result, is_servers = self._result(picture, found, future, number)
+            result, is_servers = self._result(path, found, future, number)
         except NotAsked:
             if future is not None and number is not None:
                 self._unasked.add(number)
@@ -147,22 +150,26 @@ class Run:
 
     def _result(
         self,
-        picture: Picture,
-        found: Prepared | str,
+        path: Path | str,
+        found: Prepared | ImageError,
         future: "Future[Told] | None",
         number: int | None,
     ) -> tuple[PictureResult, bool]:
-        path = picture.path
-        if isinstance(found, str):
-            return PictureResult(path, None, found), False
+        if isinstance(found, ImageError):
+            return failure_of(path, found), False
         if future is None:
             assert self._originals is not None and number is not None
             if number in self._unasked:
                 raise NotAsked
             original = self._originals[number]
             reason = None if original.caption else f"{path}: as {original.path}, which failed"
-            result = PictureResult(
-                path, original.caption, reason, found.look, original.path, found.notes
+            result = replace(
+                original,
+                path=path,
+                error=reason,
+                same_as=original.path,
+                notes=found.notes,
+                look=found.look,
             )
             return result, False
         caption, reason, notes, is_servers = future.result()
@@ -172,6 +179,7 @@ class Run:
             None if reason is None else f"{path}: {reason}",
             found.look,
             notes=(*found.notes, *notes),
+            may_pass=is_servers,
         )
         if number is not None and self._originals is not None:
             self._originals[number] = result

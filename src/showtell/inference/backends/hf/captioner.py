@@ -29,6 +29,7 @@ from showtell.inference.caption import Caption, geometric_mean
 from showtell.inference.captioner import ModelInfo
 from showtell.inference.specs import BackendSettings
 from showtell.inference.stream import Described
+from showtell.text.clean import as_text
 
 if TYPE_CHECKING:
     from showtell.inference.captioner import ModelRequest
@@ -195,8 +196,9 @@ def words_of(tokenizer: Any, tokens: Tokens) -> tuple[str, tuple[str, ...], tupl
 
 
 def _text(tokenizer: Any, ids: list[int]) -> str:
-    found: str = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return found
+    return as_text(
+        tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    )
 
 
 def _batch_size(on_gpu: bool, num_parameters: int) -> int:
