@@ -92,7 +92,7 @@ def test_subset(tmp_path: Path) -> None:
         ([{"image_id": 1}, {"caption": "a"}, 5], "3 of 3 entries lack .*: number 0, 1, 2"),
         ([{"image_id": True, "caption": "a"}], "1 of 1 entries lack"),
         ([{"image_id": 1, "caption": None}], "1 captions are not strings: of images 1"),
-        ([*RESULTS, *RESULTS], "2 images have more than one caption: 1, 2"),
+        ([*RESULTS, *RESULTS], "2 images have more than one caption: 1, 2; remove the duplicates"),
         ([*RESULTS, {"image_id": 7, "caption": "a"}], "1 of 3 captions are of images .*: 7"),
     ],
 )

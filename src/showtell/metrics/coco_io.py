@@ -166,7 +166,8 @@ def match_images(
     match = _best_match(said, people)
     if twice := _repeated(match.image_ids):
         raise ScoringError(
-            f"{results}: {len(twice)} images have more than one caption: {_some(twice)}"
+            f"{results}: {len(twice)} images have more than one caption: {_some(twice)}; keep one "
+            "of each"
         )
     if match.unknown:
         raise ScoringError(
@@ -221,9 +222,14 @@ def read_results(
         return _merged(every, path)
     twice = [e.image_id for e in entries if len(e.captions) > 1]
     if twice := [*twice, *_repeated([e.image_id for e in entries])]:
+        hint = "remove the duplicates"
+        if any(len({*entry.captions}) > 1 for entry in _merged(entries, path)):
+            hint = (
+                "keep one of each (`showtell score` takes several with --metric self-CIDEr, Div-1 "
+                "and Div-2 alone, which measure how varied they are)"
+            )
         raise ScoringError(
-            f"{path}: {len(twice)} images have more than one caption: {_some(twice)}; "
-            "--metric self-CIDEr, Div-1 and Div-2 measure how varied several captions are"
+            f"{path}: {len(twice)} images have more than one caption: {_some(twice)}; {hint}"
         )
     return entries
 
