@@ -120,5 +120,11 @@ def _leaderboard(
     if not metrics or "METEOR" in metrics:
         meteor.prepare_aloud(lambda text: typer.echo(text, err=True))
     return make_leaderboard(
-        results, references, output=output, images=images, metrics=metrics or (), subset=subset
+        results,
+        references,
+        output=output,
+        images=images,
+        metrics=metrics or (),
+        subset=subset,
+        warn=lambda text: typer.echo(f"warning: {text}", err=True),
     )
