@@ -7,7 +7,7 @@ with ``--debug``. Broken invariants are ``assert``s, not one of these.
 
 import json
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -130,6 +130,12 @@ def unknown_name(what: str, given: str, known: Iterable[str]) -> str:
     near = get_close_matches(given, choices, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"unknown {what} {given!r}.{hint} Known: {', '.join(choices)}."
+
+
+def expect_by_name(what: str, given: object, example: str) -> None:
+    """Raise ConfigError where what should be settings by their names is something else."""
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{what} {given!r}: expected settings by name, as {example}")
 
 
 def first_line(error: BaseException) -> str:

@@ -47,6 +47,7 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "encoder_fingerprint": build_encoder("lite0").fingerprint,
         "data": "flickr8k",
         "metrics": {"BLEU-4": 0.25, "CIDEr-D": 0.65},
+        "measured_on": "Flickr8k dev",
     }
     save_checkpoint(folder / NAME, Checkpoint(decoder.eval(), words, config, metrics))
     (folder / NAME / CARD).write_text("# The card\n\nIt says **all**.\n", encoding="utf-8")
@@ -135,7 +136,9 @@ def test_reliability_calibrates_a_model_but_not_the_shipped_one(
 def test_the_list(shipped: Path, showtell: Shell) -> None:
     table = showtell("models").stdout
     assert re.search(rf"^{NAME} +default +0\.650 +0\.250 +0\.\d +lite0 +flickr8k$", table, re.M)
+    assert f"figures of {NAME}: on Flickr8k dev, as torch computes it" in table
     [values] = json.loads(showtell("models", "--json").stdout)["models"]
+    assert values["measured_on"] == "Flickr8k dev"
     assert values["name"] == NAME
     assert values["metrics"]["CIDEr-D"] == 0.65
     assert [model.name for model in shipped_models()] == [NAME] == model_names()

@@ -114,6 +114,21 @@ def test_a_metric_whose_lower_values_are_better(world: Any) -> None:
         assert found.sentences() == [
             f"long is {word} than a in words: +1.000 [1.000, 1.000], p = 0.010"
         ]
+        title = "long lost most in words (lower is better) over a"
+        if better != "lower":
+            title = "long gained most in words over a"
+        for form in ("text", "markdown"):
+            assert title in FORMATS[form](found)
+        assert len(found.contrasts[0].gained) == (0 if better == "lower" else 5)
+
+
+def test_figures_of_all_captions_together_rank_no_picture(world: Any) -> None:
+    systems, people = world
+    for metrics, ranked_by in ((["vocabulary"], "vocabulary"), (["unique", "length"], "length")):
+        found = compare(systems, people, metrics=metrics, resampling=FEW)
+        assert found.ranked_by == ranked_by
+        assert found.contrasts[0].gained == []
+        assert "most in" not in FORMATS["text"](found)
 
 
 def test_systems_that_do_not_fit(world: Any) -> None:

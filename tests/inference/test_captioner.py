@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -240,6 +241,10 @@ def test_decoding_may_be_changes_to_the_models_own() -> None:
     assert model.caption(picture, decoding={"num_captions": 2}) == expected
     with pytest.raises(ConfigError, match="beam_sise"):
         model.caption(picture, decoding={"beam_sise": 2})
+    wrong: Any
+    for wrong in ("beam", 3, []):
+        with pytest.raises(ConfigError, match=r"decoding .*: expected settings by name, as \{"):
+            model.caption(picture, decoding=wrong)
 
 
 def test_an_encoder_in_use_is_shared_by_the_models_trained_with_it(tmp_path: Path) -> None:
@@ -266,3 +271,20 @@ def test_the_front_door_gives_a_captioner(tmp_path: Path) -> None:
         assert isinstance(model, NativeCaptioner) and isinstance(model, Captioner)
     with pytest.raises(CheckpointError, match="no model 'nowhere'"):
         showtell.load("nowhere")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        ({"model": None}, CheckpointError, "model None: expected its folder or its name"),
+        ({"model": 3}, CheckpointError, "model 3: expected"),
+        ({"ensemble": "default"}, CheckpointError, "ensemble 'default': expected a list of models"),
+        ({"ensemble": [None]}, CheckpointError, "model None: expected"),
+        ({"device": None}, ConfigError, "device None: expected its name"),
+        ({"settings": ["alt"]}, ConfigError, r"settings \['alt'\]: expected settings by name"),
+        ({"cleaning": 3}, ConfigError, "cleaning 3: expected settings by name"),
+    ],
+)
+def test_arguments_of_a_wrong_type(arguments: Any, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        Captioner.load(**arguments)

@@ -93,7 +93,7 @@ def test_subset(tmp_path: Path) -> None:
         ([{"image_id": 1}, {"caption": "a"}, 5], "3 of 3 entries lack .*: number 0, 1, 2"),
         ([{"image_id": True, "caption": "a"}], "1 of 1 entries lack"),
         ([{"image_id": 1, "caption": None}], "1 captions are not strings: of images 1"),
-        ([*RESULTS, *RESULTS], "2 images have more than one caption: 1, 2"),
+        ([*RESULTS, *RESULTS], "2 images have more than one caption: 1, 2; remove the duplicates"),
         ([*RESULTS, {"image_id": 7, "caption": "a"}], "1 of 3 captions are of images .*: 7"),
     ],
 )
@@ -268,3 +268,23 @@ def test_the_caption_of_a_table_is_never_cut(
     assert references == notes
     assert note in "; ".join(notes)
     assert bool(notes) == bool(note)
+
+
+@pytest.mark.parametrize(
+    ("names", "meant"),
+    [
+        (["captions.jsonl", "sizes.csv"], r"; did you mean .*captions.jsonl\?$"),
+        (
+            ["annotations/captions_val.json", "annotations/instances_val.json"],
+            r"mean \S*captions_val.json\?$",
+        ),
+        (["dataset.json", "read_me.txt"], r"; did you mean .*dataset.json\?$"),
+        (["photo.jpg"], "is a folder, expected a file$"),
+    ],
+)
+def test_a_folder_in_place_of_a_file(names: list[str], meant: str, tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    with pytest.raises(ScoringError, match=meant):
+        read_references(tmp_path)

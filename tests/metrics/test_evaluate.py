@@ -64,6 +64,11 @@ def test_captions_without_words() -> None:
     [
         ({}, {}, "no references"),
         ({"1": "a"}, {"1": ["a"], "2": ["b"]}, "1 of 2 images have no caption to score: 2"),
+        (
+            {1: "a", 2: "b"},
+            {"1": ["a"], "2": ["b"]},
+            "2 of 2 images have no caption to score: 1, 2; some ids are numbers in one and strings",
+        ),
         ({"1": "a", "2": "b"}, {"1": ["a"]}, "1 captions are of images without references: 2"),
         ({"1": None}, {"1": ["a"]}, "1 captions are not strings: of images 1"),
         ({"1": "a"}, {"1": []}, "1 images have no reference caption: 1"),
@@ -117,6 +122,41 @@ def test_cider_d_errors() -> None:
         CiderD({"1": ["a"], "2": []})
     with pytest.raises(ScoringError, match="no references for 1 images: 9"):
         CiderD({"1": ["a"]}).score(["9"], ["a"])
+
+
+@pytest.mark.parametrize(
+    ("image_ids", "hypotheses", "message"),
+    [
+        (["1", "2"], ["a", "b", "c"], "2 image ids and 3 hypotheses were given; each hypothesis"),
+        (["1", "2"], ["a"], "2 image ids and 1 hypotheses"),
+        (["1"], "a", "expected a list of hypotheses, but got the string 'a'"),
+        ("12", ["a", "b"], "expected a list of image ids, but got the string '12'"),
+        (["1"], [None], "expected a hypothesis as a string, .* but got None"),
+        (["1"], [["a dog"]], r"a list of words or of token ids, but got \['a dog'\]"),
+        (["1"], [[["a"]]], "but got a list of lists"),
+        (["1"], [[0.5]], r"but got \[0.5\]"),
+        (["1"], [[5, 6]], "the references are words, but the hypotheses token ids; give both"),
+        (["1", "2"], ["a", [5]], "a hypothesis is of words and another of token ids"),
+        ([1], ["a"], "no references for 1 images: 1; some ids are numbers in one and strings"),
+    ],
+)
+def test_what_cider_d_cannot_score(image_ids: Any, hypotheses: Any, message: str) -> None:
+    with pytest.raises(ScoringError, match=message):
+        CiderD({"1": ["a dog"], "2": ["a cat"]}).score(image_ids, hypotheses)
+
+
+@pytest.mark.parametrize(
+    ("captions", "message"),
+    [
+        ("a dog", "references of 1 images are a string, not a list of them: 1"),
+        ([None], "expected a reference as a string, .* but got None"),
+        ([5, 6], "but got 5"),
+        (["a dog", [5, 6]], "a reference is of words and another of token ids"),
+    ],
+)
+def test_what_cider_d_cannot_refer_to(captions: Any, message: str) -> None:
+    with pytest.raises(ScoringError, match=message):
+        CiderD({"1": captions})
 
 
 def test_cider_d_of_nothing() -> None:

@@ -86,6 +86,18 @@ def test_a_page_with_pictures(showtell: Shell, caption_files: CaptionFiles, tmp_
     assert len(best) == 1 and ">often</a>" in best[0]
 
 
+def test_pictures_that_are_not_found_are_told(
+    showtell: Shell, caption_files: CaptionFiles, tmp_path: Path
+) -> None:
+    files, target = caption_files, tmp_path / "page.html"
+    given = (files.often, files.rarely, "--references", files.references, *METRICS)
+    (tmp_path / "empty").mkdir()
+    result = showtell("report", *given, "--images", tmp_path / "empty", "-o", target)
+    told = f"{tmp_path / 'empty'} has no picture of 60 of the 60 images: "
+    assert result.returncode == 0 and f"warning: {told}" in result.stderr
+    assert told in parse_page(target).words
+
+
 def test_metrics_by_name_and_no_pictures(
     showtell: Shell, caption_files: CaptionFiles, tmp_path: Path
 ) -> None:

@@ -126,6 +126,17 @@ def test_several_captions_and_their_words(server: TinyServer, gpt: openai.OpenAI
         assert choice.logprobs is not None and choice.logprobs.content is not None
         assert "".join(one.token for one in choice.logprobs.content) == choice.message.content
         assert all(one.logprob <= 0 for one in choice.logprobs.content)
+    num_tokens = sum(len(text.split()) + 1 for text in filter(None, texts))
+    assert done.usage is not None and done.usage.completion_tokens == num_tokens
+    stream = gpt.chat.completions.create(
+        model="plain",
+        messages=[message(picture(3))],
+        n=3,
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    *_, last = stream
+    assert last.usage is not None and last.usage.completion_tokens == num_tokens
 
 
 def test_the_last_message_with_pictures_is_captioned(

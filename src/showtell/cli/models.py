@@ -107,7 +107,13 @@ def _print_table(found: "list[ShippedModel]") -> None:
     for row in (columns, *rows):
         line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
         typer.echo(line.rstrip())
-    typer.echo("\nshowtell models NAME shows a model's card")
+    typer.echo()
+    for model in found:
+        typer.echo(
+            f"figures of {model.name}: on {model.measured_on}, as torch computes it; its card has "
+            "those as installed"
+        )
+    typer.echo("showtell models NAME shows a model's card")
 
 
 class Storage(StrEnum):

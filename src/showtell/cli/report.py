@@ -144,5 +144,11 @@ def _leaderboard(
     if not metrics or "METEOR" in metrics:
         meteor.prepare_aloud(lambda text: typer.echo(text, err=True))
     return make_leaderboard(
-        results, references, output=output, images=images, metrics=metrics, subset=files.subset
+        results,
+        references,
+        output=output,
+        images=images,
+        metrics=metrics,
+        subset=files.subset,
+        warn=lambda text: typer.echo(f"warning: {text}", err=True),
     )

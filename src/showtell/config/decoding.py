@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from showtell.config.section import Section, describe
-from showtell.errors import ConfigError
+from showtell.errors import ConfigError, expect_by_name
 
 DecodingMethod = Literal["greedy", "beam", "diverse", "sample"]
 
@@ -157,6 +157,7 @@ class DecodingConfig(Section):
         Raises:
             ConfigError: naming every setting that is wrong.
         """
+        expect_by_name("decoding", changes, '{"beam_size": 5}')
         values = self.model_dump()
         method = changes.get("method", self.method)
         if method != self.method:

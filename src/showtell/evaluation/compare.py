@@ -63,8 +63,9 @@ class Contrast:
         differences: of each metric, this system's minus the first's.
         corrected: for each metric the larger p-value, corrected for the number of systems that
             are compared with the first (Holm 1979).
-        gained: the pictures whose score is most above the first system's, the largest first.
-        lost: those whose score is most below it.
+        gained: the pictures whose score is better than the first system's by most, the largest
+            difference first; where neither direction is better, higher by most.
+        lost: those whose score is worse, or lower, by most.
     """
 
     name: str
@@ -110,6 +111,12 @@ class Comparison:
         if better is None:
             return "higher" if is_higher else "lower"
         return "better" if is_higher == (better == "higher") else "worse"
+
+    @property
+    def ranked_in(self) -> str:
+        """The metric by which single pictures gained or lost, and whether lower is better."""
+        is_lower = self.better[self.ranked_by] == "lower"
+        return f"{self.ranked_by} (lower is better)" if is_lower else self.ranked_by
 
     @property
     def signature(self) -> str:
@@ -278,12 +285,16 @@ def compare(
         warnings.append("one image shows no difference: the tests need many")
     found = differences([system.scores.statistics_by_id() for system in systems], resampling)
     corrected = {name: holm([by_metric[name].p for by_metric in found]) for name in names}
-    ranked_by = _RANKED_BY if _RANKED_BY in names else names[0]
+    # Figures of all captions together, as the size of the vocabulary, rank no single picture.
+    single = next(iter(systems[0].scores.per_image.values())).keys()
+    ranked_by = next((n for n in (_RANKED_BY, *names) if n in single), names[0])
     known = (*FAMILIES, *CHECKS, *families)
     better = {name: family.better_of(name) for family in known for name in family.names}
     contrasts = []
     for place, (system, by_metric) in enumerate(zip(systems[1:], found, strict=True)):
         gained, lost = _changes(systems[0], system, references, ranked_by, num_shown)
+        if better[ranked_by] == "lower":
+            gained, lost = lost, gained
         p_values = {name: corrected[name][place] for name in names}
         contrasts.append(Contrast(system.name, by_metric, p_values, gained, lost))
     return Comparison(
@@ -346,6 +357,8 @@ def _changes(
 ) -> tuple[list[Change], list[Change]]:
     """The pictures whose score rose most and fell most, and no picture that did neither."""
     theirs, ours = first.scores.per_image, other.scores.per_image
+    if any(metric not in scores for scores in theirs.values()):
+        return [], []
     changes = [
         Change(
             image_id,

@@ -165,7 +165,7 @@ def _markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> l
 
 
 def _title(comparison: Comparison, name: str, title: str) -> str:
-    return f"{name} {title} most in {comparison.ranked_by} over {comparison.systems[0].name}"
+    return f"{name} {title} most in {comparison.ranked_in} over {comparison.systems[0].name}"
 
 
 def _note(comparison: Comparison, *, has_p_values: bool = True) -> str:

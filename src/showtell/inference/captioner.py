@@ -5,6 +5,7 @@ showtell trains implement it in ``backends/native.py``, which code that works on
 than on pictures (evaluation, training) uses directly.
 """
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from showtell.config import DecodingConfig
-from showtell.errors import ConfigError, MissingExtraError, ShowtellError
+from showtell.errors import CheckpointError, ConfigError, MissingExtraError, ShowtellError
 from showtell.images.open import PictureLike, is_picture_like
 from showtell.inference.caption import Caption
 from showtell.inference.exported import find_export, has_checkpoint
@@ -127,9 +128,11 @@ class Captioner(ABC):
             ConfigError: there is no such runtime, or it does not have the device or precision.
             VocabularyError: one of the ensemble has another vocabulary.
         """
+        _check_names(model, ensemble, device)
         asked = BackendSettings.of(settings)
+        changes = {} if cleaning is None else cleaning
         request = ModelRequest(
-            model, ensemble, device, precision, trust_model, runtime, asked, cleaning or {}
+            model, ensemble, device, precision, trust_model, runtime, asked, changes
         )
         if (spec := spec_of(model)) is not None:
             captioner = load_backend(spec, request)
@@ -283,7 +286,20 @@ class Captioner(ABC):
         """
         if isinstance(decoding, DecodingConfig):
             return decoding
-        return self.decoding.with_changes(decoding) if decoding else self.decoding
+        return self.decoding if decoding is None else self.decoding.with_changes(decoding)
+
+
+def _check_names(model: object, ensemble: object, device: object) -> None:
+    """Raise where an argument of ``Captioner.load`` is of another type than it should be."""
+    if isinstance(ensemble, str) or not isinstance(ensemble, Sequence):
+        raise CheckpointError(f"ensemble {ensemble!r}: expected a list of models")
+    for name in (model, *ensemble):
+        if not isinstance(name, str | os.PathLike):
+            raise CheckpointError(
+                f"model {name!r}: expected its folder or its name, as a string or a Path"
+            )
+    if not isinstance(device, str):
+        raise ConfigError(f"device {device!r}: expected its name, as 'cpu' or 'cuda:1'")
 
 
 def load_local(request: ModelRequest) -> "NativeCaptioner | OnnxCaptioner":

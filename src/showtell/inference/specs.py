@@ -14,7 +14,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, cast
 
-from showtell.errors import CheckpointError, ConfigError, first_line, unknown_name
+from showtell.errors import CheckpointError, ConfigError, expect_by_name, first_line, unknown_name
 
 if TYPE_CHECKING:
     from showtell.inference.captioner import Captioner, ModelRequest
@@ -79,11 +79,14 @@ class BackendSettings:
         """
         if isinstance(values, BackendSettings):
             return values
+        if values is None:
+            return cls()
+        expect_by_name("settings", values, '{"prompt": "alt"}')
         known = [field.name for field in fields(cls)]
-        for name in values or {}:
+        for name in values:
             if name not in known:
                 raise ConfigError(unknown_name("setting of a captioner", name, known))
-        return cls(**(values or {}))
+        return cls(**values)
 
     @property
     def given(self) -> list[str]:

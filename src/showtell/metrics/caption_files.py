@@ -85,9 +85,14 @@ def read_results(
         return _merged(every, path)
     twice = [e.image_id for e in entries if len(e.captions) > 1]
     if twice := [*twice, *repeated([e.image_id for e in entries])]:
+        hint = "remove the duplicates"
+        if any(len({*entry.captions}) > 1 for entry in _merged(entries, path)):
+            hint = (
+                "keep one of each (`showtell score` takes several with --metric self-CIDEr, Div-1 "
+                "and Div-2 alone, which measure how varied they are)"
+            )
         raise ScoringError(
-            f"{path}: {len(twice)} images have more than one caption: {some_names(twice)}; "
-            "--metric self-CIDEr, Div-1 and Div-2 measure how varied several captions are"
+            f"{path}: {len(twice)} images have more than one caption: {some_names(twice)}; {hint}"
         )
     return entries
 
@@ -188,7 +193,19 @@ def _value(path: Path, notes: list[str]) -> Any:
             return [parse_json(line, path, number) for number, line in lines if line.strip()]
         return parse_json(text, path)
     except DataError as error:
-        raise ScoringError(str(error)) from None
+        raise ScoringError(f"{error}{_file_in(path)}") from None
+
+
+def _file_in(folder: Path) -> str:
+    """What to say where a folder of data was given: the files in it that may have captions."""
+    if not folder.is_dir():
+        return ""
+    places = [folder, folder / "annotations"]  # where COCO's are
+    paths = [path for place in places if place.is_dir() for path in sorted(place.iterdir())]
+    readable = [p for p in paths if p.suffix.lower() in TABLES | {".json", ".jsonl", ".ndjson"}]
+    likely = [path for path in readable if "caption" in path.name.lower()]
+    likely = likely or [path for path in readable if path.suffix.lower() != ".txt"]
+    return f"; did you mean {' or '.join(map(str, likely[:3]))}?" if likely else ""
 
 
 def _is_lines(text: str) -> bool:

@@ -5,12 +5,14 @@ COCO's program. ``CiderD`` computes the references' n-grams, weights and norms o
 self-critical training can score thousands of hypotheses a step. This module imports no torch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from itertools import chain
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from showtell.core.messages import some
+from showtell.core.messages import respelled, some
 from showtell.errors import ScoringError
 from showtell.metrics.ngrams import (
     ORDERS,
@@ -60,23 +62,35 @@ class CiderD:
                 of words or of token ids. Use one kind for references and hypotheses.
 
         Raises:
-            ScoringError: an image has no reference.
+            ScoringError: an image has no reference, or one that is neither a string nor a sequence
+                of words or of token ids.
         """
         if bare := [image_id for image_id, captions in references.items() if not captions]:
             raise ScoringError(f"{len(bare)} images have no reference caption: {some(bare)}")
+        if single := [i for i, captions in references.items() if isinstance(captions, str)]:
+            raise ScoringError(
+                f"references of {len(single)} images are a string, not a list of them: "
+                f"{some(single)}"
+            )
+        counts = [len(captions) for captions in references.values()]
+        flat = _sentences(list(chain.from_iterable(references.values())), tokenize_all, "reference")
+        kind = _kind(chain.from_iterable(flat), "reference")
+        sentences = iter(flat)
         self._images = {image_id: index for index, image_id in enumerate(references)}
-        self._prepare(ReferenceNgrams(_sentences(references)))
+        self._prepare(ReferenceNgrams([[next(sentences) for _ in range(n)] for n in counts]), kind)
 
     @classmethod
     def from_ngrams(cls, ngrams: ReferenceNgrams, image_ids: Sequence[str]) -> "CiderD":
         """From references that were counted before; ``image_ids`` in the order of the counts."""
         scorer = cls.__new__(cls)
         scorer._images = {image_id: index for index, image_id in enumerate(image_ids)}
-        scorer._prepare(ngrams)
+        kinds = {"words" if isinstance(word, str) else "token ids" for word in ngrams.words}
+        scorer._prepare(ngrams, "".join(kinds))
         return scorer
 
-    def _prepare(self, ngrams: ReferenceNgrams) -> None:
+    def _prepare(self, ngrams: ReferenceNgrams, kind: str) -> None:
         self.ngrams = ngrams
+        self._kind = kind
         self._log_images = float(np.log(ngrams.num_images)) if ngrams.num_images else 0.0
         self._idf = [
             self._log_images - np.log(np.maximum(level.document_frequency, 1))
@@ -99,12 +113,27 @@ class CiderD:
         token into both hypotheses and references, or captions do not learn where to end.
 
         Raises:
-            ScoringError: an image has no references here.
+            ScoringError: an image has no references here, the two are not lists of one length, or
+                a hypothesis is neither a string nor of words or token ids, as the references are.
         """
+        for what, given in (("image ids", image_ids), ("hypotheses", hypotheses)):
+            if isinstance(given, str):
+                raise ScoringError(f"expected a list of {what}, but got the string {given!r}")
+        if len(image_ids) != len(hypotheses):
+            raise ScoringError(
+                f"{len(image_ids)} image ids and {len(hypotheses)} hypotheses were given; each "
+                "hypothesis needs the id of its image"
+            )
         if unknown := [image_id for image_id in image_ids if image_id not in self._images]:
-            raise ScoringError(f"no references for {len(unknown)} images: {some(unknown)}")
+            hint = respelled(unknown, self._images)
+            raise ScoringError(f"no references for {len(unknown)} images: {some(unknown)}{hint}")
         images = np.fromiter((self._images[i] for i in image_ids), np.int64, len(image_ids))
-        sentences = [tokenize_as_scored(h) if isinstance(h, str) else h for h in hypotheses]
+        sentences = _sentences(hypotheses, _each_alone, "hypothesis")
+        kind = _kind(chain.from_iterable(sentences), "hypothesis")
+        if kind and self._kind and kind != self._kind:
+            raise ScoringError(
+                f"the references are {self._kind}, but the hypotheses {kind}; give both alike"
+            )
         levels, lengths = self.ngrams.count(sentences)
         return self.score_counts(images, levels, lengths)
 
@@ -164,12 +193,46 @@ class CiderD:
         ).astype(np.float64)
 
 
-def _sentences(references: Mapping[str, Sequence[str | Sentence]]) -> list[list[Sentence]]:
-    """The references as sequences of words; strings are tokenised as lines of one file."""
-    flat = [caption for captions in references.values() for caption in captions]
-    texts = [caption for caption in flat if isinstance(caption, str)]
-    tokens = iter(tokenize_all(texts))
-    return [
-        [next(tokens) if isinstance(caption, str) else caption for caption in captions]
-        for captions in references.values()
-    ]
+def _sentences(
+    captions: Sequence[str | Sentence],
+    tokenize: Callable[[Sequence[str]], list[list[str]]],
+    what: str,
+) -> list[Sentence]:
+    """The captions as lists, of words where they are strings."""
+    tokens = iter(tokenize([caption for caption in captions if isinstance(caption, str)]))
+    try:
+        return [next(tokens) if isinstance(text, str) else list(text) for text in captions]
+    except TypeError:
+        wrong = next(text for text in captions if not isinstance(text, Iterable))
+        raise ScoringError(_neither(what, repr(wrong))) from None
+
+
+def _each_alone(captions: Sequence[str]) -> list[list[str]]:
+    return [tokenize_as_scored(caption) for caption in captions]
+
+
+def _kind(words: Iterable[Hashable], what: str) -> str:
+    """Whether these are words or token ids; empty where there are none.
+
+    Raises:
+        ScoringError: they are of both kinds or of another, such as whole texts or tensors.
+    """
+    try:
+        distinct = set(words)
+    except TypeError:
+        raise ScoringError(_neither(what, "a list of lists")) from None
+    kinds = set(map(type, distinct))
+    are_words = [issubclass(kind, str) for kind in kinds]
+    are_ids = [issubclass(kind, Integral) for kind in kinds]
+    if any(are_words) and any(are_ids):
+        raise ScoringError(f"a {what} is of words and another of token ids; give all alike")
+    if all(are_ids):
+        return "token ids" if distinct else ""
+    if not all(are_words) or " " in "".join(map(str, distinct)):
+        wrong = next(w for w in distinct if not isinstance(w, str) or " " in w)
+        raise ScoringError(_neither(what, repr([wrong])))
+    return "words"
+
+
+def _neither(what: str, found: str) -> str:
+    return f"expected a {what} as a string, a list of words or of token ids, but got {found:.80}"

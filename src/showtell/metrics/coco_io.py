@@ -132,7 +132,8 @@ def match_images(
     match = _best_match(said, people)
     if twice := repeated(match.image_ids):
         raise ScoringError(
-            f"{results}: {len(twice)} images have more than one caption: {some_names(twice)}"
+            f"{results}: {len(twice)} images have more than one caption: {some_names(twice)}; keep "
+            "one of each"
         )
     if match.unknown:
         raise ScoringError(

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from showtell.core.messages import some
+from showtell.core.messages import respelled, some
 from showtell.errors import ScoringError
 from showtell.metrics import meteor
 from showtell.metrics.evaluate import Scores, evaluate
@@ -175,12 +175,9 @@ def _check(gts: Captions, res: Captions) -> None:
     if gts.keys() != res.keys():
         bare = [image_id for image_id in gts if image_id not in res]
         unknown = [image_id for image_id in res if image_id not in gts]
-        hint = ""
-        if {str(i) for i in bare} & {str(i) for i in unknown}:
-            hint = "; some ids are numbers in one and strings in the other"
         raise ScoringError(
             f"{len(bare)} images of gts have no caption in res ({some(bare)}), and {len(unknown)} "
-            f"of res are not in gts ({some(unknown)}){hint}"
+            f"of res are not in gts ({some(unknown)}){respelled(bare, unknown)}"
         )
     if several := [image_id for image_id, said in res.items() if len(_list(image_id, said)) != 1]:
         raise ScoringError(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from showtell.core.memory import paused_collector
-from showtell.core.messages import some
+from showtell.core.messages import respelled, some
 from showtell.errors import ScoringError, unknown_name
 from showtell.metrics import (
     bleu,
@@ -355,11 +355,13 @@ def _wanted(
 
 def _check(candidates: Mapping[str, str | Sequence[str]], image_ids: Sequence[str]) -> None:
     known = set(image_ids)
+    unknown = [image_id for image_id in candidates if image_id not in known]
     if missing := [image_id for image_id in image_ids if image_id not in candidates]:
         raise ScoringError(
             f"{len(missing)} of {len(image_ids)} images have no caption to score: {some(missing)}"
+            f"{respelled(missing, unknown)}"
         )
-    if unknown := [image_id for image_id in candidates if image_id not in known]:
+    if unknown:
         raise ScoringError(
             f"{len(unknown)} captions are of images without references: {some(unknown)}"
         )

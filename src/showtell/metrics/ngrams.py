@@ -62,6 +62,7 @@ class ReferenceNgrams:
         first: (num_images + 1,) where each image's references begin in the flat list of them.
         lengths: (all references,) number of words.
         levels: the counts of each order.
+        words: the number of each distinct word.
     """
 
     def __init__(self, references: Sequence[Sequence[Sentence]]) -> None:
@@ -69,8 +70,8 @@ class ReferenceNgrams:
         self.num_images = len(references)
         self.first = _offsets([len(sentences) for sentences in references])
         flat = [sentence for sentences in references for sentence in sentences]
-        tokens, self.lengths, self._words = _number(flat, {})
-        self.num_words = len(self._words)
+        tokens, self.lengths, self.words = _number(flat, {})
+        self.num_words = len(self.words)
         images = np.repeat(np.arange(self.num_images), np.diff(self.first))
         self.levels = [
             _reference_level(keys, sentences, grams, images, self.first)
@@ -79,7 +80,7 @@ class ReferenceNgrams:
 
     def count(self, hypotheses: Sequence[Sentence]) -> tuple[list[HypothesisLevel], Ints]:
         """Count hypotheses against these references; returns (levels, their lengths (N,))."""
-        tokens, lengths, words = _number(hypotheses, self._words)
+        tokens, lengths, words = _number(hypotheses, self.words)
         num_words = self.num_words + len(words)
         known = np.arange(num_words)
         known[self.num_words :] = -1

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol, Self, runtime_checkable
 
-from showtell.core.messages import some
+from showtell.core.messages import respelled, some
 from showtell.errors import ScoringError
 from showtell.metrics.evaluate import Scores, evaluate
 
@@ -227,6 +227,7 @@ def _lists(
             raise ScoringError(
                 f"{len(only)} predictions have no references ({some(only)}), and "
                 f"{len(bare)} references have no prediction ({some(bare)})"
+                f"{respelled(only, bare)}"
             )
         # The references' order, which scores depend on as the official ones do.
         names = list(references)

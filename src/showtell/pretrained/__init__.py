@@ -93,7 +93,8 @@ class ShippedModel:
 
     Attributes:
         aliases: other names of it.
-        metrics: its figures on the split that the card names.
+        metrics: its figures, as torch computes it; the card also has those of its export.
+        measured_on: the pictures that they are of.
         num_bytes: of its folder, without the encoder's weights, which are a package of their own.
         encoder, decoder: as in its configuration.
         data: what it was trained on.
@@ -107,6 +108,7 @@ class ShippedModel:
     data: str
     num_bytes: int
     metrics: dict[str, float]
+    measured_on: str
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -146,4 +148,5 @@ def describe_shipped(name: str) -> ShippedModel:
         data=Path(str(values.get("data", "-"))).name,
         num_bytes=num_bytes,
         metrics=values.get("metrics") or {},
+        measured_on=str(values.get("measured_on", "-")),
     )

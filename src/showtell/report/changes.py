@@ -199,7 +199,7 @@ def changes(comparison: Comparison, find: FindPicture) -> Section:
         body += _differences(comparison, place)
         for title, found in (("gained", contrast.gained), ("lost", contrast.lost)):
             if found:
-                text = f"Pictures on which {contrast.name} {title} most in {comparison.ranked_by}"
+                text = f"Pictures on which {contrast.name} {title} most in {comparison.ranked_in}"
                 body += heading(text, level=4) + examples(
                     _change(comparison, contrast, change, find) for change in found[:num_shown]
                 )

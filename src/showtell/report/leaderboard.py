@@ -1,11 +1,11 @@
 """A page about files of captions, by any programs, of the same pictures. It needs no torch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from showtell import __version__
 from showtell.core.files import write_text
-from showtell.core.messages import counted
+from showtell.core.messages import counted, some
 from showtell.errors import UsageError
 from showtell.evaluation.compare import compare_files
 from showtell.metrics.bootstrap import Resampling
@@ -24,6 +24,7 @@ def make_leaderboard(
     metrics: Sequence[str] = (),
     resampling: Resampling | None = None,
     subset: bool = False,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Write a page that ranks files of captions; returns its path.
 
@@ -34,6 +35,7 @@ def make_leaderboard(
         images: a folder with the pictures, which are found by their images' ids.
         metrics: as in ``evaluate``. None given: COCO's and ``CHECKED``.
         resampling, subset: as in ``compare_files``.
+        warn: is told how many pictures are not in ``images``; the page says it, too.
 
     Raises:
         UsageError: there are fewer than two files, or one is a folder.
@@ -60,10 +62,18 @@ def make_leaderboard(
         soft=True,
     )
     sections = [ranking(comparison, "Leaderboard"), changes(comparison, find)]
+    warnings = list(comparison.warnings)
+    lost = [i for i in systems[0].captions if images and not isinstance(find(i), Path)]
+    if lost:
+        warnings.append(
+            f"{images} has no picture of {len(lost)} of the {len(systems[0].captions)} images: "
+            f"{some(lost)}; a picture is found by its file name, which is its image's id"
+        )
+        warn(warnings[-1])
     names = ", ".join(path.name for path in results)
     footer = f"Made by showtell {__version__} from {names} and {references.name}."
     title = f"Leaderboard: {', '.join(system.name for system in systems)}"
-    write_text(target, page(title, lead + notes(comparison.warnings), sections, footer, sorts=True))
+    write_text(target, page(title, lead + notes(warnings), sections, footer, sorts=True))
     return target
 
 

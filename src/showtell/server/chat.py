@@ -74,16 +74,20 @@ class Reply:
     ignored: list[str]
 
     @property
+    def answers(self) -> list[tuple[Record, ...]]:
+        """For each answer, best first, its caption of each picture."""
+        said = [[one, *one.get("alternatives", ())] for one in self.results]
+        return list(zip(*said, strict=False))
+
+    @property
     def texts(self) -> list[str]:
         """The answers, best first: of several pictures a line each."""
-        said = [[one, *one.get("alternatives", ())] for one in self.results]
-        num = min(map(len, said))
-        return ["\n".join(each[rank]["caption"] for each in said) for rank in range(num)]
+        return ["\n".join(one["caption"] for one in answer) for answer in self.answers]
 
     @property
     def num_tokens(self) -> int:
-        """Words of the first answer, and an end of each caption."""
-        return sum(len(one["words"]) + 1 for one in self.results)
+        """Words of all answers, and an end of each caption."""
+        return sum(len(one["words"]) + 1 for answer in self.answers for one in answer)
 
     def about(self) -> Record:
         """The field ``showtell`` of an answer: what its own form has no place for."""

@@ -75,7 +75,7 @@ class Usage(BaseModel):
     """How long the answers are."""
 
     prompt_tokens: int
-    completion_tokens: int = Field(description="Words, and an end of each caption.")
+    completion_tokens: int = Field(description="Words of all choices, and an end of each.")
     total_tokens: int
 
 
@@ -233,8 +233,7 @@ def completion_of(reply: Reply, asked: ChatRequest) -> dict[str, Any]:
 def tokens_of(reply: Reply, rank: int) -> list[dict[str, Any]]:
     """The words of an answer as tokens; what has no log-probability is left out."""
     tokens: list[dict[str, Any]] = []
-    for result in reply.results:
-        said = [result, *result.get("alternatives", ())][rank]
+    for said in reply.answers[rank]:
         for number, (word, value) in enumerate(zip(said["words"], said["log_probs"], strict=False)):
             text = f" {word}" if number else word
             token = {"token": text, "logprob": value, "bytes": list(text.encode())}

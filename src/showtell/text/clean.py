@@ -19,7 +19,13 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, lru_cache
 from typing import Any, Self
 
-from showtell.errors import ConfigError, MissingExtraError, first_line, unknown_name
+from showtell.errors import (
+    ConfigError,
+    MissingExtraError,
+    expect_by_name,
+    first_line,
+    unknown_name,
+)
 from showtell.text.tokenizer import BAD_ENDINGS
 
 REPLACE_SECONDS = 1.0
@@ -77,6 +83,7 @@ class Cleaning:
 
     def with_changes(self, changes: Mapping[str, Any]) -> Self:
         """The same settings with some changed; raises ConfigError, also for an unknown name."""
+        expect_by_name("cleaning", changes, '{"max_words": 20}')
         known = [each.name for each in fields(self)]
         for name in changes:
             if name not in known:
