@@ -310,6 +310,36 @@ def test_what_is_cleaned_is_what_is_scored(showtell: Shell, model: Path, tmp_pat
     assert f"captions of {run} are taken from" not in again.stderr
 
 
+def test_what_the_data_lacks_is_said(showtell: Shell, model: Path, tmp_path: Path) -> None:
+    run, data = tmp_path / "run", tmp_path / "some.jsonl"
+    shutil.copytree(model, run)
+    for number in range(4):
+        Image.new("RGB", (64, 48), (60 * number, 80, 30)).save(tmp_path / f"{number}.png")
+    rows = [
+        {"image": f"{number}.png", "captions": ["a dog"], "split": ["train", "val"][number % 2]}
+        for number in range(9)
+    ]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    line = (
+        "skipped: 5 x missing picture: 4.png, 5.png, 6.png, ... "
+        "(`showtell data inspect` lists them)"
+    )
+    for command in (
+        ("evaluate", run, data, "--split", "val"),
+        ("reliability", run, data, "--split", "val"),
+        ("compare", run, run, "--data", data),
+        ("features", data, "-o", tmp_path / "store", "--encoder", "lite0", "--views", "0"),
+        ("data", "convert", data, "-o", tmp_path / "converted"),
+    ):
+        done = showtell(*command)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count(line) == 1, command
+    [scores] = (run / "evaluation").glob("some-val*.scores.json")
+    assert line in json.loads(scores.read_text())["warnings"]
+    done = showtell("compare", run, run, "--data", data, "--format", "json")
+    assert line in json.loads(done.stdout)["warnings"]
+
+
 def test_data_inspect(showtell: Shell) -> None:
     result = showtell("data", "inspect", "scenes:40")
     assert "train:" in result.stdout

@@ -136,18 +136,15 @@ def features(
     from showtell.cli.console import ConsoleReporter
     from showtell.core.device import choose_runtime
     from showtell.data.records import UNMIRRORED
-    from showtell.data.sources import load_dataset
-    from showtell.data.splits import usable_splits
+    from showtell.data.request import DataRequest, open_data
     from showtell.encoders.encoder import build_encoder
     from showtell.encoders.extract import WantedFeatures, features_for
 
     options.check_store_folder(output)
     runtime = choose_runtime(device, precision)
     with ConsoleReporter() as report:
-        unpacking = report.watch("unpacking", "pictures")
-        dataset = usable_splits(
-            load_dataset(data, format=format, images=images, encoding=encoding, progress=unpacking)
-        )
+        given = DataRequest(data, format, images, encoding=encoding)
+        dataset = open_data(given, report=report)
         report.note(runtime.describe())
         if flips and views and not dataset.may_be_mirrored:
             report.note(UNMIRRORED)

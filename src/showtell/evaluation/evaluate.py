@@ -76,6 +76,7 @@ class CaptionedSplit:
         skipped: the others' image ids, with the reasons.
         store: the features that the captions were made from; None if from pictures.
         fingerprint: of all that the captions follow from.
+        warnings: what was skipped when the data was read, of whatever split.
     """
 
     records: tuple[Record, ...]
@@ -83,6 +84,7 @@ class CaptionedSplit:
     skipped: dict[str, str]
     store: FeatureStore | None
     fingerprint: str
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class ModelEvaluation:
 
     Attributes:
         cleaning: what the user asked to become of its texts before they were scored.
+        warnings: what was skipped when the data was read; those of the scores come after them.
     """
 
     model: str
@@ -101,6 +104,7 @@ class ModelEvaluation:
     skipped: dict[str, str]
     fingerprint: str
     cleaning: Mapping[str, Any] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``; the figures are under ``metrics``."""
@@ -114,6 +118,7 @@ class ModelEvaluation:
             "fingerprint": self.fingerprint,
             **cleaning,
             **self.scores.to_dict(),
+            "warnings": [*self.warnings, *self.scores.warnings],
         }
 
 
@@ -164,6 +169,7 @@ def own_segmentation(captioner: "Evaluated") -> Segmentation | None:
 
 def captions_of(
     captioner: "Evaluated",
+    dataset: Dataset,
     model: ModelRequest,
     data: DataRequest,
     *,
@@ -177,11 +183,11 @@ def captions_of(
 
     Args:
         captioner: of ``model``.
+        dataset: of ``data``.
 
     Raises:
-        ShowtellError: the data cannot be read, or the split is empty.
+        ShowtellError: the pictures cannot be read, or the split is empty.
     """
-    dataset = data.load()
     records = _records(dataset, split, _trained_on(captioner), report)
     path = _default_path(model.model, data.data, split)
     captions = _written(path, captions_fingerprint(captioner, captioner.decoding, records))
@@ -241,6 +247,7 @@ def _write(
         found.skipped,
         found.fingerprint,
         model.cleaning,
+        found.warnings,
     )
     write_json(path.with_suffix(".scores.json"), result.to_dict())
     return result
@@ -275,6 +282,8 @@ def caption_split(
     captioner.check(decoding or captioner.decoding)
     report.note(captioner.describe_runtime())
     dataset = data.load()
+    for line in dataset.skipped():
+        report.note(line)
     records = _records(dataset, split, _trained_on(captioner), report)
     return caption_records(
         captioner, dataset, records, store=data.store, decoding=decoding, report=report
@@ -326,7 +335,7 @@ def caption_records(
         progress=lambda done, total: report.progress("captioning", done, total, "pictures"),
     )
     fingerprint = captions_fingerprint(captioner, decoding, records)
-    return CaptionedSplit(usable, evaluation, skipped, features, fingerprint)
+    return CaptionedSplit(usable, evaluation, skipped, features, fingerprint, dataset.skipped())
 
 
 def _features_for(
@@ -393,7 +402,7 @@ def _caption_pictures(
             report.note(note)
     evaluation = Evaluation(captions, evaluate(_texts(captions), references_of(usable, cut)))
     fingerprint = captions_fingerprint(captioner, decoding or captioner.decoding, records)
-    return CaptionedSplit(usable, evaluation, skipped, None, fingerprint)
+    return CaptionedSplit(usable, evaluation, skipped, None, fingerprint, dataset.skipped())
 
 
 def _texts(captions: Mapping[str, Caption]) -> dict[str, str]:
