@@ -58,14 +58,13 @@ def evaluate(
     from showtell.cli.console import ConsoleReporter
     from showtell.cli.options import check_file
     from showtell.data.request import DataRequest
-    from showtell.evaluation.evaluate import evaluate_model
+    from showtell.evaluation.evaluate import SCORES, evaluate_model
     from showtell.inference.captioner import ModelRequest
     from showtell.metrics.bootstrap import Resampling
 
     check_file(output, [data], is_kept=not overwrite)
-    check_file(
-        predictions, [data], option="--predictions", makes_folder=True, is_kept=not overwrite
-    )
+    for path in (predictions, predictions and predictions.with_suffix(SCORES)):
+        check_file(path, [data], option="--predictions", makes_folder=True, is_kept=not overwrite)
     backend = options.prepared([model], settings)
     with ConsoleReporter() as report:
         result = evaluate_model(

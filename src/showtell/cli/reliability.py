@@ -45,6 +45,7 @@ def reliability(
     precision: options.Precision = "auto",
     trust_model: options.TrustModel = False,
     as_json: options.Json = False,
+    overwrite: options.Overwrite = False,
     *,
     settings: options.Settings,
     decoding: Decoding,
@@ -59,10 +60,15 @@ def reliability(
     from showtell.cli.console import ConsoleReporter
     from showtell.cli.options import check_file
     from showtell.data.request import DataRequest
+    from showtell.errors import UsageError
     from showtell.evaluation.calibration import measure_model
     from showtell.inference.captioner import ModelRequest
 
-    check_file(figure, [data], option="--figure", is_picture=True)
+    if figure:
+        if figure.suffix.lower() != ".png":
+            raise UsageError(f"--figure {figure}: the name of a figure must end in .png")
+        from showtell.report.charts import reliability_figure  # a missing extra shows now
+    check_file(figure, [data], option="--figure", is_picture=True, is_kept=not overwrite)
     backend = options.prepared([model], settings)
     with ConsoleReporter() as report:
         measured = measure_model(
@@ -78,7 +84,6 @@ def reliability(
         )
     if figure:
         from showtell.core.files import atomic_write
-        from showtell.report.charts import reliability_figure
 
         with atomic_write(figure, "wb") as file:
             file.write(reliability_figure(measured.then or measured.now).light)

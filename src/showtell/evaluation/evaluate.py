@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     Evaluated = NativeCaptioner | OnnxCaptioner | PictureCaptioner
 
+SCORES = ".scores.json"  # in place of the suffix of the captions' file
 BATCH_SIZE = 128  # pictures at a time; of many processes, each one's
 
 
@@ -249,14 +250,14 @@ def _write(
         model.cleaning,
         found.warnings,
     )
-    write_json(path.with_suffix(".scores.json"), result.to_dict())
+    write_json(path.with_suffix(SCORES), result.to_dict())
     return result
 
 
 def _written(path: Path, fingerprint: str) -> dict[str, str] | None:
     """The captions in ``path``, if those are the ones that ``fingerprint`` stands for."""
     try:
-        scores = parse_json(path.with_suffix(".scores.json").read_text(encoding="utf-8"))
+        scores = parse_json(path.with_suffix(SCORES).read_text(encoding="utf-8"))
         if scores["fingerprint"] != fingerprint:
             return None
         entries = parse_json(path.read_text(encoding="utf-8"))
