@@ -53,7 +53,8 @@ def evaluate(
 
     The captions are written in COCO's results format, with the scores beside them. By default they
     go into evaluation/ in the model's folder; for a model that comes with showtell, into
-    evaluation/ in the working directory.
+    evaluation/ in the working directory. Each name ends in digits of a fingerprint (weights,
+    settings, pictures), so that other captions do not replace them.
     """
     from showtell.cli.console import ConsoleReporter
     from showtell.cli.options import check_file

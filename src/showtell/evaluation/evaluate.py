@@ -150,7 +150,7 @@ def evaluate_model(
     captioner = load_evaluated(model)
     decoding = captioner.resolve(decoding_changes)
     found = caption_split(captioner, data, split=split, decoding=decoding, report=report)
-    path = predictions or _default_path(model.model, data.data, split)
+    path = predictions or _default_path(model.model, data.data, split, found.fingerprint)
     return _write(found, path, model, data, split, resampling)
 
 
@@ -190,8 +190,9 @@ def captions_of(
         ShowtellError: the pictures cannot be read, or the split is empty.
     """
     records = _records(dataset, split, _trained_on(captioner), report)
-    path = _default_path(model.model, data.data, split)
-    captions = _written(path, captions_fingerprint(captioner, captioner.decoding, records))
+    fingerprint = captions_fingerprint(captioner, captioner.decoding, records)
+    path = _default_path(model.model, data.data, split, fingerprint)
+    captions = _written(path, fingerprint)
     if captions is None:
         report.note(captioner.describe_runtime())
         found = caption_records(captioner, dataset, records, store=data.store, report=report)
@@ -211,7 +212,11 @@ def captions_fingerprint(
     decoding: DecodingConfig,
     records: Sequence[Record],
 ) -> str:
-    """16 digits for what captions follow from: weights, settings, clean-up and pictures."""
+    """16 digits for what captions follow from: weights, settings, clean-up and pictures.
+
+    Here the pictures' contents count, as stale captions would be taken for those of a picture that
+    was replaced by one of the same size. Reading them takes little beside captioning them.
+    """
     runtime = captioner.runtime
     parts = (
         __version__,
@@ -220,9 +225,22 @@ def captions_fingerprint(
         runtime.device.partition(":")[0] if runtime else "",
         runtime.precision if runtime else "",
         dataset_fingerprint(Dataset("records", "", tuple(records))),
+        _digest_of_pictures(records),
         *filter(None, [captioner.cleaning.identity]),
     )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _digest_of_pictures(records: Sequence[Record]) -> str:
+    """sha256 of all records' files, ordered by id; one that cannot be read counts as empty."""
+    digest = hashlib.sha256()
+    for record in sorted(records, key=lambda record: record.image_id):
+        try:
+            with open(record.path, "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError:
+            digest.update(hashlib.sha256().digest())
+    return digest.hexdigest()
 
 
 def _write(
@@ -478,12 +496,14 @@ def _records(
     return dataset.select(split)
 
 
-def _default_path(model: str | Path, data: str, split: str) -> Path:
+def _default_path(model: str | Path, data: str, split: str, fingerprint: str) -> Path:
+    """Where captions go, with digits of what they follow from: no measurement replaces another."""
     name = re.sub(r"[^\w.-]+", "-", Path(data).stem or data)
+    name = f"{name}-{split}-{fingerprint[:8]}.json"
     if shipped_folder(model) or spec_of(model):  # which are not for writing into
         safe = re.sub(r"[^\w.-]+", "-", str(model))
-        return Path("evaluation") / f"{safe}-{name}-{split}.json"
-    return Path(model) / "evaluation" / f"{name}-{split}.json"
+        return Path("evaluation") / f"{safe}-{name}"
+    return Path(model) / "evaluation" / name
 
 
 def _is_plain_number(text: str) -> bool:
