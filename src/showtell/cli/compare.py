@@ -61,6 +61,7 @@ def compare(
     segmentation: options.Segmentation = "auto",
     language: options.Language = "auto",
     images: options.Images = None,
+    encoding: options.Encoding = None,
     device: options.AnyDevice = "auto",
     runtime: options.Runtime = options.RuntimeChoice.auto,
     precision: options.Precision = "auto",
@@ -129,7 +130,7 @@ def compare(
             )
             for name in systems
         ]
-        place = DataRequest(data, None, images)
+        place = DataRequest(data, None, images, encoding=encoding)
         with ConsoleReporter() as report:
             found = compare_models(requests, place, split=split.value, report=report, **common)
     for warning in found.warnings:
