@@ -76,9 +76,8 @@ def start(options: argparse.Namespace) -> dict[str, Any]:
 
     from showtell.config import Config
     from showtell.core.progress import SilentReporter
-    from showtell.data.request import DataRequest
+    from showtell.data.request import DataRequest, open_data
     from showtell.training.prepare import prepare
-    from showtell.training.request import open_data
 
     file = coco_file(_num_pictures(options))
     store = random_store("coco", ids_of(file))
@@ -122,11 +121,10 @@ def epoch(options: argparse.Namespace) -> dict[str, Any]:
     from showtell.core.device import choose_runtime
     from showtell.core.distributed import ALONE
     from showtell.core.progress import SilentReporter
-    from showtell.data.request import DataRequest
+    from showtell.data.request import DataRequest, open_data
     from showtell.decoders.registry import build_decoder
     from showtell.training.objectives import build_objective
     from showtell.training.prepare import prepare
-    from showtell.training.request import open_data
     from showtell.training.state import TrainingState
     from showtell.training.step import take_step
 

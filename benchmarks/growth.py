@@ -69,9 +69,8 @@ def start(options: argparse.Namespace) -> Point:
 
     from showtell.config import Config
     from showtell.core.progress import SilentReporter
-    from showtell.data.request import DataRequest
+    from showtell.data.request import DataRequest, open_data
     from showtell.training.prepare import prepare
-    from showtell.training.request import open_data
 
     num_pictures = options.size // 5
     with tempfile.TemporaryDirectory() as name:

@@ -314,7 +314,38 @@ def test_what_is_cleaned_is_what_is_scored(showtell: Shell, model: Path, tmp_pat
     assert values[0]["fingerprint"] != values[1]["fingerprint"]
     again = showtell("compare", run, other, "--data", "scenes:40", "--metric", "BLEU-4")
     assert again.returncode == 0, again.stderr
-    assert f"captions of {run} are taken from" not in again.stderr
+    assert f"captions of {run} are taken from {values[0]['predictions']}\n" in again.stderr
+    assert json.loads(Path(values[1]["predictions"]).read_text()) == said[1]  # both are kept
+
+
+def test_what_the_data_lacks_is_said(showtell: Shell, model: Path, tmp_path: Path) -> None:
+    run, data = tmp_path / "run", tmp_path / "some.jsonl"
+    shutil.copytree(model, run)
+    for number in range(4):
+        Image.new("RGB", (64, 48), (60 * number, 80, 30)).save(tmp_path / f"{number}.png")
+    rows = [
+        {"image": f"{number}.png", "captions": ["a dog"], "split": ["train", "val"][number % 2]}
+        for number in range(9)
+    ]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    line = (
+        "skipped: 5 x missing picture: 4.png, 5.png, 6.png, ... "
+        "(`showtell data inspect` lists them)"
+    )
+    for command in (
+        ("evaluate", run, data, "--split", "val"),
+        ("reliability", run, data, "--split", "val"),
+        ("compare", run, run, "--data", data),
+        ("features", data, "-o", tmp_path / "store", "--encoder", "lite0", "--views", "0"),
+        ("data", "convert", data, "-o", tmp_path / "converted"),
+    ):
+        done = showtell(*command)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count(line) == 1, command
+    [scores] = (run / "evaluation").glob("some-val-*.scores.json")
+    assert line in json.loads(scores.read_text())["warnings"]
+    done = showtell("compare", run, run, "--data", data, "--format", "json")
+    assert line in json.loads(done.stdout)["warnings"]
 
 
 def test_data_inspect(showtell: Shell) -> None:
@@ -526,10 +557,31 @@ def test_compare_models_takes_what_evaluate_wrote(
     assert again.stderr.count("are taken from") == 2
     assert again.stdout == first.stdout
     assert "1.000   1.000" in again.stdout  # both are the same model
-    scores = run / "evaluation" / "scenes-40-val.scores.json"
+    [scores] = (run / "evaluation").glob("scenes-40-val-*.scores.json")
     value = json.loads(scores.read_text())
     scores.write_text(json.dumps(value | {"fingerprint": "of other weights"}))
     assert showtell(*command).stderr.count("are taken from") == 1
+
+
+def test_captions_of_other_pictures_are_not_taken(
+    showtell: Shell, model: Path, tmp_path: Path
+) -> None:
+    """Pictures of the same size in bytes, and data of the same name, are others all the same."""
+    run, data = tmp_path / "run", tmp_path / "data"
+    shutil.copytree(model, run)
+    data.mkdir()
+    rows = [{"image": f"{n}.bmp", "captions": ["a dog"], "split": "val"} for n in range(2)]
+    (data / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ("compare", run, run, "--data", data, "--metric", "BLEU-4")
+    taken = []
+    for colours in (("red", "blue"), ("green", "white"), ("red", "blue")):
+        for number, colour in enumerate(colours):
+            Image.new("RGB", (64, 48), colour).save(data / f"{number}.bmp")
+        done = showtell(*command)
+        assert done.returncode == 0, done.stderr
+        taken.append(done.stderr.count("are taken from"))
+    assert taken == [1, 1, 2]
+    assert len([*(run / "evaluation").glob("data-val-????????.json")]) == 2
 
 
 @pytest.mark.parametrize("kind", ["attention", "up_down", "transformer"])

@@ -89,6 +89,10 @@ def contents(folder: Path) -> dict[str, bytes]:
         ),
         ("evaluate x scenes:40 -o notes.txt", "-o notes.txt already exists: give another name, or"),
         ("evaluate x scenes:40 --predictions notes.txt", "--predictions notes.txt already exists"),
+        ("evaluate x scenes:40 --predictions said.json", "--predictions said.scores.json already"),
+        ("reliability x scenes:40 --figure data.json", "--figure data.json: the name of a figure"),
+        ("reliability x scenes:40 --figure a.jpg", "--figure a.jpg: the name of a figure must end"),
+        ("reliability x scenes:40 --figure mine.png", "--figure mine.png already exists"),
         ("data inspect data.json -o data.json", "-o data.json is one of the inputs"),
         ("data inspect data.json -o notes.txt", "-o notes.txt already exists: give another name"),
         (
@@ -116,6 +120,8 @@ def test_what_is_a_persons_stays(
     (photos / "many.txt").write_text("a.jpg\n" * 300)
     (photos / "deep.jsonl").write_text("[" * 200_000)
     (photos / "report.html").write_text("<p>of mine</p>")
+    (photos / "said.scores.json").write_text("{}")
+    (photos / "mine.png").write_bytes((photos / "a.jpg").read_bytes())
     os.mkfifo(photos / "pipe")
     for name in ("txt", "csv", "parquet", "tar"):
         (photos / f"notes.{name}").write_text("milk\neggs\n")
@@ -123,7 +129,7 @@ def test_what_is_a_persons_stays(
     result = showtell(*command.split())
     is_wrong_usage = message.startswith(
         ("--workers", "--address", "- (", "-o x.json", "-o s", "--failures x.jsonl")
-    )
+    ) or message.startswith(("--figure data.json", "--figure a.jpg"))
     assert result.returncode == (2 if is_wrong_usage else 1), result.stdout
     assert result.stderr.startswith(f"error: {message}")
     assert len(result.stderr.splitlines()) == 1

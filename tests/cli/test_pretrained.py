@@ -171,7 +171,9 @@ def test_evaluating_a_shipped_model_writes_nothing_into_it(
     before = sorted(shipped.iterdir())
     done = showtell("evaluate", "default", "scenes:40", "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["predictions"] == "evaluation/default-scenes-40-test.json"
+    found = json.loads(done.stdout)
+    digits = found["fingerprint"][:8]
+    assert found["predictions"] == f"evaluation/default-scenes-40-test-{digits}.json"
     assert sorted(shipped.iterdir()) == before
 
 

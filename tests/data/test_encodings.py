@@ -40,7 +40,7 @@ def test_an_encoding_is_guessed_and_read(encoding: str, tmp_path: Path) -> None:
     message = str(error.value)
     assert "set.csv:2: byte 0x" in message
     assert "is not UTF-8; it looks like" in message
-    assert message.endswith(f"add --encoding {encoding}")
+    assert message.endswith(f": save the file as UTF-8, or add --encoding {encoding}")
     read = load_dataset(path, encoding=encoding)
     assert [record.captions for record in read.records] == [(text.strip(),) for text in captions]
 

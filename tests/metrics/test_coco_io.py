@@ -39,6 +39,19 @@ def write(path: Path, value: Any) -> Path:
     return path
 
 
+def test_another_encoding_is_named_and_no_option_that_score_lacks(tmp_path: Path) -> None:
+    path = tmp_path / "said.csv"
+    rows = "image_id,caption\n1,Ein Mann mit Hut steht über der Straße\n2,Une fenêtre près de là\n"
+    path.write_bytes(rows.encode("cp1252"))
+    with pytest.raises(ScoringError) as error:
+        read_results(path)
+    assert re.fullmatch(
+        r".*said.csv:2: byte 0xfc is not UTF-8; it looks like cp1252 \('.*'\): "
+        "save the file as UTF-8",
+        str(error.value),
+    )
+
+
 def score(folder: Path, results: Any, references: Any, **options: Any) -> Any:
     files = write(folder / "results.json", results), write(folder / "references.json", references)
     return score_files(*files, metrics=["BLEU-1", "ROUGE-L"], **options)

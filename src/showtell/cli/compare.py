@@ -88,6 +88,7 @@ def compare(
     ] = options.SplitChoice.val,
     how: Comparison,
     images: options.Images = None,
+    encoding: options.Encoding = None,
     loading: captioners.Loading,
     output: options.OutputFile = None,
     overwrite: options.Overwrite = False,
@@ -117,7 +118,7 @@ def compare(
         found = compare_files(results, references, **how.arguments())
     else:
         models = _models(systems, loading, settings)
-        place = DataRequest(data, None, images)
+        place = DataRequest(data, None, images, encoding=encoding)
         with ConsoleReporter() as report:
             found = compare_models(
                 models, place, split=split.value, report=report, **how.arguments()

@@ -136,15 +136,14 @@ def features(
     from showtell.cli.console import ConsoleReporter
     from showtell.core.device import choose_runtime
     from showtell.data.records import UNMIRRORED
-    from showtell.data.splits import usable_splits
+    from showtell.data.request import open_data
     from showtell.encoders.encoder import build_encoder
     from showtell.encoders.extract import WantedFeatures, features_for
 
     check_store_folder(output)
     runtime = choose_runtime(device, precision)
     with ConsoleReporter() as report:
-        unpacking = report.watch("unpacking", "pictures")
-        dataset = usable_splits(data.request().load(unpacking))
+        dataset = open_data(data.request(), report=report)
         report.note(runtime.describe())
         if flips and views and not dataset.may_be_mirrored:
             report.note(UNMIRRORED)

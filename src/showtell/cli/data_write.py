@@ -213,11 +213,7 @@ def _write(
 
     watch = report.watch("writing", "pictures")
     notes = write_dataset(dataset, target, made_by=f"showtell data {made_by}", progress=watch)
-    skipped = [
-        f"skipped: {count:,} x {kind} (`showtell data inspect` lists them)"
-        for kind, count in dataset.problem_counts().items()
-    ]
-    return [*dataset.notes, *skipped, *notes]
+    return [*dataset.remarks(), *notes]
 
 
 def _tell(dataset: "Dataset", target: "Output", notes: list[str], as_json: bool) -> None:

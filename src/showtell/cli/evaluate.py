@@ -43,15 +43,17 @@ def evaluate(
 
     The captions are written in COCO's results format, with the scores beside them. By default they
     go into evaluation/ in the model's folder; for a model that comes with showtell, into
-    evaluation/ in the working directory.
+    evaluation/ in the working directory. Each name ends in digits of a fingerprint (weights,
+    settings, pictures), so that other captions do not replace them.
     """
     from showtell.cli.console import ConsoleReporter
-    from showtell.evaluation.evaluate import evaluate_model
+    from showtell.evaluation.evaluate import SCORES, evaluate_model
     from showtell.metrics.bootstrap import Resampling
 
     is_kept, inputs = not overwrite, [data.data]
     check_file(output, inputs, is_kept=is_kept)
-    check_file(predictions, inputs, option="--predictions", makes_folder=True, is_kept=is_kept)
+    for path in (predictions, predictions and predictions.with_suffix(SCORES)):
+        check_file(path, inputs, option="--predictions", makes_folder=True, is_kept=is_kept)
     backend = captioners.prepared([model], settings)
     with ConsoleReporter() as report:
         result = evaluate_model(

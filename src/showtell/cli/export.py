@@ -169,4 +169,7 @@ def _pictures(given: str) -> list[Path]:
         return [Path(picture.path) for picture in find_inputs([given]) if picture.read is None]
     from showtell.data.sources import load_dataset
 
-    return [record.path for record in load_dataset(given).records]
+    dataset = load_dataset(given)
+    for remark in dataset.remarks():
+        typer.echo(remark, err=True)
+    return [record.path for record in dataset.records]

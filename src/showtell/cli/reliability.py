@@ -43,6 +43,7 @@ def reliability(
     store: options.Store = None,
     loading: captioners.Loading,
     as_json: options.Json = False,
+    overwrite: options.Overwrite = False,
     settings: captioners.Settings,
     decoding: Decoding,
 ) -> None:
@@ -54,9 +55,14 @@ def reliability(
     trained on.
     """
     from showtell.cli.console import ConsoleReporter
+    from showtell.errors import UsageError
     from showtell.evaluation.calibration import measure_model
 
-    check_file(figure, [data.data], option="--figure", is_picture=True)
+    if figure:
+        if figure.suffix.lower() != ".png":
+            raise UsageError(f"--figure {figure}: the name of a figure must end in .png")
+        from showtell.report.charts import reliability_figure  # a missing extra shows now
+    check_file(figure, [data.data], option="--figure", is_picture=True, is_kept=not overwrite)
     backend = captioners.prepared([model], settings)
     with ConsoleReporter() as report:
         measured = measure_model(
@@ -70,7 +76,6 @@ def reliability(
         )
     if figure:
         from showtell.core.files import atomic_write
-        from showtell.report.charts import reliability_figure
 
         with atomic_write(figure, "wb") as file:
             file.write(reliability_figure(measured.then or measured.now).light)

@@ -16,7 +16,7 @@ import re
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,14 @@ Stamp = list[int] | None  # size, time of the last change in ns, number of the f
 Inputs = dict[str, Stamp]
 
 _watched: ContextVar[Inputs | None] = ContextVar("watched", default=None)
-
-
-_encoding: ContextVar[str | None] = ContextVar("encoding", default=None)
+_encoding: ContextVar[str | None] = ContextVar("encoding")  # unset outside of reading_as
 
 
 @contextmanager
 def reading_as(encoding: str | None) -> Iterator[None]:
     """Within the block, texts without a byte order mark are in this encoding.
+
+    Errors advise to name one only within such a block: other commands have no option for it.
 
     Args:
         encoding: As Python names it; None: UTF-8.
@@ -59,7 +59,7 @@ def reading_as(encoding: str | None) -> Iterator[None]:
 
 def chosen_encoding() -> str | None:
     """The encoding that the user named, as Python calls it; None where none was named."""
-    return _encoding.get()
+    return _encoding.get(None)
 
 
 @contextmanager
@@ -163,7 +163,7 @@ def decode_text(raw: bytes, path: Path | str) -> str:
         DataError: the bytes are not of the encoding that they seem to be of.
     """
     encoding = encoding_of(raw[:4])
-    chosen = _encoding.get()
+    chosen = chosen_encoding()
     if chosen is not None and encoding == "utf-8":
         encoding = chosen
     try:
@@ -178,13 +178,17 @@ def decode_text(raw: bytes, path: Path | str) -> str:
 
 
 def _other_encoding(raw: bytes, tried: str) -> str:
+    advice = "save the file as UTF-8"
     if encoding_of(raw[:4]) != "utf-8":  # a mark says that it is what it turned out not to be
-        return "save the file as UTF-8"
+        return advice
+    can_be_named = _encoding in copy_context()
     guess = guess_encoding(raw)
     if guess is None or guess[0] == tried:
-        return "save the file as UTF-8, or name its encoding with --encoding"
+        return f"{advice}, or name its encoding with --encoding" if can_be_named else advice
     name, excerpt = guess
-    return f"it looks like {name} ({printable(excerpt)!r}): add --encoding {name}"
+    if can_be_named:
+        advice += f", or add --encoding {name}"
+    return f"it looks like {name} ({printable(excerpt)!r}): {advice}"
 
 
 def read_text(path: Path) -> str:

@@ -8,9 +8,11 @@ import json
 import os
 from collections import Counter
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal, get_args
 
+from showtell.core.messages import some
 from showtell.errors import DataError, unknown_name
 
 Split = Literal["train", "val", "test"]
@@ -84,6 +86,21 @@ class Dataset:
     def problem_counts(self) -> dict[str, int]:
         """How often each kind of problem was found, the most frequent first."""
         return dict(Counter(problem.kind for problem in self.problems).most_common())
+
+    def skipped(self) -> list[str]:
+        """A line for each kind of problem, with the first places, for whoever reads the data."""
+        lines = []
+        for kind, count in self.problem_counts().items():
+            places = (problem.where for problem in self.problems if problem.kind == kind)
+            first = some(list(islice(places, 4)), 3)
+            lines.append(
+                f"skipped: {count:,} x {kind}: {first} (`showtell data inspect` lists them)"
+            )
+        return lines
+
+    def remarks(self) -> list[str]:
+        """What a command says of the data that it reads: the notes, and what was skipped."""
+        return [*self.notes, *self.skipped()]
 
     def split_counts(self) -> dict[Split, int]:
         """How many pictures each split has; splits without one are left out."""

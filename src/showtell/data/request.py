@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from showtell.core.memory import paused_collector
+from showtell.core.progress import Reporter
 from showtell.data.records import Dataset
 from showtell.data.sources import load_dataset
+from showtell.data.splits import usable_splits
 from showtell.data.unpack import Progress
 
 
@@ -42,3 +45,20 @@ class DataRequest:
             encoding=self.encoding,
             progress=progress,
         )
+
+
+def open_data(data: DataRequest, *, report: Reporter) -> Dataset:
+    """Read a data set as training takes it, and say what is wrong with it.
+
+    Raises:
+        DataError: there is nothing to train on.
+    """
+
+    def unpacking(done: int, total: int) -> None:
+        report.progress("unpacking", done, total, "pictures")
+
+    with paused_collector():
+        dataset = usable_splits(data.load(unpacking))
+    for remark in dataset.remarks():
+        report.note(remark)
+    return dataset

@@ -171,8 +171,8 @@ class _Distillation:
         if self.request.human is None:
             return None
         dataset = split_human(self.request.human.load())
-        for note in dataset.notes:
-            self.report.note(note)
+        for remark in dataset.remarks():
+            self.report.note(remark)
         return dataset
 
     @cached_property

@@ -215,9 +215,12 @@ def compare_models(
 
     captioners = [load_evaluated(model) for model in models]  # what is missing shows now
     names = _short([str(model.model) for model in models])
+    dataset = data.load()
     captions, people = {}, {}
     for name, captioner, model in zip(names, captioners, models, strict=True):
-        captions[name], theirs = captions_of(captioner, model, data, split=split, report=report)
+        captions[name], theirs = captions_of(
+            captioner, dataset, model, data, split=split, report=report
+        )
         people.update(theirs)
     own = {own_segmentation(captioner) for captioner in captioners}
     [cut, *others], note = own, ""
@@ -230,7 +233,7 @@ def compare_models(
         resampling=resampling,
         subset=subset,
         num_shown=num_shown,
-        notes=[note] if note else [],
+        notes=[*dataset.skipped(), *([note] if note else [])],
         segmentation=cut,
     )
 

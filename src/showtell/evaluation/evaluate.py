@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     Evaluated = NativeCaptioner | OnnxCaptioner | PictureCaptioner
 
+SCORES = ".scores.json"  # in place of the suffix of the captions' file
 BATCH_SIZE = 128  # pictures at a time; of many processes, each one's
 
 
@@ -76,6 +77,7 @@ class CaptionedSplit:
         skipped: the others' image ids, with the reasons.
         store: the features that the captions were made from; None if from pictures.
         fingerprint: of all that the captions follow from.
+        warnings: what was skipped when the data was read, of whatever split.
     """
 
     records: tuple[Record, ...]
@@ -83,6 +85,7 @@ class CaptionedSplit:
     skipped: dict[str, str]
     store: FeatureStore | None
     fingerprint: str
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ class ModelEvaluation:
 
     Attributes:
         cleaning: what the user asked to become of its texts before they were scored.
+        warnings: what was skipped when the data was read; those of the scores come after them.
     """
 
     model: str
@@ -101,6 +105,7 @@ class ModelEvaluation:
     skipped: dict[str, str]
     fingerprint: str
     cleaning: Mapping[str, Any] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``; the figures are under ``metrics``."""
@@ -114,6 +119,7 @@ class ModelEvaluation:
             "fingerprint": self.fingerprint,
             **cleaning,
             **self.scores.to_dict(),
+            "warnings": [*self.warnings, *self.scores.warnings],
         }
 
 
@@ -144,7 +150,7 @@ def evaluate_model(
     captioner = load_evaluated(model)
     decoding = captioner.resolve(decoding_changes)
     found = caption_split(captioner, data, split=split, decoding=decoding, report=report)
-    path = predictions or _default_path(model.model, data.data, split)
+    path = predictions or _default_path(model.model, data.data, split, found.fingerprint)
     return _write(found, path, model, data, split, resampling)
 
 
@@ -164,6 +170,7 @@ def own_segmentation(captioner: "Evaluated") -> Segmentation | None:
 
 def captions_of(
     captioner: "Evaluated",
+    dataset: Dataset,
     model: ModelRequest,
     data: DataRequest,
     *,
@@ -177,14 +184,15 @@ def captions_of(
 
     Args:
         captioner: of ``model``.
+        dataset: of ``data``.
 
     Raises:
-        ShowtellError: the data cannot be read, or the split is empty.
+        ShowtellError: the pictures cannot be read, or the split is empty.
     """
-    dataset = data.load()
     records = _records(dataset, split, _trained_on(captioner), report)
-    path = _default_path(model.model, data.data, split)
-    captions = _written(path, captions_fingerprint(captioner, captioner.decoding, records))
+    fingerprint = captions_fingerprint(captioner, captioner.decoding, records)
+    path = _default_path(model.model, data.data, split, fingerprint)
+    captions = _written(path, fingerprint)
     if captions is None:
         report.note(captioner.describe_runtime())
         found = caption_records(captioner, dataset, records, store=data.store, report=report)
@@ -204,7 +212,11 @@ def captions_fingerprint(
     decoding: DecodingConfig,
     records: Sequence[Record],
 ) -> str:
-    """16 digits for what captions follow from: weights, settings, clean-up and pictures."""
+    """16 digits for what captions follow from: weights, settings, clean-up and pictures.
+
+    Here the pictures' contents count, as stale captions would be taken for those of a picture that
+    was replaced by one of the same size. Reading them takes little beside captioning them.
+    """
     runtime = captioner.runtime
     parts = (
         __version__,
@@ -213,9 +225,22 @@ def captions_fingerprint(
         runtime.device.partition(":")[0] if runtime else "",
         runtime.precision if runtime else "",
         dataset_fingerprint(Dataset("records", "", tuple(records))),
+        _digest_of_pictures(records),
         *filter(None, [captioner.cleaning.identity]),
     )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _digest_of_pictures(records: Sequence[Record]) -> str:
+    """sha256 of all records' files, ordered by id; one that cannot be read counts as empty."""
+    digest = hashlib.sha256()
+    for record in sorted(records, key=lambda record: record.image_id):
+        try:
+            with open(record.path, "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError:
+            digest.update(hashlib.sha256().digest())
+    return digest.hexdigest()
 
 
 def _write(
@@ -241,15 +266,16 @@ def _write(
         found.skipped,
         found.fingerprint,
         model.cleaning,
+        found.warnings,
     )
-    write_json(path.with_suffix(".scores.json"), result.to_dict())
+    write_json(path.with_suffix(SCORES), result.to_dict())
     return result
 
 
 def _written(path: Path, fingerprint: str) -> dict[str, str] | None:
     """The captions in ``path``, if those are the ones that ``fingerprint`` stands for."""
     try:
-        scores = parse_json(path.with_suffix(".scores.json").read_text(encoding="utf-8"))
+        scores = parse_json(path.with_suffix(SCORES).read_text(encoding="utf-8"))
         if scores["fingerprint"] != fingerprint:
             return None
         entries = parse_json(path.read_text(encoding="utf-8"))
@@ -275,6 +301,8 @@ def caption_split(
     captioner.check(decoding or captioner.decoding)
     report.note(captioner.describe_runtime())
     dataset = data.load()
+    for line in dataset.skipped():
+        report.note(line)
     records = _records(dataset, split, _trained_on(captioner), report)
     return caption_records(
         captioner, dataset, records, store=data.store, decoding=decoding, report=report
@@ -326,7 +354,7 @@ def caption_records(
         progress=lambda done, total: report.progress("captioning", done, total, "pictures"),
     )
     fingerprint = captions_fingerprint(captioner, decoding, records)
-    return CaptionedSplit(usable, evaluation, skipped, features, fingerprint)
+    return CaptionedSplit(usable, evaluation, skipped, features, fingerprint, dataset.skipped())
 
 
 def _features_for(
@@ -393,7 +421,7 @@ def _caption_pictures(
             report.note(note)
     evaluation = Evaluation(captions, evaluate(_texts(captions), references_of(usable, cut)))
     fingerprint = captions_fingerprint(captioner, decoding or captioner.decoding, records)
-    return CaptionedSplit(usable, evaluation, skipped, None, fingerprint)
+    return CaptionedSplit(usable, evaluation, skipped, None, fingerprint, dataset.skipped())
 
 
 def _texts(captions: Mapping[str, Caption]) -> dict[str, str]:
@@ -468,12 +496,14 @@ def _records(
     return dataset.select(split)
 
 
-def _default_path(model: str | Path, data: str, split: str) -> Path:
+def _default_path(model: str | Path, data: str, split: str, fingerprint: str) -> Path:
+    """Where captions go, with digits of what they follow from: no measurement replaces another."""
     name = re.sub(r"[^\w.-]+", "-", Path(data).stem or data)
+    name = f"{name}-{split}-{fingerprint[:8]}.json"
     if shipped_folder(model) or spec_of(model):  # which are not for writing into
         safe = re.sub(r"[^\w.-]+", "-", str(model))
-        return Path("evaluation") / f"{safe}-{name}-{split}.json"
-    return Path(model) / "evaluation" / f"{name}-{split}.json"
+        return Path("evaluation") / f"{safe}-{name}"
+    return Path(model) / "evaluation" / name
 
 
 def _is_plain_number(text: str) -> bool:

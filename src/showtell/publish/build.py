@@ -13,9 +13,8 @@ from typing import Any
 
 from showtell.core.files import write_json, write_text
 from showtell.core.progress import Reporter
-from showtell.data.request import DataRequest
+from showtell.data.request import DataRequest, open_data
 from showtell.data.sources import load_dataset
-from showtell.data.splits import usable_splits
 from showtell.errors import ScoringError
 from showtell.evaluation.calibration import MeasuredConfidence, Reliability, measure_confidence
 from showtell.evaluation.evaluate import CaptionedSplit, caption_split
@@ -85,7 +84,7 @@ def publish(recipe_file: Path, places: Places, output: Path, report: Reporter) -
     pack_checkpoint(shipped, folder, storage=recipe.weights, decoding=recipe.decoding)
     if recipe.reranker is not None:
         report.note("learning to choose among its captions")
-        known = usable_splits(load_dataset(places.data_of(recipe.reranker.data)))
+        known = open_data(DataRequest(places.data_of(recipe.reranker.data)), report=report)
         add_reranker(folder, known, device=places.device, calibrates=False, report=report)
     captioner = NativeCaptioner.load(folder, device=places.device)
     found = _measure(recipe, captioner, places, report)

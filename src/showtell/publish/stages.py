@@ -23,12 +23,12 @@ from showtell.config import Config
 from showtell.core.files import write_json
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, dataset_fingerprint
-from showtell.data.request import DataRequest
+from showtell.data.request import DataRequest, open_data
 from showtell.errors import CheckpointError, ConfigError
 from showtell.inference.checkpoint import CONFIG
 from showtell.publish.recipe import NOTES, AverageStage, Recipe, TrainStage
 from showtell.training.averages import average_checkpoints
-from showtell.training.request import TrainRequest, open_data, train_on
+from showtell.training.request import TrainRequest, train_on
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, Record, dataset_fingerprint
-from showtell.data.sources import load_dataset
-from showtell.data.splits import usable_splits
+from showtell.data.request import DataRequest, open_data
 from showtell.encoders.store import FeatureStore
 from showtell.errors import DataError, ShowtellError
 from showtell.evaluation.evaluate import caption_records
@@ -144,11 +143,8 @@ def caption_validation(
 def _dataset(run: RunFolder, place: DataPlace, report: Reporter) -> Dataset:
     """The data set, split as for training."""
     if place.data is not None:
-        dataset = usable_splits(
-            load_dataset(
-                place.data, format=place.format, images=place.images, encoding=place.encoding
-            )
-        )
+        given = DataRequest(place.data, place.format, place.images, encoding=place.encoding)
+        dataset = open_data(given, report=report)
         if dataset_fingerprint(dataset) != run.provenance.get("data_fingerprint"):
             report.note(f"{place.data} is not the data that {run.name} was trained on")
         return dataset
@@ -158,14 +154,13 @@ def _dataset(run: RunFolder, place: DataPlace, report: Reporter) -> Dataset:
         raise DataError("the run does not say where its data was: give it with --data")
     images = place.images or (Path(known["images_at"]) if known.get("images_at") else None)
     try:
-        dataset = usable_splits(
-            load_dataset(
-                data,
-                format=place.format or known.get("data_format"),
-                images=images,
-                encoding=place.encoding or known.get("encoding"),
-            )
+        known_as = DataRequest(
+            data,
+            place.format or known.get("data_format"),
+            images,
+            encoding=place.encoding or known.get("encoding"),
         )
+        dataset = open_data(known_as, report=report)
     except ShowtellError as error:
         raise DataError(
             f"the data is not where training had it: {error}; give it with --data (and --images)"

@@ -124,13 +124,13 @@ def wanted_of(old: DataRequest | None, config: Config, report: Reporter) -> Data
     if old is None:
         return None
     dataset = load_old(old)  # also where it is only measured, at the end: what is wrong shows now
+    for remark in dataset.remarks():
+        report.note(f"{old.data}: {remark}")
     if not (num := config.training.rehearsal_pictures):
         return None
     if config.encoder.reads_pictures:
         report.note(f"{old.data} is measured and not rehearsed: the encoder trains in this run")
         return None
-    for note in dataset.notes:
-        report.note(f"{old.data}: {note}")
     if not dataset.split("train"):
         report.note(
             f"{old.data} is measured and not rehearsed: none of its pictures is marked train "

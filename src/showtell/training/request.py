@@ -13,13 +13,11 @@ from showtell.config import Config
 from showtell.core.device import Runtime, choose_runtime
 from showtell.core.distributed import ALONE, Processes
 from showtell.core.files import write_json, write_text
-from showtell.core.memory import paused_collector
 from showtell.core.messages import counted
 from showtell.core.progress import Reporter
 from showtell.data.reading import reading_as
 from showtell.data.records import UNMIRRORED, Dataset
-from showtell.data.request import DataRequest
-from showtell.data.splits import usable_splits
+from showtell.data.request import DataRequest, open_data
 from showtell.decoders.language_model import LanguageModel
 from showtell.encoders.encoder import Encoder
 from showtell.encoders.store import FeatureStore
@@ -122,25 +120,6 @@ def start_training(request: TrainRequest, *, report: Reporter) -> TrainingResult
             config = layers.config()
         own = replace(request, device=device)
         return train_on(dataset, own, config, report=report, processes=processes)
-
-
-def open_data(data: DataRequest, *, report: Reporter) -> Dataset:
-    """Read a data set to train on, and say what is wrong with it.
-
-    Raises:
-        DataError: there is nothing to train on.
-    """
-
-    def unpacking(done: int, total: int) -> None:
-        report.progress("unpacking", done, total, "pictures")
-
-    with paused_collector():
-        dataset = usable_splits(data.load(unpacking))
-    for note in dataset.notes:
-        report.note(note)
-    for kind, count in dataset.problem_counts().items():
-        report.note(f"skipped: {count} x {kind} (`showtell data inspect` lists them)")
-    return dataset
 
 
 def train_on(

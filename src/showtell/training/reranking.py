@@ -18,8 +18,7 @@ import numpy as np
 from showtell.config import DecodingConfig
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, Record
-from showtell.data.request import DataRequest
-from showtell.data.splits import usable_splits
+from showtell.data.request import DataRequest, open_data
 from showtell.decoding.reranking import RERANKER, Reranker, Signs
 from showtell.encoders.extract import WantedFeatures, features_for
 from showtell.encoders.store import FeatureStore
@@ -192,7 +191,7 @@ def rerank_model(
             f"(showtell pack {model} -o FOLDER) and rerank that"
         )
     folder = find_checkpoint(model)
-    dataset = usable_splits(data.load())
+    dataset = open_data(data, report=report)
     learnt = add_reranker(
         folder,
         dataset,

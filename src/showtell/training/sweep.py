@@ -21,11 +21,12 @@ from showtell.config.toml import set_value
 from showtell.core.files import parse_json, write_json
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, dataset_fingerprint
+from showtell.data.request import open_data
 from showtell.errors import CheckpointError, ConfigError, ShowtellError
 from showtell.inference.checkpoint import CONFIG
 from showtell.training.loop import TrainingResult
 from showtell.training.openings import check_files, check_start
-from showtell.training.request import TrainRequest, open_data, train_on
+from showtell.training.request import TrainRequest, train_on
 from showtell.training.run_folder import locked, refuse_used
 from showtell.training.settings import Layers, inherited
 
