@@ -35,6 +35,8 @@ from showtell.decoding.reranking import RERANKER, Reranker
 from showtell.encoders.encoder import is_fetched
 from showtell.errors import CheckpointError, ShowtellError
 from showtell.inference.exported import BEST, METRICS, MODEL, is_export
+from showtell.inference.exported import CONFIG as CONFIG
+from showtell.inference.exported import VOCABULARY as VOCABULARY
 from showtell.inference.weights import (
     Storage,
     pack_weights,
@@ -46,7 +48,6 @@ from showtell.inference.weights import (
 from showtell.pretrained import no_model, shipped_folder
 from showtell.text.vocabulary import Vocabulary, load_vocabulary
 
-CONFIG, VOCABULARY = "config.toml", "vocabulary.json"
 ENCODER = "encoder.safetensors"
 RESUME_TENSORS, RESUME_DATA = "resume.safetensors", "resume.json"
 MOST_CONFIG, MOST_JSON = 2**18, 2**22  # bytes

@@ -8,11 +8,18 @@ from typing import Any
 
 from showtell.core.files import read_json
 from showtell.errors import CheckpointError, VocabularyError
-from showtell.inference.exported import BEST, MOST_JSON, VOCABULARY, find_export, read_export
+from showtell.inference.exported import (
+    BEST,
+    CONFIG,
+    METRICS,
+    MOST_JSON,
+    VOCABULARY,
+    find_export,
+    read_export,
+)
 from showtell.pretrained import known_names
 from showtell.text.vocabulary import load_vocabulary
 
-CONFIG, METRICS = "config.toml", "metrics.json"
 READING = (OSError, ValueError, KeyError, TypeError, AttributeError, VocabularyError)
 SHOWN = ("CIDEr-D", "BLEU-4", "ROUGE-L", "val_loss")
 
