@@ -124,8 +124,10 @@ def test_every_decoder_steps_as_in_torch(both: tuple[NativeCaptioner, OnnxCaptio
     decoder, exported_one = both[0].decoder, both[1].parts[0]
     for num, num_rows in ((1, 1), (7, 1), (1, 5), (7, 3)):
         start = features(num)
-        if decoder.needs_regions:  # as many regions as the encoder gives
-            start = Features(start.pooled, start.regions.repeat(1, 3, 1)[:, :16])
+        if decoder.needs_regions:  # as the encoder gives them
+            generator = torch.Generator().manual_seed(0)
+            regions = torch.randn(num, *both[0].encoder.grid_size, generator=generator)
+            start = Features(start.pooled, regions)
         theirs, ours = decoder.init_state(start), exported_one.init_state(in_numpy(start))
         assert theirs.keys() == ours.keys()
         first = torch.arange(num).repeat_interleave(num_rows)

@@ -5,8 +5,10 @@ import json
 import random
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from tiny_server import TinyServer, picture, running, tiny_models
@@ -21,6 +23,12 @@ from showtell.server.wishes import check_words, read_wish, search_effort
 
 PNG, JPEG = picture(0), picture(1, "JPEG")
 LIMITS = Limits()
+
+
+def run_alone(work: Coroutine[Any, Any, None]) -> None:
+    """In a thread of its own: a browser of earlier tests has an event loop running in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, work).result()
 
 
 def test_a_share_leaves_some_for_others() -> None:
@@ -71,7 +79,7 @@ def test_a_lane_is_fair_and_never_over_full() -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
         await work("last", 10)  # all of it was given back
 
-    asyncio.run(main())
+    run_alone(main())
     assert order == ["a", "b", "c", "d", "e", "last"]
 
 
@@ -86,7 +94,7 @@ def test_a_turn_that_comes_with_its_cancelling_is_given_back() -> None:
         await asyncio.gather(waiting, return_exceptions=True)
         await asyncio.wait_for(lane.take(1), 5)
 
-    asyncio.run(main())
+    run_alone(main())
 
 
 def test_scans_are_counted_up_to_the_picture_s_end() -> None:
