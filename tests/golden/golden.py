@@ -59,6 +59,7 @@ def machine() -> dict[str, str]:
     ][:2]
     return {
         "processor": ", stepping ".join(names),
+        "instructions": torch.backends.cpu.get_cpu_capability(),  # one name may have several
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": numpy.__version__,
