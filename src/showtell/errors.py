@@ -7,7 +7,7 @@ with ``--debug``. Broken invariants are ``assert``s, not one of these.
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -127,9 +127,13 @@ def _installed_from() -> tuple[Path | None, bool]:
 def unknown_name(what: str, given: str, known: Iterable[str]) -> str:
     """One line for a name that is not in a registry: the name, the nearest known one, them all."""
     choices = sorted(known)
+    return f"unknown {what} {given!r}.{did_you_mean(given, choices)} Known: {', '.join(choices)}."
+
+
+def did_you_mean(given: str, choices: Sequence[str]) -> str:
+    """A question for the nearest choice, to put behind a sentence; empty if none is near."""
     near = get_close_matches(given, choices, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"unknown {what} {given!r}.{hint} Known: {', '.join(choices)}."
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def expect_by_name(what: str, given: object, example: str) -> None:

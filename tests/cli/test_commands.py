@@ -72,6 +72,7 @@ def test_wrong_usage_exits_with_2(showtell: Shell, arguments: tuple[str, ...]) -
         ("--dropout 0.5", "-s decoder.dropout=0.5?"),
         ("--num-epochs", "--epochs ...?"),
         ("--max-grad-norm", "-s optimizer.max_grad_norm=...?"),
+        ("--learning-rate 1e-3", "--lr 1e-3?"),  # by how the setting is described
     ],
 )
 def test_an_unknown_option_of_train_names_the_option_or_the_setting(

@@ -66,6 +66,14 @@ def test_a_card_is_shown(tmp_path: Path, showtell: Shell) -> None:
     assert (values["card"], values["data"]) == ("The card.", "scenes:40")
 
 
+def test_a_folder_that_is_not_there_is_no_unknown_name(tmp_path: Path, showtell: Shell) -> None:
+    result = showtell("models", tmp_path / "runs")
+    assert result.returncode == 1
+    assert f"no model '{tmp_path}/runs': give the folder that `train -o` made" in result.stderr
+    assert result.stderr.count("\n") == 1 and "Did you mean" not in result.stderr
+    assert showtell("models", "defalt").stderr.endswith("Did you mean 'default'?\n")
+
+
 def test_what_is_no_model_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="holds no model: give the folder of a run"):
         describe_folder(tmp_path)

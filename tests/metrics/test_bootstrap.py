@@ -13,6 +13,7 @@ from showtell.errors import ScoringError
 from showtell.metrics import METRICS, References, Scores, evaluate
 from showtell.metrics.bleu import Bleu
 from showtell.metrics.bootstrap import (
+    Interval,
     Resampling,
     differences,
     holm,
@@ -243,6 +244,11 @@ def test_the_order_of_the_images_changes_no_interval() -> None:
     assert list(one.per_image) != list(other.per_image)
     for name, interval in one.with_intervals(Resampling(50)).intervals.items():
         assert other.with_intervals(Resampling(50)).intervals[name] == approx(interval, abs=1e-12)
+
+
+def test_no_figure_is_a_negative_zero() -> None:
+    assert str(Interval(-0.0001, 0.0001)) == "[0.000, 0.000]"
+    assert str(Interval(-0.0006, math.inf)) == "[-0.001, inf]"
 
 
 def test_one_caption_warns() -> None:

@@ -60,6 +60,13 @@ def test_batches_give_what_the_whole_gives() -> None:
             metric.compute()
 
 
+def test_what_can_be_read_only_once_is_read_once() -> None:
+    metric = CIDEr()
+    people = ((text for text in texts) for texts in PEOPLE)
+    metric.update((text for text in CAPTIONS), people, iter(IDS))
+    assert metric.compute() == whole(["CIDEr-D"])["CIDEr-D"]
+
+
 def test_meteor() -> None:
     pytest.importorskip("pycocoevalcap")
     metric = METEOR()

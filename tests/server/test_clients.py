@@ -181,6 +181,8 @@ def test_other_names_of_models(server: TinyServer, gpt: openai.OpenAI) -> None:
         gpt.chat.completions.create(model="gpt-4", messages=asked)
     assert caught.value.code == "model_not_found"
     assert "Did you mean 'gpt-4o'?" in caught.value.message
+    elsewhere = server.ask("/v1/chat/completion").json["error"]
+    assert elsewhere["code"] is None and elsewhere["message"].startswith("nothing is at /v1/chat/")
     with pytest.raises(ConfigError, match="--alias x=plan: unknown model 'plan'"):
         Clients({"x": "plan"}).check(["plain"])
 

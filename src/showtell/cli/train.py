@@ -76,7 +76,7 @@ def print_changes(found: "BeforeAndAfter") -> None:
                     (row.after, row.after_interval),
                 )
             ),
-            f"{row.change:+.3f} [{row.change_interval[0]:+.3f}, {row.change_interval[1]:+.3f}]"
+            f"{row.change:+z.3f} [{row.change_interval[0]:+z.3f}, {row.change_interval[1]:+z.3f}]"
             f" {row.verdict}".rstrip(),
         )
     Console(highlight=False, markup=False, width=WIDTH).print(table, crop=False)

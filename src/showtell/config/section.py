@@ -118,12 +118,19 @@ def settings_like(name: str, model: type[BaseModel]) -> list[str]:
 
 
 def _names_in_sections(model: type[BaseModel]) -> dict[str, list[str]]:
-    """The bare name of each setting in a section -> the full names that end in it."""
+    """The bare name of each setting in a section -> the full names that end in it.
+
+    The first words of its description are a name as well: ``optimizer.lr``, the "learning rate,
+    ...", is found by ``learning_rate``.
+    """
     names: dict[str, list[str]] = {}
     for field, info in model.model_fields.items():
-        inner = [name for one in sections_in(info.annotation) for name in one.model_fields]
-        for name in dict.fromkeys(inner):
-            names.setdefault(name, []).append(f"{field}.{name}")
+        for section in sections_in(info.annotation):
+            for bare, inner in section.model_fields.items():
+                described = (inner.description or "").partition(",")[0].replace(" ", "_")
+                for name in (bare, described):
+                    full = names.setdefault(name, [])
+                    full += [f"{field}.{bare}"] * (f"{field}.{bare}" not in full)
     return names
 
 

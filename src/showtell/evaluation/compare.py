@@ -133,7 +133,7 @@ class Comparison:
 
     def _sentence(self, contrast: Contrast, metric: str) -> str:
         first, difference = self.systems[0].name, contrast.differences[metric]
-        figures = f"{difference.value:+.3f} {difference.interval}"
+        figures = f"{difference.value:+z.3f} {difference.interval}"
         figures += f", p = {contrast.corrected[metric]:.3f}"
         if not (word := self.verdict(contrast, metric)):
             return (

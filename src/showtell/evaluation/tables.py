@@ -39,7 +39,7 @@ def text(comparison: Comparison) -> str:
             for change in changes:
                 names = (comparison.systems[0].name, contrast.name, "a person")
                 width = max(map(len, names))
-                lines.append(f"{change.value:+.3f}  {change.image_id}")
+                lines.append(f"{change.value:+z.3f}  {change.image_id}")
                 lines += [
                     f"    {name:<{width}}  {caption}"
                     for name, caption in zip(names, _captions(change), strict=True)
@@ -57,7 +57,7 @@ def markdown(comparison: Comparison) -> str:
             if changes:
                 headings = (comparison.ranked_by, "image", first, contrast.name, "a person")
                 rows = [
-                    (f"{change.value:+.3f}", change.image_id, *_captions(change))
+                    (f"{change.value:+z.3f}", change.image_id, *_captions(change))
                     for change in changes
                 ]
                 lines += ["", f"**{_title(comparison, contrast.name, title)}**", ""]
@@ -151,7 +151,7 @@ def _rows(comparison: Comparison) -> list[tuple[str, ...]]:
             if place:
                 contrast = comparison.contrasts[place - 1]
                 difference = contrast.differences[metric]
-                cells.append(f"{difference.value:+.3f}" + "*" * contrast.is_shown(metric))
+                cells.append(f"{difference.value:+z.3f}" + "*" * contrast.is_shown(metric))
                 cells.append(str(difference.interval))
                 cells += [f"{p:.3f}" for p in (difference.p_bootstrap, difference.p_randomisation)]
             rows.append(tuple(cells + [""] * (len(_HEADINGS) - len(cells))))

@@ -191,6 +191,11 @@ def check_new_folder(
     """
     if folder.name in ("", ".."):
         raise CheckpointError(f"-o {folder} has no name of its own: give the name of a new folder")
+    above = next(parent for parent in folder.absolute().parents if os.path.lexists(parent))
+    if not above.is_dir():
+        raise CheckpointError(f"-o {folder}: {above} is not a folder; give another -o")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise CheckpointError(f"-o {folder}: {above} cannot be written to; give another -o")
     if not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder.is_dir() and is_own(folder)):

@@ -94,7 +94,7 @@ class Interval(NamedTuple):
 
     def __str__(self) -> str:
         """As in tables; a dash where the figure has no value in any resample."""
-        return "-" if math.isnan(self.low) else f"[{self.low:.3f}, {self.high:.3f}]"
+        return "-" if math.isnan(self.low) else f"[{self.low:z.3f}, {self.high:z.3f}]"
 
 
 def intervals(

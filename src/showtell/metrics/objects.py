@@ -17,8 +17,8 @@ from showtell.errors import ScoringError
 from showtell.metrics.evaluate import Scores, evaluate
 
 ImageId = str | int
-Said = Sequence[str] | Mapping[ImageId, str]
-People = Sequence[str | Sequence[str]] | Mapping[ImageId, str | Sequence[str]]
+Said = Iterable[str] | Mapping[ImageId, str]
+People = Iterable[str | Iterable[str]] | Mapping[ImageId, str | Iterable[str]]
 
 
 @runtime_checkable
@@ -30,7 +30,7 @@ class _Array(Protocol):
         ...
 
 
-Ids = Sequence[ImageId] | _Array
+Ids = Iterable[ImageId] | _Array
 
 
 class _Row(NamedTuple):
@@ -216,7 +216,7 @@ def _is_said(value: object) -> bool:
 
 def _lists(
     predictions: Said, references: People, image_ids: Ids | None
-) -> tuple[Sequence[str], Sequence[str | Sequence[str]], Sequence[ImageId | None]]:
+) -> tuple[list[str], list[str | list[str]], Sequence[ImageId | None]]:
     """Predictions, references and ids, each a list in the order of the predictions."""
     if isinstance(predictions, Mapping) and isinstance(references, Mapping):
         if image_ids is not None:
@@ -231,17 +231,25 @@ def _lists(
             )
         # The references' order, which scores depend on as the official ones do.
         names = list(references)
-        return [predictions[name] for name in names], list(references.values()), names
+        return [predictions[name] for name in names], _listed(references.values()), names
     if isinstance(predictions, str | Mapping) or isinstance(references, str | Mapping):
         kinds = f"{type(predictions).__name__} and {type(references).__name__}"
         raise ScoringError(
             f"predictions and references must be two lists, or two dicts by image id; got {kinds}"
         )
+    said = list(predictions)
     if image_ids is None:
-        return predictions, references, [None] * len(predictions)
-    if isinstance(image_ids, _Array):
-        image_ids = image_ids.tolist()
-    return predictions, references, image_ids
+        return said, _listed(references), [None] * len(said)
+    ids = image_ids.tolist() if isinstance(image_ids, _Array) else list(image_ids)
+    return said, _listed(references), ids
+
+
+def _listed(references: Iterable[str | Iterable[str]]) -> list[str | list[str]]:
+    """Each a string or a list, whatever it was: a generator can be read only once."""
+    return [
+        each if isinstance(each, str) or not isinstance(each, Iterable) else list(each)
+        for each in references
+    ]
 
 
 def _without_repeats(rows: Sequence[_Row]) -> dict[str, _Row]:

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from showtell.errors import CheckpointError, unknown_name
+from showtell.errors import CheckpointError, did_you_mean
 
 FOLDER = Path(__file__).parent
 CARD = "MODEL_CARD.md"
@@ -63,9 +63,10 @@ def shipped_folder(model: str | Path) -> Path | None:
 
 def no_model(model: str | Path) -> CheckpointError:
     """Where ``model`` is neither a folder nor a known name: one line for people."""
+    names = known_names()
     return CheckpointError(
         f"no model {str(model)!r}: give the folder that `train -o` made, or one of the names "
-        f"{', '.join(known_names())}"
+        f"{', '.join(names)}.{did_you_mean(str(model), names)}"
     )
 
 
@@ -80,7 +81,7 @@ def read_card(model: str) -> str:
     """
     folder = shipped_folder(model)
     if folder is None and not Path(model).is_dir():
-        raise CheckpointError(unknown_name("model", model, known_names()))
+        raise no_model(model)
     try:
         return ((folder or Path(model)) / CARD).read_text(encoding="utf-8")
     except OSError as error:
@@ -132,7 +133,7 @@ def describe_shipped(name: str) -> ShippedModel:
     """
     folder = shipped_folder(name)
     if folder is None:
-        raise CheckpointError(unknown_name("model", name, known_names()))
+        raise no_model(name)
     try:
         config = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
         values = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))

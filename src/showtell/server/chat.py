@@ -146,7 +146,8 @@ class Chat:
                 return given
             if given in self.aliases:
                 return self.aliases[given] or next(iter(models))
-        raise Problem(404, unknown_name("model", name, [*models, *self.aliases]))
+        known = [*models, *self.aliases]
+        raise Problem(404, unknown_name("model", name, known), code="model_not_found")
 
     @asynccontextmanager
     async def asked(

@@ -31,6 +31,7 @@ class Problem(Exception):
         detail: One line: what was given, what was expected.
         headers: To send with it. A 429 and a 503 always say when to come back (``Retry-After``).
         more: Further members of the answer (RFC 9457, section 3.2).
+        code: What OpenAI's clients know this error by.
     """
 
     def __init__(
@@ -40,12 +41,13 @@ class Problem(Exception):
         *,
         headers: Mapping[str, str] | None = None,
         more: Mapping[str, Any] | None = None,
+        code: str | None = None,
     ) -> None:
         self.status = HTTPStatus(status)
         self.detail = printable(detail)
         self.headers = {"Retry-After": "1"} if status in COME_BACK else {}
         self.headers |= headers or {}
-        self.more = dict(more or {})
+        self.more, self.code = dict(more or {}), code
         super().__init__(self.detail)
 
     @property
@@ -66,7 +68,7 @@ class Problem(Exception):
                 "message": self.detail,
                 "type": _OPENAI_TYPES.get(int(self.status), "invalid_request_error"),
                 "param": None,
-                "code": "model_not_found" if self.status == 404 else None,
+                "code": self.code,
             }
             return JSONResponse({"error": error}, int(self.status), headers=self.headers)
         if path.startswith(OLLAMA_PATH):
