@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from showtell.inference.captioner import Captioner, ModelInfo, load
     from showtell.pretrained import list_models
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 __all__ = [
     "Caption",
     "Captioner",

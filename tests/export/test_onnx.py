@@ -30,7 +30,12 @@ from showtell.export.onnx import export_captioner, export_onnx
 from showtell.export.weights import SharedWeights
 from showtell.images.preprocess import Preprocessing
 from showtell.inference.backends.native import NativeCaptioner
-from showtell.inference.backends.onnx import PROVIDERS, OnnxCaptioner, _providers
+from showtell.inference.backends.onnx import (
+    PROVIDERS,
+    OnnxCaptioner,
+    _providers,
+    choose_onnx_runtime,
+)
 from showtell.inference.caption import Caption
 from showtell.inference.captioner import takes_onnx
 from showtell.inference.checkpoint import save_checkpoint
@@ -364,3 +369,12 @@ def test_steps_of_any_size_stay_on_the_processor(device: str) -> None:
     for graph in ("init", "told", "step", "look", "closer"):
         assert _providers(device, graph) == [cpu]
     assert _providers("cuda:1", "step") == [(PROVIDERS["cuda"], {"device_id": "1"}), cpu]
+
+
+def test_a_gpu_that_is_left_idle_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "GPU" not in choose_onnx_runtime().describe()
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    assert "for this machine's NVIDIA GPU: --device cuda" in choose_onnx_runtime().describe()
+    assert "GPU" not in choose_onnx_runtime("cpu").describe()

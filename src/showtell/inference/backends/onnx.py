@@ -7,6 +7,7 @@ find where the decoder looked, or that name things, are for few requests.
 import hashlib
 import os
 import shlex
+import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
@@ -460,7 +461,11 @@ def choose_onnx_runtime(device: str = "auto", precision: str = "auto") -> Runtim
             f"device {device!r}: the installed onnxruntime computes on {', '.join(available)}; "
             f"install a build of it with {PROVIDERS[kind]}"
         )
-    reason = "the default of exports" if device == "auto" else "as asked"
+    reason = "as asked"
+    if device == "auto":
+        reason = "the default of exports"
+        if shutil.which("nvidia-smi"):  # torch would know, after two seconds
+            reason += "; for this machine's NVIDIA GPU: --device cuda"
     return Runtime(
         device=f"{kind}:{number}" if number else kind,
         precision="fp32",
