@@ -5,18 +5,25 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FOR_DEMO := $(VENV)/.installed-for-demo
 PROGRAMS := $(VENV)/.programs
+PYTEST := $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test bench setup pretrained lint format clean
+.PHONY: demo test test-all lint bench setup pretrained format clean
 
 demo: $(FOR_DEMO)
 	$(BIN)/showtell demo
 
-test: setup $(PROGRAMS)
+test: lint $(PROGRAMS)
+	$(PYTEST) -m "not costly"
+
+# With the tests that take long and guard what cheaper ones guard as well: before a release.
+test-all: lint $(PROGRAMS)
+	$(PYTEST)
+
+lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 bench: setup
 	$(BIN)/python benchmarks/_run_all.py $(BENCH)
@@ -25,11 +32,11 @@ setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 	touch $@ $(FOR_DEMO)
 
-# The core and what trains, without what only draws or develops: a third of the full set-up. Python
-# compiles what is imported when it is; the rest of torch need not be. The full set-up has it all.
+# The core and what trains, without what only draws or develops: a third of the full set-up. Here and
+# there pip compiles nothing: Python compiles what is imported when it is, which is little of torch.
 $(FOR_DEMO): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable . \

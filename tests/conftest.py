@@ -29,13 +29,16 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with many slow tests come first.
+    """The slowest files come first.
 
     Workers take whole files in this order, and the last ones should be short: otherwise all but one
     wait at the end.
     """
-    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
+    seconds: Counter[Path] = Counter()
+    for item in items:
+        for marker in item.iter_markers("slow"):
+            seconds[item.path] += marker.args[0] if marker.args else 5
+    items.sort(key=lambda item: -seconds[item.path])
 
 
 @pytest.fixture(scope="session")
