@@ -1,7 +1,7 @@
 """Write what the docs take from the program.
 
-That is docs/help.md, docs/settings.md, and the import diagram and file map of
-docs/architecture.md. python docs/generate.py; a test checks that they are up to date.
+That is docs/help.md, docs/settings.md, docs/files.md and the import diagram of
+docs/architecture.md. Run `python docs/generate.py`; a test checks that they are up to date.
 """
 
 import ast
@@ -10,56 +10,42 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from showtell.cli import app
 from showtell.config import Config
 from showtell.config.section import sections_in
 
-COMMANDS = (
-    (),
-    ("demo",),
-    ("data", "inspect"),
-    ("data", "split"),
-    ("data", "merge"),
-    ("data", "sample"),
-    ("data", "convert"),
-    ("data", "download"),
-    ("features",),
-    ("train",),
-    ("distil",),
-    ("report",),
-    ("average",),
-    ("pack",),
-    ("export",),
-    ("publish",),
-    ("evaluate",),
-    ("reliability",),
-    ("score",),
-    ("rate",),
-    ("compare",),
-    ("caption",),
-    ("serve",),
-    ("sheet",),
-    ("models",),
-)
 ROOT = Path(__file__).resolve().parents[1]
 HELP, SETTINGS = ROOT / "docs" / "help.md", ROOT / "docs" / "settings.md"
-ARCHITECTURE = ROOT / "docs" / "architecture.md"
+ARCHITECTURE, FILES = ROOT / "docs" / "architecture.md", ROOT / "docs" / "files.md"
 SOURCES = ROOT / "src" / "showtell"
-MAP_START, MAP_END = "<!-- file map: made by docs/generate.py -->\n", "<!-- end of file map -->"
 LAYERS_START = "<!-- import layers: made by docs/generate.py -->\n"
 LAYERS_END = "<!-- end of import layers -->"
+
+
+def commands() -> list[tuple[str, ...]]:
+    """The words of every command: of ``showtell`` itself (none), then ``("demo",)`` and so on."""
+
+    def within(command: Any, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        yield words
+        for name, part in getattr(command, "commands", {}).items():
+            yield from within(part, (*words, name))
+
+    return list(within(typer.main.get_command(app), ()))
 
 
 def help_page() -> str:
     """The help of every command, as Markdown."""
     parts = ["# Command reference\n\nMade by `python docs/generate.py`; a test checks it.\n"]
     environment = os.environ | {"COLUMNS": "96", "NO_COLOR": "1"}
-    for command in COMMANDS:
+    for command in commands():
         text = subprocess.run(
             [sys.executable, "-m", "showtell", *command, "--help"],
             capture_output=True,
@@ -73,9 +59,9 @@ def help_page() -> str:
     return "\n".join(parts)
 
 
-def file_map() -> str:
+def files_page() -> str:
     """Every module with the first sentence of its docstring, as an indented list."""
-    lines = ["```", "src/showtell/"]
+    lines = [FILES_LEAD, "```", "src/showtell/"]
     modules = [path for path in SOURCES.rglob("*.py") if _first_sentence(path)]
     names = {path: _name(path) for path in modules}
     width = max(map(len, names.values())) + 2
@@ -84,15 +70,21 @@ def file_map() -> str:
     return "\n".join([*lines, "```"]) + "\n"
 
 
+FILES_LEAD = """# What is in each file
+
+Made by `python docs/generate.py` from the first sentence of each module; a test checks it.
+[Architecture](architecture.md) says how the parts work together and where to look first.
+"""
+
+
 def architecture() -> str:
-    """docs/architecture.md with the layers of pyproject.toml and the file map of now."""
+    """docs/architecture.md with the layers of pyproject.toml."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     contracts = project["tool"]["importlinter"]["contracts"]
     [contract] = [one for one in contracts if one["type"] == "layers"]
     layers = "\n".join(contract["layers"]).replace("showtell.", "")
     page = ARCHITECTURE.read_text(encoding="utf-8")
-    page = _between(page, LAYERS_START, f"```\n{layers}\n```\n", LAYERS_END)
-    return _between(page, MAP_START, file_map(), MAP_END)
+    return _between(page, LAYERS_START, f"```\n{layers}\n```\n", LAYERS_END)
 
 
 def settings_page() -> str:
@@ -209,4 +201,5 @@ def _first_sentence(path: Path) -> str:
 if __name__ == "__main__":
     HELP.write_text(help_page(), encoding="utf-8")
     SETTINGS.write_text(settings_page(), encoding="utf-8")
+    FILES.write_text(files_page(), encoding="utf-8")
     ARCHITECTURE.write_text(architecture(), encoding="utf-8")

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = ROOT / "src" / "showtell"
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PROSE = ARCHITECTURE.partition("## Where to look")[2].partition("## What is in each file")[0]
+PROSE = ARCHITECTURE.partition("## Where to look")[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 DATA_FILE = re.compile(r"\.(json|jsonl|toml|safetensors|f16|bin|onnx)$")
 NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)*")

@@ -8,6 +8,7 @@ from runpy import run_path
 import pytest
 
 import showtell
+from showtell.cli import COMMANDS
 from showtell.config import DECODER_SETTINGS, Config
 from showtell.config.toml import SIZES, preset_names
 
@@ -89,7 +90,16 @@ def test_generated_docs_are_up_to_date() -> None:
     advice = "run: python docs/generate.py"
     assert page["HELP"].read_text(encoding="utf-8") == page["help_page"](), advice
     assert page["SETTINGS"].read_text(encoding="utf-8") == page["settings_page"](), advice
+    assert page["FILES"].read_text(encoding="utf-8") == page["files_page"](), advice
     assert page["ARCHITECTURE"].read_text(encoding="utf-8") == page["architecture"](), advice
+
+
+def test_the_help_page_has_every_command() -> None:
+    page = (ROOT / "docs" / "help.md").read_text(encoding="utf-8")
+    sections = re.findall(r"^## (showtell.*)$", page, flags=re.MULTILINE)
+    assert len(sections) == len(COMMANDS) + 9  # itself, demo, and data with its six
+    named = {command.__name__.replace("_", "-") for command in COMMANDS}
+    assert named <= {title.split()[-1] for title in sections}
 
 
 def test_the_readme_names_every_folder() -> None:

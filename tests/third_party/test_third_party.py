@@ -92,7 +92,7 @@ def trained(installed: Path, data: Path, tmp_path_factory: pytest.TempPathFactor
 def test_the_page_shows_the_package() -> None:
     shown = [text for language, text in BLOCKS if language == "python"]
     files = sorted(path for path in PACKAGE.glob("*.py") if path.name != "__init__.py")
-    assert len(files) == 3
+    assert len(files) == 4
     for file in files:
         assert file.read_text(encoding="utf-8") in shown, f"{file} is not in docs/extending.md"
 
@@ -173,6 +173,18 @@ def test_without_the_package_the_missing_kind_is_named(
     assert "decoder.kind: unknown decoder 'log_bilinear'" in line
     assert "Known: attention, prefix_lm, show_tell, transformer, up_down" in line
     assert "If it is from another package, install that package" in line
+
+
+def test_its_captioner_captions(installed: Path, data: Path, tmp_path: Path) -> None:
+    pictures = [str(data.parent / f"{number}.png") for number in range(3)]
+    command = ("-m", "showtell", "caption", *pictures, "--model", "colours:plain", "--json")
+    done = run(*command, path=installed, cache=tmp_path)
+    assert done.returncode == 0, done.stderr
+    records = json.loads(done.stdout)["captions"]
+    assert [record["caption"] for record in records] == [f"a {name} picture" for name in COLOURS]
+    assert {record["confidence"] for record in records} == {None}
+    refused = run(*command, "--beam-size", "5", path=installed, cache=tmp_path)
+    assert refused.returncode == 1 and "beam_size" in refused.stderr
 
 
 @pytest.mark.parametrize(

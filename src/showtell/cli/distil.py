@@ -150,7 +150,7 @@ def distil(
     settings: captioners.Settings,
     decoding: Decoding,
 ) -> None:
-    """Make a small captioner of TEACHER's captions of pictures.
+    """Train a small captioner on the captions that TEACHER gives to pictures.
 
     The stages are pictures, captions, filter, fit, data, student, model and report; each has a
     folder in the output folder and is made once, so the same command resumes after Ctrl-C. The
