@@ -13,7 +13,7 @@ import ollama
 import openai
 import pytest
 from rogue_server import BROKEN, KEY, RogueServer, rogue_server
-from tiny_server import Answer, TinyServer, picture, running, serving
+from tiny_server import Answer, TinyServer, picture, running, serving, until
 
 from showtell.errors import ConfigError
 from showtell.inference.specs import BackendSettings
@@ -425,10 +425,13 @@ def test_pictures_of_a_request_are_not_waited_for_forever() -> None:
 
 def test_a_client_that_goes_away_leaves_nothing(server: TinyServer) -> None:
     body = json.dumps({"images": [coded(picture(1))]}).encode()
+    gone = 'showtell_requests_total{method="POST",path="/api/generate",status="499"}'
+    before = server.figure(gone)
     with server.held() as backbone, server.connect() as connection:
         head = f"POST /api/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}"
         connection.sendall(head.encode() + b"\r\n\r\n" + body)
         assert backbone.reached.wait(20)
+    until(lambda: server.figure(gone) == before + 1)
     assert ask(server, "/api/generate", body).status == 200
     assert server.figure("showtell_upload_bytes") == 0
 
