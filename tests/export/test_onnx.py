@@ -32,9 +32,9 @@ from showtell.images.preprocess import Preprocessing
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.backends.onnx import PROVIDERS, OnnxCaptioner, _providers
 from showtell.inference.caption import Caption
-from showtell.inference.captioner import takes_onnx
 from showtell.inference.checkpoint import save_checkpoint
 from showtell.inference.exported import WEIGHTS
+from showtell.inference.loading import takes_onnx
 from showtell.text.segment import Segmentation
 from showtell.text.vocabulary import WordVocabulary
 

@@ -15,7 +15,8 @@ from showtell.cli.groups import given, group
 from showtell.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
-    from showtell.inference.captioner import Captioner, ModelRequest
+    from showtell.inference.captioner import Captioner
+    from showtell.inference.loading import ModelRequest
     from showtell.inference.specs import BackendSettings
 
 
@@ -99,7 +100,7 @@ class Loading:
         cleaning: Mapping[str, Any] | None = None,
     ) -> "ModelRequest":
         """A model in the library's words."""
-        from showtell.inference.captioner import ModelRequest
+        from showtell.inference.loading import ModelRequest
 
         return ModelRequest(
             model, ensemble, settings=settings, cleaning=cleaning or {}, **self.arguments()

@@ -9,7 +9,7 @@ batches. Each picture gets the caption that it would get alone.
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -26,17 +26,9 @@ from showtell.errors import ImageError
 from showtell.inference.backends.local import LocalCaptioner
 from showtell.inference.backends.pictures import PictureCaptioner
 from showtell.inference.caption import Caption
-from showtell.inference.captioner import (
-    ModelRequest,
-    load_local,
-    load_request,
-    takes_onnx,
-    torch_backend,
-    usual_cleaning,
-)
-from showtell.inference.specs import BackendSettings, find_backend, refuse_settings, spec_of
+from showtell.inference.loading import ModelRequest, cleaning_of, load_request
+from showtell.inference.specs import BackendSettings, find_backend, spec_of
 from showtell.inference.stream import MOST_BETWEEN, Cutter
-from showtell.text.clean import Cleaning
 
 MAX_ROWS = 512
 """Hypotheses that are searched at once: pictures times the beam."""
@@ -70,7 +62,7 @@ class LoadedModel:
             return self
         if (captioner := self.captioner.with_prompt(prompt)) is self.captioner:
             return self
-        captioner.cleaning = usual_cleaning(prompt).with_changes(self.cleaning)
+        captioner.cleaning = cleaning_of(captioner, prompt, self.cleaning)
         return replace(self, captioner=captioner)
 
     @property
@@ -136,43 +128,15 @@ def load_models(
             precision,
             trust_model,
             runtime,
-            kept or BackendSettings(),
+            _impatient(given, kept or BackendSettings()),
             cleaning or {},
         )
-        captioner = _other(request) if given in others else _own(request, loaded.values())
+        captioner = load_request(request, [model.captioner for model in loaded.values()])
+        assert isinstance(captioner, LocalCaptioner | PictureCaptioner), given
         captioner.caption(Image.new("RGB", (64, 64), "grey"))
         name = _unique(captioner.card.name, loaded)
         loaded[name] = LoadedModel(name, captioner, request.cleaning)
     return loaded
-
-
-def _other(request: ModelRequest) -> PictureCaptioner:
-    """A captioner of another kind; one behind a server answers before a client gives up."""
-    settings = _impatient(str(request.model), request.settings)
-    captioner = load_request(replace(request, settings=settings))
-    assert isinstance(captioner, PictureCaptioner), request.model
-    return captioner
-
-
-def _own(request: ModelRequest, loaded: Iterable[LoadedModel]) -> LocalCaptioner:
-    """A model of showtell's; in torch it shares the encoder of one that is loaded already."""
-    refuse_settings(request)
-    captioner: LocalCaptioner
-    if takes_onnx(
-        [request.model], request.runtime, device=request.device, precision=request.precision
-    ):
-        captioner = load_local(request)
-    else:
-        backend = torch_backend(request)
-        captioner = backend.load(
-            request.model,
-            device=request.device,
-            precision=request.precision,
-            trust_model=request.trust_model,
-            encoders=[m.captioner.encoder for m in loaded if isinstance(m.captioner, backend)],
-        )
-    captioner.cleaning = Cleaning().with_changes(request.cleaning)
-    return captioner
 
 
 def _impatient(model: str, settings: BackendSettings) -> BackendSettings:
