@@ -16,11 +16,12 @@ from rogue_server import BROKEN, KEY, RogueServer, rogue_server
 from tiny_server import Answer, TinyServer, picture, running, serving, until
 
 from showtell.errors import ConfigError
+from showtell.inference.loading import ModelRequest
 from showtell.inference.specs import BackendSettings
-from showtell.server.batching import load_models
 from showtell.server.chat import Clients
 from showtell.server.connections import LOOPBACK, Access
 from showtell.server.limits import MIB, Limits
+from showtell.server.models import load_models
 
 TOKEN = "a-token-of-sixteen-characters"
 CLIENTS = Clients({"gpt-4o": "looks", "llava": ""})
@@ -442,7 +443,7 @@ def test_words_go_to_models_that_follow_them(monkeypatch: pytest.MonkeyPatch) ->
     with rogue_server() as behind:
         behind.answer = lambda number: f"The image shows a thing {number}."
         settings = BackendSettings(base_url=behind.url, retries=0)
-        loaded = load_models(["openai:tiny"], settings=settings)
+        loaded = load_models([ModelRequest("openai:tiny", settings=settings)])
         behind.bodies.clear()
         with (
             serving(loaded) as (port, _),
@@ -475,7 +476,7 @@ def test_an_answer_to_the_client_s_words_is_not_cut_to_one_sentence(
 
     def said(behind: RogueServer, text: str, **cleaning: Any) -> str:
         settings = BackendSettings(base_url=behind.url, retries=0)
-        loaded = load_models(["openai:tiny"], settings=settings, cleaning=cleaning)
+        loaded = load_models([ModelRequest("openai:tiny", settings=settings, cleaning=cleaning)])
         with serving(loaded) as (port, _), gpt_at(port) as client:
             asked = [message(picture(1), text=text)]
             done = client.chat.completions.create(model="tiny", messages=asked)

@@ -106,6 +106,27 @@ class Loading:
             model, ensemble, settings=settings, cleaning=cleaning or {}, **self.arguments()
         )
 
+    def requests(
+        self,
+        models: Sequence[str],
+        settings: "BackendSettings",
+        *,
+        cleaning: Mapping[str, Any] | None = None,
+    ) -> "list[ModelRequest]":
+        """Several models in the library's words.
+
+        Settings for captioners of other kinds are for those among the models. Where there are none,
+        every model gets them, so that they are refused.
+        """
+        from showtell.inference.specs import BackendSettings, spec_of
+
+        others = [model for model in models if spec_of(model) is not None]
+        none = BackendSettings() if others else settings
+        return [
+            self.request(model, settings if model in others else none, cleaning=cleaning)
+            for model in models
+        ]
+
 
 Revision = Annotated[
     str | None, typer.Option("--revision", help="hf: branch, tag or commit of the weights.")

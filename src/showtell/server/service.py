@@ -29,8 +29,9 @@ from showtell.errors import (
 from showtell.images.open import open_image
 from showtell.images.repair import check_scans
 from showtell.inference.caption import Caption, caption_record
-from showtell.server.batching import Batcher, Job, LoadedModel, QueueFullError, StoppingError
+from showtell.server.batching import Batcher, Job, QueueFullError, StoppingError
 from showtell.server.limits import Lane, Limits, Shares, share
+from showtell.server.models import LoadedModel
 from showtell.server.problems import Problem, busy, stopping
 from showtell.server.uploads import ADVICE, Form, Upload
 from showtell.server.wishes import Wish, check_words, read_wish
@@ -63,7 +64,7 @@ class Service:
         self._places = Shares(limits.queue, each, "the queue is full")
 
     def describe_models(self) -> list[Record]:
-        """What ``ModelInfo`` says of each."""
+        """What ``description.ModelInfo`` says of each."""
         return [
             {
                 "name": model.name,
