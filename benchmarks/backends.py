@@ -25,7 +25,7 @@ from showtell.core.device import choose_runtime
 from showtell.errors import ConfigError, MissingExtraError
 from showtell.inference.backends.hf import HfCaptioner
 from showtell.inference.backends.hf.network import import_transformers, quiet
-from showtell.inference.captioner import ModelRequest
+from showtell.inference.loading import ModelRequest
 
 MOST, BATCHES = 1.05, 1.0
 NUM_TOKENS = 20

@@ -32,7 +32,8 @@ from showtell.encoders.extract import WantedFeatures, features_for
 from showtell.encoders.store import FeatureStore
 from showtell.evaluation.evaluate import evaluate_model
 from showtell.inference.backends.native import NativeCaptioner
-from showtell.inference.captioner import Captioner, ModelRequest
+from showtell.inference.captioner import Captioner
+from showtell.inference.loading import ModelRequest
 from showtell.inference.stream import Picture, PictureResult, Streaming
 from showtell.metrics.bootstrap import Resampling
 from showtell.training.request import TrainRequest, start_training

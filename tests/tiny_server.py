@@ -24,10 +24,10 @@ from showtell.encoders.encoder import Encoder
 from showtell.images.preprocess import Preprocessing
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import Checkpoint
-from showtell.server.batching import LoadedModel
 from showtell.server.chat import Clients
 from showtell.server.connections import LOOPBACK, Access
 from showtell.server.limits import Limits
+from showtell.server.models import LoadedModel
 from showtell.server.run import build_server, listen
 from showtell.text.vocabulary import WordVocabulary
 

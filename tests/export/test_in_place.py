@@ -29,7 +29,6 @@ from showtell.export.weights import SharedWeights
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.backends.onnx import OnnxCaptioner
 from showtell.inference.caption import Calibration
-from showtell.inference.captioner import takes_onnx
 from showtell.inference.checkpoint import load_checkpoint, save_checkpoint
 from showtell.inference.exported import (
     MANIFEST,
@@ -39,6 +38,7 @@ from showtell.inference.exported import (
     read_export,
     write_calibration,
 )
+from showtell.inference.loading import takes_onnx
 from showtell.inference.weights import Storage, pack_weights, unpack_weights
 
 CONCEPTS = next(case for case in CASES if "concepts" in case[1])

@@ -37,9 +37,9 @@ from showtell.inference.backends.onnx import (
     choose_onnx_runtime,
 )
 from showtell.inference.caption import Caption
-from showtell.inference.captioner import takes_onnx
 from showtell.inference.checkpoint import save_checkpoint
 from showtell.inference.exported import WEIGHTS
+from showtell.inference.loading import takes_onnx
 from showtell.text.segment import Segmentation
 from showtell.text.vocabulary import WordVocabulary
 

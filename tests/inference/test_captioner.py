@@ -29,6 +29,7 @@ from showtell.errors import (
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.captioner import Captioner
 from showtell.inference.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from showtell.inference.loading import ModelRequest, load_request
 from showtell.text.vocabulary import WordVocabulary
 
 RUNTIME = choose_runtime("cpu", "fp32")
@@ -253,6 +254,8 @@ def test_an_encoder_in_use_is_shared_by_the_models_trained_with_it(tmp_path: Pat
     load = {"device": "cpu", "precision": "fp32"}
     model = NativeCaptioner.load(folder, encoders=[other, ours], **load)
     assert model.encoder is ours
+    shared = load_request(ModelRequest(folder, **load), in_use=[model])
+    assert isinstance(shared, NativeCaptioner) and shared.encoder is ours
     assert model.card.name == "run"
     assert (model.card.licence, model.card.calibrated, model.card.prompt) == (None, False, False)
     networks = (ours.backbone, model.decoder)

@@ -11,7 +11,7 @@ import showtell
 from showtell import Caption, DecodingConfig, ModelInfo
 from showtell.errors import CheckpointError, ConfigError
 from showtell.inference.backends.pictures import PictureCaptioner
-from showtell.inference.captioner import ModelRequest
+from showtell.inference.loading import ModelRequest
 from showtell.inference.specs import PROMPTS, BackendSettings, kinds, spec_of
 from showtell.inference.stream import Described
 

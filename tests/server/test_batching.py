@@ -15,16 +15,16 @@ from showtell.config import DecodingConfig
 from showtell.errors import ConfigError
 from showtell.images.open import Pixels, open_image
 from showtell.inference.caption import Caption
+from showtell.inference.loading import ModelRequest
 from showtell.inference.specs import BackendSettings
 from showtell.server.batching import (
     Batcher,
     Job,
-    LoadedModel,
     QueueFullError,
     StoppingError,
-    load_models,
 )
 from showtell.server.limits import Limits
+from showtell.server.models import LoadedModel, load_models
 from showtell.server.problems import Problem
 from showtell.server.service import Service
 from showtell.server.uploads import Form, Upload
@@ -179,7 +179,7 @@ def test_a_slow_server_behind_one_model_delays_no_other(monkeypatch: pytest.Monk
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with rogue_server() as behind:
         settings = BackendSettings(base_url=behind.url, retries=0)
-        remote = load_models(["openai:tiny"], settings=settings)["tiny"]
+        remote = load_models([ModelRequest("openai:tiny", settings=settings)])["tiny"]
         behind.everything = Deed(stalls=2.0)
         queue = Queue()
         queue.batcher.start()

@@ -13,14 +13,15 @@ import ollama
 import openai
 import pytest
 from rogue_server import BROKEN, KEY, RogueServer, rogue_server
-from tiny_server import Answer, TinyServer, picture, running, serving
+from tiny_server import Answer, TinyServer, picture, running, serving, until
 
 from showtell.errors import ConfigError
+from showtell.inference.loading import ModelRequest
 from showtell.inference.specs import BackendSettings
-from showtell.server.batching import load_models
 from showtell.server.chat import Clients
 from showtell.server.connections import LOOPBACK, Access
 from showtell.server.limits import MIB, Limits
+from showtell.server.models import load_models
 
 TOKEN = "a-token-of-sixteen-characters"
 CLIENTS = Clients({"gpt-4o": "looks", "llava": ""})
@@ -425,10 +426,13 @@ def test_pictures_of_a_request_are_not_waited_for_forever() -> None:
 
 def test_a_client_that_goes_away_leaves_nothing(server: TinyServer) -> None:
     body = json.dumps({"images": [coded(picture(1))]}).encode()
+    gone = 'showtell_requests_total{method="POST",path="/api/generate",status="499"}'
+    before = server.figure(gone)
     with server.held() as backbone, server.connect() as connection:
         head = f"POST /api/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}"
         connection.sendall(head.encode() + b"\r\n\r\n" + body)
         assert backbone.reached.wait(20)
+    until(lambda: server.figure(gone) == before + 1)
     assert ask(server, "/api/generate", body).status == 200
     assert server.figure("showtell_upload_bytes") == 0
 
@@ -439,7 +443,7 @@ def test_words_go_to_models_that_follow_them(monkeypatch: pytest.MonkeyPatch) ->
     with rogue_server() as behind:
         behind.answer = lambda number: f"The image shows a thing {number}."
         settings = BackendSettings(base_url=behind.url, retries=0)
-        loaded = load_models(["openai:tiny"], settings=settings)
+        loaded = load_models([ModelRequest("openai:tiny", settings=settings)])
         behind.bodies.clear()
         with (
             serving(loaded) as (port, _),
@@ -472,7 +476,7 @@ def test_an_answer_to_the_client_s_words_is_not_cut_to_one_sentence(
 
     def said(behind: RogueServer, text: str, **cleaning: Any) -> str:
         settings = BackendSettings(base_url=behind.url, retries=0)
-        loaded = load_models(["openai:tiny"], settings=settings, cleaning=cleaning)
+        loaded = load_models([ModelRequest("openai:tiny", settings=settings, cleaning=cleaning)])
         with serving(loaded) as (port, _), gpt_at(port) as client:
             asked = [message(picture(1), text=text)]
             done = client.chat.completions.create(model="tiny", messages=asked)

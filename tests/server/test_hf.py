@@ -12,8 +12,9 @@ import tiny_hf
 from tiny_server import LOCAL, TinyServer, until
 
 from showtell.inference.backends.hf import HfCaptioner
-from showtell.server.batching import load_models
+from showtell.inference.loading import ModelRequest
 from showtell.server.limits import Limits
+from showtell.server.models import load_models
 from showtell.server.run import build_server, listen
 
 
@@ -22,7 +23,7 @@ def server(
     tmp_path_factory: pytest.TempPathFactory, torchvision_operators: Any
 ) -> Iterator[TinyServer]:
     folder = tiny_hf.save_captioner("git", tmp_path_factory.mktemp("hf") / "git")
-    models = load_models([f"hf:{folder}"], device="cpu", precision="fp32")
+    models = load_models([ModelRequest(f"hf:{folder}", device="cpu", precision="fp32")])
     server = build_server(models, Limits(), LOCAL)
     listener = listen("127.0.0.1", 0)
     thread = threading.Thread(target=server.run, args=([listener],))

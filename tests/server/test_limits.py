@@ -15,9 +15,9 @@ from tiny_server import TinyServer, picture, running, tiny_models
 
 from showtell.config import DecodingConfig
 from showtell.errors import LargePictureError
+from showtell.images.repair import check_scans
 from showtell.server.limits import Lane, Limits, Shares, client_of, share
 from showtell.server.problems import Problem
-from showtell.server.service import check_scans
 from showtell.server.uploads import Form, Upload
 from showtell.server.wishes import check_words, read_wish, search_effort
 

@@ -33,8 +33,8 @@ from showtell.errors import (
 )
 from showtell.evaluation.evaluate import evaluate_model
 from showtell.inference.backends.native import NativeCaptioner
-from showtell.inference.captioner import ModelRequest
 from showtell.inference.checkpoint import load_checkpoint
+from showtell.inference.loading import ModelRequest
 from showtell.training.averages import average_checkpoints
 from showtell.training.request import TrainRequest, train_on
 

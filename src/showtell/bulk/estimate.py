@@ -16,7 +16,8 @@ from pathlib import Path
 
 from showtell.errors import DataError, ImageError, UsageError
 from showtell.inference.backends.remote import RemoteCaptioner, sent_bytes
-from showtell.inference.captioner import Captioner, ModelRequest, usual_cleaning
+from showtell.inference.captioner import Captioner
+from showtell.inference.loading import ModelRequest, cleaning_of
 from showtell.inference.specs import find_backend, spec_of
 from showtell.inference.stream import Picture, opened
 
@@ -150,7 +151,7 @@ def unasked(request: ModelRequest) -> RemoteCaptioner | None:
     if spec is None or backend is None:
         return None
     captioner = backend.unchecked(spec.name, request.settings)
-    captioner.cleaning = usual_cleaning(request.settings.prompt).with_changes(request.cleaning)
+    captioner.cleaning = cleaning_of(captioner, request.settings.prompt, request.cleaning)
     return captioner
 
 

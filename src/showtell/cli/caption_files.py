@@ -118,7 +118,7 @@ def print_plan(request: "Request", inputs: Inputs, target: Target | None) -> boo
     remote = None
     if spec_of(request.model.name) is not None:
         from showtell.bulk.estimate import Price, Sample, estimate, unasked
-        from showtell.inference.captioner import ModelRequest
+        from showtell.inference.loading import ModelRequest
 
         model = request.model
         settings = model.settings.backend()

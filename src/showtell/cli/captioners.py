@@ -15,7 +15,8 @@ from showtell.cli.groups import given, group
 from showtell.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
-    from showtell.inference.captioner import Captioner, ModelRequest
+    from showtell.inference.captioner import Captioner
+    from showtell.inference.loading import ModelRequest
     from showtell.inference.specs import BackendSettings
 
 
@@ -99,11 +100,32 @@ class Loading:
         cleaning: Mapping[str, Any] | None = None,
     ) -> "ModelRequest":
         """A model in the library's words."""
-        from showtell.inference.captioner import ModelRequest
+        from showtell.inference.loading import ModelRequest
 
         return ModelRequest(
             model, ensemble, settings=settings, cleaning=cleaning or {}, **self.arguments()
         )
+
+    def requests(
+        self,
+        models: Sequence[str],
+        settings: "BackendSettings",
+        *,
+        cleaning: Mapping[str, Any] | None = None,
+    ) -> "list[ModelRequest]":
+        """Several models in the library's words.
+
+        Settings for captioners of other kinds are for those among the models. Where there are none,
+        every model gets them, so that they are refused.
+        """
+        from showtell.inference.specs import BackendSettings, spec_of
+
+        others = [model for model in models if spec_of(model) is not None]
+        none = BackendSettings() if others else settings
+        return [
+            self.request(model, settings if model in others else none, cleaning=cleaning)
+            for model in models
+        ]
 
 
 Revision = Annotated[

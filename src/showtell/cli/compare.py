@@ -13,7 +13,7 @@ from showtell.cli.groups import given, group, with_options
 from showtell.errors import UsageError
 
 if TYPE_CHECKING:
-    from showtell.inference.captioner import ModelRequest
+    from showtell.inference.loading import ModelRequest
 
 
 class TableFormat(StrEnum):

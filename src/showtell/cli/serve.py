@@ -14,6 +14,7 @@ from showtell.pretrained import DEFAULT
 
 if TYPE_CHECKING:
     from showtell.server.chat import Clients
+    from showtell.server.connections import Access
     from showtell.server.limits import Limits
 
 TOKEN_VARIABLE = "SHOWTELL_TOKEN"
@@ -43,7 +44,7 @@ def _names(given: list[str] | None) -> list[str] | None:
 
 
 @group
-class Access:
+class AccessOptions:
     """Where the server listens, whom it answers, and by what names."""
 
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1"
@@ -95,6 +96,13 @@ class Access:
             callback=_hosts,
         ),
     ] = None
+
+    def access(self) -> "Access":
+        """Who may ask, and by what names besides the server's own."""
+        from showtell.server.connections import Access
+
+        names, origins = frozenset(self.allow_host or ()), tuple(self.cors or ())
+        return Access(_token(self.token_file), names, origins)
 
     def clients(self) -> "Clients":
         """What clients may name."""
@@ -153,7 +161,7 @@ def serve(
             "first is the default model.",
         ),
     ] = [DEFAULT],  # noqa: B006
-    access: Access,
+    access: AccessOptions,
     most: Most,
     loading: captioners.Loading,
     cleaning: captioners.Cleaning,
@@ -172,16 +180,12 @@ def serve(
         if (error.name or "").partition(".")[0] in EXTRA:
             raise MissingExtraError("serve", "showtell serve") from None
         raise
+    backend = captioners.prepared(model, settings)
     run(
-        model,
+        loading.requests(model, backend, cleaning=given(cleaning)),
         host=access.host,
         port=access.port,
-        **loading.arguments(),
-        settings=captioners.prepared(model, settings),
-        cleaning=given(cleaning),
-        token=_token(access.token_file),
-        allow_hosts=access.allow_host or (),
-        origins=access.cors or (),
+        access=access.access(),
         clients=access.clients(),
         limits=most.limits(),
         say=lambda text: typer.echo(text, err=True),

@@ -12,7 +12,7 @@ from showtell.config.section import Section, describe
 from showtell.config.toml import read_value
 from showtell.data.request import DataRequest
 from showtell.errors import UsageError, unknown_name
-from showtell.inference.captioner import ModelRequest
+from showtell.inference.loading import ModelRequest
 from showtell.inference.specs import BackendSettings, find_backend, spec_of
 from showtell.text.language import LANGUAGES
 

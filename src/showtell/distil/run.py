@@ -17,7 +17,7 @@ that shares the student's encoder and words, its probabilities are learnt too (`
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ from showtell.distil.student import Plan, made_of, plan_student, segmentation_of
 from showtell.errors import CheckpointError
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.captioner import Captioner
+from showtell.inference.loading import load_request
 from showtell.inference.specs import spec_of
 from showtell.inference.stream import picture_at
 from showtell.pretrained import CARD
@@ -157,8 +158,7 @@ class _Distillation:
         """The captioner, loaded when it is first needed."""
         if self._teacher is not None:
             return self._teacher
-        model = self.request.model
-        return Captioner.load(**{f.name: getattr(model, f.name) for f in fields(model)})
+        return load_request(self.request.model)
 
     @cached_property
     def decoding(self) -> Any:

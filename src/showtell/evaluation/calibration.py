@@ -22,8 +22,8 @@ from showtell.errors import CheckpointError, ScoringError
 from showtell.evaluation.evaluate import caption_split, load_evaluated
 from showtell.inference.backends.pictures import PictureCaptioner, keep_calibration
 from showtell.inference.caption import Calibration, Caption
-from showtell.inference.captioner import ModelRequest
 from showtell.inference.exported import write_calibration
+from showtell.inference.loading import ModelRequest
 from showtell.metrics import Scores
 from showtell.pretrained import shipped_folder
 

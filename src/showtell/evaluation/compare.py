@@ -20,7 +20,7 @@ from showtell.text.segment import PTB, Segmentation
 
 if TYPE_CHECKING:
     from showtell.data.request import DataRequest
-    from showtell.inference.captioner import ModelRequest
+    from showtell.inference.loading import ModelRequest
 
 SIGNIFICANT = 0.05
 """Both p-values of a difference that counts as shown are below this."""

@@ -28,7 +28,7 @@ from showtell.inference.backends.local import LocalCaptioner
 from showtell.inference.backends.onnx import OnnxCaptioner
 from showtell.inference.backends.pictures import PictureCaptioner
 from showtell.inference.caption import Caption
-from showtell.inference.captioner import ModelRequest, load_request
+from showtell.inference.loading import ModelRequest, load_request
 from showtell.inference.specs import spec_of
 from showtell.metrics import References, Scores, evaluate, meteor
 from showtell.metrics.bootstrap import Resampling

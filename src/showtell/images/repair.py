@@ -3,12 +3,17 @@
 ``open_image`` asks here only after Pillow has refused a file. Each function returns the mended
 bytes and one note for the person who asked, or None where the pixels themselves may be damaged.
 Pillow's own switches for damaged files are left alone: they hold for the whole process.
+
+``check_scans`` reads a sound JPEG's markers, for whoever decodes strangers' files.
 """
 
 import random
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+
+from showtell.errors import LargePictureError
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIXEL_CHUNKS = frozenset([b"IHDR", b"PLTE", b"IDAT", b"IEND"])
@@ -20,6 +25,9 @@ MAX_PARTS = 20_000
 """Segments, chunks or blocks of a file, besides one for every 1024 bytes of it."""
 
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+# Not those that may stand within a scan (ITU T.81, section B.1.1.2), nor fill bytes.
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
+_SCAN = b"\xff\xda"
 
 Decode = Callable[[bytes], bytes]
 
@@ -94,3 +102,25 @@ def first_tiff_page(data: bytes) -> tuple[bytes, str] | None:
         return None
     mended = data[:place] + bytes(4) + data[place + 4 :]
     return mended, "has more than one page: the first is read, as another one is damaged"
+
+
+def check_scans(data: bytes, most: int) -> None:
+    """Refuse a JPEG that takes its decoder far longer than its number of pixels tells.
+
+    Its decoder passes over all pixels in each scan, and a file of 20 MB has room for a million; of
+    empty segments it has room for five.
+
+    Raises:
+        LargePictureError: it has more than ``most`` scans, or more than ``MAX_PARTS`` segments.
+    """
+    if not data.startswith(JPEG_START):
+        return
+    place, scans, parts = 2, 0, 0
+    while (marker := _MARKER.search(data, place)) and marker[0] != JPEG_END:
+        scans, parts = scans + (marker[0] == _SCAN), parts + 1
+        if scans > most:
+            raise LargePictureError(f"has more than {most} scans")
+        if parts > MAX_PARTS:
+            raise LargePictureError(f"has more than {MAX_PARTS:,} segments")
+        size = int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+        place = marker.end() + max(size, 2)

@@ -1,23 +1,22 @@
-"""The front door: what every captioner can do, and how one is loaded.
+"""The front door: what every captioner can do.
 
-``Captioner`` is the interface that the command line, the server and bulk runs know. The models that
-showtell trains implement it in ``backends/native.py``, which code that works on features rather
-than on pictures (evaluation, training) uses directly.
+``Captioner`` is the interface that the command line, the server and bulk runs know; ``loading.py``
+finds the class that runs a model. The models that showtell trains implement it in
+``backends/native.py``, which code that works on features rather than on pictures (evaluation,
+training) uses directly.
 """
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 from showtell.config import DecodingConfig
-from showtell.errors import CheckpointError, ConfigError, MissingExtraError, ShowtellError
 from showtell.images.open import PictureLike, is_picture_like
 from showtell.inference.caption import Caption
-from showtell.inference.exported import find_export, has_checkpoint
-from showtell.inference.specs import BackendSettings, load_backend, refuse_settings, spec_of
+from showtell.inference.loading import ModelRequest, load_request
+from showtell.inference.specs import BackendSettings
 from showtell.inference.stream import (
     Originals,
     Picture,
@@ -25,12 +24,8 @@ from showtell.inference.stream import (
     Streaming,
     picture_at,
 )
-from showtell.pretrained import DEFAULT, no_model, shipped_folder
+from showtell.pretrained import DEFAULT
 from showtell.text.clean import Cleaning
-
-if TYPE_CHECKING:
-    from showtell.inference.backends.native import NativeCaptioner
-    from showtell.inference.backends.onnx import OnnxCaptioner
 
 Decoding = DecodingConfig | Mapping[str, Any] | None
 """Settings; or changes to the model's own, by name; or None for the model's own."""
@@ -65,20 +60,6 @@ class ModelInfo:
     revision: str | None = None
     likelihoods: bool = True
     decoding: frozenset[str] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ModelRequest:
-    """A model as a user asks for it; the attributes are the arguments of ``Captioner.load``."""
-
-    model: str | Path = DEFAULT
-    ensemble: Sequence[str | Path] = ()
-    device: str = "auto"
-    precision: str = "auto"
-    trust_model: bool = False
-    runtime: str = "auto"
-    settings: BackendSettings = field(default_factory=BackendSettings)
-    cleaning: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Captioner(ABC):
@@ -128,21 +109,11 @@ class Captioner(ABC):
             ConfigError: there is no such runtime, or it does not have the device or precision.
             VocabularyError: one of the ensemble has another vocabulary.
         """
-        _check_names(model, ensemble, device)
         asked = BackendSettings.of(settings)
         changes = {} if cleaning is None else cleaning
-        request = ModelRequest(
-            model, ensemble, device, precision, trust_model, runtime, asked, changes
+        return load_request(
+            ModelRequest(model, ensemble, device, precision, trust_model, runtime, asked, changes)
         )
-        if (spec := spec_of(model)) is not None:
-            captioner = load_backend(spec, request)
-            follows = captioner.follows_instructions
-            usual = usual_cleaning(asked.prompt) if follows else Cleaning()
-        else:
-            refuse_settings(request)
-            captioner, usual = load_local(request), Cleaning()
-        captioner.cleaning = usual.with_changes(request.cleaning)
-        return captioner
 
     @property
     @abstractmethod
@@ -287,108 +258,6 @@ class Captioner(ABC):
         if isinstance(decoding, DecodingConfig):
             return decoding
         return self.decoding if decoding is None else self.decoding.with_changes(decoding)
-
-
-def _check_names(model: object, ensemble: object, device: object) -> None:
-    """Raise where an argument of ``Captioner.load`` is of another type than it should be."""
-    if isinstance(ensemble, str) or not isinstance(ensemble, Sequence):
-        raise CheckpointError(f"ensemble {ensemble!r}: expected a list of models")
-    for name in (model, *ensemble):
-        if not isinstance(name, str | os.PathLike):
-            raise CheckpointError(
-                f"model {name!r}: expected its folder or its name, as a string or a Path"
-            )
-    if not isinstance(device, str):
-        raise ConfigError(f"device {device!r}: expected its name, as 'cpu' or 'cuda:1'")
-
-
-def load_local(request: ModelRequest) -> "NativeCaptioner | OnnxCaptioner":
-    """As ``Captioner.load``: a model that computes in this process."""
-    models = [request.model, *request.ensemble]
-    if takes_onnx(models, request.runtime, device=request.device, precision=request.precision):
-        from showtell.inference.backends.onnx import OnnxCaptioner
-
-        return OnnxCaptioner.of(request)
-    return torch_backend(request).of(request)
-
-
-def torch_backend(request: ModelRequest) -> "type[NativeCaptioner]":
-    """What runs checkpoints.
-
-    Args:
-        request: for what; the message then says why it needs torch.
-
-    Raises:
-        CheckpointError: there is no such model, and torch is not installed.
-        MissingExtraError: torch is not installed.
-    """
-    try:
-        from showtell.inference.backends.native import NativeCaptioner
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise _without_torch(request) from None
-    return NativeCaptioner
-
-
-def _without_torch(request: ModelRequest) -> ShowtellError:
-    """Why a model cannot be loaded where torch is not installed."""
-    if request.runtime == "torch":
-        return MissingExtraError("train", "--runtime torch")
-    for model in (request.model, *request.ensemble):
-        if shipped_folder(model) is None and not Path(model).exists():
-            return no_model(model)
-        if find_export(model) is None:
-            return MissingExtraError("train", f"{model} is no export, so it runs in torch and")
-    if request.precision == "bf16":
-        return MissingExtraError("train", "--precision bf16")
-    return MissingExtraError(
-        "train", f"--device {request.device} (in torch; with --runtime onnx, in onnxruntime)"
-    )
-
-
-def load_request(request: ModelRequest) -> Captioner:
-    """The model that a user asks for, as ``Captioner.load``."""
-    return Captioner.load(**{f.name: getattr(request, f.name) for f in fields(request)})
-
-
-def usual_cleaning(prompt: str | None) -> Cleaning:
-    """What becomes of the texts of a model that takes instructions, where nothing else is asked.
-
-    Args:
-        prompt: as in ``BackendSettings``. Those that ask for one sentence get one.
-    """
-    is_one = prompt in (None, "short", "alt")
-    return Cleaning(tidy=True, max_sentences=1 if is_one else None)
-
-
-RUNTIMES = ("auto", "torch", "onnx")
-
-
-def takes_onnx(
-    models: Iterable[str | Path], runtime: str, *, device: str = "auto", precision: str = "auto"
-) -> bool:
-    """Whether models run in onnxruntime.
-
-    Where a model's folder has both a checkpoint and its export, what only torch can do is left to
-    torch.
-
-    Args:
-        models: one, or those of an ensemble.
-        runtime, device, precision: as for ``Captioner.load``.
-
-    Raises:
-        ConfigError: there is no such runtime.
-    """
-    if runtime not in RUNTIMES:
-        raise ConfigError(f"runtime {runtime!r}: expected {', '.join(RUNTIMES)}")
-    if runtime != "auto":
-        return runtime == "onnx"
-    exports = [find_export(model) for model in models]
-    if None in exports:
-        return False
-    wants_torch = device.startswith(("cuda", "mps")) or precision == "bf16"
-    return not wants_torch or not all(has_checkpoint(found) for found in exports if found)
 
 
 load = Captioner.load

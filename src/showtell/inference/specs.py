@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, cast
 from showtell.errors import CheckpointError, ConfigError, expect_by_name, first_line, unknown_name
 
 if TYPE_CHECKING:
-    from showtell.inference.captioner import Captioner, ModelRequest
+    from showtell.inference.captioner import Captioner
+    from showtell.inference.loading import ModelRequest
 
 GROUP = "showtell.captioners"
 CAPTIONERS = {

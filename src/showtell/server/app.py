@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from showtell import __version__
 from showtell.server import ollama_api, openai_api
 from showtell.server.chat import Chat, Clients
-from showtell.server.connections import Access, ClientGoneError, Guard, unless_gone
+from showtell.server.connections import Access, Guard, unless_gone
 from showtell.server.description import (
     Captions,
     Description,
@@ -27,7 +27,7 @@ from showtell.server.description import (
     captions_body,
     problems,
 )
-from showtell.server.limits import client_of
+from showtell.server.limits import client_of_request
 from showtell.server.metrics import GONE, Metrics, Observer
 from showtell.server.problems import Problem, busy, stopping
 from showtell.server.service import FIELDS, FILES, Service
@@ -89,6 +89,7 @@ def create_api(
     app.openapi = description  # type: ignore[method-assign]
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http_problem)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _bug)
     _add_captions(app, service, intake)
     openai_api.add_routes(app, chat)
@@ -121,13 +122,10 @@ def _add_captions(app: FastAPI, service: Service, intake: Intake) -> None:
         """
         if batcher.waiting >= batcher.max_waiting:
             raise busy("the queue is full; try again in a second")
-        try:
-            client = client_of(request.client.host if request.client else "")
-            async with intake.form(request, client) as form:
-                answer = await unless_gone(request, service.caption(form, client))
-                return Response(answer, media_type="application/json")
-        except (ClientDisconnect, ClientGoneError):
-            return Response(status_code=GONE)  # which nobody reads
+        client = client_of_request(request)
+        async with intake.form(request, client) as form:
+            answer = await unless_gone(request, service.caption(form, client))
+            return Response(answer, media_type="application/json")
 
     @app.get("/v1/models", response_model=Models, responses=problems())
     async def models() -> Response:
@@ -176,6 +174,10 @@ async def _http_problem(request: Request, error: Exception) -> Response:
         allowed = (error.headers or {}).get("Allow", "")
         detail = f"{request.method} {path}: expected {allowed}"
     return Problem(error.status_code, detail, headers=error.headers).response(path)
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    return Response(status_code=GONE)  # nobody reads it, but it is counted
 
 
 def _routes(app: FastAPI) -> list[str]:

@@ -1,4 +1,4 @@
-"""The server's models, and dynamic batching: pictures of many requests in one batch.
+"""Dynamic batching: pictures of many requests in one batch.
 
 One thread computes, because a batch uses every core; meanwhile the next batch gathers. A model
 behind another server has a thread of its own, which waits for that server's answers.
@@ -9,14 +9,13 @@ batches. Each picture gets the caption that it would get alone.
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from showtell.config import DecodingConfig
 from showtell.core.memory import give_back_memory
@@ -26,172 +25,11 @@ from showtell.errors import ImageError
 from showtell.inference.backends.local import LocalCaptioner
 from showtell.inference.backends.pictures import PictureCaptioner
 from showtell.inference.caption import Caption
-from showtell.inference.captioner import (
-    ModelRequest,
-    load_local,
-    load_request,
-    takes_onnx,
-    torch_backend,
-    usual_cleaning,
-)
-from showtell.inference.specs import BackendSettings, find_backend, refuse_settings, spec_of
-from showtell.inference.stream import MOST_BETWEEN, Cutter
-from showtell.text.clean import Cleaning
+from showtell.inference.stream import MOST_BETWEEN
+from showtell.server.models import LoadedModel
 
 MAX_ROWS = 512
 """Hypotheses that are searched at once: pictures times the beam."""
-
-SECONDS_BEHIND = 25.0
-"""For an answer of a model behind a server; it is asked twice, and clients wait for a minute."""
-
-
-@dataclass(frozen=True, eq=False)
-class LoadedModel:
-    """A captioner under the name that requests ask for it by.
-
-    Attributes:
-        cleaning: changes to what usually becomes of its texts, which depends on the prompt.
-    """
-
-    name: str
-    captioner: LocalCaptioner | PictureCaptioner
-    cleaning: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def attends(self) -> bool:
-        """Whether its captions can say where it looked."""
-        return self.captioner.attends
-
-    def with_prompt(self, prompt: str) -> "LoadedModel":
-        """The same model with other instructions; itself where it takes none."""
-        if not isinstance(self.captioner, PictureCaptioner):
-            return self
-        if not self.captioner.follows_instructions:
-            return self
-        if (captioner := self.captioner.with_prompt(prompt)) is self.captioner:
-            return self
-        captioner.cleaning = usual_cleaning(prompt).with_changes(self.cleaning)
-        return replace(self, captioner=captioner)
-
-    @property
-    def recipe(self) -> Cutter[Any]:
-        """What it is to see of a picture."""
-        if isinstance(self.captioner, PictureCaptioner):
-            return self.captioner.recipe
-        return self.captioner.preprocessing
-
-    @property
-    def is_on_cpu(self) -> bool:
-        """Whether this machine's processors compute its captions."""
-        if isinstance(self.captioner, PictureCaptioner):
-            return not self.captioner.overlaps
-        return self.captioner.runtime.device == "cpu"
-
-    @property
-    def lane(self) -> str | None:
-        """What it shares the batcher's thread with: its own name where another machine computes."""
-        captioner = self.captioner
-        return (
-            self.name if isinstance(captioner, PictureCaptioner) and not captioner.runtime else None
-        )
-
-    @property
-    def crop(self) -> float | None:
-        """The share of a picture's short side that it sees; None: the whole picture."""
-        if isinstance(self.captioner, PictureCaptioner) or self.captioner.preprocessing.squash:
-            return None
-        return self.captioner.preprocessing.crop
-
-
-def load_models(
-    models: Sequence[str],
-    *,
-    device: str = "auto",
-    precision: str = "auto",
-    trust_model: bool = False,
-    runtime: str = "auto",
-    settings: BackendSettings | None = None,
-    cleaning: Mapping[str, Any] | None = None,
-) -> dict[str, LoadedModel]:
-    """Load models, and caption a grey square with each so that the first request is no slower.
-
-    Args:
-        models: folders or registered names; the first is the default.
-        device, precision, trust_model, runtime, settings, cleaning: as for ``Captioner.load``.
-
-    Raises:
-        CheckpointError: a model is not there, or damaged.
-        ConfigError: a model cannot run so.
-        MissingExtraError: it needs torch, and torch is not installed.
-    """
-    loaded: dict[str, LoadedModel] = {}
-    others = [given for given in models if spec_of(given) is not None]
-    for given in models:
-        # Settings for captioners of other kinds are for those among the models.
-        kept = settings if given in others or not others else None
-        request = ModelRequest(
-            given,
-            (),
-            device,
-            precision,
-            trust_model,
-            runtime,
-            kept or BackendSettings(),
-            cleaning or {},
-        )
-        captioner = _other(request) if given in others else _own(request, loaded.values())
-        captioner.caption(Image.new("RGB", (64, 64), "grey"))
-        name = _unique(captioner.card.name, loaded)
-        loaded[name] = LoadedModel(name, captioner, request.cleaning)
-    return loaded
-
-
-def _other(request: ModelRequest) -> PictureCaptioner:
-    """A captioner of another kind; one behind a server answers before a client gives up."""
-    settings = _impatient(str(request.model), request.settings)
-    captioner = load_request(replace(request, settings=settings))
-    assert isinstance(captioner, PictureCaptioner), request.model
-    return captioner
-
-
-def _own(request: ModelRequest, loaded: Iterable[LoadedModel]) -> LocalCaptioner:
-    """A model of showtell's; in torch it shares the encoder of one that is loaded already."""
-    refuse_settings(request)
-    captioner: LocalCaptioner
-    if takes_onnx(
-        [request.model], request.runtime, device=request.device, precision=request.precision
-    ):
-        captioner = load_local(request)
-    else:
-        backend = torch_backend(request)
-        captioner = backend.load(
-            request.model,
-            device=request.device,
-            precision=request.precision,
-            trust_model=request.trust_model,
-            encoders=[m.captioner.encoder for m in loaded if isinstance(m.captioner, backend)],
-        )
-    captioner.cleaning = Cleaning().with_changes(request.cleaning)
-    return captioner
-
-
-def _impatient(model: str, settings: BackendSettings) -> BackendSettings:
-    """Settings with which a model behind a server answers or fails before a client gives up."""
-    spec = spec_of(model)
-    if spec is None or "retries" not in find_backend(spec.kind).takes:
-        return settings
-    return settings.with_changes(
-        timeout=SECONDS_BEHIND if settings.timeout is None else settings.timeout,
-        retries=1 if settings.retries is None else settings.retries,
-    )
-
-
-def _unique(name: str, taken: dict[str, LoadedModel]) -> str:
-    number, unique = 1, name
-    while unique in taken:
-        number += 1
-        unique = f"{name}-{number}"
-    return unique
 
 
 class QueueFullError(Exception):

@@ -23,10 +23,11 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from fastapi import Request
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from showtell.data.reading import printable
 from showtell.errors import UsageError, unknown_name
+from showtell.server.description import Said
 from showtell.server.limits import Limits
 from showtell.server.problems import Problem
 from showtell.server.service import Record, Service
@@ -89,13 +90,42 @@ class Reply:
         """Words of all answers, and an end of each caption."""
         return sum(len(one["words"]) + 1 for answer in self.answers for one in answer)
 
+    def tokens(self, rank: int) -> list[Record]:
+        """The words of an answer as tokens; what has no log-probability is left out.
+
+        Args:
+            rank: the answer's place in ``answers``.
+        """
+        tokens: list[Record] = []
+        for said in self.answers[rank]:
+            pairs = zip(said["words"], said["log_probs"], strict=False)
+            for number, (word, value) in enumerate(pairs):
+                text = f" {word}" if number else word
+                token = {"token": text, "logprob": value, "bytes": list(text.encode())}
+                tokens.append({**token, "top_logprobs": []})
+        return tokens
+
     def about(self) -> Record:
-        """The field ``showtell`` of an answer: what its own form has no place for."""
+        """The field ``showtell`` of an answer, as ``About``."""
         return {
             "prompt_followed": self.prompt_followed,
             "ignored": self.ignored,
             "captions": self.results,
         }
+
+
+class About(BaseModel):
+    """What the forms of other servers have no place for."""
+
+    prompt_followed: bool = Field(description="Whether the model was given the request's words.")
+    ignored: list[str] = Field(description="Parameters of the request that mean nothing here.")
+    captions: list[Said] = Field(description="As `/v1/captions` gives them.")
+
+
+def words_of(text: str) -> list[str]:
+    """A text in pieces for a stream: words, each with the space before it."""
+    words = text.split(" ")
+    return [word if number == 0 else f" {word}" for number, word in enumerate(words)]
 
 
 @dataclass(frozen=True, slots=True)

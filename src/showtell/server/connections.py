@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -224,24 +224,20 @@ class Connection(H11Protocol):
         self.transport.close()
 
 
-class ClientGoneError(Exception):
-    """Nobody is there to be answered."""
-
-
 async def unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
     """The result of ``work``, which is cancelled when the client goes away.
 
     To be used when the body has been read: then the next message can only be the farewell.
 
     Raises:
-        ClientGoneError: it did.
+        ClientDisconnect: it did.
     """
     task = asyncio.ensure_future(work)
     farewell = asyncio.ensure_future(_farewell(request))
     try:
         await asyncio.wait({task, farewell}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            raise ClientGoneError
+            raise ClientDisconnect
         return task.result()
     finally:
         farewell.cancel()

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from starlette.requests import Request
+
 from showtell.server.problems import busy, too_many
 
 MIB = 2**20
@@ -92,6 +94,11 @@ def client_of(address: str) -> str:
     if parsed.version == 4:
         return address
     return str(ipaddress.ip_network((parsed, 64), strict=False))
+
+
+def client_of_request(request: Request) -> str:
+    """Whom a request counts for, as ``client_of``."""
+    return client_of(request.client.host if request.client else "")
 
 
 class Shares:

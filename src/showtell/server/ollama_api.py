@@ -15,15 +15,12 @@ from typing import Any, Literal
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.requests import ClientDisconnect
 
 from showtell import __version__
-from showtell.server.chat import Chat, Question, Reply
-from showtell.server.connections import ClientGoneError, unless_gone
+from showtell.server.chat import About, Chat, Question, Reply, words_of
+from showtell.server.connections import unless_gone
 from showtell.server.description import OllamaError, json_body, problems, streamed
-from showtell.server.limits import client_of
-from showtell.server.metrics import GONE
-from showtell.server.openai_api import About, pieces_of, tokens_of
+from showtell.server.limits import client_of_request
 from showtell.server.problems import Problem
 
 UNDERSTOOD_TOO = frozenset({"keep_alive"})
@@ -162,39 +159,32 @@ def add_routes(app: FastAPI, chat: Chat) -> None:
     )
     async def show(request: Request) -> Response:
         """What a model is and can do, as Ollama's clients ask for it."""
-        client = client_of(request.client.host if request.client else "")
-        try:
-            async with chat.asked(request, client, Show) as (asked, _):
-                name = chat.model_named(asked.model or asked.name or "")
-        except ClientDisconnect:
-            return Response(status_code=GONE)
+        async with chat.asked(request, client_of_request(request), Show) as (asked, _):
+            name = chat.model_named(asked.model or asked.name or "")
         return JSONResponse(await chat.service.aside(lambda: _shown(chat, name)))
 
 
 async def _answered(
     request: Request, chat: Chat, kind: type[Generate] | type[ChatMessages]
 ) -> Response:
-    client = client_of(request.client.host if request.client else "")
+    client = client_of_request(request)
     started = time.perf_counter_ns()
-    try:
-        async with chat.asked(request, client, kind) as (asked, count):
-            question = _question(asked)
-            is_chat = isinstance(asked, ChatMessages)
-            if question is None:
-                loaded = _record(chat.model_named(asked.model or ""), "", is_chat=is_chat)
-                return JSONResponse({**loaded, "done": True, "done_reason": "load"})
-            reply = await unless_gone(request, chat.reply(question, client, count))
-    except (ClientDisconnect, ClientGoneError):
-        return Response(status_code=GONE)  # which nobody reads
+    async with chat.asked(request, client, kind) as (asked, count):
+        question = _question(asked)
+        is_chat = isinstance(asked, ChatMessages)
+        if question is None:
+            loaded = _record(chat.model_named(asked.model or ""), "", is_chat=is_chat)
+            return JSONResponse({**loaded, "done": True, "done_reason": "load"})
+        reply = await unless_gone(request, chat.reply(question, client, count))
     text = reply.texts[0]
     if asked.format == "json":
         text = json.dumps({"caption": text}, ensure_ascii=False)
     end = _end(reply, time.perf_counter_ns() - started)
     if asked.logprobs:
-        end["logprobs"] = tokens_of(reply, 0)
+        end["logprobs"] = reply.tokens(0)
     if asked.stream is False:
         return JSONResponse({**_record(reply.model, text, is_chat=is_chat), **end})
-    lines = [_record(reply.model, piece, is_chat=is_chat) for piece in pieces_of(text)]
+    lines = [_record(reply.model, piece, is_chat=is_chat) for piece in words_of(text)]
     lines = [{**line, "done": False} for line in lines]
     lines.append({**_record(reply.model, "", is_chat=is_chat), **end})
     content = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)

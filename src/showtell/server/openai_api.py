@@ -15,20 +15,17 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.requests import ClientDisconnect
 
-from showtell.server.chat import Chat, Question, Reply
-from showtell.server.connections import ClientGoneError, unless_gone
+from showtell.server.chat import About, Chat, Question, Reply, words_of
+from showtell.server.connections import unless_gone
 from showtell.server.description import (
     OpenAIError,
     OpenAIModel,
-    Said,
     json_body,
     problems,
     streamed,
 )
-from showtell.server.limits import client_of
-from showtell.server.metrics import GONE
+from showtell.server.limits import client_of_request
 from showtell.server.problems import Problem
 
 
@@ -79,14 +76,6 @@ class Usage(BaseModel):
     total_tokens: int
 
 
-class About(BaseModel):
-    """What the forms of other servers have no place for."""
-
-    prompt_followed: bool = Field(description="Whether the model was given the request's words.")
-    ignored: list[str] = Field(description="Parameters of the request that mean nothing here.")
-    captions: list[Said] = Field(description="As `/v1/captions` gives them.")
-
-
 class Completion(BaseModel):
     """A chat completion."""
 
@@ -116,13 +105,10 @@ def add_routes(app: FastAPI, chat: Chat) -> None:
         A small captioner does not follow instructions; `showtell.prompt_followed` in the answer
         says whether the model was given the words. With `stream`, the answer is server-sent events.
         """
-        client = client_of(request.client.host if request.client else "")
-        try:
-            async with chat.asked(request, client, ChatRequest) as (asked, count):
-                question = question_of(asked)
-                reply = await unless_gone(request, chat.reply(question, client, count))
-        except (ClientDisconnect, ClientGoneError):
-            return Response(status_code=GONE)  # which nobody reads
+        client = client_of_request(request)
+        async with chat.asked(request, client, ChatRequest) as (asked, count):
+            question = question_of(asked)
+            reply = await unless_gone(request, chat.reply(question, client, count))
         completion = completion_of(reply, asked)
         if not asked.stream:
             return JSONResponse(completion)
@@ -208,7 +194,7 @@ def completion_of(reply: Reply, asked: ChatRequest) -> dict[str, Any]:
                 "content": json.dumps({"caption": text}, ensure_ascii=False) if as_json else text,
                 "refusal": None,
             },
-            "logprobs": {"content": tokens_of(reply, index), "refusal": None}
+            "logprobs": {"content": reply.tokens(index), "refusal": None}
             if asked.logprobs
             else None,
             "finish_reason": "stop",
@@ -230,17 +216,6 @@ def completion_of(reply: Reply, asked: ChatRequest) -> dict[str, Any]:
     }
 
 
-def tokens_of(reply: Reply, rank: int) -> list[dict[str, Any]]:
-    """The words of an answer as tokens; what has no log-probability is left out."""
-    tokens: list[dict[str, Any]] = []
-    for said in reply.answers[rank]:
-        for number, (word, value) in enumerate(zip(said["words"], said["log_probs"], strict=False)):
-            text = f" {word}" if number else word
-            token = {"token": text, "logprob": value, "bytes": list(text.encode())}
-            tokens.append({**token, "top_logprobs": []})
-    return tokens
-
-
 def chunks_of(completion: dict[str, Any], *, usage: bool) -> Iterator[str]:
     """The same answer as the data of events: a role, its words, a reason to end."""
     head = {key: completion[key] for key in ("id", "created", "model")}
@@ -253,15 +228,9 @@ def chunks_of(completion: dict[str, Any], *, usage: bool) -> Iterator[str]:
     for choice in completion["choices"]:
         index, text = choice["index"], choice["message"]["content"]
         yield chunk(index, {"role": "assistant", "content": ""}, None)
-        for piece in pieces_of(text):
+        for piece in words_of(text):
             yield chunk(index, {"content": piece}, None)
         yield chunk(index, {}, choice["finish_reason"], showtell=completion["showtell"])
     if usage:
         yield json.dumps({**head, "choices": [], "usage": completion["usage"]})
     yield "[DONE]"
-
-
-def pieces_of(text: str) -> list[str]:
-    """A text in pieces for a stream: words, each with the space before it."""
-    words = text.split(" ")
-    return [word if number == 0 else f" {word}" for number, word in enumerate(words)]

@@ -3,22 +3,23 @@
 import logging
 import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
-from typing import Any
 
 import uvicorn
 
 from showtell.errors import ConfigError
 from showtell.inference.backends.pictures import PictureCaptioner
-from showtell.inference.specs import BackendSettings
+from showtell.inference.loading import ModelRequest
 from showtell.server.app import create_app
-from showtell.server.batching import Batcher, LoadedModel, load_models
+from showtell.server.batching import Batcher
 from showtell.server.chat import Clients
 from showtell.server.connections import LOOPBACK, Access, Connection, Crowd
 from showtell.server.limits import Limits
 from showtell.server.metrics import Metrics
+from showtell.server.models import LoadedModel, load_models
 from showtell.server.service import Service
 
 BACKLOG = 1024
@@ -29,34 +30,23 @@ OPEN_TO_ALL = (
 
 
 def serve(
-    models: Sequence[str],
+    models: Sequence[ModelRequest],
     *,
     host: str,
     port: int,
-    device: str = "auto",
-    precision: str = "auto",
-    trust_model: bool = False,
-    runtime: str = "auto",
-    settings: BackendSettings | None = None,
-    cleaning: Mapping[str, Any] | None = None,
-    token: str | None = None,
-    allow_hosts: Sequence[str] = (),
-    origins: Sequence[str] = (),
-    clients: Clients | None = None,
-    limits: Limits | None = None,
+    access: Access,
+    clients: Clients,
+    limits: Limits,
     say: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Serve until a SIGINT or SIGTERM; then answer what was accepted, and return.
 
     Args:
-        models: Folders or registered names; the first is the default.
+        models: The first is the default.
         host: The address to listen at.
-        device, precision, trust_model, runtime, settings, cleaning: As for ``Captioner.load``.
         port: 0: any that is free.
-        token: What requests must carry, if anything.
-        allow_hosts: Names, besides its own, that the server goes by; at another address than a
-            loopback one, where none are given, it goes by any.
-        origins: Pages of other origins that may ask.
+        access: Who may ask. Its ``hosts`` are names besides the server's own; where it has none,
+            the server goes by any name, unless it listens at a loopback address.
         clients: What is granted to clients of other servers.
         say: Told, in a line each, what is served and where, and what its owner may not expect.
 
@@ -64,21 +54,11 @@ def serve(
         ConfigError: the address cannot be had.
         CheckpointError: a model cannot be loaded.
     """
-    limits = limits or Limits()
     with listen(host, port) as listener:  # before the models: an address in use shows at once
         address = listener.getsockname()[0]
-        access = Access(token, own_names(host, address, allow_hosts), tuple(origins))
-        loaded = load_models(
-            models,
-            device=device,
-            precision=precision,
-            trust_model=trust_model,
-            runtime=runtime,
-            settings=settings,
-            cleaning=cleaning,
-        )
-        if clients is not None:
-            clients.check(loaded)
+        access = replace(access, hosts=own_names(host, address, access.hosts or ()))
+        loaded = load_models(models)
+        clients.check(loaded)
         for model in loaded.values():
             if isinstance(model.captioner, PictureCaptioner):
                 say(model.captioner.describe_runtime())
@@ -88,14 +68,14 @@ def serve(
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: setattr(server, "should_exit", True))
         listener.listen(BACKLOG)  # whoever reads that it serves can connect
-        if token is None and not _is_loopback(address):
+        if access.token is None and not _is_loopback(address):
             say(OPEN_TO_ALL)
         place = place_of(host, address, listener.getsockname()[1], any_name=access.hosts is None)
         say(f"Serving {', '.join(loaded)} at {place}")
         server.run(sockets=[listener])
 
 
-def own_names(host: str, address: str, allowed: Sequence[str]) -> frozenset[str] | None:
+def own_names(host: str, address: str, allowed: Collection[str]) -> frozenset[str] | None:
     """What ``Access.hosts`` is for a server at an address.
 
     Args:

@@ -9,7 +9,6 @@ batcher only while their total cost is within the limit of one picture's search.
 
 import asyncio
 import json
-import re
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,10 +27,11 @@ from showtell.errors import (
     ShowtellError,
 )
 from showtell.images.open import open_image
-from showtell.images.repair import MAX_PARTS
+from showtell.images.repair import check_scans
 from showtell.inference.caption import Caption, caption_record
-from showtell.server.batching import Batcher, Job, LoadedModel, QueueFullError, StoppingError
+from showtell.server.batching import Batcher, Job, QueueFullError, StoppingError
 from showtell.server.limits import Lane, Limits, Shares, share
+from showtell.server.models import LoadedModel
 from showtell.server.problems import Problem, busy, stopping
 from showtell.server.uploads import ADVICE, Form, Upload
 from showtell.server.wishes import Wish, check_words, read_wish
@@ -64,7 +64,7 @@ class Service:
         self._places = Shares(limits.queue, each, "the queue is full")
 
     def describe_models(self) -> list[Record]:
-        """What ``ModelInfo`` says of each."""
+        """What ``description.ModelInfo`` says of each."""
         return [
             {
                 "name": model.name,
@@ -244,29 +244,6 @@ class Turns:
 
 USUAL_SCANS = 16
 """A usual progressive JPEG has about ten."""
-
-# Not those that may stand within a scan (ITU T.81, section B.1.1.2), nor fill bytes.
-_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
-_END, _SCAN = 0xD9, 0xDA
-
-
-def check_scans(data: bytes, most: int) -> None:
-    """Raise LargePictureError where a JPEG has more than ``most`` scans, or segments without end.
-
-    Its decoder passes over all pixels in each scan, and a file of 20 MB has room for a million; of
-    empty segments it has room for five.
-    """
-    if not data.startswith(b"\xff\xd8"):
-        return
-    place, num, parts = 2, 0, 0
-    while (marker := _MARKER.search(data, place)) and data[marker.end() - 1] != _END:
-        num, parts = num + (data[marker.end() - 1] == _SCAN), parts + 1
-        if num > most:
-            raise LargePictureError(f"has more than {most} scans")
-        if parts > MAX_PARTS:
-            raise LargePictureError(f"has more than {MAX_PARTS:,} segments")
-        size = int.from_bytes(data[marker.end() : marker.end() + 2], "big")
-        place = marker.end() + max(size, 2)
 
 
 async def _in(threads: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:

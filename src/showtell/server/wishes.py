@@ -13,8 +13,8 @@ from showtell.config import DecodingConfig
 from showtell.decoding.constraints.named_words import named_words
 from showtell.errors import ConfigError, ShowtellError, unknown_name
 from showtell.inference.backends.pictures import PictureCaptioner
-from showtell.server.batching import LoadedModel
 from showtell.server.limits import Limits
+from showtell.server.models import LoadedModel
 from showtell.server.problems import Problem
 from showtell.server.uploads import Form
 

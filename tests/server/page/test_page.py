@@ -17,8 +17,9 @@ from serve_process import ServeProcess
 from tiny_server import serving
 
 from showtell import load_dataset
+from showtell.inference.loading import ModelRequest
 from showtell.inference.specs import BackendSettings
-from showtell.server.batching import load_models
+from showtell.server.models import load_models
 
 pytestmark = [
     pytest.mark.slow,
@@ -304,7 +305,9 @@ def test_a_model_behind_a_server_tells_no_confidence(
     numbered(tmp_path, 1)
     with rogue_server() as behind:
         behind.log_probs = False
-        loaded = load_models(["openai:tiny"], settings=BackendSettings(base_url=behind.url))
+        loaded = load_models(
+            [ModelRequest("openai:tiny", settings=BackendSettings(base_url=behind.url))]
+        )
         with serving(loaded) as (port, _), visit(browser, f"http://127.0.0.1:{port}/") as opened:
             opened.drop(tmp_path / "000.png")
             opened.wait_until_done(1)

@@ -5,7 +5,7 @@ Evaluation, training's validation, reports and the server caption with ``encode`
 """
 
 import hashlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
@@ -34,8 +34,9 @@ from showtell.inference.backends.local import (
     check_companion,
     model_name,
 )
-from showtell.inference.captioner import ModelInfo, ModelRequest
+from showtell.inference.captioner import Captioner, ModelInfo
 from showtell.inference.checkpoint import Checkpoint, encoder_source, load_checkpoint
+from showtell.inference.loading import ModelRequest
 from showtell.pretrained import DEFAULT, LICENCE, shipped_folder
 
 
@@ -126,14 +127,19 @@ class NativeCaptioner(LocalCaptioner):
         )
 
     @classmethod
-    def of(cls, request: ModelRequest) -> Self:
-        """The model that a user asks for, as ``load``."""
+    def of(cls, request: ModelRequest, in_use: Iterable[Captioner] = ()) -> Self:
+        """The model that a user asks for, as ``load``.
+
+        Args:
+            in_use: as for ``load_request``.
+        """
         return cls.load(
             request.model,
             ensemble=request.ensemble,
             device=request.device,
             precision=request.precision,
             trust_model=request.trust_model,
+            encoders=[c.encoder for c in in_use if isinstance(c, NativeCaptioner)],
         )
 
     @cached_property

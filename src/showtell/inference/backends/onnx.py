@@ -36,7 +36,7 @@ from showtell.inference.backends.local import (
     check_companion,
     model_name,
 )
-from showtell.inference.captioner import ModelInfo, ModelRequest
+from showtell.inference.captioner import ModelInfo
 from showtell.inference.exported import (
     VOCABULARY,
     Manifest,
@@ -45,6 +45,7 @@ from showtell.inference.exported import (
     graph_file,
     read_export,
 )
+from showtell.inference.loading import ModelRequest
 from showtell.pretrained import DEFAULT, LICENCE, shipped_folder
 from showtell.text.vocabulary import Vocabulary, load_vocabulary
 

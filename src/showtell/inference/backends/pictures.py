@@ -29,7 +29,7 @@ from showtell.inference.stream import Described, Picture, PictureResult, Streami
 from showtell.text.language import guess_language
 
 if TYPE_CHECKING:
-    from showtell.inference.captioner import ModelRequest
+    from showtell.inference.loading import ModelRequest
 
 ALWAYS = frozenset({"neutral"})
 """Decoding settings that mean something to every captioner; so does the style ``neutral``."""

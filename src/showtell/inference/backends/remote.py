@@ -48,7 +48,7 @@ from showtell.inference.stream import (
 from showtell.text.clean import as_text
 
 if TYPE_CHECKING:
-    from showtell.inference.captioner import ModelRequest
+    from showtell.inference.loading import ModelRequest
 
 TAKES = frozenset({"prompt", "base_url", "max_side", "concurrency", "timeout", "retries"})
 UNDERSTOOD = frozenset({"method", "max_length", "temperature", "top_k", "top_p", "seed"})

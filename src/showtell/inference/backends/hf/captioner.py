@@ -32,7 +32,7 @@ from showtell.inference.stream import Described
 from showtell.text.clean import as_text
 
 if TYPE_CHECKING:
-    from showtell.inference.captioner import ModelRequest
+    from showtell.inference.loading import ModelRequest
 
 DECODING = frozenset(
     {"method", "beam_size", "num_captions", "length_penalty", "min_length", "max_length"}

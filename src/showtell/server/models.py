@@ -1,0 +1,123 @@
+"""The server's models: captioners under the names that requests ask for them by."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from PIL import Image
+
+from showtell.inference.backends.local import LocalCaptioner
+from showtell.inference.backends.pictures import PictureCaptioner
+from showtell.inference.captioner import Captioner
+from showtell.inference.loading import ModelRequest, cleaning_of, load_request
+from showtell.inference.specs import find_backend, spec_of
+from showtell.inference.stream import Cutter
+
+SECONDS_BEHIND = 25.0
+"""For an answer of a model behind a server; it is asked twice, and clients wait for a minute."""
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A captioner under the name that requests ask for it by.
+
+    Attributes:
+        cleaning: changes to what usually becomes of its texts, which depends on the prompt.
+    """
+
+    name: str
+    captioner: LocalCaptioner | PictureCaptioner
+    cleaning: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def attends(self) -> bool:
+        """Whether its captions can say where it looked."""
+        return self.captioner.attends
+
+    def with_prompt(self, prompt: str) -> "LoadedModel":
+        """The same model with other instructions; itself where it takes none."""
+        if not isinstance(self.captioner, PictureCaptioner):
+            return self
+        if not self.captioner.follows_instructions:
+            return self
+        if (captioner := self.captioner.with_prompt(prompt)) is self.captioner:
+            return self
+        captioner.cleaning = cleaning_of(captioner, prompt, self.cleaning)
+        return replace(self, captioner=captioner)
+
+    @property
+    def recipe(self) -> Cutter[Any]:
+        """What it is to see of a picture."""
+        if isinstance(self.captioner, PictureCaptioner):
+            return self.captioner.recipe
+        return self.captioner.preprocessing
+
+    @property
+    def is_on_cpu(self) -> bool:
+        """Whether this machine's processors compute its captions."""
+        if isinstance(self.captioner, PictureCaptioner):
+            return not self.captioner.overlaps
+        return self.captioner.runtime.device == "cpu"
+
+    @property
+    def lane(self) -> str | None:
+        """What it shares the batcher's thread with: its own name where another machine computes."""
+        captioner = self.captioner
+        return (
+            self.name if isinstance(captioner, PictureCaptioner) and not captioner.runtime else None
+        )
+
+    @property
+    def crop(self) -> float | None:
+        """The share of a picture's short side that it sees; None: the whole picture."""
+        if isinstance(self.captioner, PictureCaptioner) or self.captioner.preprocessing.squash:
+            return None
+        return self.captioner.preprocessing.crop
+
+
+def load_models(models: Sequence[ModelRequest]) -> dict[str, LoadedModel]:
+    """Load models, and caption a grey square with each so that the first request is no slower.
+
+    Those that were trained with the same encoder share it, if they are to compute on the same
+    device in the same precision.
+
+    Returns:
+        The models by the names that requests know them by; the first is the default.
+
+    Raises:
+        CheckpointError: a model is not there, or damaged.
+        ConfigError: a model cannot run so.
+        MissingExtraError: it needs torch, and torch is not installed.
+    """
+    loaded: dict[str, LoadedModel] = {}
+    by_place: defaultdict[tuple[str, str], list[Captioner]] = defaultdict(list)
+    for request in models:
+        beside = by_place[request.device, request.precision]
+        captioner = load_request(_impatient(request), beside)
+        assert isinstance(captioner, LocalCaptioner | PictureCaptioner), request.model
+        captioner.caption(Image.new("RGB", (64, 64), "grey"))
+        beside.append(captioner)
+        name = _unique(captioner.card.name, loaded)
+        loaded[name] = LoadedModel(name, captioner, request.cleaning)
+    return loaded
+
+
+def _impatient(request: ModelRequest) -> ModelRequest:
+    """A model behind a server is to answer, or to fail, before a client gives up."""
+    spec, settings = spec_of(request.model), request.settings
+    if spec is None or "retries" not in find_backend(spec.kind).takes:
+        return request
+    settings = settings.with_changes(
+        timeout=SECONDS_BEHIND if settings.timeout is None else settings.timeout,
+        retries=1 if settings.retries is None else settings.retries,
+    )
+    return replace(request, settings=settings)
+
+
+def _unique(name: str, taken: dict[str, LoadedModel]) -> str:
+    number, unique = 1, name
+    while unique in taken:
+        number += 1
+        unique = f"{name}-{number}"
+    return unique
