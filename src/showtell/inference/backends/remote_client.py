@@ -31,6 +31,7 @@ from urllib.request import getproxies
 from showtell.core.files import parse_json
 from showtell.errors import ConfigError, MissingExtraError, ServerError
 from showtell.inference.backends.remote_refusal import Refusal
+from showtell.inference.specs import BackendSettings
 
 Result = TypeVar("Result")
 
@@ -182,6 +183,15 @@ class Patience:
             raise ConfigError(f"--timeout {self.timeout:g}: expected seconds, more than 0")
         if self.retries < 0:
             raise ConfigError(f"--retries {self.retries}: expected 0 or more")
+
+    @classmethod
+    def of(cls, settings: BackendSettings) -> "Patience":
+        """As a user asks for it; what is not given is as usual."""
+        usual = cls()
+        return cls(
+            usual.timeout if settings.timeout is None else settings.timeout,
+            usual.retries if settings.retries is None else settings.retries,
+        )
 
 
 class Client:
@@ -397,6 +407,11 @@ def _reason(error: Exception) -> str:
         return "the server cut the connection"
     text = (cause.strerror if isinstance(cause, OSError) else None) or str(error) or str(cause)
     return f"the connection failed: {text or type(error).__name__}"
+
+
+def variable(name: str) -> str | None:
+    """An environment variable; None where it is not set, or empty."""
+    return os.environ.get(name, "").strip() or None
 
 
 def check_proxies() -> None:
