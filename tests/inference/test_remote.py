@@ -673,6 +673,8 @@ def test_settings_that_cannot_be(server: RogueServer) -> None:
         {"max_side": 8},
         {"concurrency": 0},
         {"timeout": 0},
+        {"timeout": math.nan},
+        {"timeout": 3601},
         {"retries": -1},
         {"revision": "main"},
     ):

@@ -35,7 +35,7 @@ from showtell.inference.backends.remote_client import (
 from showtell.inference.backends.remote_run import OrderedResults, Outcome, Requests
 from showtell.inference.caption import Caption, geometric_mean
 from showtell.inference.captioner import ModelInfo
-from showtell.inference.specs import PROMPTS, BackendSettings
+from showtell.inference.specs import CONCURRENCY, MAX_SIDE, PROMPTS, BackendSettings
 from showtell.inference.stream import (
     Described,
     Picture,
@@ -52,8 +52,7 @@ TAKES = frozenset({"prompt", "base_url", "max_side", "concurrency", "timeout", "
 UNDERSTOOD = frozenset({"method", "max_length", "temperature", "top_k", "top_p", "seed"})
 """The decoding settings that mean the same to a server."""
 
-MAX_SIDE, SHORTEST_SIDE, LONGEST_SIDE, QUALITY = 768, 32, 8192, 90
-CONCURRENCY, MOST_CONCURRENCY = 8, 256
+QUALITY = 90  # of JPEG
 MAX_WORDS = 100
 TOKENS_A_WORD = 2  # room enough for any language's words; a caption ends where the model ends it
 
@@ -101,11 +100,8 @@ class RemoteCaptioner(PictureCaptioner):
         self.model, self.endpoint = model, endpoint
         self.spec = f"{self.kind}:{model}"
         self.prompt = settings.instruction or PROMPTS["short"]
-        side = _within("--max-side", settings.max_side, MAX_SIDE, SHORTEST_SIDE, LONGEST_SIDE)
-        self.recipe = WholePicture(side)
-        self.concurrency = _within(
-            "--concurrency", settings.concurrency, CONCURRENCY, 1, MOST_CONCURRENCY
-        )
+        self.recipe = WholePicture(MAX_SIDE.chosen(settings.max_side))
+        self.concurrency = CONCURRENCY.chosen(settings.concurrency)
         self.batch_size = 4 * self.concurrency
         self.patience = Patience.of(settings)
         self.usage = Usage()
@@ -385,11 +381,3 @@ def sent_bytes(image: Image.Image) -> int:
 def _is_chosen(name: str, value: Any) -> bool:
     """Whether a parameter is what somebody asked for, so that it cannot be left out."""
     return name == "temperature" and value != 0
-
-
-def _within(option: str, value: int | None, usual: int, least: int, most: int) -> int:
-    if value is None:
-        return usual
-    if not least <= value <= most:
-        raise ConfigError(f"{option} {value}: expected {least} to {most}")
-    return value

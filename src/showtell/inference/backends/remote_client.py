@@ -31,7 +31,7 @@ from urllib.request import getproxies
 from showtell.core.files import parse_json
 from showtell.errors import ConfigError, MissingExtraError, ServerError
 from showtell.inference.backends.remote_refusal import Refusal
-from showtell.inference.specs import BackendSettings
+from showtell.inference.specs import RETRIES, TIMEOUT, BackendSettings
 
 Result = TypeVar("Result")
 
@@ -174,24 +174,18 @@ class Patience:
         backoff: seconds before the second attempt, about; each later one waits twice as long.
     """
 
-    timeout: float = 120.0
-    retries: int = 4
+    timeout: float
+    retries: int
     backoff: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not (0 < self.timeout < math.inf):
-            raise ConfigError(f"--timeout {self.timeout:g}: expected seconds, more than 0")
-        if self.retries < 0:
-            raise ConfigError(f"--retries {self.retries}: expected 0 or more")
 
     @classmethod
     def of(cls, settings: BackendSettings) -> "Patience":
-        """As a user asks for it; what is not given is as usual."""
-        usual = cls()
-        return cls(
-            usual.timeout if settings.timeout is None else settings.timeout,
-            usual.retries if settings.retries is None else settings.retries,
-        )
+        """As a user asks for it.
+
+        Raises:
+            ConfigError: a setting is impossible.
+        """
+        return cls(TIMEOUT.chosen(settings.timeout), RETRIES.chosen(settings.retries))
 
 
 class Client:
