@@ -38,14 +38,7 @@ from showtell.inference.backends.openai import OpenAICaptioner
 from showtell.inference.backends.remote import RemoteCaptioner
 from showtell.inference.backends.remote_answer import word_log_probs
 from showtell.inference.backends.remote_client import worker
-from showtell.inference.stream import (
-    Originals,
-    Pending,
-    Picture,
-    PictureResult,
-    Prepared,
-    Streaming,
-)
+from showtell.inference.stream import Originals, Pending, PictureResult, Prepared
 
 KINDS = ("openai", "ollama")
 
@@ -605,11 +598,12 @@ def test_a_stopped_stream_asks_about_nothing_more_and_gives_the_answers_that_com
     pictures = sorted(numbered(tmp_path, 60).iterdir())
     captioner = load(kind, server, concurrency=3)
     server.delay = 0.02
-    how = Streaming(
-        captioner.decoding, originals=Originals(), is_stopped=lambda: len(server.seen) >= 5
+    twice = (*pictures[:9], *pictures)  # as they may wait for others
+    results = list(
+        captioner.caption_stream(
+            twice, originals=Originals(), is_stopped=lambda: len(server.seen) >= 5
+        )
     )
-    twice = (Picture(path) for path in (*pictures[:9], *pictures))  # as they may wait for others
-    results = list(captioner.stream_pictures(twice, how))
     assert 5 <= len(server.seen) <= 5 + 3 - 1
     own = [result for result in results if result.same_as is None]
     assert [int(Path(r.path).stem) for r in own] == sorted(server.seen)

@@ -251,9 +251,6 @@ class Streaming:
     Attributes:
         decoding: complete settings, which the model can meet.
         batch_size: None: what suits the model.
-        is_stopped: whether no further picture is to be asked about, though some were read ahead;
-            those have no result then. Called from any thread. Where captions cost nothing, a model
-            may go on with what was read.
     """
 
     decoding: DecodingConfig
