@@ -288,23 +288,25 @@ class _Run:
     def finish(self) -> Summary:
         """Write what is written at the end, and take the journal away."""
         summary = self.summary
-        failures = [record for record in self._journal.records() if "error" in record]
-        summary.num_failed = len(failures)
-        old = len(failures) - (self._journal.num_failed - self._num_failed_before)
+        failed = {record["path"] for record in self._failures()}
+        summary.num_failed = len(failed)
+        old = len(failed) - (self._journal.num_failed - self._num_failed_before)
         summary.num_kept -= max(old, 0)
         summary.left_out = self._inputs.unreadable
-        summary.single_failed = self._inputs.has_failed({record["path"] for record in failures})
-        elsewhere = self._failed_elsewhere
-        listed = [r for path, r in elsewhere.items() if os.path.lexists(path)] + failures
-        if listed:
+        summary.single_failed = self._inputs.has_failed(failed)
+        others = [r for path, r in self._failed_elsewhere.items() if os.path.lexists(path)]
+        if others or failed:
             with atomic_write(self._target.failures, "wb") as file:
-                write_jsonl(listed, file)
+                write_jsonl(chain(others, self._failures()), file)
         else:
             self._target.failures.unlink(missing_ok=True)  # of a run before this one
         self._target.finish(self._journal)
         self._journal.remove()
         summary.seconds = time.perf_counter() - self._started
         return summary
+
+    def _failures(self) -> Iterator[Record]:
+        return (record for record in self._journal.records() if "error" in record)
 
     def _written(self, result: PictureResult, record: Record) -> Record:
         if "withheld" in record:  # an empty text beside a picture would be learnt as one

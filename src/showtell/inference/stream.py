@@ -317,7 +317,6 @@ def stream(
         overlaps: Whether ``describe`` computes on a GPU, beside the threads that decode.
         originals: If given, a picture that looks like one of these takes its caption.
     """
-
     pending = prepared_ahead(
         pictures,
         recipe.eval_view,
