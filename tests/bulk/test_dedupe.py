@@ -8,7 +8,8 @@ from bulk_worker import one_file, read_lines, run, tiny_captioner
 from PIL import Image
 
 from showtell.data.duplicates import Look, NearDuplicates, look_of
-from showtell.inference.stream import Originals
+from showtell.inference.backends.pictures import WholePicture
+from showtell.inference.stream import Originals, Picture, stream
 
 pytest.importorskip("imagehash")
 
@@ -68,3 +69,26 @@ def test_captioned_once_also_after_a_stop(tmp_path: Path, photos: Path) -> None:
     records = {Path(r["path"]).name: r for r in read_lines(out)}
     assert Path(records["z.webp"]["same_as"]).name == "a-again.png"
     assert records["z.webp"]["caption"] == records["a.jpg"]["caption"]
+
+
+def test_what_looks_like_a_picture_that_failed_fails_for_the_same_reason(photos: Path) -> None:
+    first, second = (str(paint(photos / name, 7)) for name in ("one.png", "two.png"))
+    asked = []
+
+    def describe(views: list[Image.Image], number: int) -> list[str]:
+        asked.append(len(views))
+        return ["too dark"] * len(views)
+
+    for batch_size in (1, 2):
+        failed, like = stream(
+            [Picture(first), Picture(second)],
+            WholePicture(),
+            describe,
+            batch_size=batch_size,
+            overlaps=False,
+            originals=Originals(),
+        )
+        assert failed.error == f"{first}: too dark"
+        assert like.error == f"{second}: looks like {first}, which failed: too dark"
+        assert (like.path, like.same_as, like.caption) == (second, first, None)
+    assert asked == [1, 1]

@@ -253,6 +253,25 @@ def test_a_caption_in_a_text_is_one_line(said: str, line: str | None) -> None:
     assert text_lines(record, alone=True) == f"{line or said}\n" * 2
 
 
+def test_failures_that_may_pass_are_kept_for_one_run_and_not_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("showtell.bulk.journal.MOST_IN_MEMORY", 1000)
+    path, identity = tmp_path / "out.jsonl.partial", {"model": "0"}
+    added = [{"path": f"{n}.png", "caption": "a dog"} for n in range(20)]
+    held = [{"path": f"{n}\udcff.png", "error": f"{n}: no answer"} for n in range(200)]
+    with Journal(path, identity) as journal:
+        for number, failure in enumerate(held):
+            journal.hold(failure)
+            journal.add(added[number : number + 1])
+        assert list(journal.records()) == added + held
+        assert list(zip(journal.records(), journal.records(), strict=True))[-1] == (held[-1],) * 2
+        assert [file.name for file in tmp_path.iterdir()] == [path.name]
+        assert journal.num_failed == 200
+    with Journal(path, identity) as journal:
+        assert journal.num_failed == 0 and len(journal.done) == 20
+
+
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "out.partial"
     with Journal(path, {"model": "m"}), pytest.raises(DataError, match="another process"):

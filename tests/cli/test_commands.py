@@ -281,6 +281,25 @@ def test_the_decoding_options_are_the_settings() -> None:
         assert info.max == (bounds["lt"] - 1 if "lt" in bounds else bounds.get("le")), name
 
 
+def test_the_options_of_servers_have_the_limits_of_their_settings() -> None:
+    from showtell.cli.captioners import Settings
+    from showtell.inference import specs
+
+    settings = {
+        "max_side": specs.MAX_SIDE,
+        "concurrency": specs.CONCURRENCY,
+        "timeout": specs.TIMEOUT,
+        "retries": specs.RETRIES,
+    }
+    options = {field.name: field.type.__metadata__[0] for field in fields(Settings)}
+    assert {name for name, info in options.items() if info.min is not None} == set(settings)
+    for name, limits in settings.items():
+        info = options[name]
+        assert limits.option == f"--{name.replace('_', '-')}"
+        assert (info.min, info.max) == (limits.least, limits.most), name
+        assert info.help.endswith(f": {limits.usual:g}."), name
+
+
 def test_evaluate_writes_scores_and_predictions(
     showtell: Shell, model: Path, tmp_path: Path
 ) -> None:

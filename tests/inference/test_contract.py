@@ -175,6 +175,23 @@ def test_a_stream_is_lazy(captioner: Captioner, tmp_path: Path) -> None:
     results.close()  # type: ignore[attr-defined]
 
 
+def test_a_stream_that_is_stopped_ends(captioner: Captioner, tmp_path: Path) -> None:
+    tiny_hf.pictures(1)[0].save(tmp_path / "0.png")
+    asked = 0
+
+    def endless() -> Iterator[Path]:
+        nonlocal asked
+        while True:
+            asked += 1
+            yield tmp_path / "0.png"
+
+    results = captioner.caption_stream(
+        endless(), decoding=SHORT, batch_size=2, is_stopped=lambda: asked > 5
+    )
+    assert all(result.caption is not None for result in results)
+    assert asked == 6
+
+
 def test_pictures_that_look_the_same_share_a_caption(captioner: Captioner, tmp_path: Path) -> None:
     pytest.importorskip("imagehash")
     first = Image.effect_mandelbrot((64, 64), (-2, -1.5, 1, 1.5), 100).convert("RGB")

@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import anyio
@@ -30,13 +31,14 @@ from rogue_server import (
 )
 
 import showtell
-from showtell.errors import ConfigError, ServerError
+from showtell.errors import ConfigError, ImageError, ServerError
 from showtell.inference.backends import remote_client, remote_run
 from showtell.inference.backends.ollama import OllamaCaptioner
 from showtell.inference.backends.openai import OpenAICaptioner
-from showtell.inference.backends.remote import RemoteCaptioner, word_log_probs
+from showtell.inference.backends.remote import RemoteCaptioner
+from showtell.inference.backends.remote_answer import word_log_probs
 from showtell.inference.backends.remote_client import worker
-from showtell.inference.stream import Originals, Picture, PictureResult, Streaming
+from showtell.inference.stream import Originals, Pending, PictureResult, Prepared
 
 KINDS = ("openai", "ollama")
 
@@ -542,9 +544,36 @@ def test_pictures_that_look_the_same_are_asked_about_once(
     assert results[0].text == results[2].text == "picture 0"
     assert results[2].same_as == folder / "0.png"
     assert "500: out of memory" in str(results[3].error)
-    assert str(results[4].error) == f"{folder / '4.png'}: as {folder / '3.png'}, which failed"
+    assert str(results[4].error).startswith(
+        f"{folder / '4.png'}: looks like {folder / '3.png'}, which failed: the server answers 500"
+    )
+    assert results[4].may_pass and results[4].same_as == folder / "3.png"
     assert [results[n].text for n in (1, 5, 6)] == ["picture 505", "picture 55", "picture 999"]
     assert sorted(server.seen) == [0, 55, 505, 550, 999]
+
+
+def test_only_so_many_results_wait_for_the_next_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The failures that come meanwhile still count towards the end of the run."""
+    monkeypatch.setattr(remote_run, "MOST_HELD", 5)
+
+    def ask(jpeg: str, number: int) -> Future:
+        answer: Future = Future()
+        answer.set_result(remote_run.Outcome(f"{number} failed", is_servers_fault=True))
+        return answer
+
+    results = remote_run.OrderedResults("http://gpu", ask)
+    unreadable = ImageError("x.png: no picture")
+    given = []
+    with pytest.raises(ServerError, match="16 pictures in a row have failed, the last: 15: 15 fa"):
+        for number in range(16):
+            results.add(Pending(f"{number}", Prepared("", None, ()), None))
+            for _ in range(3):
+                results.add(Pending("x.png", unreadable, None))
+            while len(results):
+                given += results.take()
+    paths = [result.path for result in given]
+    in_order = [path for number in range(16) for path in (f"{number}", *["x.png"] * 3)]
+    assert paths == in_order[: len(paths)] and len(paths) > len(in_order) - 3 - 2 * 5
 
 
 def test_a_stalled_server_does_not_keep_a_stream_from_being_stopped(
@@ -569,11 +598,12 @@ def test_a_stopped_stream_asks_about_nothing_more_and_gives_the_answers_that_com
     pictures = sorted(numbered(tmp_path, 60).iterdir())
     captioner = load(kind, server, concurrency=3)
     server.delay = 0.02
-    how = Streaming(
-        captioner.decoding, originals=Originals(), is_stopped=lambda: len(server.seen) >= 5
+    twice = (*pictures[:9], *pictures)  # as they may wait for others
+    results = list(
+        captioner.caption_stream(
+            twice, originals=Originals(), is_stopped=lambda: len(server.seen) >= 5
+        )
     )
-    twice = (Picture(path) for path in (*pictures[:9], *pictures))  # as they may wait for others
-    results = list(captioner.stream_pictures(twice, how))
     assert 5 <= len(server.seen) <= 5 + 3 - 1
     own = [result for result in results if result.same_as is None]
     assert [int(Path(r.path).stem) for r in own] == sorted(server.seen)
@@ -637,6 +667,8 @@ def test_settings_that_cannot_be(server: RogueServer) -> None:
         {"max_side": 8},
         {"concurrency": 0},
         {"timeout": 0},
+        {"timeout": math.nan},
+        {"timeout": 3601},
         {"retries": -1},
         {"revision": "main"},
     ):

@@ -3,8 +3,8 @@
 Each line is a JSON object: the first says which model writes the journal, then comes a record for
 each picture. Lines are flushed after each batch; a line that was cut off is removed when the
 journal is opened again. What failed for a reason that may pass is not among them, so that a run
-that resumes tries it again. A lock allows one writer at a time; the system releases it when the
-process ends.
+that resumes tries it again; such failures are in a temporary file without a name. A lock allows one
+writer at a time; the system releases it when the process ends.
 """
 
 import json
@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator
 from itertools import takewhile
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,6 +23,7 @@ from showtell.errors import DataError
 
 SUFFIX = ".partial"
 SECONDS_BETWEEN_SYNCS = 5.0
+MOST_IN_MEMORY = 2**20  # bytes of failures that may pass; more are in a file
 
 
 class Journal:
@@ -45,7 +47,7 @@ class Journal:
         self.path = path
         self.done: dict[str, bool] = {}
         self.num_failed = 0
-        self._held: dict[str, Record] = {}
+        self._replaced: dict[str, Record] = {}  # in place of what the file has
         self._synced = time.monotonic()
         path.parent.mkdir(parents=True, exist_ok=True)
         if is_special(path):
@@ -60,6 +62,8 @@ class Journal:
         except BaseException:
             self._file.close()
             raise
+        # Closed by ``__exit__``.
+        self._passing = SpooledTemporaryFile(MOST_IN_MEMORY, dir=str(path.parent))  # noqa: SIM115
 
     def __enter__(self) -> Self:
         return self
@@ -71,6 +75,7 @@ class Journal:
         trace: TracebackType | None,
     ) -> None:
         self._file.close()
+        self._passing.close()
 
     def add(self, records: Iterable[Record]) -> None:
         """Append records, and hand them to the system."""
@@ -83,8 +88,9 @@ class Journal:
             self._synced = time.monotonic()
 
     def hold(self, failure: Record) -> None:
-        """Note the failure of a picture in memory alone: a run that resumes tries it again."""
-        self._held[failure["path"]] = failure
+        """Note the failure of a picture for this run alone: one that resumes tries it again."""
+        self._passing.seek(0, os.SEEK_END)
+        self._passing.write(to_line(failure).encode())
         self._count(failure)
 
     def take_over(self, records: Iterable[Record]) -> None:
@@ -94,7 +100,7 @@ class Journal:
         """
         for record in records:
             if record["path"] in self.done:
-                self._held[record["path"]] = record
+                self._replaced[record["path"]] = record
             else:
                 self.add([record])
             self.done[record["path"]] = False
@@ -108,15 +114,19 @@ class Journal:
 
     def records(self) -> Iterator[Record]:
         """Those of the pictures that this run has met or added, in the journal's order; then those
-        that are held in memory.
+        that took the place of others, and failures that may pass.
         """
         with open(self.path, "rb") as file:
             next(file)
             for line in file:
                 record = parse_json(line)
-                if self.done.get(record["path"]) and record["path"] not in self._held:
+                if self.done.get(record["path"]) and record["path"] not in self._replaced:
                     yield record
-        yield from (record for path, record in self._held.items() if self.done[path])
+        yield from (record for path, record in self._replaced.items() if self.done[path])
+        place = 0
+        while line := self._line_at(place):
+            yield parse_json(line)
+            place += len(line)
 
     def all_records(self) -> Iterator[Record]:
         """Every record, of whatever pictures."""
@@ -127,6 +137,11 @@ class Journal:
     def remove(self) -> None:
         """Take it away; what it held is elsewhere by now."""
         self.path.unlink(missing_ok=True)
+
+    def _line_at(self, place: int) -> bytes:
+        """A line of the failures that may pass; whoever reads them keeps a place of their own."""
+        self._passing.seek(place)
+        return self._passing.readline()
 
     def _recover(self, identity: Record, *, restart: bool) -> None:
         self._file.seek(0)

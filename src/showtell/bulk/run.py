@@ -27,6 +27,10 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 HAS_NO_PLACE = "it comes from an archive, a URL or standard input, so nothing can be written there"
 
 
+class Stopped(Exception):
+    """A run ended because its caller asked it to; the same call resumes it."""
+
+
 @dataclass(slots=True)
 class Summary:
     """What a run did.
@@ -74,6 +78,7 @@ def caption_all(
     overwrite: bool = False,
     batch_size: int | None = None,
     on_failure: Callable[[str], None] = lambda reason: None,
+    is_stopped: Callable[[], bool] = lambda: False,
 ) -> Summary:
     """Caption every picture that has no caption yet.
 
@@ -81,12 +86,13 @@ def caption_all(
 
     Args:
         target: where captions go.
-        decoding, attention, batch_size: as ``Captioner.caption_stream``.
+        decoding, attention, batch_size, is_stopped: as ``Captioner.caption_stream``.
         dedupe: let pictures that look the same share a caption.
         overwrite: a journal of another model is thrown away.
         on_failure: told the reason of each failure of this run.
 
     Raises:
+        Stopped: ``is_stopped`` was true; all results that came are in the journal.
         DataError: another run writes there, or one with another model was stopped there.
         MissingExtraError: something that the inputs or the target need is not installed.
         OSError: nothing can be written any more (``DISK_ERRORS``).
@@ -119,8 +125,11 @@ def caption_all(
             attention=attention,
             batch_size=batch_size,
             originals=originals,
+            is_stopped=is_stopped,
         ):
             run.settle(result, model)
+        if is_stopped():
+            raise Stopped
         return run.finish()
 
 
@@ -279,23 +288,25 @@ class _Run:
     def finish(self) -> Summary:
         """Write what is written at the end, and take the journal away."""
         summary = self.summary
-        failures = [record for record in self._journal.records() if "error" in record]
-        summary.num_failed = len(failures)
-        old = len(failures) - (self._journal.num_failed - self._num_failed_before)
+        failed = {record["path"] for record in self._failures()}
+        summary.num_failed = len(failed)
+        old = len(failed) - (self._journal.num_failed - self._num_failed_before)
         summary.num_kept -= max(old, 0)
         summary.left_out = self._inputs.unreadable
-        summary.single_failed = self._inputs.has_failed({record["path"] for record in failures})
-        elsewhere = self._failed_elsewhere
-        listed = [r for path, r in elsewhere.items() if os.path.lexists(path)] + failures
-        if listed:
+        summary.single_failed = self._inputs.has_failed(failed)
+        others = [r for path, r in self._failed_elsewhere.items() if os.path.lexists(path)]
+        if others or failed:
             with atomic_write(self._target.failures, "wb") as file:
-                write_jsonl(listed, file)
+                write_jsonl(chain(others, self._failures()), file)
         else:
             self._target.failures.unlink(missing_ok=True)  # of a run before this one
         self._target.finish(self._journal)
         self._journal.remove()
         summary.seconds = time.perf_counter() - self._started
         return summary
+
+    def _failures(self) -> Iterator[Record]:
+        return (record for record in self._journal.records() if "error" in record)
 
     def _written(self, result: PictureResult, record: Record) -> Record:
         if "withheld" in record:  # an empty text beside a picture would be learnt as one

@@ -4,87 +4,25 @@ Ctrl-C stops the asking, not the answers: what the teacher has been given by the
 written down. Only a process that is killed outright loses the answers that were on their way.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from showtell.bulk.estimate import Price, Sample, estimate
 from showtell.bulk.formats import read_jsonl
 from showtell.bulk.inputs import Inputs
-from showtell.bulk.run import caption_all
+from showtell.bulk.run import Stopped, caption_all
 from showtell.bulk.targets import OneFile
 from showtell.config import DecodingConfig
 from showtell.core.messages import counted
 from showtell.core.progress import Reporter
 from showtell.distil.filters import Said
 from showtell.errors import CheckpointError, ConfigError, DataError
-from showtell.images.open import PictureLike
 from showtell.inference.backends.remote import RemoteCaptioner
-from showtell.inference.caption import Caption
-from showtell.inference.captioner import Captioner, Decoding, ModelInfo
-from showtell.inference.stream import Picture, PictureResult, Streaming
+from showtell.inference.captioner import Captioner, Decoding
+from showtell.inference.stream import Picture
 from showtell.training.stop import StopRequest
 
 ANSWERS = "captions.jsonl"
-
-
-class Stopped(Exception):
-    """The asking was stopped; all answers are in the journal."""
-
-
-class Stoppable(Captioner):
-    """A captioner that is given no further pictures once a stop is requested."""
-
-    def __init__(self, inner: Captioner, stop: StopRequest) -> None:
-        self.inner, self.stop = inner, stop
-        self.cleaning = inner.cleaning  # the journal is of captions that were cleaned like this
-
-    @property
-    def card(self) -> ModelInfo:
-        return self.inner.card
-
-    @property
-    def decoding(self) -> DecodingConfig:
-        return self.inner.decoding
-
-    @property
-    def fingerprint(self) -> str:
-        return self.inner.fingerprint
-
-    def caption_pictures(
-        self,
-        pictures: Sequence[PictureLike],
-        *,
-        decoding: DecodingConfig,
-        attention: bool = False,
-        first: int = 0,
-    ) -> list[Caption]:
-        return self.inner.caption_pictures(
-            pictures, decoding=decoding, attention=attention, first=first
-        )
-
-    def check(self, decoding: DecodingConfig, attention: bool = False) -> None:
-        self.inner.check(decoding, attention)
-
-    def stream_pictures(
-        self, pictures: Iterator[Picture], how: Streaming
-    ) -> Iterator[PictureResult]:
-        """As the inner captioner's.
-
-        Raises:
-            Stopped: after the last answer, where a stop was requested.
-        """
-
-        def until_stopped() -> Iterator[Picture]:
-            for picture in pictures:
-                yield picture
-                if self.stop.is_due():
-                    return
-
-        how = replace(how, is_stopped=self.stop.is_due)
-        yield from self.inner.stream_pictures(until_stopped(), how)
-        if self.stop.is_due():
-            raise Stopped
 
 
 def teachers_decoding(teacher: Captioner, wanted: int, changes: Decoding) -> DecodingConfig:
@@ -170,7 +108,12 @@ def ask(
     with StopRequest() as stop:
         try:
             summary = caption_all(
-                Stoppable(teacher, stop), inputs, target, decoding=decoding, report=report
+                teacher,
+                inputs,
+                target,
+                decoding=decoding,
+                report=report,
+                is_stopped=stop.is_due,
             )
         except Stopped:
             return None

@@ -7,8 +7,9 @@ training) uses directly.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, overload
 
@@ -213,6 +214,7 @@ class Captioner(ABC):
         attention: bool = False,
         batch_size: int | None = None,
         originals: Originals | None = None,
+        is_stopped: Callable[[], bool] = lambda: False,
     ) -> Iterator[PictureResult]:
         """Caption any number of pictures as they come, in order and in bounded memory.
 
@@ -225,6 +227,9 @@ class Captioner(ABC):
             batch_size: pictures at a time; by default what suits the model.
             originals: if given, a picture that looks like one of these takes its caption, and
                 others join them (extra ``dedupe``).
+            is_stopped: once it is true, no further picture is begun. A model's server is not
+                asked about pictures that were read ahead, either; these have no result. Called
+                from any thread.
 
         Raises:
             ConfigError, VocabularyError: as ``caption``, before the first picture is read.
@@ -233,8 +238,10 @@ class Captioner(ABC):
         """
         settings = self.resolve(decoding)
         self.check(settings, attention)
-        given = (p if isinstance(p, Picture) else picture_at(p) for p in pictures)
-        return self.stream_pictures(given, Streaming(settings, attention, batch_size, originals))
+        how = Streaming(settings, attention, batch_size, originals, is_stopped)
+        wanted = takewhile(lambda _: not is_stopped(), pictures)
+        given = (p if isinstance(p, Picture) else picture_at(p) for p in wanted)
+        return self.stream_pictures(given, how)
 
     @abstractmethod
     def stream_pictures(

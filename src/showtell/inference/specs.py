@@ -12,13 +12,15 @@ from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, cast
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, Self, TypeVar, cast
 
 from showtell.errors import CheckpointError, ConfigError, expect_by_name, first_line, unknown_name
 
 if TYPE_CHECKING:
     from showtell.inference.captioner import Captioner
     from showtell.inference.loading import ModelRequest
+
+Number = TypeVar("Number", int, float)
 
 GROUP = "showtell.captioners"
 CAPTIONERS = {
@@ -102,6 +104,43 @@ class BackendSettings:
     def with_changes(self, **changes: Any) -> Self:
         """The same settings with some changed."""
         return replace(self, **changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits(Generic[Number]):
+    """What a setting of a model's server may be.
+
+    Attributes:
+        option: its name on the command line, whose limits are the same.
+        least, most: both may be chosen.
+        usual: what it is where none is chosen.
+    """
+
+    option: str
+    least: Number
+    most: Number
+    usual: Number
+
+    def chosen(self, value: Number | None) -> Number:
+        """The value of the setting.
+
+        Args:
+            value: what a user chose; None: nothing.
+
+        Raises:
+            ConfigError: it is beyond the limits.
+        """
+        if value is None:
+            return self.usual
+        if not self.least <= value <= self.most:
+            raise ConfigError(f"{self.option} {value}: expected {self.least:g} to {self.most:g}")
+        return value
+
+
+MAX_SIDE = Limits("--max-side", 32, 8192, usual=768)
+CONCURRENCY = Limits("--concurrency", 1, 256, usual=8)
+TIMEOUT = Limits("--timeout", 0.1, 3600.0, usual=120.0)
+RETRIES = Limits("--retries", 0, 100, usual=4)
 
 
 class Backend(Protocol):

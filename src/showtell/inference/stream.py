@@ -8,7 +8,7 @@ function that captions a batch of views.
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -120,6 +120,21 @@ class PictureResult:
         return self.caption.confidence if self.caption else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared(Generic[View]):
+    """A picture that was read.
+
+    Attributes:
+        view: What the captioner sees of it.
+        look: A hash of its looks, if near duplicates are searched for.
+        notes: As of ``PictureResult``.
+    """
+
+    view: View
+    look: Look | None
+    notes: tuple[str, ...]
+
+
 class Originals:
     """The first picture of each look, whose caption later pictures with that look take.
 
@@ -130,19 +145,22 @@ class Originals:
         self._looks = NearDuplicates()
         self._results: list[PictureResult | None] = []
 
-    def find(self, look: Look) -> int | None:
-        """The number of a picture that looks the same; None if there is none."""
-        return self._looks.find(look)
+    def number_of(self, look: Look) -> tuple[int, bool]:
+        """The number of the first picture that looks the same, and whether this is the first.
 
-    def expect(self, look: Look) -> int:
-        """Add a picture whose result comes later; returns its number."""
-        self._results.append(None)
-        return self._looks.add(look)
+        The first one's result is to follow: ``originals[number] = result``.
+        """
+        number = self._looks.find(look)
+        return (self._add(look, None), True) if number is None else (number, False)
 
     def remember(self, result: PictureResult) -> None:
         """Add a result of an earlier run."""
         if result.look is not None and result.same_as is None:
-            self._results[self.expect(result.look)] = result
+            self._add(result.look, result)
+
+    def _add(self, look: Look, result: PictureResult | None) -> int:
+        self._results.append(result)
+        return self._looks.add(look)
 
     def __getitem__(self, number: int) -> PictureResult:
         result = self._results[number]
@@ -153,6 +171,79 @@ class Originals:
         self._results[number] = result
 
 
+@dataclass(slots=True)
+class Pending(Generic[View]):
+    """A picture that was read, or cannot be, and whose result is still to come.
+
+    Its look joins those of the originals at once: what comes after it may take its caption.
+
+    Attributes:
+        path: As it was given.
+        found: The picture, or why it cannot be read.
+        originals: The pictures whose captions it may take; None: it takes none.
+        number: Of the original with its look; None where looks are not compared.
+        is_new: Whether the model has to caption it: it was read, and looks like no other.
+    """
+
+    path: Path | str
+    found: Prepared[View] | ImageError
+    originals: Originals | None
+    number: int | None = field(init=False, default=None)
+    is_new: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.found, ImageError):
+            return
+        self.is_new = True
+        if self.originals is not None and self.found.look is not None:
+            self.number, self.is_new = self.originals.number_of(self.found.look)
+
+    def result(
+        self,
+        said: Caption | str | None = None,
+        *,
+        notes: tuple[str, ...] = (),
+        may_pass: bool = False,
+    ) -> PictureResult:
+        """Its result; a picture that looks like an original needs that one's result first.
+
+        Args:
+            said: Its caption, or the reason why it has none; given if the picture ``is_new``.
+            notes, may_pass: As of ``PictureResult``; what came of captioning it.
+        """
+        path, found = self.path, self.found
+        if isinstance(found, ImageError):
+            return PictureResult(
+                path, None, str(found), may_pass=isinstance(found, UnavailableError)
+            )
+        if not self.is_new:
+            assert self.originals is not None and self.number is not None
+            return _like(self.originals[self.number], path, found)
+        assert said is not None, path
+        caption, error = (None, f"{path}: {said}") if isinstance(said, str) else (said, None)
+        notes = (*found.notes, *notes)
+        result = PictureResult(path, caption, error, found.look, notes=notes, may_pass=may_pass)
+        if self.originals is not None and self.number is not None:
+            self.originals[self.number] = result
+        return result
+
+
+def _like(original: PictureResult, path: Path | str, found: Prepared[View]) -> PictureResult:
+    """The result of a picture that looks like an original."""
+    error = original.error
+    if error is not None:
+        reason = error.removeprefix(f"{original.path}: ")
+        error = f"{path}: looks like {original.path}, which failed: {reason}"
+    return replace(
+        original,
+        path=path,
+        error=error,
+        look=found.look,
+        same_as=original.path,
+        notes=found.notes,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Streaming:
     """How a stream of pictures is captioned: the arguments of ``Captioner.caption_stream``.
@@ -160,9 +251,6 @@ class Streaming:
     Attributes:
         decoding: complete settings, which the model can meet.
         batch_size: None: what suits the model.
-        is_stopped: whether no further picture is to be asked about, though some were read ahead;
-            those have no result then. Called from any thread. Where captions cost nothing, a model
-            may go on with what was read.
     """
 
     decoding: DecodingConfig
@@ -172,11 +260,41 @@ class Streaming:
     is_stopped: Callable[[], bool] = lambda: False
 
 
-@dataclass(frozen=True, slots=True)
-class _Prepared(Generic[View]):
-    view: View
-    look: Look | None
-    notes: tuple[str, ...]
+def prepared_ahead(
+    pictures: Iterable[Picture],
+    view_of: Callable[[Image.Image], View],
+    *,
+    min_side: int | None,
+    originals: Originals | None,
+    batch_size: int,
+    overlaps: bool,
+) -> Iterator[Pending[View]]:
+    """Pictures in order, read by threads ahead of their use; their files' bytes are not held.
+
+    Args:
+        pictures: Any number.
+        view_of: What the captioner sees of an RGB picture; called in threads.
+        min_side: As of ``open_image``.
+        originals: If given, a picture that looks like one of these takes its caption.
+        batch_size, overlaps: As of ``work_ahead``.
+    """
+
+    def prepare(picture: Picture) -> Prepared[View] | ImageError:
+        try:
+            image = opened(picture, min_side)
+            look = None if originals is None else look_of(image)
+            return Prepared(view_of(image), look, notes_of(image))
+        except ImageError as error:
+            return error.with_traceback(None)  # which holds the picture's bytes
+
+    ahead = work_ahead(
+        pictures,
+        prepare,
+        batch_size=batch_size,
+        overlaps=overlaps,
+        weigh=lambda picture: picture.weight,
+    )
+    return (Pending(picture.path, found, originals) for picture, found in ahead)
 
 
 def stream(
@@ -199,74 +317,26 @@ def stream(
         overlaps: Whether ``describe`` computes on a GPU, beside the threads that decode.
         originals: If given, a picture that looks like one of these takes its caption.
     """
-
-    def prepare(picture: Picture) -> _Prepared[View] | ImageError:
-        try:
-            return _prepare(picture, recipe, with_look=originals is not None)
-        except ImageError as error:
-            return error.with_traceback(None)  # which holds the picture's bytes
-
-    ahead = work_ahead(
+    pending = prepared_ahead(
         pictures,
-        prepare,
+        recipe.eval_view,
+        min_side=recipe.decode_side,
+        originals=originals,
         batch_size=batch_size,
         overlaps=overlaps,
-        weigh=lambda picture: picture.weight,
     )
-    prepared = ((picture.path, found) for picture, found in ahead)  # a batch holds no file's bytes
     num_described = num_since = 0
-    while batch := list(islice(prepared, batch_size)):
+    while batch := list(islice(pending, batch_size)):
         if (num_since := num_since + len(batch)) > MOST_BETWEEN:
             give_back_memory()
             num_since = 0
-        batch_run = _Batch(batch, originals)
-        fresh = batch_run.fresh
-        captions = describe(fresh, num_described) if fresh else ()
-        num_described += len(fresh)
-        yield from batch_run.results(captions)
-
-
-class _Batch(Generic[View]):
-    """Which pictures of a batch the network has to see, and the results of all of them."""
-
-    def __init__(
-        self,
-        batch: list[tuple[Path | str, _Prepared[View] | ImageError]],
-        originals: Originals | None,
-    ) -> None:
-        self._batch, self._originals = batch, originals
-        self.fresh: list[View] = []
-        self._numbers: list[tuple[int | None, bool]] = []  # of the original; whether it is itself
-        for _, found in batch:
-            number, is_new = None, not isinstance(found, ImageError)
-            if isinstance(found, _Prepared):
-                if originals is not None and found.look is not None:
-                    number = originals.find(found.look)
-                    is_new = number is None
-                    number = originals.expect(found.look) if number is None else number
-                if is_new:
-                    self.fresh.append(found.view)
-            self._numbers.append((number, is_new))
-
-    def results(self, captions: Described) -> Iterator[PictureResult]:
-        said = iter(captions)
-        for (path, found), (number, is_new) in zip(self._batch, self._numbers, strict=True):
-            if isinstance(found, ImageError):
-                yield failure_of(path, found)
-            elif is_new:
-                result = _result(path, next(said), found)
-                if number is not None and self._originals is not None:
-                    self._originals[number] = result
-                yield result
-            else:
-                assert self._originals is not None and number is not None
-                yield _same(path, self._originals[number], found)
-
-
-def _prepare(picture: Picture, recipe: Cutter[View], *, with_look: bool) -> _Prepared[View]:
-    image = opened(picture, recipe.decode_side)
-    look = look_of(image) if with_look else None
-    return _Prepared(recipe.eval_view(image), look, notes_of(image))
+        views = [one.found.view for one in batch if one.is_new and isinstance(one.found, Prepared)]
+        described = iter(describe(views, num_described) if views else ())
+        num_described += len(views)
+        for one in batch:
+            said = next(described) if one.is_new else None
+            is_missing = isinstance(said, Caption) and said.is_missing
+            yield one.result(NO_CAPTION if is_missing else said)
 
 
 def opened(picture: Picture, min_side: int | None) -> Image.Image:
@@ -279,30 +349,3 @@ def opened(picture: Picture, min_side: int | None) -> Image.Image:
         error.args = (f"{picture.path}: {error}",)
         raise error from None
     return open_image(content, min_side=min_side, name=str(picture.path))
-
-
-def failure_of(path: Path | str, error: ImageError) -> PictureResult:
-    """The result of a picture that cannot be read."""
-    return PictureResult(path, None, str(error), may_pass=isinstance(error, UnavailableError))
-
-
-def _result(path: Path | str, said: Caption | str, found: _Prepared[View]) -> PictureResult:
-    error = f"{path}: {said}" if isinstance(said, str) else None
-    if isinstance(said, Caption) and said.is_missing:
-        error = f"{path}: {NO_CAPTION}"
-    caption = None if error or isinstance(said, str) else said
-    return PictureResult(path, caption, error, look=found.look, notes=found.notes)
-
-
-def _same(path: Path | str, original: PictureResult, found: _Prepared[View]) -> PictureResult:
-    error = original.error
-    if error is not None:
-        error = f"{path}: {error.removeprefix(f'{original.path}: ')}"
-    return replace(
-        original,
-        path=path,
-        error=error,
-        look=found.look,
-        same_as=original.path,
-        notes=found.notes,
-    )

@@ -12,15 +12,9 @@ from typing import Any, ClassVar
 from showtell.config import DecodingConfig
 from showtell.core.messages import some
 from showtell.errors import ServerError
-from showtell.inference.backends.remote import (
-    TOKENS_A_WORD,
-    Answer,
-    RemoteCaptioner,
-    count_of,
-    tokens_of,
-    variable,
-)
-from showtell.inference.backends.remote_client import Client, Endpoint, RequestFailed
+from showtell.inference.backends.remote import TOKENS_A_WORD, RemoteCaptioner
+from showtell.inference.backends.remote_answer import Answer, count_of, tokens_of
+from showtell.inference.backends.remote_client import Client, Endpoint, RequestFailed, variable
 
 ADDRESS, KEY = "OLLAMA_HOST", "OLLAMA_API_KEY"
 USUAL_ADDRESS, USUAL_PORT = "127.0.0.1", 11434

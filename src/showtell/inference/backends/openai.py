@@ -10,15 +10,9 @@ from typing import Any, ClassVar
 
 from showtell.config import DecodingConfig
 from showtell.errors import ConfigError, ServerError
-from showtell.inference.backends.remote import (
-    TOKENS_A_WORD,
-    Answer,
-    RemoteCaptioner,
-    count_of,
-    tokens_of,
-    variable,
-)
-from showtell.inference.backends.remote_client import Client, Endpoint, RequestFailed
+from showtell.inference.backends.remote import TOKENS_A_WORD, RemoteCaptioner
+from showtell.inference.backends.remote_answer import Answer, count_of, tokens_of
+from showtell.inference.backends.remote_client import Client, Endpoint, RequestFailed, variable
 
 ADDRESS, KEY = "OPENAI_BASE_URL", "OPENAI_API_KEY"
 USUAL_ADDRESS = "https://api.openai.com/v1"

@@ -1,9 +1,10 @@
 """Captioners that a server computes: pictures are shrunk, sent as JPEG, and asked about.
 
 ``RemoteCaptioner`` has what all of them share: so many requests at a time, parameters that a server
-does not take, and what is made of an answer. The forms of questions and answers are the subclasses'
-(``openai.py``, ``ollama.py``); ``remote_run.py`` keeps results in order, and knows when a run ends
-because no picture gets through; everything about HTTP is ``remote_client.py``'s.
+does not take, and the caption that an answer becomes. The forms of questions and answers are the
+subclasses' (``openai.py``, ``ollama.py``; ``remote_answer.py`` is what both read in an answer).
+``remote_run.py`` keeps results in order, and knows when a run ends because no picture gets through;
+everything about HTTP is ``remote_client.py``'s.
 """
 
 import base64
@@ -11,21 +12,18 @@ import hashlib
 import io
 import json
 import math
-import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from PIL import Image
 
 from showtell.config import DecodingConfig
-from showtell.core.prefetch import work_ahead
-from showtell.data.duplicates import look_of
-from showtell.errors import ConfigError, ImageError, ServerError
-from showtell.images.open import notes_of
+from showtell.errors import ConfigError, ServerError
 from showtell.inference.backends.pictures import PictureCaptioner, WholePicture, read_calibration
+from showtell.inference.backends.remote_answer import Answer, word_log_probs
 from showtell.inference.backends.remote_client import (
     Client,
     Endpoint,
@@ -34,16 +32,16 @@ from showtell.inference.backends.remote_client import (
     Worker,
     worker,
 )
-from showtell.inference.backends.remote_run import NotAsked, Prepared, Run, Told
+from showtell.inference.backends.remote_run import OrderedResults, Outcome, Requests
 from showtell.inference.caption import Caption, geometric_mean
 from showtell.inference.captioner import ModelInfo
-from showtell.inference.specs import PROMPTS, BackendSettings
+from showtell.inference.specs import CONCURRENCY, MAX_SIDE, PROMPTS, BackendSettings
 from showtell.inference.stream import (
     Described,
     Picture,
     PictureResult,
     Streaming,
-    opened,
+    prepared_ahead,
 )
 from showtell.text.clean import as_text
 
@@ -54,30 +52,9 @@ TAKES = frozenset({"prompt", "base_url", "max_side", "concurrency", "timeout", "
 UNDERSTOOD = frozenset({"method", "max_length", "temperature", "top_k", "top_p", "seed"})
 """The decoding settings that mean the same to a server."""
 
-MAX_SIDE, SHORTEST_SIDE, LONGEST_SIDE, QUALITY = 768, 32, 8192, 90
-CONCURRENCY, MOST_CONCURRENCY = 8, 256
+QUALITY = 90  # of JPEG
 MAX_WORDS = 100
-MOST_TOKENS = 2**31  # of one answer; a larger count is none
 TOKENS_A_WORD = 2  # room enough for any language's words; a caption ends where the model ends it
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a server says of a picture.
-
-    Attributes:
-        text: as it came.
-        tokens: each token's text with its log-probability in nats; empty where the server does not
-            tell.
-        is_cut: whether it reached the most tokens that were asked for.
-        tokens_in, tokens_out: as the server counts them; 0 where it does not.
-    """
-
-    text: str
-    tokens: tuple[tuple[str, float], ...] = ()
-    is_cut: bool = False
-    tokens_in: int = 0
-    tokens_out: int = 0
 
 
 @dataclass(slots=True)
@@ -123,13 +100,10 @@ class RemoteCaptioner(PictureCaptioner):
         self.model, self.endpoint = model, endpoint
         self.spec = f"{self.kind}:{model}"
         self.prompt = settings.instruction or PROMPTS["short"]
-        side = _within("--max-side", settings.max_side, MAX_SIDE, SHORTEST_SIDE, LONGEST_SIDE)
-        self.recipe = WholePicture(side)
-        self.concurrency = _within(
-            "--concurrency", settings.concurrency, CONCURRENCY, 1, MOST_CONCURRENCY
-        )
+        self.recipe = WholePicture(MAX_SIDE.chosen(settings.max_side))
+        self.concurrency = CONCURRENCY.chosen(settings.concurrency)
         self.batch_size = 4 * self.concurrency
-        self.patience = patience_of(settings)
+        self.patience = Patience.of(settings)
         self.usage = Usage()
         self.digest = ""  # of the weights, where the server tells
         self._refused: set[str] = set()  # parameters that the server does not take
@@ -243,17 +217,12 @@ class RemoteCaptioner(PictureCaptioner):
         Raises:
             ServerError: no picture can be captioned there, or all of these fail by its fault.
         """
-        described: list[Caption | str] = []
-        num_failed = 0
-        with worker() as threads, _Asking(self, threads, decoding) as asking:
-            told = [asking.begin(_jpeg(image), first + n) for n, image in enumerate(images)]
-            for future in told:
-                caption, reason, _, is_servers = future.result()
-                num_failed += is_servers
-                described.append(reason or "no caption" if caption is None else caption)
-        if images and num_failed == len(images):
-            raise ServerError(f"{self.endpoint.url}, model {self.model!r}: {described[0]}")
-        return described
+        with worker() as threads, self._requests(threads, decoding) as requests:
+            asked = [requests.ask(_jpeg(image), first + n) for n, image in enumerate(images)]
+            outcomes = [future.result() for future in asked]
+        if outcomes and all(outcome.is_servers_fault for outcome in outcomes):
+            raise ServerError(f"{self.endpoint.url}, model {self.model!r}: {outcomes[0].said}")
+        return [outcome.said for outcome in outcomes]
 
     def stream_pictures(
         self, pictures: Iterator[Picture], how: Streaming
@@ -263,38 +232,80 @@ class RemoteCaptioner(PictureCaptioner):
         Raises:
             ServerError: no picture gets through any more.
         """
-
-        def prepare(picture: Picture) -> Prepared | ImageError:
-            try:
-                return self._prepare(picture, with_look=how.originals is not None)
-            except ImageError as error:
-                return error.with_traceback(None)  # which holds the picture's bytes
-
         window = 2 * self.concurrency
-        # Decoding overlaps with waiting for answers, however few cores there are.
-        prepared = work_ahead(
+        prepared = prepared_ahead(
             pictures,
-            prepare,
+            lambda image: _jpeg(self.recipe.eval_view(image)),
+            min_side=self.recipe.decode_side,
+            originals=how.originals,
             batch_size=self.concurrency,
-            overlaps=True,
-            weigh=lambda picture: picture.weight,
+            overlaps=True,  # with waiting for answers, however few cores there are
         )
-        run = Run(self.endpoint.url, how.originals)
-        with worker() as threads, _Asking(self, threads, how.decoding, how.is_stopped) as asking:
-            for picture, found in prepared:
+        with (
+            worker() as threads,
+            self._requests(threads, how.decoding, how.is_stopped) as requests,
+        ):
+            results = OrderedResults(self.endpoint.url, requests.ask)
+            for picture in prepared:
                 if how.is_stopped():  # of what was read ahead nothing is asked
                     break
-                run.add(picture.path, found, asking.begin)
-                while len(run) > window or run.is_first_done:
-                    yield from run.take()
-            while len(run):
-                yield from run.take()
-            yield from run.rest()
+                results.add(picture)
+                while len(results) > window or results.is_first_done:
+                    yield from results.take()
+            while len(results):
+                yield from results.take()
+            yield from results.rest()
 
-    def _prepare(self, picture: Picture, *, with_look: bool) -> Prepared:
-        image = opened(picture, self.recipe.decode_side)
-        jpeg = _jpeg(self.recipe.eval_view(image))
-        return Prepared(jpeg, look_of(image) if with_look else None, notes_of(image))
+    def _requests(
+        self,
+        threads: Worker,
+        settings: DecodingConfig,
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> Requests:
+        connect = partial(Client, self.endpoint, self.patience, self.concurrency)
+        return Requests(threads, connect, partial(self._outcome, settings), is_stopped)
+
+    async def _outcome(
+        self, settings: DecodingConfig, client: Client, jpeg: str, number: int
+    ) -> Outcome:
+        """What comes of asking about a picture.
+
+        Raises:
+            ServerError: no picture can be captioned there.
+        """
+        try:
+            answer = await self._ask(settings, client, jpeg, number)
+            caption = self.caption_of(answer, settings)
+        except RequestFailed as error:
+            if error.status in (404, 405):
+                raise ServerError(
+                    f"{self.endpoint.url}, model {self.model!r}: {str(error).rstrip('.')}; is it "
+                    "the right --base-url and model?"
+                ) from None
+            return Outcome(str(error), is_servers_fault=error.is_servers)
+        self.usage.answers += 1
+        self.usage.tokens_in += answer.tokens_in
+        self.usage.tokens_out += answer.tokens_out
+        note = "the answer was cut at the most tokens that --max-length allows"
+        return Outcome(caption, (note,) * answer.is_cut)
+
+    async def _ask(
+        self, settings: DecodingConfig, client: Client, jpeg: str, number: int
+    ) -> Answer:
+        """The answer to a question, asked again without each parameter that is refused."""
+        while True:
+            path, body = self._question(jpeg, settings, number)
+            try:
+                value = await client.post(path, body)
+                return self._answer(value)
+            except RequestFailed as error:
+                if not self._learn(error, body):
+                    raise
+            except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+                shown = self.endpoint.scrubbed(json.dumps(value))[:200]
+                raise RequestFailed(
+                    f"the server's answer has no caption: {shown}", is_servers=True
+                ) from None
 
     def check(self, decoding: DecodingConfig, attention: bool = False) -> None:
         """As ``PictureCaptioner.check``."""
@@ -347,84 +358,6 @@ class RemoteCaptioner(PictureCaptioner):
         return self.finished(Caption(text, tuple(text.split()), log_probs, sure), settings)
 
 
-class _Asking:
-    """Requests for captions within a worker; its client is closed with it."""
-
-    def __init__(
-        self,
-        captioner: RemoteCaptioner,
-        threads: Worker,
-        settings: DecodingConfig,
-        is_stopped: Callable[[], bool] = lambda: False,
-    ) -> None:
-        self._is_stopped = is_stopped
-        self._captioner, self._threads, self._settings = captioner, threads, settings
-        self._client: Client | None = None
-
-    def __enter__(self) -> "_Asking":
-        async def made() -> Client:
-            one = self._captioner
-            return Client(one.endpoint, one.patience, one.concurrency)
-
-        self._client = self._threads.start(made()).result()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        async def end() -> None:
-            await self._threads.cancel()  # requests whose answers nobody waits for any more
-            assert self._client is not None
-            await self._client.close()
-
-        self._threads.start(end()).result()
-
-    def begin(self, jpeg: str, number: int) -> "Future[Told]":
-        """Ask about a picture.
-
-        Args:
-            number: of the picture; samples depend on it.
-        """
-        return self._threads.start(self._told(jpeg, number))
-
-    async def _told(self, jpeg: str, number: int) -> Told:
-        one, settings = self._captioner, self._settings
-        try:
-            answer = await self._ask(jpeg, number)
-            caption = one.caption_of(answer, settings)
-        except RequestFailed as error:
-            if error.status in (404, 405):
-                raise ServerError(
-                    f"{one.endpoint.url}, model {one.model!r}: {str(error).rstrip('.')}; is it the "
-                    "right --base-url and model?"
-                ) from None
-            return None, str(error), (), error.is_servers
-        usage = one.usage
-        usage.answers += 1
-        usage.tokens_in += answer.tokens_in
-        usage.tokens_out += answer.tokens_out
-        note = "the answer was cut at the most tokens that --max-length allows"
-        return caption, None, (note,) * answer.is_cut, False
-
-    async def _ask(self, jpeg: str, number: int) -> Answer:
-        assert self._client is not None
-        one = self._captioner
-        async with self._client.places:
-            if self._is_stopped():
-                raise NotAsked
-            while True:
-                path, body = one._question(jpeg, self._settings, number)
-                try:
-                    value = await self._client.post(path, body)
-                    return one._answer(value)
-                except RequestFailed as error:
-                    if not one._learn(error, body):
-                        raise
-                except (KeyError, TypeError, ValueError, IndexError, AttributeError):
-                    shown = one.endpoint.scrubbed(json.dumps(value))[:200]
-                    raise RequestFailed(
-                        f"the server's answer has no caption: {shown}", is_servers=True
-                    ) from None
-
-
 def _jpeg(image: Image.Image) -> str:
     """A picture as it is sent: JPEG in base64.
 
@@ -445,76 +378,6 @@ def sent_bytes(image: Image.Image) -> int:
     return len(_jpeg(image))
 
 
-def word_log_probs(tokens: Sequence[tuple[str, float]]) -> tuple[float, ...]:
-    """The log-probability of each word, the sum over its tokens; servers do not tell the end's.
-
-    Args:
-        tokens: text and log-probability of each; a token that begins with a space, or follows one,
-            begins a word.
-
-    Returns:
-        In nats; empty where any value is no log-probability.
-    """
-    if any(not (math.isfinite(value) and value <= 1e-6) for _, value in tokens):
-        return ()
-    words: list[float] = []
-    is_within = False
-    for text, value in tokens:
-        if not text.strip():  # a space, or what ends the answer
-            is_within = False
-            if words:
-                words[-1] += min(value, 0.0)
-            continue
-        if is_within and not text[0].isspace():
-            words[-1] += min(value, 0.0)
-        else:
-            words.append(min(value, 0.0))
-        is_within = not text[-1].isspace()
-    return tuple(words)
-
-
-def tokens_of(listed: Any) -> tuple[tuple[str, float], ...]:
-    """The tokens that an answer lists, as ``Answer.tokens``; empty where any is none.
-
-    What stands beside a caption is never the reason for which it is lost.
-    """
-    try:
-        return tuple((str(one["token"]), float(one["logprob"])) for one in listed)
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return ()
-
-
-def count_of(usage: Any, name: str) -> int:
-    """How many tokens an answer says were used; 0 where it says no number."""
-    try:
-        found = int(usage[name])
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return 0
-    return found if 0 <= found < MOST_TOKENS else 0
-
-
 def _is_chosen(name: str, value: Any) -> bool:
     """Whether a parameter is what somebody asked for, so that it cannot be left out."""
     return name == "temperature" and value != 0
-
-
-def patience_of(settings: BackendSettings) -> Patience:
-    """How long to wait and how often to try; what is not given is ``Patience``'s own."""
-    usual = Patience()
-    return Patience(
-        usual.timeout if settings.timeout is None else settings.timeout,
-        usual.retries if settings.retries is None else settings.retries,
-    )
-
-
-def variable(name: str) -> str | None:
-    """An environment variable; None where it is not set, or empty."""
-    return os.environ.get(name, "").strip() or None
-
-
-def _within(option: str, value: int | None, usual: int, least: int, most: int) -> int:
-    if value is None:
-        return usual
-    if not least <= value <= most:
-        raise ConfigError(f"{option} {value}: expected {least} to {most}")
-    return value

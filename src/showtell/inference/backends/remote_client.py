@@ -31,6 +31,7 @@ from urllib.request import getproxies
 from showtell.core.files import parse_json
 from showtell.errors import ConfigError, MissingExtraError, ServerError
 from showtell.inference.backends.remote_refusal import Refusal
+from showtell.inference.specs import RETRIES, TIMEOUT, BackendSettings
 
 Result = TypeVar("Result")
 
@@ -173,15 +174,18 @@ class Patience:
         backoff: seconds before the second attempt, about; each later one waits twice as long.
     """
 
-    timeout: float = 120.0
-    retries: int = 4
+    timeout: float
+    retries: int
     backoff: float = 1.0
 
-    def __post_init__(self) -> None:
-        if not (0 < self.timeout < math.inf):
-            raise ConfigError(f"--timeout {self.timeout:g}: expected seconds, more than 0")
-        if self.retries < 0:
-            raise ConfigError(f"--retries {self.retries}: expected 0 or more")
+    @classmethod
+    def of(cls, settings: BackendSettings) -> "Patience":
+        """As a user asks for it.
+
+        Raises:
+            ConfigError: a setting is impossible.
+        """
+        return cls(TIMEOUT.chosen(settings.timeout), RETRIES.chosen(settings.retries))
 
 
 class Client:
@@ -397,6 +401,11 @@ def _reason(error: Exception) -> str:
         return "the server cut the connection"
     text = (cause.strerror if isinstance(cause, OSError) else None) or str(error) or str(cause)
     return f"the connection failed: {text or type(error).__name__}"
+
+
+def variable(name: str) -> str | None:
+    """An environment variable; None where it is not set, or empty."""
+    return os.environ.get(name, "").strip() or None
 
 
 def check_proxies() -> None:

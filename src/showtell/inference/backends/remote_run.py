@@ -1,31 +1,33 @@
-"""The results of a run at a model's server: in the pictures' order, however answers come.
+"""A run at a model's server: requests under way, and their results in the pictures' order.
 
 A run ends where no picture gets through any more, so that a resumed run asks for those that failed
 last again; and where the first pictures are all refused, though not by the server's fault. What is
-asked, and how, is ``remote.py``'s.
+asked, and what an answer means, is ``remote.py``'s.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
+from typing import Any, NamedTuple, Self
 
-from showtell.data.duplicates import Look
-from showtell.errors import ImageError, ServerError
+from showtell.errors import ServerError
+from showtell.inference.backends.remote_client import Client, Worker
 from showtell.inference.caption import Caption
-from showtell.inference.stream import Originals, PictureResult, failure_of
-
-
-class NotAsked(Exception):
-    """A picture whose turn came after the run was stopped; it has no result."""
-
+from showtell.inference.stream import Pending, PictureResult, Prepared
 
 MOST_FAILED_IN_A_ROW = 16
 """Pictures that fail by the server's fault, one after the other, before a run is stopped."""
 
 MOST_REFUSED_AT_FIRST = 16
 """Pictures that the model refuses before it has captioned any, before a run is stopped."""
+
+MOST_HELD = 1000
+"""Results that wait for the next answer of the server, which tells whether it is gone."""
+
+
+class NotAsked(Exception):
+    """A picture whose turn came after the run was stopped; it has no result."""
 
 
 class PicturesRefused(ServerError):
@@ -35,34 +37,93 @@ class PicturesRefused(ServerError):
     """
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A picture as it is sent: JPEG in base64."""
+class Outcome(NamedTuple):
+    """What came of asking about a picture.
 
-    jpeg: str
-    look: Look | None
-    notes: tuple[str, ...]
+    Attributes:
+        said: its caption, or the reason why it has none.
+        notes: as of ``PictureResult``.
+        is_servers_fault: whether it failed for no reason that lies in the picture or the question.
+    """
+
+    said: Caption | str
+    notes: tuple[str, ...] = ()
+    is_servers_fault: bool = False
 
 
-Told = tuple[Caption | None, str | None, tuple[str, ...], bool]
-"""A caption, or the reason why there is none; notes; whether that is the server's fault."""
+class Requests:
+    """Requests for captions within a worker; as many at a time as the client has places.
 
-Begin = Callable[[str, int], Future[Told]]
+    Args:
+        threads: where they run.
+        connect: makes the client, which is closed at the end of the block.
+        caption: asks about a JPEG in base64; its last argument is the picture's number, on which
+            samples depend.
+        is_stopped: whether nothing more is to be asked; called in the worker's thread.
+    """
+
+    def __init__(
+        self,
+        threads: Worker,
+        connect: Callable[[], Client],
+        caption: Callable[[Client, str, int], Coroutine[Any, Any, Outcome]],
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._threads, self._connect = threads, connect
+        self._caption, self._is_stopped = caption, is_stopped
+        self._client: Client | None = None
+
+    def __enter__(self) -> Self:
+        async def connect() -> Client:  # in the event loop that uses it
+            return self._connect()
+
+        self._client = self._threads.start(connect()).result()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        async def end() -> None:
+            await self._threads.cancel()  # requests whose answers nobody waits for any more
+            assert self._client is not None
+            await self._client.close()
+
+        self._threads.start(end()).result()
+
+    def ask(self, jpeg: str, number: int) -> Future[Outcome]:
+        """Ask about a picture; the future raises NotAsked if the run is stopped before its turn."""
+        return self._threads.start(self._outcome(jpeg, number))
+
+    async def _outcome(self, jpeg: str, number: int) -> Outcome:
+        assert self._client is not None
+        async with self._client.places:
+            if self._is_stopped():
+                raise NotAsked
+            return await self._caption(self._client, jpeg, number)
 
 
-class Run:
+class Waiting(NamedTuple):
+    """A picture of a run whose result was not given yet.
+
+    Attributes:
+        picture: its view is left out, as the request has it.
+        outcome: None if it is not asked about: it cannot be read, or looks like another.
+    """
+
+    picture: Pending[str]
+    outcome: Future[Outcome] | None
+
+
+class OrderedResults:
     """The pictures of a stream whose results were not given yet, in their order.
 
     Args:
         url: of the server, for messages.
-        originals: as of ``Captioner.caption_stream``.
+        ask: asks about a JPEG; its second argument is the picture's number among those that are
+            asked about.
     """
 
-    def __init__(self, url: str, originals: Originals | None) -> None:
-        self._url, self._originals = url, originals
-        self._waiting: deque[
-            tuple[Path | str, Prepared | ImageError, Future[Told] | None, int | None]
-        ] = deque()
+    def __init__(self, url: str, ask: Callable[[str, int], Future[Outcome]]) -> None:
+        self._url, self._ask = url, ask
+        self._waiting: deque[Waiting] = deque()
         self._num_asked = 0
         self._held: list[PictureResult] = []
         self._num_failed = 0  # in a row, by the server's fault
@@ -78,39 +139,30 @@ class Run:
         """Whether the next result is there."""
         if not self._waiting:
             return False
-        future = self._waiting[0][2]
-        return future is None or future.done()
+        outcome = self._waiting[0].outcome
+        return outcome is None or outcome.done()
 
-    def add(self, path: Path | str, found: Prepared | ImageError, begin: Begin) -> None:
+    def add(self, picture: Pending[str]) -> None:
         """Ask about a picture, unless it cannot be read or looks like another one.
 
         Args:
-            path: the picture's; its bytes are not held.
-            found: the picture as it is sent, or why it cannot be.
-            begin: asks about a JPEG; its second argument is the picture's number among those that
-                are asked about.
+            picture: its view is the JPEG in base64.
 
         Raises:
             PicturesRefused: the first ones were all refused; their results were taken by now.
         """
-        number, future = None, None
-        if isinstance(found, Prepared):
-            is_new = True
-            if self._originals is not None and found.look is not None:
-                number = self._originals.find(found.look)
-                is_new = number is None
-                number = self._originals.expect(found.look) if number is None else number
-            if is_new:
-                if not self._has_succeeded and len(self._refused) >= MOST_REFUSED_AT_FIRST:
-                    raise PicturesRefused(
-                        f"{self._url}: the first {len(self._refused)} pictures have all failed, "
-                        f"the last: {self._refused[-1]}; check the model and --prompt. They count "
-                        "as failed: to go on behind them, run the same command again"
-                    )
-                future = begin(found.jpeg, self._num_asked)
-                self._num_asked += 1
-                found = replace(found, jpeg="")  # the request has it
-        self._waiting.append((path, found, future, number))
+        outcome = None
+        if picture.is_new and isinstance(picture.found, Prepared):
+            if not self._has_succeeded and len(self._refused) >= MOST_REFUSED_AT_FIRST:
+                raise PicturesRefused(
+                    f"{self._url}: the first {len(self._refused)} pictures have all failed, "
+                    f"the last: {self._refused[-1]}; check the model and --prompt. They count "
+                    "as failed: to go on behind them, run the same command again"
+                )
+            outcome = self._ask(picture.found.view, self._num_asked)
+            self._num_asked += 1
+            picture.found = replace(picture.found, view="")
+        self._waiting.append(Waiting(picture, outcome))
 
     def take(self) -> Iterator[PictureResult]:
         """The next result, and those that had to wait for it.
@@ -118,14 +170,21 @@ class Run:
         Raises:
             ServerError: so many pictures in a row failed that the server seems to be gone.
         """
-        path, found, future, number = self._waiting.popleft()
-        try:
-            result, is_servers = self._result(path, found, future, number)
-        except NotAsked:
-            if future is not None and number is not None:
-                self._unasked.add(number)
+        picture, future = self._waiting.popleft()
+        if future is None:
+            if picture.number not in self._unasked:
+                yield from self._take_unasked(picture.result())
             return
-        if future is not None and is_servers:
+        try:
+            outcome = future.result()
+        except NotAsked:
+            if picture.number is not None:
+                self._unasked.add(picture.number)
+            return
+        result = picture.result(
+            outcome.said, notes=outcome.notes, may_pass=outcome.is_servers_fault
+        )
+        if outcome.is_servers_fault:
             self._num_failed += 1
             self._held.append(result)
             if self._num_failed >= MOST_FAILED_IN_A_ROW:
@@ -134,12 +193,9 @@ class Run:
                     f"failed, the last: {result.error}; to resume, run the same command again"
                 )
             return
-        if self._held and future is None:  # it says nothing of the server
-            self._held.append(result)
-            return
         yield from self.rest()
         yield result
-        if future is not None and not self._has_succeeded:
+        if not self._has_succeeded:
             self._has_succeeded = result.caption is not None
             self._refused.append(str(result.error))
 
@@ -148,39 +204,12 @@ class Run:
         yield from self._held
         self._held, self._num_failed = [], 0
 
-    def _result(
-        self,
-        path: Path | str,
-        found: Prepared | ImageError,
-        future: "Future[Told] | None",
-        number: int | None,
-    ) -> tuple[PictureResult, bool]:
-        if isinstance(found, ImageError):
-            return failure_of(path, found), False
-        if future is None:
-            assert self._originals is not None and number is not None
-            if number in self._unasked:
-                raise NotAsked
-            original = self._originals[number]
-            reason = None if original.caption else f"{path}: as {original.path}, which failed"
-            result = replace(
-                original,
-                path=path,
-                error=reason,
-                same_as=original.path,
-                notes=found.notes,
-                look=found.look,
-            )
-            return result, False
-        caption, reason, notes, is_servers = future.result()
-        result = PictureResult(
-            path,
-            caption,
-            None if reason is None else f"{path}: {reason}",
-            found.look,
-            notes=(*found.notes, *notes),
-            may_pass=is_servers,
-        )
-        if number is not None and self._originals is not None:
-            self._originals[number] = result
-        return result, is_servers
+    def _take_unasked(self, result: PictureResult) -> Iterator[PictureResult]:
+        """One that says nothing of the server: it waits for what failed before it."""
+        if not self._held:
+            yield result
+            return
+        self._held.append(result)
+        if len(self._held) >= MOST_HELD:
+            yield from self._held
+            self._held = []
