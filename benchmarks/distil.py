@@ -30,7 +30,7 @@ from showtell.distil.run import distil
 from showtell.encoders.encoder import build_encoder
 from showtell.encoders.extract import WantedFeatures, features_for
 from showtell.encoders.store import FeatureStore
-from showtell.evaluation.evaluate import evaluate_model
+from showtell.evaluation.kept import evaluate_model
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.captioner import Captioner
 from showtell.inference.loading import ModelRequest

@@ -31,7 +31,7 @@ from showtell.errors import (
     ImageError,
     StoreError,
 )
-from showtell.evaluation.evaluate import evaluate_model
+from showtell.evaluation.kept import evaluate_model
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import load_checkpoint
 from showtell.inference.loading import ModelRequest

@@ -3,24 +3,31 @@
 Every format is made of records, which are JSON objects: that of a caption has ``path``,
 ``caption``, ``confidence`` and more, that of a failure has ``path`` and ``error``. If a finished
 file can be read back, a new run keeps its captions by the same model and adds the others.
+
+A file that showtell did not write is recognized, too. A file counts as showtell's if its first
+record names the model. A text file has no such record, so each of its lines has to begin with a
+picture's name: one with a suffix of pictures, or that of a file which is there.
 """
 
 import csv
 import hashlib
 import json
 import math
+import os
 import re
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Generic, TypeVar
 
 from showtell.bulk.naming import sample_keys
 from showtell.config import DecodingConfig
 from showtell.core.files import parse_json
 from showtell.data.duplicates import Look
+from showtell.data.pictures import PICTURE_SUFFIXES
 from showtell.data.reading import is_text, printable
 from showtell.errors import DataError, MissingExtraError
 from showtell.inference.caption import Caption, caption_record
@@ -28,6 +35,21 @@ from showtell.inference.captioner import Captioner
 from showtell.inference.stream import PictureResult
 
 Record = dict[str, Any]
+Item = TypeVar("Item")
+
+
+class Reiterable(Generic[Item]):
+    """An iterable that can be gone through any number of times.
+
+    Args:
+        begin: gives a new iterator each time.
+    """
+
+    def __init__(self, begin: Callable[[], Iterator[Item]]) -> None:
+        self._begin = begin
+
+    def __iter__(self) -> Iterator[Item]:
+        return self._begin()
 
 
 def record_of(result: PictureResult, model: str | None = None) -> Record:
@@ -104,14 +126,25 @@ class Format:
     """One kind of file.
 
     Attributes:
-        write: puts records, which may be gone through again, into an open binary file.
+        is_ours: whether showtell wrote a file; on other files it may raise errors of its reader.
+        suffix: of the files' names; None if no name tells this format.
+        write: puts records, which may be gone through again, into an open binary file; None if
+            ``-o`` does not write this format.
         read: gives the records of such a file; None where it cannot tell.
     """
 
-    write: Write
+    is_ours: Callable[[Path], bool]
+    suffix: str | None = None
+    write: Write | None = None
     read: Read | None = None
 
 
+def _has(value: Any, *keys: str) -> bool:
+    return isinstance(value, dict) and set(keys) <= value.keys()
+
+
+_SUFFIXES = "|".join(suffix[1:] for suffix in sorted(PICTURE_SUFFIXES))
+_NAMED = re.compile(rf".+(\.({_SUFFIXES})|\.parquet/\d+(/[^:]*)?|://[^ ]+): ", re.IGNORECASE)
 _BREAKS = re.compile("[\t-\r\x1c-\x1f\x85\u2028\u2029]+")
 _CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -144,6 +177,16 @@ def write_text_alone(records: Iterable[Record], file: IO[bytes]) -> None:
         file.write(text_lines(record, alone=True).encode())
 
 
+def _is_text(path: Path) -> bool:
+    with open(path, encoding="utf-8", errors="surrogateescape") as lines:
+        return all(_NAMED.match(line) or _names_a_file(line) for line in lines)
+
+
+def _names_a_file(line: str) -> bool:
+    """Whether a line begins with the path of a file and a colon; the path may have colons in it."""
+    return any(os.path.isfile(line[: found.start()]) for found in re.finditer(": ", line))
+
+
 def write_jsonl(records: Iterable[Record], file: IO[bytes]) -> None:
     """One JSON object a line."""
     for record in records:
@@ -155,8 +198,13 @@ def read_jsonl(path: Path) -> Iterator[Record]:
     with open(path, "rb") as file:
         for line in file:
             value = parse_json(line)
-            if isinstance(value, dict) and {"path", "caption"} <= value.keys():
+            if _has(value, "path", "caption"):
                 yield value
+
+
+def _is_jsonl(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return _has(parse_json(file.readline()), "path", "caption", "model")
 
 
 def write_csv(records: Iterable[Record], file: IO[bytes]) -> None:
@@ -172,6 +220,16 @@ def read_csv(path: Path) -> Iterator[Record]:
     with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
         for row in csv.DictReader(file):
             yield _unflat(row)
+
+
+def _is_csv(path: Path) -> bool:
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return _are_columns(next(csv.reader(file), ()))
+
+
+def _are_columns(names: Sequence[str]) -> bool:
+    """Whether a table has columns of ours alone; the page's has not all of them."""
+    return {"path", "caption", "model"} <= set(names) <= set(COLUMNS)
 
 
 def write_parquet(records: Iterable[Record], file: IO[bytes]) -> None:
@@ -195,6 +253,14 @@ def read_parquet(path: Path) -> Iterator[Record]:
         raise ValueError(str(error)) from None
 
 
+def _is_parquet(path: Path) -> bool:
+    pyarrow, parquet = _pyarrow()
+    try:
+        return _are_columns(parquet.read_schema(path).names)
+    except pyarrow.ArrowException:
+        return False
+
+
 def write_webdataset(records: Iterable[Record], file: IO[bytes]) -> None:
     """A tar archive: ``KEY.txt`` has the caption and ``KEY.json`` the record, a picture each.
 
@@ -204,8 +270,9 @@ def write_webdataset(records: Iterable[Record], file: IO[bytes]) -> None:
     Args:
         records: gone through three times.
     """
+    paths = Reiterable(lambda: (record["path"] for record in records))
     with tarfile.open(fileobj=file, mode="w") as archive:
-        for key, record in zip(sample_keys(_Paths(records)), records, strict=True):
+        for key, record in zip(sample_keys(paths), records, strict=True):
             for suffix, text in (("txt", record["caption"]), ("json", to_line(record))):
                 member = tarfile.TarInfo(f"{key}.{suffix}")
                 content = text.encode()
@@ -214,23 +281,73 @@ def write_webdataset(records: Iterable[Record], file: IO[bytes]) -> None:
             archive.members.clear()  # type: ignore[attr-defined]  # else it keeps every header
 
 
-class _Paths:
-    """The paths of records, to be gone through as often as these."""
+def _is_webdataset(path: Path) -> bool:
+    with tarfile.open(path, "r:") as archive:
+        caption, record = archive.next(), archive.next()
+        if caption is None:  # of a run that captioned nothing
+            return True
+        content = archive.extractfile(record) if record and record.name.endswith(".json") else None
+        return content is not None and _has(parse_json(content.read()), "path", "caption", "model")
 
-    def __init__(self, records: Iterable[Record]) -> None:
-        self._records = records
 
-    def __iter__(self) -> Iterator[str]:
-        return (record["path"] for record in self._records)
+def _is_json(path: Path) -> bool:
+    return _has(parse_json(path.read_bytes()), "captions", "failures")
+
+
+def _is_failures(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return _has(parse_json(file.readline()), "path", "error")
+
+
+def listed_failures(path: Path) -> dict[str, Record]:
+    """The records of a list of failures by their pictures; none where there is no such list."""
+    listed = {}
+    with suppress(FileNotFoundError), open(path, "rb") as file:
+        for line in file:
+            with suppress(ValueError):
+                if _has(record := parse_json(line), "path", "error"):
+                    listed[str(record["path"])] = record
+    return listed
 
 
 FORMATS: dict[str, Format] = {
-    "text": Format(write_text),
-    "jsonl": Format(write_jsonl, read_jsonl),
-    "csv": Format(write_csv, read_csv),
-    "parquet": Format(write_parquet, read_parquet),
-    "webdataset": Format(write_webdataset),
+    "text": Format(_is_text, ".txt", write_text),
+    "jsonl": Format(_is_jsonl, ".jsonl", write_jsonl, read_jsonl),
+    "csv": Format(_is_csv, ".csv", write_csv, read_csv),
+    "parquet": Format(_is_parquet, ".parquet", write_parquet, read_parquet),
+    "webdataset": Format(_is_webdataset, ".tar", write_webdataset),
+    "json": Format(_is_json),  # one object, as ``--json`` writes
+    "failures": Format(_is_failures),
 }
+
+
+def format_of(path: Path) -> str:
+    """The format that a file's name tells by its suffix, else ``text``."""
+    suffix = path.suffix.lower()
+    return next((kind for kind, format in FORMATS.items() if format.suffix == suffix), "text")
+
+
+def writer_of(kind: str) -> Write:
+    """What writes a format. It is looked up before the work, so that errors come before it, too.
+
+    Raises:
+        MissingExtraError: what writes the format is not installed.
+        DataError: there is no such format.
+    """
+    writers = {name: format.write for name, format in FORMATS.items() if format.write is not None}
+    if kind not in writers:
+        raise DataError(f"no file format {kind!r}; known: {', '.join(writers)}")
+    if kind == "parquet":
+        _pyarrow()
+    return writers[kind]
+
+
+def is_written_by_showtell(path: Path, kind: str) -> bool:
+    """Whether a file that is there is one of showtell's in a format of ``FORMATS``."""
+    try:
+        return FORMATS[kind].is_ours(path)
+    except (ValueError, OSError, EOFError, csv.Error, tarfile.TarError, MissingExtraError):
+        return False
 
 
 def finished_records(
@@ -313,16 +430,3 @@ def _pyarrow() -> tuple[Any, Any]:
     except ModuleNotFoundError:
         raise MissingExtraError("parquet", "a Parquet table") from None
     return pyarrow, parquet
-
-
-def check_can_write(kind: str) -> None:
-    """Find out before the work, not after it.
-
-    Raises:
-        MissingExtraError: what writes the format is not installed.
-        DataError: there is no such format.
-    """
-    if kind not in FORMATS:
-        raise DataError(f"no file format {kind!r}; known: {', '.join(FORMATS)}")
-    if kind == "parquet":
-        _pyarrow()

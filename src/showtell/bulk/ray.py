@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from showtell.bulk import remote, shards
-from showtell.bulk.formats import Record, model_id
+from showtell.bulk.formats import FORMATS, Record, model_id
 from showtell.bulk.inputs import Inputs, find_inputs
 from showtell.bulk.run import Summary, caption_all
 from showtell.bulk.targets import OneFile
@@ -43,7 +43,7 @@ from showtell.inference.captioner import Captioner
 PICTURES_A_SHARD = 1000
 PLAN_FILE = "plan.jsonl"
 IDENTITY_FILE = "identity.json"
-SUFFIXES = {"jsonl": ".jsonl", "parquet": ".parquet", "webdataset": ".tar"}
+SHARD_FORMATS = ("jsonl", "parquet", "webdataset")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,10 @@ class Shard:
 
     name: str
     names: tuple[str, ...]
+
+    def file_name(self, kind: str) -> str:
+        """The name of its file of results, in a format of ``SHARD_FORMATS``."""
+        return f"{self.name}{FORMATS[kind].suffix}"
 
 
 def make_plan(inputs: Inputs) -> Iterator[Shard]:
@@ -170,7 +174,7 @@ class Job:
         loading: the arguments of ``Captioner.load``.
         decoding: changes of the model's own decoding settings.
         output: a folder that every machine sees, or a URL.
-        kind: jsonl, parquet or webdataset.
+        kind: a format of ``SHARD_FORMATS``.
         dedupe, overwrite: as ``caption_all``; duplicates are found within a shard.
         threads: that each actor computes with.
         model: ``model_id`` of the job; an actor with another model does nothing.
@@ -235,7 +239,7 @@ class ShardCaptioner:
     def _caption_into(self, shard: Shard, folder: Path) -> Summary:
         job = self._job
         target = OneFile(
-            folder / f"{shard.name}{SUFFIXES[job.kind]}",
+            folder / shard.file_name(job.kind),
             job.kind,
             folder / f"{shard.name}.failures.jsonl",
             overwrite=job.overwrite,
@@ -277,8 +281,8 @@ def caption_shards(
         CheckpointError: the model cannot be loaded.
         MissingExtraError: Ray is not installed.
     """
-    if job.kind not in SUFFIXES:
-        raise ConfigError(f"--engine ray writes {', '.join(SUFFIXES)}; not {job.kind}")
+    if job.kind not in SHARD_FORMATS:
+        raise ConfigError(f"--engine ray writes {', '.join(SHARD_FORMATS)}; not {job.kind}")
     inputs = find_inputs(pictures)
     if skipped := inputs.describe_skipped():
         report.note(skipped)
@@ -316,7 +320,7 @@ def _plan_on_disk(output: str, asked: tuple[str, ...], inputs: Any) -> list[Shar
 
 
 def _is_done(shard: Shard, output: str, kind: str) -> bool:
-    file = f"{output.rstrip('/')}/{shard.name}{SUFFIXES[kind]}"
+    file = f"{output.rstrip('/')}/{shard.file_name(kind)}"
     return remote.exists(file) if is_url(file) else os.path.exists(file)
 
 

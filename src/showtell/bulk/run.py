@@ -8,10 +8,17 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
-from showtell.bulk.formats import Record, model_id, record_of, result_of, write_jsonl
+from showtell.bulk.formats import (
+    Record,
+    listed_failures,
+    model_id,
+    record_of,
+    result_of,
+    write_jsonl,
+)
 from showtell.bulk.inputs import Inputs
 from showtell.bulk.journal import Journal, peek
-from showtell.bulk.targets import OneFile, Target, listed_failures
+from showtell.bulk.targets import Target
 from showtell.config import DecodingConfig
 from showtell.core.files import atomic_write
 from showtell.core.progress import Reporter
@@ -165,8 +172,8 @@ class Planned:
 def _decide(picture: Picture, target: Target | None) -> Planned:
     """What is to be done with a picture that no run has finished."""
     path = str(picture.path)
-    is_beside = target is not None and not isinstance(target, OneFile)
-    if picture.error is not None or (is_beside and picture.read is not None):
+    has_no_place = target is not None and target.is_beside and picture.read is not None
+    if picture.error is not None or has_no_place:
         return Planned(path, error=f"{path}: {picture.error or HAS_NO_PLACE}")
     try:
         kept = target.kept_text(picture) if target is not None else None
@@ -235,8 +242,7 @@ class _Run:
         self._num_skipped = 0
         self._asked: set[str] = set()  # whose results are still to come
         # Runs beside pictures may share a list; one file has a list of its own.
-        is_beside = not isinstance(target, OneFile)
-        self._failed_elsewhere = listed_failures(target.failures) if is_beside else {}
+        self._failed_elsewhere = listed_failures(target.failures) if target.is_beside else {}
         self._num_failed_before = journal.num_failed
         self.summary = Summary()
 

@@ -1,151 +1,52 @@
 """Where captions go: into one file, beside each picture, or into the pictures themselves.
 
 A target never overwrites what a person wrote: existing texts of a picture, and files that showtell
-did not write. A file counts as showtell's if its first record names the model. A text file has no
-such record, so each of its lines has to begin with a picture's name: one with a suffix of pictures,
-or that of a file which is there.
+did not write (``formats.is_written_by_showtell``).
 """
 
-import csv
 import hashlib
 import os
-import re
 import stat
-import tarfile
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 from showtell import __version__
 from showtell.bulk import metadata
 from showtell.bulk.formats import (
-    COLUMNS,
-    FORMATS,
     Record,
-    check_can_write,
+    Reiterable,
     finished_records,
+    is_written_by_showtell,
     write_text_alone,
+    writer_of,
 )
 from showtell.bulk.journal import SUFFIX, Journal
-from showtell.core.files import atomic_write, check_regular, parse_json
-from showtell.data.pictures import (
-    PICTURE_SUFFIXES,
-    SidecarFinder,
-    is_picture_name,
-)
+from showtell.core.files import atomic_write, check_regular
+from showtell.data.pictures import SidecarFinder, is_picture_name
 from showtell.data.reading import encoding_of
-from showtell.errors import DataError, ImageError, MissingExtraError
+from showtell.errors import DataError, ImageError
 from showtell.images.open import open_image
 from showtell.inference.stream import Picture
 
-_SUFFIXES = "|".join(suffix[1:] for suffix in sorted(PICTURE_SUFFIXES))
-_NAMED = re.compile(rf".+(\.({_SUFFIXES})|\.parquet/\d+(/[^:]*)?|://[^ ]+): ", re.IGNORECASE)
+WRITER = f"showtell {__version__}"
 
 
 def refuse_others(path: Path, kind: str) -> None:
     """Raise DataError where ``path`` is there, is not empty, and is not showtell's.
 
     Args:
-        kind: a format of ``formats.FORMATS``, ``json`` or ``failures``.
+        kind: a format of ``formats.FORMATS``.
     """
-    if not path.is_file() or not path.stat().st_size:
+    if not path.is_file() or not path.stat().st_size or is_written_by_showtell(path, kind):
         return
-    try:
-        is_ours = _KINDS[kind](path)
-    except (ValueError, OSError, EOFError, csv.Error, tarfile.TarError, MissingExtraError):
-        is_ours = False
-    if not is_ours:
-        raise DataError(
-            f"{path} already exists and was not written by showtell as {kind}: give another "
-            "name, or --overwrite to replace it"
-        )
-
-
-def _is_text(path: Path) -> bool:
-    with open(path, encoding="utf-8", errors="surrogateescape") as lines:
-        return all(_NAMED.match(line) or _names_a_file(line) for line in lines)
-
-
-def _names_a_file(line: str) -> bool:
-    """Whether a line begins with the path of a file and a colon; the path may have colons in it."""
-    return any(os.path.isfile(line[: found.start()]) for found in re.finditer(": ", line))
-
-
-def _is_jsonl(path: Path) -> bool:
-    with open(path, "rb") as file:
-        return _has(parse_json(file.readline()), "path", "caption", "model")
-
-
-def _is_failures(path: Path) -> bool:
-    with open(path, "rb") as file:
-        return _has(parse_json(file.readline()), "path", "error")
-
-
-def listed_failures(path: Path) -> dict[str, Record]:
-    """The records of a list of failures by their pictures; none where there is no such list."""
-    listed = {}
-    with suppress(FileNotFoundError), open(path, "rb") as file:
-        for line in file:
-            with suppress(ValueError):
-                if _has(record := parse_json(line), "path", "error"):
-                    listed[str(record["path"])] = record
-    return listed
-
-
-def _is_csv(path: Path) -> bool:
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        return _are_columns(next(csv.reader(file), ()))
-
-
-def _is_parquet(path: Path) -> bool:
-    try:
-        from pyarrow import ArrowException, parquet
-    except ModuleNotFoundError:
-        raise MissingExtraError("parquet", "a Parquet table") from None
-    try:
-        return _are_columns(parquet.read_schema(path).names)
-    except ArrowException:
-        return False
-
-
-def _are_columns(names: Sequence[str]) -> bool:
-    """Whether a table has columns of ours alone; the page's has not all of them."""
-    return {"path", "caption", "model"} <= set(names) <= set(COLUMNS)
-
-
-def _is_webdataset(path: Path) -> bool:
-    with tarfile.open(path, "r:") as archive:
-        caption, record = archive.next(), archive.next()
-        if caption is None:  # of a run that captioned nothing
-            return True
-        content = archive.extractfile(record) if record and record.name.endswith(".json") else None
-        return content is not None and _has(parse_json(content.read()), "path", "caption", "model")
-
-
-def _is_json(path: Path) -> bool:
-    return _has(parse_json(path.read_bytes()), "captions", "failures")
-
-
-def _has(value: Any, *keys: str) -> bool:
-    return isinstance(value, dict) and set(keys) <= value.keys()
-
-
-_KINDS: dict[str, Callable[[Path], bool]] = {
-    "text": _is_text,
-    "jsonl": _is_jsonl,
-    "csv": _is_csv,
-    "parquet": _is_parquet,
-    "webdataset": _is_webdataset,
-    "json": _is_json,
-    "failures": _is_failures,
-}
-
-
-WRITER = f"showtell {__version__}"
+    raise DataError(
+        f"{path} already exists and was not written by showtell as {kind}: give another "
+        "name, or --overwrite to replace it"
+    )
 
 
 class Target(ABC):
@@ -155,12 +56,15 @@ class Target(ABC):
         kind: the format's name.
         failures: where failures are listed.
         journal: where a run that goes on finds what is done.
+        is_beside: whether captions go beside the pictures or into them, so that a picture has to
+            be a file, and runs with other pictures may share the list of failures.
         num_replaced: how many captions of an earlier run ``finished`` has found and not taken up.
     """
 
     kind: str
     failures: Path
     journal: Path
+    is_beside: bool = True
     num_replaced: int = 0
 
     def check(self) -> None:
@@ -204,10 +108,12 @@ class OneFile(Target):
         alone: whether it is of one picture, whose text needs no path.
     """
 
+    is_beside = False
+
     def __init__(
         self, path: Path, kind: str, failures: Path, *, overwrite: bool, alone: bool = False
     ) -> None:
-        check_can_write(kind)
+        self._write_records = writer_of(kind)
         self.path, self.kind, self.failures = path, kind, failures
         self.journal = path.with_name(path.name + SUFFIX)
         self._overwrite, self._alone = overwrite, alone
@@ -234,14 +140,14 @@ class OneFile(Target):
         pass
 
     def finish(self, journal: Journal) -> None:
-        captions = _Captions(journal)
+        captions = Reiterable(lambda: (r for r in journal.records() if "error" not in r))
         if self.kind == "text" and self._alone:
             self._finish_alone(captions)
             return
         with atomic_write(self.path, "wb") as file:
-            FORMATS[self.kind].write(captions, file)
+            self._write_records(captions, file)
 
-    def _finish_alone(self, captions: "_Captions") -> None:
+    def _finish_alone(self, captions: Iterable[Record]) -> None:
         """Write the text of the only picture; it does not show who wrote what was there before."""
         text = BytesIO()
         write_text_alone(captions, text)
@@ -253,16 +159,6 @@ class OneFile(Target):
             )
         with atomic_write(self.path, "wb") as file:
             file.write(text.getvalue())
-
-
-class _Captions:
-    """The captions that a run has, to be gone through as often as need be."""
-
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
-
-    def __iter__(self) -> Iterator[Record]:
-        return (record for record in self._journal.records() if "error" not in record)
 
 
 class Sidecars(Target):

@@ -41,12 +41,6 @@ class Engine(StrEnum):
 
 
 BESIDE = (CaptionFormat.sidecar, CaptionFormat.xmp)
-BY_SUFFIX = {
-    ".jsonl": CaptionFormat.jsonl,
-    ".csv": CaptionFormat.csv,
-    ".parquet": CaptionFormat.parquet,
-    ".tar": CaptionFormat.webdataset,
-}
 TO_SCREEN = (CaptionFormat.text, CaptionFormat.jsonl, CaptionFormat.csv)
 
 
@@ -98,8 +92,13 @@ class Writing:
     @property
     def kind(self) -> CaptionFormat:
         """The format that was asked for, or that the output's name tells."""
-        suffix = self.output.suffix.lower() if self.output is not None and not self.as_json else ""
-        return self.format or BY_SUFFIX.get(suffix, CaptionFormat.text)
+        if self.format is not None:
+            return self.format
+        if self.output is None or self.as_json:
+            return CaptionFormat.text
+        from showtell.bulk.formats import format_of
+
+        return CaptionFormat(format_of(self.output))
 
     @property
     def is_to_screen(self) -> bool:

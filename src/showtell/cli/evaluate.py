@@ -47,7 +47,7 @@ def evaluate(
     settings, pictures), so that other captions do not replace them.
     """
     from showtell.cli.console import ConsoleReporter
-    from showtell.evaluation.evaluate import SCORES, evaluate_model
+    from showtell.evaluation.kept import SCORES, evaluate_model
     from showtell.metrics.bootstrap import Resampling
 
     is_kept, inputs = not overwrite, [data.data]

@@ -110,3 +110,14 @@ def set_value(values: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(values, dict):
             raise ConfigError(f"-s {key}=...: {section!r} is a value, not a section")
     values[name] = value
+
+
+def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values by their dotted names: ``{"data": {"text": 1}}`` as ``{"data.text": 1}``."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{inner}": one for inner, one in flatten(value).items()}
+        else:
+            flat[name] = value
+    return flat

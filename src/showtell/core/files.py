@@ -7,6 +7,7 @@ with its process, however that ends.
 """
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -97,6 +98,12 @@ def _without_nan(value: Any) -> Any:
 def write_json(path: Path, value: Any, *, indent: int | None = 2) -> None:
     """Write ``value`` as ``json_text`` has it, atomically."""
     write_text(path, json_text(value, indent=indent) + "\n")
+
+
+def json_digest(value: Any) -> str:
+    """16 hex digits that identify a JSON value, in whatever order its objects have their keys."""
+    text = json.dumps(value, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def is_special(path: Path) -> bool:

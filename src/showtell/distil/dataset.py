@@ -22,7 +22,7 @@ from showtell.errors import DataError
 from showtell.text.neutral import neutral
 from showtell.text.segment import PTB, Segmentation
 
-FILE = "captions.jsonl"
+DATA_FILE = "captions.jsonl"
 HELD_OUT_SHARE = 0.05
 MOST_HELD_OUT = 1_000
 SAME = "looks like a held-out picture"
@@ -180,7 +180,7 @@ def styled(
 
 def write_mixture(records: Sequence[Record], folder: Path) -> Path:
     """Write the records as a data set that ``showtell train`` reads; returns its path."""
-    path = folder / FILE
+    path = folder / DATA_FILE
     with atomic_write(path) as file:
         for record in records:
             values: dict[str, Any] = {

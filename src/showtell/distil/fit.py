@@ -88,7 +88,8 @@ class Judges:
             if judge is None:
                 return None
             places = [at for at, second in enumerate(is_second) if second is not bool(side)]
-            found[places] = self._judged(judge, unseen, self._store_of(judge, side))
+            store = self.request.store_of(judge.config, self.folder / f"features-{side + 1}")
+            found[places] = self._judged(judge, unseen, store)
         return found
 
     def _trained(
@@ -104,12 +105,6 @@ class Judges:
             return None
         # The person's own settings are trusted, wherever they have their encoder from.
         return NativeCaptioner.load(folder, device=self.request.device, trust_model=True)
-
-    def _store_of(self, judge: NativeCaptioner, side: int) -> Path:
-        """The features that a judge sees; one that trains its encoder sees with its own."""
-        if judge.config.encoder.train_from is None:
-            return self.request.store_folder
-        return self.folder / f"features-{side + 1}"
 
     def _judged(
         self, judge: NativeCaptioner, said: Sequence[Said], folder: Path

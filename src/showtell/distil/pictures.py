@@ -113,7 +113,7 @@ def failures(folder: Path) -> list[dict[str, str]]:
     return [record for record in _records(folder) if "error" in record]
 
 
-def fingerprint(inputs: Inputs) -> dict[str, Any]:
+def fingerprint_of(inputs: Inputs) -> dict[str, Any]:
     """What a list of pictures was made of: how many, and a hash of their names and sizes."""
     digest, number = hashlib.sha256(), 0
     for picture in inputs:

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator
 
 from showtell.bulk.estimate import Price
+from showtell.config import Config
 from showtell.config.section import Section, describe
 from showtell.config.toml import read_value
 from showtell.data.request import DataRequest
@@ -169,3 +170,11 @@ class DistilRequest:
     def store_folder(self) -> Path:
         """Where the features of the student's pictures are."""
         return self.store or self.folder / "features"
+
+    def store_of(self, student: Config, own: Path) -> Path:
+        """Where the features are that a student with these settings sees.
+
+        Args:
+            own: for a student that trains its encoder, and so sees with another one.
+        """
+        return self.store_folder if student.encoder.train_from is None else own

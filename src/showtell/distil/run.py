@@ -16,9 +16,9 @@ that shares the student's encoder and words, its probabilities are learnt too (`
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +30,15 @@ from showtell.core.messages import counted
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, dataset_fingerprint
 from showtell.data.request import DataRequest
-from showtell.distil import dataset as data_set
-from showtell.distil import fit as judging
-from showtell.distil import pictures as surveying
-from showtell.distil import teacher as asking
-from showtell.distil.dataset import mix, split_human, without_held_out, write_mixture
+from showtell.distil.dataset import DATA_FILE, mix, split_human, without_held_out, write_mixture
 from showtell.distil.filters import Filtered, filter_captions, read_kept
+from showtell.distil.fit import Judges, drop_misfits
+from showtell.distil.pictures import fingerprint_of, known_pictures, looks_of_records, survey
 from showtell.distil.report import SHEET, Facts, Places, measure, write_card
 from showtell.distil.request import DistilRequest
 from showtell.distil.stages import Stages, Values
 from showtell.distil.student import Plan, made_of, plan_student, segmentation_of, train_student
+from showtell.distil.teacher import answers, ask, teachers_decoding, tell_cost
 from showtell.errors import CheckpointError
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.captioner import Captioner
@@ -54,7 +53,6 @@ from showtell.training.run_folder import names_in
 PEOPLE = "captions by people"  # whose test pictures the teacher is asked about, too
 CUT_BY = ("segmentation", "language", "vocab_file")  # settings by which captions become words
 MANY = 10_000  # pictures, where only reading them all would tell
-STAGES = ("pictures", "captions", "filter", "fit", "data", "student", "model", "report")
 
 
 @dataclass(frozen=True)
@@ -111,10 +109,9 @@ def describe_plan(request: DistilRequest, report: Reporter, *, measure: int = 0)
         num = sum(1 for _ in run.inputs)
         lines = [f"{request.teacher} is asked about {counted(num, 'picture')}"]
     else:
-        cost = asking.tell_cost(
-            run.teacher, run.inputs, run.decoding, price=request.price, measure=measure
-        )
-        lines = [cost]
+        lines = [
+            tell_cost(run.teacher, run.inputs, run.decoding, price=request.price, measure=measure)
+        ]
     if run.human is not None:
         test = len(run.human.split("test"))
         lines.append(f"and about the {test:,} test pictures of {run.human.name}, to compare")
@@ -127,7 +124,10 @@ def describe_plan(request: DistilRequest, report: Reporter, *, measure: int = 0)
 
 
 class _Distillation:
-    """One call: the request, and what several stages need."""
+    """One call: the request, what several stages need, and the two methods of each stage.
+
+    The methods of a stage (``STAGES``) say what it is made of, and make it in its folder.
+    """
 
     def __init__(self, request: DistilRequest, report: Reporter, teacher: Captioner | None) -> None:
         self.request, self.report, self._teacher = request, report, teacher
@@ -139,16 +139,15 @@ class _Distillation:
     def go(self) -> Distilled | None:
         """All stages, one after another; None where one was stopped."""
         request = self.request
-        self.stages = Stages(request.folder, STAGES, self.report)
+        self.stages = Stages(request.folder, tuple(stage.name for stage in STAGES), self.report)
         if request.again is not None:
             self.stages.forget(request.again)
-        for name in STAGES:
-            growing = PEOPLE if name == "captions" else None
-            work = getattr(self, f"_{name}")
-            values = self.stages.make(name, self._made_of(name), work, growing=growing)
+        for stage in STAGES:
+            work = partial(stage.work, self)
+            values = self.stages.make(stage.name, stage.made_of(self), work, growing=stage.growing)
             if values is None:
                 return None
-            self.found[name] = values
+            self.found[stage.name] = values
         return Distilled(
             self.stages.folder_of("model"), self.found["report"]["figures"], self.found
         )
@@ -163,7 +162,7 @@ class _Distillation:
     @cached_property
     def decoding(self) -> Any:
         """The teacher's settings."""
-        return asking.teachers_decoding(self.teacher, self.request.captions, self.request.decoding)
+        return teachers_decoding(self.teacher, self.request.captions, self.request.decoding)
 
     @cached_property
     def human(self) -> Dataset | None:
@@ -181,49 +180,16 @@ class _Distillation:
 
         It is not asked for before the teacher has answered.
         """
-        said = asking.answers(self.stages.folder_of("captions"), self._names())
+        said = answers(self.stages.folder_of("captions"), self._names())
         return segmentation_of(self.plan.config, [one.text for one in said])
 
-    def _made_of(self, stage: str) -> Values:
-        """What a stage follows from but the stages before it."""
-        request, filters = self.request, self.request.filters
-        match stage:
-            case "pictures":
-                looks = {"near_duplicates": filters.near_duplicates}
-                return surveying.fingerprint(self.inputs) | looks
-            case "captions":
-                decoding = self.decoding.model_dump(mode="json")
-                human = dataset_fingerprint(self.human)[:16] if self.human else None
-                settings = request.asked_with
-                return {
-                    "teacher": self.teacher.fingerprint,
-                    "decoding": decoding,
-                    PEOPLE: human,
-                } | ({"teacher's": settings} if settings else {})
-            case "filter":
-                settings = filters.model_dump(mode="json", exclude={"fit", "near_duplicates"})
-                if filters.words is not None:
-                    text = filters.words.read_bytes() if filters.words.is_file() else b""
-                    settings["words"] = text.decode("utf-8", "replace")
-                data = self.plan.config.data.model_dump(mode="json")
-                cut = {name: data[name] for name in CUT_BY if data[name] not in ("auto", None)}
-                return {"filter": settings} | ({"data": cut} if cut else {})
-            case "fit":
-                if not filters.fit:
-                    return {"fit": 0.0}
-                return {"fit": filters.fit, **made_of(self.plan.config)}
-            case "data":
-                weight = request.human_weight if request.human else None
-                return {"human weight": weight, "styles": list(request.styles)}
-            case "student":
-                return made_of(self.plan.config)
-            case "model":
-                return {"weights": request.weights}
-        return {}
+    def pictures_made_of(self) -> Values:
+        looks = {"near_duplicates": self.request.filters.near_duplicates}
+        return fingerprint_of(self.inputs) | looks
 
-    def _pictures(self, folder: Path) -> Values | None:
+    def make_pictures(self, folder: Path) -> Values | None:
         with_looks = self.request.filters.near_duplicates
-        readable, same, failed = surveying.survey(
+        readable, same, failed = survey(
             self.inputs, folder, with_looks=with_looks, report=self.report
         )
         self.report.note(
@@ -232,19 +198,37 @@ class _Distillation:
         )
         return {"readable": readable, "same": same, "failed": failed}
 
-    def _captions(self, folder: Path) -> Values | None:
+    def captions_made_of(self) -> Values:
+        settings = self.request.asked_with
+        return {
+            "teacher": self.teacher.fingerprint,
+            "decoding": self.decoding.model_dump(mode="json"),
+            PEOPLE: dataset_fingerprint(self.human)[:16] if self.human else None,
+        } | ({"teacher's": settings} if settings else {})
+
+    def make_captions(self, folder: Path) -> Values | None:
         test = self.human.split("test") if self.human else ()
         files = dict.fromkeys([*self._names(), *(str(r.path.absolute()) for r in test)])
         paths, price = [Path(file) for file in files], self.request.price
         pictures = map(picture_at, paths)
-        self.report.note(asking.tell_cost(self.teacher, pictures, self.decoding, price=price))
-        found = asking.ask(self.teacher, paths, folder, decoding=self.decoding, report=self.report)
+        self.report.note(tell_cost(self.teacher, pictures, self.decoding, price=price))
+        found = ask(self.teacher, paths, folder, decoding=self.decoding, report=self.report)
         if (cost := cost_of(self.teacher, price)) is not None:
             self.report.note(cost)
         return found
 
-    def _filter(self, folder: Path) -> Values | None:
-        said = asking.answers(self.stages.folder_of("captions"), self._names())
+    def filter_made_of(self) -> Values:
+        filters = self.request.filters
+        settings = filters.model_dump(mode="json", exclude={"fit", "near_duplicates"})
+        if filters.words is not None:
+            text = filters.words.read_bytes() if filters.words.is_file() else b""
+            settings["words"] = text.decode("utf-8", "replace")
+        data = self.plan.config.data.model_dump(mode="json")
+        cut = {name: data[name] for name in CUT_BY if data[name] not in ("auto", None)}
+        return {"filter": settings} | ({"data": cut} if cut else {})
+
+    def make_filter(self, folder: Path) -> Values | None:
+        said = answers(self.stages.folder_of("captions"), self._names())
         segmentation, why = self.segmentation
         if why:
             self.report.note(why)
@@ -253,18 +237,22 @@ class _Distillation:
         self._tell_dropped(found, len(said))
         return {"captions": len(said), "kept": len(found.kept), "dropped": found.counts}
 
-    def _fit(self, folder: Path) -> Values | None:
+    def fit_made_of(self) -> Values:
+        least = self.request.filters.fit
+        return {"fit": least, **made_of(self.plan.config)} if least else {"fit": 0.0}
+
+    def make_fit(self, folder: Path) -> Values | None:
         said, found = read_kept(self.stages.folder_of("filter")), Filtered()
         request, least = self.request, self.request.filters.fit
         if not least:
             found.kept = said
             found.write(folder)
             return {"kept": len(said), "dropped": {}}
-        judges = judging.Judges(request, self.plan, self.human, folder, self.report)
+        judges = Judges(request, self.plan, self.human, folder, self.report)
         losses = judges.losses(said)
         if losses is None:
             return None
-        if not judging.drop_misfits(said, losses, least, found):
+        if not drop_misfits(said, losses, least, found):
             self.report.note(
                 "the first students have learnt too little to judge, so all captions stay: more "
                 "pictures or more epochs would help"
@@ -273,18 +261,16 @@ class _Distillation:
         self._tell_dropped(found, len(said))
         return {"kept": len(found.kept), "dropped": found.counts}
 
-    def _store_of(self, captioner: NativeCaptioner, folder: Path) -> Path:
-        """The features that a student sees; one that trains its encoder sees with its own."""
-        if captioner.config.encoder.train_from is None:
-            return self.request.store_folder
-        return folder / "features"
+    def data_made_of(self) -> Values:
+        weight = self.request.human_weight if self.request.human else None
+        return {"human weight": weight, "styles": list(self.request.styles)}
 
-    def _data(self, folder: Path) -> Values | None:
+    def make_data(self, folder: Path) -> Values | None:
         said, found = read_kept(self.stages.folder_of("fit")), Filtered()
         if self.human is not None and self.request.filters.near_duplicates:
             held_out = (*self.human.split("val"), *self.human.split("test"))
-            looks = surveying.looks_of_records(held_out, self.report)
-            known = surveying.known_pictures(self.stages.folder_of("pictures"))
+            looks = looks_of_records(held_out, self.report)
+            known = known_pictures(self.stages.folder_of("pictures"))
             own = {picture.name: picture.look for picture in known if picture.look is not None}
             said = without_held_out(said, own, list(looks.values()), found)
         found.kept = said
@@ -305,8 +291,11 @@ class _Distillation:
         self.report.note(f"pictures with captions: {shown}")
         return {"kept": len(said), "dropped": dropped, "pictures": dict(mixture.counts)}
 
-    def _student(self, folder: Path) -> Values | None:
-        plan, data = self.plan, self.stages.folder_of("data") / data_set.FILE
+    def student_made_of(self) -> Values:
+        return made_of(self.plan.config)
+
+    def make_student(self, folder: Path) -> Values | None:
+        plan, data = self.plan, self.stages.folder_of("data") / DATA_FILE
         kind = "and probabilities" if plan.probabilities else "alone"
         self.report.note(f"learning the teacher's captions {kind}: {plan.reason}")
         result = train_student(self._open(data), plan, self.request, data, folder, self.report)
@@ -314,19 +303,25 @@ class _Distillation:
             return None
         return {"best_epoch": result.best_epoch, "validation": result.metrics}
 
-    def _model(self, folder: Path) -> Values | None:
+    def model_made_of(self) -> Values:
+        return {"weights": self.request.weights}
+
+    def make_model(self, folder: Path) -> Values | None:
         shutil.rmtree(folder)
         size = pack_checkpoint(
             self.stages.folder_of("student"), folder, storage=self.request.weights, trust_model=True
         )
         return {"num_bytes": size}
 
-    def _report(self, folder: Path) -> Values | None:
+    def report_made_of(self) -> Values:
+        return {}  # it follows from the stages before it alone
+
+    def make_report(self, folder: Path) -> Values | None:
         request, model = self.request, self.stages.folder_of("model")
         # The person's own settings are trusted, wherever they have their encoder from.
         student = NativeCaptioner.load(model, device=request.device, trust_model=True)
-        dataset = self._open(self.stages.folder_of("data") / data_set.FILE)
-        store = self._store_of(student, folder)
+        dataset = self._open(self.stages.folder_of("data") / DATA_FILE)
+        store = request.store_of(student.config, folder / "features")
         places = Places(folder, store, is_human=self.human is not None)
         said = self._said_of_test(dataset)
         figures = measure(student, dataset, said, places, self.report)
@@ -351,12 +346,12 @@ class _Distillation:
     def _said_of_test(self, dataset: Dataset) -> dict[str, str]:
         """The teacher's best caption of each test picture, by image id."""
         ids = {str(record.path.absolute()): record.image_id for record in dataset.split("test")}
-        said = asking.answers(self.stages.folder_of("captions"), {file: file for file in ids})
+        said = answers(self.stages.folder_of("captions"), {file: file for file in ids})
         return {ids[one.file]: one.text for one in said if one.rank == 0}
 
     def _names(self) -> dict[str, str]:
         """The pictures to ask about, by their files: the first of each look."""
-        known = surveying.known_pictures(self.stages.folder_of("pictures"))
+        known = known_pictures(self.stages.folder_of("pictures"))
         return {str(one.file): one.name for one in known if one.same_as is None}
 
     def _open(self, data: Path) -> Dataset:
@@ -367,3 +362,32 @@ class _Distillation:
         self.report.note(
             f"{len(found.kept):,} of {total:,} captions stay; left out: {shown or 'none'}"
         )
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a distillation.
+
+    Attributes:
+        name: of the stage and of its folder.
+        made_of: all that it follows from but the stages before it.
+        work: makes it in its folder and gives what it found; None where it was stopped.
+        growing: as ``Stages.make``.
+    """
+
+    name: str
+    made_of: Callable[[_Distillation], Values]
+    work: Callable[[_Distillation, Path], Values | None]
+    growing: str | None = None
+
+
+STAGES = (
+    Stage("pictures", _Distillation.pictures_made_of, _Distillation.make_pictures),
+    Stage("captions", _Distillation.captions_made_of, _Distillation.make_captions, growing=PEOPLE),
+    Stage("filter", _Distillation.filter_made_of, _Distillation.make_filter),
+    Stage("fit", _Distillation.fit_made_of, _Distillation.make_fit),
+    Stage("data", _Distillation.data_made_of, _Distillation.make_data),
+    Stage("student", _Distillation.student_made_of, _Distillation.make_student),
+    Stage("model", _Distillation.model_made_of, _Distillation.make_model),
+    Stage("report", _Distillation.report_made_of, _Distillation.make_report),
+)

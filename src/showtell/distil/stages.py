@@ -6,7 +6,6 @@ they are not, it says which one differs: nothing is thrown away without being as
 (``Stages.forget``). A stage that was stopped has no note, and goes on with what it left.
 """
 
-import hashlib
 import json
 import shutil
 import time
@@ -14,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from showtell.core.files import read_json, write_json
+from showtell.config.toml import flatten
+from showtell.core.files import json_digest, read_json, write_json
 from showtell.core.progress import Reporter
 from showtell.errors import CheckpointError, UsageError, unknown_name
 from showtell.training.run_folder import names_in
@@ -68,7 +68,7 @@ class Stages:
         made_of = json.loads(json.dumps(made_of))  # as the note has it
         before = [self.notes[other]["key"] for other in self.names[:place] if other in self.notes]
         title = f"{place + 1} of {len(self.names)}, {name}"
-        key = _key([before, made_of])
+        key = json_digest([before, made_of])
         note = self.notes.get(name)
         if note and self._has_grown(name, note, made_of, before, growing):
             note = None
@@ -199,28 +199,13 @@ KEPT = ("pictures", "captions")
 """Stages whose folders outlive those before them: they have what costs and go on from anywhere."""
 
 
-def _key(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """What a stage was made of and what it would be made of now, where they differ, in words."""
-    old, new = _flat(then), _flat(now)
+    old, new = flatten(then), flatten(now)
     for name in sorted({*old, *new}):
         before, after = old.get(name), new.get(name)
         if before != after:
             yield f"{name} was {_short(before)} and is {_short(after)}"
-
-
-def _flat(values: Mapping[str, Any]) -> Values:
-    flat: Values = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{name}.{inner}": one for inner, one in _flat(value).items()}
-        else:
-            flat[name] = value
-    return flat
 
 
 def _short(value: Any) -> str:

@@ -204,21 +204,22 @@ def compare_models(
     segmentation: str = "auto",
     language: str = "auto",
 ) -> Comparison:
-    """Compare models on a split, by the captions that ``evaluate.captions_of`` gives.
+    """Compare models on a split, by the captions that ``kept_or_made_captions`` gives.
 
     The arguments are those of ``evaluate_model`` and of ``compare_files``.
 
     Raises:
         ShowtellError: a model or the data cannot be read, or what ``compare`` raises.
     """
-    from showtell.evaluation.evaluate import captions_of, load_evaluated, own_segmentation
+    from showtell.evaluation.evaluate import load_evaluated, own_segmentation
+    from showtell.evaluation.kept import kept_or_made_captions
 
     captioners = [load_evaluated(model) for model in models]  # what is missing shows now
     names = _short([str(model.model) for model in models])
     dataset = data.load()
     captions, people = {}, {}
     for name, captioner, model in zip(names, captioners, models, strict=True):
-        captions[name], theirs = captions_of(
+        captions[name], theirs = kept_or_made_captions(
             captioner, dataset, model, data, split=split, report=report
         )
         people.update(theirs)

@@ -1,23 +1,21 @@
 """Caption the pictures of a data set and score the captions.
 
-``evaluate_model`` is all of ``showtell evaluate``: it loads a model and a data set, captions a
-split (``caption_split``), and writes captions and scores; ``captions_of`` reads them again for
-``showtell compare``. ``caption_records``, which the report uses, captions given pictures: a
-checkpoint does so from features that it stores, an export from the pictures and without torch.
-``evaluate_captioner`` is the core of the first; training's validation calls it after each epoch.
+``caption_split`` reads a data set and captions a split of it; ``caption_records`` captions given
+pictures. A checkpoint captions from features that it stores (``evaluate_captioner``, which
+training's validation calls after each epoch), an export from the pictures and without torch.
+``kept.evaluate_model`` is what ``showtell evaluate`` calls.
 """
 
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from showtell import __version__
 from showtell.config import DecodingConfig
 from showtell.core.distributed import ALONE, Processes
-from showtell.core.files import parse_json, write_json
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, Record, dataset_fingerprint
 from showtell.data.request import DataRequest
@@ -29,11 +27,8 @@ from showtell.inference.backends.onnx import OnnxCaptioner
 from showtell.inference.backends.pictures import PictureCaptioner
 from showtell.inference.caption import Caption
 from showtell.inference.loading import ModelRequest, load_request
-from showtell.inference.specs import spec_of
 from showtell.metrics import References, Scores, evaluate, meteor
-from showtell.metrics.bootstrap import Resampling
 from showtell.metrics.coco_io import segmentation_of
-from showtell.pretrained import shipped_folder
 from showtell.text.segment import PTB, Segmentation
 
 if TYPE_CHECKING:
@@ -41,7 +36,6 @@ if TYPE_CHECKING:
 
     Evaluated = NativeCaptioner | OnnxCaptioner | PictureCaptioner
 
-SCORES = ".scores.json"  # in place of the suffix of the captions' file
 BATCH_SIZE = 128  # pictures at a time; of many processes, each one's
 
 
@@ -88,72 +82,6 @@ class CaptionedSplit:
     warnings: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
-class ModelEvaluation:
-    """Scores of one model on one split, and where its captions were written.
-
-    Attributes:
-        cleaning: what the user asked to become of its texts before they were scored.
-        warnings: what was skipped when the data was read; those of the scores come after them.
-    """
-
-    model: str
-    data: str
-    split: str
-    scores: Scores
-    predictions: Path
-    skipped: dict[str, str]
-    fingerprint: str
-    cleaning: Mapping[str, Any] = field(default_factory=dict)
-    warnings: Sequence[str] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """For ``--json``; the figures are under ``metrics``."""
-        cleaning = {"cleaning": dict(self.cleaning)} if self.cleaning else {}
-        return {
-            "model": self.model,
-            "data": self.data,
-            "split": self.split,
-            "skipped": self.skipped,
-            "predictions": str(self.predictions),
-            "fingerprint": self.fingerprint,
-            **cleaning,
-            **self.scores.to_dict(),
-            "warnings": [*self.warnings, *self.scores.warnings],
-        }
-
-
-def evaluate_model(
-    model: ModelRequest,
-    data: DataRequest,
-    *,
-    split: str,
-    report: Reporter,
-    decoding_changes: Mapping[str, Any] | None = None,
-    predictions: Path | None = None,
-    resampling: Resampling | None = None,
-) -> ModelEvaluation:
-    """Caption a split with a model, score the captions, and write both.
-
-    Args:
-        split: ``train``, ``val``, ``test`` or ``all``.
-        decoding_changes: to the model's own settings; the best caption is scored.
-        predictions: the file for the captions, in COCO's results format; by default one in
-            ``evaluation/`` in the model's folder. The scores go beside it.
-        resampling: for intervals of the scores; default: none.
-
-    Raises:
-        ShowtellError: the model or the data cannot be read, or the split is empty.
-    """
-    if data.store is not None and model.runtime == "auto":
-        model = replace(model, runtime="torch")  # which reads features
-    captioner = load_evaluated(model)
-    decoding = captioner.resolve(decoding_changes)
-    found = caption_split(captioner, data, split=split, decoding=decoding, report=report)
-    path = predictions or _default_path(model.model, data.data, split, found.fingerprint)
-    return _write(found, path, model, data, split, resampling)
-
-
 def load_evaluated(model: ModelRequest) -> "Evaluated":
     """The captioner that a user asks for, of whatever kind."""
     found = load_request(model)
@@ -166,45 +94,6 @@ def own_segmentation(captioner: "Evaluated") -> Segmentation | None:
     if isinstance(captioner, PictureCaptioner):
         return None
     return captioner.vocabulary.segmentation
-
-
-def captions_of(
-    captioner: "Evaluated",
-    dataset: Dataset,
-    model: ModelRequest,
-    data: DataRequest,
-    *,
-    split: str,
-    report: Reporter,
-) -> tuple[dict[str, str], dict[str, Sequence[str]]]:
-    """What a model says of a split, and what people say of the same pictures, by image id.
-
-    Captions that ``evaluate_model`` wrote to its default place are read again if they follow from
-    the same weights, settings and pictures. Otherwise they are made, and written there.
-
-    Args:
-        captioner: of ``model``.
-        dataset: of ``data``.
-
-    Raises:
-        ShowtellError: the pictures cannot be read, or the split is empty.
-    """
-    records = _records(dataset, split, _trained_on(captioner), report)
-    fingerprint = captions_fingerprint(captioner, captioner.decoding, records)
-    path = _default_path(model.model, data.data, split, fingerprint)
-    captions = _written(path, fingerprint)
-    if captions is None:
-        report.note(captioner.describe_runtime())
-        found = caption_records(captioner, dataset, records, store=data.store, report=report)
-        result = _write(found, path, model, data, split, None)
-        captions = {name: said.text for name, said in found.evaluation.captions.items()}
-        report.note(f"captions: {result.predictions}")
-    else:
-        report.note(f"captions of {model.model} are taken from {path}")
-    people: dict[str, Sequence[str]] = {
-        r.image_id: r.captions for r in records if r.image_id in captions
-    }
-    return captions, people
 
 
 def captions_fingerprint(
@@ -243,47 +132,6 @@ def _digest_of_pictures(records: Sequence[Record]) -> str:
     return digest.hexdigest()
 
 
-def _write(
-    found: CaptionedSplit,
-    path: Path,
-    model: ModelRequest,
-    data: DataRequest,
-    split: str,
-    resampling: Resampling | None,
-) -> ModelEvaluation:
-    """Write captions, and beside them their scores."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, found.evaluation.coco_results())
-    scores = found.evaluation.scores
-    if resampling:
-        scores = scores.with_intervals(resampling)
-    result = ModelEvaluation(
-        str(model.model),
-        data.data,
-        split,
-        scores,
-        path,
-        found.skipped,
-        found.fingerprint,
-        model.cleaning,
-        found.warnings,
-    )
-    write_json(path.with_suffix(SCORES), result.to_dict())
-    return result
-
-
-def _written(path: Path, fingerprint: str) -> dict[str, str] | None:
-    """The captions in ``path``, if those are the ones that ``fingerprint`` stands for."""
-    try:
-        scores = parse_json(path.with_suffix(SCORES).read_text(encoding="utf-8"))
-        if scores["fingerprint"] != fingerprint:
-            return None
-        entries = parse_json(path.read_text(encoding="utf-8"))
-        return {str(entry["image_id"]): str(entry["caption"]) for entry in entries}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 def caption_split(
     captioner: "Evaluated",
     data: DataRequest,
@@ -303,10 +151,30 @@ def caption_split(
     dataset = data.load()
     for line in dataset.skipped():
         report.note(line)
-    records = _records(dataset, split, _trained_on(captioner), report)
+    records = records_to_score(captioner, dataset, split, report)
     return caption_records(
         captioner, dataset, records, store=data.store, decoding=decoding, report=report
     )
+
+
+def records_to_score(
+    captioner: "Evaluated", dataset: Dataset, split: str, report: Reporter
+) -> tuple[Record, ...]:
+    """The pictures of a split that a captioner is scored on.
+
+    On the data that the model was trained on, training's own split decides. On other data the
+    data's marks decide; if it marks no picture with ``split``, it is split as for training.
+    """
+    if len(dataset.records) > 1:
+        drawn = usable_splits(dataset)
+        is_own = dataset_fingerprint(drawn) == _trained_on(captioner)
+        if is_own and split in ("train", "all"):
+            report.note("these pictures include those that the model was trained on")
+        if is_own or (split != "all" and split not in dataset.split_counts()):
+            dataset = drawn
+    for note in dataset.notes:
+        report.note(note)
+    return dataset.select(split)
 
 
 def _trained_on(captioner: "Evaluated") -> str | None:
@@ -474,36 +342,6 @@ def references_of(records: Sequence[Record], segmentation: Segmentation = PTB) -
     """The captions of ``records``, cut into words and counted for scoring."""
     people = {record.image_id: record.captions for record in records}
     return References(people, segmentation=segmentation)
-
-
-def _records(
-    dataset: Dataset, split: str, trained_on: str | None, report: Reporter
-) -> tuple[Record, ...]:
-    """The pictures to score.
-
-    On the data that the model was trained on, training's own split decides. On other data the
-    data's marks decide; if it marks no picture with ``split``, it is split as for training.
-    """
-    if len(dataset.records) > 1:
-        drawn = usable_splits(dataset)
-        is_own = dataset_fingerprint(drawn) == trained_on
-        if is_own and split in ("train", "all"):
-            report.note("these pictures include those that the model was trained on")
-        if is_own or (split != "all" and split not in dataset.split_counts()):
-            dataset = drawn
-    for note in dataset.notes:
-        report.note(note)
-    return dataset.select(split)
-
-
-def _default_path(model: str | Path, data: str, split: str, fingerprint: str) -> Path:
-    """Where captions go, with digits of what they follow from: no measurement replaces another."""
-    name = re.sub(r"[^\w.-]+", "-", Path(data).stem or data)
-    name = f"{name}-{split}-{fingerprint[:8]}.json"
-    if shipped_folder(model) or spec_of(model):  # which are not for writing into
-        safe = re.sub(r"[^\w.-]+", "-", str(model))
-        return Path("evaluation") / f"{safe}-{name}"
-    return Path(model) / "evaluation" / name
 
 
 def _is_plain_number(text: str) -> bool:

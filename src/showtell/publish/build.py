@@ -34,8 +34,8 @@ from showtell.publish.measure import (
     words_of,
 )
 from showtell.publish.pack import check_output, pack_checkpoint
-from showtell.publish.recipe import NOTES, Recipe, TrainStage
-from showtell.publish.stages import Places, make_stages
+from showtell.publish.recipe import Recipe, TrainStage
+from showtell.publish.stages import Places, make_stages, read_notes
 from showtell.report.charts import reliability_figure
 from showtell.training.reranking import add_reranker
 from showtell.training.text_captions import read_captions
@@ -204,7 +204,7 @@ def _unknown(recipe: Recipe, places: Places, found: Mapping[str, CaptionedSplit]
 
 
 def _stages_section(recipe: Recipe, places: Places) -> str:
-    notes = json.loads((places.work / NOTES).read_text(encoding="utf-8"))
+    notes = read_notes(places.work)
     rows = []
     for stage in recipe.stages:
         if isinstance(stage, TrainStage):

@@ -15,6 +15,7 @@ from showtell.inference.weights import Storage
 
 NOTES = "stages.json"
 """What lies beside the stages' folders, and tells what each was made of."""
+MOST_NOTES = 2**24  # bytes
 
 
 def _usable(name: str) -> str:

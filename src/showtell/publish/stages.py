@@ -12,7 +12,6 @@ changed default of a setting that the note has does count: the stage would come 
 """
 
 import hashlib
-import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from showtell.config import Config
-from showtell.core.files import write_json
+from showtell.config.toml import flatten
+from showtell.core.files import json_digest, read_json, write_json
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, dataset_fingerprint
 from showtell.data.request import DataRequest, open_data
 from showtell.errors import CheckpointError, ConfigError
 from showtell.inference.checkpoint import CONFIG
-from showtell.publish.recipe import NOTES, AverageStage, Recipe, TrainStage
+from showtell.publish.recipe import MOST_NOTES, NOTES, AverageStage, Recipe, TrainStage
 from showtell.training.averages import average_checkpoints
 from showtell.training.request import TrainRequest, train_on
 
@@ -83,7 +83,7 @@ class _Work:
     def __init__(self, recipe: Recipe, places: Places, report: Reporter) -> None:
         self.recipe, self.places, self.report = recipe, places, report
         self.folder = places.work
-        self.notes = _read_notes(self.folder)
+        self.notes = read_notes(self.folder)
         self._datasets: dict[str, Dataset] = {}
 
     def is_made(self, stage: TrainStage | AverageStage) -> bool:
@@ -116,9 +116,8 @@ class _Work:
         elif not self._train(stage):
             return False
         made_of = self._made_of(stage)
-        text = json.dumps(made_of, sort_keys=True)
         self.notes[stage.name] = {
-            "key": hashlib.sha256(text.encode()).hexdigest()[:16],
+            "key": json_digest(made_of),
             "made_of": made_of,
             "seconds": round(time.perf_counter() - started, 1),
         }
@@ -179,9 +178,9 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[st
     for source in sorted({*then["stages"], *now["stages"]}):
         if then["stages"].get(source) != now["stages"].get(source):
             yield f"stage {source} is not the one that it started from"
-    old, new = _flat(then.get("settings", {})), _flat(now.get("settings", {}))
+    old, new = flatten(then.get("settings", {})), flatten(now.get("settings", {}))
     # Of a decoder of the noted kind: what a later version adds to it counts as its default does.
-    defaults = _flat(_defaults(now["settings"])) if new else {}
+    defaults = flatten(_defaults(now["settings"])) if new else {}
     for name in sorted({*old, *new}):
         before = old.get(name, defaults.get(name))
         if name in old and name not in new:
@@ -201,23 +200,17 @@ def _defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
     return Config.of({"decoder": {"kind": kind}}).model_dump(mode="json")
 
 
-def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """``{"data": {"text": 1}}`` -> ``{"data.text": 1}``."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{name}.{inner}": one for inner, one in _flat(value).items()}
-        else:
-            flat[name] = value
-    return flat
+def read_notes(work: Path) -> dict[str, Any]:
+    """What the stages in a work folder were made of and how long they took, by their names.
 
-
-def _read_notes(work: Path) -> dict[str, Any]:
+    Raises:
+        CheckpointError: the notes cannot be read.
+    """
     path = work / NOTES
     if not path.exists():
         return {}
     try:
-        notes: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        notes: dict[str, Any] = read_json(path, MOST_NOTES)
         return notes
     except (OSError, ValueError) as error:
         raise CheckpointError(f"cannot read {path}: {error}") from None

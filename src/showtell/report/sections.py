@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from showtell.config.toml import flatten
 from showtell.metrics import METRICS, evaluate
 from showtell.metrics.bootstrap import Interval
 from showtell.report.captions import CaptionedRun
@@ -142,7 +143,7 @@ def curves(runs: Sequence[RunFolder], drawings: Sequence[Figure]) -> Section:
 
 def settings(runs: Sequence[RunFolder]) -> Section:
     """All settings of a single run; of several runs those that differ."""
-    flat = [_flat(run.settings) for run in runs]
+    flat = [flatten(run.settings) for run in runs]
     names = list(dict.fromkeys(name for values in flat for name in values))
     if len(runs) == 1:
         groups: dict[str, list[str]] = {}
@@ -168,7 +169,7 @@ def settings(runs: Sequence[RunFolder]) -> Section:
 
 def provenance(runs: Sequence[RunFolder]) -> Section:
     """What is needed to make a run again: fingerprints, versions, machine."""
-    flat = [_flat({k: v for k, v in run.provenance.items() if k not in PLACES}) for run in runs]
+    flat = [flatten({k: v for k, v in run.provenance.items() if k not in PLACES}) for run in runs]
     names = list(dict.fromkeys(name for values in flat for name in values))
     title, body = "run.json", ""
     if len(runs) > 1:
@@ -274,17 +275,6 @@ def _number(name: str, value: float) -> str:
     if name in ("bad_endings", "bad-endings"):
         return f"{value:.1%}"
     return f"{value:.2f}" if name == "val_perplexity" else f"{value:.4f}"
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``{"a": {"b": 1}}`` as ``{"a.b": 1}``."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
 
 
 def _rows(names: Sequence[str], columns: Sequence[Mapping[str, Any]]) -> list[list[str]]:

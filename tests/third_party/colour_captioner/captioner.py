@@ -7,7 +7,7 @@ from PIL import Image
 
 from showtell import Caption, DecodingConfig, ModelInfo
 from showtell.inference.backends.pictures import PictureCaptioner
-from showtell.inference.captioner import ModelRequest
+from showtell.inference.loading import ModelRequest
 from showtell.inference.stream import Described
 
 NAMES = ("red", "green", "blue")
