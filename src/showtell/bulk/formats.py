@@ -6,7 +6,6 @@ file can be read back, a new run keeps its captions by the same model and adds t
 """
 
 import csv
-import hashlib
 import json
 import math
 import re
@@ -19,10 +18,10 @@ from typing import IO, Any
 
 from showtell.bulk.naming import sample_keys
 from showtell.config import DecodingConfig
-from showtell.core.files import parse_json
+from showtell.core.files import parse_json, short_digest
 from showtell.data.duplicates import Look
 from showtell.data.reading import is_text, printable
-from showtell.errors import DataError, MissingExtraError
+from showtell.errors import DataError, needs_extra
 from showtell.inference.caption import Caption, caption_record
 from showtell.inference.captioner import Captioner
 from showtell.inference.stream import PictureResult
@@ -70,8 +69,8 @@ def to_line(record: Record) -> str:
 
 def model_id(captioner: Captioner, decoding: DecodingConfig) -> str:
     """12 digits that stand for what captions follow from, besides the picture."""
-    text = captioner.fingerprint + decoding.model_dump_json() + captioner.cleaning.identity
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    settings = decoding.model_dump_json()
+    return short_digest(captioner.fingerprint, settings, captioner.cleaning.identity)
 
 
 def _heard(record: Record, alternatives: tuple[Caption, ...] = ()) -> Caption:
@@ -307,11 +306,9 @@ def _groups(records: Iterable[Record]) -> Iterator[list[Record]]:
 
 
 def _pyarrow() -> tuple[Any, Any]:
-    try:
+    with needs_extra("parquet", "a Parquet table"):
         import pyarrow
         from pyarrow import parquet
-    except ModuleNotFoundError:
-        raise MissingExtraError("parquet", "a Parquet table") from None
     return pyarrow, parquet
 
 

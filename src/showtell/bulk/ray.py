@@ -34,8 +34,9 @@ from showtell.errors import (
     CheckpointError,
     ConfigError,
     DataError,
-    MissingExtraError,
     ShowtellError,
+    needs_extra,
+    one_line,
 )
 from showtell.inference.backends.remote_run import MOST_REFUSED_AT_FIRST, PicturesRefused
 from showtell.inference.captioner import Captioner
@@ -210,7 +211,7 @@ class ShardCaptioner:
         try:
             summary, error = self._caption(shard), ""
         except (ShowtellError, OSError) as failure:  # a shard that cannot be read is no one else's
-            summary, error = Summary(), " ".join(str(failure).split())
+            summary, error = Summary(), one_line(failure)
         return {
             "shard": [shard.name],
             "captioned": [summary.num_captioned + summary.num_kept],
@@ -321,11 +322,9 @@ def _is_done(shard: Shard, output: str, kind: str) -> bool:
 
 
 def _connect(address: str | None, workers: int | None) -> Any:
-    try:
+    with needs_extra("ray", "--engine ray"):
         import ray
         import ray.data
-    except ModuleNotFoundError:
-        raise MissingExtraError("ray", "--engine ray") from None
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
@@ -334,8 +333,7 @@ def _connect(address: str | None, workers: int | None) -> Any:
         else:
             ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        text = " ".join(str(error).split())
-        raise ConfigError(f"--address {address}: {text}") from None
+        raise ConfigError(f"--address {address}: {one_line(error)}") from None
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     return ray
@@ -354,7 +352,7 @@ def _model_of(ray: Any, job: Job) -> str:
         try:
             return ShardCaptioner(job).model, ""
         except ShowtellError as failure:
-            return "", " ".join(str(failure).split())
+            return "", one_line(failure)
 
     # In a process of its own, which gives back its memory, and the GPU's, when it ends.
     gpus = 1 if int(ray.cluster_resources().get("GPU", 0)) else 0

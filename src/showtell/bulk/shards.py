@@ -19,7 +19,7 @@ from showtell.core.files import parse_json
 from showtell.core.urls import MOST_BYTES, is_url, local_path, open_url
 from showtell.data.reading import encoding_of, printable
 from showtell.data.tar import TarMember, has_end_mark
-from showtell.errors import DataError, MissingExtraError
+from showtell.errors import DataError, needs_extra
 from showtell.inference.stream import Picture
 
 MOST_ROWS_A_READ = 16
@@ -140,10 +140,8 @@ def _read_tar(file: BinaryIO, name: str, left_out: Counter[str]) -> Iterator[Pic
 
 
 def _read_parquet(file: BinaryIO, name: str, left_out: Counter[str]) -> Iterator[Picture]:
-    try:
+    with needs_extra("parquet", f"reading {name}"):
         from pyarrow import ArrowException, parquet
-    except ModuleNotFoundError:
-        raise MissingExtraError("parquet", f"reading {name}") from None
     try:
         table = parquet.ParquetFile(file)
         groups = map(table.metadata.row_group, range(table.metadata.num_row_groups))

@@ -7,7 +7,6 @@ or that of a file which is there.
 """
 
 import csv
-import hashlib
 import os
 import re
 import stat
@@ -31,14 +30,14 @@ from showtell.bulk.formats import (
     write_text_alone,
 )
 from showtell.bulk.journal import SUFFIX, Journal
-from showtell.core.files import atomic_write, check_regular, parse_json
+from showtell.core.files import atomic_write, check_regular, parse_json, short_digest
 from showtell.data.pictures import (
     PICTURE_SUFFIXES,
     SidecarFinder,
     is_picture_name,
 )
 from showtell.data.reading import encoding_of
-from showtell.errors import DataError, ImageError, MissingExtraError
+from showtell.errors import DataError, ImageError, MissingExtraError, needs_extra
 from showtell.images.open import open_image
 from showtell.inference.stream import Picture
 
@@ -102,10 +101,8 @@ def _is_csv(path: Path) -> bool:
 
 
 def _is_parquet(path: Path) -> bool:
-    try:
+    with needs_extra("parquet", "a Parquet table"):
         from pyarrow import ArrowException, parquet
-    except ModuleNotFoundError:
-        raise MissingExtraError("parquet", "a Parquet table") from None
     try:
         return _are_columns(parquet.read_schema(path).names)
     except ArrowException:
@@ -372,7 +369,7 @@ def replace_file(path: Path, content: bytes, *, run: Path) -> None:
     """
     inode = run.stat().st_ino if run.exists() else 0
     named = f"{os.path.realpath(run)}\0{inode}\0{path.name}"
-    short = hashlib.sha256(os.fsencode(named)).hexdigest()[:12]
+    short = short_digest(os.fsencode(named))
     temporary = path.with_name(f".showtell-{short}.tmp")
     try:
         with open(temporary, "wb") as file:

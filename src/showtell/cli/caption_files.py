@@ -9,7 +9,7 @@ import typer
 from showtell.bulk.inputs import Inputs
 from showtell.bulk.run import caption_all, plan
 from showtell.bulk.targets import Metadata, OneFile, Sidecars, Target
-from showtell.cli.console import INTERRUPTED, ConsoleReporter
+from showtell.cli.console import ConsoleReporter, stopped
 from showtell.data.reading import printable
 from showtell.errors import ConfigError, UsageError
 from showtell.inference.specs import spec_of
@@ -87,8 +87,7 @@ def caption_into_files(request: "Request", inputs: Inputs, target: Target) -> bo
             if (cost := request.asking.cost(captioner)) is not None:
                 report.note(cost)
     except KeyboardInterrupt:
-        typer.echo("stopped; to resume, run the same command again", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+        raise stopped() from None
     return summary.single_failed or (request.strict and bool(summary.num_failed))
 
 

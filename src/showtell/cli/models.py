@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from showtell.cli import captioners, options
-from showtell.cli.console import INTERRUPTED
+from showtell.cli.console import stopped
 from showtell.core.files import json_text
 from showtell.errors import ConfigError, UsageError
 
@@ -213,8 +213,7 @@ def publish(
     with ConsoleReporter() as report:
         made = build(recipe, Places(paths, work, device), output, report)
     if made is None:
-        typer.echo("stopped; to resume, run the same command again", err=True)
-        raise typer.Exit(INTERRUPTED)
+        raise stopped()
     if as_json:
         scores = {title: found.to_dict() for title, found in made.scores.items()}
         values = {"folder": str(made.folder), "num_bytes": made.num_bytes, "scores": scores}

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from showtell.data.reading import note_input
-from showtell.errors import install_line
+from showtell.errors import install_line, reason_of
 from showtell.images import heif
 
 PICTURE_SUFFIXES = frozenset(
@@ -286,7 +286,7 @@ class PictureFinder:
             except (FileNotFoundError, NotADirectoryError, ValueError):
                 listing = frozenset()
             except OSError as error:
-                self._unreadable[folder] = error.strerror or str(error)
+                self._unreadable[folder] = reason_of(error)
                 listing = frozenset()
             self._listings[folder] = listing
         return listing

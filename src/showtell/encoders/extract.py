@@ -9,7 +9,6 @@ encoder. Every batch has the same size, so a store's content does not depend on 
 stopped and continued.
 """
 
-import hashlib
 import re
 import shutil
 import time
@@ -23,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from showtell.core.device import Runtime
-from showtell.core.files import cache_folder
+from showtell.core.files import cache_folder, short_digest
 from showtell.core.messages import counted
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, Record
@@ -406,7 +405,7 @@ def _default_folder(dataset: Dataset, encoder: Encoder, wanted: WantedFeatures) 
     """A name that people can read (data set, encoder, views), and a hash of everything else."""
     where = dataset.name if dataset.format == "scenes" else str(Path(dataset.name).resolve())
     content = f"{where}\n{encoder.fingerprint}\n{wanted.flips}"
-    key = hashlib.sha256(content.encode()).hexdigest()[:10]
+    key = short_digest(content, length=10)
     name = re.sub(r"[^\w.-]+", "-", Path(dataset.name).stem) or "data"
     kind = re.sub(r"[^\w.-]+", "-", encoder.name)
     grid = "-grid" if wanted.grid else ""

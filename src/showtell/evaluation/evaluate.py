@@ -9,7 +9,7 @@ checkpoint does so from features that it stores, an export from the pictures and
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, cast
 from showtell import __version__
 from showtell.config import DecodingConfig
 from showtell.core.distributed import ALONE, Processes
-from showtell.core.files import parse_json, write_json
-from showtell.core.progress import Reporter
+from showtell.core.files import parse_json, short_digest, write_json
+from showtell.core.progress import Progress, Reporter
 from showtell.data.records import Dataset, Record, dataset_fingerprint
 from showtell.data.request import DataRequest
 from showtell.data.splits import usable_splits
@@ -56,6 +56,11 @@ class Evaluation:
 
     captions: dict[str, Caption]
     scores: Scores
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The captions' texts by image id."""
+        return _texts(self.captions)
 
     def coco_results(self) -> list[dict[str, str | int]]:
         """The captions in COCO's results format; ids that are numbers become numbers again."""
@@ -197,7 +202,7 @@ def captions_of(
         report.note(captioner.describe_runtime())
         found = caption_records(captioner, dataset, records, store=data.store, report=report)
         result = _write(found, path, model, data, split, None)
-        captions = {name: said.text for name, said in found.evaluation.captions.items()}
+        captions = found.evaluation.texts
         report.note(f"captions: {result.predictions}")
     else:
         report.note(f"captions of {model.model} are taken from {path}")
@@ -228,7 +233,7 @@ def captions_fingerprint(
         _digest_of_pictures(records),
         *filter(None, [captioner.cleaning.identity]),
     )
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    return short_digest("\n".join(parts), length=16)
 
 
 def _digest_of_pictures(records: Sequence[Record]) -> str:
@@ -435,7 +440,7 @@ def evaluate_captioner(
     *,
     references: References | None = None,
     decoding: DecodingConfig | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     processes: Processes = ALONE,
 ) -> Evaluation:
     """Caption ``records`` from their stored features (view 0) and score the captions.

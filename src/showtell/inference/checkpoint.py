@@ -15,7 +15,6 @@ of the folder, or an encoder that timm would fetch, unless the person trusts the
 
 import os
 import re
-import reprlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -33,8 +32,8 @@ from showtell.decoders.base import Decoder
 from showtell.decoders.registry import load_decoder, outline_decoder
 from showtell.decoding.reranking import RERANKER, Reranker
 from showtell.encoders.encoder import is_fetched
-from showtell.errors import CheckpointError, ShowtellError
-from showtell.inference.exported import BEST, METRICS, MODEL, is_export
+from showtell.errors import CheckpointError, ShowtellError, one_line, reason_of
+from showtell.inference.exported import BEST, METRICS, MODEL, first_problem, is_export
 from showtell.inference.exported import CONFIG as CONFIG
 from showtell.inference.exported import VOCABULARY as VOCABULARY
 from showtell.inference.weights import (
@@ -298,12 +297,11 @@ def _damage_told(what: str) -> Iterator[None]:
         SafetensorError,
         ShowtellError,
     ) as error:
-        text = str(error)
         if isinstance(error, OSError) and error.filename is not None:
-            text = f"{error.filename}: {error.strerror}"
-        reason = " ".join(text.split())
-        shown = reason if len(reason) <= LONGEST_REASON else reason[:LONGEST_REASON] + " ..."
-        raise CheckpointError(f"{what}: {shown}") from None
+            reason = f"{error.filename}: {reason_of(error)}"
+        else:
+            reason = one_line(error, LONGEST_REASON)
+        raise CheckpointError(f"{what}: {reason}") from None
 
 
 def _read_object(path: Path, types: type[BaseModel]) -> dict[str, Any]:
@@ -319,10 +317,7 @@ def _read_object(path: Path, types: type[BaseModel]) -> dict[str, Any]:
     try:
         types.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
-        given = reprlib.repr(first["input"])
-        raise ValueError(f"{path.name}: {where} is {given}: {first['msg'].lower()}") from None
+        raise ValueError(first_problem(path.name, error)) from None
     assert isinstance(values, dict)
     return values
 

@@ -133,7 +133,7 @@ def _inventions(found: Mapping[str, CaptionedSplit]) -> dict[str, Scores]:
     """CHAIR of each measurement, with what the references mention as what is there."""
     return {
         title: evaluate(
-            {image_id: caption.text for image_id, caption in split.evaluation.captions.items()},
+            split.evaluation.texts,
             {record.image_id: record.captions for record in split.records},
             metrics=object_hallucination.NAMES,
         ).with_intervals()
@@ -187,8 +187,7 @@ def _note_scores(folder: Path, scores: Mapping[str, Scores]) -> None:
 
 def _people(found: Mapping[str, CaptionedSplit]) -> Any:
     first = next(iter(found.values()))
-    said = {name: caption.text for name, caption in first.evaluation.captions.items()}
-    return count_people(first.records, said)
+    return count_people(first.records, first.evaluation.texts)
 
 
 def _unknown(recipe: Recipe, places: Places, found: Mapping[str, CaptionedSplit]) -> Any:

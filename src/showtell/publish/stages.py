@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from showtell.config import Config
-from showtell.core.files import write_json
+from showtell.core.files import short_digest, write_json
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, dataset_fingerprint
 from showtell.data.request import DataRequest, open_data
@@ -116,9 +116,8 @@ class _Work:
         elif not self._train(stage):
             return False
         made_of = self._made_of(stage)
-        text = json.dumps(made_of, sort_keys=True)
         self.notes[stage.name] = {
-            "key": hashlib.sha256(text.encode()).hexdigest()[:16],
+            "key": short_digest(json.dumps(made_of, sort_keys=True), length=16),
             "made_of": made_of,
             "seconds": round(time.perf_counter() - started, 1),
         }

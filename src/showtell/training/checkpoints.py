@@ -12,7 +12,7 @@ from showtell.config import Config
 from showtell.decoders.base import Decoder
 from showtell.encoders.encoder import Encoder, trained_fingerprint
 from showtell.encoders.finetune import load_trained
-from showtell.errors import CheckpointError
+from showtell.errors import CheckpointError, one_line
 from showtell.inference.checkpoint import (
     RESUME_TENSORS,
     Checkpoint,
@@ -102,9 +102,8 @@ class Checkpoints:
         try:
             state.unpack(saved, measured, self.device)
         except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
             raise CheckpointError(
-                f"{last / RESUME_TENSORS} does not fit the run: {reason}"
+                f"{last / RESUME_TENSORS} does not fit the run: {one_line(error)}"
             ) from error
         offsets: dict[str, int] = saved.data["log_offsets"]
         return offsets

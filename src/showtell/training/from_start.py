@@ -26,7 +26,7 @@ from showtell.data.records import Dataset, Split
 from showtell.data.request import DataRequest
 from showtell.data.splits import hash_order
 from showtell.decoding.reranking import Reranker
-from showtell.errors import CheckpointError
+from showtell.errors import CheckpointError, reason_of
 from showtell.evaluation.compare import compare
 from showtell.evaluation.evaluate import CaptionedSplit, caption_records, evaluate_captioner
 from showtell.inference.backends.native import NativeCaptioner
@@ -224,7 +224,7 @@ def finish(
     rows: list[Row] = []
     for place, (pictures, one) in enumerate(zip(sets, first, strict=True)):
         if place not in last:
-            last[place] = said_of(pictures.captioned(after, report))
+            last[place] = pictures.captioned(after, report).evaluation.texts
         rows += _rows(pictures, one, last[place], run.data.vocabulary.segmentation)
     found = BeforeAndAfter(source, best.metrics["epoch"], share, by_share, tuple(rows))
     file = run.folder / COMPARISON_FILE
@@ -232,7 +232,7 @@ def finish(
         write_json(file, found.to_dict())
     except OSError as error:
         raise CheckpointError(
-            f"cannot write {file}: {error.strerror or error}; the model is whole: free some "
+            f"cannot write {file}: {reason_of(error)}; the model is whole: free some "
             "space, then continue with --resume"
         ) from error
     return replace(result, from_start=found)
@@ -327,11 +327,6 @@ def chosen(by_share: Mapping[float, Sequence[NDArray[np.float64]]]) -> float:
     return min(share for share, sets in by_share.items() if lost(sets)[0] <= CLOSE)
 
 
-def said_of(captioned: CaptionedSplit) -> Said:
-    """The captions alone."""
-    return {key: caption.text for key, caption in captioned.evaluation.captions.items()}
-
-
 def _measure(
     run: Run,
     weights: Callable[[float], dict[str, Tensor]],
@@ -362,8 +357,7 @@ def _measure(
             np.array([own["CIDEr-D"] for own in one.scores.per_image.values()])
             for one in evaluations
         ]
-        said = [{key: c.text for key, c in one.captions.items()} for one in evaluations]
-        found[share] = _Measured(by_picture, said)
+        found[share] = _Measured(by_picture, [one.texts for one in evaluations])
     return found
 
 
@@ -383,7 +377,7 @@ def _averaged(
         save_checkpoint(run.folder / "best", averaged)
     except OSError as error:
         raise CheckpointError(
-            f"cannot write {run.folder / 'best'}: {error.strerror or error}; the best epoch is "
+            f"cannot write {run.folder / 'best'}: {reason_of(error)}; the best epoch is "
             "there, not averaged: free some space, then continue with --resume"
         ) from error
     return averaged
@@ -399,7 +393,7 @@ def _rows(
     """
     people = {record.image_id: record.captions for record in before.records}
     comparison = compare(
-        {"before": said_of(before), "after": after},
+        {"before": before.evaluation.texts, "after": after},
         people,
         metrics=METRICS,
         segmentation=segmentation,

@@ -25,7 +25,7 @@ from showtell.core.progress import Reporter, StepReport
 from showtell.decoders.language_model import LanguageModel
 from showtell.decoders.layers import freeze_batch_norms, share_batch_norms
 from showtell.encoders.encoder import Encoder
-from showtell.errors import CheckpointError, ShowtellError
+from showtell.errors import CheckpointError, ShowtellError, reason_of
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import Checkpoint
 from showtell.training.checkpoints import Checkpoints
@@ -177,7 +177,7 @@ class Run:
                 self.checkpoints.save("last", state, log_offsets=log.offsets())
             except OSError as error:
                 raise CheckpointError(
-                    f"cannot write into {self.folder}: {error.strerror or error}; what was saved "
+                    f"cannot write into {self.folder}: {reason_of(error)}; what was saved "
                     "before is intact: free some space, then continue with --resume"
                 ) from error
         best_epoch = state.progress.best_epoch

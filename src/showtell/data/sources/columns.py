@@ -29,7 +29,7 @@ from showtell.data.unpack import (
     damage,
     is_about_content,
 )
-from showtell.errors import DataError, MissingExtraError
+from showtell.errors import DataError, needs_extra
 
 ROWS_PER_READ = 16
 Batches = Callable[[list[str]], Iterable[Any]]
@@ -71,10 +71,8 @@ def read_table(
         DataError: there is no column for the picture, or none for captions.
         MissingExtraError: pyarrow is not installed.
     """
-    try:
+    with needs_extra("parquet", f"reading {file}"):
         from pyarrow import ArrowException
-    except ModuleNotFoundError:
-        raise MissingExtraError("parquet", f"reading {file}") from None
     contents = Contents()
     try:
         with open(file, "rb") as opened:

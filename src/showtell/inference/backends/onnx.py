@@ -4,7 +4,6 @@ A captioner of this kind imports no torch. Graphs are loaded when they are first
 find where the decoder looked, or that name things, are for few requests.
 """
 
-import hashlib
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from onnxruntime import InferenceSession
 
 from showtell.config import DecodingConfig
 from showtell.core.device import Runtime
+from showtell.core.files import short_digest
 from showtell.core.memory import give_back_memory
 from showtell.decoding.arrays import Array, Ids, State
 from showtell.decoding.constraints.named_words import named_words
@@ -415,11 +415,7 @@ class OnnxCaptioner(LocalCaptioner):
     def fingerprint(self) -> str:
         """12 digits that stand for the files of all models."""
         parts = [part.graphs.manifest.fingerprint for part in self.parts]
-        return parts[0] if len(parts) == 1 else _digits("\n".join(parts))
-
-
-def _digits(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return parts[0] if len(parts) == 1 else short_digest("\n".join(parts))
 
 
 def _open(model: str | Path, runtime: Runtime) -> tuple[Graphs, Vocabulary, DecodingConfig]:
