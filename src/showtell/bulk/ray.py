@@ -285,7 +285,8 @@ def caption_shards(
         report.note(skipped)
     is_remote = is_url(job.output)
     output = job.output if is_remote else os.path.abspath(job.output)
-    plan = list(make_plan(inputs)) if is_remote else _plan_on_disk(output, inputs.names, inputs)
+    made = make_plan(inputs)
+    plan = list(made) if is_remote else kept_plan(Path(output), inputs.names, made)
     left = [shard for shard in plan if job.overwrite or not _is_done(shard, output, job.kind)]
     ray = _connect(address, workers)
     num_failed = num_lost = 0
@@ -310,10 +311,6 @@ def caption_shards(
     finally:
         ray.shutdown()
     return num_failed + num_lost
-
-
-def _plan_on_disk(output: str, asked: tuple[str, ...], inputs: Any) -> list[Shard]:
-    return kept_plan(Path(output), asked, make_plan(inputs))
 
 
 def _is_done(shard: Shard, output: str, kind: str) -> bool:

@@ -162,13 +162,13 @@ def caption_on_ray(request: "Request") -> bool:
     from showtell.bulk.remote import name_of
 
     loading = request.model.arguments()
-    kind, folder = "hf:" * request.model.name.startswith("hf:"), request.model.name
-    folder = folder.removeprefix(kind)
+    prefix = "hf:" if request.model.name.startswith("hf:") else ""
+    folder = request.model.name.removeprefix(prefix)
     if os.path.exists(folder):  # actors have working folders of their own
-        loading["model"] = kind + os.path.abspath(folder)
+        loading["model"] = prefix + os.path.abspath(folder)
     making = request.making
-    output, kind = name_of(writing.output), writing.kind.value
-    job = Job(loading, making.decoding, output, kind, making.dedupe, writing.overwrite)
+    output, file_format = name_of(writing.output), writing.kind.value
+    job = Job(loading, making.decoding, output, file_format, making.dedupe, writing.overwrite)
     with ConsoleReporter() as report:
         num_failed = caption_shards(
             request.pictures, job, address=cluster.address, workers=cluster.workers, report=report

@@ -1,8 +1,8 @@
 """Encoding pictures: all of a data set into its feature store, or a few at once for captioning.
 
 ``features_for`` opens the store of a data set and encodes what the store lacks; by default the
-store is in the cache folder. ``extract_features`` does the encoding. ``encode_images`` and
-``encode_pixels`` encode pictures that are in memory.
+store is in the cache folder. ``extract_features`` does the encoding. ``encode_pixels`` encodes
+pictures that are in memory.
 
 Threads decode views (``images/views.py``) in the order of the records; each view is one pass of the
 encoder. Every batch has the same size, so a store's content does not depend on where its making was
@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from showtell.core.device import Runtime
@@ -178,8 +177,8 @@ def extract_features(
     )
 
 
-def encode_images(
-    images: Sequence[Image.Image],
+def encode_pixels(
+    pixels: Pixels,
     encoder: Encoder,
     runtime: Runtime,
     *,
@@ -189,12 +188,12 @@ def encode_images(
     """Encode the evaluation views of pictures that are in memory.
 
     Args:
-        images: B pictures from ``open_image``; at least one.
+        pixels: (B, 3, S, S) views, ``encoder.preprocessing.eval_view`` of B >= 1 pictures.
         encoder: on the runtime's device.
         runtime: the device and the precision.
         grid: whether to return regions too.
         batch_size: pictures in a pass of the encoder; default: 256 on a GPU, on a
-            processor 2 in bf16 and 1 in fp32.
+            processor 16 in bf16 and 1 in fp32.
 
     The features of a picture do not depend on the others. In bf16 no batch size changes them; in
     fp32 libraries choose kernels by the size, so on a processor a pass has one picture.
@@ -202,20 +201,6 @@ def encode_images(
     Returns:
         Features in fp32 on the runtime's device: pooled (B, D), regions (B, R, D') or None.
     """
-    assert images, "nothing to encode"
-    pixels = np.stack([encoder.preprocessing.eval_view(image) for image in images])
-    return encode_pixels(pixels, encoder, runtime, grid=grid, batch_size=batch_size)
-
-
-def encode_pixels(
-    pixels: Pixels,
-    encoder: Encoder,
-    runtime: Runtime,
-    *,
-    grid: bool = False,
-    batch_size: int | None = None,
-) -> Features:
-    """As ``encode_images``, from evaluation views (B, 3, S, S)."""
     is_exact = runtime.device == "cpu" and runtime.precision == "fp32"
     step = batch_size or (1 if is_exact else default_batch_size(runtime))
     parts = [

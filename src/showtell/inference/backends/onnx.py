@@ -89,11 +89,6 @@ class Graphs:
         self._coming = {graph: pool.submit(self._load, graph) for graph in FIRST}
         pool.shutdown(wait=False)
 
-    @property
-    def loaded(self) -> set[str]:
-        """The names of those that were run."""
-        return set(self._loaded)
-
     def run(self, graph: str, feed: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs of a graph, by name.
 
