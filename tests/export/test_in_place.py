@@ -31,14 +31,8 @@ from showtell.inference.backends.onnx import OnnxCaptioner
 from showtell.inference.caption import Calibration
 from showtell.inference.captioner import takes_onnx
 from showtell.inference.checkpoint import load_checkpoint, save_checkpoint
-from showtell.inference.exported import (
-    MANIFEST,
-    MODEL,
-    ONNX,
-    WEIGHTS,
-    read_export,
-    write_calibration,
-)
+from showtell.inference.exported import read_export, write_calibration
+from showtell.inference.files import MANIFEST, MODEL, ONNX, WEIGHTS
 from showtell.inference.weights import Storage, pack_weights, unpack_weights
 
 CONCEPTS = next(case for case in CASES if "concepts" in case[1])

@@ -34,7 +34,7 @@ from showtell.inference.backends.onnx import PROVIDERS, OnnxCaptioner, _provider
 from showtell.inference.caption import Caption
 from showtell.inference.captioner import takes_onnx
 from showtell.inference.checkpoint import save_checkpoint
-from showtell.inference.exported import WEIGHTS
+from showtell.inference.files import WEIGHTS
 from showtell.text.segment import Segmentation
 from showtell.text.vocabulary import WordVocabulary
 

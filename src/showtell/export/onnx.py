@@ -21,7 +21,6 @@ from showtell.encoders.features import Features
 from showtell.errors import CheckpointError, MissingExtraError, reason_of
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import (
-    CONFIG,
     check_new_folder,
     find_checkpoint,
     new_folder,
@@ -29,11 +28,6 @@ from showtell.inference.checkpoint import (
 )
 from showtell.inference.exported import (
     FORMAT,
-    MANIFEST,
-    METRICS,
-    MODEL,
-    VOCABULARY,
-    WEIGHTS,
     Compute,
     DecoderPart,
     EncoderPart,
@@ -44,6 +38,7 @@ from showtell.inference.exported import (
     is_export,
     read_export,
 )
+from showtell.inference.files import CONFIG, MANIFEST, METRICS, MODEL, VOCABULARY, WEIGHTS
 from showtell.inference.weights import LAST_LAYER, Storage
 from showtell.pretrained import CARD
 

@@ -33,9 +33,21 @@ from showtell.decoders.registry import load_decoder, outline_decoder
 from showtell.decoding.reranking import RERANKER, Reranker
 from showtell.encoders.encoder import is_fetched
 from showtell.errors import CheckpointError, ShowtellError, one_line, reason_of
-from showtell.inference.exported import BEST, METRICS, MODEL, first_problem, is_export
-from showtell.inference.exported import CONFIG as CONFIG
-from showtell.inference.exported import VOCABULARY as VOCABULARY
+from showtell.inference.exported import first_problem, is_export
+from showtell.inference.files import (
+    BEST,
+    CONFIG,
+    ENCODER,
+    LAST,
+    METRICS,
+    MODEL,
+    MOST_JSON,
+    OWN_FILE,
+    RESUME_DATA,
+    RESUME_TENSORS,
+    VOCABULARY,
+    checkpoint_folders,
+)
 from showtell.inference.weights import (
     Storage,
     pack_weights,
@@ -47,15 +59,8 @@ from showtell.inference.weights import (
 from showtell.pretrained import no_model, shipped_folder
 from showtell.text.vocabulary import Vocabulary, load_vocabulary
 
-ENCODER = "encoder.safetensors"
-RESUME_TENSORS, RESUME_DATA = "resume.safetensors", "resume.json"
-MOST_CONFIG, MOST_JSON = 2**18, 2**22  # bytes
+MOST_CONFIG = 2**18  # bytes
 LONGEST_REASON = 500  # letters
-# What a packed model or an export consists of.
-OWN_FILE = re.compile(
-    r"(model|encoder|reranker|encoder-weights-\w+)\.safetensors|config\.toml|MODEL_CARD\.md|"
-    r"(metrics|vocabulary|showtell-onnx)\.json|\w+\.onnx|weights\.bin|examples\.jpg|reliability\.png"
-)
 
 Size = Annotated[int, Field(gt=0, lt=2**31)]  # of features
 Count = Annotated[int, Field(ge=0, lt=2**62)]
@@ -343,7 +348,7 @@ def find_checkpoint(model: str | Path) -> Path:
         CheckpointError: there is none.
     """
     folder = shipped_folder(model) or Path(model)
-    for candidate in (folder, folder / BEST, folder / "last"):
+    for candidate in checkpoint_folders(folder):
         whole = recover_folder(candidate)
         if (whole / MODEL).is_file():
             return whole
@@ -362,7 +367,7 @@ def recover_folder(folder: Path) -> Path:
     if folder.exists():  # "." has no name to make another of
         return folder
     candidates = [_set_aside(folder)]
-    if folder.name in (BEST, "last"):  # of a run; showtell 0.1.0 named it so
+    if folder.name in (BEST, LAST):  # of a run; showtell 0.1.0 named it so
         candidates.append(folder.with_name(f"{folder.name}.old"))
     return next((old for old in candidates if old.is_dir()), folder)
 

@@ -12,14 +12,15 @@ from typing import Any
 
 from showtell.core.files import read_json
 from showtell.errors import CheckpointError, VocabularyError
-from showtell.inference.exported import (
-    BEST,
+from showtell.inference.exported import find_export, read_export
+from showtell.inference.files import (
     CONFIG,
     METRICS,
     MOST_JSON,
+    RESUME_DATA,
+    RESUME_TENSORS,
     VOCABULARY,
-    find_export,
-    read_export,
+    checkpoint_folders,
 )
 from showtell.pretrained import ALIASES, CARD, known_names, no_model, shipped_folder
 from showtell.text.vocabulary import load_vocabulary
@@ -117,7 +118,7 @@ def describe_folder(folder: Path) -> DescribedModel:
     Raises:
         CheckpointError: there is none, or it is not whole.
     """
-    for place in (folder, folder / BEST, folder / "last"):
+    for place in checkpoint_folders(folder):
         if (place / CONFIG).is_file() and (place / METRICS).is_file():
             try:
                 return _checkpoint(folder, place)
@@ -162,6 +163,7 @@ def _described(
     vocabulary = load_vocabulary(folder / VOCABULARY)
     averaged = list(values.get("averaged") or ())
     aliases = [alias for alias in ALIASES if shipped_folder(alias) == folder]
+    resume = (RESUME_TENSORS, RESUME_DATA)
     files = (path for path in folder.iterdir() if path.is_file())
     return DescribedModel(
         name=name,
@@ -173,7 +175,7 @@ def _described(
         vocab_size=len(vocabulary),
         unit=vocabulary.unit,
         weights=weights,
-        num_bytes=sum(path.stat().st_size for path in files if path.stem != "resume"),
+        num_bytes=sum(path.stat().st_size for path in files if path.name not in resume),
         data=values.get("data"),
         num_pictures={split: int(num) for split, num in (values.get("num_pictures") or {}).items()},
         averaged=averaged,

@@ -23,16 +23,20 @@ from showtell.decoding.reranking import RERANKER
 from showtell.errors import CheckpointError
 from showtell.images.preprocess import Interpolation, Preprocessing
 from showtell.inference.caption import CALIBRATION, Calibration
+from showtell.inference.files import (
+    BEST,
+    MANIFEST,
+    METRICS,
+    MODEL,
+    MOST_JSON,
+    ONNX,
+    VOCABULARY,
+    WEIGHTS,
+)
 from showtell.pretrained import shipped_folder
 
-MANIFEST = "showtell-onnx.json"
-ONNX = "onnx"  # the folder of an export within a model's folder
-BEST = "best"  # the folder of the best checkpoint within a run's folder
-VOCABULARY, WEIGHTS = "vocabulary.json", "weights.bin"
-MODEL, CONFIG, METRICS = "model.safetensors", "config.toml", "metrics.json"  # of a checkpoint
 TENSORS = ".safetensors"
 FORMAT = 1
-MOST_JSON = 2**22  # bytes
 MOST_GRAPH = 2**31  # bytes, of any file of protobuf
 CHUNK = 2**20
 

@@ -21,7 +21,8 @@ from showtell.evaluation.evaluate import CaptionedSplit, caption_split
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.caption import confidence_of
 from showtell.inference.checkpoint import replace_folder
-from showtell.inference.exported import METRICS, write_calibration
+from showtell.inference.exported import write_calibration
+from showtell.inference.files import EXAMPLES, METRICS, RELIABILITY
 from showtell.metrics import Scores, evaluate, object_hallucination
 from showtell.pretrained import CARD
 from showtell.publish import card
@@ -40,7 +41,6 @@ from showtell.report.charts import reliability_figure
 from showtell.training.reranking import add_reranker
 from showtell.training.text_captions import read_captions
 
-EXAMPLES, RELIABILITY = "examples.jpg", "reliability.png"
 PACKED = ".packed"  # no stage's name begins with a dot
 
 

@@ -16,7 +16,7 @@ from showtell.inference.checkpoint import (
     portable_metrics,
     save_checkpoint,
 )
-from showtell.inference.exported import MODEL
+from showtell.inference.files import MODEL
 from showtell.inference.weights import Storage, pack_weights, unpack_weights
 
 # Settings that name files; what a packed model does follows from none of them.

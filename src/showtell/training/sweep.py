@@ -23,7 +23,7 @@ from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, dataset_fingerprint
 from showtell.data.request import open_data
 from showtell.errors import CheckpointError, ConfigError, ShowtellError, one_line
-from showtell.inference.checkpoint import CONFIG
+from showtell.inference.files import CONFIG
 from showtell.training.loop import TrainingResult
 from showtell.training.openings import check_files, check_start
 from showtell.training.request import TrainRequest, train_on

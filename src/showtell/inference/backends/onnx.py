@@ -36,14 +36,8 @@ from showtell.inference.backends.local import (
     model_name,
 )
 from showtell.inference.captioner import ModelInfo, ModelRequest
-from showtell.inference.exported import (
-    VOCABULARY,
-    Manifest,
-    StateEntry,
-    find_export,
-    graph_file,
-    read_export,
-)
+from showtell.inference.exported import Manifest, StateEntry, find_export, graph_file, read_export
+from showtell.inference.files import VOCABULARY
 from showtell.pretrained import DEFAULT, LICENCE, shipped_folder
 from showtell.text.vocabulary import Vocabulary, load_vocabulary
 
