@@ -39,6 +39,8 @@ UNSUPPORTED_SUFFIXES = frozenset(
 """What people have among their pictures and showtell does not read: RAW files and videos, too."""
 
 SIDECAR_SUFFIXES = (".txt", ".caption")
+LEFTOVER_FOLDERS = frozenset((".thumbnails", "__MACOSX", "@eaDir"))
+"""What file managers put beside pictures."""
 
 
 def is_picture_name(name: str) -> bool:
@@ -59,7 +61,7 @@ def is_hidden(path: str) -> bool:
     That is ``.thumbnails/``, macOS's ``._cat.jpg`` and ``__MACOSX/``, Synology's ``@eaDir/``.
     """
     return any(
-        part in ("__MACOSX", "@eaDir") or (part.startswith(".") and part not in (".", ".."))
+        part in LEFTOVER_FOLDERS or (part.startswith(".") and part not in (".", ".."))
         for part in path.split("/")
     )
 

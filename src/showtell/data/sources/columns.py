@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
 
-from showtell.data.reading import printable
-from showtell.data.sources.base import (
+from showtell.data.column_names import (
     CAPTION_NAMES,
     PICTURE_NAMES,
     SPLIT_NAMES,
     caption_names,
-    captions_in,
     find_name,
     normalised,
     picture_name,
 )
+from showtell.data.reading import printable
+from showtell.data.sources.base import captions_in
 from showtell.data.unpack import (
     MOST_BYTES,
     Contents,
