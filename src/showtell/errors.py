@@ -7,7 +7,8 @@ with ``--debug``. Broken invariants are ``assert``s, not one of these.
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -88,6 +89,15 @@ class MissingFormatError(NotAPictureError, MissingExtraError):
     """What reads pictures of this format is an optional dependency that is not installed."""
 
 
+@contextmanager
+def needs_extra(extra: str, needed_for: str) -> Iterator[None]:
+    """Turn an import in the block that fails into ``MissingExtraError``."""
+    try:
+        yield
+    except ModuleNotFoundError:
+        raise MissingExtraError(extra, needed_for) from None
+
+
 def install_line(extra: str) -> str:
     """The command that adds an extra to this very installation, as it can be typed.
 
@@ -145,3 +155,18 @@ def expect_by_name(what: str, given: object, example: str) -> None:
 def first_line(error: BaseException) -> str:
     """The first line of what another library's exception says; its kind where it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def one_line(error: BaseException, most: int | None = None) -> str:
+    """All that an exception says as one line; its kind where it says nothing.
+
+    Args:
+        most: characters; a longer text is cut, and " ..." is added.
+    """
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if most is None or len(text) <= most else f"{text[:most]} ..."
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a file could not be read or written, without its path: "Permission denied"."""
+    return getattr(error, "strerror", None) or one_line(error)

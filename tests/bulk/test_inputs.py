@@ -2,6 +2,7 @@
 
 import errno
 import io
+import json
 import os
 import sys
 import tarfile
@@ -18,6 +19,7 @@ from showtell.bulk.remote import name_of
 from showtell.bulk.shards import READERS
 from showtell.bulk.targets import Sidecars
 from showtell.core.prefetch import num_workers
+from showtell.data.column_names import picture_name
 from showtell.errors import DataError, ImageError
 from showtell.inference.backends.pictures import WholePicture
 from showtell.inference.stream import USUAL_BYTES, Picture, stream
@@ -114,6 +116,23 @@ def test_archives_are_streamed(tmp_path: Path, photos: Path, suffix: str) -> Non
         assert summary.num_failed >= 1
         reasons = (tmp_path / "failures.jsonl").read_text()
         assert "cannot be read to its end" in reasons or "may be cut off" in reasons
+
+
+@pytest.mark.parametrize("name", ["Image Path", "image-path", "FILE_NAME", " url "])
+def test_a_list_may_name_its_pictures_as_a_data_set_does(
+    tmp_path: Path, photos: Path, name: str
+) -> None:
+    line = {"caption": "A dog.", "path": None, name: str(photos / "a.jpg")}
+    (tmp_path / "list.jsonl").write_text(json.dumps(line))
+    assert paths(tmp_path / "list.jsonl") == [str(photos / "a.jpg")]
+
+
+def test_of_several_names_a_list_takes_the_one_that_a_data_set_takes(
+    tmp_path: Path, photos: Path
+) -> None:
+    row = {"file_name": str(photos / "b.png"), "image": str(photos / "a.jpg")}
+    (tmp_path / "list.jsonl").write_text(json.dumps(row))
+    assert paths(tmp_path / "list.jsonl") == [row[picture_name(row) or ""]]
 
 
 def test_parquet_with_pictures_and_with_paths(tmp_path: Path, photos: Path) -> None:

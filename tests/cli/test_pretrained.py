@@ -20,14 +20,8 @@ from showtell.inference.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from showtell.pretrained import (
-    CARD,
-    describe_shipped,
-    model_names,
-    read_card,
-    shipped_folder,
-    shipped_models,
-)
+from showtell.inference.described import describe_folder, describe_model
+from showtell.pretrained import CARD, model_names, shipped_folder
 from showtell.text.vocabulary import WordVocabulary
 
 NAME = "photos13k-lite2"
@@ -141,7 +135,9 @@ def test_the_list(shipped: Path, showtell: Shell) -> None:
     assert values["measured_on"] == "Flickr8k dev"
     assert values["name"] == NAME
     assert values["metrics"]["CIDEr-D"] == 0.65
-    assert [model.name for model in shipped_models()] == [NAME] == model_names()
+    assert values["aliases"] == ["default"]
+    assert describe_model(NAME) == describe_model("default")
+    assert model_names() == [NAME]
 
 
 def test_a_card_is_shown_and_an_unknown_name_is_one_line(shipped: Path, showtell: Shell) -> None:
@@ -150,7 +146,7 @@ def test_a_card_is_shown_and_an_unknown_name_is_one_line(shipped: Path, showtell
     assert "**" not in shown  # rendered
     assert shown.endswith(f"\nFolder: {shipped}\n")
     values = json.loads(showtell("models", NAME, "--json").stdout)
-    assert values["card"] == read_card(NAME) == read_card(str(shipped))
+    assert values["card"] == describe_folder(shipped).card == "# The card\n\nIt says **all**.\n"
     lost = showtell("models", "photos13k-lite")
     assert lost.returncode == 1
     assert lost.stderr.count("\n") == 1
@@ -158,9 +154,9 @@ def test_a_card_is_shown_and_an_unknown_name_is_one_line(shipped: Path, showtell
 
 
 def test_a_model_that_is_not_whole_is_one_line(shipped: Path, showtell: Shell) -> None:
-    (shipped / "metrics.json").unlink()
+    (shipped / "metrics.json").write_text("[")
     with pytest.raises(CheckpointError, match="is not whole"):
-        describe_shipped("default")
+        describe_model("default")
     assert showtell("models").returncode == 1
 
 

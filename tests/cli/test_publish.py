@@ -9,7 +9,7 @@ from cli_shell import Shell
 from small_recipe import write_recipe
 
 from showtell.inference.backends.native import NativeCaptioner
-from showtell.pretrained import read_card
+from showtell.pretrained import CARD
 
 
 @pytest.mark.slow
@@ -36,7 +36,7 @@ def test_a_recipe_becomes_a_model_with_a_card(showtell: Shell, tmp_path: Path) -
     assert captioner.calibration is None  # it is no good yet, and the notes say so
     assert "confidence is not calibrated: of 40 captions none" in done.stderr
     assert captioner.config.decoding.beam_size == 2
-    card = read_card(str(output))
+    card = (output / CARD).read_text(encoding="utf-8")
     assert card.startswith("# small\n")
     assert "{{" not in card
     assert f"| scenes, dev | 40 | {metrics['metrics']['CIDEr-D']:.3f} [" in card

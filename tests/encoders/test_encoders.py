@@ -20,7 +20,7 @@ from torch import Tensor
 from showtell.core.device import Runtime
 from showtell.encoders.backbone import hash_state, read_weights
 from showtell.encoders.encoder import ENCODERS, LITE, Encoder, build_encoder
-from showtell.encoders.extract import encode_images
+from showtell.encoders.extract import encode_pixels
 from showtell.encoders.timm import other_torchvision
 from showtell.errors import ConfigError, MissingExtraError
 from showtell.images.open import open_image
@@ -305,15 +305,15 @@ def test_weights_that_are_packed_are_not_unpacked(tmp_path: Path) -> None:
         read_weights(packed)
 
 
-def test_encode_images(make: Callable[[str], Encoder], test_data: Path) -> None:
+def test_encode_pixels(make: Callable[[str], Encoder], test_data: Path) -> None:
     encoder = make("timm:test_resnet")
     paths = sorted((test_data / "coco" / "val2017").glob("*.jpg"))[:5]
-    images = [open_image(path) for path in paths]
-    features = encode_images(images, encoder, FP32, grid=True, batch_size=2)
+    views = np.stack([encoder.preprocessing.eval_view(open_image(path)) for path in paths])
+    features = encode_pixels(views, encoder, FP32, grid=True, batch_size=2)
     assert features.pooled.shape == (5, 96)
     assert features.regions is not None
     assert features.regions.shape == (5, 25, 96)
-    alone = encode_images(images[3:4], encoder, FP32)
+    alone = encode_pixels(views[3:4], encoder, FP32)
     assert alone.regions is None
     torch.testing.assert_close(alone.pooled[0], features.pooled[3], rtol=1e-4, atol=1e-4)
 

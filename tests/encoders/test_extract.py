@@ -24,7 +24,7 @@ from showtell.encoders.extract import (
     ExtractionReport,
     Progress,
     WantedFeatures,
-    encode_images,
+    encode_pixels,
     extract_features,
 )
 from showtell.encoders.store import FeatureStore, read_spec
@@ -100,7 +100,8 @@ def test_the_store_has_what_the_encoder_sees(records: list[Record], tmp_path: Pa
     rows = store.rows([record.image_id for record in good])
     assert store.num_views(rows).tolist() == [1 if r.split == "val" else 3 for r in good]
     images = [open_image(record.path) for record in good]
-    exact = encode_images(images, encoder, FP32, grid=True)
+    views = np.stack([encoder.preprocessing.eval_view(image) for image in images])
+    exact = encode_pixels(views, encoder, FP32, grid=True)
     assert exact.regions is not None
     assert np.allclose(store.pooled(rows), exact.pooled.numpy(), atol=2e-3)
     assert np.allclose(store.grid(rows), exact.regions.numpy(), atol=2e-3)
@@ -280,7 +281,8 @@ def test_real_photos_with_the_default_encoder(test_data: Path, tmp_path: Path) -
     assert report.num_encoded == 12
     store = FeatureStore.open(tmp_path / "store", fingerprint=encoder.fingerprint)
     kept = store.pooled(store.rows([path.stem for path in paths]))
-    exact = encode_images([open_image(path) for path in paths], encoder, runtime)
+    views = np.stack([encoder.preprocessing.eval_view(open_image(path)) for path in paths])
+    exact = encode_pixels(views, encoder, runtime)
     likeness = torch.cosine_similarity(torch.from_numpy(kept).float(), exact.pooled)
     assert likeness.min() > 0.9999
 

@@ -9,7 +9,7 @@ import pytest
 
 from showtell.errors import ScoringError
 from showtell.evaluation.compare import Comparison, _short, compare, compare_files
-from showtell.evaluation.tables import FORMATS, to_dict
+from showtell.evaluation.tables import FORMATS
 from showtell.metrics.bootstrap import Resampling
 from showtell.metrics.evaluate import Family
 from showtell.metrics.references import Captions
@@ -74,7 +74,6 @@ def test_every_form_has_every_figure(found: Comparison, form: str) -> None:
     low, high = found.systems[1].scores.intervals["CIDEr-D"]
     if form == "json":
         value = json.loads(written)
-        assert value == to_dict(found)
         assert value["systems"][1]["intervals"]["CIDEr-D"] == [low, high]
         metric = value["comparisons"][0]["metrics"]["CIDEr-D"]
         assert metric["is_shown"] and metric["p_bootstrap"] == pytest.approx(2 / 201)

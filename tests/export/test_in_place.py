@@ -30,14 +30,8 @@ from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.backends.onnx import OnnxCaptioner
 from showtell.inference.caption import Calibration
 from showtell.inference.checkpoint import load_checkpoint, save_checkpoint
-from showtell.inference.exported import (
-    MANIFEST,
-    MODEL,
-    ONNX,
-    WEIGHTS,
-    read_export,
-    write_calibration,
-)
+from showtell.inference.exported import read_export, write_calibration
+from showtell.inference.files import MANIFEST, MODEL, ONNX, WEIGHTS
 from showtell.inference.loading import takes_onnx
 from showtell.inference.weights import Storage, pack_weights, unpack_weights
 

@@ -14,7 +14,7 @@ from tiny_encoder import staged_encoder
 from showtell.export import integer
 from showtell.export.graphs import encoder_graph, trace
 from showtell.export.weights import SharedWeights
-from showtell.inference.exported import WEIGHTS
+from showtell.inference.files import WEIGHTS
 
 Floats = NDArray[np.float32]
 OUTPUTS = ("one", "two", "three")

@@ -38,7 +38,7 @@ from showtell.inference.backends.onnx import (
 )
 from showtell.inference.caption import Caption
 from showtell.inference.checkpoint import save_checkpoint
-from showtell.inference.exported import WEIGHTS
+from showtell.inference.files import WEIGHTS
 from showtell.inference.loading import takes_onnx
 from showtell.text.segment import Segmentation
 from showtell.text.vocabulary import WordVocabulary
@@ -256,7 +256,7 @@ def test_words_are_named_as_in_torch(naming: tuple[NativeCaptioner, OnnxCaptione
     for one, two in zip(named, expected, strict=True):
         same(one, two)
     assert [caption.text for caption in plain] != [caption.text for caption in named]
-    assert {"closer", "told"} <= ours.graphs.loaded
+    assert {"closer", "told"} <= ours.graphs._loaded.keys()
 
 
 def test_an_ensemble_of_exports(tiny: Path) -> None:

@@ -17,7 +17,7 @@ from showtell.errors import ConfigError
 from showtell.export.calibrate import choose_views, with_corrected_biases
 from showtell.export.graphs import encoder_graph, trace
 from showtell.export.weights import SharedWeights
-from showtell.inference.exported import WEIGHTS
+from showtell.inference.files import WEIGHTS
 from showtell.inference.weights import pack_weights, unpack_weights
 
 

@@ -15,7 +15,7 @@ from tiny_export import exported
 
 import showtell
 from showtell.errors import CheckpointError, VocabularyError
-from showtell.inference.exported import MANIFEST, MOST_JSON, WEIGHTS
+from showtell.inference.files import MANIFEST, MOST_JSON, WEIGHTS
 
 Values = dict[str, Any]
 

@@ -10,7 +10,7 @@ from PIL import Image
 from tiny_run import Notes
 
 from showtell.errors import CheckpointError
-from showtell.inference.checkpoint import CONFIG
+from showtell.inference.files import CONFIG
 from showtell.publish import stages
 from showtell.publish.recipe import NOTES, Recipe
 from showtell.publish.stages import Places, make_stages

@@ -207,7 +207,9 @@ def test_captions_are_cut_as_the_teachers_cut_them(
 def test_what_cannot_teach_is_said_in_one_line(
     tmp_path: Path, teachers: list[Path], dataset: Dataset, store: FeatureStore
 ) -> None:
-    with pytest.raises(ConfigError, match=r"needs a teacher: set objective\.teachers"):
+    with pytest.raises(
+        ConfigError, match=r"needs a teacher: set teachers, as in -s objective\.teachers"
+    ):
         tiny_config("objective.kind=distil")
     with pytest.raises(CheckpointError, match="nowhere"):
         opened(of([tmp_path / "nowhere"]))

@@ -10,7 +10,6 @@ picture's name: one with a suffix of pictures, or that of a file which is there.
 """
 
 import csv
-import hashlib
 import json
 import math
 import os
@@ -25,11 +24,11 @@ from typing import IO, Any, Generic, TypeVar
 
 from showtell.bulk.naming import sample_keys
 from showtell.config import DecodingConfig
-from showtell.core.files import parse_json
+from showtell.core.files import parse_json, short_digest
 from showtell.data.duplicates import Look
 from showtell.data.pictures import PICTURE_SUFFIXES
 from showtell.data.reading import is_text, printable
-from showtell.errors import DataError, MissingExtraError
+from showtell.errors import DataError, MissingExtraError, needs_extra
 from showtell.inference.caption import Caption, caption_record
 from showtell.inference.captioner import Captioner
 from showtell.inference.stream import PictureResult
@@ -92,8 +91,8 @@ def to_line(record: Record) -> str:
 
 def model_id(captioner: Captioner, decoding: DecodingConfig) -> str:
     """12 digits that stand for what captions follow from, besides the picture."""
-    text = captioner.fingerprint + decoding.model_dump_json() + captioner.cleaning.identity
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    settings = decoding.model_dump_json()
+    return short_digest(captioner.fingerprint, settings, captioner.cleaning.identity)
 
 
 def _heard(record: Record, alternatives: tuple[Caption, ...] = ()) -> Caption:
@@ -424,9 +423,7 @@ def _groups(records: Iterable[Record]) -> Iterator[list[Record]]:
 
 
 def _pyarrow() -> tuple[Any, Any]:
-    try:
+    with needs_extra("parquet", "a Parquet table"):
         import pyarrow
         from pyarrow import parquet
-    except ModuleNotFoundError:
-        raise MissingExtraError("parquet", "a Parquet table") from None
     return pyarrow, parquet

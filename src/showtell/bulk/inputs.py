@@ -6,7 +6,6 @@ pictures are captioned, so their size does not matter.
 """
 
 import glob
-import hashlib
 import os
 import sys
 from collections import Counter
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from showtell.bulk import remote, shards
 from showtell.bulk.naming import broken, held, is_picture_member
+from showtell.core.files import short_digest
 from showtell.core.urls import MOST_BYTES, is_url, local_path
 from showtell.data.pictures import (
     SIDECAR_SUFFIXES,
@@ -156,7 +156,7 @@ def _read_standard_input() -> Picture:
         raise DataError(f"- is standard input, which is empty; {example}")
     if len(content) > MOST_BYTES:
         raise DataError(f"- is standard input, which has more than {MOST_BYTES:,} bytes")
-    return held(f"stdin://{hashlib.sha256(content).hexdigest()[:12]}", content)
+    return held(f"stdin://{short_digest(content)}", content)
 
 
 def _texts_of_pictures(paths: Sequence[str]) -> set[str]:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from showtell.bulk.boilerplate import is_boilerplate
-from showtell.errors import ImageError, MissingExtraError
+from showtell.errors import ImageError, needs_extra, one_line
 
 DESCRIPTION = "Xmp.dc.description"
 ALT_TEXT = "Xmp.iptc.AltTextAccessibility"
@@ -150,24 +150,18 @@ class _Open:
             self._picture = _library().ImageData(self._content)
         except RuntimeError as error:
             raise ImageError(
-                f"its metadata cannot be read ({_one_line(error)}); use --format sidecar"
+                f"its metadata cannot be read ({one_line(error)}); use --format sidecar"
             ) from None
         return self._picture
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self._picture.close()
         if isinstance(error, RuntimeError | UnicodeDecodeError):
-            raise ImageError(f"its metadata cannot be changed: {_one_line(error)}") from None
+            raise ImageError(f"its metadata cannot be changed: {one_line(error)}") from None
 
 
 def _library() -> Any:
-    try:
+    with needs_extra("metadata", "captions in a picture's own metadata"):
         import pyexiv2
-    except ModuleNotFoundError:
-        raise MissingExtraError("metadata", "captions in a picture's own metadata") from None
     pyexiv2.set_log_level(4)  # it prints, otherwise
     return pyexiv2
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

@@ -10,11 +10,15 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from showtell.data.pictures import is_hidden, is_picture_name, is_unsupported_picture
+from showtell.data.pictures import (
+    LEFTOVER_FOLDERS,
+    is_hidden,
+    is_picture_name,
+    is_unsupported_picture,
+)
 from showtell.errors import ImageError
 from showtell.inference.stream import Picture
 
-LEFTOVER_FOLDERS = frozenset((".thumbnails", "__MACOSX", "@eaDir"))
 _ODD_BYTES = frozenset(map(chr, range(0xDC80, 0xDD00)))  # what Python reads them as in names
 _IN_CONTAINER = re.compile(r"(.*?\.(?:tar|tar\.\w+|tgz|parquet))/(.+)", re.IGNORECASE | re.DOTALL)
 

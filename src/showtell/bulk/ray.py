@@ -34,8 +34,9 @@ from showtell.errors import (
     CheckpointError,
     ConfigError,
     DataError,
-    MissingExtraError,
     ShowtellError,
+    needs_extra,
+    one_line,
 )
 from showtell.inference.backends.remote_run import MOST_REFUSED_AT_FIRST, PicturesRefused
 from showtell.inference.captioner import Captioner
@@ -214,7 +215,7 @@ class ShardCaptioner:
         try:
             summary, error = self._caption(shard), ""
         except (ShowtellError, OSError) as failure:  # a shard that cannot be read is no one else's
-            summary, error = Summary(), " ".join(str(failure).split())
+            summary, error = Summary(), one_line(failure)
         return {
             "shard": [shard.name],
             "captioned": [summary.num_captioned + summary.num_kept],
@@ -288,7 +289,8 @@ def caption_shards(
         report.note(skipped)
     is_remote = is_url(job.output)
     output = job.output if is_remote else os.path.abspath(job.output)
-    plan = list(make_plan(inputs)) if is_remote else _plan_on_disk(output, inputs.names, inputs)
+    made = make_plan(inputs)
+    plan = list(made) if is_remote else kept_plan(Path(output), inputs.names, made)
     left = [shard for shard in plan if job.overwrite or not _is_done(shard, output, job.kind)]
     ray = _connect(address, workers)
     num_failed = num_lost = 0
@@ -315,21 +317,15 @@ def caption_shards(
     return num_failed + num_lost
 
 
-def _plan_on_disk(output: str, asked: tuple[str, ...], inputs: Any) -> list[Shard]:
-    return kept_plan(Path(output), asked, make_plan(inputs))
-
-
 def _is_done(shard: Shard, output: str, kind: str) -> bool:
     file = f"{output.rstrip('/')}/{shard.file_name(kind)}"
     return remote.exists(file) if is_url(file) else os.path.exists(file)
 
 
 def _connect(address: str | None, workers: int | None) -> Any:
-    try:
+    with needs_extra("ray", "--engine ray"):
         import ray
         import ray.data
-    except ModuleNotFoundError:
-        raise MissingExtraError("ray", "--engine ray") from None
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
@@ -338,8 +334,7 @@ def _connect(address: str | None, workers: int | None) -> Any:
         else:
             ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        text = " ".join(str(error).split())
-        raise ConfigError(f"--address {address}: {text}") from None
+        raise ConfigError(f"--address {address}: {one_line(error)}") from None
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     return ray
@@ -358,7 +353,7 @@ def _model_of(ray: Any, job: Job) -> str:
         try:
             return ShardCaptioner(job).model, ""
         except ShowtellError as failure:
-            return "", " ".join(str(failure).split())
+            return "", one_line(failure)
 
     # In a process of its own, which gives back its memory, and the GPU's, when it ends.
     gpus = 1 if int(ray.cluster_resources().get("GPU", 0)) else 0

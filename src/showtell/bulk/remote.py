@@ -20,9 +20,9 @@ from showtell.core.urls import (
     is_metadata,
     is_url,
     is_web,
-    one_line,
     open_store,
     plain_address,
+    reason_of_fsspec,
 )
 from showtell.errors import DataError
 from showtell.inference.stream import Picture
@@ -59,7 +59,7 @@ def expand(url: str, left_out: Counter[str]) -> list[str]:
         else:
             return [url]
     except Exception as error:  # each store has errors of its own
-        raise DataError(f"{url}: {one_line(error)}") from None
+        raise DataError(f"{url}: {reason_of_fsspec(error)}") from None
     if not found:
         raise DataError(f"{url}: no pictures there")
     return [str(files.unstrip_protocol(name)) for name in found]
@@ -75,7 +75,7 @@ def listed_picture(name: str, source: str) -> Picture:
     try:
         return _allowed(name, source)
     except ValueError as error:  # of a URL that cannot be taken apart
-        return broken(name, f"is not a URL: {one_line(error)}")
+        return broken(name, f"is not a URL: {reason_of_fsspec(error)}")
 
 
 def _allowed(name: str, source: str) -> Picture:

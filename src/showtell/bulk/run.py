@@ -24,7 +24,7 @@ from showtell.core.files import atomic_write
 from showtell.core.progress import Reporter
 from showtell.data.pictures import suffix_counts
 from showtell.data.reading import printable
-from showtell.errors import ImageError
+from showtell.errors import ImageError, reason_of
 from showtell.inference.captioner import Captioner
 from showtell.inference.stream import Originals, Picture, PictureResult
 
@@ -208,8 +208,7 @@ def plan(
             try:
                 os.stat(path)
             except (OSError, ValueError) as error:  # a name with a NUL in it, from a list
-                reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-                planned = Planned(path, error=f"{path}: {reason}")
+                planned = Planned(path, error=f"{path}: {reason_of(error)}")
         yield planned
 
 
@@ -322,9 +321,8 @@ class _Run:
         except (ImageError, OSError) as error:
             if isinstance(error, OSError) and error.errno in DISK_ERRORS:
                 raise
-            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             where = printable(str(result.path))
-            return {"path": record["path"], "error": f"{where}: {reason}"}
+            return {"path": record["path"], "error": f"{where}: {reason_of(error)}"}
         return record
 
 

@@ -17,20 +17,16 @@ from showtell.bulk.naming import UniqueNames, broken, held, is_leftover, is_pict
 from showtell.bulk.remote import listed_picture
 from showtell.core.files import parse_json
 from showtell.core.urls import MOST_BYTES, is_url, local_path, open_url
+from showtell.data.column_names import PICTURE_NAMES, URL_NAMES, normalised
 from showtell.data.reading import encoding_of, printable
-from showtell.data.tar import TarMember, has_end_mark
-from showtell.errors import DataError, MissingExtraError
+from showtell.data.tar import members
+from showtell.errors import DataError, needs_extra
 from showtell.inference.stream import Picture
 
 MOST_ROWS_A_READ = 16
 BYTES_A_READ = 2**26  # of a table, about
-NAME_KEYS = (
-    *("path", "file_name", "filename", "file", "filepath", "file_path"),
-    *("image_path", "img_path", "image_file", "image_filename", "image_name"),
-    *("image", "img", "picture", "photo"),
-    *("url", "image_url", "img_url", "key", "__key__"),
-)
-"""What lists and tables call a picture's path or URL, in any case; the first of these counts."""
+NAMES = (*PICTURE_NAMES, *URL_NAMES, "key", "__key__")
+"""What lists and tables call a picture's path or URL; the first of these counts."""
 
 BYTES_KEYS = ("image", "img", "bytes", "jpg", "jpeg", "png", "webp")
 PICTURE_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
@@ -104,7 +100,7 @@ def _read_jsonl(file: BinaryIO, name: str, left_out: Counter[str]) -> Iterator[P
         if path:
             yield from _named(path, name)
         else:
-            yield broken(f"{name}:{number}", f"has none of {', '.join(NAME_KEYS)}")
+            yield broken(f"{name}:{number}", f"has none of {', '.join(NAMES)}")
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
@@ -121,29 +117,21 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 
 def _read_tar(file: BinaryIO, name: str, left_out: Counter[str]) -> Iterator[Picture]:
     unique = UniqueNames()
-    with tarfile.open(fileobj=file, mode="r|*", tarinfo=TarMember) as archive:
-        for member in archive:
-            if member.isdir() or not is_picture_member(member.name, left_out):
-                continue
-            where = unique(f"{name}/{member.name}")
-            if not member.isreg():
-                yield broken(where, "is not a regular file")
-            elif member.size > MOST_BYTES:
-                yield broken(where, f"has more than {MOST_BYTES:,} bytes")
-            else:
-                content = archive.extractfile(member)
-                assert content is not None
-                yield held(where, content.read())
-            archive.members.clear()  # type: ignore[attr-defined]  # else it keeps every header
-        if not has_end_mark(archive):
-            yield broken(name, "has no end mark: it may be cut off")
+    for member, content in members(file):
+        if member.isdir() or not is_picture_member(member.name, left_out):
+            continue
+        where = unique(f"{name}/{member.name}")
+        if not member.isreg():
+            yield broken(where, "is not a regular file")
+        elif member.size > MOST_BYTES:
+            yield broken(where, f"has more than {MOST_BYTES:,} bytes")
+        else:
+            yield held(where, content())
 
 
 def _read_parquet(file: BinaryIO, name: str, left_out: Counter[str]) -> Iterator[Picture]:
-    try:
+    with needs_extra("parquet", f"reading {name}"):
         from pyarrow import ArrowException, parquet
-    except ModuleNotFoundError:
-        raise MissingExtraError("parquet", f"reading {name}") from None
     try:
         table = parquet.ParquetFile(file)
         groups = map(table.metadata.row_group, range(table.metadata.num_row_groups))
@@ -192,9 +180,9 @@ def _held(column: str, value: Any) -> Iterator[tuple[bytes, str | None]]:
 
 def _name_in(row: dict[str, Any]) -> str | None:
     """The path or URL that a row of a list or a table has, under any usual name."""
-    values = {key.lower(): value for key, value in row.items()}
-    for key in NAME_KEYS:
-        value = values.get(key)
+    values = {normalised(key): value for key, value in row.items()}
+    for name in NAMES:
+        value = values.get(name)
         if isinstance(value, dict):  # as Hugging Face's data sets keep pictures
             value = value.get("path")
         if isinstance(value, str) and value:

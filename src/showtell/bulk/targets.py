@@ -4,7 +4,6 @@ A target never overwrites what a person wrote: existing texts of a picture, and 
 did not write (``formats.is_written_by_showtell``).
 """
 
-import hashlib
 import os
 import stat
 from abc import ABC, abstractmethod
@@ -25,7 +24,7 @@ from showtell.bulk.formats import (
     writer_of,
 )
 from showtell.bulk.journal import SUFFIX, Journal
-from showtell.core.files import atomic_write, check_regular
+from showtell.core.files import atomic_write, check_regular, short_digest
 from showtell.data.pictures import SidecarFinder, is_picture_name
 from showtell.data.reading import encoding_of
 from showtell.errors import DataError, ImageError
@@ -268,7 +267,7 @@ def replace_file(path: Path, content: bytes, *, run: Path) -> None:
     """
     inode = run.stat().st_ino if run.exists() else 0
     named = f"{os.path.realpath(run)}\0{inode}\0{path.name}"
-    short = hashlib.sha256(os.fsencode(named)).hexdigest()[:12]
+    short = short_digest(os.fsencode(named))
     temporary = path.with_name(f".showtell-{short}.tmp")
     try:
         with open(temporary, "wb") as file:

@@ -9,7 +9,7 @@ import typer
 from showtell.bulk.inputs import Inputs
 from showtell.bulk.run import caption_all, plan
 from showtell.bulk.targets import Metadata, OneFile, Sidecars, Target
-from showtell.cli.console import INTERRUPTED, ConsoleReporter
+from showtell.cli.console import ConsoleReporter, stopped
 from showtell.data.reading import printable
 from showtell.errors import ConfigError, UsageError
 from showtell.inference.specs import spec_of
@@ -87,8 +87,7 @@ def caption_into_files(request: "Request", inputs: Inputs, target: Target) -> bo
             if (cost := request.asking.cost(captioner)) is not None:
                 report.note(cost)
     except KeyboardInterrupt:
-        typer.echo("stopped; to resume, run the same command again", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+        raise stopped() from None
     return summary.single_failed or (request.strict and bool(summary.num_failed))
 
 
@@ -163,13 +162,13 @@ def caption_on_ray(request: "Request") -> bool:
     from showtell.bulk.remote import name_of
 
     loading = request.model.arguments()
-    kind, folder = "hf:" * request.model.name.startswith("hf:"), request.model.name
-    folder = folder.removeprefix(kind)
+    prefix = "hf:" if request.model.name.startswith("hf:") else ""
+    folder = request.model.name.removeprefix(prefix)
     if os.path.exists(folder):  # actors have working folders of their own
-        loading["model"] = kind + os.path.abspath(folder)
+        loading["model"] = prefix + os.path.abspath(folder)
     making = request.making
-    output, kind = name_of(writing.output), writing.kind.value
-    job = Job(loading, making.decoding, output, kind, making.dedupe, writing.overwrite)
+    output, file_format = name_of(writing.output), writing.kind.value
+    job = Job(loading, making.decoding, output, file_format, making.dedupe, writing.overwrite)
     with ConsoleReporter() as report:
         num_failed = caption_shards(
             request.pictures, job, address=cluster.address, workers=cluster.workers, report=report

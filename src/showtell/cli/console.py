@@ -16,7 +16,13 @@ from typer.core import TyperCommand
 
 from showtell.core.files import CannotWriteError
 from showtell.core.progress import StepReport
-from showtell.errors import MissingExtraError, SaidElsewhereError, ShowtellError, UsageError
+from showtell.errors import (
+    MissingExtraError,
+    SaidElsewhereError,
+    ShowtellError,
+    UsageError,
+    reason_of,
+)
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -161,6 +167,12 @@ WRONG_USAGE = 2
 BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 
 
+def stopped() -> typer.Exit:
+    """Say how to go on with a command that Ctrl-C has stopped; what to raise, then."""
+    typer.echo("stopped; to resume, run the same command again", err=True)
+    return typer.Exit(INTERRUPTED)
+
+
 def exit_code_for(error: Exception) -> int:
     """Print what went wrong in one line; give the code to exit with."""
     if isinstance(error, BrokenPipeError):
@@ -191,7 +203,7 @@ def say(text: str) -> None:
 
 def _describe_os_error(error: OSError) -> str:
     where = f": {error.filename}" if error.filename else ""
-    reason = error.strerror or str(error)
+    reason = reason_of(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full{where}; free some space and run the same command again"
     if isinstance(error, CannotWriteError):

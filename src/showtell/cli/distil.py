@@ -8,7 +8,7 @@ import typer
 
 from showtell.cli import captioners, options
 from showtell.cli.asking import Asking
-from showtell.cli.console import INTERRUPTED
+from showtell.cli.console import stopped
 from showtell.cli.decoding import Decoding
 from showtell.cli.groups import given, group, with_options
 from showtell.cli.models import Storage
@@ -198,8 +198,7 @@ def distil(
         except KeyboardInterrupt:  # between two answers, or a second time
             made = None
     if made is None:
-        typer.echo("stopped; to resume, run the same command again", err=True)
-        raise typer.Exit(INTERRUPTED)
+        raise stopped()
     if as_json:
         typer.echo(json_text({"model": str(made.model), **made.found}))
     else:

@@ -88,7 +88,9 @@ def told_skipped(inputs: "Inputs") -> Iterator[None]:
 
 def check_store_folder(folder: Path) -> None:
     """Raise ConfigError where a feature store would be written among files of another kind."""
+    from showtell.encoders.store import SPEC_FILE
+
     if folder.is_file():
         raise ConfigError(f"{folder} is a file: give the name of a folder")
-    if folder.is_dir() and not (folder / "store.json").is_file() and any(folder.iterdir()):
+    if folder.is_dir() and not (folder / SPEC_FILE).is_file() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is there and holds no feature store: give another -o")

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from showtell.cli import captioners, options
-from showtell.cli.console import INTERRUPTED
+from showtell.cli.console import stopped
 from showtell.core.files import json_text
 from showtell.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
-    from showtell.pretrained import ShippedModel
+    from showtell.inference.described import DescribedModel
 
 
 def models(
@@ -32,7 +32,8 @@ def models(
     A name works wherever a model's folder does: caption --model NAME, evaluate NAME DATA,
     train --from NAME. Those of the cache (hf:ID) caption, but are not trained.
     """
-    from showtell.pretrained import shipped_models
+    from showtell.inference.described import describe_model
+    from showtell.pretrained import model_names
 
     if name is not None and name.startswith("hf:"):
         from showtell.cli.hub import describe
@@ -43,12 +44,12 @@ def models(
     elif name is None:
         from showtell.cli.hub import cached
 
-        found = cached()
+        found, shipped = cached(), [describe_model(name) for name in model_names()]
         if as_json:
-            models = [m.to_dict() for m in shipped_models()]
+            models = [model.to_dict() for model in shipped]
             typer.echo(json_text({"models": models, "cached": found}))
             return
-        _print_table(shipped_models())
+        _print_table(shipped)
         for model in found:
             size = f"{model['num_bytes'] / 1e6:,.1f} MB"
             licence = model["licence"] or "licence not given"
@@ -56,27 +57,12 @@ def models(
                 f"{model['name']}@{model['revision'][:12]}  {model['kind']}, {size}, {licence}"
             )
     else:
-        _show(name, as_json=as_json)
+        _show(describe_model(name), as_json=as_json)
 
 
-def _show(name: str, *, as_json: bool) -> None:
+def _show(model: "DescribedModel", *, as_json: bool) -> None:
     """One model: its card, or what its folder says where there is no card."""
-    from showtell.inference.described import DescribedModel, describe_folder
-    from showtell.pretrained import (
-        CARD,
-        ShippedModel,
-        describe_shipped,
-        read_card,
-        shipped_folder,
-    )
-
-    model: ShippedModel | DescribedModel
-    if shipped_folder(name) is None and Path(name).is_dir():
-        model = describe_folder(Path(name))
-        card = read_card(model.folder) if (Path(model.folder) / CARD).is_file() else None
-        lines = model.lines()
-    else:
-        card, model, lines = read_card(name), describe_shipped(name), []
+    card = model.card
     if as_json:
         typer.echo(json_text(model.to_dict() | {"card": card}))
         return
@@ -86,11 +72,11 @@ def _show(name: str, *, as_json: bool) -> None:
 
         Console().print(Markdown(card))
     else:
-        typer.echo("\n".join(lines))
+        typer.echo("\n".join(model.lines()))
     typer.echo(f"\nFolder: {model.folder}")
 
 
-def _print_table(found: "list[ShippedModel]") -> None:
+def _print_table(found: "list[DescribedModel]") -> None:
     columns = ("name", "also", "CIDEr-D", "BLEU-4", "MB", "encoder", "trained on")
     rows = [
         (
@@ -99,7 +85,7 @@ def _print_table(found: "list[ShippedModel]") -> None:
             *(f"{model.metrics[m]:.3f}" if m in model.metrics else "-" for m in columns[2:4]),
             f"{model.num_bytes / 1e6:.1f}",
             model.encoder,
-            model.data,
+            model.data or "-",
         )
         for model in found
     ]
@@ -213,8 +199,7 @@ def publish(
     with ConsoleReporter() as report:
         made = build(recipe, Places(paths, work, device), output, report)
     if made is None:
-        typer.echo("stopped; to resume, run the same command again", err=True)
-        raise typer.Exit(INTERRUPTED)
+        raise stopped()
     if as_json:
         scores = {title: found.to_dict() for title, found in made.scores.items()}
         values = {"folder": str(made.folder), "num_bytes": made.num_bytes, "scores": scores}

@@ -74,7 +74,9 @@ class DataSet:
 
 def _existing_store(store: Path | None) -> Path | None:
     """Refuse a store that does not exist: a mistyped name would encode every picture again."""
-    if store is not None and not (store / "store.json").is_file():
+    from showtell.encoders.store import SPEC_FILE
+
+    if store is not None and not (store / SPEC_FILE).is_file():
         command = f"showtell features DATA -o {shlex.quote(str(store))}"
         raise ConfigError(
             f"no feature store at {store}: make it with `{command}`, or leave --store out for one "

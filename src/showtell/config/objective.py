@@ -82,7 +82,12 @@ class ObjectiveConfig(Section):
     )
 
     @model_validator(mode="after")
-    def _can_reward(self) -> Self:
+    def _fit(self) -> Self:
+        if self.kind == "distil" and not self.teachers:
+            raise ValueError(
+                "kind = distil needs a teacher: set teachers, as in "
+                '-s objective.teachers=["runs/teacher"]'
+            )
         if self.baseline == "mean_of_others" and self.num_samples < 2:
             raise ValueError(
                 "num_samples = 1 leaves no other samples for baseline = mean_of_others: "

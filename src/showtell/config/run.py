@@ -341,12 +341,6 @@ class Config(Section):
                 "objective.kind = scst needs a trained model to start from: set training.init_from "
                 "to the run of a cross-entropy training",
             )
-        if self.objective.kind == "distil" and not self.objective.teachers:
-            yield (
-                {"objective"},
-                "objective.kind = distil needs a teacher: set objective.teachers, as in "
-                '-s objective.teachers=["runs/teacher"]',
-            )
         of_start = (
             data.new_words
             or training.average_start

@@ -84,14 +84,15 @@ def json_text(value: Any, *, indent: int | None = 2) -> str:
     try:
         return dumped(value)
     except ValueError:  # so rare that only then all is copied
-        return dumped(_without_nan(value))
+        return dumped(without_nan(value))
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+    """A copy in which nan and infinities, however deep, are None."""
     if isinstance(value, dict):
-        return {key: _without_nan(each) for key, each in value.items()}
+        return {key: without_nan(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(each) for each in value]
+        return [without_nan(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -100,10 +101,17 @@ def write_json(path: Path, value: Any, *, indent: int | None = 2) -> None:
     write_text(path, json_text(value, indent=indent) + "\n")
 
 
+def short_digest(*parts: str | bytes, length: int = 12) -> str:
+    """The first ``length`` hex digits of the SHA-256 of all parts, one after another."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() if isinstance(part, str) else part)
+    return digest.hexdigest()[:length]
+
+
 def json_digest(value: Any) -> str:
     """16 hex digits that identify a JSON value, in whatever order its objects have their keys."""
-    text = json.dumps(value, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return short_digest(json.dumps(value, sort_keys=True), length=16)
 
 
 def is_special(path: Path) -> bool:

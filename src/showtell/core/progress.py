@@ -3,8 +3,12 @@
 The command line draws it (``cli/console.py``); tests and programs may ignore it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+Progress = Callable[[int, int], None]
+"""Called with how much is done and how much there is; 0 where nobody knows how much."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, BinaryIO, cast
 from urllib.parse import unquote, urlsplit
 
-from showtell.errors import DataError, ImageError, MissingExtraError, UnavailableError
+from showtell.errors import DataError, ImageError, UnavailableError, needs_extra, one_line
 
 MOST_BYTES = 2**28
 """A picture of more bytes than this is refused."""
@@ -66,7 +66,7 @@ def fetch(url: str, refuses: Callable[[Address], bool] | None = None) -> bytes:
             content = file.read(MOST_BYTES + 1)
     except Exception as error:
         kind = ImageError if _is_lasting(error, url) else UnavailableError
-        raise kind(one_line(error).removeprefix(f"{url}: ")) from None
+        raise kind(reason_of_fsspec(error).removeprefix(f"{url}: ")) from None
     if len(content) > MOST_BYTES:
         raise ImageError(f"has more than {MOST_BYTES:,} bytes")
     return content
@@ -100,24 +100,20 @@ def open_store(url: str, refuses: Callable[[Address], bool] | None = None) -> tu
         DataError: there is no such kind of store, or its own package is not installed.
         MissingExtraError: fsspec, or what it reads the web with, is not installed.
     """
-    try:
+    with needs_extra("remote", "reading URLs"):
         from fsspec.core import url_to_fs
-    except ModuleNotFoundError:
-        raise MissingExtraError("remote", "reading URLs") from None
     options = {}
     if is_web(url):
-        try:
+        with needs_extra("remote", f"reading {url}"):
             import aiohttp  # noqa: F401 - what fsspec reads the web with
-        except ModuleNotFoundError:
-            raise MissingExtraError("remote", f"reading {url}") from None
         if refuses is not None:
             options["get_client"] = _CLIENTS[refuses]
     try:
         files, path = url_to_fs(url, **options)
     except ImportError as error:  # the store's own package; fsspec names it
-        raise DataError(f"{url}: {one_line(error)}") from None
+        raise DataError(f"{url}: {reason_of_fsspec(error)}") from None
     except ValueError as error:
-        raise DataError(f"{url}: {one_line(error)}") from None
+        raise DataError(f"{url}: {reason_of_fsspec(error)}") from None
     return files, str(path)
 
 
@@ -182,10 +178,8 @@ _CLIENTS: dict[Callable[[Address], bool], Callable[..., Any]] = {
 }
 
 
-def one_line(error: Exception) -> str:
-    """The reason; where fsspec says only which URL failed, that of what failed below it."""
-    cause = error.__cause__
-    told = str(error)
-    if cause is not None and str(cause) and "://" in told and " " not in told:
-        told = str(cause)
-    return " ".join(told.split()) or type(error).__name__
+def reason_of_fsspec(error: BaseException) -> str:
+    """One line; where fsspec says only which URL failed, the reason of the error below it."""
+    cause, told = error.__cause__, str(error)
+    is_url_alone = "://" in told and " " not in told
+    return one_line(cause if is_url_alone and cause is not None and str(cause) else error)

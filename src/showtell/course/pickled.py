@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from showtell.core.files import read_bounded
-from showtell.errors import VocabularyError
+from showtell.errors import VocabularyError, one_line
 
 MOST_BYTES = 20_000_000  # of the file; the notebook's own has 0.3 MB
 # Where courses and tutorials define the class: the module's last name does not matter.
@@ -75,8 +75,7 @@ def read_pickled_vocabulary(path: Path) -> dict[str, Any]:
             f"vocab.pkl, a pickled {CLASS} of dictionaries"
         ) from None
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise VocabularyError(f"{path} is no pickled {CLASS}: {reason}") from None
+        raise VocabularyError(f"{path} is no pickled {CLASS}: {one_line(error, 200)}") from None
     if isinstance(found, dict) and not isinstance(found, _Object) and "word2idx" in found:
         return found  # as `showtell export --format notebook` and careful people write it
     if isinstance(found, dict) and not isinstance(found, _Object):

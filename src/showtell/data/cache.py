@@ -5,7 +5,6 @@ was looked at: where one of them has changed, the data is read again. The cache 
 it cannot be written or read, nothing is said and the data is read as if there were none.
 """
 
-import hashlib
 import json
 import os
 import time
@@ -16,7 +15,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from showtell.core.files import cache_folder, write_json
+from showtell.core.files import cache_folder, short_digest, write_json
 from showtell.data.reading import Inputs, chosen_encoding, stamp, watch_inputs
 from showtell.data.records import SPLITS, Dataset, Problem, Record
 from showtell.images import heif
@@ -56,7 +55,7 @@ def _cache_file(name: str, path: Path, images: Path | None) -> Path:
     asked += [os.getcwd(), str(path), str(images)]
     if (encoding := chosen_encoding()) is not None:
         asked.append(encoding)
-    key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+    key = short_digest(json.dumps(asked), length=16)
     return cache_folder() / "datasets" / f"{key}.json"
 
 

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from showtell.core.progress import Progress
 from showtell.data.duplicates import HASH_SIDE, Look, can_look, look_of, near_groups
 from showtell.data.reading import printable
 from showtell.data.records import Problem, Record
-from showtell.data.unpack import Progress
-from showtell.errors import ImageError
+from showtell.errors import ImageError, reason_of
 from showtell.images.open import notes_of, open_image
 
 PICTURES_PER_TASK = 64
@@ -178,7 +178,7 @@ def _check(record: Record, needs_digest: bool, looks: bool) -> PictureCheck:
     try:
         raw = record.path.read_bytes()
     except OSError as error:
-        return PictureCheck(0, 0, "", error.strerror or str(error))
+        return PictureCheck(0, 0, "", reason_of(error))
     digest = hashlib.sha256(raw).hexdigest() if needs_digest else ""
     try:
         if not raw:

@@ -5,7 +5,7 @@ Perceptual Image Hash Functions", section 3.2.1): 256 bits that describe the low
 picture's greys. The hash ignores colour, so the mean colours are compared as well.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from showtell.errors import MissingExtraError
+from showtell.core.progress import Progress
+from showtell.errors import needs_extra
 
 HASH_SIDE = 16
 # On 1,500 Flickr8k photos no two differ by fewer than 80 bits; the same photo saved again at JPEG
@@ -62,10 +63,8 @@ def look_of(image: Image.Image) -> Look:
     Raises:
         MissingExtraError: ``imagehash`` is not installed.
     """
-    try:
+    with needs_extra("dedupe", "finding pictures that look the same"):
         import imagehash
-    except ModuleNotFoundError:
-        raise MissingExtraError("dedupe", "finding pictures that look the same") from None
     bits = imagehash.phash(image, hash_size=HASH_SIDE).hash
     red, green, blue = image.resize((1, 1), Image.Resampling.BOX).tobytes()
     return Look(np.packbits(bits).tobytes().hex(), (red, green, blue))
@@ -119,7 +118,7 @@ def _arrays(look: Look) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
 
 
 def near_groups(
-    looks: Sequence[Look | None], *, progress: Callable[[int, int], None] | None = None
+    looks: Sequence[Look | None], *, progress: Progress | None = None
 ) -> list[list[int]]:
     """Pictures that look the same, in groups of two or more.
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from showtell.core.progress import Progress
 from showtell.data.check_captions import check_captions, pictures_of_captions
 from showtell.data.check_pictures import (
     PictureCheck,
@@ -24,7 +25,6 @@ from showtell.data.check_pictures import (
 )
 from showtell.data.duplicates import can_look
 from showtell.data.records import Dataset, Problem, Record
-from showtell.data.unpack import Progress
 from showtell.errors import install_line
 from showtell.text.segment import Segmentation, choose
 

@@ -11,10 +11,10 @@ from itertools import repeat
 from pathlib import PurePath
 
 from showtell.core.messages import counted
+from showtell.core.progress import Progress
 from showtell.data.check_pictures import PictureCheck, check_pictures, same_groups
 from showtell.data.duplicates import can_look
 from showtell.data.records import SPLITS, Dataset, Problem, Record
-from showtell.data.unpack import Progress
 from showtell.errors import DataError, install_line
 
 

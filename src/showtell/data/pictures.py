@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from showtell.data.reading import note_input
-from showtell.errors import install_line
+from showtell.errors import install_line, reason_of
 from showtell.images import heif
 
 PICTURE_SUFFIXES = frozenset(
@@ -39,6 +39,8 @@ UNSUPPORTED_SUFFIXES = frozenset(
 """What people have among their pictures and showtell does not read: RAW files and videos, too."""
 
 SIDECAR_SUFFIXES = (".txt", ".caption")
+LEFTOVER_FOLDERS = frozenset((".thumbnails", "__MACOSX", "@eaDir"))
+"""What file managers put beside pictures."""
 
 
 def is_picture_name(name: str) -> bool:
@@ -59,7 +61,7 @@ def is_hidden(path: str) -> bool:
     That is ``.thumbnails/``, macOS's ``._cat.jpg`` and ``__MACOSX/``, Synology's ``@eaDir/``.
     """
     return any(
-        part in ("__MACOSX", "@eaDir") or (part.startswith(".") and part not in (".", ".."))
+        part in LEFTOVER_FOLDERS or (part.startswith(".") and part not in (".", ".."))
         for part in path.split("/")
     )
 
@@ -286,7 +288,7 @@ class PictureFinder:
             except (FileNotFoundError, NotADirectoryError, ValueError):
                 listing = frozenset()
             except OSError as error:
-                self._unreadable[folder] = error.strerror or str(error)
+                self._unreadable[folder] = reason_of(error)
                 listing = frozenset()
             self._listings[folder] = listing
         return listing

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from showtell.core.memory import paused_collector
-from showtell.core.progress import Reporter
+from showtell.core.progress import Progress, Reporter
 from showtell.data.records import Dataset
 from showtell.data.sources import load_dataset
 from showtell.data.splits import usable_splits
-from showtell.data.unpack import Progress
 
 
 @dataclass(frozen=True, slots=True)

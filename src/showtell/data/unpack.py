@@ -7,7 +7,6 @@ of change. The files in it are numbered, so no name that an archive holds touche
 folder appears in one step (a rename), complete with an index of what was found.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -19,10 +18,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from showtell.core.files import cache_folder, write_text
+from showtell.core.files import cache_folder, short_digest, write_text
+from showtell.core.progress import Progress
 from showtell.data.pictures import PICTURE_SUFFIXES
 from showtell.data.reading import chosen_encoding, printable
-from showtell.errors import DataError
+from showtell.errors import DataError, reason_of
 from showtell.images import heif
 
 FORMAT = 2  # raise it when the same archive comes to be unpacked otherwise
@@ -31,7 +31,6 @@ MOST_TEXT = 2**20  # bytes of one text
 INDEX = "index.json"
 _FILE_NAME = re.compile(r"[0-9]{8}(\.[a-z]{1,4})?")
 
-Progress = Callable[[int, int], None]
 _progress: ContextVar[Progress | None] = ContextVar("progress", default=None)
 
 
@@ -148,7 +147,7 @@ def unpack(archive: Path, read: Callable[[Path, Unpacker], Contents]) -> tuple[C
     if (encoding := chosen_encoding()) is not None:
         asked.append(encoding)
     key = json.dumps([*asked, info.st_size, info.st_mtime_ns])
-    folder = cache_folder() / "unpacked" / hashlib.sha256(key.encode()).hexdigest()[:24]
+    folder = cache_folder() / "unpacked" / short_digest(key, length=24)
     contents = _read_index(folder)
     if contents is not None:
         return contents, folder, ""
@@ -164,7 +163,7 @@ def unpack(archive: Path, read: Callable[[Path, Unpacker], Contents]) -> tuple[C
         _move(temporary, folder)
     except OSError as error:
         raise DataError(
-            f"cannot unpack {archive} into {folder.parent}: {error.strerror or error}; "
+            f"cannot unpack {archive} into {folder.parent}: {reason_of(error)}; "
             "set SHOWTELL_CACHE to a folder on a disk with room"
         ) from None
     finally:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from showtell.core.files import parse_json
 from showtell.decoders.prefix_lm import NUM_SPECIAL, PrefixLm
-from showtell.errors import ConfigError, MissingExtraError, first_line
+from showtell.errors import ConfigError, first_line, needs_extra, one_line
 from showtell.text.subwords import SubwordVocabulary
 from showtell.text.vocabulary import END, START
 
@@ -107,9 +107,8 @@ class LanguageModel:
             words = state.pop("wte.weight")
             decoder.lm.load_state_dict(state)
         except (KeyError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:300]
             raise ConfigError(
-                f"{self.folder / WEIGHTS} does not fit its {CONFIG}: {reason}"
+                f"{self.folder / WEIGHTS} does not fit its {CONFIG}: {one_line(error, 300)}"
             ) from None
         target, special = decoder.output.weight, decoder.output.special
         if len(words) < len(target) or words.shape[1] != target.shape[1]:
@@ -166,10 +165,8 @@ def _read_json(path: Path, name: str) -> dict[str, Any]:
 def _download(name: str) -> Path:
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or Path(name).exists():
         raise ConfigError(f"decoder.lm = {name!r}: no such folder")
-    try:
+    with needs_extra("hf", f"fetching the language model {name!r}"):
         from huggingface_hub import snapshot_download
-    except ModuleNotFoundError:
-        raise MissingExtraError("hf", f"fetching the language model {name!r}") from None
     try:
         return Path(snapshot_download(name, allow_patterns=[CONFIG, TOKENIZER, WEIGHTS]))
     except Exception as error:

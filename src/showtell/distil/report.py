@@ -88,7 +88,7 @@ def measure(
     """
     records = dataset.select("test")
     split = caption_records(student, dataset, records, store=places.store, report=report)
-    said = {name: caption.text for name, caption in split.evaluation.captions.items()}
+    said = split.evaluation.texts
     scores = {"student": split.evaluation.scores.with_intervals()}
     both = [record for record in split.records if record.image_id in teacher_said]
     if places.is_human and both:

@@ -14,13 +14,8 @@ from showtell.data.request import DataRequest
 from showtell.distil.request import DistilRequest
 from showtell.encoders.encoder import build_encoder
 from showtell.errors import ShowtellError
-from showtell.inference.checkpoint import (
-    CONFIG,
-    Checkpoint,
-    find_checkpoint,
-    load_checkpoint,
-)
-from showtell.inference.exported import MODEL
+from showtell.inference.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
+from showtell.inference.files import CONFIG, MODEL
 from showtell.pretrained import shipped_folder
 from showtell.text.segment import Segmentation
 from showtell.training.loop import TrainingResult

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from showtell.core.files import check_regular
 from showtell.encoders.concepts import Classes
-from showtell.errors import ConfigError, first_line
+from showtell.errors import ConfigError, first_line, reason_of
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -44,7 +44,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             "ask for a .safetensors file"
         ) from None
     except OSError as error:
-        raise ConfigError(f"cannot read weights {path}: {error.strerror or error}") from None
+        raise ConfigError(f"cannot read weights {path}: {reason_of(error)}") from None
     except Exception as error:
         # torch's reader meets bytes that are no file of its own with an error of any kind.
         raise ConfigError(f"{path} is no file of weights: {first_line(error)}") from None

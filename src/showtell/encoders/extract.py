@@ -1,15 +1,14 @@
 """Encoding pictures: all of a data set into its feature store, or a few at once for captioning.
 
 ``features_for`` opens the store of a data set and encodes what the store lacks; by default the
-store is in the cache folder. ``extract_features`` does the encoding. ``encode_images`` and
-``encode_pixels`` encode pictures that are in memory.
+store is in the cache folder. ``extract_features`` does the encoding. ``encode_pixels`` encodes
+pictures that are in memory.
 
 Threads decode views (``images/views.py``) in the order of the records; each view is one pass of the
 encoder. Every batch has the same size, so a store's content does not depend on where its making was
 stopped and continued.
 """
 
-import hashlib
 import re
 import shutil
 import time
@@ -19,11 +18,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from showtell.core.device import Runtime
-from showtell.core.files import cache_folder
+from showtell.core.files import cache_folder, short_digest
 from showtell.core.messages import counted
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, Record
@@ -179,8 +177,8 @@ def extract_features(
     )
 
 
-def encode_images(
-    images: Sequence[Image.Image],
+def encode_pixels(
+    pixels: Pixels,
     encoder: Encoder,
     runtime: Runtime,
     *,
@@ -190,12 +188,12 @@ def encode_images(
     """Encode the evaluation views of pictures that are in memory.
 
     Args:
-        images: B pictures from ``open_image``; at least one.
+        pixels: (B, 3, S, S) views, ``encoder.preprocessing.eval_view`` of B >= 1 pictures.
         encoder: on the runtime's device.
         runtime: the device and the precision.
         grid: whether to return regions too.
         batch_size: pictures in a pass of the encoder; default: 256 on a GPU, on a
-            processor 2 in bf16 and 1 in fp32.
+            processor 16 in bf16 and 1 in fp32.
 
     The features of a picture do not depend on the others. In bf16 no batch size changes them; in
     fp32 libraries choose kernels by the size, so on a processor a pass has one picture.
@@ -203,20 +201,6 @@ def encode_images(
     Returns:
         Features in fp32 on the runtime's device: pooled (B, D), regions (B, R, D') or None.
     """
-    assert images, "nothing to encode"
-    pixels = np.stack([encoder.preprocessing.eval_view(image) for image in images])
-    return encode_pixels(pixels, encoder, runtime, grid=grid, batch_size=batch_size)
-
-
-def encode_pixels(
-    pixels: Pixels,
-    encoder: Encoder,
-    runtime: Runtime,
-    *,
-    grid: bool = False,
-    batch_size: int | None = None,
-) -> Features:
-    """As ``encode_images``, from evaluation views (B, 3, S, S)."""
     is_exact = runtime.device == "cpu" and runtime.precision == "fp32"
     step = batch_size or (1 if is_exact else default_batch_size(runtime))
     parts = [
@@ -406,7 +390,7 @@ def _default_folder(dataset: Dataset, encoder: Encoder, wanted: WantedFeatures) 
     """A name that people can read (data set, encoder, views), and a hash of everything else."""
     where = dataset.name if dataset.format == "scenes" else str(Path(dataset.name).resolve())
     content = f"{where}\n{encoder.fingerprint}\n{wanted.flips}"
-    key = hashlib.sha256(content.encode()).hexdigest()[:10]
+    key = short_digest(content, length=10)
     name = re.sub(r"[^\w.-]+", "-", Path(dataset.name).stem) or "data"
     kind = re.sub(r"[^\w.-]+", "-", encoder.name)
     grid = "-grid" if wanted.grid else ""

@@ -27,7 +27,7 @@ from showtell.encoders.store import (
     read_journal,
     read_spec,
 )
-from showtell.errors import StoreError
+from showtell.errors import StoreError, reason_of
 
 LOCK_FILE = "lock"
 
@@ -193,7 +193,7 @@ class StoreWriter:
     def _refused(self, error: OSError) -> StoreError:
         kept = f"; this run's {self.num_saved} pictures so far are kept" if self.num_saved else ""
         return StoreError(
-            f"cannot write the feature store {self.path}: {error.strerror or error}{kept}; "
+            f"cannot write the feature store {self.path}: {reason_of(error)}{kept}; "
             "solve that, then run the same command again"
         )
 

@@ -8,7 +8,7 @@ training's validation calls after each epoch), an export from the pictures and w
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, cast
 from showtell import __version__
 from showtell.config import DecodingConfig
 from showtell.core.distributed import ALONE, Processes
-from showtell.core.progress import Reporter
+from showtell.core.files import short_digest
+from showtell.core.progress import Progress, Reporter
 from showtell.data.records import Dataset, Record, dataset_fingerprint
 from showtell.data.request import DataRequest
 from showtell.data.splits import usable_splits
@@ -50,6 +51,11 @@ class Evaluation:
 
     captions: dict[str, Caption]
     scores: Scores
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The captions' texts by image id."""
+        return _texts(self.captions)
 
     def coco_results(self) -> list[dict[str, str | int]]:
         """The captions in COCO's results format; ids that are numbers become numbers again."""
@@ -117,7 +123,7 @@ def captions_fingerprint(
         _digest_of_pictures(records),
         *filter(None, [captioner.cleaning.identity]),
     )
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    return short_digest("\n".join(parts), length=16)
 
 
 def _digest_of_pictures(records: Sequence[Record]) -> str:
@@ -303,7 +309,7 @@ def evaluate_captioner(
     *,
     references: References | None = None,
     decoding: DecodingConfig | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     processes: Processes = ALONE,
 ) -> Evaluation:
     """Caption ``records`` from their stored features (view 0) and score the captions.

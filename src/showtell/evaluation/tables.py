@@ -1,10 +1,9 @@
 """A comparison of captioners as text, Markdown, LaTeX or JSON."""
 
-import json
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from showtell.core.files import json_text
 from showtell.evaluation.compare import SIGNIFICANT, Change, Comparison
 
 _HEADINGS = ("metric", "system", "score", "interval", "difference", "interval", "p boot", "p rand")
@@ -93,12 +92,11 @@ def latex(comparison: Comparison) -> str:
     )
 
 
-def to_dict(comparison: Comparison) -> dict[str, Any]:
+def _json(comparison: Comparison) -> str:
     """For programs; a figure without a value is null."""
-    return {
+    values = {
         "systems": [
-            {"name": system.name, **_without_nan(system.scores.to_dict())}
-            for system in comparison.systems
+            {"name": system.name, **system.scores.to_dict()} for system in comparison.systems
         ],
         "comparisons": [
             {
@@ -106,8 +104,8 @@ def to_dict(comparison: Comparison) -> dict[str, Any]:
                 "with": comparison.systems[0].name,
                 "metrics": {
                     metric: {
-                        "difference": _without_nan(difference.value),
-                        "interval": _without_nan(list(difference.interval)),
+                        "difference": difference.value,
+                        "interval": list(difference.interval),
                         "p_bootstrap": difference.p_bootstrap,
                         "p_randomisation": difference.p_randomisation,
                         "p_corrected": contrast.corrected[metric],
@@ -125,10 +123,7 @@ def to_dict(comparison: Comparison) -> dict[str, Any]:
         "signature": comparison.signature,
         "warnings": comparison.warnings,
     }
-
-
-def _json(comparison: Comparison) -> str:
-    return json.dumps(to_dict(comparison), ensure_ascii=False, indent=2, allow_nan=False)
+    return json_text(values)
 
 
 FORMATS: dict[str, Callable[[Comparison], str]] = {
@@ -191,12 +186,3 @@ def _change(change: Change) -> dict[str, Any]:
         "captions": list(change.captions),
         "reference": change.reference,
     }
-
-
-def _without_nan(value: Any) -> Any:
-    """None for a figure that has no value, wherever it stands."""
-    if isinstance(value, dict):
-        return {key: _without_nan(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(each) for each in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

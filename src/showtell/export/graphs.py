@@ -30,6 +30,7 @@ from torch.export import Dim
 
 from showtell.decoders.base import Decoder, State
 from showtell.decoders.fast_cpu import plain_forms
+from showtell.decoding.hypotheses import ATTENTION
 from showtell.encoders.concepts import ConceptReader
 from showtell.encoders.encoder import Encoder
 from showtell.encoders.features import Concepts, Features
@@ -40,7 +41,6 @@ from showtell.text.vocabulary import UNK
 OPSET = 20
 # What graphs are traced with; sizes of 0 and 1 would be taken for constants.
 NUM_PICTURES, NUM_ROWS, NUM_STEPS = 2, 3, 5
-ATTENTION = "attention"
 TYPES: dict[torch.dtype, Literal["float32", "int64", "bool"]] = {
     torch.float32: "float32",
     torch.int64: "int64",

@@ -18,10 +18,9 @@ from showtell.core.files import atomic_write, write_text
 from showtell.decoding.reranking import RERANKER
 from showtell.encoders.encoder import Encoder
 from showtell.encoders.features import Features
-from showtell.errors import CheckpointError, MissingExtraError
+from showtell.errors import CheckpointError, MissingExtraError, reason_of
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import (
-    CONFIG,
     check_new_folder,
     find_checkpoint,
     new_folder,
@@ -29,11 +28,6 @@ from showtell.inference.checkpoint import (
 )
 from showtell.inference.exported import (
     FORMAT,
-    MANIFEST,
-    METRICS,
-    MODEL,
-    VOCABULARY,
-    WEIGHTS,
     Compute,
     DecoderPart,
     EncoderPart,
@@ -44,6 +38,7 @@ from showtell.inference.exported import (
     is_export,
     read_export,
 )
+from showtell.inference.files import CONFIG, MANIFEST, METRICS, MODEL, VOCABULARY, WEIGHTS
 from showtell.inference.weights import LAST_LAYER, Storage
 from showtell.pretrained import CARD
 
@@ -174,7 +169,7 @@ def export_captioner(
             write_text(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
             read_export(folder)  # whatever is written must be what a reader accepts
     except OSError as error:
-        raise CheckpointError(f"cannot write {output}: {error.strerror or error}") from error
+        raise CheckpointError(f"cannot write {output}: {reason_of(error)}") from error
     return sum(path.stat().st_size for path in output.iterdir())
 
 
@@ -209,7 +204,7 @@ def export_in_place(
         text = manifest.model_dump_json(indent=2) + "\n"
         write_text(folder / MANIFEST, text)
     except OSError as error:
-        raise CheckpointError(f"cannot write into {folder}: {error.strerror or error}") from error
+        raise CheckpointError(f"cannot write into {folder}: {reason_of(error)}") from error
     read_export(folder)
     return len(text) + sum(map(len, written.values()))
 

@@ -30,6 +30,7 @@ from showtell.errors import (
     NotAPictureError,
     PictureTypeError,
     UnavailableError,
+    one_line,
 )
 from showtell.images import depth, heif, repair
 from showtell.images.depth import Pixels as Pixels
@@ -306,8 +307,7 @@ def _reason(error: Exception) -> str:
         return "no such file"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
-    text = " ".join(str(error).split())
-    return f"cannot be decoded: {text or type(error).__name__}"
+    return f"cannot be decoded: {one_line(error)}"
 
 
 @lru_cache

@@ -15,7 +15,6 @@ of the folder, or an encoder that timm would fetch, unless the person trusts the
 
 import os
 import re
-import reprlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -33,10 +32,22 @@ from showtell.decoders.base import Decoder
 from showtell.decoders.registry import load_decoder, outline_decoder
 from showtell.decoding.reranking import RERANKER, Reranker
 from showtell.encoders.encoder import is_fetched
-from showtell.errors import CheckpointError, ShowtellError
-from showtell.inference.exported import BEST, METRICS, MODEL, is_export
-from showtell.inference.exported import CONFIG as CONFIG
-from showtell.inference.exported import VOCABULARY as VOCABULARY
+from showtell.errors import CheckpointError, ShowtellError, one_line, reason_of
+from showtell.inference.exported import first_problem, is_export
+from showtell.inference.files import (
+    BEST,
+    CONFIG,
+    ENCODER,
+    LAST,
+    METRICS,
+    MODEL,
+    MOST_JSON,
+    OWN_FILE,
+    RESUME_DATA,
+    RESUME_TENSORS,
+    VOCABULARY,
+    checkpoint_folders,
+)
 from showtell.inference.weights import (
     Storage,
     pack_weights,
@@ -48,15 +59,8 @@ from showtell.inference.weights import (
 from showtell.pretrained import no_model, shipped_folder
 from showtell.text.vocabulary import Vocabulary, load_vocabulary
 
-ENCODER = "encoder.safetensors"
-RESUME_TENSORS, RESUME_DATA = "resume.safetensors", "resume.json"
-MOST_CONFIG, MOST_JSON = 2**18, 2**22  # bytes
+MOST_CONFIG = 2**18  # bytes
 LONGEST_REASON = 500  # letters
-# What a packed model or an export consists of.
-OWN_FILE = re.compile(
-    r"(model|encoder|reranker|encoder-weights-\w+)\.safetensors|config\.toml|MODEL_CARD\.md|"
-    r"(metrics|vocabulary|showtell-onnx)\.json|\w+\.onnx|weights\.bin|examples\.jpg|reliability\.png"
-)
 
 Size = Annotated[int, Field(gt=0, lt=2**31)]  # of features
 Count = Annotated[int, Field(ge=0, lt=2**62)]
@@ -298,12 +302,11 @@ def _damage_told(what: str) -> Iterator[None]:
         SafetensorError,
         ShowtellError,
     ) as error:
-        text = str(error)
         if isinstance(error, OSError) and error.filename is not None:
-            text = f"{error.filename}: {error.strerror}"
-        reason = " ".join(text.split())
-        shown = reason if len(reason) <= LONGEST_REASON else reason[:LONGEST_REASON] + " ..."
-        raise CheckpointError(f"{what}: {shown}") from None
+            reason = f"{error.filename}: {reason_of(error)}"
+        else:
+            reason = one_line(error, LONGEST_REASON)
+        raise CheckpointError(f"{what}: {reason}") from None
 
 
 def _read_object(path: Path, types: type[BaseModel]) -> dict[str, Any]:
@@ -319,10 +322,7 @@ def _read_object(path: Path, types: type[BaseModel]) -> dict[str, Any]:
     try:
         types.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
-        given = reprlib.repr(first["input"])
-        raise ValueError(f"{path.name}: {where} is {given}: {first['msg'].lower()}") from None
+        raise ValueError(first_problem(path.name, error)) from None
     assert isinstance(values, dict)
     return values
 
@@ -348,7 +348,7 @@ def find_checkpoint(model: str | Path) -> Path:
         CheckpointError: there is none.
     """
     folder = shipped_folder(model) or Path(model)
-    for candidate in (folder, folder / BEST, folder / "last"):
+    for candidate in checkpoint_folders(folder):
         whole = recover_folder(candidate)
         if (whole / MODEL).is_file():
             return whole
@@ -367,7 +367,7 @@ def recover_folder(folder: Path) -> Path:
     if folder.exists():  # "." has no name to make another of
         return folder
     candidates = [_set_aside(folder)]
-    if folder.name in (BEST, "last"):  # of a run; showtell 0.1.0 named it so
+    if folder.name in (BEST, LAST):  # of a run; showtell 0.1.0 named it so
         candidates.append(folder.with_name(f"{folder.name}.old"))
     return next((old for old in candidates if old.is_dir()), folder)
 

@@ -1,4 +1,8 @@
-"""What a model's folder says of itself, read without its weights and without torch."""
+"""What a model says of itself, read without its weights and without torch.
+
+The model is one that comes with showtell, by its name, or the folder of a run, a checkpoint or an
+export.
+"""
 
 import tomllib
 from collections.abc import Mapping
@@ -8,16 +12,17 @@ from typing import Any
 
 from showtell.core.files import read_json
 from showtell.errors import CheckpointError, VocabularyError
-from showtell.inference.exported import (
-    BEST,
+from showtell.inference.exported import find_export, read_export
+from showtell.inference.files import (
     CONFIG,
     METRICS,
     MOST_JSON,
+    RESUME_DATA,
+    RESUME_TENSORS,
     VOCABULARY,
-    find_export,
-    read_export,
+    checkpoint_folders,
 )
-from showtell.pretrained import known_names
+from showtell.pretrained import ALIASES, CARD, known_names, no_model, shipped_folder
 from showtell.text.vocabulary import load_vocabulary
 
 READING = (OSError, ValueError, KeyError, TypeError, AttributeError, VocabularyError)
@@ -29,7 +34,8 @@ class DescribedModel:
     """A checkpoint or an export.
 
     Attributes:
-        name: of the folder that was given.
+        name: of the folder that was given, or of the model that comes with showtell.
+        aliases: other names of a model that comes with showtell.
         folder: that holds the model itself, such as ``best`` of a run.
         encoder, decoder: their names.
         trains_encoder: whether the encoder's weights were trained, too.
@@ -40,10 +46,12 @@ class DescribedModel:
         num_pictures: by split.
         averaged: the checkpoints that it is the mean of.
         epoch: after which it was saved; None as for ``data``, and of a mean.
-        metrics: its figures; of the validation pictures unless a card says otherwise.
+        metrics: its figures, as torch computes it; a card also has those of its export.
+        measured_on: the pictures that they are of; None: the validation pictures.
     """
 
     name: str
+    aliases: list[str]
     folder: str
     encoder: str
     decoder: str
@@ -57,6 +65,17 @@ class DescribedModel:
     averaged: list[str]
     epoch: int | None
     metrics: dict[str, float]
+    measured_on: str | None
+
+    @property
+    def card(self) -> str | None:
+        """The model's card, as Markdown; None without one.
+
+        Raises:
+            OSError, UnicodeDecodeError: it cannot be read.
+        """
+        path = Path(self.folder) / CARD
+        return path.read_text(encoding="utf-8") if path.is_file() else None
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -81,13 +100,25 @@ class DescribedModel:
         return [f"{name + ':':<12}{fact}" for name, fact in facts.items() if fact]
 
 
+def describe_model(model: str) -> DescribedModel:
+    """A model by its name, if it comes with showtell, else by its folder.
+
+    Raises:
+        CheckpointError: there is none, or it is not whole.
+    """
+    folder = shipped_folder(model) or Path(model)
+    if not folder.is_dir():
+        raise no_model(model)
+    return describe_folder(folder)
+
+
 def describe_folder(folder: Path) -> DescribedModel:
     """The model of a run's, a checkpoint's or an export's folder.
 
     Raises:
         CheckpointError: there is none, or it is not whole.
     """
-    for place in (folder, folder / BEST, folder / "last"):
+    for place in checkpoint_folders(folder):
         if (place / CONFIG).is_file() and (place / METRICS).is_file():
             try:
                 return _checkpoint(folder, place)
@@ -131,9 +162,12 @@ def _described(
 ) -> DescribedModel:
     vocabulary = load_vocabulary(folder / VOCABULARY)
     averaged = list(values.get("averaged") or ())
+    aliases = [alias for alias in ALIASES if shipped_folder(alias) == folder]
+    resume = (RESUME_TENSORS, RESUME_DATA)
     files = (path for path in folder.iterdir() if path.is_file())
     return DescribedModel(
         name=name,
+        aliases=aliases,
         folder=str(folder),
         encoder=encoder,
         decoder=decoder,
@@ -141,10 +175,11 @@ def _described(
         vocab_size=len(vocabulary),
         unit=vocabulary.unit,
         weights=weights,
-        num_bytes=sum(path.stat().st_size for path in files if path.stem != "resume"),
+        num_bytes=sum(path.stat().st_size for path in files if path.name not in resume),
         data=values.get("data"),
         num_pictures={split: int(num) for split, num in (values.get("num_pictures") or {}).items()},
         averaged=averaged,
         epoch=None if averaged else values.get("epoch"),
         metrics={key: float(value) for key, value in (values.get("metrics") or {}).items()},
+        measured_on=values.get("measured_on"),
     )

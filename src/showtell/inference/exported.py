@@ -18,21 +18,25 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from showtell.config import DecodingConfig
-from showtell.core.files import check_regular, read_json, write_json
+from showtell.core.files import check_regular, read_json, short_digest, write_json
 from showtell.decoding.reranking import RERANKER
 from showtell.errors import CheckpointError
 from showtell.images.preprocess import Interpolation, Preprocessing
 from showtell.inference.caption import CALIBRATION, Calibration
+from showtell.inference.files import (
+    BEST,
+    MANIFEST,
+    METRICS,
+    MODEL,
+    MOST_JSON,
+    ONNX,
+    VOCABULARY,
+    WEIGHTS,
+)
 from showtell.pretrained import shipped_folder
 
-MANIFEST = "showtell-onnx.json"
-ONNX = "onnx"  # the folder of an export within a model's folder
-BEST = "best"  # the folder of the best checkpoint within a run's folder
-VOCABULARY, WEIGHTS = "vocabulary.json", "weights.bin"
-MODEL, CONFIG, METRICS = "model.safetensors", "config.toml", "metrics.json"  # of a checkpoint
 TENSORS = ".safetensors"
 FORMAT = 1
-MOST_JSON = 2**22  # bytes
 MOST_GRAPH = 2**31  # bytes, of any file of protobuf
 CHUNK = 2**20
 
@@ -174,10 +178,8 @@ class Manifest(Strict):
     @property
     def fingerprint(self) -> str:
         """12 digits that stand for the contents of all files and for the preprocessing."""
-        digest = hashlib.sha256(self.encoder.preprocessing.model_dump_json().encode())
-        for name in sorted(self.files):
-            digest.update(f"{name} {self.files[name].sha256}\n".encode())
-        return digest.hexdigest()[:12]
+        files = [f"{name} {self.files[name].sha256}\n" for name in sorted(self.files)]
+        return short_digest(self.encoder.preprocessing.model_dump_json(), *files)
 
 
 def graph_file(graph: str) -> str:
@@ -257,7 +259,8 @@ def read_export(folder: Path) -> tuple[Manifest, DecodingConfig]:
         reason = f"{Path(str(error.filename)).name}: {error.strerror}"
         raise CheckpointError(f"the export {folder} is damaged: {reason}") from None
     except ValidationError as error:
-        raise CheckpointError(f"the export {folder} is damaged: {_first_problem(error)}") from None
+        reason = first_problem(MANIFEST, error)
+        raise CheckpointError(f"the export {folder} is damaged: {reason}") from None
     except ValueError as error:
         raise CheckpointError(f"the export {folder} cannot be read: {error}") from None
     return manifest, decoding
@@ -328,9 +331,10 @@ def _pair(key: bytes, value: bytes) -> bytes:
     return b"j%c%b" % (len(pair), pair)
 
 
-def _first_problem(error: ValidationError) -> str:
+def first_problem(name: str, error: ValidationError) -> str:
+    """The first wrong value of a file, as one line: the file's ``name``, where, what and why."""
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"])) or "the whole"
     if first["type"] == "missing":
-        return f"{MANIFEST} has no {where}"
-    return f"{MANIFEST}: {where} is {reprlib.repr(first['input'])}: {first['msg'].lower()}"
+        return f"{name} has no {where}"
+    return f"{name}: {where} is {reprlib.repr(first['input'])}: {first['msg'].lower()}"

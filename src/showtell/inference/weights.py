@@ -25,6 +25,7 @@ from torch import Tensor
 from showtell.core.files import atomic_write, check_regular
 from showtell.encoders.backbone import hash_state
 from showtell.encoders.backbone import read_weights as read_file
+from showtell.inference.files import ENCODER_WEIGHTS
 
 Storage = Literal["fp32", "fp16", "int8"]
 SCALE = ".scale"  # added to a matrix's name
@@ -32,7 +33,6 @@ LEVELS = 127
 LAST_LAYER = "output.weight"
 UNFIT = "does not fit config.toml, metrics.json and vocabulary.json"
 SUFFIX = ".safetensors"
-ENCODER_WEIGHTS = "encoder-weights-"  # and a hash, and SUFFIX
 WHOLE_NUMBERS = {
     torch.int64: "I64",
     torch.int32: "I32",

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from showtell.core.messages import some
-from showtell.data.reading import parse_json, printable, read_text
-from showtell.data.sources.base import (
+from showtell.data.column_names import (
     CAPTION_NAMES,
     ID_NAMES,
     PICTURE_NAMES,
@@ -22,6 +21,7 @@ from showtell.data.sources.base import (
     caption_names,
     find_name,
 )
+from showtell.data.reading import parse_json, printable, read_text
 from showtell.data.sources.table import TableText
 from showtell.errors import DataError, ScoringError
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from showtell.core.files import without_nan
 from showtell.core.memory import paused_collector
 from showtell.core.messages import respelled, some
 from showtell.errors import ScoringError, unknown_name
@@ -145,17 +146,17 @@ class Scores:
 
     def to_dict(self, *, per_image: bool = False) -> dict[str, Any]:
         """The scores as JSON has them, nan as null; ``per_image`` adds those of each image."""
-        values: dict[str, Any] = {"metrics": _without_nan(self.metrics)}
+        values: dict[str, Any] = {"metrics": without_nan(self.metrics)}
         if self.intervals:
             values["intervals"] = {name: list(ends) for name, ends in self.intervals.items()}
         values |= {
             "num_images": self.num_images,
-            "bad_endings": None if math.isnan(self.bad_endings) else self.bad_endings,
+            "bad_endings": without_nan(self.bad_endings),
             "signature": self.signature,
             "warnings": self.warnings,
         }
         if per_image:
-            values["per_image"] = {i: _without_nan(own) for i, own in self.per_image.items()}
+            values["per_image"] = without_nan(self.per_image)
             if self.remarks:
                 values["remarks"] = self.remarks
         return values
@@ -317,10 +318,6 @@ def scores_of(
         warnings=warnings,
         statistics=statistics,
     )
-
-
-def _without_nan(figures: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: None if math.isnan(value) else value for name, value in figures.items()}
 
 
 def _wanted(

@@ -21,7 +21,8 @@ from showtell.evaluation.evaluate import CaptionedSplit, caption_split
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.caption import confidence_of
 from showtell.inference.checkpoint import replace_folder
-from showtell.inference.exported import METRICS, write_calibration
+from showtell.inference.exported import write_calibration
+from showtell.inference.files import EXAMPLES, METRICS, RELIABILITY
 from showtell.metrics import Scores, evaluate, object_hallucination
 from showtell.pretrained import CARD
 from showtell.publish import card
@@ -40,7 +41,6 @@ from showtell.report.charts import reliability_figure
 from showtell.training.reranking import add_reranker
 from showtell.training.text_captions import read_captions
 
-EXAMPLES, RELIABILITY = "examples.jpg", "reliability.png"
 PACKED = ".packed"  # no stage's name begins with a dot
 
 
@@ -133,7 +133,7 @@ def _inventions(found: Mapping[str, CaptionedSplit]) -> dict[str, Scores]:
     """CHAIR of each measurement, with what the references mention as what is there."""
     return {
         title: evaluate(
-            {image_id: caption.text for image_id, caption in split.evaluation.captions.items()},
+            split.evaluation.texts,
             {record.image_id: record.captions for record in split.records},
             metrics=object_hallucination.NAMES,
         ).with_intervals()
@@ -187,8 +187,7 @@ def _note_scores(folder: Path, scores: Mapping[str, Scores]) -> None:
 
 def _people(found: Mapping[str, CaptionedSplit]) -> Any:
     first = next(iter(found.values()))
-    said = {name: caption.text for name, caption in first.evaluation.captions.items()}
-    return count_people(first.records, said)
+    return count_people(first.records, first.evaluation.texts)
 
 
 def _unknown(recipe: Recipe, places: Places, found: Mapping[str, CaptionedSplit]) -> Any:

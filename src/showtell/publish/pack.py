@@ -7,7 +7,7 @@ from typing import Any
 
 from showtell.config import Config
 from showtell.encoders.encoder import trained_fingerprint
-from showtell.errors import CheckpointError
+from showtell.errors import CheckpointError, reason_of
 from showtell.inference.checkpoint import (
     check_new_folder,
     encoder_source,
@@ -16,7 +16,7 @@ from showtell.inference.checkpoint import (
     portable_metrics,
     save_checkpoint,
 )
-from showtell.inference.exported import MODEL
+from showtell.inference.files import MODEL
 from showtell.inference.weights import Storage, pack_weights, unpack_weights
 
 # Settings that name files; what a packed model does follows from none of them.
@@ -74,7 +74,7 @@ def pack_checkpoint(
     try:
         save_checkpoint(output, packed, storage=storage)
     except OSError as error:
-        raise CheckpointError(f"cannot write {output}: {error.strerror or error}") from error
+        raise CheckpointError(f"cannot write {output}: {reason_of(error)}") from error
     return sum(path.stat().st_size for path in output.iterdir() if path.is_file())
 
 

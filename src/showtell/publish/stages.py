@@ -25,7 +25,7 @@ from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, dataset_fingerprint
 from showtell.data.request import DataRequest, open_data
 from showtell.errors import CheckpointError, ConfigError
-from showtell.inference.checkpoint import CONFIG
+from showtell.inference.files import CONFIG
 from showtell.publish.recipe import MOST_NOTES, NOTES, AverageStage, Recipe, TrainStage
 from showtell.training.averages import average_checkpoints
 from showtell.training.request import TrainRequest, train_on

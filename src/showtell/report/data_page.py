@@ -5,10 +5,11 @@ and some pictures with their captions. What is counted comes from ``data/inspect
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from showtell.core.files import write_text
+from showtell.core.progress import Progress
 from showtell.data.divide import Amount, sample_dataset
 from showtell.data.inspect import Inspection, ProblemGroup
 from showtell.data.records import Dataset, Record
@@ -31,8 +32,6 @@ NUM_SAMPLES = 24
 NUM_LENGTHS = 30  # bars; longer captions share the last one
 NUM_WORDS = 12
 _TWIN = re.compile(r"(?:looks like|the same file as) (?P<name>.+) \((?:train|val|test)\)$")
-
-Progress = Callable[[int, int], None]
 
 
 def write_data_page(

@@ -18,9 +18,7 @@ from numpy.typing import NDArray
 
 from showtell.core.files import parse_json
 from showtell.errors import CheckpointError
-
-# The names of the files, as training and checkpoints write them.
-LOG, SETTINGS, PROVENANCE, FIGURES = "metrics.jsonl", "config.toml", "run.json", "metrics.json"
+from showtell.inference.files import AVERAGE_START, BEST, CONFIG, LAST, LOG_FILE, METRICS, RUN_FILE
 
 Values = NDArray[np.float64]
 
@@ -109,7 +107,7 @@ class RunFolder:
     @property
     def best_epoch(self) -> Epoch | None:
         """The epoch of the checkpoint ``best/``; without one, that with the highest CIDEr-D."""
-        kept = self.checkpoint.get("epoch") if self.checkpoint_name == "best" else None
+        kept = self.checkpoint.get("epoch") if self.checkpoint_name == BEST else None
         for epoch in self.log.epochs:
             if epoch.epoch == kept:
                 return epoch
@@ -122,7 +120,7 @@ class RunFolder:
     @property
     def averaged(self) -> str | None:
         """A sentence on what ``best/`` is where ``train --from`` has averaged it with its start."""
-        note, found = self.checkpoint.get("average_start"), self.checkpoint.get("metrics")
+        note, found = self.checkpoint.get(AVERAGE_START), self.checkpoint.get("metrics")
         if not isinstance(note, dict) or not isinstance(found, dict):
             return None
         share, start = note.get("share"), note.get("model")
@@ -163,15 +161,15 @@ def read_run(folder: Path, name: str | None = None) -> RunFolder:
     """
     _check_is_run(folder)
     notes: list[str] = []
-    log = _read_log(folder / LOG, notes)
-    settings = _read_mapping(folder / SETTINGS, notes)
-    provenance = _read_mapping(folder / PROVENANCE, notes)
-    found = next((n for n in ("best", "last") if (folder / n / FIGURES).is_file()), "")
-    checkpoint = _read_mapping(folder / found / FIGURES, notes) if found else {}
+    log = _read_log(folder / LOG_FILE, notes)
+    settings = _read_mapping(folder / CONFIG, notes)
+    provenance = _read_mapping(folder / RUN_FILE, notes)
+    found = next((n for n in (BEST, LAST) if (folder / n / METRICS).is_file()), "")
+    checkpoint = _read_mapping(folder / found / METRICS, notes) if found else {}
     if not found and not log.steps and not log.epochs and not log.num_unreadable:
         raise CheckpointError(
-            f"{folder} has nothing to report: no step in {LOG}, and neither best/ nor last/; the "
-            "run has made no step yet, or its files are elsewhere"
+            f"{folder} has nothing to report: no step in {LOG_FILE}, and neither {BEST}/ nor "
+            f"{LAST}/; the run has made no step yet, or its files are elsewhere"
         )
     if not found:
         notes.append("there is no checkpoint yet: neither best/ nor last/ is there")
@@ -195,13 +193,13 @@ def _check_is_run(folder: Path) -> None:
         raise CheckpointError(
             f"{folder} is a file, not a run: {advice}, or files of captions with --references"
         )
-    if (folder / LOG).is_file() or (folder / PROVENANCE).is_file():
+    if (folder / LOG_FILE).is_file() or (folder / RUN_FILE).is_file():
         return
-    if (folder / FIGURES).is_file() and (folder.resolve().parent / LOG).is_file():
+    if (folder / METRICS).is_file() and (folder.resolve().parent / LOG_FILE).is_file():
         raise CheckpointError(
             f"{folder} is one checkpoint of a run; give the run: {folder.resolve().parent}"
         )
-    raise CheckpointError(f"{folder} holds no run (no {LOG}, no {PROVENANCE} in it): {advice}")
+    raise CheckpointError(f"{folder} holds no run (no {LOG_FILE}, no {RUN_FILE} in it): {advice}")
 
 
 def _distinct_names(folders: list[Path]) -> list[str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from showtell.config.toml import flatten
+from showtell.inference.files import RUN_FILE
 from showtell.metrics import METRICS, evaluate
 from showtell.metrics.bootstrap import Interval
 from showtell.report.captions import CaptionedRun
@@ -171,14 +172,14 @@ def provenance(runs: Sequence[RunFolder]) -> Section:
     """What is needed to make a run again: fingerprints, versions, machine."""
     flat = [flatten({k: v for k, v in run.provenance.items() if k not in PLACES}) for run in runs]
     names = list(dict.fromkeys(name for values in flat for name in values))
-    title, body = "run.json", ""
+    title, body = RUN_FILE, ""
     if len(runs) > 1:
         title = "What differs"
         names = [n for n in names if len({_text(values.get(n)) for values in flat}) > 1]
         if not names:
             body = paragraph("Data, encoder, versions and machine are the same.")
     elif not names:
-        body = paragraph("Left out: run.json is missing or cannot be read.")
+        body = paragraph(f"Left out: {RUN_FILE} is missing or cannot be read.")
     if names:
         head = ["", *(run.name for run in runs)] if len(runs) > 1 else ["", "value"]
         body = table(title, head, _rows(names, flat), numbers=False)

@@ -16,8 +16,6 @@ from showtell.server.limits import Limits
 from showtell.server.problems import COME_BACK, MEDIA_TYPE, OLLAMA_PATH, OPENAI_PATHS
 from showtell.server.wishes import EFFORT
 
-Status = Literal[400, 401, 403, 404, 405, 408, 413, 415, 421, 422, 429, 500, 503]
-
 
 class ProblemDetails(BaseModel):
     """What went wrong (RFC 9457)."""

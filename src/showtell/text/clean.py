@@ -11,7 +11,6 @@ caption is the sentence in it. ``Cleaning`` says what is to be done with a text,
 Nothing here knows which model said the text. The result depends on the text and the settings alone.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -19,11 +18,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, lru_cache
 from typing import Any, Self
 
+from showtell.core.files import short_digest
 from showtell.errors import (
     ConfigError,
-    MissingExtraError,
     expect_by_name,
     first_line,
+    needs_extra,
     unknown_name,
 )
 from showtell.text.tokenizer import BAD_ENDINGS
@@ -79,7 +79,7 @@ class Cleaning:
         """12 digits that stand for the settings; empty where there are none."""
         if self.is_nothing:
             return ""
-        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:12]
+        return short_digest(json.dumps(asdict(self)))
 
     def with_changes(self, changes: Mapping[str, Any]) -> Self:
         """The same settings with some changed; raises ConfigError, also for an unknown name."""
@@ -126,10 +126,8 @@ def _compiled(given: str) -> tuple[Any, str]:
     found = _PARTS.search(given)
     if found is None or not found.start():
         raise ConfigError(f"--replace {given!r}: expected REGEX=TEXT, such as 'grey=gray'")
-    try:
+    with needs_extra("clean", "--replace"):
         import regex
-    except ModuleNotFoundError:
-        raise MissingExtraError("clean", "--replace") from None
     pattern, by = given[: found.start()], given[found.end() :]
     try:
         compiled = regex.compile(pattern)

@@ -18,7 +18,7 @@ from functools import cache, lru_cache
 from importlib.util import find_spec
 from typing import Any, Literal, Self, get_args
 
-from showtell.errors import ConfigError, MissingExtraError, VocabularyError, install_line
+from showtell.errors import ConfigError, VocabularyError, install_line, needs_extra
 from showtell.text.language import (
     checked_code,
     guess_language,
@@ -334,12 +334,8 @@ def _by_icu(run: str) -> tuple[str, ...]:
 
 @cache
 def _icu() -> Any:
-    try:
+    with needs_extra("languages", "cutting captions into words by dictionaries"):
         from icu4py import breakers
-    except ModuleNotFoundError:
-        raise MissingExtraError(
-            "languages", "cutting captions into words by dictionaries"
-        ) from None
     return breakers
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Self
 
-from showtell.errors import MissingExtraError, VocabularyError
+from showtell.errors import VocabularyError, needs_extra
 from showtell.text.vocabulary import SPECIAL_WORDS, UNK, Spelling, Vocabulary, said
 
 KIND = "subwords"
@@ -172,10 +172,8 @@ class SubwordVocabulary(Vocabulary):
 
 
 def _import_tokenizers() -> Any:
-    try:
+    with needs_extra("subwords", "a vocabulary of pieces of words"):
         import tokenizers
-    except ModuleNotFoundError:
-        raise MissingExtraError("subwords", "a vocabulary of pieces of words") from None
     return tokenizers
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from showtell.encoders.encoder import trained_fingerprint
-from showtell.errors import CheckpointError
+from showtell.errors import CheckpointError, reason_of
 from showtell.inference.caption import CALIBRATION
 from showtell.inference.checkpoint import (
     Checkpoint,
@@ -88,7 +88,7 @@ def average_checkpoints(folders: Sequence[Path], output: Path) -> None:
     try:
         save_checkpoint(output, averaged)
     except OSError as error:
-        raise CheckpointError(f"cannot write {output}: {error.strerror or error}") from error
+        raise CheckpointError(f"cannot write {output}: {reason_of(error)}") from error
 
 
 def _difference(one: Checkpoint, other: Checkpoint) -> str | None:

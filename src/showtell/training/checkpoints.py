@@ -12,9 +12,8 @@ from showtell.config import Config
 from showtell.decoders.base import Decoder
 from showtell.encoders.encoder import Encoder, trained_fingerprint
 from showtell.encoders.finetune import load_trained
-from showtell.errors import CheckpointError
+from showtell.errors import CheckpointError, one_line
 from showtell.inference.checkpoint import (
-    RESUME_TENSORS,
     Checkpoint,
     ResumeState,
     load_checkpoint,
@@ -22,7 +21,8 @@ from showtell.inference.checkpoint import (
     recover_folder,
     save_checkpoint,
 )
-from showtell.inference.weights import ENCODER_WEIGHTS, SUFFIX, store_encoder_weights
+from showtell.inference.files import BEST, ENCODER_WEIGHTS, LAST, RESUME_TENSORS
+from showtell.inference.weights import SUFFIX, store_encoder_weights
 from showtell.text.vocabulary import Vocabulary
 from showtell.training.state import TrainingState
 
@@ -93,7 +93,7 @@ class Checkpoints:
         Raises:
             CheckpointError: it is damaged, or of other data.
         """
-        last = recover_folder(self.folder / "last")
+        last = recover_folder(self.folder / LAST)
         if not last.exists():
             return None
         saved = load_resume_state(last)
@@ -102,16 +102,15 @@ class Checkpoints:
         try:
             state.unpack(saved, measured, self.device)
         except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
             raise CheckpointError(
-                f"{last / RESUME_TENSORS} does not fit the run: {reason}"
+                f"{last / RESUME_TENSORS} does not fit the run: {one_line(error)}"
             ) from error
         offsets: dict[str, int] = saved.data["log_offsets"]
         return offsets
 
     def best_metrics(self) -> dict[str, float]:
         """The figures of ``best/``."""
-        metrics: dict[str, float] = load_checkpoint(self.folder / "best").metrics["metrics"]
+        metrics: dict[str, float] = load_checkpoint(self.folder / BEST).metrics["metrics"]
         return metrics
 
     def _encoder_weights(self) -> Path | None:

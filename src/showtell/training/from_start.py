@@ -26,12 +26,13 @@ from showtell.data.records import Dataset, Split
 from showtell.data.request import DataRequest
 from showtell.data.splits import hash_order
 from showtell.decoding.reranking import Reranker
-from showtell.errors import CheckpointError
+from showtell.errors import CheckpointError, reason_of
 from showtell.evaluation.compare import compare
 from showtell.evaluation.evaluate import CaptionedSplit, caption_records, evaluate_captioner
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.caption import CALIBRATION
-from showtell.inference.checkpoint import MOST_JSON, Checkpoint, load_checkpoint, save_checkpoint
+from showtell.inference.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from showtell.inference.files import AVERAGE_START, BEST, MOST_JSON
 from showtell.metrics.bootstrap import Interval
 from showtell.text.segment import Segmentation
 from showtell.training.first_decoder import start_weights
@@ -47,7 +48,6 @@ MOST_PICTURES = 1000  # of a split that are captioned
 SPLITS: tuple[Split, ...] = ("val", "test")
 METRICS = ("CIDEr-D", "BLEU-4")
 COMPARISON_FILE = "comparison.json"
-AVERAGED = "average_start"  # in metrics.json
 
 
 @dataclass(frozen=True)
@@ -202,9 +202,9 @@ def finish(
     """
     source = run.config.training.init_from
     assert source is not None
-    best = load_checkpoint(run.folder / "best")
+    best = load_checkpoint(run.folder / BEST)
     # Where the encoder trains, there are no stored features, and nothing is averaged.
-    averages = run.data.store is not None and AVERAGED not in best.metrics
+    averages = run.data.store is not None and AVERAGE_START not in best.metrics
     if not averages and _compared_epoch(run.folder) == best.metrics["epoch"]:
         return result
     before = NativeCaptioner.load(source, device=run.runtime.device, trust_model=True)
@@ -218,13 +218,14 @@ def finish(
         best, said = _average(run, best, [first[n] for n in places], report)
         last = dict(zip(places, said, strict=True))
         result = replace(result, metrics=best.metrics["metrics"])
-    if AVERAGED in best.metrics:
-        share, by_share = best.metrics[AVERAGED]["share"], best.metrics[AVERAGED]["by_share"]
+    if AVERAGE_START in best.metrics:
+        note = best.metrics[AVERAGE_START]
+        share, by_share = note["share"], note["by_share"]
     after = NativeCaptioner.load(run.folder, device=run.runtime.device, trust_model=True)
     rows: list[Row] = []
     for place, (pictures, one) in enumerate(zip(sets, first, strict=True)):
         if place not in last:
-            last[place] = said_of(pictures.captioned(after, report))
+            last[place] = pictures.captioned(after, report).evaluation.texts
         rows += _rows(pictures, one, last[place], run.data.vocabulary.segmentation)
     found = BeforeAndAfter(source, best.metrics["epoch"], share, by_share, tuple(rows))
     file = run.folder / COMPARISON_FILE
@@ -232,7 +233,7 @@ def finish(
         write_json(file, found.to_dict())
     except OSError as error:
         raise CheckpointError(
-            f"cannot write {file}: {error.strerror or error}; the model is whole: free some "
+            f"cannot write {file}: {reason_of(error)}; the model is whole: free some "
             "space, then continue with --resume"
         ) from error
     return replace(result, from_start=found)
@@ -327,11 +328,6 @@ def chosen(by_share: Mapping[float, Sequence[NDArray[np.float64]]]) -> float:
     return min(share for share, sets in by_share.items() if lost(sets)[0] <= CLOSE)
 
 
-def said_of(captioned: CaptionedSplit) -> Said:
-    """The captions alone."""
-    return {key: caption.text for key, caption in captioned.evaluation.captions.items()}
-
-
 def _measure(
     run: Run,
     weights: Callable[[float], dict[str, Tensor]],
@@ -362,8 +358,7 @@ def _measure(
             np.array([own["CIDEr-D"] for own in one.scores.per_image.values()])
             for one in evaluations
         ]
-        said = [{key: c.text for key, c in one.captions.items()} for one in evaluations]
-        found[share] = _Measured(by_picture, said)
+        found[share] = _Measured(by_picture, [one.texts for one in evaluations])
     return found
 
 
@@ -378,12 +373,12 @@ def _averaged(
         trust_model=True,
     )
     values, _ = measure(captioner, run.data)
-    averaged = replace(best, metrics={**best.metrics, "metrics": values, AVERAGED: note})
+    averaged = replace(best, metrics={**best.metrics, "metrics": values, AVERAGE_START: note})
     try:
-        save_checkpoint(run.folder / "best", averaged)
+        save_checkpoint(run.folder / BEST, averaged)
     except OSError as error:
         raise CheckpointError(
-            f"cannot write {run.folder / 'best'}: {error.strerror or error}; the best epoch is "
+            f"cannot write {run.folder / BEST}: {reason_of(error)}; the best epoch is "
             "there, not averaged: free some space, then continue with --resume"
         ) from error
     return averaged
@@ -399,7 +394,7 @@ def _rows(
     """
     people = {record.image_id: record.captions for record in before.records}
     comparison = compare(
-        {"before": said_of(before), "after": after},
+        {"before": before.evaluation.texts, "after": after},
         people,
         metrics=METRICS,
         segmentation=segmentation,

@@ -25,9 +25,10 @@ from showtell.core.progress import Reporter, StepReport
 from showtell.decoders.language_model import LanguageModel
 from showtell.decoders.layers import freeze_batch_norms, share_batch_norms
 from showtell.encoders.encoder import Encoder
-from showtell.errors import CheckpointError, ShowtellError
+from showtell.errors import CheckpointError, ShowtellError, reason_of
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import Checkpoint
+from showtell.inference.files import BEST, LAST
 from showtell.training.checkpoints import Checkpoints
 from showtell.training.first_decoder import build_first_decoder, check_agreement
 from showtell.training.objectives import build_objective
@@ -174,10 +175,10 @@ class Run:
                     self._train_epoch(log, stop)
                     self._finish_epoch(log, stop)
             except StopNow:
-                self.checkpoints.save("last", state, log_offsets=log.offsets())
+                self.checkpoints.save(LAST, state, log_offsets=log.offsets())
             except OSError as error:
                 raise CheckpointError(
-                    f"cannot write into {self.folder}: {error.strerror or error}; what was saved "
+                    f"cannot write into {self.folder}: {reason_of(error)}; what was saved "
                     "before is intact: free some space, then continue with --resume"
                 ) from error
         best_epoch = state.progress.best_epoch
@@ -216,7 +217,7 @@ class Run:
                 self._skip(step.fault)
             last_step = now
             if now - last_save > 60 * settings.save_minutes:
-                self.checkpoints.save("last", self.state, log_offsets=log.offsets())
+                self.checkpoints.save(LAST, self.state, log_offsets=log.offsets())
                 last_save = now
 
     def _finish_epoch(self, log: RunLog | NoLog, stop: StopRequest) -> None:
@@ -242,10 +243,10 @@ class Run:
             }
         )
         if better:
-            self.checkpoints.save("best", self.state, values)
+            self.checkpoints.save(BEST, self.state, values)
         if progress.epoch % self.config.training.save_every == 0:
             self.checkpoints.save(f"epoch-{progress.epoch:03d}", self.state, values)
-        self.checkpoints.save("last", self.state, values, log_offsets=log.offsets())
+        self.checkpoints.save(LAST, self.state, values, log_offsets=log.offsets())
         self.report.epoch(progress.epoch, values)
 
     def _out_of_patience(self) -> bool:

@@ -22,6 +22,7 @@ from showtell.inference.checkpoint import (
     load_checkpoint,
     recover_folder,
 )
+from showtell.inference.files import LAST
 from showtell.text.vocabulary import (
     load_vocabulary,
 )
@@ -59,7 +60,7 @@ def check_files(config: Config) -> None:
 
 def open_start(config: Config, folder: Path, resume: bool, report: Reporter) -> Checkpoint | None:
     """The checkpoint that a run goes on from: its own, or the one that it is to start with."""
-    last = recover_folder(folder / "last")
+    last = recover_folder(folder / LAST)
     if resume and last.exists():
         return load_checkpoint(last)
     source = config.training.init_from
@@ -76,7 +77,7 @@ def open_language_model(config: Config, folder: Path, resume: bool) -> LanguageM
         return None
     if config.training.init_from is not None:
         return None  # the model that it starts from has all of it
-    if resume and recover_folder(folder / "last").exists():
+    if resume and recover_folder(folder / LAST).exists():
         return None
     return LanguageModel.open(config.decoder.lm)
 
@@ -84,7 +85,7 @@ def open_language_model(config: Config, folder: Path, resume: bool) -> LanguageM
 def open_encoder(config: Config, start: Checkpoint | None, folder: Path) -> Encoder:
     """The encoder of a run: as published or as ``start`` has it; ready to train where asked."""
     settings = config.encoder
-    own = recover_folder(folder / "last").exists()
+    own = recover_folder(folder / LAST).exists()
     # A run that goes on has its own copy of the weights, wherever the first ones are by now.
     kept = start.encoder_weights if start is not None and own else None
     weights = kept or settings.weights

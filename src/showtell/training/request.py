@@ -22,7 +22,8 @@ from showtell.decoders.language_model import LanguageModel
 from showtell.encoders.encoder import Encoder
 from showtell.encoders.store import FeatureStore
 from showtell.errors import CheckpointError, ConfigError
-from showtell.inference.checkpoint import CONFIG, Checkpoint, recover_folder
+from showtell.inference.checkpoint import Checkpoint, recover_folder
+from showtell.inference.files import CONFIG, LAST, RUN_FILE
 from showtell.metrics import meteor
 from showtell.pretrained import DEFAULT
 from showtell.text.segment import Segmentation
@@ -47,7 +48,6 @@ from showtell.training.pictures import PictureFiles
 from showtell.training.prepare import Given, TrainingData, prepare
 from showtell.training.rehearsal import kept_captions, rehearsal_captions
 from showtell.training.run_folder import (
-    RUN_FILE,
     locked,
     places_of,
     provenance_of,
@@ -254,7 +254,7 @@ def _open(
     report.note(runtime.describe())
     if processes.are_many:
         report.note(f"{processes.size} processes train together; this is the first of them")
-    resumed = resume and recover_folder(folder / "last").exists()
+    resumed = resume and recover_folder(folder / LAST).exists()
     old = _old_pictures(request, config, report) if config.training.init_from else None
     with processes.in_turn():
         start = open_start(config, folder, resume, report)

@@ -27,8 +27,9 @@ from showtell.evaluation.calibration import ACCEPTABLE, NUM_FOLDS, fit_calibrati
 from showtell.evaluation.compare import Comparison, compare
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.caption import Calibration, Caption
-from showtell.inference.checkpoint import CONFIG, VOCABULARY, find_checkpoint
+from showtell.inference.checkpoint import find_checkpoint
 from showtell.inference.exported import write_calibration
+from showtell.inference.files import CONFIG, VOCABULARY
 from showtell.inference.specs import spec_of
 from showtell.metrics.cider import CiderD
 from showtell.pretrained import shipped_folder

@@ -23,13 +23,13 @@ from showtell.data.request import DataRequest
 from showtell.encoders.encoder import Encoder
 from showtell.encoders.store import FeatureStore
 from showtell.errors import CheckpointError, ShowtellError
-from showtell.inference.checkpoint import CONFIG, find_checkpoint
+from showtell.inference.checkpoint import find_checkpoint
+from showtell.inference.files import CONFIG, RUN_FILE
 from showtell.training.checkpoints import fingerprints
 from showtell.training.old_pictures import OLD_AT, old_place
 from showtell.training.pictures import PictureFiles
 from showtell.training.rehearsal import REHEARSAL_FILE
 
-RUN_FILE = "run.json"
 BEFORE_CONFIG = {REHEARSAL_FILE, RUN_FILE}  # what a start writes before its settings
 
 

@@ -15,8 +15,8 @@ from typing import IO, Any, Self
 
 from showtell.config import TrainingConfig
 from showtell.errors import ConfigError, MissingExtraError
+from showtell.inference.files import LOG_FILE
 
-METRICS_FILE = "metrics.jsonl"
 EVENTS_FOLDER = "tensorboard"
 NO_SCALARS = {"epoch", "step", "tokens", "seconds"}
 
@@ -50,7 +50,7 @@ class RunLog:
             )
         self._events = EventFiles(folder, next_step=next_step) if event_files else None
         self._text = _open_at(folder / log_file, (offsets or {}).get("text", 0))
-        self._data = _open_at(folder / METRICS_FILE, (offsets or {}).get("data", 0))
+        self._data = _open_at(folder / LOG_FILE, (offsets or {}).get("data", 0))
 
     def __enter__(self) -> Self:
         return self

@@ -22,7 +22,8 @@ from showtell.config.toml import (
 from showtell.core.messages import counted
 from showtell.encoders.encoder import is_fetched
 from showtell.errors import CheckpointError, ConfigError, unknown_name
-from showtell.inference.checkpoint import CONFIG, find_checkpoint
+from showtell.inference.checkpoint import find_checkpoint
+from showtell.inference.files import CONFIG
 
 AUTO, NONE = "auto", "none"  # presets: by the number of pictures; no preset at all
 FOR_ANY_START = {

@@ -22,8 +22,8 @@ from showtell.core.files import parse_json, write_json
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, dataset_fingerprint
 from showtell.data.request import open_data
-from showtell.errors import CheckpointError, ConfigError, ShowtellError
-from showtell.inference.checkpoint import CONFIG
+from showtell.errors import CheckpointError, ConfigError, ShowtellError, one_line
+from showtell.inference.files import CONFIG
 from showtell.training.loop import TrainingResult
 from showtell.training.openings import check_files, check_start
 from showtell.training.request import TrainRequest, train_on
@@ -217,8 +217,7 @@ def _attempt(run: SweepRun, place: Path, config: Config, train: Train) -> SweepR
         started = (place / CONFIG).is_file()
         result = train(place, Config.load(place / CONFIG) if started else config, started)
     except FAILURES as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        return run.model_copy(update={"status": "failed", "reason": reason})
+        return run.model_copy(update={"status": "failed", "reason": one_line(error)})
     return run.model_copy(
         update={
             "status": "stopped" if result.stopped else "finished",

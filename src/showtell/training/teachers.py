@@ -17,12 +17,8 @@ from showtell.decoders.base import Decoder
 from showtell.encoders.encoder import Encoder
 from showtell.encoders.features import Features
 from showtell.errors import CheckpointError, VocabularyError
-from showtell.inference.checkpoint import (
-    VOCABULARY,
-    Checkpoint,
-    find_checkpoint,
-    load_checkpoint,
-)
+from showtell.inference.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
+from showtell.inference.files import VOCABULARY
 from showtell.text.vocabulary import START, UNK, Vocabulary, load_vocabulary
 
 

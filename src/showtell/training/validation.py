@@ -6,7 +6,7 @@ validation and thrown away after it.
 
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from showtell.core.distributed import ALONE, Processes
-from showtell.core.progress import Reporter
+from showtell.core.progress import Progress, Reporter
 from showtell.data.sampler import picture_keys
 from showtell.encoders.extract import WantedFeatures, extract_features
 from showtell.encoders.store import FeatureStore
@@ -61,7 +61,7 @@ def validate(
 def measure(
     captioner: NativeCaptioner,
     data: TrainingData,
-    watch: Callable[[int, int], None] = lambda done, total: None,
+    watch: Progress = lambda done, total: None,
     processes: Processes = ALONE,
 ) -> tuple[dict[str, float], Scores]:
     """``Validation.values`` of a captioner, and the scores that they are from.
@@ -87,7 +87,7 @@ def measure(
     return values, scores
 
 
-def watch_stop(stop: StopRequest, report: Reporter, task: str) -> Callable[[int, int], None]:
+def watch_stop(stop: StopRequest, report: Reporter, task: str) -> Progress:
     """What tells ``report`` of (pictures done, in all), and raises ``StopNow`` once asked to."""
 
     def watch(done: int, total: int) -> None:
@@ -131,7 +131,7 @@ def validation_data(
     data: TrainingData,
     captioner: NativeCaptioner,
     folder: Path,
-    watch: Callable[[int, int], None],
+    watch: Progress,
 ) -> Iterator[TrainingData]:
     """``data`` with features of its validation pictures, as the measured encoder sees them now.
 

@@ -8,12 +8,11 @@ what is done is noted, so that the same command continues where an earlier one s
 import json
 import shlex
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from showtell.core.files import InUseError, locked_folder, write_json
-from showtell.core.progress import Reporter
+from showtell.core.progress import Progress, Reporter
 from showtell.data.download.catalogue import Archive, Published
 from showtell.data.download.extract import extract, members_of, unpacked_bytes
 from showtell.data.download.fetch import bytes_there, fetch_file, remote_size
@@ -108,7 +107,7 @@ def _get(archive: Archive, folder: Path, report: Reporter, keep: bool) -> None:
     report.note(f"{archive.name}: {len(members):,} files in {folder}")
 
 
-def _watch(report: Reporter, task: str) -> Callable[[int, int], None]:
+def _watch(report: Reporter, task: str) -> Progress:
     return lambda done, total: report.progress(task, done, total, "files")
 
 

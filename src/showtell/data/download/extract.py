@@ -9,9 +9,10 @@ import os
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from showtell.core.progress import Progress
 from showtell.data.pictures import is_hidden, leaves_folder
 from showtell.data.reading import is_text, printable
 from showtell.errors import DataError
@@ -19,8 +20,6 @@ from showtell.errors import DataError
 PIECE = 2**20
 MOST_RATIO = 200  # unpacked bytes of a packed one; a bomb has thousands
 SMALL = 2**24  # bytes: below it, any ratio does no harm
-
-Progress = Callable[[int, int], None]
 
 
 def members_of(archive: Path, wanted: Sequence[str] = ()) -> list[zipfile.ZipInfo]:

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from showtell.core.files import write_json
+from showtell.core.progress import Progress
 from showtell.data.download.catalogue import Archive
-from showtell.errors import DataError
+from showtell.errors import DataError, reason_of
 
 PIECE = 2**20  # bytes that are read at once
 TIMEOUT = 60.0  # seconds without a byte
@@ -32,8 +33,6 @@ WAIT = 2.0  # seconds before the second try; doubled for each one after
 LONG = 2**30  # bytes whose sum takes seconds
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})  # statuses that another try may cure
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(slots=True)
@@ -307,5 +306,4 @@ def _validator(headers: Any) -> str:
 
 def _reason(error: Exception) -> str:
     reason = getattr(error, "reason", None) or error
-    text = getattr(reason, "strerror", None) or str(reason) or type(error).__name__
-    return " ".join(str(text).split())
+    return reason_of(reason) if isinstance(reason, BaseException) else str(reason)

@@ -11,12 +11,13 @@ features of ``scenes`` are made without flips.
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from random import Random
 
 from showtell.core.files import cache_folder
+from showtell.core.progress import Progress
 from showtell.data.records import Record, Split
 from showtell.data.scenes.draw import paint
 from showtell.data.scenes.words import LANGUAGES as LANGUAGES
@@ -29,8 +30,6 @@ NUM_TRAIN = 1_600
 HELD_OUT_PREFIX = "heldout-"
 SECONDS_TO_STALE = 3_600  # no picture takes that long to paint
 MIN_TEST = 10  # one of each kind of scene, however small the set
-
-Progress = Callable[[int, int], None]
 
 
 def is_held_out(image_id: str) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from showtell.config.registry import Registry
 from showtell.core.memory import paused_collector
+from showtell.core.progress import Progress
 from showtell.data.cache import load_cached
 from showtell.data.reading import parse_json, read_text, reading_as
 from showtell.data.records import Dataset
@@ -28,7 +29,7 @@ from showtell.data.sources import (
 )
 from showtell.data.sources.base import Source
 from showtell.data.sources.unrecognised import advice
-from showtell.data.unpack import Progress, unpacking_progress
+from showtell.data.unpack import unpacking_progress
 from showtell.errors import DataError
 
 SOURCES: Registry[Source] = Registry("format", "showtell.sources", DataError)

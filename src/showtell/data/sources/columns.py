@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
 
-from showtell.data.reading import printable
-from showtell.data.sources.base import (
+from showtell.data.column_names import (
     CAPTION_NAMES,
     PICTURE_NAMES,
     SPLIT_NAMES,
     caption_names,
-    captions_in,
     find_name,
     normalised,
     picture_name,
 )
+from showtell.data.reading import printable
+from showtell.data.sources.base import captions_in
 from showtell.data.unpack import (
     MOST_BYTES,
     Contents,
@@ -29,7 +29,7 @@ from showtell.data.unpack import (
     damage,
     is_about_content,
 )
-from showtell.errors import DataError, MissingExtraError
+from showtell.errors import DataError, needs_extra
 
 ROWS_PER_READ = 16
 Batches = Callable[[list[str]], Iterable[Any]]
@@ -71,10 +71,8 @@ def read_table(
         DataError: there is no column for the picture, or none for captions.
         MissingExtraError: pyarrow is not installed.
     """
-    try:
+    with needs_extra("parquet", f"reading {file}"):
         from pyarrow import ArrowException
-    except ModuleNotFoundError:
-        raise MissingExtraError("parquet", f"reading {file}") from None
     contents = Contents()
     try:
         with open(file, "rb") as opened:

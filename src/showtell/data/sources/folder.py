@@ -25,7 +25,7 @@ from showtell.data.reading import is_text, read_text
 from showtell.data.records import Dataset
 from showtell.data.sources.base import Source
 from showtell.data.splits import split_of
-from showtell.errors import DataError
+from showtell.errors import DataError, reason_of
 
 MAX_FOLDERS_PEEKED = 200
 
@@ -175,7 +175,7 @@ def _walk(root: Path, unreadable: list[tuple[str, str]]) -> Iterator[tuple[Path,
             with os.scandir(root / place) as entries:
                 shown = [entry for entry in entries if not is_hidden(entry.name)]
         except OSError as error:
-            unreadable.append((str(root / place), error.strerror or str(error)))
+            unreadable.append((str(root / place), reason_of(error)))
             continue
         yield place, sorted(entry.name for entry in shown if is_plain_file(entry))
         folders = sorted(entry.name for entry in shown if _is_folder(entry))

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from showtell.data.column_names import caption_names, picture_name
 from showtell.data.reading import parse_json, printable, read_text
 from showtell.data.records import Dataset
 from showtell.data.sources.base import (
@@ -20,14 +21,12 @@ from showtell.data.sources.base import (
     Row,
     RowFile,
     Source,
-    caption_names,
     captions_in,
     find_places,
     is_json_list,
     load_rows,
     only_file,
     peek,
-    picture_name,
     row_of,
 )
 from showtell.errors import DataError

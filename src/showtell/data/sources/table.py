@@ -15,26 +15,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from showtell.core.messages import counted
-from showtell.data.pictures import is_picture_name
-from showtell.data.reading import printable, read_text
-from showtell.data.records import Dataset
-from showtell.data.sources.base import (
+from showtell.data.column_names import (
     CAPTION_NAMES,
     ID_NAMES,
     PICTURE_NAMES,
     SPLIT_NAMES,
+    caption_names,
+    find_name,
+    normalised,
+    picture_name,
+)
+from showtell.data.pictures import is_picture_name
+from showtell.data.reading import printable, read_text
+from showtell.data.records import Dataset
+from showtell.data.sources.base import (
     Place,
     Row,
     RowFile,
     Source,
-    caption_names,
-    find_name,
     find_places,
     load_rows,
-    normalised,
     only_file,
     peek,
-    picture_name,
 )
 from showtell.errors import DataError
 

@@ -10,6 +10,7 @@ import os
 import tarfile
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from showtell.data.records import Dataset
 from showtell.data.sources.base import Source, row_of
 from showtell.data.sources.containers import archives_in, load_archives
 from showtell.data.splits import split_of
-from showtell.data.tar import TarMember, has_end_mark
+from showtell.data.tar import members
 from showtell.data.unpack import (
     MOST_BYTES,
     MOST_TEXT,
@@ -72,8 +73,8 @@ class _Reading:
         self._unpacker = unpacker
         self._counts: Counter[str] = Counter()
 
-    def add(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
-        """Take one member."""
+    def add(self, member: tarfile.TarInfo, read: Callable[[], bytes]) -> None:
+        """Take one member; ``read`` gives its content."""
         name = member.name.removeprefix("./")
         if member.isdir() or is_hidden(name):
             return
@@ -88,9 +89,7 @@ class _Reading:
         elif member.size > most:
             self.problem("bad member", name, f"has more than {most:,} bytes")
         else:
-            content = archive.extractfile(member)
-            assert content is not None
-            self._keep(name, content.read(), is_text)
+            self._keep(name, read(), is_text)
 
     def _keep(self, name: str, content: bytes, is_text: bool) -> None:
         number = self._counts[name]
@@ -165,15 +164,9 @@ def _read(file: Path, unpacker: Unpacker) -> Contents:
     reading = _Reading(unpacker)
     reason = ""
     try:
-        with (
-            open(file, "rb") as opened,
-            tarfile.open(fileobj=opened, mode="r|*", tarinfo=TarMember) as archive,
-        ):
-            for member in archive:
-                reading.add(archive, member)
-                archive.members.clear()  # type: ignore[attr-defined]  # else it keeps every header
-            if not has_end_mark(archive):
-                reason = "it has no end mark, so it may be cut off"
+        with open(file, "rb") as opened:
+            for member, read in members(opened):
+                reading.add(member, read)
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError, OSError) as error:
         if not is_about_content(error):
             raise

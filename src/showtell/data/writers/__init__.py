@@ -16,9 +16,9 @@ from pathlib import Path
 from showtell.config.registry import Registry
 from showtell.core.files import cache_folder, write_json
 from showtell.core.messages import counted
+from showtell.core.progress import Progress
 from showtell.data.pictures import is_picture_name
 from showtell.data.records import SPLITS, Dataset, Record
-from showtell.data.unpack import Progress
 from showtell.data.writers import archives, rows
 from showtell.data.writers.base import Job, Pictures, Placer, Writer
 from showtell.errors import DataError

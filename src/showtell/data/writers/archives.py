@@ -16,7 +16,7 @@ from showtell.data.records import SPLITS, Record
 from showtell.data.unpack import MOST_BYTES
 from showtell.data.writers.base import Job, Writer, suffix_of
 from showtell.data.writers.rows import SPLIT_FOLDERS, styles_of
-from showtell.errors import DataError, MissingExtraError
+from showtell.errors import DataError, needs_extra
 
 SHARD_BYTES = 512 * 2**20  # of pictures in one file
 SHARD_PICTURES = 10_000
@@ -74,10 +74,8 @@ def write_parquet(job: Job) -> None:
     Raises:
         MissingExtraError: pyarrow is not installed.
     """
-    try:
+    with needs_extra("parquet", "writing Parquet"):
         from pyarrow import parquet
-    except ModuleNotFoundError:
-        raise MissingExtraError("parquet", "writing Parquet") from None
     schema = _schema()
     for path, records in _parquet_files(job):
         path.parent.mkdir(exist_ok=True)

@@ -11,10 +11,10 @@ from typing import Literal
 from PIL import Image
 
 from showtell.core.messages import counted
+from showtell.core.progress import Progress
 from showtell.data.pictures import PICTURE_SUFFIXES, is_hidden, is_picture_name
 from showtell.data.reading import is_text
 from showtell.data.records import Record
-from showtell.data.unpack import Progress
 
 Pictures = Literal["copy", "link", "keep"]
 MOST_NAME = 200  # bytes of a file's name in UTF-8, its suffix apart; file systems allow 255

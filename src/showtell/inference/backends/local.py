@@ -28,6 +28,7 @@ from showtell.images.open import PictureLike, Pixels, as_image
 from showtell.images.preprocess import Preprocessing
 from showtell.inference.caption import Calibration, Caption, captions_of, cleaned
 from showtell.inference.captioner import Captioner
+from showtell.inference.files import BEST, LAST
 from showtell.inference.notebook import thumbnail_of
 from showtell.inference.stream import Picture, PictureResult, Streaming, stream
 from showtell.pretrained import shipped_folder
@@ -270,4 +271,4 @@ def model_name(model: str | Path) -> str:
     if shipped_folder(model) or not folder.is_dir():
         return str(model)
     folder = folder.resolve()
-    return folder.parent.name if folder.name in ("best", "last") else folder.name
+    return folder.parent.name if folder.name in (BEST, LAST) else folder.name

@@ -4,7 +4,6 @@ Evaluation, training's validation, reports and the server caption with ``encode`
 ``stored_features`` and ``caption_features``, so that a picture has the same caption everywhere.
 """
 
-import hashlib
 from collections.abc import Hashable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from showtell.config import DecodingConfig
 from showtell.core.device import Runtime, choose_runtime
+from showtell.core.files import short_digest
 from showtell.decoding.constraints.named_words import named_words
 from showtell.decoding.ensemble import Ensemble
 from showtell.decoding.hypotheses import Steps
@@ -242,10 +242,7 @@ class NativeCaptioner(LocalCaptioner):
     @cached_property
     def fingerprint(self) -> str:
         """12 digits that stand for the weights of decoder and encoder and for the vocabulary."""
-        digest = hashlib.sha256(self.encoder.fingerprint.encode())
-        digest.update(self.vocabulary.to_json().encode())
-        for part in self.parts:
-            digest.update(hash_state(part.state_dict()).encode())
-        if self.reranker is not None:
-            digest.update(self.reranker.to_bytes())
-        return digest.hexdigest()[:12]
+        weights = [hash_state(part.state_dict()) for part in self.parts]
+        reranker = b"" if self.reranker is None else self.reranker.to_bytes()
+        vocabulary = self.vocabulary.to_json()
+        return short_digest(self.encoder.fingerprint, vocabulary, *weights, reranker)

@@ -4,7 +4,6 @@ A captioner of this kind imports no torch. Graphs are loaded when they are first
 find where the decoder looked, or that name things, are for few requests.
 """
 
-import hashlib
 import os
 import shlex
 import shutil
@@ -20,6 +19,7 @@ from onnxruntime import InferenceSession
 
 from showtell.config import DecodingConfig
 from showtell.core.device import Runtime
+from showtell.core.files import short_digest
 from showtell.core.memory import give_back_memory
 from showtell.decoding.arrays import Array, Ids, State
 from showtell.decoding.constraints.named_words import named_words
@@ -37,14 +37,8 @@ from showtell.inference.backends.local import (
     model_name,
 )
 from showtell.inference.captioner import ModelInfo
-from showtell.inference.exported import (
-    VOCABULARY,
-    Manifest,
-    StateEntry,
-    find_export,
-    graph_file,
-    read_export,
-)
+from showtell.inference.exported import Manifest, StateEntry, find_export, graph_file, read_export
+from showtell.inference.files import VOCABULARY
 from showtell.inference.loading import ModelRequest
 from showtell.pretrained import DEFAULT, LICENCE, shipped_folder
 from showtell.text.vocabulary import Vocabulary, load_vocabulary
@@ -90,11 +84,6 @@ class Graphs:
         pool = ThreadPoolExecutor(len(FIRST))
         self._coming = {graph: pool.submit(self._load, graph) for graph in FIRST}
         pool.shutdown(wait=False)
-
-    @property
-    def loaded(self) -> set[str]:
-        """The names of those that were run."""
-        return set(self._loaded)
 
     def run(self, graph: str, feed: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs of a graph, by name.
@@ -417,11 +406,7 @@ class OnnxCaptioner(LocalCaptioner):
     def fingerprint(self) -> str:
         """12 digits that stand for the files of all models."""
         parts = [part.graphs.manifest.fingerprint for part in self.parts]
-        return parts[0] if len(parts) == 1 else _digits("\n".join(parts))
-
-
-def _digits(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return parts[0] if len(parts) == 1 else short_digest("\n".join(parts))
 
 
 def _open(model: str | Path, runtime: Runtime) -> tuple[Graphs, Vocabulary, DecodingConfig]:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from showtell.config import DecodingConfig
 from showtell.core.device import choose_runtime
+from showtell.core.files import short_digest
 from showtell.errors import ConfigError, ImageError
 from showtell.inference.backends.hf.hub import (
     Place,
@@ -112,9 +113,8 @@ class HfCaptioner(PictureCaptioner):
     @cached_property
     def fingerprint(self) -> str:
         """Of the commit, or of the folder's files; and of the prompt."""
-        digest = hashlib.sha256((commit_of(self._folder) or _hash_folder(self._folder)).encode())
-        digest.update(repr((self.prompt, self.recipe.max_side)).encode())
-        return digest.hexdigest()[:12]
+        model = commit_of(self._folder) or _hash_folder(self._folder)
+        return short_digest(model, repr((self.prompt, self.recipe.max_side)))
 
     @property
     def follows_instructions(self) -> bool:

@@ -29,6 +29,7 @@ from showtell.errors import (
     ImageError,
     MissingExtraError,
     first_line,
+    one_line,
 )
 
 PLAIN = ("blip", "git", "vision-encoder-decoder")
@@ -371,14 +372,13 @@ def _loading(name: str, trusted: bool) -> Iterator[None]:
         raise ConfigError(f"{name} needs a package that is not installed: {how}") from None
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError,
             safetensors.SafetensorError) as error:  # fmt: skip
-        text = " ".join(str(error).split())
+        text = one_line(error)
         if "trust_remote_code" in text or "custom code" in text:
             raise CheckpointError(
                 f"{name} brings Python of its own, which is not run: if you trust whoever made "
                 "it, add --trust-remote-code"
             ) from None
-        shown = text if len(text) <= 300 else text[:300] + " ..."
-        raise CheckpointError(f"{name} cannot be loaded: {shown}") from None
+        raise CheckpointError(f"{name} cannot be loaded: {one_line(error, 300)}") from None
 
 
 @contextmanager
