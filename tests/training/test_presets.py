@@ -82,6 +82,7 @@ def test_there_are_all_of_them() -> None:
     assert {"medium", "coco", "from/medium", "from/coco"} <= set(NAMES)
 
 
+@pytest.mark.slow(3)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_preset_trains_and_captions(
     name: str,

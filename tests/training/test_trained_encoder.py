@@ -90,6 +90,7 @@ def test_batch_norms_go_on_with_their_statistics_only_if_asked(
     }
 
 
+@pytest.mark.slow(10)
 def test_learns_better_than_with_a_frozen_encoder(
     tmp_path: Path, records: tuple[Record, ...]
 ) -> None:
@@ -113,6 +114,7 @@ def test_learns_better_than_with_a_frozen_encoder(
     assert load(third).encoder.fingerprint == load(second).encoder.fingerprint
 
 
+@pytest.mark.slow(5)
 @pytest.mark.parametrize(
     ("norms", "average"), [("frozen", ()), ("train", ("training.ema_decay=0.9",))]
 )
