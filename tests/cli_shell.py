@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
+from shared_cache import share_meteor
+
 from showtell.cli import main
 
 SMALL = (
@@ -34,6 +36,9 @@ class Shell:
     """Calls ``showtell``, by default in this process, which spares the import of torch."""
 
     cache: Path
+
+    def __post_init__(self) -> None:
+        share_meteor(self.cache)
 
     @property
     def variables(self) -> dict[str, str]:

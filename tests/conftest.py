@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import shared_cache
 from hypothesis import settings
 
 from showtell.core.memory import tune_allocator
@@ -39,6 +40,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker in item.iter_markers("slow"):
             seconds[item.path] += marker.args[0] if marker.args else 5
     items.sort(key=lambda item: -seconds[item.path])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    shared_cache.open_folder(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,8 @@
 """The tiny world with real pictures: a colour, and a white bar whose height is the thing.
 
 A crop or a mirrored view shows the same. ``start_training`` trains on them with the staged encoder.
-
-python tests/tiny_pictures.py FOLDER PICTURES [section.key=value ...] trains FOLDER, as a process.
 """
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -68,5 +65,6 @@ def train(
         return start_training(request, report=report or SilentReporter())
 
 
-if __name__ == "__main__":
-    train(Path(sys.argv[1]), paint(Path(sys.argv[2])), *sys.argv[3:])
+def main(folder: str, pictures: str, *changes: str) -> None:
+    """Train in a process of its own, to be stopped."""
+    train(Path(folder), paint(Path(pictures)), *changes)

@@ -1,14 +1,8 @@
-"""Runs in the tiny world, as tests need them: whole, stopped, resumed; or as a process to kill.
-
-python tests/tiny_run.py FOLDER STORE [section.key=value ...] trains FOLDER, or goes on with it;
-under torchrun, as one of several processes. With --stop-second-at=N the second of these, and no
-other, is asked to stop after N steps.
-"""
+"""Runs in the tiny world, as tests need them: whole, stopped, resumed; or as a process to kill."""
 
 import json
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +127,10 @@ def log_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def main(folder: str, store: str, *settings: str) -> None:
+    """Train ``folder``, or go on with it; where torchrun's variables say so, as one of several.
+
+    With ``--stop-second-at=N`` the second of these, and no other, is asked to stop after N steps.
+    """
     processes = Processes.from_environment()
     stops = [int(one.partition("=")[2]) for one in settings if one.startswith("--stop-second-at=")]
     report = StopAt(*stops) if stops and processes.rank == 1 else None
@@ -146,7 +144,3 @@ def main(folder: str, store: str, *settings: str) -> None:
             report=report,
             processes=processes,
         )
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

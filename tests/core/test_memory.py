@@ -49,7 +49,7 @@ import showtell
 from PIL import Image
 captioner = showtell.Captioner.load("default", device="cpu")
 assert captioner.caption([Image.open(sys.argv[1])])[0].text
-assert [result.text for result in captioner.caption_stream([sys.argv[1]] * 200)]
+assert [result.text for result in captioner.caption_stream([sys.argv[1]] * 40)]
 after = state()
 print(json.dumps([name for name in before if before[name] != after[name]]))
 """

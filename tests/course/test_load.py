@@ -29,7 +29,12 @@ from showtell.inference.checkpoint import load_checkpoint
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("depth", "norm", "num_layers"), [(50, False, 1), (152, False, 1), (50, True, 2)]
+    ("depth", "norm", "num_layers"),
+    [
+        (50, False, 1),
+        pytest.param(152, False, 1, marks=pytest.mark.costly),
+        pytest.param(50, True, 2, marks=pytest.mark.costly),
+    ],
 )
 def test_same_logits_and_same_caption(
     tmp_path: Path, depth: int, norm: bool, num_layers: int

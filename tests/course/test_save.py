@@ -25,7 +25,7 @@ from showtell.inference.checkpoint import load_checkpoint
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("norm", [pytest.param(False, marks=pytest.mark.costly), True])
 def test_there_and_back(tmp_path: Path, norm: bool) -> None:
     """With a batch norm after the embedding as well, which the course's model does not have."""
     encoder, decoder = trained_models(50, norm=norm)

@@ -209,7 +209,7 @@ def test_computes_in_bf16(kind: str, options: dict) -> None:
     torch.testing.assert_close(found, exact, atol=0.1, rtol=0.1)
 
 
-@pytest.mark.slow
+@pytest.mark.costly  # tests/training/test_compiling.py compiles what training does
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # both in torch's compiler
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
 @pytest.mark.parametrize("kind", sorted(DECODERS))

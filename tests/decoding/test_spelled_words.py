@@ -111,7 +111,7 @@ def search(decoder: TableDecoder, num: int, rules: Rules, **options: object) -> 
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(rules=any_rules(), penalty=st.sampled_from([0.0, 0.7, 2.0]), seed=st.integers(0, 2**20))
 @example(rules=Rules(), penalty=0.7, seed=0)
 @example(rules=Rules(required=("ab", "b ab")), penalty=0.7, seed=0)
@@ -136,7 +136,7 @@ def test_a_wide_beam_is_exhaustive(rules: Rules, penalty: float, seed: int) -> N
         assert score_of[said[rank]] == pytest.approx(score, abs=1e-5)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     rules=any_rules(max_required=3),
     seed=st.integers(0, 2**20),
@@ -165,7 +165,7 @@ def test_a_narrow_beam_finds_an_allowed_caption(
                 assert real > 0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(rules=any_rules(max_required=3))
 def test_a_token_is_forbidden_where_no_allowed_caption_goes_on_with_it(rules: Rules) -> None:
     """And nowhere else, but for n-grams."""

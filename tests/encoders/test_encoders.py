@@ -80,19 +80,19 @@ def test_every_encoder_is_visited() -> None:
 def test_shapes(encoder: Encoder) -> None:
     pooled_size, (num_regions, width) = SHAPES[encoder.name]
     assert (encoder.pooled_size, encoder.grid_size) == (pooled_size, (num_regions, width))
-    pooled, regions, mask, *rest = encoder(noise(encoder, 3))
+    pooled, regions, mask, *rest = encoder(noise(encoder, 2))
     assert rest == [None, None]
-    assert (pooled.shape, pooled.dtype) == ((3, pooled_size), torch.float32)
+    assert (pooled.shape, pooled.dtype) == ((2, pooled_size), torch.float32)
     assert regions is not None
-    assert (regions.shape, regions.dtype) == ((3, num_regions, width), torch.float32)
+    assert (regions.shape, regions.dtype) == ((2, num_regions, width), torch.float32)
     assert mask is None
-    alone = encoder(noise(encoder, 3), regions=False)
+    alone = encoder(noise(encoder, 2), regions=False)
     assert alone.regions is None
     assert torch.equal(alone.pooled, pooled)
 
 
 def test_it_never_trains(encoder: Encoder) -> None:
-    images = noise(encoder, 4)
+    images = noise(encoder, 2)
     before = encoder(images).pooled
     state = hash_state(encoder.state_dict())
     assert encoder.train() is encoder
@@ -106,13 +106,13 @@ def test_it_never_trains(encoder: Encoder) -> None:
 
 
 def test_a_picture_is_seen_alike_in_any_batch(encoder: Encoder) -> None:
-    images = noise(encoder, 3)
+    images = noise(encoder, 2)
     together = encoder(images)
-    order = torch.tensor([2, 0, 1])
+    order = torch.tensor([1, 0])
     mixed = encoder(images[order])
     for left, right in zip(together[:2], mixed[:2], strict=True):
         torch.testing.assert_close(left[order], right, rtol=1e-4, atol=1e-4)
-    for n in range(3):
+    for n in range(2):
         alone = encoder(images[n : n + 1])
         torch.testing.assert_close(together.pooled[n : n + 1], alone.pooled, rtol=1e-4, atol=1e-4)
 
@@ -124,7 +124,7 @@ def test_pictures_differ(encoder: Encoder) -> None:
 
 
 def test_bf16_is_close_to_fp32(encoder: Encoder) -> None:
-    images = noise(encoder, 3)
+    images = noise(encoder, 2)
     exact = encoder(images).pooled
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rough = encoder(images).pooled

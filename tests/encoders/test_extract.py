@@ -2,14 +2,13 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import prepared
 import pytest
 import torch
 from PIL import Image
@@ -240,11 +239,8 @@ def test_ctrl_c_keeps_what_is_done(records: list[Record], tmp_path: Path) -> Non
 
 KILLED = """
 import sys, time
-from pathlib import Path
-from types import SimpleNamespace
-sys.path[:0] = sys.argv[1:3]
+sys.path[:0] = [here]
 import test_extract as t
-folder = Path(sys.argv[3])
 t.extract.SECONDS_BETWEEN_FLUSHES = 0
 def slowly(progress):
     print(progress.done, flush=True)
@@ -255,15 +251,17 @@ t.run(t.listed(folder / "pictures"), folder / "store", progress=slowly)
 
 def test_killed_it_goes_on_to_the_same_bytes(records: list[Record], tmp_path: Path) -> None:
     run(records, tmp_path / "whole")
-    folder = Path(__file__).parent
-    command = [sys.executable, "-c", KILLED, str(folder), str(folder.parent), str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        for _ in range(4):
-            process.stdout.readline()
-        time.sleep(0.03)
-        process.kill()
-        assert process.wait() == -signal.SIGKILL
+    output = tmp_path / "output.txt"
+    output.touch()
+    names = {"here": str(Path(__file__).parent), "folder": tmp_path}
+    process = prepared.start(exec, KILLED, names, output=output)
+    while output.read_bytes().count(b"\n") < 4:
+        assert process.is_alive(), output.read_text()
+        time.sleep(0.002)
+    time.sleep(0.03)
+    process.kill()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
     kept = len(FeatureStore.open(tmp_path / "store"))
     assert 0 < kept < 28
     report = run(records, tmp_path / "store")

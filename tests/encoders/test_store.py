@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import prepared
 import pytest
 
 from showtell.encoders import store_writer
@@ -240,14 +241,13 @@ def test_every_cut_of_the_journal_is_a_sound_store(tmp_path: Path) -> None:
         assert contents(path) == whole
 
 
+HERE = Path(__file__).parent
+IMPORT_THIS = f"import sys; sys.path[:0] = {[str(HERE), str(HERE.parent)]}; import test_store"
 KILLED = """
-import os, signal, sys
-from pathlib import Path
-sys.path[:0] = [sys.argv[1]]
+import os, signal
 from showtell.encoders.store_writer import StoreWriter
-import test_store
 
-write, sync, left = StoreWriter._write, StoreWriter._sync, int(sys.argv[3])
+write, sync = StoreWriter._write, StoreWriter._sync
 
 def die_at(rest):
     global left
@@ -266,14 +266,15 @@ def dying_sync(self, name):
     sync(self, name)
 
 StoreWriter._write, StoreWriter._sync = dying_write, dying_sync
-test_store.fill(Path(sys.argv[2]))
+test_store.fill(path)
 """
 
 
-def run_killed(path: Path, after: int) -> int:
-    folder = str(Path(__file__).parent)
-    command = [sys.executable, "-c", KILLED, folder, str(path), str(after)]
-    return subprocess.run(command, check=False).returncode
+def run_killed(path: Path, after: int) -> int | None:
+    code, names = f"{IMPORT_THIS}\n{KILLED}", {"path": path, "left": after}
+    process = prepared.start(exec, code, names, output=path.with_name("output.txt"))
+    process.join(60)
+    return process.exitcode
 
 
 def test_killed_anywhere_it_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
@@ -310,11 +311,11 @@ def test_a_second_writer_is_refused_and_a_dead_ones_lock_is_not(tmp_path: Path) 
     writer = StoreWriter(tmp_path, SPEC)  # the refused one let go of what it had opened
     writer.__exit__(None, None, None)
     hold = (
-        "import sys, time, pathlib; sys.path[:0] = [sys.argv[1]]; import test_store as t\n"
-        "w = t.StoreWriter(pathlib.Path(sys.argv[2]), t.SPEC); print('held', flush=True)\n"
+        f"{IMPORT_THIS} as t; import time, pathlib\n"
+        "w = t.StoreWriter(pathlib.Path(sys.argv[1]), t.SPEC); print('held', flush=True)\n"
         "time.sleep(60)"
     )
-    command = [sys.executable, "-c", hold, str(Path(__file__).parent), str(tmp_path)]
+    command = [sys.executable, "-c", hold, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
@@ -326,14 +327,12 @@ def test_a_second_writer_is_refused_and_a_dead_ones_lock_is_not(tmp_path: Path) 
 
 
 FULL = """
-import resource, sys
+import resource
 from pathlib import Path
-sys.path[:0] = [sys.argv[1]]
-import test_store
 from showtell.errors import StoreError
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
 try:
-    test_store.fill(Path(sys.argv[2]))
+    test_store.fill(Path(sys.argv[1]))
 except StoreError as error:
     print(error)
 """
@@ -346,7 +345,7 @@ def test_a_full_disk_is_one_line_and_what_was_saved_stays(limit: int, tmp_path: 
     path = tmp_path / "store"
     path.mkdir()
     (path / "store.json").write_bytes((tmp_path / "whole" / "store.json").read_bytes())
-    command = [sys.executable, "-c", FULL, str(Path(__file__).parent), str(path), str(limit)]
+    command = [sys.executable, "-c", f"{IMPORT_THIS}\n{FULL}", str(path), str(limit)]
     shown = subprocess.run(command, check=True, capture_output=True, text=True)
     assert not shown.stderr
     assert shown.stdout.count("\n") == 1

@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from tiny_encoder import staged_encoder
+from tiny_export import traced
 
 from showtell.export import integer
-from showtell.export.graphs import encoder_graph, trace
+from showtell.export.graphs import encoder_graph
 from showtell.export.weights import SharedWeights
 from showtell.inference.files import WEIGHTS
 
@@ -107,7 +108,7 @@ def test_late_convolutions_in_int8(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     views = rng.integers(0, 256, (24, 3, 32, 32), dtype=np.uint8)
     expected = encoder(torch.from_numpy(views)).regions.numpy()
-    model, weights = trace(encoder_graph(encoder, regions=True)), SharedWeights(WEIGHTS)
+    model, weights = traced(encoder_graph(encoder, regions=True)), SharedWeights(WEIGHTS)
     everything = [node for node in model.graph.node if node.op_type == "Conv"]
     assert integer.late_convolutions(model, 10**6) == []
     chosen = integer.late_convolutions(model, 400)
@@ -141,7 +142,7 @@ def test_an_activation_is_rounded_with_the_least_error() -> None:
 @pytest.mark.parametrize("storage", ["fp32", "int8"])
 def test_weights_beside_those_in_int8_are_multiplied(storage: str) -> None:
     """onnxruntime would not unpack them once, where a graph computes in int8."""
-    model, weights = trace(encoder_graph(staged_encoder(), regions=True)), SharedWeights(WEIGHTS)
+    model, weights = traced(encoder_graph(staged_encoder(), regions=True)), SharedWeights(WEIGHTS)
     chosen = integer.late_convolutions(model, 800)
     weights.move(model, storage, whole={node.input[1] for node in chosen})
     kinds = [node.op_type for node in model.graph.node]

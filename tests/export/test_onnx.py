@@ -12,10 +12,10 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from decoder_cases import CASES, WIDTH, features
+from decoder_cases import CASES, SMALL, WIDTH, features
 from PIL import Image
 from tiny_encoder import staged_encoder
-from tiny_export import exported, native
+from tiny_export import exported, native, traced
 
 import showtell
 from showtell.decoders.base import State
@@ -25,7 +25,7 @@ from showtell.encoders.features import Features
 from showtell.encoders.finetune import train_from
 from showtell.encoders.timm import TimmBackbone
 from showtell.errors import CheckpointError, ConfigError
-from showtell.export.graphs import _quiet, encoder_graph, trace
+from showtell.export.graphs import _quiet, encoder_graph
 from showtell.export.onnx import export_captioner, export_onnx
 from showtell.export.weights import SharedWeights
 from showtell.images.preprocess import Preprocessing
@@ -44,8 +44,15 @@ from showtell.text.segment import Segmentation
 from showtell.text.vocabulary import WordVocabulary
 
 SHOW_TELL, CONCEPTS = CASES[0], next(case for case in CASES if "concepts" in case[1])
+# Other cells, other numbers of layers: torch runs them every day, and what cannot be traced is an
+# error at export, never another caption.
+RARE = [*SMALL["show_tell"][1:], SMALL["transformer"][1], SMALL["prefix_lm"][0]]
 # ``doubly_stochastic`` is of training alone: the graphs are the same.
-EXPORTED = [case for case in CASES if "doubly_stochastic" not in case[1]]
+EXPORTED = [
+    pytest.param(case, marks=[pytest.mark.costly] if case[1] in RARE else [])
+    for case in CASES
+    if "doubly_stochastic" not in case[1]
+]
 SETTINGS: tuple[dict[str, Any], ...] = (
     {},
     {"method": "greedy"},
@@ -190,7 +197,7 @@ def trained() -> Encoder:
 
 
 ENCODERS = {
-    "lite2": lambda: build_encoder("lite2"),
+    "lite0": lambda: build_encoder("lite0"),
     "resnet": resnet,
     "trained": trained,
 }
@@ -202,7 +209,7 @@ def test_encoders_give_torchs_features(
     name: str, tmp_path: Path, torchvision_operators: object
 ) -> None:
     encoder = ENCODERS[name]()
-    model, weights = trace(encoder_graph(encoder, regions=True)), SharedWeights(WEIGHTS)
+    model, weights = traced(encoder_graph(encoder, regions=True)), SharedWeights(WEIGHTS)
     weights.move(model, "fp32")
     (tmp_path / "encoder.onnx").write_bytes(model.SerializeToString())
     (tmp_path / WEIGHTS).write_bytes(weights.content)
@@ -229,21 +236,19 @@ def test_a_process_that_captions_from_an_export_imports_no_torch(
     tiny: Path, tmp_path: Path
 ) -> None:
     pictures(1)[0].save(tmp_path / "a.png")
-    code = (
-        "import sys, showtell\n"
-        f"caption = showtell.load({str(tiny)!r}).caption({str(tmp_path / 'a.png')!r})\n"
-        "heavy = ('torch', 'onnx', 'safetensors')\n"
-        "print(bool(caption.words), [name for name in heavy if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout == "True []\n", done.stderr
     command = ["caption", str(tmp_path / "a.png"), "-m", str(tiny), "--runtime", "onnx"]
     code = (
-        f"import sys\nsys.argv = {['showtell', *command]!r}\n"
-        "from showtell.cli import main\nmain()\nassert 'torch' not in sys.modules\n"
+        "import sys, showtell\n"
+        "def heavy(): return [n for n in ('torch', 'onnx', 'safetensors') if n in sys.modules]\n"
+        f"caption = showtell.load({str(tiny)!r}).caption({str(tmp_path / 'a.png')!r})\n"
+        "print(bool(caption.words), heavy())\n"
+        f"sys.argv = {['showtell', *command]!r}\n"
+        "from showtell.cli import main\nmain()\nassert not heavy()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0 and "word" in done.stdout, done.stderr
+    assert done.returncode == 0, done.stderr
+    from_python, from_the_command = done.stdout.split("\n", 1)
+    assert from_python == "True []" and "word" in from_the_command
 
 
 @pytest.mark.slow

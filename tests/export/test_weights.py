@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import tiny_export
 import torch
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
@@ -15,7 +16,7 @@ from torch import Tensor
 from showtell.encoders.encoder import Encoder
 from showtell.errors import ConfigError
 from showtell.export.calibrate import choose_views, with_corrected_biases
-from showtell.export.graphs import encoder_graph, trace
+from showtell.export.graphs import encoder_graph
 from showtell.export.weights import SharedWeights
 from showtell.inference.files import WEIGHTS
 from showtell.inference.weights import pack_weights, unpack_weights
@@ -23,7 +24,7 @@ from showtell.inference.weights import pack_weights, unpack_weights
 
 @pytest.fixture(scope="module")
 def traced() -> onnx.ModelProto:
-    return trace(encoder_graph(staged_encoder(), regions=True))
+    return tiny_export.traced(encoder_graph(staged_encoder(), regions=True))
 
 
 def views(num: int) -> Tensor:

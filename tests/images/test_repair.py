@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cli_shell import Shell
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, PngImagePlugin
 
@@ -271,17 +272,16 @@ def test_images_imports_no_torch() -> None:
 
 def test_a_note_is_shown_and_kept(tmp_path: Path) -> None:
     values = np.rint(RAMP * 257).astype("<u2").repeat(60, axis=0)
-    (tmp_path / "profile.png").write_bytes(png(values, TEXTS["profile"]))
-    (tmp_path / "profile.txt").write_text("a grey ramp")
-    showtell = [sys.executable, "-m", "showtell"]
-    picture = str(tmp_path / "profile.png")
-    found = subprocess.run(
-        [*showtell, "caption", picture], capture_output=True, text=True, check=True
-    )
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    picture = folder / "profile.png"
+    picture.write_bytes(png(values, TEXTS["profile"]))
+    picture.with_suffix(".txt").write_text("a grey ramp")
+    showtell = Shell(tmp_path / "cache")
+    found = showtell("caption", picture)
+    assert found.returncode == 0
     assert found.stderr.startswith(f"note: {picture}: read without its texts")
-    command = [*showtell, "caption", picture, "--format", "jsonl"]
-    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = showtell("caption", picture, "--format", "jsonl")
     assert json.loads(found.stdout)["notes"][0].startswith("read without its texts")
-    command = [*showtell, "data", "inspect", str(tmp_path)]
-    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = showtell("data", "inspect", folder)
     assert "picture read with a note" in found.stdout

@@ -6,8 +6,9 @@ import shutil
 import subprocess
 import unicodedata
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
+from itertools import chain, islice
 from pathlib import Path
 
 import pytest
@@ -55,27 +56,27 @@ PIECES = _PIECES.split()
 NUM_COCO_CAPTIONS = 616_767
 
 
-def differences(captions: list[str], folder: Path) -> list[tuple[str, list[str], list[str]]]:
-    theirs = tokenize_by_jar(captions, folder)
-    return [
-        (caption, words, expected)
-        for caption, words, expected in zip(captions, tokenize_all(captions), theirs, strict=True)
-        if words != expected
-    ]
+Compared = tuple[str, list[str], list[str]]
 
 
-def test_random_pieces(tmp_path: Path) -> None:
+def compare(captions: Sequence[str], folder: Path) -> Iterator[Compared]:
+    """Each caption, our words and the original's."""
+    return zip(captions, tokenize_all(captions), tokenize_by_jar(captions, folder), strict=True)
+
+
+def differences(compared: Iterable[Compared]) -> list[Compared]:
+    return [(caption, ours, theirs) for caption, ours, theirs in compared if ours != theirs]
+
+
+def random_pieces() -> list[str]:
     rng = random.Random(0)
-    captions = [" ".join(rng.choices(PIECES, k=rng.randint(1, 8))) for _ in range(20_000)]
-    assert differences(captions, tmp_path) == []
+    return [" ".join(rng.choices(PIECES, k=rng.randint(1, 8))) for _ in range(8_000)]
 
 
-def test_random_characters(tmp_path: Path) -> None:
-    """Text that no one writes; a few pieces in ten thousand differ, and docs/metrics.md says so."""
+def random_characters() -> list[str]:
     rng = random.Random(0)
     letters = "abntdsAKThe 5 01 .,-'\"/&:;()!?$#@_+"
-    captions = ["".join(rng.choices(letters, k=rng.randint(1, 14))) for _ in range(20_000)]
-    assert len(differences(captions, tmp_path)) <= 10
+    return ["".join(rng.choices(letters, k=rng.randint(1, 14))) for _ in range(8_000)]
 
 
 # Without white space, and without the soft hyphen, which may be a word of its own in the original.
@@ -95,15 +96,14 @@ SURROUNDINGS = (
 )
 
 
-def test_every_character(tmp_path: Path) -> None:
+def every_character() -> list[str]:
     """Each in two of the surroundings, which change from one character to the next."""
     assert len(EVERY_CHARACTER) == 63_340
-    captions = [
+    return [
         SURROUNDINGS[(number + shift) % len(SURROUNDINGS)].replace("{}", character)
         for number, character in enumerate(EVERY_CHARACTER)
         for shift in (0, 2)
     ]
-    assert differences(captions, tmp_path) == []
 
 
 _SCRIPTS = (
@@ -124,35 +124,68 @@ def characters_of(script: str) -> str:
     )
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_random_text_of_each_script(script: str, tmp_path: Path) -> None:
+def random_text(script: str) -> list[str]:
     rng = random.Random(script)
     characters = characters_of(script)
     assert len(characters) > 40
     letters = characters + "aeiouABC" * (len(characters) // 32 + 1)
     captions = []
-    for _ in range(5_000):
+    for _ in range(1_500):
         words = ["".join(rng.choices(letters, k=rng.randint(1, 6))) for _ in range(4)]
         words.insert(rng.randint(0, 4), rng.choice(PIECES))
         signs = rng.choices([" ", " ", " ", ", ", ". ", "! ", "-", "'", "/", "\u200d", " ("], k=5)
         captions.append("".join(map(str.__add__, words, signs)))
+    return captions
+
+
+@pytest.fixture(scope="module")
+def differing(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Compared]]:
+    """The differences in each kind of text; of all kinds at once, as Java takes long to start."""
+    texts = {
+        "pieces": random_pieces(),
+        "characters": random_characters(),
+        "every character": every_character(),
+        **{script: random_text(script) for script in SCRIPTS},
+    }
+    captions = list(chain.from_iterable(texts.values()))
+    compared = compare(captions, tmp_path_factory.mktemp("texts"))
+    return {kind: differences(islice(compared, len(each))) for kind, each in texts.items()}
+
+
+@pytest.mark.slow(30)
+def test_random_pieces(differing: dict[str, list[Compared]]) -> None:
+    assert differing["pieces"] == []
+
+
+def test_random_characters(differing: dict[str, list[Compared]]) -> None:
+    """Text that no one writes; a few pieces in ten thousand differ, and docs/metrics.md says so."""
+    assert len(differing["characters"]) <= 4
+
+
+def test_every_character(differing: dict[str, list[Compared]]) -> None:
+    assert differing["every character"] == []
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_random_text_of_each_script(script: str, differing: dict[str, list[Compared]]) -> None:
     # "o'o" is one word in the original, and a capital sigma before certain signs is another one.
-    assert len(differences(captions, tmp_path)) <= 1
+    assert len(differing[script]) <= 1
 
 
-@pytest.mark.slow
-def test_every_caption_of_coco_2014(tmp_path: Path) -> None:
+@pytest.mark.slow(5)
+@pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.costly)])
+def test_captions_of_coco_2014(every: int, tmp_path: Path) -> None:
     captions: list[str] = []
     with zipfile.ZipFile(package_folder() / "spice" / "spice-1.0.jar") as archive:
         for split in ("train", "val"):
             value = json.loads(archive.read(f"coco/annotations/captions_{split}2014.json"))
             captions += [entry["caption"].replace("\n", " ") for entry in value["annotations"]]
     assert len(captions) == NUM_COCO_CAPTIONS
-    assert differences(captions, tmp_path) == []
+    assert differences(compare(captions[::every], tmp_path)) == []
 
 
 def test_every_caption_of_flickr8k(test_data: Path, tmp_path: Path) -> None:
     lines = (test_data / "flickr8k" / "Flickr8k.token.txt").read_text(encoding="utf-8").split("\n")
     captions = [line.split("\t")[1] for line in lines if line]
     assert len(captions) == 35_000
-    assert differences(captions, tmp_path) == []
+    assert differences(compare(captions, tmp_path)) == []

@@ -34,9 +34,11 @@ class _Encoder:
     name, fingerprint = "tiny", "tiny-1"
 
 
-@pytest.fixture
-def teachers(tmp_path: Path, dataset: Dataset, store: FeatureStore) -> list[Path]:
-    folders = [tmp_path / "one", tmp_path / "two"]
+@pytest.fixture(scope="module")
+def teachers(
+    tmp_path_factory: pytest.TempPathFactory, dataset: Dataset, store: FeatureStore
+) -> list[Path]:
+    folders = [tmp_path_factory.mktemp(name) for name in ("one", "two")]
     for seed, folder in enumerate(folders):
         run(folder, dataset, store, tiny_config("training.num_epochs=6", f"seed={seed}"))
     return folders

@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -29,18 +30,21 @@ def test_learns_what_the_pictures_show(tmp_path: Path, dataset: Dataset, store) 
     assert not result.stopped
 
 
-def test_writes_the_notebooks_log_and_the_same_as_data(
-    tmp_path: Path, dataset: Dataset, store
-) -> None:
-    run(tmp_path / "run", dataset, store, tiny_config())
-    lines = (tmp_path / "run" / "training_log.txt").read_text().splitlines()
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset, store) -> Path:
+    """A run of three epochs that was never stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    run(folder, dataset, store, tiny_config())
+    return folder
+
+
+def test_writes_the_notebooks_log_and_the_same_as_data(whole: Path) -> None:
+    lines = (whole / "training_log.txt").read_text().splitlines()
     assert len(lines) == 3 * STEPS_PER_EPOCH
     found = [LINE.fullmatch(line).groups() for line in lines]
     assert found[0] == ("1", "3", "1", str(STEPS_PER_EPOCH))
     assert found[-1] == ("3", "3", str(STEPS_PER_EPOCH), str(STEPS_PER_EPOCH))
-    data = [
-        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    ]
+    data = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
     steps = [entry for entry in data if "loss" in entry]
     assert [entry["step"] for entry in steps] == list(range(1, 3 * STEPS_PER_EPOCH + 1))
     for line, entry in zip(lines, steps, strict=True):
@@ -85,11 +89,10 @@ def test_keeps_the_best_the_last_and_each_save_every(
     assert load_checkpoint(folder / "last").metrics["step"] == 3 * STEPS_PER_EPOCH
 
 
-@pytest.mark.parametrize("stops", [(1,), (7, 20), (STEPS_PER_EPOCH,), (44,)])
+@pytest.mark.parametrize("stops", [(1, 20), (STEPS_PER_EPOCH, 44)])
 def test_a_stopped_run_goes_on_to_the_same_weights(
-    tmp_path: Path, dataset: Dataset, store, stops: tuple[int, ...]
+    tmp_path: Path, whole: Path, dataset: Dataset, store, stops: tuple[int, ...]
 ) -> None:
-    run(tmp_path / "whole", dataset, store, tiny_config())
     pieces, done = tmp_path / "pieces", 0
     for stop in stops:
         result = run(
@@ -99,22 +102,25 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
         assert load_checkpoint(pieces / "last").metrics["step"] == stop
         done = stop
     run(pieces, dataset, store, tiny_config(), resume=True)
-    assert same_weights(tmp_path / "whole" / "last", pieces / "last")
-    assert same_weights(tmp_path / "whole" / "best", pieces / "best")
-    assert log_of(tmp_path / "whole") == log_of(pieces)
+    assert same_weights(whole / "last", pieces / "last")
+    assert same_weights(whole / "best", pieces / "best")
+    assert log_of(whole) == log_of(pieces)
 
 
-def test_a_finished_run_has_nothing_to_go_on_with(tmp_path: Path, dataset: Dataset, store) -> None:
-    run(tmp_path / "run", dataset, store, tiny_config())
-    before = log_of(tmp_path / "run")
-    run(tmp_path / "run", dataset, store, tiny_config(), resume=True)
-    assert log_of(tmp_path / "run") == before
+def test_a_finished_run_has_nothing_to_go_on_with(
+    tmp_path: Path, whole: Path, dataset: Dataset, store
+) -> None:
+    folder = shutil.copytree(whole, tmp_path / "run")
+    run(folder, dataset, store, tiny_config(), resume=True)
+    assert log_of(folder) == log_of(whole)
 
 
-def test_other_data_is_not_gone_on_with(tmp_path: Path, dataset: Dataset, store) -> None:
-    run(tmp_path / "run", dataset, store, tiny_config())
+def test_other_data_is_not_gone_on_with(
+    tmp_path: Path, whole: Path, dataset: Dataset, store
+) -> None:
+    folder = shutil.copytree(whole, tmp_path / "run")
     with pytest.raises(CheckpointError, match="the data is not what"):
-        run(tmp_path / "run", dataset, store, tiny_config(), resume=True, fingerprint="data-2")
+        run(folder, dataset, store, tiny_config(), resume=True, fingerprint="data-2")
 
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(

@@ -34,10 +34,11 @@ NEW = ("a new dog", "the new thing")
 SETTINGS = ("optimizer.lr=0.02", "training.rehearsal_batch_size=12")
 
 
-@pytest.fixture
-def start(tmp_path: Path, dataset: Dataset, store) -> Path:
-    run(tmp_path / "start", dataset, store, tiny_config())
-    return tmp_path / "start"
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset, store) -> Path:
+    folder = tmp_path_factory.mktemp("start")
+    run(folder, dataset, store, tiny_config())
+    return folder
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """Every preset of the package trains and captions, in its own shape, on a few built-in scenes."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -43,8 +45,10 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("stores")
 
 
-def trained(folder: Path, scenes: Dataset, store: Path, layers: Layers, *, old: bool = False):
-    """The captioner that a preset makes of the scenes, and what the run said."""
+def trained(
+    folder: Path, scenes: Dataset, store: Path, layers: Layers, *, old: bool = False
+) -> list[str]:
+    """Train on the scenes; returns what the run said."""
     request = TrainRequest(
         DataRequest("scenes:40", store=store),
         folder,
@@ -55,7 +59,22 @@ def trained(folder: Path, scenes: Dataset, store: Path, layers: Layers, *, old: 
     )
     notes = Notes()
     train_on(scenes, request, layers.config(), report=notes)
-    return NativeCaptioner.load(folder), notes.notes
+    return notes.notes
+
+
+@pytest.fixture(scope="module")
+def plain(
+    scenes: Dataset, stores: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """Trains a preset that needs no start, once: some are where others start."""
+
+    @cache
+    def train(name: str) -> Path:
+        folder = tmp_path_factory.mktemp("run")
+        trained(folder, scenes, stores / "grid", Layers(None, "none", Path(name), QUICK))
+        return folder
+
+    return train
 
 
 def test_there_are_all_of_them() -> None:
@@ -63,24 +82,28 @@ def test_there_are_all_of_them() -> None:
     assert {"medium", "coco", "from/medium", "from/coco"} <= set(NAMES)
 
 
+@pytest.mark.slow(3)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_preset_trains_and_captions(
-    name: str, tmp_path: Path, scenes: Dataset, stores: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    tmp_path: Path,
+    scenes: Dataset,
+    stores: Path,
+    plain: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("showtell.training.from_start.MOST_PICTURES", 2)
-    folder, old = tmp_path / "run", False
-    if name.startswith("from/"):
-        size = name.removeprefix("from/")
-        layers, old = Layers("default", size, None, OF_A_START), True
+    folder, old = tmp_path / "run", name.startswith("from/")
+    if old:
+        layers = Layers("default", name.removeprefix("from/"), None, OF_A_START)
+        notes = trained(folder, scenes, stores / "default", layers, old=True)
     elif name.endswith("-scst"):
-        first = Path(name.removesuffix("-scst"))
-        trained(tmp_path / "first", scenes, stores / "grid", Layers(None, "none", first, QUICK))
-        settings = (*QUICK, f"training.init_from={tmp_path / 'first'}", "objective.num_samples=2")
-        layers = Layers(None, "none", Path(name), settings)
+        start = plain(name.removesuffix("-scst"))
+        settings = (*QUICK, f"training.init_from={start}", "objective.num_samples=2")
+        trained(folder, scenes, stores / "grid", Layers(None, "none", Path(name), settings))
     else:
-        layers = Layers(None, "none", Path(name), QUICK)
-    kind = "default" if old else "grid"
-    captioner, notes = trained(folder, scenes, stores / kind, layers, old=old)
+        folder = plain(name)
+    captioner = NativeCaptioner.load(folder)
     written = Config.load(folder / "config.toml")
     assert written.training.num_epochs == 1
     losses = (folder / "training_log.txt").read_text()

@@ -5,15 +5,14 @@ What is compared with one process has no dropout, whose random numbers each proc
 
 import json
 import socket
-import subprocess
-import sys
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_run
 import torch
-import torch.multiprocessing as mp
+from prepared import start
 from process_worker import check_together
 from tiny_run import log_of, run, same_weights, scst_config, steps_of
 from tiny_world import WIDTH, attending_config, tiny_config, tiny_records, tiny_store
@@ -28,7 +27,6 @@ from showtell.errors import ConfigError
 from showtell.inference.checkpoint import load_checkpoint
 from showtell.training.batches import ViewLoader
 
-SCRIPT = Path(__file__).parents[1] / "tiny_run.py"
 GRID = (5, WIDTH)
 
 
@@ -97,8 +95,12 @@ def _norm(norm: BatchNorm, rows: torch.Tensor) -> list[torch.Tensor]:
 
 
 def test_processes_compute_together(tmp_path: Path) -> None:
-    """Three of them, in one test, as it takes them seconds to start."""
-    mp.spawn(check_together, (3, _free_port()), nprocs=3)
+    """Three of them, in one test."""
+    port, output = _free_port(), tmp_path / "output.txt"
+    started = [start(check_together, rank, 3, port, output=output) for rank in range(3)]
+    for process in started:
+        process.join(120)
+    assert [process.exitcode for process in started] == [0, 0, 0], output.read_text()
 
 
 def _free_port() -> int:
@@ -107,21 +109,22 @@ def _free_port() -> int:
         return one.getsockname()[1]
 
 
-def together(num: int, program: list[str | Path], **options: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(num)]
-    return subprocess.Popen(
-        [*command, "--master-port", str(_free_port()), *map(str, program)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
-
-
-def train_together(num: int, folder: Path, store: Path, settings: list[str]) -> None:
-    process = together(num, [SCRIPT, folder, store, *settings])
-    _, err = process.communicate(timeout=600)
-    assert process.returncode == 0, err
+def train_together(num: int, folder: Path, store: Path, *settings: str) -> None:
+    """As torchrun would start them; tests/cli/test_torchrun.py has it do so."""
+    output = folder.with_name(f"{folder.name}.txt")
+    world = {"WORLD_SIZE": num, "LOCAL_WORLD_SIZE": num}
+    master = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
+    started = [
+        start(
+            *(tiny_run.main, str(folder), str(store), *settings),
+            output=output,
+            **(world | master | {"RANK": rank, "LOCAL_RANK": rank}),
+        )
+        for rank in range(num)
+    ]
+    for process in started:
+        process.join(600)
+    assert [process.exitcode for process in started] == [0] * num, output.read_text()
 
 
 @pytest.fixture
@@ -154,7 +157,7 @@ def test_two_processes_train_as_one(
         run(tmp_path / "start", dataset, store, tiny_config("training.num_epochs=2"))
         config = scst_config(tmp_path / "start", *FEW[:1], "training.batch_size=13", FEW[2])
     run(tmp_path / "one", dataset, store, config)
-    train_together(2, tmp_path / "two", store.path, settings_of(config))
+    train_together(2, tmp_path / "two", store.path, *settings_of(config))
     one, two = (steps_of(tmp_path / name) for name in ("one", "two"))
     assert len(one) == len(two) == (8 if way == "scst" else 16)
     for name in ("loss", "tokens", "lr", "reward" if way == "scst" else "objective"):
@@ -183,13 +186,11 @@ def test_stopped_and_resumed_they_come_to_the_same_weights(
 ) -> None:
     """With dropout. A stop that only the second process was asked for is everyone's."""
     settings = settings_of(tiny_config("training.num_epochs=3"))
-    train_together(2, tmp_path / "whole", store.path, settings)
+    train_together(2, tmp_path / "whole", store.path, *settings)
     pieces = tmp_path / "pieces"
-    process = together(2, [SCRIPT, pieces, store.path, *settings, "--stop-second-at=20"])
-    _, err = process.communicate(timeout=600)
-    assert process.returncode == 0, err
+    train_together(2, pieces, store.path, *settings, "--stop-second-at=20")
     assert load_checkpoint(pieces / "last").metrics["step"] == 20
-    train_together(2, pieces, store.path, settings)
+    train_together(2, pieces, store.path, *settings)
     assert same_weights(tmp_path / "whole" / "last", pieces / "last")
     assert same_weights(tmp_path / "whole" / "best", pieces / "best")
     assert log_of(tmp_path / "whole") == log_of(pieces)

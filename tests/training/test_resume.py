@@ -2,12 +2,13 @@
 
 import random
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import prepared
 import pytest
+import tiny_run
 import torch
 from tiny_run import StopAt, log_of, run, same_weights, scst_config
 from tiny_world import SETTINGS, tiny_config
@@ -36,10 +37,11 @@ WAYS = {
 }
 
 
-@pytest.fixture
-def start(tmp_path: Path, dataset: Dataset, store) -> Path:
-    run(tmp_path / "start", dataset, store, tiny_config("training.num_epochs=1"))
-    return tmp_path / "start"
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset, store) -> Path:
+    folder = tmp_path_factory.mktemp("start")
+    run(folder, dataset, store, tiny_config("training.num_epochs=1"))
+    return folder
 
 
 def config_of(way: str, start: Path) -> Config:
@@ -91,30 +93,30 @@ def test_a_killed_process_goes_on_to_the_same_weights(
     run(whole, dataset, store, Config.load(None, (*SETTINGS, *extra)))
     rng, steps = random.Random(way), 20 if way == "scst" else 30
     for target in sorted(rng.sample(range(1, steps), 2)):
-        process = start_process(pieces, tmp_path / "store", extra)
+        process = start_process(pieces, store.path, extra)
         wait_for_step(process, pieces, target, rng.random() / 20)
         process.kill()
-        assert process.wait() == -signal.SIGKILL
-    process = start_process(pieces, tmp_path / "store", extra)
-    assert process.wait(timeout=300) == 0
+        process.join(60)
+        assert process.exitcode == -signal.SIGKILL
+    process = start_process(pieces, store.path, extra)
+    process.join(300)
+    assert process.exitcode == 0
     assert same_weights(whole / "last", pieces / "last")
     assert same_weights(whole / "best", pieces / "best")
     assert log_of(whole) == log_of(pieces)
     assert not list(pieces.glob(".*"))
 
 
-def start_process(folder: Path, store: Path, settings: list[str]) -> subprocess.Popen[bytes]:
-    script = Path(__file__).parents[1] / "tiny_run.py"
-    return subprocess.Popen([sys.executable, script, folder, store, *settings])
+def start_process(folder: Path, store: Path, settings: list[str]) -> BaseProcess:
+    output = folder.with_name("output.txt")
+    return prepared.start(tiny_run.main, str(folder), str(store), *settings, output=output)
 
 
-def wait_for_step(
-    process: subprocess.Popen[bytes], folder: Path, step: int, then_seconds: float
-) -> None:
+def wait_for_step(process: BaseProcess, folder: Path, step: int, then_seconds: float) -> None:
     """Until the log has so many steps, and a moment more, so as not to meet a step's end alone."""
     log = folder / "training_log.txt"
     for _ in range(60_000):
-        assert process.poll() is None, "the run ended before it was killed"
+        assert process.is_alive(), "the run ended before it was killed"
         if log.exists() and log.read_bytes().count(b"\n") >= step:
             time.sleep(then_seconds)
             return

@@ -193,11 +193,12 @@ def test_the_mean_of_the_others() -> None:
     np.testing.assert_allclose(mean_of_others(rewards), expected)
 
 
-@pytest.fixture
-def start(tmp_path: Path, dataset: Dataset, store) -> Path:
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset, store) -> Path:
     """A run of cross-entropy, not yet good."""
-    run(tmp_path / "start", dataset, store, tiny_config("training.num_epochs=2"))
-    return tmp_path / "start"
+    folder = tmp_path_factory.mktemp("start")
+    run(folder, dataset, store, tiny_config("training.num_epochs=2"))
+    return folder
 
 
 def test_an_epoch_visits_each_picture_once(tmp_path: Path, dataset: Dataset, store, start) -> None:

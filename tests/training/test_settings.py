@@ -1,5 +1,6 @@
 """Layers of settings: the model of the start, a preset, a file, single settings."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,16 @@ from showtell.errors import CheckpointError, ConfigError
 from showtell.training.settings import AUTO, NONE, Layers, inherited
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset, store) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    run(folder, dataset, store, tiny_config("training.num_epochs=1"))
+    return folder
+
+
 @pytest.fixture
-def model(tmp_path: Path, dataset: Dataset, store) -> Path:
-    run(tmp_path / "model", dataset, store, tiny_config("training.num_epochs=1"))
-    return tmp_path / "model"
+def model(trained: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(trained, tmp_path / "model")
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -3,13 +3,13 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from unittest import mock
 
+import prepared
 import pytest
+import tiny_pictures
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_encoder import staged_encoder, tiny_encoder
@@ -90,6 +90,7 @@ def test_batch_norms_go_on_with_their_statistics_only_if_asked(
     }
 
 
+@pytest.mark.slow(10)
 def test_learns_better_than_with_a_frozen_encoder(
     tmp_path: Path, records: tuple[Record, ...]
 ) -> None:
@@ -113,8 +114,10 @@ def test_learns_better_than_with_a_frozen_encoder(
     assert load(third).encoder.fingerprint == load(second).encoder.fingerprint
 
 
-@pytest.mark.parametrize("average", [(), ("training.ema_decay=0.9",)])
-@pytest.mark.parametrize("norms", ["frozen", "train"])
+@pytest.mark.slow(5)
+@pytest.mark.parametrize(
+    ("norms", "average"), [("frozen", ()), ("train", ("training.ema_decay=0.9",))]
+)
 def test_a_stopped_run_goes_on_to_the_same_weights(
     tmp_path: Path, records: tuple[Record, ...], average: tuple[str, ...], norms: str
 ) -> None:
@@ -254,21 +257,20 @@ def test_a_checkpoint_without_its_encoder_is_damaged(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_workers_end_with_the_run(tmp_path: Path, number: signal.Signals) -> None:
     """By Ctrl-C, and when the run is killed and can no longer tell them."""
-    script = Path(__file__).parents[1] / "tiny_pictures.py"
-    arguments = [tmp_path / "run", tmp_path / "pictures", "encoder.train_from=1"]
-    process = subprocess.Popen(
-        [sys.executable, script, *arguments, "encoder.num_workers=2", "training.num_epochs=500"]
-    )
+    folders = (str(tmp_path / "run"), str(tmp_path / "pictures"))
+    settings = ("encoder.train_from=1", "encoder.num_workers=2", "training.num_epochs=500")
+    process = prepared.start(tiny_pictures.main, *folders, *settings, output=tmp_path / "out.txt")
     log = tmp_path / "run" / "training_log.txt"
     for _ in range(6000):
-        assert process.poll() is None
+        assert process.is_alive()
         if log.exists() and log.read_bytes().count(b"\n") > 3:
             break
         time.sleep(0.02)
     workers = children(process.pid)
     assert len(workers) == 2
-    process.send_signal(number)
-    assert process.wait(timeout=60) == (0 if number == signal.SIGINT else -number)
+    os.kill(process.pid, number)
+    process.join(60)
+    assert process.exitcode == (0 if number == signal.SIGINT else -number)
     for _ in range(500):
         if not any(map(is_running, workers)):
             break
