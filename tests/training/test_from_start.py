@@ -10,26 +10,33 @@ import numpy as np
 import pytest
 import torch
 from decoder_cases import WIDTH, classes, make, vocabulary
-from tiny_run import Notes
+from tiny_run import Notes, make_run, run
+from tiny_world import WIDTH as TINY_WIDTH
+from tiny_world import tiny_config, tiny_records, tiny_store
 
 from showtell.cli.train import print_changes
 from showtell.config import Config
 from showtell.core.device import choose_runtime
 from showtell.data.records import Dataset, Record
+from showtell.decoding.reranking import SIGNS, Reranker
 from showtell.errors import CheckpointError
 from showtell.evaluation.evaluate import CaptionedSplit, Evaluation, references_of
 from showtell.inference.backends.native import NativeCaptioner
-from showtell.inference.caption import Caption
-from showtell.inference.checkpoint import Checkpoint
+from showtell.inference.caption import CALIBRATION, Calibration, Caption
+from showtell.inference.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from showtell.metrics import evaluate
 from showtell.text.segment import Segmentation
 from showtell.text.vocabulary import WordVocabulary
 from showtell.training.from_start import (
     BeforeAndAfter,
     Pictures,
+    _average,
+    _content,
+    _origin,
     _rows,
     chosen,
     finish,
+    keeps_reranker,
     mean,
     with_calibration,
 )
@@ -185,18 +192,125 @@ def test_the_average_is_spoken_of_where_one_was_made(capsys: pytest.CaptureFixtu
     assert "the epoch and the average were chosen on val" in capsys.readouterr().out
 
 
-def test_the_weights_of_the_start_keep_its_calibration() -> None:
-    """Its confidence is then what it was; of other weights, or another choice, it says nothing."""
+@pytest.mark.parametrize(
+    ("reranker", "calibration", "line"),
+    [
+        ("start", "start", "reranker: that of first; calibration of the confidence: that of first"),
+        ("left out", "left out", "reranker: none (first has one); calibration of the confidence: "),
+        ("own", "none", "reranker: own; calibration of the confidence: none"),
+    ],
+)
+def test_the_table_says_which_reranker_and_calibration_the_model_has(
+    capsys: pytest.CaptureFixture[str], reranker: str, calibration: str, line: str
+) -> None:
+    print_changes(BeforeAndAfter("first", 3, 0.0, {"0": 1.2}, (), reranker, calibration))
+    assert line in capsys.readouterr().out
+
+
+def test_a_model_that_chooses_as_the_start_keeps_its_calibration() -> None:
+    """Also after an average; of another choice among captions it says nothing."""
     known = {"calibration": {"slope": 2.0, "offset": 1.0}}
     best = replace(checkpoint({}, kind="show_tell"), metrics={"epoch": 2})
     begun = replace(best, metrics=known)
-    assert with_calibration(best, begun, 0).metrics == {"epoch": 2, **known}
+    assert with_calibration(best, begun).metrics == {"epoch": 2, **known}
     for changed in (
-        with_calibration(best, begun, 0.2),
-        with_calibration(replace(best, reranker=MagicMock()), begun, 0),
-        with_calibration(best, replace(begun, metrics={}), 0),
+        with_calibration(replace(best, reranker=MagicMock()), begun),
+        with_calibration(best, replace(begun, reranker=MagicMock())),
+        with_calibration(best, replace(begun, metrics={})),
     ):
         assert changed.metrics == {"epoch": 2}
+
+
+@pytest.mark.parametrize(
+    ("num", "loss", "noise", "keeps", "why"),
+    [
+        (19, 0.5, 0.0, True, "19 validation pictures are too few to say anything against it"),
+        (20, 0.5, 0.0, False, "is left out: it chooses worse on 20 validation pictures (CIDEr-D "),
+        (20, 0.1, 0.5, True, "20 validation pictures say nothing against it beyond chance"),
+        (20, -0.1, 0.0, True, "20 validation pictures say nothing against it beyond chance"),
+    ],
+)
+def test_the_reranker_of_the_start_is_left_out_only_where_enough_pictures_show_it(
+    num: int, loss: float, noise: float, keeps: bool, why: str
+) -> None:
+    random = np.random.default_rng(0)
+    without = random.gamma(2.0, size=num)
+    differs = random.normal(size=num)
+    differs = noise * (differs - differs.mean()) / differs.std()
+    found, said = keeps_reranker([without], [without - loss + differs])
+    assert found is keeps
+    assert why in said
+    assert f"{without.mean():.3f} without it, {without.mean() - loss:.3f} with it" in said
+
+
+def test_a_reranker_of_other_features_is_left_out() -> None:
+    assert keeps_reranker([np.ones(5)], None) == (
+        False,
+        "is left out, as it looks at other features than these",
+    )
+
+
+CALIBRATED = Calibration(1.0, 2.0, 0.25, 500, "many", (0.5,) * len(SIGNS))
+
+
+def backwards() -> Reranker:
+    """One that chooses the caption which the search finds least probable."""
+    return Reranker(
+        words=np.array([5]),
+        prior=np.array([0.1], np.float32),
+        weight=np.zeros((1, TINY_WIDTH), np.float32),
+        bias=np.zeros(1, np.float32),
+        num_windows=0,
+        choice=np.array([-1.0] + [0.0] * (len(SIGNS) - 1)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("num", "encoder", "origin", "why"),
+    [
+        (60, "tiny-1", "start", "is kept: 10 validation pictures are too few to say anything"),
+        (300, "tiny-1", "left out", "is left out: it chooses worse on 50 validation pictures"),
+        (60, "tiny-2", "left out", "is left out, as it looks at other features than these"),
+    ],
+)
+def test_what_an_average_takes_over_of_its_start(
+    tmp_path: Path, num: int, encoder: str, origin: str, why: str
+) -> None:
+    """Of few pictures chance says much, so they take no reranker away, and no calibration."""
+    records = tiny_records(num)
+    dataset, store = Dataset("tiny", "folder", records), tiny_store(tmp_path / "store", records)
+    run(tmp_path / "start", dataset, store, tiny_config())
+    begun = load_checkpoint(tmp_path / "start")
+    known = {CALIBRATION: CALIBRATED.to_dict(), "encoder_fingerprint": encoder}
+    begun = replace(begun, reranker=backwards(), metrics={**begun.metrics, **known})
+    save_checkpoint(tmp_path / "start" / "best", begun)
+    config = tiny_config(f"training.init_from={tmp_path / 'start'}", "training.num_epochs=1")
+    made = make_run(tmp_path / "run", dataset, store, config)
+    made.run()
+    best, report = load_checkpoint(tmp_path / "run"), Notes()
+    assert best.reranker is None
+    val = tuple(record for record in records if record.split == "val")
+    pictures = CaptionedSplit(val, Mock(), {}, store, "tiny")
+    found, [said] = _average(made, best, [pictures], report)
+    kept = load_checkpoint(tmp_path / "run")
+    assert _origin(_content(begun.reranker), _content(kept.reranker)) == origin
+    assert _origin(CALIBRATED, Calibration.of(kept.metrics)) == origin
+    assert any(f"the reranker of {tmp_path / 'start'} {why}" in note for note in report.notes)
+    calibrated = f"confidence is {'' if origin == 'start' else 'not '}calibrated as that of"
+    assert any(calibrated in note for note in report.notes)
+    # What it says of the pictures, and its figures, are those of the choice that it has.
+    model = NativeCaptioner(kept, made.runtime, trust_model=True)
+    again = model.caption_features(model.stored_features(store, store.rows(list(said))))
+    assert [caption.text for caption in again] == list(said.values())
+    assert found.metrics["metrics"] == kept.metrics["metrics"]
+
+
+def test_whose_a_part_of_the_model_is() -> None:
+    other = replace(CALIBRATED, slope=3.0)
+    assert _origin(None, None) == "none"
+    assert _origin(None, CALIBRATED) == _origin(other, CALIBRATED) == "own"
+    assert _origin(CALIBRATED, None) == "left out"
+    assert _origin(CALIBRATED, replace(CALIBRATED)) == "start"
 
 
 def test_weights_between_two_models() -> None:

@@ -85,6 +85,11 @@ def print_changes(found: "BeforeAndAfter") -> None:
         f"in brackets: 95 % intervals, by resampling the pictures; {chosen} chosen on val, whose "
         "figures are therefore somewhat too good"
     )
+    whose = {"start": f"that of {found.model}", "left out": f"none ({found.model} has one)"}
+    typer.echo(
+        f"reranker: {whose.get(found.reranker, found.reranker)}; calibration of the confidence: "
+        f"{whose.get(found.calibration, found.calibration)}"
+    )
 
 
 def say_failures(sweep: "Sweep") -> bool:

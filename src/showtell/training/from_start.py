@@ -3,8 +3,9 @@
 The weights of the best epoch are averaged with those that the run started with (WiSE-FT, Wortsman
 et al. 2022, arXiv 2109.01903, section 3): between the two there are often models that know the new
 pictures nearly as well and the old ones better. The share of the new weights is chosen on the
-validation pictures, and on the old ones, where these are given. Then the model before and after is
-compared, with intervals.
+validation pictures, and on the old ones, where these are given. The average also has the start's
+reranker and calibration: they learnt from many pictures, and a few validation pictures say nothing
+against them but by chance. Then the model before and after is compared, with intervals.
 """
 
 import math
@@ -13,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ from showtell.errors import CheckpointError, reason_of
 from showtell.evaluation.compare import compare
 from showtell.evaluation.evaluate import CaptionedSplit, caption_records, evaluate_captioner
 from showtell.inference.backends.native import NativeCaptioner
-from showtell.inference.caption import CALIBRATION
+from showtell.inference.caption import CALIBRATION, Calibration
 from showtell.inference.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from showtell.inference.files import AVERAGE_START, BEST, MOST_JSON
 from showtell.metrics.bootstrap import Interval
@@ -38,15 +39,18 @@ from showtell.text.segment import Segmentation
 from showtell.training.first_decoder import start_weights
 from showtell.training.loop import Run, TrainingResult
 from showtell.training.old_pictures import load_old
+from showtell.training.reranking import FEWEST
 from showtell.training.validation import measure
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 SURE = 1.645  # standard errors: one in twenty such gains is chance
 CLOSE = 0.02  # of the best figure: about as good
-LEAST = 0.9  # of the product without it, for the start's reranker, which learnt from many pictures
 MOST_PICTURES = 1000  # of a split that are captioned
 SPLITS: tuple[Split, ...] = ("val", "test")
 METRICS = ("CIDEr-D", "BLEU-4")
+Origin = Literal["start", "own", "left out", "none"]
+"""Whose a part of the new model is: the start's; its own; left out, though the start has one."""
+
 COMPARISON_FILE = "comparison.json"
 
 
@@ -85,7 +89,8 @@ class BeforeAndAfter:
         epoch: the best one of the run.
         share: of the new weights in the average; 1 where nothing was averaged.
         by_share: CIDEr-D on the validation pictures by share; empty where nothing was averaged.
-        rows: the table.
+        rows: the table; each model chooses among its captions by the reranker that it has.
+        reranker, calibration: whose the new model has.
     """
 
     model: str
@@ -93,6 +98,8 @@ class BeforeAndAfter:
     share: float
     by_share: Mapping[str, float]
     rows: Sequence[Row]
+    reranker: Origin = "none"
+    calibration: Origin = "none"
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json`` and the run's folder."""
@@ -227,7 +234,15 @@ def finish(
         if place not in last:
             last[place] = pictures.captioned(after, report).evaluation.texts
         rows += _rows(pictures, one, last[place], run.data.vocabulary.segmentation)
-    found = BeforeAndAfter(source, best.metrics["epoch"], share, by_share, tuple(rows))
+    found = BeforeAndAfter(
+        model=source,
+        epoch=best.metrics["epoch"],
+        share=share,
+        by_share=by_share,
+        rows=tuple(rows),
+        reranker=_origin(_content(before.reranker), _content(after.reranker)),
+        calibration=_origin(before.calibration, after.calibration),
+    )
     file = run.folder / COMPARISON_FILE
     try:
         write_json(file, found.to_dict())
@@ -247,6 +262,17 @@ def _compared_epoch(folder: Path) -> int | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return epoch
+
+
+def _content(reranker: Reranker | None) -> bytes | None:
+    return reranker.to_bytes() if reranker else None
+
+
+def _origin(before: bytes | Calibration | None, after: bytes | Calibration | None) -> Origin:
+    """Whose a part of the model ``after`` is."""
+    if after is None:
+        return "none" if before is None else "left out"
+    return "start" if after == before else "own"
 
 
 def _average(
@@ -274,19 +300,16 @@ def _average(
             "give more, or keep the best epoch with -s training.average_start=false"
         )
     if begun.reranker is not None:
-        # It knows the pictures of the start, and other pictures perhaps not at all. What a few
-        # validation pictures say less clearly is chance.
-        with_it = _measure(run, weights, [share], sets, report, begun.reranker)[share]
-        if with_it.value >= LEAST * kept.value:
+        with_it = None
+        if same_features(best, begun):
+            with_it = _measure(run, weights, [share], sets, report, begun.reranker)[share]
+        keeps, why = keeps_reranker(kept.by_picture, with_it.by_picture if with_it else None)
+        report.note(f"the reranker of {source} {why}; `showtell rerank` makes one of yours")
+        if with_it and keeps:
             kept, best = with_it, replace(best, reranker=begun.reranker)
-        words = "is kept" if best.reranker else "chooses worse here, and is left out"
-        report.note(f"the reranker of {source} {words}; `showtell rerank` makes one of yours")
-    best = with_calibration(best, begun, share)
-    if CALIBRATION in begun.metrics and CALIBRATION not in best.metrics:
-        report.note(
-            f"confidence is not calibrated as that of {source} is; to calibrate it: showtell "
-            f"reliability {shlex.quote(str(run.folder))} DATA --calibrate"
-        )
+    best = with_calibration(best, begun)
+    if CALIBRATION in begun.metrics:
+        report.note(_about_calibration(run, best, share))
     note = {
         "model": source,
         "share": share,
@@ -295,11 +318,52 @@ def _average(
     return _averaged(run, best, weights(share), note), kept.said
 
 
-def with_calibration(best: Checkpoint, begun: Checkpoint, share: float) -> Checkpoint:
-    """``best`` with the start's calibration, if it has its weights and its way to choose."""
-    if share or best.reranker is not begun.reranker or CALIBRATION not in begun.metrics:
+def same_features(one: Checkpoint, other: Checkpoint) -> bool:
+    """Whether the encoders of two models see the same in a picture."""
+    return one.metrics.get("encoder_fingerprint") == other.metrics.get("encoder_fingerprint")
+
+
+def keeps_reranker(
+    without: Sequence[NDArray[np.float64]], with_it: Sequence[NDArray[np.float64]] | None
+) -> tuple[bool, str]:
+    """Whether a model keeps the reranker of its start, and why.
+
+    It does unless ``FEWEST`` pictures or more show that it is better without, beyond chance as in
+    ``chosen``.
+
+    Args:
+        without, with_it: CIDEr-D of each picture, of each set of them, the run's own pictures
+            first; None where the reranker cannot read the features.
+    """
+    if with_it is None:
+        return False, "is left out, as it looks at other features than these"
+    number = counted(num := len(without[0]), "validation picture")
+    means = [float(sets[0].mean()) for sets in (without, with_it)]
+    figures = f"CIDEr-D {means[0]:.3f} without it, {means[1]:.3f} with it"
+    if num < FEWEST:
+        return True, f"is kept: {number} are too few to say anything against it ({figures})"
+    if is_better(without, with_it):
+        return False, f"is left out: it chooses worse on {number} ({figures})"
+    return True, f"is kept: {number} say nothing against it beyond chance ({figures})"
+
+
+def with_calibration(best: Checkpoint, begun: Checkpoint) -> Checkpoint:
+    """``best`` with the start's calibration, if it chooses among captions as the start does."""
+    if best.reranker is not begun.reranker or CALIBRATION not in begun.metrics:
         return best
     return replace(best, metrics={**best.metrics, CALIBRATION: begun.metrics[CALIBRATION]})
+
+
+def _about_calibration(run: Run, best: Checkpoint, share: float) -> str:
+    """Whether ``best`` has the calibration of the start, and how to fit another."""
+    source = run.config.training.init_from
+    if CALIBRATION not in best.metrics:
+        what = f"confidence is not calibrated as that of {source} is; to calibrate it"
+    elif share:
+        what = f"confidence is calibrated as that of {source}; to calibrate it by your pictures"
+    else:
+        return f"confidence is calibrated as that of {source}"
+    return f"{what}: showtell reliability {shlex.quote(str(run.folder))} DATA --calibrate"
 
 
 def chosen(by_share: Mapping[float, Sequence[NDArray[np.float64]]]) -> float:
@@ -313,19 +377,29 @@ def chosen(by_share: Mapping[float, Sequence[NDArray[np.float64]]]) -> float:
         by_share: CIDEr-D of each picture, of each set of them; 0 is the start.
     """
     best = max(by_share.values(), key=lambda sets: math.prod(values.mean() for values in sets))
-    means = [max(values.mean(), 1e-9) for values in best]
-
-    def lost(sets: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
-        """How much less than the best it has, of 1, and the standard error of that."""
-        # Of a product, relative losses add up, and so do their variances.
-        losses = [(b - v) / mean for b, v, mean in zip(best, sets, means, strict=True)]
-        variance = sum(float(loss.var()) / len(loss) for loss in losses)
-        return sum(float(loss.mean()) for loss in losses), math.sqrt(variance)
-
-    gain, error = lost(by_share[0.0])
-    if gain <= SURE * error:
+    if not is_better(best, by_share[0.0]):
         return 0.0
-    return min(share for share, sets in by_share.items() if lost(sets)[0] <= CLOSE)
+    return min(share for share, sets in by_share.items() if _lost(best, sets)[0] <= CLOSE)
+
+
+def is_better(one: Sequence[NDArray[np.float64]], other: Sequence[NDArray[np.float64]]) -> bool:
+    """Whether ``one`` is better than ``other`` by ``SURE`` standard errors of the difference.
+
+    Args:
+        one, other: CIDEr-D of each picture, of each set of them.
+    """
+    gain, error = _lost(one, other)
+    return gain > SURE * error
+
+
+def _lost(
+    best: Sequence[NDArray[np.float64]], sets: Sequence[NDArray[np.float64]]
+) -> tuple[float, float]:
+    """How much less than the best ``sets`` have, of 1, and the standard error of that."""
+    # Of a product, relative losses add up, and so do their variances.
+    losses = [(b - v) / max(b.mean(), 1e-9) for b, v in zip(best, sets, strict=True)]
+    variance = sum(float(loss.var()) / len(loss) for loss in losses)
+    return sum(float(loss.mean()) for loss in losses), math.sqrt(variance)
 
 
 def _measure(
