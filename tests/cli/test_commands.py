@@ -415,9 +415,13 @@ def test_a_mistake_is_one_line(
     assert not (tmp_path / "run" / "config.toml").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.costly
+@pytest.mark.slow(38)
 def test_kill_9_loses_only_the_steps_since_the_last_save(showtell: Shell, tmp_path: Path) -> None:
-    """A real process, killed at moments that nobody chose, then resumed: same weights."""
+    """A real process, killed at moments that nobody chose, then resumed: same weights.
+
+    tests/training/test_resume.py does so without the command line.
+    """
     settings = [*SMALL, "-s", "training.num_epochs=6", "-s", "training.save_minutes=0.001"]
     base = ("train", "scenes:40")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
