@@ -1,11 +1,15 @@
 """What these tests share: two small real runs on the built-in pictures, and files of captions."""
 
+import io
 import shutil
 from pathlib import Path
 
 import pytest
 from caption_files import CaptionFiles, write_caption_files
 from cli_shell import SMALL, Shell
+from PIL import Image
+
+from showtell.report import figures
 
 ATTENDING = ("-s", "decoder.kind=attention", "-s", "decoder.hidden_size=32")
 
@@ -33,6 +37,14 @@ def other(showtell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of one that does not, with another learning rate; not to be written into."""
     settings = (*SMALL, "-s", "optimizer.lr=5e-3")
     return _train(showtell, tmp_path_factory.mktemp("runs") / "tells", *settings)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For pages whose words and charts' names are looked at: drawing takes most of their time."""
+    file = io.BytesIO()
+    Image.new("L", (8, 4)).save(file, "PNG")
+    monkeypatch.setattr(figures, "_render", lambda *_: file.getvalue())
 
 
 @pytest.fixture
