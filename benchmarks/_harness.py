@@ -18,6 +18,7 @@ in a process of its own.
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -27,11 +28,14 @@ from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
+from unittest import mock
 
 from showtell.core.memory import tune_process
 
 FOLDER = Path(__file__).resolve().parent
 Measure = Callable[[argparse.Namespace], Iterable["Figure"]]
+Part = Callable[[argparse.Namespace], dict[str, Any]]
+_parts: dict[str, Part] = {}  # of the running script
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def benchmark(
     doc: str,
     *,
     options: Callable[[argparse.ArgumentParser], object] = lambda parser: None,
-    parts: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] | None = None,
+    parts: dict[str, Part] | None = None,
 ) -> None:
     """Run a script: parse its options, measure, and tell the figures as they come.
 
@@ -115,11 +119,10 @@ def benchmark(
     options(parser)
     chosen = parser.parse_args()
     tune_process()  # as the commands that it measures do
+    _parts.update(parts or {})
     if chosen.part:
         with redirect_stdout(sys.stderr):
-            found = (parts or {})[chosen.part](
-                argparse.Namespace(**vars(chosen) | json.loads(chosen.arguments))
-            )
+            found = _run_part(chosen, chosen.part, json.loads(chosen.arguments))
         print(json.dumps(found))
         return
     figures = []
@@ -132,13 +135,23 @@ def benchmark(
 
 
 def part(options: argparse.Namespace, name: str, /, **arguments: Any) -> dict[str, Any]:
-    """What a part of the running script gives, in a process of its own; it may print freely."""
+    """What a part of the running script gives, in a process of its own; it may print freely.
+
+    With ``--quick`` it is the script's own process, which has imported everything already.
+    """
+    if options.quick:
+        with redirect_stdout(sys.stderr), mock.patch.dict(os.environ):
+            return json.loads(json.dumps(_run_part(options, name, arguments)))
     command = [sys.executable, sys.argv[0], "--part", name, "--arguments", json.dumps(arguments)]
     command += ["--device", options.device, *(["--quick"] if options.quick else [])]
     if options.threads:
         command += ["--threads", str(options.threads)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def _run_part(options: argparse.Namespace, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    return _parts[name](argparse.Namespace(**vars(options) | arguments))
 
 
 def seconds(work: Callable[[], object], device: str = "cpu") -> float:
@@ -173,6 +186,4 @@ def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
 
 def test_data() -> Path:
     """Where the photos and captions for tests lie, there or not."""
-    import os
-
     return Path(os.environ.get("SHOWTELL_TEST_DATA", FOLDER.parent.parent / "shared" / "data"))

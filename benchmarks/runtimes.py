@@ -325,7 +325,8 @@ def save(options: argparse.Namespace) -> dict[str, Any]:
 
     make_torchvision_importable()
     torch.manual_seed(0)
-    model = build(options.name, {"num_hidden_layers": 1} if options.quick else {})
+    size = {"num_hidden_layers": 1, "hidden_size": 48, "intermediate_size": 96}
+    model = build(options.name, size if options.quick else {})
     shutil.rmtree(options.folder, ignore_errors=True)
     model.save_pretrained(options.folder)
     return {"num_parameters": sum(weights.numel() for weights in model.parameters())}

@@ -42,6 +42,7 @@ from showtell.training.state import TrainingState
 from showtell.training.step import take_step
 
 SETTINGS = ("training.batch_size=128", "decoder.embed_size=256", "decoder.hidden_size=512")
+QUICK_SETTINGS = ("training.batch_size=8", "decoder.embed_size=32", "decoder.hidden_size=32")
 
 
 class Steps:
@@ -167,7 +168,10 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
     """The share, then what each part of it is worth."""
     runtime = choose_runtime(options.device, threads=options.threads)
     print(runtime.describe())
-    steps = Steps(runtime, 100 if options.quick else 20000, *SETTINGS)
+    if options.quick:
+        steps = Steps(runtime, 100, *QUICK_SETTINGS)
+    else:
+        steps = Steps(runtime, 20_000, *SETTINGS)
     rounds, num_steps = (1, 1) if options.quick else (options.rounds, options.steps)
     steps.take(min(3, num_steps))
     if options.profile:

@@ -30,7 +30,7 @@ LEAST, LEAST_WITH_STORE = 30, 12
 
 def measure(options: argparse.Namespace) -> Iterator[Figure]:
     """The two ratios."""
-    photos, steps = (8, 1) if options.quick else (options.photos, options.steps)
+    photos, steps = (4, 1) if options.quick else (options.photos, options.steps)
     batch = 4 if options.quick else 64
     before = part(options, "notebook", steps=steps, batch=batch)
     ours = part(options, "showtell", photos=photos, batch=batch)
@@ -172,13 +172,14 @@ def showtell(options: argparse.Namespace) -> dict[str, Any]:
     train, val = whole.split("train")[: options.photos], whole.split("val")[:8]
     dataset = Dataset("photos", whole.format, (*train, *val))
     clock = Clock()
+    views = 1 if options.quick else VIEWS
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         vocabulary.save(folder / "vocabulary.json")
         config = Config.load(
             None,
             (
-                f"encoder.views={VIEWS}",
+                f"encoder.views={views}",
                 f"data.vocab_file={folder / 'vocabulary.json'}",
                 f"training.batch_size={options.batch}",
                 f"training.num_epochs={1 if options.quick else 8}",
@@ -187,7 +188,7 @@ def showtell(options: argparse.Namespace) -> dict[str, Any]:
         encoder = build_encoder("lite2")
         encoder.to(runtime.device)
         start = time.perf_counter()
-        wanted = WantedFeatures(views=VIEWS, flips=dataset.may_be_mirrored)
+        wanted = WantedFeatures(views=views, flips=dataset.may_be_mirrored)
         features_for(
             dataset, encoder, wanted, runtime=runtime, folder=folder / "store", report=clock
         )

@@ -40,6 +40,10 @@ PRESET, TRANSFORMER = "flickr8k-up-down.toml", "flickr8k-transformer.toml"
 NUM_PICTURES, REGIONS = 6000, 81
 MOST_SECONDS = 75.0
 WARM_UP = 4
+QUICK_SIZES = {
+    PRESET: ("decoder.embed_size=32", "decoder.hidden_size=32", "decoder.attention_size=16"),
+    TRANSFORMER: ("decoder.hidden_size=32",),
+}
 
 
 def measure(options: argparse.Namespace) -> Iterator[Figure]:
@@ -50,11 +54,12 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
     if options.quick:
         num_pictures, num_steps, rounds = 20, 1, 1
     dataset = captions(num_pictures)
-    steps = Steps(dataset, PRESET, runtime)
+    steps = Steps(dataset, PRESET, runtime, options.quick)
     if not options.forms_only:
         yield epoch(dataset, steps, runtime, num_steps, rounds)
     yield from without_each_form(steps, num_steps // 4 + 1, rounds)
-    yield from without_each_form(Steps(dataset, TRANSFORMER, runtime), num_steps // 4 + 1, rounds)
+    steps = Steps(dataset, TRANSFORMER, runtime, options.quick)
+    yield from without_each_form(steps, num_steps // 4 + 1, rounds)
 
 
 def captions(num_pictures: int) -> Dataset:
@@ -72,8 +77,9 @@ def captions(num_pictures: int) -> Dataset:
 class Steps:
     """Training steps of a preset, one after the other."""
 
-    def __init__(self, dataset: Dataset, preset: str, runtime: Runtime) -> None:
-        self.config = config = Config.load(Path(preset), ("encoder.views=0",))
+    def __init__(self, dataset: Dataset, preset: str, runtime: Runtime, is_quick: bool) -> None:
+        sizes = ("training.batch_size=4", *QUICK_SIZES[preset]) if is_quick else ()
+        self.config = config = Config.load(Path(preset), ("encoder.views=0", *sizes))
         store = random_store("grid", [r.image_id for r in dataset.records], regions=REGIONS)
         data = prepare(dataset, config.data, store, SilentReporter())
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Fixtures for every test: real data where it is at hand, and timm made importable."""
+"""Fixtures for every test: real data where it is at hand, two small models, timm importable."""
 
 import os
 import shutil
@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import shared_cache
+from cli_shell import SMALL, Shell
 from hypothesis import settings
 
 from showtell.core.memory import tune_allocator
@@ -53,6 +54,35 @@ def test_data() -> Path:
     folder = Path(os.environ.get("SHOWTELL_TEST_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no test data at {folder}; set SHOWTELL_TEST_DATA to where it is")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def showtell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    """The command line, with one cache for all tests of this process."""
+    return Shell(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def tells(showtell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a decoder that does not attend, on real pixels; not to be written into.
+
+    It knows little, and that is enough.
+    """
+    return _train(showtell, tmp_path_factory.mktemp("runs") / "tells", *SMALL)
+
+
+@pytest.fixture(scope="session")
+def looks(showtell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one that attends, with another learning rate; not to be written into."""
+    attending = ("-s", "decoder.kind=attention", "-s", "decoder.hidden_size=32")
+    folder = tmp_path_factory.mktemp("runs") / "looks"
+    return _train(showtell, folder, *SMALL, *attending, "-s", "optimizer.lr=5e-3")
+
+
+def _train(showtell: Shell, folder: Path, *settings: str) -> Path:
+    result = showtell("train", "scenes:40", "-o", folder, *settings)
+    assert result.returncode == 0, result.stderr
     return folder
 
 

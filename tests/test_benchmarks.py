@@ -1,7 +1,10 @@
 """Every benchmark runs, at tiny sizes, and the page of figures is kept as it should be."""
 
+import ast
+import importlib
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +18,7 @@ SCRIPTS = sorted(
 )
 SERVER = ("fastapi", "uvicorn", "prometheus_client")
 NEEDS = {"bulk.py": (), "start.py": (), "serve.py": SERVER, "hostile.py": SERVER}
+EVERYDAY = {"kv_cache.py", "scst.py"}  # the cheapest to run
 
 
 @pytest.fixture(scope="session")
@@ -39,8 +43,35 @@ def test_make_bench_runs_them(run_all: ModuleType) -> None:
     assert [path.name for path in run_all.scripts()] == SCRIPTS
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS)
+def test_what_a_script_imports_exists(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within its functions, too: renamed names are how a script usually breaks."""
+    for name in NEEDS.get(script, ()):
+        pytest.importorskip(name)
+    monkeypatch.syspath_prepend(str(FOLDER))
+    found = runpy.run_path(str(FOLDER / script))
+    assert found["__doc__"] and callable(found["measure"])
+    imports = [
+        node
+        for node in ast.walk(ast.parse((FOLDER / script).read_text()))
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith(("showtell", "_"))
+    ]
+    assert imports
+    for node in imports:
+        module = importlib.import_module(str(node.module))
+        for alias in node.names:
+            if not hasattr(module, alias.name):
+                importlib.import_module(f"{node.module}.{alias.name}")
+
+
+@pytest.mark.slow(20)
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(script, marks=() if script in EVERYDAY else pytest.mark.costly)
+        for script in SCRIPTS
+    ],
+)
 def test_a_script_gives_well_formed_figures(script: str, cache: Path) -> None:
     for name in NEEDS.get(script, ("pycocoevalcap",)):
         pytest.importorskip(name)

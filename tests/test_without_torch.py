@@ -9,9 +9,11 @@ import shutil
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
+from cli_shell import Outcome
 from PIL import Image
 from tiny_export import exported
 
@@ -58,6 +60,30 @@ def showtell(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return run("from showtell.cli import main; main()", *arguments)
 
 
+EACH = """
+import contextlib, io, json
+from showtell.cli import main
+done = []
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["showtell", *arguments]
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as error:
+            code = error.code or 0
+    done.append([code, out.getvalue(), err.getvalue()])
+print(json.dumps(done))
+"""
+
+
+def showtell_each(commands: Iterable[Sequence[str | Path]]) -> list[Outcome]:
+    """Commands one after the other in one process without torch."""
+    done = run(EACH, json.dumps([[str(part) for part in command] for command in commands]))
+    assert done.returncode == 0, done.stderr
+    return [Outcome(*values) for values in json.loads(done.stdout)]
+
+
 def test_only_what_trains_or_runs_torch_imports_it() -> None:
     done = run(IMPORT_ALL)
     assert done.returncode == 0, done.stderr
@@ -97,25 +123,20 @@ def test_pictures_are_captioned(export: Path) -> None:
     assert done.stdout.count('"attention"') == 2
 
 
-@pytest.mark.parametrize(
-    "target",
-    ["-o=a.jsonl", "-o=a.csv", "-o=a.parquet", "-o=a.tar", "--format=sidecar", "--format=xmp"],
-)
 def test_many_pictures_are_captioned_into_every_format(
-    target: str, export: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+    export: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(photos.parent)
-    option, _, value = target.partition("=")
     was = (photos / "0.png").stat().st_size
-    done = showtell("caption", photos, "-m", export / "m", option, value)
-    assert done.returncode == 0, done.stderr
-    assert "2 captioned" in done.stderr
-    if option == "-o":
-        assert (photos.parent / value).stat().st_size > 40
-    elif value == "sidecar":
-        assert (photos / "1.txt").read_text(encoding="utf-8").strip()
-    else:
-        assert (photos / "0.png").stat().st_size > was
+    files = [Path(f"a.{kind}") for kind in ("jsonl", "csv", "parquet", "tar")]
+    targets = [*(("-o", file) for file in files), ("--format", "sidecar"), ("--format", "xmp")]
+    commands = [("caption", photos, "-m", export / "m", *target) for target in targets]
+    for done in showtell_each(commands):
+        assert done.returncode == 0, done.stderr
+        assert "2 captioned" in done.stderr
+    assert all(file.stat().st_size > 40 for file in files)
+    assert (photos / "1.txt").read_text(encoding="utf-8").strip()
+    assert (photos / "0.png").stat().st_size > was
 
 
 def test_a_model_is_evaluated_and_its_confidence_measured(
@@ -189,29 +210,25 @@ def test_models_are_listed_and_described(export: Path) -> None:
     assert "decoder:    attention\n" in done.stdout
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
+def test_what_needs_torch_says_which_extra_in_one_line(
+    export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    commands = [
         ("train", "scenes", "-o", "run"),
         ("features", "scenes", "-o", "store"),
         ("evaluate", "default", "scenes", "--runtime", "torch"),
-        ("caption", "{export}/0.png", "--runtime", "torch"),
-        ("caption", "{export}/0.png", "--precision", "bf16"),
+        ("caption", export / "0.png", "--runtime", "torch"),
+        ("caption", export / "0.png", "--precision", "bf16"),
         ("serve", "--runtime", "torch", "--port", "0"),
         ("export", "default", "-o", "out"),
         ("report", "run"),
         ("pack", "default", "-o", "out"),
         ("demo", "-o", "out"),
-    ],
-    ids=lambda command: command[0],
-)
-def test_what_needs_torch_says_which_extra_in_one_line(
-    command: tuple[str, ...], export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    done = showtell(*(part.replace("{export}", str(export)) for part in command))
-    assert done.returncode == 1
-    (line,) = done.stderr.strip().splitlines()
-    assert line.startswith("error: ") and " needs an extra: pip install " in line
-    assert ("[export]" if command[0] == "export" else "[train]") in line
+    ]
+    for command, done in zip(commands, showtell_each(commands), strict=True):
+        assert done.returncode == 1
+        (line,) = done.stderr.strip().splitlines()
+        assert line.startswith("error: ") and " needs an extra: pip install " in line
+        assert ("[export]" if command[0] == "export" else "[train]") in line
     assert list(tmp_path.iterdir()) == []

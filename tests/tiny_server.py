@@ -207,6 +207,15 @@ def serving(
 
 
 @contextmanager
+def page_of(
+    models: dict[str, LoadedModel], limits: Limits | None = None, access: Access = LOCAL
+) -> Iterator[str]:
+    """The same by its page's address."""
+    with serving(models, limits, access) as (port, _):
+        yield f"http://127.0.0.1:{port}/"
+
+
+@contextmanager
 def running(
     limits: Limits | None = None,
     access: Access = LOCAL,

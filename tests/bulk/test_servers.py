@@ -107,12 +107,14 @@ def no_key_in(folder: Path, *texts: str) -> None:
     assert not any(KEY in text for text in texts)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow(15)
+@pytest.mark.parametrize(
+    "kind", [KINDS[0], *(pytest.param(kind, marks=pytest.mark.costly) for kind in KINDS[1:])]
+)
 def test_killed_at_random_moments(
     kind: str, server: RogueServer, shell: Shell, tmp_path: Path
 ) -> None:
-    num = 300
+    num = 150
     folder = numbered(tmp_path / "photos", num)
     (folder / "broken.png").write_bytes(b"no picture")
     server.delay = 0.03

@@ -1,20 +1,12 @@
-"""One small model, trained by the command line on real pixels, that these tests share."""
+"""One small model that these tests share."""
 
+import shutil
 from pathlib import Path
 
 import pytest
-from cli_shell import SMALL, Shell
 
 
 @pytest.fixture(scope="session")
-def showtell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
-    return Shell(tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(scope="session")
-def model(showtell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on a small built-in set; it knows little, and that is enough."""
-    folder = tmp_path_factory.mktemp("runs") / "small"
-    result = showtell("train", "scenes:40", "-o", folder, *SMALL)
-    assert result.returncode == 0, result.stderr
-    return folder
+def model(tells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that commands may write into."""
+    return Path(shutil.copytree(tells, tmp_path_factory.mktemp("runs") / "small"))

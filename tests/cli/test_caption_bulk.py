@@ -7,11 +7,15 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cli_shell import Shell
+from cli_shell import Outcome, Shell
+from local_ray import LocalRay
 from PIL import Image, ImageDraw
+
+from showtell.bulk import ray
 
 
 @pytest.fixture
@@ -136,10 +140,37 @@ def test_interrupted(showtell: Shell, model: Path, photos: Path, tmp_path: Path)
 PATIENCE = {"RAY_agent_register_timeout_ms": "300000", "RAY_worker_register_timeout_seconds": "300"}
 
 
-@pytest.mark.slow
-def test_ray_on_two_workers(showtell: Shell, model: Path, photos: Path, tmp_path: Path) -> None:
+@pytest.fixture(
+    params=[
+        "stand-in",
+        pytest.param("processes", marks=[pytest.mark.costly, pytest.mark.slow(160)]),
+    ]
+)
+def run_on_ray(
+    request: pytest.FixtureRequest, showtell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Outcome]:
+    """``showtell`` with a stand-in for Ray in this process, or with Ray in processes of its own."""
+    if request.param == "stand-in":
+        monkeypatch.setattr(ray, "_connect", lambda address, workers: LocalRay())
+        return showtell
     pytest.importorskip("ray")
 
+    def run(*arguments: str | Path) -> Outcome:
+        done = subprocess.run(
+            [sys.executable, "-m", "showtell", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            env=os.environ | showtell.variables | PATIENCE,
+            timeout=300,
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+def test_ray_on_two_workers(
+    run_on_ray: Callable[..., Outcome], showtell: Shell, model: Path, photos: Path, tmp_path: Path
+) -> None:
     (photos / "6.jpg").write_bytes(b"broken")
     pictures = sorted(photos.glob("*.jpg"))
     for shard in range(3):
@@ -148,17 +179,9 @@ def test_ray_on_two_workers(showtell: Shell, model: Path, photos: Path, tmp_path
                 archive.add(picture, picture.name)
     out = tmp_path / "out"
     asked = ("caption", str(tmp_path / "train-*.tar"), photos, "-m", str(model), "--engine", "ray")
-    command = [sys.executable, "-m", "showtell", *map(str, asked), "-o", str(out), "--workers", "2"]
-    environment = os.environ | showtell.variables | PATIENCE
 
     def run(kind: str, *more: str, code: int = 0) -> str:
-        result = subprocess.run(
-            [*command, "--format", kind, *more],
-            capture_output=True,
-            text=True,
-            env=environment,
-            timeout=300,
-        )
+        result = run_on_ray(*asked, "-o", out, "--workers", "2", "--format", kind, *more)
         assert result.returncode == code, result.stderr
         return result.stderr
 

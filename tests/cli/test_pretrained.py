@@ -27,8 +27,13 @@ from showtell.text.vocabulary import WordVocabulary
 NAME = "photos13k-lite2"
 
 
+@pytest.fixture(scope="module")
+def encoder_fingerprint() -> str:
+    return build_encoder("lite0").fingerprint
+
+
 @pytest.fixture
-def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def shipped(tmp_path: Path, encoder_fingerprint: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of shipped models with one in it, small, but with a real encoder."""
     folder = tmp_path / "pretrained"
     words = WordVocabulary({"a": 4, "dog": 3, "ball": 2, "on": 1}, 1)
@@ -38,7 +43,7 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     decoder = build_decoder(config.decoder, vocab_size=len(words), feature_size=1280)
     metrics = {
         "feature_size": 1280,
-        "encoder_fingerprint": build_encoder("lite0").fingerprint,
+        "encoder_fingerprint": encoder_fingerprint,
         "data": "flickr8k",
         "metrics": {"BLEU-4": 0.25, "CIDEr-D": 0.65},
         "measured_on": "Flickr8k dev",

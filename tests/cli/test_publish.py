@@ -10,10 +10,15 @@ from small_recipe import write_recipe
 
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.pretrained import CARD
+from showtell.publish import build, measure
 
 
-@pytest.mark.slow
-def test_a_recipe_becomes_a_model_with_a_card(showtell: Shell, tmp_path: Path) -> None:
+@pytest.mark.slow(25)
+def test_a_recipe_becomes_a_model_with_a_card(
+    showtell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "REPEATS", 1)
+    monkeypatch.setattr(measure, "NUM_SINGLE", 1)
     recipe = write_recipe(tmp_path / "recipe")
     work, output = tmp_path / "work", tmp_path / "small"
     command = ["publish", recipe, "scenes:40", "--work", work, "-o", output]
@@ -44,6 +49,7 @@ def test_a_recipe_becomes_a_model_with_a_card(showtell: Shell, tmp_path: Path) -
     assert str(tmp_path) not in card
     # A second call makes no stage again, and the same weights.
     before = (output / "model.safetensors").read_bytes()
+    monkeypatch.setattr(build, "measure_speed", lambda *_: measure.Speed(1.0, 0.1, 20.0, "cpu"))
     again = showtell(*command, "--json")
     assert again.returncode == 0, again.stderr
     assert again.stderr.count("made before") == 3

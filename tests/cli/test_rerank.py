@@ -11,6 +11,7 @@ from cli_shell import Shell
 from showtell.data.scenes import scene_of
 from showtell.data.scenes.draw import paint
 
+pytestmark = pytest.mark.slow(25)
 DATA = "scenes:400"
 SMALL = ("--epochs", "3", "--batch-size", "40", "-s", "encoder.views=0", "--preset", "none")
 SHAPE = ("--decoder", "attention", "-s", "decoder.hidden_size=64", "-s", "decoder.embed_size=48")

@@ -1,4 +1,7 @@
-"""``torchrun ... -m showtell train``, as a user types it, with two processes on this machine."""
+"""``torchrun ... -m showtell train``, as a user types it, with two processes on this machine.
+
+tests/training/test_processes.py has the same without the command line.
+"""
 
 import json
 import os
@@ -11,6 +14,8 @@ from pathlib import Path
 
 import pytest
 from cli_shell import SMALL, Shell
+
+pytestmark = pytest.mark.costly
 
 
 def start(showtell: Shell, *arguments: str | Path) -> subprocess.Popen[str]:
@@ -27,7 +32,7 @@ def start(showtell: Shell, *arguments: str | Path) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.slow(20)
 def test_stopped_and_gone_on(showtell: Shell, tmp_path: Path) -> None:
     """The features are made once; SIGTERM to torchrun ends all after the same step."""
     folder = tmp_path / "run"
@@ -60,7 +65,7 @@ def test_stopped_and_gone_on(showtell: Shell, tmp_path: Path) -> None:
     assert entries[-1]["epoch"] == epochs
 
 
-@pytest.mark.slow
+@pytest.mark.slow(20)
 def test_an_error_is_said_once(showtell: Shell, tmp_path: Path) -> None:
     """Both processes meet it."""
     process = start(showtell, "train", "scenes:40", "-o", tmp_path / "run", "-s", "decoder.kidn=x")

@@ -298,6 +298,7 @@ def test_styles_are_learnt(tmp_path: Path, pictures: Path) -> None:
     assert set(load_checkpoint(made.model).vocabulary.styles) == {"short", "neutral"}
 
 
+@pytest.mark.slow(26)
 def test_filtering_finds_a_liar(tmp_path: Path, pictures: Path) -> None:
     """Every sixth picture has the captions of the one before it; many of these are found.
 
@@ -362,7 +363,8 @@ def chinese(text: str) -> str:
     return forms[text.split()[0]].format(IN_CHINESE[colour], IN_CHINESE[thing])
 
 
-@pytest.mark.parametrize("kind", ["words", "characters"])
+@pytest.mark.slow(17)
+@pytest.mark.parametrize("kind", ["words", pytest.param("characters", marks=pytest.mark.costly)])
 def test_a_teacher_who_speaks_chinese(
     kind: str, tmp_path: Path, pictures: Path, human: Path
 ) -> None:

@@ -30,7 +30,7 @@ CHOSEN = (0, 3, 5, 8, 9)  # one of each kind
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 CELLS = (nn.LSTM, nn.GRU, nn.RNN)
 LOOKING = ("attention", "up_down")
-NUM_SCENES = 4
+NUM_SCENES = 3
 NUM = 17
 BATCHES = [
     (0, 1),
@@ -164,15 +164,14 @@ def test_the_default_model_says_the_same_of_a_picture_in_any_batch(
 
     alone = [captions([number])[0] for number in range(NUM_SCENES)]
     assert len({caption.text for caption in alone}) > 1
-    for size in (3, NUM_SCENES):
-        for order in ([2, 0, 3, 1],):
-            for start in range(0, NUM_SCENES, size):
-                numbers = order[start : start + size]
-                wanted = [alone[number] for number in numbers]
-                found = captions(numbers)
-                if precision == "bf16" or threads == 1:
-                    assert found == wanted
-                else:  # last bits of fp32 remain
-                    assert [c.text for c in found] == [c.text for c in wanted]
-                    for one, other in zip(found, wanted, strict=True):
-                        assert one.log_probs == pytest.approx(other.log_probs, abs=1e-4)
+    for size in (2, NUM_SCENES):
+        for start in range(0, NUM_SCENES, size):
+            numbers = [2, 0, 1][start : start + size]
+            wanted = [alone[number] for number in numbers]
+            found = captions(numbers)
+            if precision == "bf16" or threads == 1:
+                assert found == wanted
+            else:  # last bits of fp32 remain
+                assert [c.text for c in found] == [c.text for c in wanted]
+                for one, other in zip(found, wanted, strict=True):
+                    assert one.log_probs == pytest.approx(other.log_probs, abs=1e-4)

@@ -3,6 +3,7 @@
 What they say is compared with transformers' own ``generate``, called as its documentation does.
 """
 
+import functools
 import json
 import re
 from pathlib import Path
@@ -56,17 +57,25 @@ def captioners(folders: dict[str, Path]) -> dict[str, HfCaptioner]:
     return found
 
 
-def generated(kind: str, folder: Path, image: Any, settings: dict[str, Any]) -> list[str]:
-    """What transformers says of one picture, by its own classes."""
+@functools.cache
+def theirs(kind: str, folder: Path) -> tuple[Any, Any, Any]:
+    """A model, what makes its inputs, and its tokeniser, by transformers' own classes."""
     import transformers
 
     model = transformers.AutoModelForImageTextToText.from_pretrained(folder, dtype="float32").eval()
     if kind == "vision-encoder-decoder":
         words = transformers.AutoTokenizer.from_pretrained(folder)
-        inputs = transformers.AutoImageProcessor.from_pretrained(folder)(image, return_tensors="pt")
+        return model, transformers.AutoImageProcessor.from_pretrained(folder), words
+    processor = transformers.AutoProcessor.from_pretrained(folder)
+    return model, processor, processor.tokenizer
+
+
+def generated(kind: str, folder: Path, image: Any, settings: dict[str, Any]) -> list[str]:
+    """What transformers says of one picture."""
+    model, processor, words = theirs(kind, folder)
+    if kind == "vision-encoder-decoder":
+        inputs = processor(image, return_tensors="pt")
     else:
-        processor = transformers.AutoProcessor.from_pretrained(folder)
-        words = processor.tokenizer
         text: dict[str, Any] = {}
         if kind == "florence2":
             text = {"text": "<CAPTION>"}
@@ -91,10 +100,10 @@ def test_captions_are_those_of_generate(
     kind: str, way: str, folders: dict[str, Path], captioners: dict[str, HfCaptioner]
 ) -> None:
     """Alone, in one batch, and in a stream whose last batch is smaller."""
-    ours, theirs = WAYS[way]
+    ours, settings = WAYS[way]
     decoding = ours | {"max_length": NUM_TOKENS}
     pictures, model = tiny_hf.pictures(3), captioners[kind]
-    expected = [generated(kind, folders[kind], image, theirs) for image in pictures]
+    expected = [generated(kind, folders[kind], image, settings) for image in pictures]
     assert len({words[0] for words in expected}) > 1, "the pictures all look the same to it"
     num = ours.get("num_captions", 1)
     alone = [model.caption(image, decoding=decoding) for image in pictures]

@@ -1,6 +1,6 @@
 """Models of a hub on this machine: what is downloaded, shown, checked, resumed and kept.
 
-huggingface_hub reads its settings once, so each test has processes of its own.
+huggingface_hub reads its settings once, so each test has a process of its own.
 """
 
 import json
@@ -27,21 +27,28 @@ from showtell.inference.backends.hf import hub
 from showtell.inference.specs import BackendSettings
 
 class Report:
-    shown = []
+    def __init__(self):
+        self.shown = []
     def progress(self, task, done, total, unit, *, num_failed=0):
         self.shown.append((task, done, total, unit))
 
-report = Report()
-try:
-    trusted = "code" in sys.argv[2:]
+def fetch(model, trusted):
+    report = Report()
     settings = BackendSettings(trust_remote_code=trusted)
-    wanted = hub.missing_files(sys.argv[1], settings)
+    wanted = hub.missing_files(model, settings)
     said = wanted and wanted.describe()
     folder = wanted and str(hub.download(wanted, report))
-    found = str(hub.find_folder(hub.place_of(sys.argv[1], settings), with_code=trusted))
-    print(json.dumps({"said": said, "folder": folder, "found": found, "shown": report.shown}))
-except ShowtellError as error:
-    print(json.dumps({"error": f"{type(error).__name__}: {error}"}))
+    found = str(hub.find_folder(hub.place_of(model, settings), with_code=trusted))
+    return {"said": said, "folder": folder, "found": found, "shown": report.shown}
+
+for line in sys.stdin:
+    asked = json.loads(line)
+    huggingface_hub.constants.HF_HUB_OFFLINE = asked["offline"]
+    try:
+        answer = fetch(asked["model"], asked["trusted"])
+    except ShowtellError as error:
+        answer = {"error": f"{type(error).__name__}: {error}"}
+    print(json.dumps(answer), flush=True)
 """
 COMMAND = """
 import sys
@@ -73,7 +80,7 @@ def hub(saved: Path, tmp_path: Path) -> Iterator[TinyHub]:
 
 
 class Machine:
-    """Processes with one Hugging Face home."""
+    """Processes with one Hugging Face home; ``fetch`` asks one of them again and again."""
 
     def __init__(self, hub: TinyHub, home: Path) -> None:
         self.home = home
@@ -86,30 +93,46 @@ class Machine:
             "NO_COLOR": "1",
         }
 
-    def _run(self, code: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        self._fetching: subprocess.Popen[str] | None = None
+
+    def fetch(self, model: str, *, trusted: bool = False, offline: bool = False) -> dict[str, Any]:
+        """See that a model is there; what was said, or the error."""
+        if self._fetching is None:
+            self._fetching = subprocess.Popen(
+                [sys.executable, "-c", FETCH],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                cwd=self.home.parent,
+                env=os.environ | self.variables,
+            )
+        asked, answers = self._fetching.stdin, self._fetching.stdout
+        assert asked is not None and answers is not None
+        print(json.dumps({"model": model, "trusted": trusted, "offline": offline}), file=asked)
+        asked.flush()
+        found: dict[str, Any] = json.loads(answers.readline())
+        return found
+
+    def stop(self) -> None:
+        if self._fetching is not None:
+            self._fetching.communicate(timeout=60)
+
+    def showtell(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-c", code, *arguments],
+            [sys.executable, "-c", COMMAND, *arguments],
             capture_output=True,
             text=True,
             cwd=self.home.parent,
             env=os.environ | self.variables | more,
         )
 
-    def fetch(self, *arguments: str, **more: str) -> dict[str, Any]:
-        """See that a model is there; what was said, or the error."""
-        done = self._run(FETCH, *arguments, **more)
-        assert done.returncode == 0, done.stderr
-        found: dict[str, Any] = json.loads(done.stdout)
-        return found
-
-    def showtell(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        return self._run(COMMAND, *arguments, **more)
-
 
 @pytest.fixture
-def machine(hub: TinyHub, tmp_path: Path) -> Machine:
+def machine(hub: TinyHub, tmp_path: Path) -> Iterator[Machine]:
     (tmp_path / "home").mkdir()
-    return Machine(hub, tmp_path / "home")
+    found = Machine(hub, tmp_path / "home")
+    yield found
+    found.stop()
 
 
 def test_a_model_is_downloaded_once(hub: TinyHub, machine: Machine, saved: Path) -> None:
@@ -134,7 +157,7 @@ def test_a_model_is_downloaded_once(hub: TinyHub, machine: Machine, saved: Path)
     num_asked = len(hub.asked)
     again = machine.fetch(f"hf:{ID}")
     assert again["said"] is None and again["found"] == got["folder"]
-    pinned = machine.fetch(f"hf:{ID}@{COMMIT}", HF_HUB_OFFLINE="1")
+    pinned = machine.fetch(f"hf:{ID}@{COMMIT}", offline=True)
     assert pinned["found"] == got["folder"]
     assert [path for _, path, _ in hub.asked[num_asked:] if ID in path] == []
 
@@ -156,16 +179,16 @@ def test_code_that_is_wanted_later_is_downloaded_then(
     assert not list(Path(without["found"]).glob("*.py"))
     hub.asked.clear()
     assert machine.fetch(f"hf:{ID}")["said"] is None and hub.downloads == []
-    got = machine.fetch(f"hf:{ID}", "code")
+    got = machine.fetch(f"hf:{ID}", trusted=True)
     assert got["said"] and got["found"] == without["found"]
     code = {"modeling_tiny.py", "parts_tiny.py", "words_tiny.py"}
     assert {path.name for path in Path(got["found"]).glob("*.py")} == code
     assert set(hub.downloads) == code
     # It is whole now, without the hub; and not where any of the three is gone.
-    assert machine.fetch(f"hf:{ID}", "code", HF_HUB_OFFLINE="1")["said"] is None
-    for name in sorted(code):
+    assert machine.fetch(f"hf:{ID}", trusted=True, offline=True)["said"] is None
+    for name in sorted(code) if not own else ():
         (Path(got["found"]) / name).unlink()
-        assert machine.fetch(f"hf:{ID}", "code")["said"]
+        assert machine.fetch(f"hf:{ID}", trusted=True)["said"]
         assert (Path(got["found"]) / name).is_file()
 
 
@@ -225,7 +248,7 @@ def test_a_file_with_another_hash_is_refused_and_removed(hub: TinyHub, machine: 
 
 
 @pytest.mark.parametrize(
-    ("model", "changes", "variables", "said"),
+    ("model", "changes", "place", "said"),
     [
         ("someone/else", {}, {}, "the hub has no such model"),
         (ID, {"refuses": True}, {}, "private and there is no token"),
@@ -237,14 +260,15 @@ def test_a_file_with_another_hash_is_refused_and_removed(hub: TinyHub, machine: 
 def test_what_cannot_be_had_is_said_in_one_line(
     model: str,
     changes: dict[str, Any],
-    variables: dict[str, str],
+    place: dict[str, str],
     said: str,
     hub: TinyHub,
     machine: Machine,
 ) -> None:
     for name, value in changes.items():
         setattr(hub, name, value)
-    got = machine.fetch(f"hf:{model}", **variables)
+    machine.variables |= place
+    got = machine.fetch(f"hf:{model}", offline="HF_HUB_OFFLINE" in place)
     assert said in got["error"] and "\n" not in got["error"]
 
 
@@ -267,7 +291,8 @@ def test_a_damaged_model_in_the_cache_hides_no_other(machine: Machine, saved: Pa
     listed = machine.showtell("models", "--json")
     assert listed.returncode == 0, listed.stderr
     [cached] = json.loads(listed.stdout)["cached"]
-    assert cached["name"] == "hf:owner/whole"
+    assert cached["name"] == "hf:owner/whole" and cached["revision"] == COMMIT
+    assert (cached["kind"], cached["licence"]) == ("vision-encoder-decoder", "cc-by-4.0")
 
 
 @pytest.mark.slow
@@ -292,9 +317,5 @@ def test_the_commands(hub: TinyHub, machine: Machine) -> None:
     hub.refuses = True
     offline = machine.showtell(*command, HF_HUB_OFFLINE="1")
     assert json.loads(offline.stdout)["captions"] == [said], offline.stderr
-    listed = machine.showtell("models", "--json")
-    [cached] = json.loads(listed.stdout)["cached"]
-    assert cached["name"] == f"hf:{ID}" and cached["revision"] == COMMIT
-    assert (cached["kind"], cached["licence"]) == ("vision-encoder-decoder", "cc-by-4.0")
     card = json.loads(machine.showtell("models", f"hf:{ID}", "--json").stdout)
     assert card["revision"] == COMMIT and Path(card["folder"]).is_dir()

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from cli_shell import Shell
 from PIL import Image
 
 CAPTIONS = {
@@ -15,11 +14,6 @@ CAPTIONS = {
     "white": ("<b>snow</b> & ice </script>", "=1+1", 0.5),
     "gray": ("a gray day", "fog", 0.4),
 }
-
-
-@pytest.fixture(scope="session")
-def showtell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
-    return Shell(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")

@@ -31,8 +31,8 @@ MEASURE = """() => ({
 @pytest.fixture(scope="module")
 def pages(
     showtell: Shell,
-    trained: Path,
-    other: Path,
+    looks: Path,
+    tells: Path,
     caption_files: CaptionFiles,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> list[Path]:
@@ -40,7 +40,7 @@ def pages(
     paths = [folder / "one.html", folder / "two.html", folder / "files.html"]
     files = caption_files
     of_files = (files.rarely, files.often, "--references", files.references)
-    given = ((trained,), (trained, other), (*of_files, "--images", files.images))
+    given = ((looks,), (looks, tells), (*of_files, "--images", files.images))
     for path, arguments in zip(paths, given, strict=True):
         assert showtell("report", *arguments, "-o", path).returncode == 0
     return paths

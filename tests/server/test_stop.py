@@ -13,41 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from cli_shell import Shell
 from tiny_server import Answer, TinyServer, picture, until
 
-from showtell.config import Config
-from showtell.decoders.registry import build_decoder
-from showtell.encoders.encoder import build_encoder
 from showtell.errors import install_line
-from showtell.inference.checkpoint import Checkpoint, save_checkpoint
 from showtell.server.run import OPEN_TO_ALL
-from showtell.text.vocabulary import WordVocabulary
 
 TOKEN = "0123456789abcdef"
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint that knows nothing, with a real encoder."""
-    folder = tmp_path_factory.mktemp("models") / "novice"
-    sizes = ["decoder.embed_size=8", "decoder.hidden_size=8", "decoding.max_length=6"]
-    config = Config.load(None, ["encoder.name=lite0", *sizes])
-    encoder = build_encoder("lite0")
-    words = WordVocabulary({"a": 2, "dog": 1}, 1)
-    torch.manual_seed(0)
-    decoder = build_decoder(config.decoder, vocab_size=len(words), feature_size=encoder.pooled_size)
-    metrics = {"feature_size": encoder.pooled_size, "encoder_fingerprint": encoder.fingerprint}
-    save_checkpoint(folder, Checkpoint(decoder.eval(), words, config, metrics))
-    return folder
-
-
 @contextmanager
-def serving(model: Path, *options: str, **variables: str) -> Iterator[Any]:
+def serving(novice: Path, *options: str, **variables: str) -> Iterator[Any]:
     """The process and a client of it; killed in the end if it still runs."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "showtell", "serve", "-m", str(model), "--port", "0", *options],
+        [sys.executable, "-m", "showtell", "serve", "-m", str(novice), "--port", "0", *options],
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | variables,
@@ -79,9 +58,9 @@ def _is_ready(server: TinyServer) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_what_was_accepted_is_answered_when_it_stops(model: Path, number: signal.Signals) -> None:
+def test_what_was_accepted_is_answered_when_it_stops(novice: Path, number: signal.Signals) -> None:
     answers: list[Answer] = []
-    with serving(model) as (process, server):
+    with serving(novice) as (process, server):
         pictures = [picture(n) for n in range(16)]
         threads = [
             threading.Thread(target=lambda: answers.append(server.caption(*pictures)))
@@ -101,16 +80,16 @@ def test_what_was_accepted_is_answered_when_it_stops(model: Path, number: signal
             server.ask("/healthz")
 
 
-def test_token_from_the_environment_or_a_file(model: Path, tmp_path: Path) -> None:
-    with serving(model, SHOWTELL_TOKEN=TOKEN) as (_, server):
+def test_token_from_the_environment_or_a_file(novice: Path, tmp_path: Path) -> None:
+    with serving(novice, SHOWTELL_TOKEN=TOKEN) as (_, server):
         assert server.ask("/v1/models").status == 401
         answer = server.ask("/v1/models", headers={"Authorization": f"Bearer {TOKEN}"})
         assert [found["name"] for found in answer.json["models"]] == ["novice"]
 
 
 @pytest.mark.parametrize("variables", [{}, {"SHOWTELL_TOKEN": TOKEN}])
-def test_a_server_that_all_may_use_says_so(model: Path, variables: dict[str, str]) -> None:
-    with serving(model, "--host", "0.0.0.0", **variables) as (process, server):
+def test_a_server_that_all_may_use_says_so(novice: Path, variables: dict[str, str]) -> None:
+    with serving(novice, "--host", "0.0.0.0", **variables) as (process, server):
         assert server.ask("/v1/models").status == (401 if variables else 200)
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
@@ -150,28 +129,28 @@ def test_wrong_usage_is_2(tmp_path: Path, options: list[str]) -> None:
 
 
 def test_what_cannot_be_served_is_said_in_one_line(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    novice: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     showtell = Shell(tmp_path)
     assert "no model 'nothing'" in refused(showtell, "-m", "nothing", "--port", "0")
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
         assert f"cannot serve at 127.0.0.1 port {port}: address already in use" in refused(
-            showtell, "-m", model, "--port", port
+            showtell, "-m", novice, "--port", port
         )
     assert "cannot serve at nowhere.invalid" in refused(
-        showtell, "-m", model, "--host", "nowhere.invalid"
+        showtell, "-m", novice, "--host", "nowhere.invalid"
     )
     token = tmp_path / "token"
-    assert "no such file" in refused(showtell, "-m", model, "--token-file", token).lower()
+    assert "no such file" in refused(showtell, "-m", novice, "--token-file", token).lower()
     for text in ("short", "with spaces in the middle of it", "\xe9" * 20, ""):
         token.write_text(text)
         assert "expected a token of 16 or more" in refused(
-            showtell, "-m", model, "--token-file", token
+            showtell, "-m", novice, "--token-file", token
         )
     monkeypatch.setenv("SHOWTELL_TOKEN", "")
-    assert "SHOWTELL_TOKEN: expected a token" in refused(showtell, "-m", model)
+    assert "SHOWTELL_TOKEN: expected a token" in refused(showtell, "-m", novice)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     monkeypatch.delitem(sys.modules, "showtell.server.run", raising=False)
     monkeypatch.setenv("SHOWTELL_TOKEN", TOKEN)
-    assert install_line("serve") in refused(showtell, "-m", model)
+    assert install_line("serve") in refused(showtell, "-m", novice)

@@ -1,4 +1,4 @@
-"""What the tests of the page share: two small real models, a server, photos."""
+"""What the tests of the page share: two tiny models, a server in a thread, photos."""
 
 import shutil
 from collections.abc import Iterator
@@ -6,33 +6,43 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_shell import SMALL, Shell
 from page_visit import Visit, visit
-from serve_process import ServeProcess
+from tiny_server import GatedBackbone, gated_encoder, page_of, tiny_captioner
 
-ATTENDING = ("-s", "decoder.kind=attention", "-s", "decoder.hidden_size=32")
-
-
-@pytest.fixture(scope="session")
-def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
-    return Shell(tmp_path_factory.mktemp("cache"))
+from showtell.encoders.encoder import Encoder
+from showtell.server.models import LoadedModel
 
 
 @pytest.fixture(scope="session")
-def models(shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """One that attends and one that does not."""
-    folder = tmp_path_factory.mktemp("runs")
-    settings = {"looks": (*SMALL[:6], *ATTENDING, *SMALL[10:]), "tells": SMALL}
-    for name, changes in settings.items():
-        result = shell("train", "scenes:40", "-o", folder / name, *changes)
-        assert result.returncode == 0, result.stderr
-    return [folder / name for name in settings]
+def encoder() -> Encoder:
+    """The models'; its backbone has a gate."""
+    return gated_encoder()
 
 
 @pytest.fixture(scope="session")
-def server(shell: Shell, models: list[Path]) -> Iterator[ServeProcess]:
-    with ServeProcess(shell, *models) as started:
-        yield started
+def models(encoder: Encoder) -> dict[str, LoadedModel]:
+    """One that attends and one that does not, which know nothing."""
+    looks = tiny_captioner(
+        "attention", encoder, "decoder.attention_size=8", "decoding.min_length=3"
+    )
+    tells = tiny_captioner("show_tell", encoder, "decoding.min_length=3")
+    return {"looks": LoadedModel("looks", looks), "tells": LoadedModel("tells", tells)}
+
+
+@pytest.fixture(scope="session")
+def url(models: dict[str, LoadedModel]) -> Iterator[str]:
+    """Of the page."""
+    with page_of(models) as found:
+        yield found
+
+
+@pytest.fixture
+def gate(encoder: Encoder) -> Iterator[GatedBackbone]:
+    """What no picture gets through while its ``gate`` is cleared; open in the end."""
+    backbone = encoder.backbone
+    assert isinstance(backbone, GatedBackbone)
+    yield backbone
+    backbone.gate.set()
 
 
 @pytest.fixture(scope="session")
@@ -50,9 +60,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture
-def filled(browser: Any, server: ServeProcess, photos: list[Path]) -> Iterator[Visit]:
+def filled(browser: Any, url: str, photos: list[Path]) -> Iterator[Visit]:
     """The page after the three were dropped and captioned."""
-    with visit(browser, server.url, reduced_motion="reduce") as opened:
+    with visit(browser, url, reduced_motion="reduce") as opened:
         opened.drop(*photos)
         opened.wait_until_done(3)
         yield opened

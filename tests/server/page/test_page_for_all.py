@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from page_visit import Visit, visit
 from PIL import Image
-from serve_process import ServeProcess
 
 pytestmark = [
     pytest.mark.slow,
@@ -23,14 +22,21 @@ OVER = """() => [...document.querySelectorAll("body *")].filter((e) =>
   && e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.outerHTML.slice(0, 90))"""
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (1280, "light"),
+        (390, "dark"),
+        pytest.param(1280, "dark", marks=pytest.mark.costly),
+        pytest.param(390, "light", marks=pytest.mark.costly),
+    ],
+)
 def test_axe_finds_nothing_and_nothing_runs_over(
-    browser: Any, server: ServeProcess, photos: list[Path], width: int, scheme: str
+    browser: Any, url: str, photos: list[Path], width: int, scheme: str
 ) -> None:
     with visit(
         browser,
-        server.url,
+        url,
         viewport={"width": width, "height": 900},
         color_scheme=scheme,
         reduced_motion="reduce",
@@ -55,8 +61,8 @@ def test_axe_finds_nothing_and_nothing_runs_over(
         assert opened.violations() == []  # a question
 
 
-def test_all_of_it_by_keyboard(browser: Any, server: ServeProcess, photos: list[Path]) -> None:
-    with visit(browser, server.url) as opened:
+def test_all_of_it_by_keyboard(browser: Any, url: str, photos: list[Path]) -> None:
+    with visit(browser, url) as opened:
         page, press = opened.page, opened.page.keyboard.press
         page.on("filechooser", lambda _: None)  # has Chromium hand choosers over from now on
         opened.tab_to("#choose")
