@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from cli_shell import Shell
+from safetensors.numpy import load_file, save_file
 
 from showtell.data.scenes import scene_of
 from showtell.data.scenes.draw import paint
@@ -56,15 +57,29 @@ def test_what_it_gains_is_what_an_evaluation_finds(
     )
 
 
-def test_a_second_time_gives_the_same(
+def test_a_new_one_has_to_be_better_than_what_the_model_has(
+    showtell: Shell, reranked: tuple[Path, dict], tmp_path: Path
+) -> None:
+    folder, _ = reranked
+    again = shutil.copytree(folder, tmp_path / "again")
+    done = showtell("rerank", again, DATA)
+    assert done.returncode == 1
+    assert "chooses no better, beyond chance, than the one that the model has" in done.stderr
+    for name in ("best/reranker.safetensors", "best/metrics.json"):
+        assert (again / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_one_that_chooses_worse_gives_way(
     showtell: Shell, reranked: tuple[Path, dict], tmp_path: Path
 ) -> None:
     folder, said = reranked
     again = shutil.copytree(folder, tmp_path / "again")
+    name = "best/reranker.safetensors"
+    parts = load_file(again / name)
+    save_file(parts | {"choice": -parts["choice"]}, again / name)
     done = showtell("rerank", again, DATA, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == said
-    name = "best/reranker.safetensors"
     assert (again / name).read_bytes() == (folder / name).read_bytes()
 
 

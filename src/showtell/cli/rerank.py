@@ -24,7 +24,8 @@ def rerank(
     A detector of words learns from the captions of DATA's train split what the encoder sees. On the
     val split the model then learns how far to rely on the detector, and how sure to be. Both are
     written into the model's folder, and every command uses them. It takes minutes. Use the pictures
-    that the model was trained on.
+    that the model was trained on. A model that chooses already, as after `train --from default`, is
+    changed only where the new choice is better beyond chance.
     """
     from showtell.cli.console import ConsoleReporter
     from showtell.training.reranking import rerank_model

@@ -40,10 +40,9 @@ from showtell.training.first_decoder import start_weights
 from showtell.training.loop import Run, TrainingResult
 from showtell.training.old_pictures import load_old
 from showtell.training.reranking import FEWEST
-from showtell.training.validation import measure
+from showtell.training.validation import is_better, loss_of, measure
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-SURE = 1.645  # standard errors: one in twenty such gains is chance
 CLOSE = 0.02  # of the best figure: about as good
 MOST_PICTURES = 1000  # of a split that are captioned
 SPLITS: tuple[Split, ...] = ("val", "test")
@@ -369,9 +368,8 @@ def _about_calibration(run: Run, best: Checkpoint, share: float) -> str:
 def chosen(by_share: Mapping[float, Sequence[NDArray[np.float64]]]) -> float:
     """The share of the new weights to keep.
 
-    It is 0 unless the best share is better than the start beyond chance: by ``SURE`` standard
-    errors of the difference, on the same pictures. Then it is the smallest that is about as good as
-    the best.
+    It is 0 unless the best share is better than the start beyond chance: as ``is_better``
+    has it. Then it is the smallest that is about as good as the best.
 
     Args:
         by_share: CIDEr-D of each picture, of each set of them; 0 is the start.
@@ -379,27 +377,7 @@ def chosen(by_share: Mapping[float, Sequence[NDArray[np.float64]]]) -> float:
     best = max(by_share.values(), key=lambda sets: math.prod(values.mean() for values in sets))
     if not is_better(best, by_share[0.0]):
         return 0.0
-    return min(share for share, sets in by_share.items() if _lost(best, sets)[0] <= CLOSE)
-
-
-def is_better(one: Sequence[NDArray[np.float64]], other: Sequence[NDArray[np.float64]]) -> bool:
-    """Whether ``one`` is better than ``other`` by ``SURE`` standard errors of the difference.
-
-    Args:
-        one, other: CIDEr-D of each picture, of each set of them.
-    """
-    gain, error = _lost(one, other)
-    return gain > SURE * error
-
-
-def _lost(
-    best: Sequence[NDArray[np.float64]], sets: Sequence[NDArray[np.float64]]
-) -> tuple[float, float]:
-    """How much less than the best ``sets`` have, of 1, and the standard error of that."""
-    # Of a product, relative losses add up, and so do their variances.
-    losses = [(b - v) / max(b.mean(), 1e-9) for b, v in zip(best, sets, strict=True)]
-    variance = sum(float(loss.var()) / len(loss) for loss in losses)
-    return sum(float(loss.mean()) for loss in losses), math.sqrt(variance)
+    return min(share for share, sets in by_share.items() if loss_of(best, sets)[0] <= CLOSE)
 
 
 def _measure(

@@ -5,7 +5,8 @@ encoder sees (``decoding/reranking.py``). Then the model captions the validation
 weights of the signs are those that raise the expected CIDEr-D of a choice by softmax (minimum risk:
 Smith and Eisner 2006, "Minimum Risk Annealing for Training Log-Linear Models", section 3). What
 choosing gains is cross-validated: each fold's captions are chosen by weights that were fitted to
-the others. The confidence is calibrated with the same signs.
+the others. The confidence is calibrated with the same signs. A model that has a reranker already
+gets another only where the validation pictures show that it chooses better.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,6 +36,7 @@ from showtell.metrics.cider import CiderD
 from showtell.pretrained import shipped_folder
 from showtell.text.vocabulary import load_vocabulary
 from showtell.training.detector import DETECTOR, DetectorSettings, learn_detector
+from showtell.training.validation import is_better
 
 FEWEST = 20  # validation pictures
 
@@ -78,13 +80,15 @@ def learn_reranker(
 
     Raises:
         DataError: there are too few pictures.
-        ScoringError: choosing gains nothing on the validation pictures.
+        ScoringError: choosing gains nothing on the validation pictures, or not more than by the
+            reranker that the model has.
     """
     if len(train) < FEWEST or len(val) < FEWEST:
         raise DataError(
             f"{len(train)} training and {len(val)} validation pictures with captions: a reranker "
             f"needs {FEWEST} of each"
         )
+    had = captioner.reranker
     detector = learn_detector(captioner, train, store, report=report, settings=settings, seed=seed)
     captioner.reranker, captioner.calibration = detector, None
     found = list(_hypotheses(captioner, val, store, report))
@@ -102,6 +106,10 @@ def learn_reranker(
             f"choosing among captions gains nothing on {len(val)} validation pictures (CIDEr-D "
             f"{gained:+.3f}), so the model stays as it is; some hundreds of them can show more"
         )
+    reached = np.array([s[k] for s, k in zip(scores, picked, strict=True)])
+    if had is not None:
+        captioner.reranker = had
+        _check_better(reached, _ciders_chosen(captioner, val, store, scores, report))
     reranker = replace(detector, choice=fit_choice(signs, scores))
     best = [int((each @ reranker.choice).argmax()) for each in signs]
     said = [found[i][k] for i, k in enumerate(best)]
@@ -124,6 +132,39 @@ def learn_reranker(
         chosen={name: found[i][picked[i]].text for i, name in enumerate(names)},
         best_of_all=float(np.mean([each.max() for each in scores])),
     )
+
+
+def _ciders_chosen(
+    captioner: NativeCaptioner,
+    records: Sequence[Record],
+    store: FeatureStore,
+    scores: Sequence[Signs],
+    report: Reporter,
+) -> Signs:
+    """(P,) CIDEr-D of what the model chooses by the reranker that it has.
+
+    Args:
+        scores: of all hypotheses of each picture.
+    """
+    assert captioner.reranker is not None
+    choice = captioner.reranker.choice
+    found = _hypotheses(captioner, records, store, report)
+    picked = [int((np.array([c.signs for c in each]) @ choice).argmax()) for each in found]
+    return np.array([own[k] for own, k in zip(scores, picked, strict=True)])
+
+
+def _check_better(new: Signs, had: Signs) -> None:
+    """Raise ScoringError unless a new reranker is better than the one that the model has.
+
+    Args:
+        new, had: (P,) CIDEr-D of what each chooses of the validation pictures.
+    """
+    if not is_better([new], [had]):
+        raise ScoringError(
+            f"on {len(new)} validation pictures a new reranker chooses no better, beyond chance, "
+            f"than the one that the model has (CIDEr-D {new.mean():.3f} and {had.mean():.3f}), so "
+            "the model stays as it is; more pictures can show more"
+        )
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ validation and thrown away after it.
 
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from showtell.core.distributed import ALONE, Processes
 from showtell.core.progress import Progress, Reporter
@@ -28,6 +29,7 @@ from showtell.training.prepare import TrainingData
 from showtell.training.stop import StopNow, StopRequest
 
 BATCH_SIZE = 256  # captions; memory is no matter without gradients
+SURE = 1.645  # standard errors: one in twenty such gains is chance
 
 
 @dataclass(frozen=True)
@@ -166,3 +168,23 @@ def validation_data(
         yield replace(data, store=store, val=val)
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def is_better(one: Sequence[NDArray[np.float64]], other: Sequence[NDArray[np.float64]]) -> bool:
+    """Whether ``one`` is better than ``other`` by ``SURE`` standard errors of the difference.
+
+    Args:
+        one, other: CIDEr-D of each picture, of each set of them.
+    """
+    gain, error = loss_of(one, other)
+    return gain > SURE * error
+
+
+def loss_of(
+    best: Sequence[NDArray[np.float64]], sets: Sequence[NDArray[np.float64]]
+) -> tuple[float, float]:
+    """How much less than the best ``sets`` have, of 1, and the standard error of that."""
+    # Of a product, relative losses add up, and so do their variances.
+    losses = [(b - v) / max(b.mean(), 1e-9) for b, v in zip(best, sets, strict=True)]
+    variance = sum(float(loss.var()) / len(loss) for loss in losses)
+    return sum(float(loss.mean()) for loss in losses), math.sqrt(variance)
