@@ -4,6 +4,7 @@ import io
 import math
 import pickle
 import re
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,26 @@ def test_one_picture_or_several(captioner: Captioner) -> None:
     for one, other in zip(alone, together, strict=True):
         assert one.log_prob == pytest.approx(other.log_prob, abs=1e-3)
         assert pickle.loads(pickle.dumps(one)) == one
+
+
+def test_views_are_held_a_batch_at_a_time(
+    captioner: Captioner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, held = type(captioner.recipe), [0]
+    cut = kind.eval_view
+
+    def counted(recipe: Any, image: Image.Image) -> Any:
+        view = cut(recipe, image).copy()
+        held.append(held[-1] + 1)
+        weakref.finalize(view, lambda: held.append(held[-1] - 1))
+        return view
+
+    monkeypatch.setattr(kind, "eval_view", counted)
+    number = 2 * captioner.batch_size + 1
+    pictures = [tiny_hf.pictures(3)[n % 3] for n in range(number)]
+    texts = [caption.text for caption in captioner.caption(pictures, decoding=SHORT)]
+    assert max(held) == captioner.batch_size
+    assert texts == [texts[n % 3] for n in range(number)]
 
 
 def test_all_ways_to_give_a_picture(captioner: Captioner, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ class LoadedModel:
         """What it is to see of a picture."""
         if isinstance(self.captioner, PictureCaptioner):
             return self.captioner.recipe
-        return self.captioner.preprocessing
+        return self.captioner.recipe
 
     @property
     def is_on_cpu(self) -> bool:
@@ -71,9 +71,9 @@ class LoadedModel:
     @property
     def crop(self) -> float | None:
         """The share of a picture's short side that it sees; None: the whole picture."""
-        if isinstance(self.captioner, PictureCaptioner) or self.captioner.preprocessing.squash:
+        if isinstance(self.captioner, PictureCaptioner) or self.captioner.recipe.squash:
             return None
-        return self.captioner.preprocessing.crop
+        return self.captioner.recipe.crop
 
 
 def load_models(models: Sequence[ModelRequest]) -> dict[str, LoadedModel]:

@@ -176,7 +176,7 @@ class NativeCaptioner(LocalCaptioner):
         return self.encoder
 
     @property
-    def preprocessing(self) -> Preprocessing:
+    def recipe(self) -> Preprocessing:
         """The encoder's, which is loaded for it."""
         return self.encoder.preprocessing
 
