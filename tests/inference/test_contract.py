@@ -6,6 +6,7 @@ import pickle
 import re
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,43 @@ def test_the_card_and_the_settings(captioner: Captioner) -> None:
     assert re.fullmatch(r"[0-9a-f]{12}", captioner.fingerprint)
     names = set(DecodingConfig.model_fields)
     assert card.decoding is None or card.decoding <= names
+
+
+def test_what_its_users_ask_it(captioner: Captioner) -> None:
+    card = captioner.card
+    assert captioner.attends == card.attention
+    assert card.calibrated == (captioner.calibration is not None)
+    assert captioner.decoder_kind and captioner.encoder_name
+    assert captioner.encoder_key == captioner.encoder_key and hash(captioner.encoder_key)
+    is_own = card.kind == "showtell"
+    assert (captioner.vocabulary is not None) == (captioner.segmentation is not None) == is_own
+    assert captioner.trained_on is None
+    assert captioner.stores_features == hasattr(captioner, "stored_features")
+    runtime = captioner.runtime
+    assert captioner.overlaps == (runtime is None or runtime.device != "cpu")
+    said = captioner.describe_runtime()
+    assert said and "\n" not in said
+    assert runtime is None or runtime.describe() in said
+
+
+def test_other_instructions(captioner: Captioner) -> None:
+    other = captioner.with_prompt("Which animals are there?")
+    assert type(other) is type(captioner)
+    if captioner.card.prompt:
+        assert other.with_prompt("Which animals are there?") is other
+        assert other.fingerprint != captioner.fingerprint
+        assert other.calibration is None
+    elif captioner.card.kind == "showtell":
+        assert other is captioner
+
+
+def test_views_have_the_captions_of_their_pictures(captioner: Captioner) -> None:
+    pictures, settings = tiny_hf.pictures(3), captioner.resolve(SHORT)
+    views = [captioner.recipe.eval_view(picture) for picture in pictures]
+    found = captioner.caption_views(views, decoding=settings, first=0)
+    captions = [said for said in found if isinstance(said, Caption)]
+    expected = captioner.caption(pictures, decoding=settings)
+    assert captions == [replace(caption, thumbnail=None) for caption in expected]
 
 
 def test_one_picture_or_several(captioner: Captioner) -> None:

@@ -7,16 +7,16 @@ training) uses directly.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from showtell.config import DecodingConfig
 from showtell.errors import ImageError
 from showtell.images.open import PictureLike, as_image, is_picture_like
-from showtell.inference.caption import Caption
+from showtell.inference.caption import Calibration, Caption
 from showtell.inference.loading import ModelRequest, load_request
 from showtell.inference.notebook import thumbnail_of
 from showtell.inference.specs import BackendSettings
@@ -32,6 +32,11 @@ from showtell.inference.stream import (
 )
 from showtell.pretrained import DEFAULT
 from showtell.text.clean import Cleaning
+
+if TYPE_CHECKING:
+    from showtell.core.device import Runtime
+    from showtell.text.segment import Segmentation
+    from showtell.text.vocabulary import Vocabulary
 
 Decoding = DecodingConfig | Mapping[str, Any] | None
 """Settings; or changes to the model's own, by name; or None for the model's own."""
@@ -73,9 +78,15 @@ class Captioner(ABC):
 
     Attributes:
         cleaning: what becomes of the texts that it says; every caption it gives is cleaned.
+        calibration: gives the confidence; None where there is none.
+        runtime: device, precision and threads; None where another machine computes.
+        vocabulary: all words that it can say; None where that is not known.
     """
 
     cleaning: Cleaning = Cleaning()
+    calibration: Calibration | None = None
+    runtime: "Runtime | None" = None
+    vocabulary: "Vocabulary | None" = None
 
     @staticmethod
     def load(
@@ -155,6 +166,49 @@ class Captioner(ABC):
     @abstractmethod
     def overlaps(self) -> bool:
         """Whether captions are computed elsewhere than on this machine's processors."""
+
+    @property
+    def encoder_key(self) -> Hashable:
+        """Equal in captioners with one encoder, whose pictures may share a batch."""
+        return self
+
+    @property
+    def attends(self) -> bool:
+        """Whether captions can say where the model looked."""
+        return self.card.attention
+
+    @property
+    def decoder_kind(self) -> str:
+        """What captions, for people."""
+        return "language model"
+
+    @property
+    def encoder_name(self) -> str:
+        """What sees the pictures, for people."""
+        return self.card.kind
+
+    @property
+    def segmentation(self) -> "Segmentation | None":
+        """How its vocabulary cuts captions into words; None without a vocabulary."""
+        return None if self.vocabulary is None else self.vocabulary.segmentation
+
+    @property
+    def trained_on(self) -> str | None:
+        """The fingerprint of the data that it was trained on; None where that is not known."""
+        return None
+
+    @property
+    def stores_features(self) -> bool:
+        """Whether it captions features of a store, as ``NativeCaptioner`` does."""
+        return False
+
+    def describe_runtime(self) -> str:
+        """One line for the user: what computes, where, and why."""
+        return f"Captions by {self.card.name}" if self.runtime is None else self.runtime.describe()
+
+    def with_prompt(self, prompt: str) -> Self:
+        """The same captioner with other instructions; itself where it takes none."""
+        return self
 
     @abstractmethod
     def caption_views(

@@ -7,7 +7,7 @@ torch.
 
 import math
 from abc import abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,11 @@ class LocalCaptioner(Captioner):
         return 256 if self.overlaps else 64
 
     @property
+    def trained_on(self) -> str | None:
+        """As ``metrics`` has it."""
+        return self.metrics.get("data_fingerprint")
+
+    @property
     @abstractmethod
     def attends(self) -> bool:
         """Whether captions can say where the decoder looked: those that read regions can."""
@@ -83,11 +88,6 @@ class LocalCaptioner(Captioner):
     def encoder_name(self) -> str:
         """The encoder's name, for people."""
 
-    @property
-    def encoder_key(self) -> Hashable:
-        """Equal in captioners with one encoder, whose pictures may share a batch of ``encode``."""
-        return self
-
     @abstractmethod
     def encode(self, views: Pixels, *, regions: bool | None = None) -> Features:
         """Features of pictures that are cut already.
@@ -99,10 +99,6 @@ class LocalCaptioner(Captioner):
         Returns:
             Features in fp32 on the runtime's device: pooled (B, D), regions (B, R, D') or None.
         """
-
-    def describe_runtime(self) -> str:
-        """As ``PictureCaptioner.describe_runtime``."""
-        return self.runtime.describe()
 
     def _placed(self, features: Features) -> Features:
         """The features where the decoder computes."""

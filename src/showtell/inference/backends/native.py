@@ -176,6 +176,11 @@ class NativeCaptioner(LocalCaptioner):
         return self.encoder
 
     @property
+    def stores_features(self) -> bool:
+        """It does: ``stored_features`` reads them."""
+        return True
+
+    @property
     def recipe(self) -> Preprocessing:
         """The encoder's, which is loaded for it."""
         return self.encoder.preprocessing

@@ -7,7 +7,7 @@ model cannot do. This module imports no torch.
 
 import re
 from abc import abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Self
 from PIL import Image
 
 from showtell.config import DecodingConfig
-from showtell.core.device import Runtime
 from showtell.core.files import cache_folder, read_json, write_json
 from showtell.decoding.constraints.named_words import NEUTRAL
 from showtell.errors import CheckpointError, ConfigError, first_line
@@ -65,20 +64,16 @@ class PictureCaptioner(Captioner):
     Attributes:
         takes: as ``Backend.takes``.
         spec: the model as a user names it, prefix included.
-        calibration: gives the confidence; None where there is none.
         recipe: what ``caption_images`` is to get of a picture.
         batch_size: pictures at a time, where a user does not say.
-        runtime: device and precision; None where another machine computes.
         overlaps: whether captions are computed elsewhere than on this machine's processors.
         prompt: the instructions, where ``card.prompt`` says that it takes some.
     """
 
     takes: frozenset[str] = frozenset()
     spec: str
-    calibration: Calibration | None = None
     recipe: WholePicture = WholePicture()
     batch_size: int = 8
-    runtime: Runtime | None = None
     overlaps: bool = True
     prompt: str | None = None
 
@@ -121,28 +116,8 @@ class PictureCaptioner(Captioner):
         return other
 
     def describe_runtime(self) -> str:
-        """One line for the user: what computes, where, and why."""
+        """As ``Captioner.describe_runtime``."""
         return f"Captions by {self.spec}"
-
-    @property
-    def encoder_key(self) -> Hashable:
-        """As ``LocalCaptioner.encoder_key``."""
-        return self
-
-    @property
-    def attends(self) -> bool:
-        """As ``LocalCaptioner.attends``."""
-        return self.card.attention
-
-    @property
-    def decoder_kind(self) -> str:
-        """What captions, for people."""
-        return "language model"
-
-    @property
-    def encoder_name(self) -> str:
-        """The kind of captioner, for people."""
-        return self.card.kind
 
     def check(self, decoding: DecodingConfig, attention: bool = False) -> None:
         """As ``Captioner.check``; what ``card`` says decides."""
