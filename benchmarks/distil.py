@@ -103,8 +103,20 @@ class Stored(Captioner):
     def fingerprint(self) -> str:
         return f"{'liar' * bool(self.lied_about)}{self.inner.fingerprint}"
 
-    def caption_pictures(self, pictures: Sequence[Any], **options: Any) -> Any:
-        return self.inner.caption_pictures(pictures, **options)
+    @property
+    def recipe(self) -> Any:
+        return self.inner.recipe
+
+    @property
+    def batch_size(self) -> int:
+        return self.inner.batch_size
+
+    @property
+    def overlaps(self) -> bool:
+        return self.inner.overlaps
+
+    def caption_views(self, views: Sequence[Any], **options: Any) -> Any:
+        return self.inner.caption_views(views, **options)
 
     def stream_pictures(
         self, pictures: Iterator[Picture], how: Streaming

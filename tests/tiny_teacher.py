@@ -14,6 +14,7 @@ from showtell.config import DecodingConfig
 from showtell.encoders.backbone import Backbone
 from showtell.encoders.encoder import ENCODERS, EncoderParts
 from showtell.images.preprocess import Preprocessing
+from showtell.inference.backends.pictures import WholePicture
 from showtell.inference.caption import Caption
 from showtell.inference.captioner import Captioner, ModelInfo
 from showtell.inference.stream import Picture, PictureResult, Streaming
@@ -70,6 +71,10 @@ class Teacher(Captioner):
         translate: what it says in place of a caption in English.
     """
 
+    recipe = WholePicture()
+    batch_size = 8
+    overlaps = True
+
     def __init__(
         self,
         *,
@@ -95,7 +100,7 @@ class Teacher(Captioner):
     def fingerprint(self) -> str:
         return f"oracle {self.words} {self.lies}"
 
-    def caption_pictures(self, pictures: Any, **_: Any) -> list[Caption]:
+    def caption_views(self, views: Any, **_: Any) -> list[Caption]:
         raise NotImplementedError
 
     def stream_pictures(

@@ -4,7 +4,9 @@ import io
 import math
 import pickle
 import re
+import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,43 @@ def test_the_card_and_the_settings(captioner: Captioner) -> None:
     assert card.decoding is None or card.decoding <= names
 
 
+def test_what_its_users_ask_it(captioner: Captioner) -> None:
+    card = captioner.card
+    assert captioner.attends == card.attention
+    assert card.calibrated == (captioner.calibration is not None)
+    assert captioner.decoder_kind and captioner.encoder_name
+    assert captioner.encoder_key == captioner.encoder_key and hash(captioner.encoder_key)
+    is_own = card.kind == "showtell"
+    assert (captioner.vocabulary is not None) == (captioner.segmentation is not None) == is_own
+    assert captioner.trained_on is None
+    assert captioner.stores_features == hasattr(captioner, "stored_features")
+    runtime = captioner.runtime
+    assert captioner.overlaps == (runtime is None or runtime.device != "cpu")
+    said = captioner.describe_runtime()
+    assert said and "\n" not in said
+    assert runtime is None or runtime.describe() in said
+
+
+def test_other_instructions(captioner: Captioner) -> None:
+    other = captioner.with_prompt("Which animals are there?")
+    assert type(other) is type(captioner)
+    if captioner.card.prompt:
+        assert other.with_prompt("Which animals are there?") is other
+        assert other.fingerprint != captioner.fingerprint
+        assert other.calibration is None
+    elif captioner.card.kind == "showtell":
+        assert other is captioner
+
+
+def test_views_have_the_captions_of_their_pictures(captioner: Captioner) -> None:
+    pictures, settings = tiny_hf.pictures(3), captioner.resolve(SHORT)
+    views = [captioner.recipe.eval_view(picture) for picture in pictures]
+    found = captioner.caption_views(views, decoding=settings, first=0)
+    captions = [said for said in found if isinstance(said, Caption)]
+    expected = captioner.caption(pictures, decoding=settings)
+    assert captions == [replace(caption, thumbnail=None) for caption in expected]
+
+
 def test_one_picture_or_several(captioner: Captioner) -> None:
     pictures = tiny_hf.pictures(5)
     together = captioner.caption(pictures, decoding=SHORT)
@@ -55,6 +94,26 @@ def test_one_picture_or_several(captioner: Captioner) -> None:
     for one, other in zip(alone, together, strict=True):
         assert one.log_prob == pytest.approx(other.log_prob, abs=1e-3)
         assert pickle.loads(pickle.dumps(one)) == one
+
+
+def test_views_are_held_a_batch_at_a_time(
+    captioner: Captioner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, held = type(captioner.recipe), [0]
+    cut = kind.eval_view
+
+    def counted(recipe: Any, image: Image.Image) -> Any:
+        view = cut(recipe, image).copy()
+        held.append(held[-1] + 1)
+        weakref.finalize(view, lambda: held.append(held[-1] - 1))
+        return view
+
+    monkeypatch.setattr(kind, "eval_view", counted)
+    number = 2 * captioner.batch_size + 1
+    pictures = [tiny_hf.pictures(3)[n % 3] for n in range(number)]
+    texts = [caption.text for caption in captioner.caption(pictures, decoding=SHORT)]
+    assert max(held) == captioner.batch_size
+    assert texts == [texts[n % 3] for n in range(number)]
 
 
 def test_all_ways_to_give_a_picture(captioner: Captioner, tmp_path: Path) -> None:

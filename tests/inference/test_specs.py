@@ -152,3 +152,19 @@ def test_pictures_are_shrunk_to_the_longest_side() -> None:
     model.recipe = WholePicture(max_side=100)
     for size, seen in (((400, 200), (100, 50)), ((50, 80), (50, 80)), ((10, 1000), (1, 100))):
         assert model.caption(Image.new("RGB", size)).text == f"{seen}"
+
+
+class Shrinking(Wide):
+    """Finds that a batch does not fit into memory, as models of the hub do."""
+
+    def caption_images(
+        self, images: Sequence[Image.Image], *, decoding: DecodingConfig, first: int = 0
+    ) -> Described:
+        self.batch_size = 3
+        return super().caption_images(images, decoding=decoding, first=first)
+
+
+def test_no_picture_is_left_out_where_batches_become_smaller() -> None:
+    pictures = [Image.new("RGB", (20 + n, 10)) for n in range(20)]
+    captions = Shrinking().caption(pictures)
+    assert [caption.text for caption in captions] == [f"{image.size}" for image in pictures]

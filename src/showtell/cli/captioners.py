@@ -287,7 +287,4 @@ def prepared(models: Iterable[str], settings: Settings) -> "BackendSettings":
 def say_runtime(captioner: "Captioner") -> None:
     """Say on standard error what a captioner of another kind computes with."""
     if captioner.card.kind != "showtell":
-        from showtell.inference.backends.pictures import PictureCaptioner
-
-        assert isinstance(captioner, PictureCaptioner)
         typer.echo(captioner.describe_runtime(), err=True)

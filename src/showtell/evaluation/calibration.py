@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from showtell.core.progress import Reporter
 from showtell.data.request import DataRequest
 from showtell.errors import CheckpointError, ScoringError
-from showtell.evaluation.evaluate import caption_split, load_evaluated
+from showtell.evaluation.evaluate import caption_split
 from showtell.inference.backends.pictures import PictureCaptioner, keep_calibration
 from showtell.inference.caption import Calibration, Caption
 from showtell.inference.exported import write_calibration
-from showtell.inference.loading import ModelRequest
+from showtell.inference.loading import ModelRequest, load_request
 from showtell.metrics import Scores
 from showtell.pretrained import shipped_folder
 
@@ -135,7 +135,7 @@ def measure_model(
             f"{model.model} comes with showtell and is not changed: pack it into a folder of yours "
             f"(showtell pack {model.model} -o FOLDER) and calibrate that"
         )
-    captioner = load_evaluated(model)
+    captioner = load_request(model)
     folder = None
     if calibrate and not isinstance(captioner, PictureCaptioner):
         from showtell.inference.checkpoint import find_checkpoint  # which needs torch

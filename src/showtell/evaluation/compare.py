@@ -211,10 +211,10 @@ def compare_models(
     Raises:
         ShowtellError: a model or the data cannot be read, or what ``compare`` raises.
     """
-    from showtell.evaluation.evaluate import load_evaluated, own_segmentation
     from showtell.evaluation.kept import kept_or_made_captions
+    from showtell.inference.loading import load_request
 
-    captioners = [load_evaluated(model) for model in models]  # what is missing shows now
+    captioners = [load_request(model) for model in models]  # what is missing shows now
     names = _short([str(model.model) for model in models])
     dataset = data.load()
     captions, people = {}, {}
@@ -223,7 +223,7 @@ def compare_models(
             captioner, dataset, model, data, split=split, report=report
         )
         people.update(theirs)
-    own = {own_segmentation(captioner) for captioner in captioners}
+    own = {captioner.segmentation for captioner in captioners}
     [cut, *others], note = own, ""
     if others or cut is None or not segmentation == language == "auto":
         cut, note = segmentation_of(people, segmentation, language)

@@ -23,19 +23,14 @@ from showtell.data.request import DataRequest
 from showtell.data.splits import usable_splits
 from showtell.encoders.store import FeatureStore
 from showtell.errors import ConfigError, DataError
-from showtell.inference.backends.local import LocalCaptioner
-from showtell.inference.backends.onnx import OnnxCaptioner
-from showtell.inference.backends.pictures import PictureCaptioner
 from showtell.inference.caption import Caption
-from showtell.inference.loading import ModelRequest, load_request
+from showtell.inference.captioner import Captioner
 from showtell.metrics import References, Scores, evaluate, meteor
 from showtell.metrics.coco_io import segmentation_of
 from showtell.text.segment import PTB, Segmentation
 
 if TYPE_CHECKING:
     from showtell.inference.backends.native import NativeCaptioner
-
-    Evaluated = NativeCaptioner | OnnxCaptioner | PictureCaptioner
 
 BATCH_SIZE = 128  # pictures at a time; of many processes, each one's
 
@@ -88,22 +83,8 @@ class CaptionedSplit:
     warnings: Sequence[str] = ()
 
 
-def load_evaluated(model: ModelRequest) -> "Evaluated":
-    """The captioner that a user asks for, of whatever kind."""
-    found = load_request(model)
-    assert isinstance(found, LocalCaptioner | PictureCaptioner), model.model
-    return cast("Evaluated", found)
-
-
-def own_segmentation(captioner: "Evaluated") -> Segmentation | None:
-    """How a model's vocabulary cuts captions into words; None of captioners of other kinds."""
-    if isinstance(captioner, PictureCaptioner):
-        return None
-    return captioner.vocabulary.segmentation
-
-
 def captions_fingerprint(
-    captioner: "Evaluated",
+    captioner: Captioner,
     decoding: DecodingConfig,
     records: Sequence[Record],
 ) -> str:
@@ -139,7 +120,7 @@ def _digest_of_pictures(records: Sequence[Record]) -> str:
 
 
 def caption_split(
-    captioner: "Evaluated",
+    captioner: Captioner,
     data: DataRequest,
     *,
     split: str,
@@ -164,7 +145,7 @@ def caption_split(
 
 
 def records_to_score(
-    captioner: "Evaluated", dataset: Dataset, split: str, report: Reporter
+    captioner: Captioner, dataset: Dataset, split: str, report: Reporter
 ) -> tuple[Record, ...]:
     """The pictures of a split that a captioner is scored on.
 
@@ -173,7 +154,7 @@ def records_to_score(
     """
     if len(dataset.records) > 1:
         drawn = usable_splits(dataset)
-        is_own = dataset_fingerprint(drawn) == _trained_on(captioner)
+        is_own = dataset_fingerprint(drawn) == captioner.trained_on
         if is_own and split in ("train", "all"):
             report.note("these pictures include those that the model was trained on")
         if is_own or (split != "all" and split not in dataset.split_counts()):
@@ -183,15 +164,8 @@ def records_to_score(
     return dataset.select(split)
 
 
-def _trained_on(captioner: "Evaluated") -> str | None:
-    """The fingerprint of the data that a model was trained on, where that is known."""
-    if isinstance(captioner, PictureCaptioner):
-        return None
-    return captioner.metrics.get("data_fingerprint")
-
-
 def caption_records(
-    captioner: "Evaluated",
+    captioner: Captioner,
     dataset: Dataset,
     records: Sequence[Record],
     *,
@@ -211,13 +185,14 @@ def caption_records(
         ConfigError: a store is given for an export.
     """
     meteor.prepare_aloud(report.note)
-    if isinstance(captioner, OnnxCaptioner | PictureCaptioner):
+    if not captioner.stores_features:
         if store is not None:
             raise ConfigError(
                 f"{store} holds features for torch, and {captioner.card.name} reads pictures"
             )
         return _caption_pictures(captioner, dataset, records, decoding, report)
     decoding = decoding or captioner.decoding
+    captioner = cast("NativeCaptioner", captioner)
     features = _features_for(captioner, dataset, records, store, report)
     usable, skipped = _without_failures(dataset, records, features.failures, report)
     evaluation = evaluate_captioner(
@@ -270,7 +245,7 @@ def _without_failures(
 
 
 def _caption_pictures(
-    captioner: OnnxCaptioner | PictureCaptioner,
+    captioner: Captioner,
     dataset: Dataset,
     records: Sequence[Record],
     decoding: DecodingConfig | None,
@@ -287,7 +262,7 @@ def _caption_pictures(
             captions[record.image_id] = result.caption
         report.progress("captioning", number, len(records), "pictures")
     usable, skipped = _without_failures(dataset, records, failures, report)
-    cut = own_segmentation(captioner)
+    cut = captioner.segmentation
     if cut is None:
         people = {record.image_id: record.captions for record in usable}
         cut, note = segmentation_of(people, "auto", "auto")

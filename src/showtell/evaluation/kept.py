@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from showtell.core.files import parse_json, write_json
 from showtell.core.progress import Reporter
@@ -21,17 +21,14 @@ from showtell.evaluation.evaluate import (
     caption_records,
     caption_split,
     captions_fingerprint,
-    load_evaluated,
     records_to_score,
 )
-from showtell.inference.loading import ModelRequest
+from showtell.inference.captioner import Captioner
+from showtell.inference.loading import ModelRequest, load_request
 from showtell.inference.specs import spec_of
 from showtell.metrics import Scores
 from showtell.metrics.bootstrap import Resampling
 from showtell.pretrained import shipped_folder
-
-if TYPE_CHECKING:
-    from showtell.evaluation.evaluate import Evaluated
 
 SCORES = ".scores.json"  # in place of the suffix of the captions' file
 
@@ -95,7 +92,7 @@ def evaluate_model(
     """
     if data.store is not None and model.runtime == "auto":
         model = replace(model, runtime="torch")  # which reads features
-    captioner = load_evaluated(model)
+    captioner = load_request(model)
     decoding = captioner.resolve(decoding_changes)
     found = caption_split(captioner, data, split=split, decoding=decoding, report=report)
     path = predictions or _default_path(model.model, data.data, split, found.fingerprint)
@@ -103,7 +100,7 @@ def evaluate_model(
 
 
 def kept_or_made_captions(
-    captioner: "Evaluated",
+    captioner: Captioner,
     dataset: Dataset,
     model: ModelRequest,
     data: DataRequest,

@@ -7,26 +7,36 @@ training) uses directly.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from showtell.config import DecodingConfig
-from showtell.images.open import PictureLike, is_picture_like
-from showtell.inference.caption import Caption
+from showtell.errors import ImageError
+from showtell.images.open import PictureLike, as_image, is_picture_like
+from showtell.inference.caption import Calibration, Caption
 from showtell.inference.loading import ModelRequest, load_request
+from showtell.inference.notebook import thumbnail_of
 from showtell.inference.specs import BackendSettings
 from showtell.inference.stream import (
+    Cutter,
+    Described,
     Originals,
     Picture,
     PictureResult,
     Streaming,
     picture_at,
+    stream,
 )
 from showtell.pretrained import DEFAULT
 from showtell.text.clean import Cleaning
+
+if TYPE_CHECKING:
+    from showtell.core.device import Runtime
+    from showtell.text.segment import Segmentation
+    from showtell.text.vocabulary import Vocabulary
 
 Decoding = DecodingConfig | Mapping[str, Any] | None
 """Settings; or changes to the model's own, by name; or None for the model's own."""
@@ -68,9 +78,15 @@ class Captioner(ABC):
 
     Attributes:
         cleaning: what becomes of the texts that it says; every caption it gives is cleaned.
+        calibration: gives the confidence; None where there is none.
+        runtime: device, precision and threads; None where another machine computes.
+        vocabulary: all words that it can say; None where that is not known.
     """
 
     cleaning: Cleaning = Cleaning()
+    calibration: Calibration | None = None
+    runtime: "Runtime | None" = None
+    vocabulary: "Vocabulary | None" = None
 
     @staticmethod
     def load(
@@ -136,6 +152,84 @@ class Captioner(ABC):
     def fingerprint(self) -> str:
         """12 digits that stand for everything but settings that captions depend on."""
 
+    @property
+    @abstractmethod
+    def recipe(self) -> Cutter[Any]:
+        """What ``caption_views`` is to get of a picture."""
+
+    @property
+    @abstractmethod
+    def batch_size(self) -> int:
+        """Pictures at a time, where a user does not say."""
+
+    @property
+    @abstractmethod
+    def overlaps(self) -> bool:
+        """Whether captions are computed elsewhere than on this machine's processors."""
+
+    @property
+    def encoder_key(self) -> Hashable:
+        """Equal in captioners with one encoder, whose pictures may share a batch."""
+        return self
+
+    @property
+    def attends(self) -> bool:
+        """Whether captions can say where the model looked."""
+        return self.card.attention
+
+    @property
+    def decoder_kind(self) -> str:
+        """What captions, for people."""
+        return "language model"
+
+    @property
+    def encoder_name(self) -> str:
+        """What sees the pictures, for people."""
+        return self.card.kind
+
+    @property
+    def segmentation(self) -> "Segmentation | None":
+        """How its vocabulary cuts captions into words; None without a vocabulary."""
+        return None if self.vocabulary is None else self.vocabulary.segmentation
+
+    @property
+    def trained_on(self) -> str | None:
+        """The fingerprint of the data that it was trained on; None where that is not known."""
+        return None
+
+    @property
+    def stores_features(self) -> bool:
+        """Whether it captions features of a store, as ``NativeCaptioner`` does."""
+        return False
+
+    def describe_runtime(self) -> str:
+        """One line for the user: what computes, where, and why."""
+        return f"Captions by {self.card.name}" if self.runtime is None else self.runtime.describe()
+
+    def with_prompt(self, prompt: str) -> Self:
+        """The same captioner with other instructions; itself where it takes none."""
+        return self
+
+    @abstractmethod
+    def caption_views(
+        self,
+        views: Sequence[Any],
+        *,
+        decoding: DecodingConfig,
+        attention: bool = False,
+        first: int = 0,
+    ) -> Described:
+        """Caption pictures that are read and cut already.
+
+        Args:
+            views: one or more, by ``recipe.eval_view``.
+            decoding: complete settings, which the model can meet (``check``).
+            attention, first: as for ``caption``.
+
+        Returns:
+            For each picture its caption, or why it has none; a reason does not stop the others.
+        """
+
     @overload
     def caption(  # type: ignore[overload-overlap]  # a str is a sequence of str: it is one path
         self,
@@ -164,7 +258,9 @@ class Captioner(ABC):
         attention: bool = False,
         first: int = 0,
     ) -> Caption | list[Caption]:
-        """Caption one picture, or several at once.
+        """Caption one picture, or several.
+
+        Several are read and captioned ``batch_size`` at a time.
 
         Args:
             images: a picture, or an iterable of pictures. Each may be a path, a URL (extra
@@ -180,31 +276,44 @@ class Captioner(ABC):
 
         Raises:
             ConfigError: the model cannot give attention, or no caption can meet the settings.
-            ImageError: a picture cannot be read.
+            ImageError: a picture cannot be read, or the model gives no caption for it.
             PictureTypeError: ``images`` holds something else than pictures.
             VocabularyError: ``decoding`` names a word that the model does not know.
         """
         # Of a dict, Python would go through the keys.
         is_one = is_picture_like(images) or isinstance(images, Mapping)
         is_one = is_one or not isinstance(images, Iterable)
-        captions = self.caption_pictures(
-            [images] if is_one else list(images),  # type: ignore[list-item, arg-type]
-            decoding=self.resolve(decoding),
-            attention=attention,
-            first=first,
-        )
+        pictures: list[Any] = [images] if is_one else list(images)  # type: ignore[arg-type]
+        settings = self.resolve(decoding)
+        self.check(settings, attention)  # before any work is done
+        named = [
+            (f"images[{number}]" if len(pictures) > 1 else None, picture)
+            for number, picture in enumerate(pictures)
+        ]
+        captions: list[Caption] = []
+        while (start := len(captions)) < len(pictures):
+            batch = named[start : start + self.batch_size]  # which may shrink meanwhile
+            captions += self._caption_batch(batch, settings, attention, first + start)
         return captions[0] if is_one else captions
 
-    @abstractmethod
-    def caption_pictures(
+    def _caption_batch(
         self,
-        pictures: Sequence[PictureLike],
-        *,
+        named: Sequence[tuple[str | None, PictureLike]],
         decoding: DecodingConfig,
-        attention: bool = False,
-        first: int = 0,
-    ) -> list[Caption]:
-        """What a backend does for ``caption``, of any number of pictures."""
+        attention: bool,
+        first: int,
+    ) -> Iterator[Caption]:
+        """Captions with thumbnails of pictures that have names for messages."""
+        views, thumbnails = [], []
+        for name, picture in named:
+            image = as_image(picture, min_side=self.recipe.decode_side, name=name)
+            views.append(self.recipe.eval_view(image))
+            thumbnails.append(thumbnail_of(image))
+        found = self.caption_views(views, decoding=decoding, attention=attention, first=first)
+        for (name, _), said, thumbnail in zip(named, found, thumbnails, strict=True):
+            if isinstance(said, str):
+                raise ImageError(f"{name}: {said}" if name else said)
+            yield replace(said, thumbnail=thumbnail)
 
     def caption_stream(
         self,
@@ -243,11 +352,24 @@ class Captioner(ABC):
         given = (p if isinstance(p, Picture) else picture_at(p) for p in wanted)
         return self.stream_pictures(given, how)
 
-    @abstractmethod
     def stream_pictures(
         self, pictures: Iterator[Picture], how: Streaming
     ) -> Iterator[PictureResult]:
-        """What a backend does for ``caption_stream``, whose arguments are checked by then."""
+        """``caption_stream`` once its arguments are checked; threads decode ahead."""
+
+        def describe(views: list[Any], first: int) -> Described:
+            return self.caption_views(
+                views, decoding=how.decoding, attention=how.attention, first=first
+            )
+
+        return stream(
+            pictures,
+            self.recipe,
+            describe,
+            batch_size=how.batch_size or self.batch_size,
+            overlaps=self.overlaps,
+            originals=how.originals,
+        )
 
     def check(self, decoding: DecodingConfig, attention: bool = False) -> None:  # noqa: B027
         """Refuse what the model cannot do, before any work is done; by default nothing.

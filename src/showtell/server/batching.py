@@ -23,8 +23,8 @@ from showtell.decoding.arrays import arrays_of
 from showtell.encoders.features import Features
 from showtell.errors import ImageError
 from showtell.inference.backends.local import LocalCaptioner
-from showtell.inference.backends.pictures import PictureCaptioner
 from showtell.inference.caption import Caption
+from showtell.inference.captioner import Captioner
 from showtell.inference.stream import MOST_BETWEEN
 from showtell.server.models import LoadedModel
 
@@ -210,10 +210,10 @@ class Batcher:
 
     def _work(self, batch: list[Job]) -> None:
         captioner = batch[0].model.captioner
-        if isinstance(captioner, PictureCaptioner):
+        if not isinstance(captioner, LocalCaptioner):
             self._describe(captioner, batch)
             return
-        regions = any(job.model.attends for job in batch)
+        regions = any(job.model.captioner.attends for job in batch)
         try:
             features = captioner.encode(np.stack([job.view for job in batch]), regions=regions)
         except Exception as error:
@@ -226,12 +226,15 @@ class Batcher:
             except Exception as error:
                 _fail(jobs, error)
 
-    def _describe(self, captioner: PictureCaptioner, batch: list[Job]) -> None:
+    def _describe(self, captioner: Captioner, batch: list[Job]) -> None:
         for rows in _groups(batch, most=captioner.batch_size):
             jobs = [batch[row] for row in rows]
             try:
-                said = captioner.caption_images(
-                    [job.view for job in jobs], decoding=jobs[0].settings, first=jobs[0].number
+                said = captioner.caption_views(
+                    [job.view for job in jobs],
+                    decoding=jobs[0].settings,
+                    attention=jobs[0].attention,
+                    first=jobs[0].number,
                 )
             except Exception as error:
                 _fail(jobs, error)

@@ -7,12 +7,10 @@ from typing import Any
 
 from PIL import Image
 
-from showtell.inference.backends.local import LocalCaptioner
-from showtell.inference.backends.pictures import PictureCaptioner
+from showtell.images.preprocess import Preprocessing
 from showtell.inference.captioner import Captioner
 from showtell.inference.loading import ModelRequest, cleaning_of, load_request
 from showtell.inference.specs import find_backend, spec_of
-from showtell.inference.stream import Cutter
 
 SECONDS_BEHIND = 25.0
 """For an answer of a model behind a server; it is asked twice, and clients wait for a minute."""
@@ -27,18 +25,11 @@ class LoadedModel:
     """
 
     name: str
-    captioner: LocalCaptioner | PictureCaptioner
+    captioner: Captioner
     cleaning: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def attends(self) -> bool:
-        """Whether its captions can say where it looked."""
-        return self.captioner.attends
 
     def with_prompt(self, prompt: str) -> "LoadedModel":
         """The same model with other instructions; itself where it takes none."""
-        if not isinstance(self.captioner, PictureCaptioner):
-            return self
         if not self.captioner.follows_instructions:
             return self
         if (captioner := self.captioner.with_prompt(prompt)) is self.captioner:
@@ -47,33 +38,15 @@ class LoadedModel:
         return replace(self, captioner=captioner)
 
     @property
-    def recipe(self) -> Cutter[Any]:
-        """What it is to see of a picture."""
-        if isinstance(self.captioner, PictureCaptioner):
-            return self.captioner.recipe
-        return self.captioner.preprocessing
-
-    @property
-    def is_on_cpu(self) -> bool:
-        """Whether this machine's processors compute its captions."""
-        if isinstance(self.captioner, PictureCaptioner):
-            return not self.captioner.overlaps
-        return self.captioner.runtime.device == "cpu"
-
-    @property
     def lane(self) -> str | None:
         """What it shares the batcher's thread with: its own name where another machine computes."""
-        captioner = self.captioner
-        return (
-            self.name if isinstance(captioner, PictureCaptioner) and not captioner.runtime else None
-        )
+        return self.name if self.captioner.runtime is None else None
 
     @property
     def crop(self) -> float | None:
         """The share of a picture's short side that it sees; None: the whole picture."""
-        if isinstance(self.captioner, PictureCaptioner) or self.captioner.preprocessing.squash:
-            return None
-        return self.captioner.preprocessing.crop
+        recipe = self.captioner.recipe
+        return recipe.crop if isinstance(recipe, Preprocessing) and not recipe.squash else None
 
 
 def load_models(models: Sequence[ModelRequest]) -> dict[str, LoadedModel]:
@@ -95,7 +68,6 @@ def load_models(models: Sequence[ModelRequest]) -> dict[str, LoadedModel]:
     for request in models:
         beside = by_place[request.device, request.precision]
         captioner = load_request(_impatient(request), beside)
-        assert isinstance(captioner, LocalCaptioner | PictureCaptioner), request.model
         captioner.caption(Image.new("RGB", (64, 64), "grey"))
         beside.append(captioner)
         name = _unique(captioner.card.name, loaded)

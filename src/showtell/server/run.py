@@ -11,7 +11,6 @@ from ipaddress import ip_address
 import uvicorn
 
 from showtell.errors import ConfigError
-from showtell.inference.backends.pictures import PictureCaptioner
 from showtell.inference.loading import ModelRequest
 from showtell.server.app import create_app
 from showtell.server.batching import Batcher
@@ -60,7 +59,7 @@ def serve(
         loaded = load_models(models)
         clients.check(loaded)
         for model in loaded.values():
-            if isinstance(model.captioner, PictureCaptioner):
+            if model.captioner.card.kind != "showtell":
                 say(model.captioner.describe_runtime())
         server = build_server(loaded, limits, access, clients)
         # Before uvicorn's own handlers are there, and after: it raises the signal that stopped it

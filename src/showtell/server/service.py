@@ -70,7 +70,7 @@ class Service:
                 "name": model.name,
                 "decoder": model.captioner.decoder_kind,
                 "encoder": model.captioner.encoder_name,
-                "attends": model.attends,
+                "attends": model.captioner.attends,
                 "default": index == 0,
                 "decoding": model.captioner.decoding.model_dump(mode="json"),
                 "calibrated": model.captioner.calibration is not None,
@@ -184,7 +184,7 @@ class Service:
 
     async def _view(self, model: LoadedModel, upload: Upload) -> Any:
         """What the model is to see of a picture."""
-        limits, recipe = self.limits, model.recipe
+        limits, recipe = self.limits, model.captioner.recipe
 
         def view(max_pixels: int, max_scans: int) -> Any:
             check_scans(upload.data, max_scans)
@@ -238,7 +238,7 @@ class Turns:
     """
 
     def __init__(self, model: LoadedModel) -> None:
-        self.captioning = asyncio.Semaphore(8 if model.is_on_cpu else 32)
+        self.captioning = asyncio.Semaphore(32 if model.captioner.overlaps else 8)
         self.next = asyncio.Lock()
 
 

@@ -12,7 +12,6 @@ from typing import Any
 from showtell.config import DecodingConfig
 from showtell.decoding.constraints.named_words import named_words
 from showtell.errors import ConfigError, ShowtellError, unknown_name
-from showtell.inference.backends.pictures import PictureCaptioner
 from showtell.server.limits import Limits
 from showtell.server.models import LoadedModel
 from showtell.server.problems import Problem
@@ -63,7 +62,7 @@ def read_wish(form: Form, models: Mapping[str, LoadedModel], limits: Limits) -> 
     try:
         _check_numbers(changes, limits)  # first: what all models may do is more than is asked here
         settings = own.with_changes(changes)
-        if isinstance(model.captioner, PictureCaptioner):
+        if model.captioner.vocabulary is None:  # else ``check_words`` does it
             model.captioner.check(settings)
         effort = 0 if settings == own else search_effort(settings)
         _check_settings(settings, changes, limits)
@@ -92,7 +91,7 @@ def check_words(wish: Wish, limits: Limits) -> None:
     is_own = wish.settings == captioner.decoding
     most = None if is_own else limits.table_bytes
     try:
-        if isinstance(captioner, PictureCaptioner):
+        if captioner.vocabulary is None:
             captioner.check(wish.settings)
         else:
             named_words(wish.settings, captioner.vocabulary, max_table_bytes=most)
@@ -167,7 +166,7 @@ def _check_settings(settings: DecodingConfig, changes: Mapping[str, Any], limits
 def _check_attention(
     model: LoadedModel, settings: DecodingConfig, num_pictures: int, limits: Limits
 ) -> None:
-    if not model.attends:
+    if not model.captioner.attends:
         kind = model.captioner.decoder_kind
         raise Problem(
             422, f"attention: decoder {kind!r} of {model.name!r} does not attend to regions"

@@ -7,9 +7,8 @@ torch.
 
 import math
 from abc import abstractmethod
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +23,11 @@ from showtell.decoding.hypotheses import Steps
 from showtell.decoding.reranking import RERANKER, Reranker
 from showtell.encoders.features import Features
 from showtell.errors import CheckpointError, ConfigError, VocabularyError
-from showtell.images.open import PictureLike, Pixels, as_image
+from showtell.images.open import Pixels
 from showtell.images.preprocess import Preprocessing
 from showtell.inference.caption import Calibration, Caption, captions_of, cleaned
 from showtell.inference.captioner import Captioner
 from showtell.inference.files import BEST, LAST
-from showtell.inference.notebook import thumbnail_of
-from showtell.inference.stream import Picture, PictureResult, Streaming, stream
 from showtell.pretrained import shipped_folder
 from showtell.text.vocabulary import START, Vocabulary
 
@@ -58,8 +55,23 @@ class LocalCaptioner(Captioner):
 
     @property
     @abstractmethod
-    def preprocessing(self) -> Preprocessing:
+    def recipe(self) -> Preprocessing:
         """How the encoder wants its pictures."""
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether a GPU computes."""
+        return self.runtime.device != "cpu"
+
+    @property
+    def batch_size(self) -> int:
+        """On a processor more pictures at a time gain nothing."""
+        return 256 if self.overlaps else 64
+
+    @property
+    def trained_on(self) -> str | None:
+        """As ``metrics`` has it."""
+        return self.metrics.get("data_fingerprint")
 
     @property
     @abstractmethod
@@ -76,26 +88,17 @@ class LocalCaptioner(Captioner):
     def encoder_name(self) -> str:
         """The encoder's name, for people."""
 
-    @property
-    def encoder_key(self) -> Hashable:
-        """Equal in captioners with one encoder, whose pictures may share a batch of ``encode``."""
-        return self
-
     @abstractmethod
     def encode(self, views: Pixels, *, regions: bool | None = None) -> Features:
         """Features of pictures that are cut already.
 
         Args:
-            views: (B, 3, S, S) evaluation views, by ``preprocessing.eval_view``.
+            views: (B, 3, S, S) evaluation views, by ``recipe.eval_view``.
             regions: whether to give grid features; by default if the decoder needs them.
 
         Returns:
             Features in fp32 on the runtime's device: pooled (B, D), regions (B, R, D') or None.
         """
-
-    def describe_runtime(self) -> str:
-        """As ``PictureCaptioner.describe_runtime``."""
-        return self.runtime.describe()
 
     def _placed(self, features: Features) -> Features:
         """The features where the decoder computes."""
@@ -105,32 +108,17 @@ class LocalCaptioner(Captioner):
         """The context in which the decoder computes."""
         return nullcontext()
 
-    def caption_pictures(
+    def caption_views(
         self,
-        pictures: Sequence[PictureLike],
+        views: Sequence[Pixels],
         *,
         decoding: DecodingConfig,
         attention: bool = False,
         first: int = 0,
     ) -> list[Caption]:
-        """As ``Captioner.caption`` has it."""
-        self.check(decoding, attention)  # before any work is done
-        if not pictures:
-            return []
-        recipe = self.preprocessing
-        views, thumbnails = [], []
-        for number, picture in enumerate(pictures):
-            name = f"images[{number}]" if len(pictures) > 1 else None
-            image = as_image(picture, min_side=recipe.decode_side, name=name)
-            views.append(recipe.eval_view(image))
-            thumbnails.append(thumbnail_of(image))
-        captions = self.caption_features(
-            self.encode(np.stack(views)), decoding=decoding, attention=attention, first=first
-        )
-        return [
-            replace(caption, thumbnail=thumbnail)
-            for caption, thumbnail in zip(captions, thumbnails, strict=True)
-        ]
+        """As ``Captioner.caption_views``."""
+        features = self.encode(np.stack(views))
+        return self.caption_features(features, decoding=decoding, attention=attention, first=first)
 
     def caption_features(
         self,
@@ -200,31 +188,6 @@ class LocalCaptioner(Captioner):
                 f"attention: decoder {self.decoder_kind!r} does not attend to regions"
             )
         return named_words(decoding, self.vocabulary)
-
-    def stream_pictures(
-        self, pictures: Iterator[Picture], how: Streaming
-    ) -> Iterator[PictureResult]:
-        """As ``Captioner.stream_pictures``; threads decode while results are taken.
-
-        By default a batch has 64 pictures on a processor, where more gain nothing, and 256 on a
-        GPU.
-        """
-
-        def describe(views: list[Pixels], first: int) -> list[Caption]:
-            features = self.encode(np.stack(views))
-            return self.caption_features(
-                features, decoding=how.decoding, attention=how.attention, first=first
-            )
-
-        on_cpu = self.runtime.device == "cpu"
-        return stream(
-            pictures,
-            self.preprocessing,
-            describe,
-            batch_size=how.batch_size or (64 if on_cpu else 256),
-            overlaps=not on_cpu,
-            originals=how.originals,
-        )
 
 
 def calibration_in(metrics: Mapping[str, Any], reranker: Reranker | None) -> Calibration | None:

@@ -176,7 +176,12 @@ class NativeCaptioner(LocalCaptioner):
         return self.encoder
 
     @property
-    def preprocessing(self) -> Preprocessing:
+    def stores_features(self) -> bool:
+        """It does: ``stored_features`` reads them."""
+        return True
+
+    @property
+    def recipe(self) -> Preprocessing:
         """The encoder's, which is loaded for it."""
         return self.encoder.preprocessing
 

@@ -379,7 +379,7 @@ class OnnxCaptioner(LocalCaptioner):
         return self._decoding
 
     @cached_property
-    def preprocessing(self) -> Preprocessing:
+    def recipe(self) -> Preprocessing:
         """That of the manifest."""
         return self.manifest.encoder.preprocessing.preprocessing()
 

@@ -1,14 +1,13 @@
 """What captioners share that take whole pictures, in this process or behind a server.
 
 A ``PictureCaptioner`` gives captions for a batch of decoded pictures (``caption_images``), or the
-reason why a picture has none. The rest of a ``Captioner`` follows from that: reading pictures ahead
-in threads, duplicates, thumbnails, and refusing what ``card`` says that the model cannot do. This
-module imports no torch.
+reason why a picture has none. The rest follows from that, as refusing what ``card`` says that the
+model cannot do. This module imports no torch.
 """
 
 import re
 from abc import abstractmethod
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,15 +16,12 @@ from typing import TYPE_CHECKING, Self
 from PIL import Image
 
 from showtell.config import DecodingConfig
-from showtell.core.device import Runtime
 from showtell.core.files import cache_folder, read_json, write_json
 from showtell.decoding.constraints.named_words import NEUTRAL
-from showtell.errors import CheckpointError, ConfigError, ImageError, first_line
-from showtell.images.open import PictureLike, as_image
+from showtell.errors import CheckpointError, ConfigError, first_line
 from showtell.inference.caption import CALIBRATION, Calibration, Caption, cleaned, neutral_caption
 from showtell.inference.captioner import Captioner
-from showtell.inference.notebook import thumbnail_of
-from showtell.inference.stream import Described, Picture, PictureResult, Streaming, stream
+from showtell.inference.stream import Described
 from showtell.text.language import guess_language
 
 if TYPE_CHECKING:
@@ -68,20 +64,16 @@ class PictureCaptioner(Captioner):
     Attributes:
         takes: as ``Backend.takes``.
         spec: the model as a user names it, prefix included.
-        calibration: gives the confidence; None where there is none.
         recipe: what ``caption_images`` is to get of a picture.
         batch_size: pictures at a time, where a user does not say.
-        runtime: device and precision; None where another machine computes.
         overlaps: whether captions are computed elsewhere than on this machine's processors.
         prompt: the instructions, where ``card.prompt`` says that it takes some.
     """
 
     takes: frozenset[str] = frozenset()
     spec: str
-    calibration: Calibration | None = None
     recipe: WholePicture = WholePicture()
     batch_size: int = 8
-    runtime: Runtime | None = None
     overlaps: bool = True
     prompt: str | None = None
 
@@ -124,28 +116,8 @@ class PictureCaptioner(Captioner):
         return other
 
     def describe_runtime(self) -> str:
-        """One line for the user: what computes, where, and why."""
+        """As ``Captioner.describe_runtime``."""
         return f"Captions by {self.spec}"
-
-    @property
-    def encoder_key(self) -> Hashable:
-        """As ``LocalCaptioner.encoder_key``."""
-        return self
-
-    @property
-    def attends(self) -> bool:
-        """As ``LocalCaptioner.attends``."""
-        return self.card.attention
-
-    @property
-    def decoder_kind(self) -> str:
-        """What captions, for people."""
-        return "language model"
-
-    @property
-    def encoder_name(self) -> str:
-        """The kind of captioner, for people."""
-        return self.card.kind
 
     def check(self, decoding: DecodingConfig, attention: bool = False) -> None:
         """As ``Captioner.check``; what ``card`` says decides."""
@@ -184,56 +156,16 @@ class PictureCaptioner(Captioner):
             caption = replace(caption, text="", withheld=caption.text)
         return caption
 
-    def caption_pictures(
+    def caption_views(
         self,
-        pictures: Sequence[PictureLike],
+        views: Sequence[Image.Image],
         *,
         decoding: DecodingConfig,
         attention: bool = False,
         first: int = 0,
-    ) -> list[Caption]:
-        """As ``Captioner.caption`` has it.
-
-        Raises:
-            ImageError: also where the model gives no caption for a picture.
-        """
-        self.check(decoding, attention)
-        captions: list[Caption] = []
-        for start in range(0, len(pictures), self.batch_size):
-            part = pictures[start : start + self.batch_size]
-            names = [f"images[{start + n}]" for n in range(len(part))]
-            images = [
-                as_image(
-                    picture,
-                    min_side=self.recipe.decode_side,
-                    name=name if len(pictures) > 1 else None,
-                )
-                for picture, name in zip(part, names, strict=True)
-            ]
-            views = [self.recipe.eval_view(image) for image in images]
-            found = self.caption_images(views, decoding=decoding, first=first + start)
-            for image, said, name in zip(images, found, names, strict=True):
-                if isinstance(said, str):
-                    raise ImageError(f"{name}: {said}" if len(pictures) > 1 else said)
-                captions.append(replace(said, thumbnail=thumbnail_of(image)))
-        return captions
-
-    def stream_pictures(
-        self, pictures: Iterator[Picture], how: Streaming
-    ) -> Iterator[PictureResult]:
-        """As ``Captioner.stream_pictures``; threads decode while results are taken."""
-
-        def describe(views: list[Image.Image], first: int) -> Described:
-            return self.caption_images(views, decoding=how.decoding, first=first)
-
-        return stream(
-            pictures,
-            self.recipe,
-            describe,
-            batch_size=how.batch_size or self.batch_size,
-            overlaps=self.overlaps,
-            originals=how.originals,
-        )
+    ) -> Described:
+        """As ``Captioner.caption_views``; ``caption_images`` does it."""
+        return self.caption_images(views, decoding=decoding, first=first)
 
 
 def _shown(value: object) -> str:

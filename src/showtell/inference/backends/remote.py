@@ -206,7 +206,7 @@ class RemoteCaptioner(PictureCaptioner):
         return min(self.patience.timeout, 10.0)
 
     def describe_runtime(self) -> str:
-        """As ``PictureCaptioner.describe_runtime``."""
+        """As ``Captioner.describe_runtime``."""
         return f"Captions by {self.spec} at {self.endpoint.url}, {self.concurrency} at a time"
 
     def caption_images(
