@@ -295,7 +295,7 @@ def test_a_damaged_model_in_the_cache_hides_no_other(machine: Machine, saved: Pa
     assert (cached["kind"], cached["licence"]) == ("vision-encoder-decoder", "cc-by-4.0")
 
 
-@pytest.mark.costly  # the functions behind the commands are tested above, and their questions in cli/
+@pytest.mark.costly  # the functions behind them are tested above, and their questions in cli/
 def test_the_commands(hub: TinyHub, machine: Machine) -> None:
     """Licence and size first, then a question; not a terminal: the line with --yes."""
     shown = machine.showtell("models", f"hf:{ID}")
