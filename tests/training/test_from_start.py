@@ -224,7 +224,7 @@ def test_a_model_that_chooses_as_the_start_keeps_its_calibration() -> None:
 @pytest.mark.parametrize(
     ("num", "loss", "noise", "keeps", "why"),
     [
-        (19, 0.5, 0.0, True, "19 validation pictures are too few to say anything against it"),
+        (19, 0.5, 0.0, True, "19 validation pictures, too few to say anything against it"),
         (20, 0.5, 0.0, False, "is left out: it chooses worse on 20 validation pictures (CIDEr-D "),
         (20, 0.1, 0.5, True, "20 validation pictures say nothing against it beyond chance"),
         (20, -0.1, 0.0, True, "20 validation pictures say nothing against it beyond chance"),
@@ -268,7 +268,7 @@ def backwards() -> Reranker:
 @pytest.mark.parametrize(
     ("num", "encoder", "origin", "why"),
     [
-        (60, "tiny-1", "start", "is kept: 10 validation pictures are too few to say anything"),
+        (60, "tiny-1", "start", "is kept: 10 validation pictures, too few to say anything"),
         (300, "tiny-1", "left out", "is left out: it chooses worse on 50 validation pictures"),
         (60, "tiny-2", "left out", "is left out, as it looks at other features than these"),
     ],

@@ -340,7 +340,7 @@ def keeps_reranker(
     means = [float(sets[0].mean()) for sets in (without, with_it)]
     figures = f"CIDEr-D {means[0]:.3f} without it, {means[1]:.3f} with it"
     if num < FEWEST:
-        return True, f"is kept: {number} are too few to say anything against it ({figures})"
+        return True, f"is kept: {number}, too few to say anything against it ({figures})"
     if is_better(without, with_it):
         return False, f"is left out: it chooses worse on {number} ({figures})"
     return True, f"is kept: {number} say nothing against it beyond chance ({figures})"
