@@ -583,6 +583,8 @@ def test_compare_models_takes_what_evaluate_wrote(
     value = json.loads(scores.read_text())
     scores.write_text(json.dumps(value | {"fingerprint": "of other weights"}))
     assert showtell(*command).stderr.count("are taken from") == 1
+    asked = showtell(*command, "--prompt", "What is this?")
+    assert asked.returncode == 1 and "--prompt means nothing to showtell's models" in asked.stderr
 
 
 def test_captions_of_other_pictures_are_not_taken(

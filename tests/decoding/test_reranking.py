@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from showtell.config import DecodingConfig
 from showtell.decoding.hypotheses import Hypotheses
-from showtell.decoding.reranking import LEAST, RERANKER, SIGNS, Reranker, windows_of
+from showtell.decoding.reranking import LEAST, RERANKER, SIGNS, Reranker, windows_along, windows_of
 from showtell.encoders.features import Features
 from showtell.errors import CheckpointError
 from showtell.text.vocabulary import END, PAD
@@ -78,6 +78,11 @@ def test_windows_are_the_means_of_their_regions() -> None:
     np.testing.assert_allclose(windows_of(seen, 9), seen.regions, rtol=1e-6)
     as_torch = Features(torch.from_numpy(seen.pooled), torch.from_numpy(seen.regions))
     np.testing.assert_array_equal(windows_of(as_torch, 2), parts)
+
+
+def test_a_grid_that_is_no_square_has_no_windows() -> None:
+    assert [windows_along(3, num) for num in (81, 9, 4, 1)] == [3, 3, 2, 1]
+    assert [windows_along(3, num) for num in (6, 80, 2)] == [0, 0, 0]
 
 
 def test_a_word_is_there_if_any_window_shows_it() -> None:

@@ -3,7 +3,7 @@
 import shlex
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -11,9 +11,6 @@ from showtell.cli import captioners, options
 from showtell.cli.files import check_file
 from showtell.cli.groups import given, group, with_options
 from showtell.errors import UsageError
-
-if TYPE_CHECKING:
-    from showtell.inference.loading import ModelRequest
 
 
 class TableFormat(StrEnum):
@@ -117,7 +114,7 @@ def compare(
         *results, references = map(Path, systems)
         found = compare_files(results, references, **how.arguments())
     else:
-        models = _models(systems, loading, settings)
+        models = loading.requests(systems, captioners.prepared(systems, settings))
         place = DataRequest(data, None, images, encoding=encoding)
         with ConsoleReporter() as report:
             found = compare_models(
@@ -130,21 +127,6 @@ def compare(
         write_text(output, table + "\n")
     else:
         typer.echo(table)
-
-
-def _models(
-    systems: list[str], loading: captioners.Loading, settings: captioners.Settings
-) -> "list[ModelRequest]":
-    """The models, once they are on this machine.
-
-    Settings for captioners of other kinds are for those among the models.
-    """
-    from showtell.inference.specs import BackendSettings, spec_of
-
-    others = captioners.prepared(systems, settings)
-    return [
-        loading.request(name, others if spec_of(name) else BackendSettings()) for name in systems
-    ]
 
 
 def _check_systems(systems: list[str], data: str | None) -> None:

@@ -211,9 +211,15 @@ def windows_of(features: Features, num: int) -> Floats:
     return means
 
 
+def windows_along(most: int, num_regions: int) -> int:
+    """How many windows each side of a grid is cut into; 0 where the grid is no square."""
+    side = math.isqrt(num_regions)
+    return min(most, side) if side * side == num_regions else 0
+
+
 @lru_cache
 def _averaging(side: int, num: int) -> Floats:
-    """(parts, R): rows that average the windows of a grid, which is a square in every encoder."""
+    """(parts, R): rows that average the windows of a square grid."""
     num = min(num, side)
     window = np.arange(side) * num // side  # of a row, or of a column
     inside = window[:, None] * num + window

@@ -18,7 +18,7 @@ from showtell.core.progress import Reporter
 from showtell.data.records import Record
 from showtell.decoders.word_detector import LEAST_EVIDENCE, commonest
 from showtell.decoding.arrays import Floats, Ids
-from showtell.decoding.reranking import SIGNS, Reranker, windows_of
+from showtell.decoding.reranking import SIGNS, Reranker, windows_along, windows_of
 from showtell.encoders.features import Features
 from showtell.encoders.store import FeatureStore
 from showtell.inference.backends.native import NativeCaptioner
@@ -34,7 +34,7 @@ class DetectorSettings:
 
     Attributes:
         num_words: the commonest words of the captions, so many at most.
-        num_windows: parts along each side of the grid, where the model reads one.
+        num_windows: parts along each side of the grid at most, where the model reads one.
         dropout: on what it reads.
     """
 
@@ -109,9 +109,11 @@ def learn_detector(
         A reranker whose signs have no weights yet.
     """
     runtime = captioner.runtime
-    num_windows = settings.num_windows if captioner.needs_regions else 0
     ids, prior, targets = _targets(captioner, records, settings.num_words)
     rows = store.rows([record.image_id for record in records])
+    num_windows = 0
+    if captioner.needs_regions:
+        num_windows = windows_along(settings.num_windows, store.grid(rows[:1]).shape[1])
     width = (store.grid if num_windows else store.pooled)(rows[:1], 0).shape[-1]
     size = min(settings.batch_size, len(records))
     num_steps = settings.num_epochs * (len(records) // size)
