@@ -10,11 +10,11 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from importlib.metadata import version
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from showtell import __version__
 from showtell.core.files import cache_folder, short_digest, write_json
 from showtell.data.reading import Inputs, chosen_encoding, stamp, watch_inputs
 from showtell.data.records import SPLITS, Dataset, Problem, Record
@@ -51,7 +51,7 @@ def load_cached(
 
 
 def _cache_file(name: str, path: Path, images: Path | None) -> Path:
-    asked = [FORMAT, __version__, heif.is_installed(), name]
+    asked = [FORMAT, version("showtell"), heif.is_installed(), name]
     asked += [os.getcwd(), str(path), str(images)]
     if (encoding := chosen_encoding()) is not None:
         asked.append(encoding)

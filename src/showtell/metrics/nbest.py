@@ -5,9 +5,9 @@ an image, or a list of captions in a row. No other metric takes it.
 """
 
 from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
 
-from showtell import __version__
 from showtell.metrics import diversity
 from showtell.metrics.caption_files import read_references, read_results
 from showtell.metrics.coco_io import match_images, references_cache, segmentation_of
@@ -57,7 +57,7 @@ def score_nbest(
     counts = sorted({len(each) for each in words})
     signature = (
         f"diversity.{diversity.VERSION}|tok:{cut.signature}|captions:{counts[0]}-{counts[-1]}|"
-        f"images:{len(words)}|df:references|showtell:{__version__}"
+        f"images:{len(words)}|df:references|showtell:{version('showtell')}"
     )
     if single := sum(len(each) == 1 for each in words):
         notes.append(f"{single} images have a single caption, and count in no mean")

@@ -17,10 +17,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from showtell import __version__
 from showtell.core.files import write_json
 from showtell.core.progress import Progress
 from showtell.data.download.catalogue import Archive
@@ -270,7 +270,7 @@ def _open(url: str, headers: dict[str, str], *, method: str = "GET") -> Any:
         DataError: the server refuses.
     """
     asked = {
-        "User-Agent": f"showtell/{__version__}",
+        "User-Agent": f"showtell/{version('showtell')}",
         "Accept-Encoding": "identity",
         **headers,
     }
