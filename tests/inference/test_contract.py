@@ -218,37 +218,35 @@ def test_a_stream_keeps_the_order_and_goes_on_after_failures(
     assert [result.text for result in found if result.error is None] == said
 
 
+class Endless:
+    """One picture again and again; ``asked`` is how often."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.asked = path, 0
+
+    def __iter__(self) -> Iterator[Path]:
+        while True:
+            self.asked += 1
+            yield self.path
+
+
 def test_a_stream_is_lazy(captioner: Captioner, tmp_path: Path) -> None:
     tiny_hf.pictures(1)[0].save(tmp_path / "0.png")
-    asked = 0
-
-    def endless() -> Iterator[Path]:
-        nonlocal asked
-        while True:
-            asked += 1
-            yield tmp_path / "0.png"
-
-    results = captioner.caption_stream(endless(), decoding=SHORT, batch_size=2)
+    paths = Endless(tmp_path / "0.png")
+    results = captioner.caption_stream(paths, decoding=SHORT, batch_size=2)
     assert next(results).caption is not None
-    assert asked < 20
+    assert paths.asked < 20
     results.close()  # type: ignore[attr-defined]
 
 
 def test_a_stream_that_is_stopped_ends(captioner: Captioner, tmp_path: Path) -> None:
     tiny_hf.pictures(1)[0].save(tmp_path / "0.png")
-    asked = 0
-
-    def endless() -> Iterator[Path]:
-        nonlocal asked
-        while True:
-            asked += 1
-            yield tmp_path / "0.png"
-
+    paths = Endless(tmp_path / "0.png")
     results = captioner.caption_stream(
-        endless(), decoding=SHORT, batch_size=2, is_stopped=lambda: asked > 5
+        paths, decoding=SHORT, batch_size=2, is_stopped=lambda: paths.asked > 5
     )
     assert all(result.caption is not None for result in results)
-    assert asked == 6
+    assert paths.asked == 6
 
 
 def test_pictures_that_look_the_same_share_a_caption(captioner: Captioner, tmp_path: Path) -> None:
