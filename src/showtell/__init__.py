@@ -7,6 +7,8 @@ The names below load what they need when they are first used, so that importing 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from showtell.version import __version__
+
 if TYPE_CHECKING:
     from showtell.config import Config, DecodingConfig
     from showtell.data.sources import load_dataset, register_source
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from showtell.inference.captioner import Captioner, ModelInfo, load
     from showtell.pretrained import list_models
 
-__version__ = "0.2.0.dev0"
 __all__ = [
     "Caption",
     "Captioner",

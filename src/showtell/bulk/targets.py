@@ -13,7 +13,6 @@ from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
-from showtell import __version__
 from showtell.bulk import metadata
 from showtell.bulk.formats import (
     Record,
@@ -30,6 +29,7 @@ from showtell.data.reading import encoding_of
 from showtell.errors import DataError, ImageError
 from showtell.images.open import open_image
 from showtell.inference.stream import Picture
+from showtell.version import __version__
 
 WRITER = f"showtell {__version__}"
 

@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from showtell import __version__
 from showtell.cli.caption import caption
 from showtell.cli.compare import compare
 from showtell.cli.console import Command, exit_code_for
@@ -30,6 +29,7 @@ from showtell.cli.serve import serve
 from showtell.cli.sheet import sheet
 from showtell.cli.train import train
 from showtell.core.memory import freeze_garbage_collector, tune_process
+from showtell.version import __version__
 
 app = typer.Typer(
     name="showtell",

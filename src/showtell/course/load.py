@@ -16,7 +16,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from showtell import __version__
 from showtell.config import Config
 from showtell.core.messages import counted
 from showtell.course.pickled import read_pickled_vocabulary
@@ -32,6 +31,7 @@ from showtell.encoders.encoder import Encoder, build_encoder
 from showtell.errors import CheckpointError, VocabularyError
 from showtell.inference.checkpoint import Checkpoint, save_checkpoint
 from showtell.text.vocabulary import SPECIAL_WORDS, WordVocabulary
+from showtell.version import __version__
 
 NEVER = -1e4  # a logit whose probability is 0 in fp32, and that fp16 can hold
 MOST_WORDS = 1_000_000

@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from importlib.metadata import version
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from showtell.core.files import cache_folder, short_digest, write_json
 from showtell.data.reading import Inputs, chosen_encoding, stamp, watch_inputs
 from showtell.data.records import SPLITS, Dataset, Problem, Record
 from showtell.images import heif
+from showtell.version import __version__
 
 FORMAT = 6  # raise it when a source comes to read the same files differently
 WORTH_IT = 10_000  # pictures; fewer are read in less than half a second
@@ -51,7 +51,7 @@ def load_cached(
 
 
 def _cache_file(name: str, path: Path, images: Path | None) -> Path:
-    asked = [FORMAT, version("showtell"), heif.is_installed(), name]
+    asked = [FORMAT, __version__, heif.is_installed(), name]
     asked += [os.getcwd(), str(path), str(images)]
     if (encoding := chosen_encoding()) is not None:
         asked.append(encoding)

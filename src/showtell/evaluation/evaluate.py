@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from showtell import __version__
 from showtell.config import DecodingConfig
 from showtell.core.distributed import ALONE, Processes
 from showtell.core.files import short_digest
@@ -28,6 +27,7 @@ from showtell.inference.captioner import Captioner
 from showtell.metrics import References, Scores, evaluate, meteor
 from showtell.metrics.coco_io import segmentation_of
 from showtell.text.segment import PTB, Segmentation
+from showtell.version import __version__
 
 if TYPE_CHECKING:
     from showtell.inference.backends.native import NativeCaptioner

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from showtell import __version__
 from showtell.core.files import atomic_write, write_text
 from showtell.decoding.reranking import RERANKER
 from showtell.encoders.encoder import Encoder
@@ -41,6 +40,7 @@ from showtell.inference.exported import (
 from showtell.inference.files import CONFIG, MANIFEST, METRICS, MODEL, VOCABULARY, WEIGHTS
 from showtell.inference.weights import LAST_LAYER, Storage
 from showtell.pretrained import CARD
+from showtell.version import __version__
 
 PACKAGES = ("torch", "onnx", "onnxscript")
 

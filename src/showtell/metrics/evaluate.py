@@ -36,6 +36,7 @@ from showtell.metrics.statistics import Better, Statistics
 from showtell.text.language import name_of
 from showtell.text.segment import PTB, Segmentation
 from showtell.text.tokenizer import BAD_ENDINGS
+from showtell.version import __version__
 
 
 @dataclass(frozen=True)
@@ -369,8 +370,6 @@ def _check(candidates: Mapping[str, str | Sequence[str]], image_ids: Sequence[st
 
 def _signature(references: References, families: Sequence[Family]) -> str:
     """One line, like the signatures of sacreBLEU (Post 2018)."""
-    from importlib.metadata import version  # a third of the time that importing the metrics takes
-
     counts = sorted({len(captions) for captions in references.captions})
     refs = str(counts[0]) if len(counts) == 1 else f"{counts[0]}-{counts[-1]}"
     parts = [
@@ -379,7 +378,7 @@ def _signature(references: References, families: Sequence[Family]) -> str:
         f"refs:{refs}",
         f"images:{len(references.image_ids)}",
         "df:references",
-        f"showtell:{version('showtell')}",
+        f"showtell:{__version__}",
     ]
     return "|".join(parts)
 

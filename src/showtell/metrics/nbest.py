@@ -5,7 +5,6 @@ an image, or a list of captions in a row. No other metric takes it.
 """
 
 from collections.abc import Iterable
-from importlib.metadata import version
 from pathlib import Path
 
 from showtell.metrics import diversity
@@ -14,6 +13,7 @@ from showtell.metrics.coco_io import match_images, references_cache, segmentatio
 from showtell.metrics.diversity import DocumentFrequencies
 from showtell.metrics.evaluate import Scores, scores_of, share_of_bad_endings
 from showtell.metrics.references import References, split_spaces
+from showtell.version import __version__
 
 METRICS = diversity.NBEST_NAMES
 
@@ -57,7 +57,7 @@ def score_nbest(
     counts = sorted({len(each) for each in words})
     signature = (
         f"diversity.{diversity.VERSION}|tok:{cut.signature}|captions:{counts[0]}-{counts[-1]}|"
-        f"images:{len(words)}|df:references|showtell:{version('showtell')}"
+        f"images:{len(words)}|df:references|showtell:{__version__}"
     )
     if single := sum(len(each) == 1 for each in words):
         notes.append(f"{single} images have a single caption, and count in no mean")

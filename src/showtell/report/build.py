@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from showtell import __version__
 from showtell.core.files import atomic_write, write_text
 from showtell.core.progress import Reporter
 from showtell.errors import ShowtellError
@@ -14,6 +13,7 @@ from showtell.report.captions import CaptionedRun, DataPlace, caption_validation
 from showtell.report.charts import curve_figures
 from showtell.report.page import Figure, Section, notes, page, page_at, paragraph
 from showtell.report.reading import RunFolder, read_runs
+from showtell.version import __version__
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from showtell import __version__
 from showtell.core.files import write_text
 from showtell.core.messages import counted, some
 from showtell.errors import UsageError
@@ -13,6 +12,7 @@ from showtell.metrics.coco_io import same_image
 from showtell.metrics.extra_files import pictures_in
 from showtell.report.changes import CHECKED, NUM_CHANGES, FindPicture, changes, ranking
 from showtell.report.page import notes, page, page_at, paragraph
+from showtell.version import __version__
 
 
 def make_leaderboard(

@@ -15,7 +15,6 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from showtell import __version__
 from showtell.server import ollama_api, openai_api
 from showtell.server.chat import Chat, Clients
 from showtell.server.connections import Access, Guard, unless_gone
@@ -32,6 +31,7 @@ from showtell.server.metrics import GONE, Metrics, Observer
 from showtell.server.problems import Problem, busy, stopping
 from showtell.server.service import FIELDS, FILES, Service
 from showtell.server.uploads import MAX_NAME, Intake
+from showtell.version import __version__
 
 PAGE = Path(__file__).parent / "page"
 

@@ -16,12 +16,12 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from showtell import __version__
 from showtell.server.chat import About, Chat, Question, Reply, words_of
 from showtell.server.connections import unless_gone
 from showtell.server.description import OllamaError, json_body, problems, streamed
 from showtell.server.limits import client_of_request
 from showtell.server.problems import Problem
+from showtell.version import __version__
 
 UNDERSTOOD_TOO = frozenset({"keep_alive"})
 """What asks for something that is so anyway: models stay loaded."""

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from showtell import __version__
 from showtell.config import Config
 from showtell.core.device import Runtime
 from showtell.core.distributed import Processes
@@ -27,6 +26,7 @@ from showtell.inference.checkpoint import (
 from showtell.training.checkpoints import start_with
 from showtell.training.new_words import grown, likeness
 from showtell.training.prepare import TrainingData
+from showtell.version import __version__
 
 
 def build_first_decoder(

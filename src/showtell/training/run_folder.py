@@ -13,7 +13,6 @@ import numpy as np
 import PIL
 import torch
 
-from showtell import __version__
 from showtell.config import Config
 from showtell.core.device import Runtime
 from showtell.core.distributed import ALONE, Processes
@@ -29,6 +28,7 @@ from showtell.training.checkpoints import fingerprints
 from showtell.training.old_pictures import OLD_AT, old_place
 from showtell.training.pictures import PictureFiles
 from showtell.training.rehearsal import REHEARSAL_FILE
+from showtell.version import __version__
 
 BEFORE_CONFIG = {REHEARSAL_FILE, RUN_FILE}  # what a start writes before its settings
 

@@ -17,7 +17,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from showtell.core.files import write_json
 from showtell.core.progress import Progress
 from showtell.data.download.catalogue import Archive
 from showtell.errors import DataError, reason_of
+from showtell.version import __version__
 
 PIECE = 2**20  # bytes that are read at once
 TIMEOUT = 60.0  # seconds without a byte
@@ -270,7 +270,7 @@ def _open(url: str, headers: dict[str, str], *, method: str = "GET") -> Any:
         DataError: the server refuses.
     """
     asked = {
-        "User-Agent": f"showtell/{version('showtell')}",
+        "User-Agent": f"showtell/{__version__}",
         "Accept-Encoding": "identity",
         **headers,
     }
