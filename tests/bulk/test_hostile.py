@@ -91,4 +91,4 @@ def test_a_hostile_folder(tmp_path: Path, kind: str) -> None:
         assert len(out.read_text().splitlines()) == len(good)
     again = run(one_file(out, kind), folder)
     if kind != "text":  # which does not say what made it
-        assert again.num_captioned <= 1  # a path that is no text cannot be found again in Parquet
+        assert again.num_captioned <= 1  # a path that is not text cannot be found again in Parquet

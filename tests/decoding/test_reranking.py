@@ -168,7 +168,7 @@ def test_a_reranker_is_read_as_it_was_written(tmp_path: Path) -> None:
         ("weight", np.full((3, WIDTH), np.inf, np.float16), "not numbers"),
         ("choice", np.full(len(SIGNS), np.nan), "not numbers"),
         ("choice", np.zeros(2), "choice has shape"),
-        ("prior", np.zeros(3, np.float32), "prior is no share"),
+        ("prior", np.zeros(3, np.float32), "prior is not a share"),
         ("num_windows", np.array([-1]), "num_windows = -1"),
         ("num_windows", np.array([1, 2]), ""),
         ("bias", None, "bias"),

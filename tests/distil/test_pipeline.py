@@ -507,7 +507,7 @@ def test_a_stopped_student_goes_on(
 
 def test_what_cannot_work_is_said(tmp_path: Path, pictures: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(CheckpointError, match="already exists and is no distillation"):
+    with pytest.raises(CheckpointError, match="already exists and is not a distillation"):
         run(request(tmp_path, pictures), Teacher())
     one = tmp_path / "one"
     one.mkdir()

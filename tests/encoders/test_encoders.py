@@ -258,9 +258,9 @@ def test_bad_weights_are_one_line(tmp_path: Path, torchvision_operators: object)
         "program.pth": "holds more than tensors",
         "list.pth": "is not a dictionary of named tensors",
         "other.pth": "lack|do not fit",
-        "text.pth": "is no file of weights|holds more than tensors",
-        "empty.pth": "is no file of weights",
-        "text.safetensors": "is no file of weights",
+        "text.pth": "is not a file of weights|holds more than tensors",
+        "empty.pth": "is not a file of weights",
+        "text.safetensors": "is not a file of weights",
         "absent.pth": "no weights file",
     }
     for name in ("lite2", "timm:test_resnet"):
@@ -287,7 +287,10 @@ def try_damaged(content: bytes, place: Path, changes: list) -> None:
 def test_files_that_are_no_weights_are_one_line(tmp_path: Path) -> None:
     torch.save({"x": torch.zeros(2, 3), "y": torch.ones(1)}, tmp_path / "good.pth")
     try_damaged(content=(tmp_path / "good.pth").read_bytes(), place=tmp_path)
-    for name, reason in {"/etc/passwd": "is no file", "/dev/zero": "is not a regular file"}.items():
+    for name, reason in {
+        "/etc/passwd": "is not a file",
+        "/dev/zero": "is not a regular file",
+    }.items():
         if Path(name).exists():
             with pytest.raises(ConfigError, match=reason):
                 read_weights(Path(name))

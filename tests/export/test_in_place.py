@@ -128,7 +128,7 @@ def test_a_folded_batch_norm_changes_scales_and_no_whole_number(
     kinds = {tensor.data_type for tensor in model.graph.initializer if tensor.external_data}
     if storage == "int8":
         assert weights.used == {"e.safetensors"} and onnx.TensorProto.INT8 in kinds
-    else:  # products of rounded numbers are no rounded numbers: they are written anew
+    else:  # products of rounded numbers are not rounded numbers: they are written anew
         assert not weights.used
     (tmp_path / "encoder.onnx").write_bytes(model.SerializeToString())
     (tmp_path / WEIGHTS).write_bytes(weights.content)

@@ -193,7 +193,7 @@ def test_without_what_reads_the_web(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_is_fetched_where_no_url_is_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A path of a file is no URL, whatever it is called."""
+    """A path of a file is not a URL, whatever it is called."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "https:").mkdir()
     (tmp_path / "https:" / "a.png").write_bytes(file_of(photo()))

@@ -233,7 +233,7 @@ def test_large_jpeg_is_decoded_smaller_when_that_is_allowed() -> None:
 
 BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {
     "empty": (lambda: b"", "is empty"),
-    "text": (lambda: b"This is no picture.", "is not a picture"),
+    "text": (lambda: b"This is not a picture.", "is not a picture"),
     "zeros": (lambda: bytes(1000), "is not a picture"),
     "postscript": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture"),
     "jpeg cut": (lambda: FORMATS["jpeg"]()[:-400], "(?i)truncated"),

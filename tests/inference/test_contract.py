@@ -6,6 +6,7 @@ import pickle
 import re
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,14 @@ def test_views_are_held_a_batch_at_a_time(
     texts = [caption.text for caption in captioner.caption(pictures, decoding=SHORT)]
     assert max(held) == captioner.batch_size
     assert texts == [texts[n % 3] for n in range(number)]
+
+
+def test_threads_may_call_it_at_the_same_time(captioner: Captioner) -> None:
+    pictures = [Image.new("RGB", (40, 30), (20 * n, 250 - 20 * n, 99)) for n in range(8)]
+    alone = [captioner.caption(each, decoding=SHORT) for each in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        together = pool.map(lambda each: captioner.caption(each, decoding=SHORT), pictures)
+    assert [c.text for c in together] == [c.text for c in alone]
 
 
 def test_all_ways_to_give_a_picture(captioner: Captioner, tmp_path: Path) -> None:

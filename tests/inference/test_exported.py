@@ -12,12 +12,14 @@ import onnx
 import pytest
 import skimage.data
 from decoder_cases import CASES
+from onnx import TensorProto, helper
 from onnxruntime import InferenceSession, SessionOptions
 from PIL import Image
 from tiny_export import exported
 
 import showtell
 from showtell.errors import CheckpointError, VocabularyError
+from showtell.inference.backends import onnx as backend
 from showtell.inference.files import MANIFEST, MOST_JSON, WEIGHTS
 from showtell.pretrained import shipped_folder
 
@@ -231,3 +233,19 @@ def test_convolutions_in_int8_do_not_overflow() -> None:
     exact = network.encode(views, regions=True).regions.numpy()
     found = captioner.encode(views, regions=True).regions
     assert np.linalg.norm(found - exact) < 1.3 * np.linalg.norm(least - exact)
+
+
+def test_whether_products_overflow_is_asked_with_a_graph() -> None:
+    """The file is what onnx's helper makes."""
+    numbers = {
+        "levels": (TensorProto.UINT8, ["N", "K"]),
+        "weights": (TensorProto.INT8, ["K", "M"]),
+        "sums": (TensorProto.INT32, ["N", "M"]),
+    }
+    *inputs, output = (helper.make_tensor_value_info(name, *it) for name, it in numbers.items())
+    node = helper.make_node("MatMulInteger", ["levels", "weights"], ["sums"])
+    graph = helper.make_graph([node], "product", inputs, [output])
+    opsets = [helper.make_opsetid("", 20)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10, producer_name="")
+    path = Path(backend.__file__).with_name("int8_product.onnx")
+    assert path.read_bytes() == model.SerializeToString()

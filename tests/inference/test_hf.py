@@ -292,7 +292,7 @@ def _break(folder: Path, how: str) -> None:
         ("no config", "has no config.json"),
         ("cut", "cannot be loaded"),
         ("lacks a weight", "weights are missing"),
-        ("other kind", "'bert', which is no captioner"),
+        ("other kind", "'bert', which is not a captioner"),
         ("remote code", "add --trust-remote-code"),
         ("part", "model-00001-of-00002.safetensors is missing"),
     ],

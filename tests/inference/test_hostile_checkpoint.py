@@ -270,7 +270,7 @@ def damages(draw: st.DrawFn) -> Callable[[Path], None]:
         elif kind == "bytes":
             file.write_bytes(changed(file.read_bytes(), changes))
         else:
-            with suppress(AttributeError):  # a second edit of what is no object any more
+            with suppress(AttributeError):  # a second edit of what is not an object any more
                 for edit in edits:
                     file.write_bytes(EDITS[file.suffix](file.read_bytes(), *edit))
 

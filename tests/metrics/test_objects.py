@@ -225,7 +225,7 @@ def test_coco_eval_cap(capsys: pytest.CaptureFixture[str]) -> None:
         ({1: ["a"]}, {2: ["a"]}, r"1 images of gts have no caption in res \(1\), and 1 .* \(2\)$"),
         ({1: ["a"]}, {"1": ["a"]}, "some ids are numbers in one and strings in the other"),
         ({1: ["a"]}, {1: ["a", "b"]}, "1 images of res do not have exactly one caption: 1"),
-        ({1: ["a"]}, {1: "a"}, "the captions of image 1 are no list: 'a'"),
+        ({1: ["a"]}, {1: "a"}, "the captions of image 1 are not a list: 'a'"),
         ({1: []}, {1: ["a"]}, "1 images of gts have no reference: 1"),
         ({1: ["a"]}, {1: [5]}, "a caption of image 1 is not a string: 5"),
         ({1: ["a"]}, {1: [{"text": "a"}]}, "as an entry of image 1, but got .*'text'"),

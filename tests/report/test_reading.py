@@ -84,7 +84,7 @@ def test_figures_that_only_some_steps_have(tmp_path: Path) -> None:
 
 
 def test_intervals_of_a_validation(tmp_path: Path) -> None:
-    """Older runs log none, and what is no interval is none."""
+    """Older runs log none, and what is not an interval is none."""
     later = json.loads(epoch(2, 4)) | {"intervals": {"CIDEr-D": [0.4, 0.6], "BLEU-4": [0.1]}}
     odd = json.loads(epoch(3, 6)) | {"intervals": {"CIDEr-D": [float("nan"), "x"], "METEOR": 1}}
     log = log_of(tmp_path, epoch(1, 2), json.dumps(later), json.dumps(odd))

@@ -281,8 +281,8 @@ def test_an_english_vocabulary_is_written_as_before(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"tokenizer": "words-jieba-v1"}, "no tokeniser 'words-jieba-v1' is known"),
-        ({"tokenizer": "spaces-v1", "language": 5}, "language 5 is no code"),
-        ({"tokenizer": "spaces-v1", "language": "<script>"}, "is no code as de or zh"),
+        ({"tokenizer": "spaces-v1", "language": 5}, "language 5 is not a code"),
+        ({"tokenizer": "spaces-v1", "language": "<script>"}, "is not a code such as de or zh"),
     ],
 )
 def test_vocabularies_of_unknown_words_are_refused(

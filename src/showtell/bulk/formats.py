@@ -84,7 +84,7 @@ def result_of(record: Record) -> PictureResult:
 
 
 def to_line(record: Record) -> str:
-    """A record as one line of JSON; names that are no text (odd bytes) come as escapes."""
+    """A record as one line of JSON; names that are not text (odd bytes) come as escapes."""
     line = json.dumps(record, ensure_ascii=False)
     return (line if is_text(line) else json.dumps(record)) + "\n"
 

@@ -39,7 +39,7 @@ class Inputs:
         paths: the files, folders, shards and URLs that they stand for.
         single: those of ``paths`` that the user named one by one.
         count: how many pictures there are; None where only reading all would tell.
-        texts: how many names were left out, by suffix: texts beside pictures, which are no lists.
+        texts: how many names were left out, by suffix: texts beside pictures, which are not lists.
         left_out: how many pictures of kinds that showtell does not read lie in folders, by suffix.
         piped: the picture from standard input, which is one of ``paths``; None where there is none.
         left_out_of_archives: the same of archives, as far as they were read the last time.

@@ -248,7 +248,9 @@ class Metadata(Target):
                 return said
             metadata.check_can_carry(content)
         except ImageError:
-            open_image(content, name=str(picture.path))  # what is no picture has a plainer reason
+            open_image(
+                content, name=str(picture.path)
+            )  # what is not a picture has a plainer reason
             raise
         return None
 

@@ -108,7 +108,7 @@ def _check_number(num: int, most: int) -> None:
 def _kept(
     pictures: "Iterable[Picture]", small: "dict[str, Image.Image]", most: int
 ) -> "Iterator[Picture]":
-    """The pictures; of those that are no files, what the sheet shows goes into ``small``."""
+    """The pictures; of those that are not files, what the sheet shows goes into ``small``."""
     for num, picture in enumerate(pictures, 1):
         _check_number(num, most)
         yield (

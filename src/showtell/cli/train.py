@@ -203,7 +203,7 @@ class PlainSettings:
         """The options of ``-s``, and those that were given by plain names.
 
         Args:
-            resume: whether ``--epochs`` says how far a run goes on, and is no setting.
+            resume: whether ``--epochs`` says how far a run goes on, and is not a setting.
 
         Raises:
             UsageError: a setting is given both ways.

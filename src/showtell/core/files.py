@@ -135,7 +135,7 @@ def read_bounded(path: Path, most_bytes: int) -> bytes:
     """The bytes of a file that has ``most_bytes`` at most.
 
     Raises:
-        OSError: it cannot be read, or is no regular file.
+        OSError: it cannot be read, or is not a regular file.
         ValueError: it is larger.
     """
     if (size := check_regular(path)) > most_bytes:

@@ -34,7 +34,7 @@ Address = IPv4Address | IPv6Address
 
 
 def is_url(name: str) -> bool:
-    """Whether a name has a scheme, ``s3://``; ``file://`` and a drive of Windows are no URLs."""
+    """Whether a name has a scheme, ``s3://``; ``file://`` and a drive of Windows are not URLs."""
     found = re.match(r"([a-z][a-z0-9+.-]+)://", name, re.IGNORECASE)
     return found is not None and found[1].lower() != "file"
 

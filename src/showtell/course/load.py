@@ -61,7 +61,7 @@ def import_notebook(encoder: Path, decoder: Path, vocabulary: Path, folder: Path
     Raises:
         CheckpointError: a file is not what the notebook writes, or they do not belong together; or
             ``folder`` exists.
-        VocabularyError: ``vocabulary`` is no pickled vocabulary, or asks for more.
+        VocabularyError: ``vocabulary`` is not a pickled vocabulary, or asks for more.
         ConfigError: a file of weights holds anything but tensors.
         MissingExtraError: timm is not installed.
     """
@@ -137,7 +137,7 @@ def _words_in_order(attributes: Mapping[str, Any], path: Path) -> list[str]:
     try:
         "".join(words).encode()
     except UnicodeEncodeError:
-        raise VocabularyError(f"{path}: a word is no text") from None
+        raise VocabularyError(f"{path}: a word is not text") from None
     return words
 
 

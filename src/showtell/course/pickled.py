@@ -75,7 +75,7 @@ def read_pickled_vocabulary(path: Path) -> dict[str, Any]:
             f"vocab.pkl, a pickled {CLASS} of dictionaries"
         ) from None
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise VocabularyError(f"{path} is no pickled {CLASS}: {one_line(error, 200)}") from None
+        raise VocabularyError(f"{path} is not a pickled {CLASS}: {one_line(error, 200)}") from None
     if isinstance(found, dict) and not isinstance(found, _Object) and "word2idx" in found:
         return found  # as `showtell export --format notebook` and careful people write it
     if isinstance(found, dict) and not isinstance(found, _Object):
@@ -190,7 +190,7 @@ class _Machine:
         else:
             name, module = self.stack.pop(), self.stack.pop()
         if not isinstance(module, str) or not isinstance(name, str):
-            raise ValueError("it names a class by something that is no text")
+            raise ValueError("it names a class by something that is not text")
         is_vocabulary = name == CLASS and module.rpartition(".")[2] in MODULES
         if not is_vocabulary and (module, name) not in _OBJECT_IN_PROTOCOL_1:
             raise VocabularyError(f"it asks for {module[:60]}.{name[:60]}")
@@ -216,7 +216,7 @@ class _Machine:
         if not isinstance(target, _Object) or type(state) is not dict:
             raise VocabularyError(f"it gives attributes to a {type(target).__name__}")
         if not all(isinstance(key, str) for key in state):
-            raise VocabularyError("an attribute's name is no text")
+            raise VocabularyError("an attribute's name is not text")
         target.update(state)
 
 

@@ -69,7 +69,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
     Raises:
         ConfigError: it holds anything else.
-        CheckpointError: it is larger than any of these files, or its values are no numbers.
+        CheckpointError: it is larger than any of these files, or its values are not numbers.
     """
     if path.is_file() and (size := check_regular(path)) > MOST_BYTES:
         raise CheckpointError(f"{path} has {size:,} bytes; expected {MOST_BYTES:,} at most")

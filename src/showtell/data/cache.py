@@ -125,7 +125,7 @@ def _check(value: dict[str, Any]) -> None:
     texts = [[value["name"], value["format"]], *(value[column] for column in columns)]
     texts += [*value["problems"], *value["styles"].values()]
     if not all(isinstance(column, list) for column in texts):
-        raise TypeError("a column is no list")
+        raise TypeError("a column is not a list")
     for column in texts:
         "".join(column).encode()  # which fails for anything but texts that can be written
     if not set(value["splits"]) <= set(SPLITS):

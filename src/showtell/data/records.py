@@ -64,7 +64,7 @@ class Dataset:
         records: Every usable record; never empty.
         problems: What was skipped, and why.
         notes: Sentences about decisions made for the user, such as how a split was drawn.
-        uncaptioned: Pictures that are there and have no caption, so that they are no records.
+        uncaptioned: Pictures that are there and have no caption, so that they are not records.
     """
 
     name: str

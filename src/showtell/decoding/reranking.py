@@ -195,7 +195,7 @@ class Reranker:
         if num == 0 or not ((self.words > 0) & (self.words < vocab_size)).all():
             raise ValueError("it has words that the vocabulary does not have")
         if not ((self.prior > 0) & (self.prior <= 1)).all():
-            raise ValueError("prior is no share")
+            raise ValueError("prior is not a share")
         if not all(np.isfinite(getattr(self, n)).all() for n in ("weight", "bias", "choice")):
             raise ValueError("it has values that are not numbers")
 
@@ -212,7 +212,7 @@ def windows_of(features: Features, num: int) -> Floats:
 
 
 def windows_along(most: int, num_regions: int) -> int:
-    """How many windows each side of a grid is cut into; 0 where the grid is no square."""
+    """How many windows each side of a grid is cut into; 0 where the grid is not a square."""
     side = math.isqrt(num_regions)
     return min(most, side) if side * side == num_regions else 0
 

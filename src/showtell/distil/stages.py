@@ -179,8 +179,8 @@ class Stages:
         if not path.exists():
             if names_in(self.folder):
                 raise CheckpointError(
-                    f"{self.folder} already exists and is no distillation: give a new folder with "
-                    "-o"
+                    f"{self.folder} already exists and is not a distillation: give a new folder "
+                    "with -o"
                 )
             return {}
         try:

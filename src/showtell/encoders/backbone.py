@@ -46,8 +46,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise ConfigError(f"cannot read weights {path}: {reason_of(error)}") from None
     except Exception as error:
-        # torch's reader meets bytes that are no file of its own with an error of any kind.
-        raise ConfigError(f"{path} is no file of weights: {first_line(error)}") from None
+        # torch's reader meets bytes that are not a file of its own with an error of any kind.
+        raise ConfigError(f"{path} is not a file of weights: {first_line(error)}") from None
     for key in ("state_dict", "model"):  # some training programs put the weights under one of these
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]

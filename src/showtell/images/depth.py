@@ -102,7 +102,7 @@ class Greys:
         return self._greys.width // self._samples, self._greys.height
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
-        """Band by band (N, W) or (N, W, 3); what is no number, or infinite, is 0."""
+        """Band by band (N, W) or (N, W, 3); what is not a number, or infinite, is 0."""
         for _, band in bands(self._greys):
             values = np.asarray(band)
             if values.dtype.kind == "f":

@@ -106,13 +106,13 @@ def save_contact_sheet(
 
 
 def refuse_others(path: Path) -> None:
-    """Raise ImageError where ``path`` is there and is no contact sheet: it may be a photo."""
+    """Raise ImageError where ``path`` is there and is not a contact sheet: it may be a photo."""
     if not path.is_file() or not path.stat().st_size:
         return
     try:
         with Image.open(path) as image:
             is_sheet = image.getexif().get(ExifTags.Base.Software) == MARK
-    except Exception:  # whatever it is, it is no sheet
+    except Exception:  # whatever it is, it is not a sheet
         is_sheet = False
     if not is_sheet:
         raise ImageError(f"{path} already exists and is not a sheet of showtell: give another name")

@@ -128,7 +128,7 @@ def _without_torch(request: ModelRequest) -> ShowtellError:
         if shipped_folder(model) is None and not Path(model).exists():
             return no_model(model)
         if find_export(model) is None:
-            return MissingExtraError("train", f"{model} is no export, so it runs in torch and")
+            return MissingExtraError("train", f"{model} is not an export, so it runs in torch and")
     if request.precision == "bf16":
         return MissingExtraError("train", "--precision bf16")
     return MissingExtraError(

@@ -78,7 +78,7 @@ class BackendSettings:
         """Settings from a dict of those that are given.
 
         Raises:
-            ConfigError: a name that is no setting, or a value that cannot be.
+            ConfigError: a name that is not a setting, or a value that cannot be.
         """
         if isinstance(values, BackendSettings):
             return values

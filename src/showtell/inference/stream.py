@@ -74,7 +74,7 @@ def picture_at(name: Path | str) -> Picture:
     """The picture of a file or behind a URL that a person names, fetched when its turn comes.
 
     Raises:
-        PictureTypeError: it is no name.
+        PictureTypeError: it is not a name.
     """
     if isinstance(name, os.PathLike):
         return Picture(Path(name))

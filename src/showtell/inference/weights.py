@@ -179,7 +179,7 @@ def store_encoder_weights(path: Path, folder: Path) -> str:
         The name of the file in ``folder``.
 
     Raises:
-        ConfigError: it is no file of weights.
+        ConfigError: it is not a file of weights.
         OSError: it cannot be written.
     """
     if path.name.startswith(ENCODER_WEIGHTS) and path.suffix == SUFFIX:

@@ -276,7 +276,7 @@ def _entry(row: object) -> Entry:
 
 
 def _number(value: object) -> float | None:
-    """A confidence, also from a table's cell; None for what is no number."""
+    """A confidence, also from a table's cell; None for what is not a number."""
     if isinstance(value, str | int | float) and not isinstance(value, bool):
         with suppress(ValueError):
             return float(value)

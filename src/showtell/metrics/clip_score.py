@@ -41,7 +41,7 @@ class ClipScore:
 
         Raises:
             MissingExtraError: transformers is not installed.
-            ScoringError: there is no such model, or it is no CLIP.
+            ScoringError: there is no such model, or it is not a CLIP.
         """
         self.model: LocalModel = load_model(name, option="--clip", with_pictures=True)
         if not all(hasattr(self.model.model, f"get_{kind}_features") for kind in ("image", "text")):

@@ -190,7 +190,7 @@ def _check(gts: Captions, res: Captions) -> None:
 def _list(image_id: Hashable, said: object) -> Sequence[object]:
     if isinstance(said, list | tuple):
         return said
-    raise ScoringError(f"the captions of image {image_id} are no list: {said!r}")
+    raise ScoringError(f"the captions of image {image_id} are not a list: {said!r}")
 
 
 def _tokenised(captions: Captions) -> Captions:

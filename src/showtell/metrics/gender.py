@@ -6,7 +6,7 @@ names it and no reference names the other. Over these pictures it defines
     gender-error = captions that name the other gender alone / pictures
     gender-ratio = captions that name women alone / captions that name men alone
 
-A caption with "person", or with both genders, is no error; ``gender-neutral`` is the share of
+A caption with "person", or with both genders, is not an error; ``gender-neutral`` is the share of
 captions that name none. Over all pictures, ``gender-unsupported`` is the share of genders that
 captions name and no reference names: a guess, right or wrong.
 

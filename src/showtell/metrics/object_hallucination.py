@@ -44,7 +44,7 @@ _IRREGULAR = {
     "bus": ["busses"],
     "minibus": ["minibusses"],
 }
-# "The seat of the toilet" is no chair.
+# "The seat of the toilet" is not a chair.
 _SEAT, _TOILET = "seat", "toilet"
 
 

@@ -39,7 +39,7 @@ class References:
         written is ignored.
 
         Raises:
-            ScoringError: no images, an image without references, or one that is no text.
+            ScoringError: no images, an image without references, or one that is not text.
         """
         _check(references)
         self.image_ids = list(references)

@@ -102,7 +102,7 @@ class Sheet:
         """Read a key.
 
         Raises:
-            DataError: the file cannot be read, or is no key.
+            DataError: the file cannot be read, or is not a key.
         """
         value = read_json_object(path)
         if value.get("kind") != KEY_KIND:

@@ -20,7 +20,7 @@ from showtell.report.words import WordUse
 
 NUM_WORDS = 16
 INTERVALS = "95 % intervals"
-# A step's figures that have a chart of their own, or are no curve.
+# A step's figures that have a chart of their own, or are not a curve.
 KNOWN = {"epoch", "step", "loss", "perplexity", "objective", "lr", "tokens", "seconds"}
 
 # The titles of others, and what their axes measure.

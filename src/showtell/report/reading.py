@@ -257,7 +257,7 @@ def _read_log(path: Path, notes: list[str]) -> Log:
 
 
 def _entries(path: Path) -> Iterator[Any]:
-    """Each line's value, None for one that is no JSON; a last line still being written is not
+    """Each line's value, None for one that is not JSON; a last line still being written is not
     one."""
     with open(path, "rb") as file:
         for line in file:

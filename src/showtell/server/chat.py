@@ -237,7 +237,7 @@ class Chat:
             place = urlsplit(url).netloc.rpartition("@")[2].lower()
             host = urlsplit(url).hostname or ""
         except ValueError:
-            raise Problem(400, f"{name}: {printable(url[:200])} is no address") from None
+            raise Problem(400, f"{name}: {printable(url[:200])} is not an address") from None
         if not self._hosts & {place, host}:
             raise Problem(
                 400,

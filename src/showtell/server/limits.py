@@ -29,7 +29,7 @@ class Limits:
         pixels: Pixels a picture, as its header tells before anything is decoded (413).
         large_pixels: A picture with more is decoded in a lane of its own, one at a time.
         scans: Passes of a progressive JPEG; each costs as much as decoding the picture (413).
-        field_bytes: Bytes of a form field that is no picture (413).
+        field_bytes: Bytes of a form field that is not a picture (413).
         header_bytes: Bytes of a request's head (400).
         idle_seconds: For a connection to send a request's whole head, after it was opened or after
             the last answer; and to take in some more of an answer.

@@ -172,7 +172,7 @@ def _pictures(content: Any) -> Iterator[str]:
             raise Problem(400, "messages: a part of type image_url has no image_url.url")
         if not url.lower().startswith(("data:", "http://", "https://")):
             raise Problem(
-                400, "messages: image_url.url is no data URL (data:image/jpeg;base64,...)"
+                400, "messages: image_url.url is not a data URL (data:image/jpeg;base64,...)"
             )
         yield url
 
@@ -184,7 +184,7 @@ def _words(content: Any) -> str:
 
 
 def completion_of(reply: Reply, asked: ChatRequest) -> dict[str, Any]:
-    """The answer that is no stream."""
+    """The answer that is not a stream."""
     as_json = (asked.response_format or {}).get("type") == "json_object"
     choices = [
         {

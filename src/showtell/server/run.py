@@ -87,7 +87,7 @@ def own_names(host: str, address: str, allowed: Collection[str]) -> frozenset[st
 
 
 def place_of(host: str, address: str, port: int, *, any_name: bool) -> str:
-    """Where a browser finds the server; 0.0.0.0 and :: are no addresses to go to.
+    """Where a browser finds the server; 0.0.0.0 and :: are not addresses to go to.
 
     Args:
         any_name: whether it answers to any name.

@@ -32,7 +32,7 @@ REPLACE_SECONDS = 1.0
 """A pattern that takes longer for one text is one that never ends, or nearly."""
 
 MOST_CHARACTERS = 4_000
-"""Of a text; what comes behind is no caption any more."""
+"""Of a text; what comes behind is not a caption any more."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Cleaning:
         prefix, suffix: put before and behind, word for word.
 
     Raises:
-        ConfigError: a value is impossible, or a pattern is no regular expression.
+        ConfigError: a value is impossible, or a pattern is not a regular expression.
         MissingExtraError: ``replace`` is given, and ``regex`` is not installed.
     """
 
@@ -235,7 +235,7 @@ def _blocks(text: str) -> Iterator[str]:
 
 
 _PHOTO = r"(?:image|picture|photo|photograph|scene)"
-# What a caption is of, and not only how it was taken: "a drawing of a cat" is no cat.
+# What a caption is of, and not only how it was taken: "a drawing of a cat" is not a cat.
 _WORK = r"(?:illustration|painting|drawing|screenshot)"
 _PICTURE = rf"(?:{_PHOTO}|{_WORK})"
 _CAPTION = (

@@ -225,7 +225,7 @@ def _short_words(caption: str) -> list[str]:
 
 
 def checked_code(language: str) -> str | None:
-    """A language's code without region, in lower case; None where it is no code.
+    """A language's code without region, in lower case; None where it is not a code.
 
     ``zh-Hans`` and ``pt_BR`` are ``zh`` and ``pt``.
     """

@@ -99,7 +99,7 @@ class Segmentation:
             VocabularyError: this version has no such tokeniser, or the language is none.
         """
         if language is not None and not (isinstance(language, str) and checked_code(language)):
-            raise VocabularyError(f"its language {language!r} is no code as de or zh")
+            raise VocabularyError(f"its language {language!r} is not a code such as de or zh")
         is_known = tokenizer in READABLE_TOKENIZERS or tokenizer in (_SPACES, _CHARACTERS)
         if not is_known and not _WORDS.fullmatch(tokenizer):
             raise VocabularyError(f"no tokeniser {tokenizer!r} is known")

@@ -41,7 +41,7 @@ class SubwordVocabulary(Vocabulary):
 
     Raises:
         VocabularyError: a piece is there twice, or a byte has none, or a merge joins or makes what
-            is no piece.
+            is not a piece.
     """
 
     unit = "pieces of words"
@@ -137,7 +137,7 @@ class SubwordVocabulary(Vocabulary):
         return [[number + NUM_SPECIAL for number in one.ids] for one in encoded]
 
     def split(self, ids: Iterable[int]) -> list[tuple[str, int]]:
-        """A new word begins with each piece that begins one; what is no UTF-8 becomes U+FFFD."""
+        """A new word begins with each piece that begins one; what is not UTF-8 becomes U+FFFD."""
         words: list[list[int]] = []
         for index in said(ids):
             if not words or self.spelling.starts[index]:
@@ -201,7 +201,7 @@ def _pair(merge: str | Sequence[str]) -> tuple[str, str]:
 
 
 def _bytes(piece: str) -> bytes:
-    """The bytes of a piece; of one that is no text, as ``<|endoftext|>``, its own letters'."""
+    """The bytes of a piece; of one that is not text, as ``<|endoftext|>``, its own letters'."""
     try:
         return bytes(BYTE_OF[letter] for letter in piece)
     except KeyError:

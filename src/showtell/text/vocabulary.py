@@ -275,7 +275,7 @@ class WordVocabulary(Vocabulary):
         counts, threshold = data["words"], data["threshold"]
         if not all(isinstance(count, int) for count in (threshold, *counts.values())):
             raise TypeError("a count is not a number")
-        "".join(counts).encode()  # half of a surrogate pair is no text
+        "".join(counts).encode()  # half of a surrogate pair is not text
         return cls(counts, threshold)
 
 
@@ -305,7 +305,7 @@ def load_vocabulary(path: Path) -> Vocabulary:
         kind = SubwordVocabulary if is_subwords else WordVocabulary
         vocabulary: Vocabulary = kind.from_json(data)
         if not isinstance(tokenizer := data["tokenizer"], str):
-            raise TypeError("its tokenizer is no name")
+            raise TypeError("its tokenizer is not a name")
         language = data.get("language")
     except UnicodeDecodeError:
         kind_of_file = "a Python pickle" if path.read_bytes()[:1] == b"\x80" else "a binary file"

@@ -124,7 +124,7 @@ class Pictures:
 
     @property
     def chooses(self) -> bool:
-        """Whether the average is chosen by them; what is chosen by test is no test."""
+        """Whether the average is chosen by them; what is chosen by test is not a test."""
         return self.split == "val"
 
     @classmethod

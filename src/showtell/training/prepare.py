@@ -108,7 +108,7 @@ class Given:
         feature_size: D, of its pooled features; for ``config.text`` alone.
         decoder: says whether a detector takes the place of the classifier.
         detector: one that has learnt already, of a model that is trained on.
-        new_words: as ``config.new_words``, of a ``vocabulary`` that is no model's to train on.
+        new_words: as ``config.new_words``, of a ``vocabulary`` that is not a model's to train on.
         rehearsal: captions that this model has made up, to be learnt beside ``config.text``.
     """
 
@@ -139,7 +139,7 @@ def prepare(
         ConfigError: there are captions without pictures and the encoder knows no words.
         MissingExtraError: ``tokenizers`` is not installed, and the vocabulary is of pieces.
         DataError: a split has no usable picture.
-        VocabularyError: ``vocab_file`` is no vocabulary, or no word reaches the threshold.
+        VocabularyError: ``vocab_file`` is not a vocabulary, or no word reaches the threshold.
     """
     train_records = _with_features(dataset.split("train"), store, "train", report)
     val_records = _with_features(dataset.split("val"), store, "val", report)

@@ -28,7 +28,7 @@ from showtell.text.vocabulary import PAD
 REHEARSAL_FILE = "rehearsal.txt"
 MOST_SHOWN = 3  # words that stand for a picture
 BATCH_SIZE = 100
-LEAST_WORDS = 4  # a shorter caption is no sentence
+LEAST_WORDS = 4  # a shorter caption is not a sentence
 REHEARSAL_STREAM = 4  # keeps its random numbers apart from the others'
 
 

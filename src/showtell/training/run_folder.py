@@ -57,7 +57,7 @@ def locked(folder: Path, processes: Processes = ALONE) -> Iterator[None]:
 def refuse_used(folder: Path) -> None:
     """Raise CheckpointError where there is a run already, a file, or a folder of something else.
 
-    What a run left that failed before its first step, its settings and ``run.json``, is no run.
+    What a run left that failed before its first step, its settings and ``run.json``, is not a run.
     """
     names = names_in(folder)
     if not names or (names & BEFORE_CONFIG and names <= {*BEFORE_CONFIG, CONFIG}):

@@ -100,7 +100,7 @@ def teachers_vocabulary(config: Config) -> Vocabulary | None:
     """That of the first teacher that the settings name, whose words a student reads.
 
     Raises:
-        CheckpointError: it is no checkpoint.
+        CheckpointError: it is not a checkpoint.
         VocabularyError: its vocabulary cannot be read.
     """
     if config.objective.kind != "distil":

@@ -41,9 +41,9 @@ def choose_segmentation(
     A vocabulary that is there already, given or as ``vocab_file``, has its own segmentation.
 
     Raises:
-        ConfigError: ``language`` is no language, or the vocabulary is cut otherwise than asked.
+        ConfigError: ``language`` is not a language, or the vocabulary is cut otherwise than asked.
         MissingExtraError: ``segmentation`` is ``words``, and the extra is not installed.
-        VocabularyError: ``vocab_file`` is no vocabulary.
+        VocabularyError: ``vocab_file`` is not a vocabulary.
     """
     if vocabulary is None and config.vocab_file:
         vocabulary = load_vocabulary(config.vocab_file)
@@ -111,7 +111,7 @@ def build_vocabulary(
 
     Raises:
         MissingExtraError: ``tokenizers`` is not installed, and the vocabulary is of pieces.
-        VocabularyError: ``vocab_file`` is no vocabulary, or no word reaches the threshold.
+        VocabularyError: ``vocab_file`` is not a vocabulary, or no word reaches the threshold.
     """
     if config.vocab_file:
         return load_vocabulary(config.vocab_file)

@@ -30,7 +30,7 @@ def members_of(archive: Path, wanted: Sequence[str] = ()) -> list[zipfile.ZipInf
         wanted: The beginnings of their names; empty: all.
 
     Raises:
-        DataError: it is no ZIP file, none of its files is wanted, or one of them is hostile.
+        DataError: it is not a ZIP file, none of its files is wanted, or one of them is hostile.
     """
     try:
         with zipfile.ZipFile(archive) as opened:

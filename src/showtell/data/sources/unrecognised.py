@@ -19,7 +19,7 @@ _MOST_FOLDERS = 50
 
 
 def advice(path: Path, is_data: Callable[[Path], bool], formats: Iterable[str]) -> str:
-    """One line about a path that is no data set as it stands.
+    """One line about a path that is not a data set as it stands.
 
     Args:
         path: A file or folder that exists.

@@ -149,7 +149,7 @@ def _of_json(text: str, name: str) -> tuple[list[Any], Any, list[Any]]:
     """The captions, the split, and the captions' styles.
 
     Raises:
-        DataError: it is no JSON, or has another number of styles than of captions.
+        DataError: it is not JSON, or has another number of styles than of captions.
     """
     value = parse_json(text, Path(name))
     if not isinstance(value, dict):

@@ -6,6 +6,7 @@ torch.
 """
 
 import math
+import threading
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -35,6 +36,9 @@ from showtell.text.vocabulary import START, Vocabulary
 class LocalCaptioner(Captioner):
     """Captions pictures, or features of pictures, by an encoder and a decoder.
 
+    ``caption`` and ``caption_views`` may be called from several threads: they wait for each other,
+    since one call uses all processors. What works on features is for one thread.
+
     Attributes:
         name: for people.
         vocabulary: of the decoder.
@@ -52,6 +56,9 @@ class LocalCaptioner(Captioner):
     calibration: Calibration | None
     reranker: Reranker | None
     runtime: Runtime
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
 
     @property
     @abstractmethod
@@ -117,8 +124,11 @@ class LocalCaptioner(Captioner):
         first: int = 0,
     ) -> list[Caption]:
         """As ``Captioner.caption_views``."""
-        features = self.encode(np.stack(views))
-        return self.caption_features(features, decoding=decoding, attention=attention, first=first)
+        with self._turn:
+            features = self.encode(np.stack(views))
+            return self.caption_features(
+                features, decoding=decoding, attention=attention, first=first
+            )
 
     def caption_features(
         self,
@@ -163,7 +173,7 @@ class LocalCaptioner(Captioner):
         return self.vocabulary.segmentation.is_english
 
     def _check_numbers(self, features: Features) -> None:
-        """Raise CheckpointError where the decoder's first step gives values that are no numbers.
+        """Raise CheckpointError where the decoder's first step gives values that are not numbers.
 
         Weights may all be finite and yet so large that products of them are not.
         """

@@ -70,6 +70,7 @@ class NativeCaptioner(LocalCaptioner):
         licence: str | None = None,
         trust_model: bool = False,
     ) -> None:
+        super().__init__()
         self.decoder, self.vocabulary = checkpoint.decoder, checkpoint.vocabulary
         self.config, self.metrics = checkpoint.config, checkpoint.metrics
         self.runtime, self.name, self.licence = runtime, name, licence

@@ -30,7 +30,7 @@ class OllamaCaptioner(RemoteCaptioner):
         """The server of ``--base-url`` or ``OLLAMA_HOST``, which may be a host's name alone.
 
         Raises:
-            ConfigError: it is no address.
+            ConfigError: it is not an address.
         """
         address = base_url or variable(ADDRESS) or USUAL_ADDRESS
         if "://" not in address:
@@ -52,7 +52,7 @@ class OllamaCaptioner(RemoteCaptioner):
                 f"with --base-url or {ADDRESS}"
             ) from None
         except (KeyError, TypeError, AttributeError):
-            raise ServerError(f"{self.endpoint.url} is no Ollama server") from None
+            raise ServerError(f"{self.endpoint.url} is not an Ollama server") from None
         found = names.get(self.model) or names.get(f"{self.model}:latest")
         if found is None:
             there = f"; there are {some(sorted(names))}" if names else ""

@@ -159,7 +159,7 @@ class RemoteCaptioner(PictureCaptioner):
         """The server at an address; None: the one that the environment names, or the usual one.
 
         Raises:
-            ConfigError: it is no address, or a key is missing.
+            ConfigError: it is not an address, or a key is missing.
         """
 
     @abstractmethod

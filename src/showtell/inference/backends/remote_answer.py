@@ -35,7 +35,7 @@ def word_log_probs(tokens: Sequence[tuple[str, float]]) -> tuple[float, ...]:
             begins a word.
 
     Returns:
-        In nats; empty where any value is no log-probability.
+        In nats; empty where any value is not a log-probability.
     """
     if any(not (math.isfinite(value) and value <= 1e-6) for _, value in tokens):
         return ()

@@ -119,7 +119,7 @@ class Endpoint:
             default_path: taken where the address has no path.
 
         Raises:
-            ConfigError: it is no address of the web, or the key cannot be sent.
+            ConfigError: it is not an address of the web, or the key cannot be sent.
         """
         try:
             parts = urlsplit(address.strip())
@@ -326,7 +326,7 @@ class Client:
         except ValueError:
             shown = self._shown(content.decode("utf-8", "replace"))
             raise RequestFailed(
-                f"the server's answer is no JSON: {shown!r}", is_servers=True, status=200
+                f"the server's answer is not JSON: {shown!r}", is_servers=True, status=200
             ) from None
 
     def _refusal(self, status: int, headers: Any, content: bytes) -> Exception:
@@ -433,8 +433,8 @@ def check_proxies() -> None:
             is_address = False
         if not is_address or parts.scheme not in PROXIES:
             raise ConfigError(
-                f"{name} is no address of a proxy: expected one such as http://proxy.example:3128 "
-                f"({', '.join(PROXIES)}); to do without: unset {name}"
+                f"{name} is not an address of a proxy: expected one such as "
+                f"http://proxy.example:3128 ({', '.join(PROXIES)}); to do without: unset {name}"
             )
         if parts.scheme.startswith("socks") and find_spec("socksio") is None:
             raise ConfigError(

@@ -31,7 +31,7 @@ class CrossEntropy:
 
     Args:
         by_picture: whether a batch holds whole pictures rather than captions of one length.
-        styles: ids of the vocabulary's styles, which are no words.
+        styles: ids of the vocabulary's styles, which are not words.
     """
 
     unit = "captions"
@@ -130,7 +130,7 @@ def mix_in_samples(
         decoder: in eval mode.
         inputs: (B, T) ids, ``<start>`` or a style first; it and padding stay.
         share: probability with which a word is replaced.
-        styles: ids that are no words.
+        styles: ids that are not words.
 
     Returns:
         (B, T) ids. A caption's length is given, so no word becomes ``<end>``.

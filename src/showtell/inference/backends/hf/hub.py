@@ -80,7 +80,7 @@ def place_of(model: str, settings: BackendSettings) -> Place:
     A name with a dot or a slash in front, or of an existing folder, is a folder.
 
     Raises:
-        CheckpointError: there is no such folder, or this is no id of the hub.
+        CheckpointError: there is no such folder, or this is not an id of the hub.
         ConfigError: two revisions are given, or one for a folder.
     """
     name = model.removeprefix("hf:")
@@ -319,7 +319,9 @@ def check_folder(folder: Path, place: Place) -> None:
 
 def _check_weights(names: set[str], place: Place) -> None:
     if CONFIG not in names:
-        raise CheckpointError(f"hf:{place.name} has no {CONFIG}, so it is no model of transformers")
+        raise CheckpointError(
+            f"hf:{place.name} has no {CONFIG}, so it is not a model of transformers"
+        )
     if WEIGHTS in names or INDEX in names:
         return
     if not names.intersection(PICKLED):

@@ -8,6 +8,7 @@ imported when the first network is loaded.
 
 import copy
 import re
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ class Network:
             trusted: whether Python in the folder may run.
 
         Raises:
-            CheckpointError: it is damaged, is no captioner, or needs Python that is not trusted.
+            CheckpointError: it is damaged, is not a captioner, or needs Python that is not trusted.
             ConfigError, MissingExtraError: a package is missing or does not fit.
         """
         transformers = import_transformers()
@@ -111,6 +112,7 @@ class Network:
                     "are damaged, or of another kind of model"
                 )
             self._load_processor(transformers, folder, options)
+        self._turn = threading.Lock()
         self._model = self._model.eval().to(runtime.device)
         self.num_parameters = sum(p.numel() for p in self._model.parameters())
         self._ends = self._end_tokens()
@@ -235,7 +237,7 @@ class Network:
         *,
         first: int = 0,
     ) -> list[list[Tokens]]:
-        """The captions of each picture, best first.
+        """The captions of each picture, best first; calls from several threads wait for each other.
 
         Args:
             first: the first picture's number, of which its samples depend.
@@ -244,7 +246,7 @@ class Network:
         num = decoding.num_captions
         samples = decoding.method == "sample"
         seen = [image for image in images for _ in range(num)] if samples else images
-        with quiet(), torch.no_grad():
+        with self._turn, quiet(), torch.no_grad():
             inputs = self.inputs(seen, prompt)
             keys = [(decoding.seed, first + n, s) for n in range(len(images)) for s in range(num)]
             found = self._model.generate(
@@ -346,7 +348,7 @@ def _auto_class(transformers: Any, config: Any, name: str, trusted: bool) -> Any
             if auto in remote:
                 return getattr(transformers, auto)
     raise CheckpointError(
-        f"{name} is a model of the kind {config.model_type!r}, which is no captioner that "
+        f"{name} is a model of the kind {config.model_type!r}, which is not a captioner that "
         "transformers knows (BLIP, GIT, vision-encoder-decoder, Florence-2, SmolVLM, Qwen-VL, LLaVA"
         " and others)" + "; its own Python runs with --trust-remote-code" * bool(remote)
     )
