@@ -29,13 +29,9 @@ from showtell.export.graphs import _quiet, encoder_graph
 from showtell.export.onnx import export_captioner, export_onnx
 from showtell.export.weights import SharedWeights
 from showtell.images.preprocess import Preprocessing
+from showtell.inference.backends.graphs import PROVIDERS, _providers, choose_onnx_runtime
 from showtell.inference.backends.native import NativeCaptioner
-from showtell.inference.backends.onnx import (
-    PROVIDERS,
-    OnnxCaptioner,
-    _providers,
-    choose_onnx_runtime,
-)
+from showtell.inference.backends.onnx import OnnxCaptioner
 from showtell.inference.caption import Caption
 from showtell.inference.checkpoint import save_checkpoint
 from showtell.inference.files import WEIGHTS

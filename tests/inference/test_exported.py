@@ -19,7 +19,7 @@ from tiny_export import exported
 
 import showtell
 from showtell.errors import CheckpointError, VocabularyError
-from showtell.inference.backends import onnx as backend
+from showtell.inference.backends import graphs
 from showtell.inference.files import MANIFEST, MOST_JSON, WEIGHTS
 from showtell.pretrained import shipped_folder
 
@@ -247,5 +247,5 @@ def test_whether_products_overflow_is_asked_with_a_graph() -> None:
     graph = helper.make_graph([node], "product", inputs, [output])
     opsets = [helper.make_opsetid("", 20)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10, producer_name="")
-    path = Path(backend.__file__).with_name("int8_product.onnx")
+    path = Path(graphs.__file__).with_name("int8_product.onnx")
     assert path.read_bytes() == model.SerializeToString()
