@@ -221,7 +221,7 @@ def test_standard_input_without_a_picture(
     with pytest.raises(DataError, match=f"^- is standard input, which .*{reason}"):
         find_inputs(["-"])
     monkeypatch.setattr(sys, "stdin", None)
-    with pytest.raises(DataError, match=r"nothing comes from; .* showtell caption -$"):
+    with pytest.raises(DataError, match=r"nothing is piped in; .* showtell caption -$"):
         find_inputs(["-"])
 
 

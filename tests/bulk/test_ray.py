@@ -70,7 +70,7 @@ def test_an_actor_with_another_model_writes_nothing(server: RogueServer, tmp_pat
     pictures = sorted(numbered(tmp_path / "photos", 3).iterdir())
     job = job_of(server, str(tmp_path / "out"))
     row = told(ShardCaptioner(replace(job, model="0" * 12)), pictures)
-    assert "another one than the job's" in row["error"][0] and not (tmp_path / "out").exists()
+    assert "is not the job's" in row["error"][0] and not (tmp_path / "out").exists()
     model = ShardCaptioner(job).model
     assert told(ShardCaptioner(replace(job, model=model)), pictures)["captioned"] == [3]
     lines = (tmp_path / "out" / "000000.jsonl").read_text().splitlines()

@@ -53,7 +53,7 @@ def test_a_downloaded_list_cannot_look_inside(name: str, monkeypatch: pytest.Mon
 
 
 def test_a_list_in_a_store_cannot_name_this_machines_files() -> None:
-    assert "is a path of this machine" in refusal("/etc/passwd.jpg", "s3://lake/list.txt")
+    assert "is a path on this machine" in refusal("/etc/passwd.jpg", "s3://lake/list.txt")
     assert "refused" in refusal("file:///etc/passwd.jpg", "s3://lake/list.txt")
 
 

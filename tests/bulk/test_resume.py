@@ -332,7 +332,7 @@ def test_killed_at_random_moments(tmp_path: Path, kind: str, num: int, num_kills
 def test_a_file_in_the_journals_place_stays(tmp_path: Path, content: str, restart: bool) -> None:
     path = tmp_path / "out.partial"
     path.write_text(content)
-    with pytest.raises(DataError, match=r"out\.partial is not a journal"):
+    with pytest.raises(DataError, match=r"a journal to .*out\.partial, but"):
         Journal(path, {"model": "m"}, restart=restart)
     assert path.read_text() == content
 

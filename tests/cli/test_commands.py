@@ -243,7 +243,7 @@ def test_words_that_must_and_must_not_come(showtell: Shell, model: Path, photos:
     [
         (("--required-word", "stra"), "'stra' is not among the .* did you mean 'star'"),
         (("--decoding", "greedy", "--num-captions", "2"), "'greedy' finds one caption"),
-        (("--top-k", "5"), "top_k = 5 is for method 'sample', and the method is 'beam'"),
+        (("--top-k", "5"), "top_k = 5 is for method 'sample', but the method is 'beam'"),
     ],
 )
 def test_wrong_decoding_settings_are_one_line(

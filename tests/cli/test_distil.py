@@ -30,7 +30,7 @@ def test_a_student_from_the_command_line(
     plan = showtell(*command, "--dry-run")
     assert plan.returncode == 0, plan.stderr
     assert "is asked about 20 pictures, 2 captions each (40 in all)" in plan.stdout
-    assert "learns the teacher's probabilities" in plan.stdout
+    assert "and the teacher's probabilities" in plan.stdout
     assert not (tmp_path / "run").exists()
     result = showtell(*command)
     assert result.returncode == 0, result.stderr

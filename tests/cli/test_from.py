@@ -152,7 +152,7 @@ def test_a_finished_run_is_made_longer(
     assert last["epoch"] == 3
     fewer = showtell("train", drawings, "-o", folder, "--resume", "--epochs", "2")
     assert fewer.returncode == 1
-    assert f"{folder} has 3 epochs already: give --epochs more" in fewer.stderr
+    assert f"{folder} has 3 epochs already: give a larger --epochs" in fewer.stderr
     assert tomllib.loads((folder / "config.toml").read_text())["training"]["num_epochs"] == 3
     assert "average_start" in json.loads((folder / "best" / "metrics.json").read_text())
 

@@ -106,7 +106,7 @@ def test_what_means_nothing_is_named_before_any_work(
 ) -> None:
     model = models["vision-encoder-decoder"]
     for options, said in (
-        (("--forbidden-word", "dog"), "forbidden_words = dog: has no meaning for hf:"),
+        (("--forbidden-word", "dog"), "forbidden_words = dog has no meaning for hf:"),
         (("--attention", "--json"), "cannot say where it looked"),
         (("--prompt", "alt"), "'vision-encoder-decoder' follows no instruction"),
         (("--ensemble", "default"), "only showtell's own models form an ensemble"),

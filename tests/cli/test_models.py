@@ -79,8 +79,8 @@ def test_what_is_no_model_is_one_line(tmp_path: Path) -> None:
         describe_folder(tmp_path)
     save_checkpoint(tmp_path / "model", checkpoint())
     (tmp_path / "model" / "metrics.json").write_text("[")
-    with pytest.raises(CheckpointError, match=r"is not whole: .*not JSON"):
+    with pytest.raises(CheckpointError, match=r"is incomplete: .*not JSON"):
         describe_folder(tmp_path / "model")
     (tmp_path / "model" / "metrics.json").write_text("[]")
-    with pytest.raises(CheckpointError, match="model is not whole: "):
+    with pytest.raises(CheckpointError, match="model is incomplete: "):
         describe_folder(tmp_path / "model")

@@ -227,9 +227,7 @@ def test_a_text_beside_a_picture_is_no_list(showtell: Shell, model: Path, photos
     result = showtell("caption", "-m", model, *sorted(photos.iterdir()))
     assert result.returncode == 0
     assert len(result.stdout.splitlines()) == 3
-    assert (
-        result.stderr == "left out: 3 .txt beside pictures of the same name, which are not lists\n"
-    )
+    assert result.stderr == "left out: 3 .txt, not lists but texts of pictures of the same name\n"
     result = showtell("caption", "-m", model, photos / "a.txt")
     assert result.returncode == 1
     assert "a.txt is the text of the picture beside it, not a list" in result.stderr

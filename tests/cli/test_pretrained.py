@@ -160,7 +160,7 @@ def test_a_card_is_shown_and_an_unknown_name_is_one_line(shipped: Path, showtell
 
 def test_a_model_that_is_not_whole_is_one_line(shipped: Path, showtell: Shell) -> None:
     (shipped / "metrics.json").write_text("[")
-    with pytest.raises(CheckpointError, match="is not whole"):
+    with pytest.raises(CheckpointError, match="is incomplete"):
         describe_model("default")
     assert showtell("models").returncode == 1
 

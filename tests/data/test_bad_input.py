@@ -80,7 +80,7 @@ def test_coco_problems_are_all_listed_at_once(tmp_path: Path, picture: Picture) 
 def test_no_picture_found_says_where_it_looked(tmp_path: Path) -> None:
     path = coco(tmp_path, [{"id": 1, "file_name": "1.jpg"}], [said(1)])
     message = failure(path)
-    assert message.startswith(f"{path}: of its 1 picture none is there; looked for '1.jpg' in ")
+    assert message.startswith(f"{path}: none of its 1 picture can be found; looked for '1.jpg' in ")
     assert f"{tmp_path}/val2017 (not there)" in message
     assert message.endswith("say where the pictures are with --images DIR")
 

@@ -174,7 +174,7 @@ def test_a_server_without_ranges_sends_all_again(remote: Remote, tmp_path: Path)
 
 def test_a_server_that_lies_about_ranges(remote: Remote, tmp_path: Path) -> None:
     remote.cut, remote.ranges = [300_000], "lies"
-    note = "file.zip: the server sent another range than was asked for; fetched anew"
+    note = "file.zip: the server sent the wrong range; starting again"
     check(remote, tmp_path, notes=[note])
     assert remote.seen == ["", "bytes=300000-", ""]
 
@@ -213,7 +213,7 @@ def test_a_wrong_sum(remote: Remote, tmp_path: Path) -> None:
 
 
 def test_a_wrong_size(remote: Remote, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="has 1,024,000 bytes, expected 9; the file at this"):
+    with pytest.raises(DataError, match="has 1,024,000 bytes, expected 9; this address has"):
         fetch_file(archive(remote, num_bytes=9), tmp_path)
     remote.sends_length = False
     remote.content = CONTENT[:5000]

@@ -371,6 +371,6 @@ def test_tags_beside_sentences_and_tags_alone(tmp_path: Path) -> None:
         "tags.jpg": ("dog, grass, running",),
         "list.jpg": ("A dog, a cat, and a bird",),
     }
-    assert "1 text file with tags passed over for the sentences beside them" in dataset.notes
-    assert any("the captions of 1 picture are tags between commas" in n for n in dataset.notes)
+    assert "1 text file with tags ignored: the sentences beside them were read" in dataset.notes
+    assert any("the captions of 1 picture are lists of tags" in n for n in dataset.notes)
     assert not dataset.problems

@@ -143,7 +143,7 @@ def test_sets_of_all_languages_have_the_same_pictures(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("scenes:fr", "the scenes speak en, de, zh; not fr"),
+        ("scenes:fr", "scenes are captioned in en, de, zh; not fr"),
         ("scenes:de:5", "from 10 to 99,999"),
     ],
 )

@@ -182,7 +182,7 @@ def test_marks_of_start_and_end_are_no_words(picture: Callable[..., None], tmp_p
     dataset = load_dataset(tmp_path / "c.json")
     assert dataset.records[0].captions == ("a dog runs", "A cat.", "<b>bold</b> <end> of it")
     assert dataset.problem_counts() == {"empty caption": 1}
-    assert "3 captions read without the marks around, as in <start> ... <end>" in dataset.notes
+    assert "3 captions read without marks such as <start> ... <end>" in dataset.notes
 
 
 def test_a_json_list_is_read_as_lines(picture: Callable[..., None], tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_no_split_said_draws_one_and_says_so(picture: Callable[..., None], tmp_p
     dataset = load_dataset(tmp_path)
     assert dataset.split_counts() == {"train": 16, "val": 2, "test": 2}
     assert dataset.notes == (
-        "the data says no split, so one was drawn by the hash of the ids: 16 train, 2 val, 2 test",
+        "the data names no split, so one was drawn by the hash of the ids: 16 train, 2 val, 2 test",
     )
 
 

@@ -35,7 +35,7 @@ def test_a_twentieth_is_held_out_twice_wherever_the_folder_lies() -> None:
     assert found[0] == found[1]
     splits = list(found[0].values())
     assert (splits.count("val"), splits.count("test")) == (10, 10)
-    with pytest.raises(DataError, match="three are the fewest"):
+    with pytest.raises(DataError, match="at least three are needed"):
         mix(said(2), None, human_weight=4, styles=())
 
 

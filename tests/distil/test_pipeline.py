@@ -512,7 +512,7 @@ def test_what_cannot_work_is_said(tmp_path: Path, pictures: Path) -> None:
     one = tmp_path / "one"
     one.mkdir()
     shutil.copyfile(pictures / "p0.png", one / "p0.png")
-    with pytest.raises(DataError, match=r"1 pictures have captions; three are the fewest"):
+    with pytest.raises(DataError, match=r"1 pictures have captions; at least three are needed"):
         run(request(tmp_path / "run", one), Teacher())
     strict = replace_filter(min_words=30)
     wanted = request(tmp_path / "strict", pictures, "training.num_epochs=1", filters=strict)

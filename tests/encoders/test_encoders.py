@@ -230,7 +230,7 @@ def test_timm_download_that_fails_is_one_line(
     monkeypatch.setattr(timm, "create_model", fail)
     with pytest.raises(ConfigError, match=r"cannot download timm's weights of .*; try again on"):
         build_encoder("timm:resnet50.a1_in1k")
-    with pytest.raises(ConfigError, match="has no weights for 'coatnet_0_224'; give your own"):
+    with pytest.raises(ConfigError, match="has no weights for 'coatnet_0_224'; give a file"):
         build_encoder("timm:coatnet_0_224")
 
 

@@ -292,7 +292,7 @@ def test_what_an_export_cannot_do_is_said_in_one_line(tiny: Path) -> None:
 def test_an_export_replaces_only_an_export_and_only_if_told(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(CheckpointError, match="already exists: give another -o, or add --overwrit"):
+    with pytest.raises(CheckpointError, match="give another folder with -o, or add --overwrit"):
         export_onnx("nowhere", tiny)
     both = shutil.copytree(tiny, tmp_path / "both")
     (both / "model.safetensors").touch()  # as where an export is in a model's own folder

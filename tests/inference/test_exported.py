@@ -184,7 +184,7 @@ def test_a_graph_that_reads_behind_the_end_is_not_loaded(whole: Path, copy: Path
         entry = next(e for e in model.graph.initializer[0].external_data if e.key == key)
         entry.value = "100000000"
         replace(copy, "step.onnx", model.SerializeToString())
-        with pytest.raises(CheckpointError, match=r"step.onnx reads behind the end of weights.bin"):
+        with pytest.raises(CheckpointError, match=r"step.onnx reads past the end of weights.bin"):
             caption(copy)
     # A second offset, which would count in place of the first.
     model = onnx.load(whole / "step.onnx", load_external_data=False)

@@ -186,13 +186,13 @@ def test_samples_have_the_models_probabilities(captioners: dict[str, HfCaptioner
 @pytest.mark.parametrize(
     ("kind", "decoding", "said"),
     [
-        ("blip", {"forbidden_words": ["dog"]}, "forbidden_words = dog: has no meaning for hf:"),
+        ("blip", {"forbidden_words": ["dog"]}, "forbidden_words = dog has no meaning for hf:"),
         (
             "git",
             {"naming": 1.0, "no_bad_endings": True},
-            "no_bad_endings = True, naming = 1.0: have",
+            "no_bad_endings = True, naming = 1.0 have",
         ),
-        ("blip", {"method": "diverse", "beam_size": 4}, "method = diverse: has no meaning"),
+        ("blip", {"method": "diverse", "beam_size": 4}, "method = diverse has no meaning"),
     ],
 )
 def test_settings_without_meaning_are_named(
@@ -337,7 +337,7 @@ def test_the_line_that_converts_a_pickle_works(folders: dict[str, Path], tmp_pat
         ("hf:", {}, "expected a name after the colon, as in hf:NAME"),
         ("hf:./nowhere", {}, "no such folder"),
         ("hf:one/two/three", {}, "expected hf:OWNER/NAME"),
-        ("hf:owner/name@a", {"revision": "b"}, "the revision is a"),
+        ("hf:owner/name@a", {"revision": "b"}, "the name says revision a"),
         ("hf:owner/name", {"base_url": "http://localhost"}, "--base-url means nothing"),
         ("hff:x", {}, "Did you mean 'hf'?"),
         ("default", {"prompt": "x"}, "--prompt means nothing to showtell's models"),

@@ -253,7 +253,7 @@ def test_a_file_with_another_hash_is_refused_and_removed(hub: TinyHub, machine: 
         ("someone/else", {}, {}, "the hub has no such model"),
         (ID, {"refuses": True}, {}, "private and there is no token"),
         (f"{ID}@v9", {}, {}, "has no revision 'v9'"),
-        (ID, {}, {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE forbids to download it"),
+        (ID, {}, {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE forbids downloading it"),
         (ID, {}, {"HF_ENDPOINT": "http://127.0.0.1:9"}, "cannot be downloaded"),
     ],
 )

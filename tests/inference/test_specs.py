@@ -99,7 +99,7 @@ def test_a_package_adds_a_kind(package: None) -> None:
     assert model.caption(wide).text == "it is 30 by 20"
     with pytest.raises(showtell.ShowtellError, match=r"images\[1\]: squares are beyond me"):
         model.caption([wide, square])
-    with pytest.raises(ConfigError, match="beam_size = 7: has no meaning for sizes:any"):
+    with pytest.raises(ConfigError, match="beam_size = 7 has no meaning for sizes:any"):
         model.caption(wide, decoding={"beam_size": 7})
     with pytest.raises(ConfigError, match=r"--revision means nothing .* take --prompt"):
         showtell.load("sizes:any", settings={"revision": "main"})

@@ -96,7 +96,7 @@ def test_several_captions_of_a_picture(files: dict[str, Path]) -> None:
     scores = score_nbest(files["several"], files["people"])
     assert list(scores.metrics) == ["Div-1", "Div-2", "self-CIDEr"]
     assert scores.metrics["Div-1"] == 4 / 9  # of image 1: a, dog, runs, red
-    assert "1 images have a single caption, and count in no mean" in scores.warnings
+    assert "1 images have a single caption, and are left out of the means" in scores.warnings
     assert "|captions:1-3|images:2|" in scores.signature
     with pytest.raises(ScoringError, match=r"caption: 1; keep one of each \(`showtell score`"):
         score_files(files["several"], files["people"])

@@ -112,7 +112,9 @@ def test_what_cannot_be_packed_is_one_line(tmp_path: Path) -> None:
     pack_checkpoint(tmp_path / "model", tmp_path / "keep" / "best")
     with pytest.raises(CheckpointError, match="keep already exists and is not a packed model"):
         pack_checkpoint(tmp_path / "model", tmp_path / "keep", overwrite=True)
-    with pytest.raises(CheckpointError, match=r"config\.toml is not a folder; give another -o"):
+    with pytest.raises(
+        CheckpointError, match=r"config\.toml is not a folder; give another folder with -o"
+    ):
         pack_checkpoint(tmp_path / "model", tmp_path / "model" / "config.toml" / "packed")
     (tmp_path / "twice" / "notes.txt").write_text("mine")
     with pytest.raises(CheckpointError, match=r"holds notes\.txt, which showtell did not write"):

@@ -111,7 +111,7 @@ def test_what_is_left_out_is_said(showtell: Shell, world: Path, tmp_path: Path) 
     for note in (
         "one.json: left out 1 caption without a picture: none",
         "one.json: left out 1 empty caption",
-        "left out: 5 pictures that not every file has a caption of",
+        "left out: 5 pictures without a caption in every file",
         "3 pictures were asked for, and there are 1",
     ):
         assert note in result.stderr

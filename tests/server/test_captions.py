@@ -183,7 +183,11 @@ def test_health_page_and_metrics(server: TinyServer) -> None:
     assert server.ask("/page/index.html").body == page.body
     problem(server.ask("/page/../app.py"), 404)
     problem(server.ask("/page/%2e%2e/app.py"), 404)
-    problem(server.ask("/nothing"), 404, "nothing is at /nothing; there are GET /openapi.json, ")
+    problem(
+        server.ask("/nothing"),
+        404,
+        "there is nothing at /nothing; expected one of GET /openapi.json, ",
+    )
     problem(server.ask("/caption"), 404, "POST /v1/chat/completions, GET /v1/models/{name}, ")
     refused = server.ask("/v1/captions")
     problem(refused, 405, "GET /v1/captions: expected POST")

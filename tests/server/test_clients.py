@@ -183,7 +183,9 @@ def test_other_names_of_models(server: TinyServer, gpt: openai.OpenAI) -> None:
     assert caught.value.code == "model_not_found"
     assert "Did you mean 'gpt-4o'?" in caught.value.message
     elsewhere = server.ask("/v1/chat/completion").json["error"]
-    assert elsewhere["code"] is None and elsewhere["message"].startswith("nothing is at /v1/chat/")
+    assert elsewhere["code"] is None and elsewhere["message"].startswith(
+        "there is nothing at /v1/chat/"
+    )
     with pytest.raises(ConfigError, match="--alias x=plan: unknown model 'plan'"):
         Clients({"x": "plan"}).check(["plain"])
 
@@ -222,9 +224,9 @@ def test_json_is_written_where_it_is_asked_for(
     assert json.loads(str(done.choices[0].message.content)) == {"caption": text}
     generated = llama.generate("plain", images=[picture(7)], format="json")
     assert json.loads(generated.response) == {"caption": text}
-    with pytest.raises(ollama.ResponseError, match="writes no JSON after a schema"):
+    with pytest.raises(ollama.ResponseError, match="cannot follow a JSON schema"):
         llama.generate("plain", images=[picture(7)], format={"type": "object"})
-    with pytest.raises(openai.BadRequestError, match="writes no JSON after a schema"):
+    with pytest.raises(openai.BadRequestError, match="cannot follow a JSON schema"):
         gpt.chat.completions.create(
             model="plain",
             messages=[message(picture(7))],

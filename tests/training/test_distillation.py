@@ -225,5 +225,5 @@ def test_what_cannot_teach_is_said_in_one_line(
     with pytest.raises(VocabularyError, match="does not begin with"):
         check_words(found, WordVocabulary({"a": 3, "dog": 2}, 1))
     run(tmp_path / "other", dataset, store, tiny_config("data.vocab_threshold=30"))
-    with pytest.raises(VocabularyError, match="other has another vocabulary than the first"):
+    with pytest.raises(VocabularyError, match="other has a different vocabulary from the first"):
         opened(of([*teachers, tmp_path / "other"]))

@@ -137,7 +137,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(
         save_tensors(path, tensors)
 
     monkeypatch.setattr(checkpoint_module, "save_tensors", fails_in_the_second_epoch)
-    with pytest.raises(CheckpointError, match=r"No space left.*continue with --resume"):
+    with pytest.raises(CheckpointError, match=r"No space left.*resume \(train: --resume; else"):
         run(folder, dataset, store, tiny_config("training.save_every=9"))
     monkeypatch.undo()
     assert not list(folder.glob(".*"))

@@ -46,7 +46,8 @@ class Price:
             values = []
         if len(values) not in (1, 2) or not all(0 <= value < math.inf for value in values):
             raise UsageError(
-                f"--price {text}: expected the price of a million tokens in and out, as 0.15,0.60"
+                f"--price {text}: expected the price of a million tokens sent, and received, such "
+                "as 0.15,0.60"
             )
         return cls(values[0], values[-1])
 

@@ -97,7 +97,7 @@ class Inputs:
         lines = []
         if self.texts:
             found = ", ".join(f"{count:,} {suffix}" for suffix, count in self.texts.most_common())
-            lines.append(f"left out: {found} beside pictures of the same name, which are not lists")
+            lines.append(f"left out: {found}, not lists but texts of pictures of the same name")
         if self.unreadable:
             lines.append(describe_unsupported(self.unreadable))
         return "\n".join(lines)
@@ -136,7 +136,7 @@ def find_inputs(names: Sequence[str]) -> Inputs:
     left = tuple(path for path in paths if path not in texts)
     if texts and not left:
         raise DataError(
-            f"{paths[0]} is the text of the picture beside it, not a list: name pictures"
+            f"{paths[0]} is the text of the picture beside it, not a list: give the pictures' names"
         )
     number = _count(left, left_out)
     suffixes = Counter(os.path.splitext(path)[1].lower() for path in texts)
@@ -150,7 +150,7 @@ def _read_standard_input() -> Picture:
     """
     example = "pipe a picture into it: cat photo.jpg | showtell caption -"
     if sys.stdin is None or sys.stdin.isatty():
-        raise DataError(f"- is standard input, where nothing comes from; {example}")
+        raise DataError(f"- is standard input, but nothing is piped in; {example}")
     content = sys.stdin.buffer.read(MOST_BYTES + 1)
     if not content:
         raise DataError(f"- is standard input, which is empty; {example}")

@@ -171,8 +171,8 @@ class Journal:
 
     def _not_ours(self) -> DataError:
         return DataError(
-            f"{self.path} is not a journal of showtell, which has to write one there: rename that "
-            "file, or give another name for the output"
+            f"showtell must write a journal to {self.path}, but that file is something else: "
+            "rename it, or give another name for the output"
         )
 
     def _count(self, record: Record) -> None:

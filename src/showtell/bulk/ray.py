@@ -129,7 +129,7 @@ def check_identity(folder: str, identity: Record, *, overwrite: bool) -> None:
         if kept not in (None, identity):
             raise DataError(
                 f"{folder} was begun with another model or other settings; continue with those, "
-                "give another -o, or begin anew with --overwrite"
+                "give another folder with -o, or begin anew with --overwrite"
             )
     keep_identity(folder, {**identity, "overwrite": True} if overwrite else identity)
 
@@ -159,7 +159,9 @@ def _kept_identity(folder: str) -> Record | None:
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        raise DataError(f"{place} is damaged: give another -o, or begin anew with --overwrite")
+        raise DataError(
+            f"{place} is damaged: give another folder with -o, or begin anew with --overwrite"
+        )
     return value
 
 
@@ -226,7 +228,7 @@ class ShardCaptioner:
 
     def _caption(self, shard: Shard) -> Summary:
         if self.model != self._job.model:
-            raise DataError("the model on this machine is another one than the job's")
+            raise DataError("the model on this machine is not the job's")
         if not is_url(self._job.output):
             return self._caption_into(shard, Path(self._job.output))
         with tempfile.TemporaryDirectory() as folder:

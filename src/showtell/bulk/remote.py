@@ -82,7 +82,9 @@ def _allowed(name: str, source: str) -> Picture:
     url = urljoin(f"{source.rpartition('/')[0]}/", name) if is_web(source) else name
     if is_url(source) and "://" not in url:
         if url.startswith("/"):
-            return broken(name, f"is a path of this machine, and {source} is a downloaded list")
+            return broken(
+                name, f"is a path on this machine, which {source}, a downloaded list, may not name"
+            )
         url = f"{source.rpartition('/')[0]}/{url}"
     if is_url(source):
         scheme = urlsplit(url).scheme.lower()

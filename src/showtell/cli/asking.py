@@ -20,7 +20,8 @@ class Asking:
         typer.Option(
             "--price",
             metavar="IN,OUT",
-            help="openai, ollama: price of a million tokens in and out, to tell what a run costs.",
+            help="openai, ollama: prices of a million tokens sent and received, to estimate a "
+            "run's cost.",
         ),
     ] = None
     measure: Annotated[

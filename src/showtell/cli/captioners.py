@@ -60,7 +60,7 @@ AnyDevice = Annotated[
     typer.Option(
         "--device",
         callback=_any_device,
-        help="Device to compute on: auto, cpu, cuda, cuda:1 or mps; of exports also coreml, "
+        help="Device to compute on: auto, cpu, cuda, cuda:1 or mps; for exports also coreml, "
         "openvino or directml.",
     ),
 ]
@@ -68,7 +68,7 @@ Runtime = Annotated[
     RuntimeChoice,
     typer.Option(
         "--runtime",
-        help="What computes: torch for checkpoints, onnx for exports; auto: what the model is.",
+        help="Runtime: torch for checkpoints, onnx for exports; auto: whichever fits the model.",
     ),
 ]
 
@@ -141,8 +141,8 @@ class Settings:
         str | None,
         typer.Option(
             "--prompt",
-            help="hf, openai, ollama: instruction for the model, or short, detailed or alt, which "
-            "name one.",
+            help="hf, openai, ollama: instruction for the model, or the name of one: short, "
+            "detailed or alt.",
         ),
     ] = None
     revision: Revision = None
@@ -225,7 +225,7 @@ class Cleaning:
         bool | None,  # neither of both is typed: as the model has it
         typer.Option(
             "--tidy/--no-tidy",
-            help="Remove preambles, markdown and quotes from captions; default: of models that "
+            help="Remove preambles, markdown and quotes from captions; default: for models that "
             "take a --prompt.",
         ),
     ] = None
@@ -234,7 +234,7 @@ class Cleaning:
         typer.Option(
             "--max-sentences",
             min=1,
-            help="Sentences of a caption that are kept; default: 1 of models that take a --prompt.",
+            help="Sentences to keep of a caption; default: 1 for models that take a --prompt.",
         ),
     ] = None
     max_words: Annotated[
@@ -242,7 +242,7 @@ class Cleaning:
         typer.Option(
             "--max-words",
             min=1,
-            help="Words of a caption that are kept; cut at a sensible place.",
+            help="Most words to keep of a caption; cut at a sensible place.",
         ),
     ] = None
     replace: Annotated[
@@ -251,7 +251,7 @@ class Cleaning:
             "--replace",
             metavar="REGEX=TEXT",
             callback=_replacements,
-            help="Replace text in captions: a regular expression and what it becomes; may be "
+            help="Replace text in captions: a regular expression and its replacement; may be "
             "repeated.",
         ),
     ] = None
@@ -259,7 +259,7 @@ class Cleaning:
         str | None, typer.Option("--prefix", help="Text to put before every caption.")
     ] = None
     suffix: Annotated[
-        str | None, typer.Option("--suffix", help="Text to put behind every caption.")
+        str | None, typer.Option("--suffix", help="Text to put after every caption.")
     ] = None
 
 

@@ -110,7 +110,10 @@ def compare(
         meteor.prepare_aloud(lambda text: typer.echo(text, err=True))
     if data is None:
         if given(settings):
-            raise UsageError("files of captions are compared as they are: leave out the options")
+            raise UsageError(
+                "files of captions are compared as they are: leave out the options for models, "
+                "such as --prompt"
+            )
         *results, references = map(Path, systems)
         found = compare_files(results, references, **how.arguments())
     else:

@@ -68,8 +68,8 @@ class Decoding:
         bool | None,
         typer.Option(
             "--rerank/--no-rerank",
-            help="Choose among the captions that the search finds by what the model's word "
-            "detector sees, if it has one; default: rerank.",
+            help="Let the model's word detector, if it has one, choose among the captions that "
+            "the search finds; default: rerank.",
         ),
     ] = None
     min_length: Annotated[

@@ -48,7 +48,7 @@ class Lesson:
         typer.Option(
             "--human",
             metavar="DATA",
-            help="Captioned pictures by people; they weigh more and make the test set.",
+            help="Pictures captioned by people; they count for more and form the test set.",
         ),
     ] = None
     human_weight: Annotated[
@@ -56,7 +56,7 @@ class Lesson:
         typer.Option(
             "--human-weight",
             min=1,
-            help="How many times as much a caption by a person counts as one by the teacher.",
+            help="Weight of a caption by a person, where one by the teacher has 1.",
         ),
     ] = 4
     learn_style: Annotated[
@@ -157,8 +157,8 @@ def distil(
     model is in model/, with a card that names its teacher. The options from --tidy on are about the
     teacher and its captions.
 
-    For teachers behind a server, how much is sent and about how many tokens that is is told before
-    the first picture is sent; with --dry-run nothing is.
+    For teachers behind a server, the amount to send and about how many tokens it makes are printed
+    before the first picture is sent; with --dry-run nothing is sent.
 
     Without --human, a part of the teacher's captions is held out, and the figures measure how far
     the student agrees with the teacher. report/rating.html is a sheet on which a person judges 50

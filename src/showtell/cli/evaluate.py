@@ -175,8 +175,9 @@ def score(
 ) -> None:
     """Score captions of any program with COCO's metrics, without Java.
 
-    The tokenised references are kept in the cache folder, so the next scoring starts at once. With
-    --metric self-CIDEr, Div-1 and Div-2 alone, RESULTS has several captions of each picture.
+    The tokenised references are kept in the cache folder, so the next scoring starts at once.
+    RESULTS may have several captions of each picture if only --metric self-CIDEr, --metric Div-1 or
+    --metric Div-2 is asked for: these measure variety.
     """
     from showtell.metrics import meteor, nbest
     from showtell.metrics.bootstrap import Resampling

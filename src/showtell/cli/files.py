@@ -50,7 +50,7 @@ def check_file(
     if not is_picture and is_picture_name(output.name):
         raise ConfigError(
             f"{option} {output} has the name of a picture, but the output is not a picture: give "
-            "another name, and the pictures after it"
+            f"the output's name after {option}, then the pictures"
         )
     if is_kept and output.is_file() and output.stat().st_size:
         raise ConfigError(
@@ -93,4 +93,6 @@ def check_store_folder(folder: Path) -> None:
     if folder.is_file():
         raise ConfigError(f"{folder} is a file: give the name of a folder")
     if folder.is_dir() and not (folder / SPEC_FILE).is_file() and any(folder.iterdir()):
-        raise ConfigError(f"{folder} is there and holds no feature store: give another -o")
+        raise ConfigError(
+            f"{folder} already exists and is not a feature store: give another folder with -o"
+        )

@@ -20,8 +20,8 @@ def models(
         str | None,
         typer.Argument(
             metavar="[NAME]",
-            help="Show the card of this model, or of a folder without a card what is in it; of "
-            "hf:ID its licence, its size and whether it is on this machine.",
+            help="Show the card of this model, or what is in a folder without a card; for hf:ID, "
+            "its licence, its size and whether it is on this machine.",
         ),
     ] = None,
     revision: captioners.Revision = None,
@@ -97,7 +97,7 @@ def _print_table(found: "list[DescribedModel]") -> None:
     for model in found:
         typer.echo(
             f"figures of {model.name}: on {model.measured_on}, as torch computes it; its card has "
-            "those as installed"
+            "the figures of the installed form"
         )
     typer.echo("showtell models NAME shows a model's card")
 

@@ -180,8 +180,7 @@ Bootstrap = Annotated[
         "--bootstrap",
         min=1,
         metavar="N",
-        help="Also give 95 % intervals, from N resamples of the pictures (1000 is usual) that "
-        "--seed determines.",
+        help="Also give 95 % intervals, from N resamples of the pictures (1000 is usual).",
     ),
 ]
 BootstrapSeed = Annotated[

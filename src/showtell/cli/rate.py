@@ -34,7 +34,7 @@ def rate(
         typer.Option(
             "-o",
             "--output",
-            help="HTML file of the sheet; the same as CSV and the key are written beside it.",
+            help="HTML file of the sheet; its CSV form and the key are written beside it.",
         ),
     ] = Path("rating.html"),
     scale: Annotated[
@@ -116,7 +116,7 @@ def _make(
         table, key = write_sheet(sheet, output, pictures, report, embed=not link)
     typer.echo(
         f"{len(sheet.items)} questions about {len({item.picture for item in sheet.items})} "
-        f"pictures: {output}, the same as {table}; the key is {key}"
+        f"pictures: {output}, and as a table {table}; the key is {key}"
     )
 
 

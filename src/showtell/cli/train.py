@@ -154,8 +154,8 @@ class Start:
         str,
         typer.Option(
             "--preset",
-            help="Settings for a number of pictures: tiny, small, medium or coco; auto: by the "
-            "number of training pictures, unless -c is given; none.",
+            help="Settings for a number of pictures: tiny, small, medium, coco or none; auto: by "
+            "the number of training pictures, unless -c is given.",
         ),
     ] = "auto"
     old: Annotated[
@@ -186,7 +186,7 @@ class PlainSettings:
             "--epochs",
             min=1,
             help="Number of epochs; -s training.num_epochs. With --resume, a finished run goes on "
-            "until it has so many.",
+            "until it has that many.",
         ),
     ] = None
     batch_size: Annotated[

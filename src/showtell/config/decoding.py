@@ -32,7 +32,7 @@ class DecodingConfig(Section):
     )
     rerank: bool = Field(
         default=True,
-        description="of beam and diverse, where the model has a reranker (`showtell rerank`): the "
+        description="for beam and diverse, where the model has a reranker (`showtell rerank`): the "
         "best caption is the one that it chooses among the hypotheses",
     )
     min_length: int = Field(default=1, ge=0, description="the fewest words in a caption")
@@ -72,13 +72,13 @@ class DecodingConfig(Section):
     groups: int | None = Field(
         default=None,
         ge=1,
-        description="of diverse: number of beam groups; default: beam_size, one hypothesis each",
+        description="for diverse: number of beam groups; default: beam_size, one hypothesis each",
     )
     diversity: float = Field(
         default=0.5,
         ge=0,
-        description="of diverse: penalty (in nats) for words that another beam group already chose "
-        "at this step",
+        description="for diverse: penalty (in nats) for words that another beam group already "
+        "chose at this step",
     )
     min_confidence: float = Field(
         default=0.0,
@@ -89,19 +89,20 @@ class DecodingConfig(Section):
     temperature: float = Field(
         default=1.0,
         gt=0,
-        description="of sample: below 1 favours likely words, above 1 unlikely ones",
+        description="for sample: below 1 favours likely words, above 1 unlikely ones",
     )
     top_k: int | None = Field(
-        default=None, ge=1, description="of sample: draw from the k likeliest tokens"
+        default=None, ge=1, description="for sample: draw from the k likeliest tokens"
     )
     top_p: float | None = Field(
         default=None,
         gt=0,
         le=1,
-        description="of sample: draw from the likeliest tokens that have this probability",
+        description="for sample: draw from the likeliest tokens that together have this "
+        "probability",
     )
     seed: int = Field(
-        default=0, ge=0, lt=2**32, description="of sample: the same seed gives the same captions"
+        default=0, ge=0, lt=2**32, description="for sample: the same seed gives the same captions"
     )
 
     @property
@@ -127,7 +128,7 @@ class DecodingConfig(Section):
             if self.method not in methods and value != type(self).model_fields[name].default:
                 shown = ", ".join(value) if isinstance(value, tuple) else value
                 wanted = " or ".join(repr(method) for method in methods)
-                yield f"{name} = {shown} is for method {wanted}, and the method is {self.method!r}"
+                yield f"{name} = {shown} is for method {wanted}, but the method is {self.method!r}"
 
     def _wrong_numbers(self) -> Iterator[str]:
         if self.min_length > self.max_length:
@@ -143,8 +144,8 @@ class DecodingConfig(Section):
             yield f"num_captions = {self.num_captions}, but method 'greedy' finds one caption"
         if self.method in ("beam", "diverse") and self.num_captions > self.beam_size:
             yield (
-                f"num_captions = {self.num_captions} needs a beam_size of as many, "
-                f"and it is {self.beam_size}"
+                f"num_captions = {self.num_captions} needs at least that beam_size, "
+                f"but it is {self.beam_size}"
             )
         if self.method == "diverse" and self.beam_size % (self.groups or 1):
             yield f"beam_size = {self.beam_size} is not a multiple of groups = {self.groups}"

@@ -21,63 +21,63 @@ class ObjectiveConfig(Section):
     )
     teachers: tuple[str, ...] = Field(
         default=(),
-        description="of distil: runs, checkpoints or models that come with showtell; of several, "
+        description="for distil: runs, checkpoints or models that come with showtell; of several, "
         "the mean of their probabilities is learnt",
     )
     teacher_weight: float = Field(
         default=0.5,
         ge=0,
         le=1,
-        description="of distil: share of the loss that is about the teachers' probabilities; the "
+        description="for distil: share of the loss that is about the teachers' probabilities; the "
         "rest is cross-entropy of the captions",
     )
     teacher_temperature: float = Field(
         default=1.0,
         gt=0,
-        description="of distil: divides the logits of teachers and student, so that above 1 "
+        description="for distil: divides the logits of teachers and student, so that above 1 "
         "unlikely words count more",
     )
     scheduled_sampling_max_prob: float = Field(
         default=0.0,
         ge=0,
         le=1,
-        description="of cross_entropy: largest share of input words that the model itself chooses",
+        description="for cross_entropy: largest share of input words that the model itself chooses",
     )
     scheduled_sampling_start: int = Field(
         default=1,
         ge=0,
-        description="of cross_entropy: epochs before the share begins to rise from zero",
+        description="for cross_entropy: epochs before the share begins to rise from zero",
     )
     scheduled_sampling_increase_prob: float = Field(
         default=0.05,
         gt=0,
         le=1,
-        description="of cross_entropy: increase of the share in each epoch",
+        description="for cross_entropy: increase of the share in each epoch",
     )
     baseline: Literal["greedy", "mean_of_others"] = Field(
         default="mean_of_others",
-        description="of scst: what a reward is compared with: that of the greedy caption (Rennie "
+        description="for scst: what a reward is compared with: that of the greedy caption (Rennie "
         "et al. 2017), or the mean of the picture's other samples (Luo 2020)",
     )
     num_samples: int = Field(
-        default=5, ge=1, description="of scst: captions sampled for each picture"
+        default=5, ge=1, description="for scst: captions sampled for each picture"
     )
     temperature: float = Field(
         default=1.0,
         gt=0,
-        description="of scst: divides log-probabilities, in sampling and in the gradient; below 1, "
-        "samples are closer to the captions that the decoder gives in use",
+        description="for scst: divides log-probabilities, in sampling and in the gradient; below "
+        "1, samples are closer to the captions that the decoder gives in use",
     )
     cider_weight: float = Field(
-        default=1.0, ge=0, description="of scst: weight of CIDEr-D (0 to 10) in the reward"
+        default=1.0, ge=0, description="for scst: weight of CIDEr-D (0 to 10) in the reward"
     )
     bleu_weight: float = Field(
-        default=0.0, ge=0, description="of scst: weight of BLEU-4 (0 to 1) in the reward"
+        default=0.0, ge=0, description="for scst: weight of BLEU-4 (0 to 1) in the reward"
     )
     invention_penalty: float = Field(
         default=0.0,
         ge=0,
-        description="of scst: what each mention of an object that no caption of the picture "
+        description="for scst: what each mention of an object that no caption of the picture "
         "mentions takes from the reward (COCO's 80 objects, in English)",
     )
 

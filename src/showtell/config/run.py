@@ -229,7 +229,7 @@ class TrainingConfig(Section):
         default=0.0,
         ge=0,
         lt=1,
-        description="of cross_entropy: share of the target that is spread over all words",
+        description="for cross_entropy: share of the target that is spread over all words",
     )
     ema_decay: float | None = Field(
         default=None,
@@ -361,8 +361,8 @@ class Config(Section):
         ):
             yield (
                 {"training"},
-                "training.init_parts = encoder takes no decoder from training.init_from: it needs "
-                "training.init_from, and goes with neither scst, training.average_start nor "
+                "training.init_parts = encoder takes no decoder from training.init_from: set "
+                "training.init_from, and leave out scst, training.average_start and "
                 "data.new_words",
             )
         if training.init_from and data.vocab_file:

@@ -88,7 +88,7 @@ class Processes:
         if self.local_rank >= num:
             raise ConfigError(
                 f"{self.local_size} processes on a machine with {num} GPUs: give torchrun "
-                f"--nproc-per-node {max(num, 1)}, or showtell --device cpu"
+                f"--nproc-per-node {max(num, 1)}, or showtell train --device cpu"
             )
         return f"cuda:{self.local_rank}"
 

@@ -78,13 +78,14 @@ def import_notebook(encoder: Path, decoder: Path, vocabulary: Path, folder: Path
     if len(rnn.words) != len(words):
         raise CheckpointError(
             f"{decoder} has {counted(len(rnn.words), 'word')} and {vocabulary} has {len(words)}: "
-            "they are of different trainings; give the vocab.pkl that the decoder was trained with"
+            "they are from different trainings; give the vocab.pkl that the decoder was trained "
+            "with"
         )
     embed = len(net.embedding["linear.bias"])
     if rnn.words.shape[1] != embed:
         raise CheckpointError(
-            f"{encoder} makes {embed} numbers of a picture and {decoder} reads "
-            f"{rnn.words.shape[1]}: they are of different trainings"
+            f"{encoder} makes {embed} numbers per picture and {decoder} reads "
+            f"{rnn.words.shape[1]}: they are from different trainings"
         )
     with tempfile.TemporaryDirectory() as temporary:
         weights = Path(temporary) / "resnet.safetensors"
@@ -128,7 +129,7 @@ def _words_in_order(attributes: Mapping[str, Any], path: Path) -> list[str]:
     if len(ids) > MOST_WORDS:
         raise VocabularyError(f"{path} has {len(ids):,} words; expected {MOST_WORDS:,} at most")
     if not all(isinstance(w, str) and type(i) is int for w, i in ids.items()):
-        raise VocabularyError(f"{path}: word2idx is not of words and whole numbers")
+        raise VocabularyError(f"{path}: word2idx does not map words to whole numbers")
     words = sorted(ids, key=lambda word: ids[word])
     if [ids[word] for word in words] != list(range(len(words))):
         raise VocabularyError(

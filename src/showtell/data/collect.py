@@ -235,7 +235,7 @@ class Collector:
         records = []
         for draft in usable:
             if draft.split is None:
-                self.problem("no split", draft.image_id, "others say theirs; skipped")
+                self.problem("no split", draft.image_id, "others name theirs; skipped")
                 continue
             captions = tuple(draft.captions)
             styles = tuple(draft.styles) if any(draft.styles) else ()
@@ -271,7 +271,7 @@ class Collector:
             )
         if self._num_marked:
             notes.append(
-                f"{counted(self._num_marked, 'caption')} read without the marks around, as in "
+                f"{counted(self._num_marked, 'caption')} read without marks such as "
                 "<start> ... <end>"
             )
         kinds = Counter(problem.kind for problem in self.problems)
@@ -301,7 +301,7 @@ class Collector:
         for draft in drafts:
             draft.split = splits[draft.image_id]
         self.notes.append(
-            "the data says no split, so one was drawn by the hash of the ids: "
+            "the data names no split, so one was drawn by the hash of the ids: "
             + describe_counts(splits.values())
         )
 
@@ -311,7 +311,7 @@ class Collector:
         if num_missing and num_missing >= len(self._drafts) // 2:
             listed = counted(len(self._drafts), "picture")
             return (
-                f"{self.name}: of its {listed} none is there; looked for "
+                f"{self.name}: none of its {listed} can be found; looked for "
                 f"{printable(self._missing_example)!r} in {self.finder.describe()}; "
                 "say where the pictures are with --images DIR"
             )

@@ -43,8 +43,8 @@ def merge_datasets(
     result, num_renamed = _unique_ids(result, [names[owners[number]] for number in kept])
     if num_renamed:
         notes.append(
-            f"{counted(num_renamed, 'id')} taken by another data set, so the set's name stands "
-            "before it"
+            f"{counted(num_renamed, 'id')} taken by another data set: the set's name is put "
+            "in front"
         )
     if near:
         notes += _near_notes(result, [checks[number] for number in kept])
@@ -115,8 +115,7 @@ def _join_copies(
         )
     if num_moved:
         notes.append(
-            f"{num_moved:,} of them are in different splits; test goes before val, and val before "
-            "train"
+            f"{num_moved:,} of them are in different splits; test wins over val, and val over train"
         )
     return merged, notes
 

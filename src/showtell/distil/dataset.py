@@ -63,7 +63,7 @@ def split_human(dataset: Dataset) -> Dataset:
         replace(record, split="test") if record.image_id in test else record
         for record in dataset.records
     )
-    note = f"the data marks no picture as test, so {len(test):,} of its val pictures are"
+    note = f"the data marks no picture as test, so {len(test):,} of its val pictures become test"
     return replace(dataset, records=records, notes=(*dataset.notes, note))
 
 
@@ -109,8 +109,8 @@ def mix(
     if human is None:
         if len(by_picture) < 3:
             raise DataError(
-                f"{len(by_picture)} pictures have captions; three are the fewest: one to train on, "
-                "one to validate and one to test on"
+                f"{len(by_picture)} pictures have captions; at least three are needed: one to "
+                "train on, one to validate and one to test on"
             )
         number = max(1, min(MOST_HELD_OUT, round(HELD_OUT_SHARE * len(by_picture))))
         ordered = drawn(by_picture)

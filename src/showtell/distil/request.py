@@ -29,7 +29,7 @@ class FilterConfig(Section):
         default=0.0,
         ge=0,
         le=1,
-        description="leave out captions that the teacher trusts less, where it tells",
+        description="leave out captions with a lower confidence, where the teacher gives one",
     )
     min_agreement: float = Field(
         default=0.1,
@@ -60,8 +60,8 @@ class FilterConfig(Section):
         default=0.0,
         ge=0,
         le=1,
-        description="leave out captions that tell less of their picture than this share of what "
-        "the middle caption tells, as first students judge that have not seen it; 0.25 is a start; "
+        description="leave out captions that say less about their picture than this share of what "
+        "the median caption says, judged by first students that have not seen it; try 0.25; "
         "0: no first students",
     )
 

@@ -92,7 +92,7 @@ def distil(
     except InUseError:
         raise CheckpointError(
             f"another process is distilling into {request.folder}: wait until it ends, stop it, or "
-            "give another -o"
+            "give another folder with -o"
         ) from None
 
 
@@ -116,10 +116,8 @@ def describe_plan(request: DistilRequest, report: Reporter, *, measure: int = 0)
         test = len(run.human.split("test"))
         lines.append(f"and about the {test:,} test pictures of {run.human.name}, to compare")
     plan = run.plan
-    kind = "and learns the teacher's probabilities" if plan.probabilities else "and no more"
-    lines.append(
-        f"a student {plan.config.decoder.kind} is trained on the captions {kind} ({plan.reason})"
-    )
+    learnt = "captions and the teacher's probabilities" if plan.probabilities else "captions alone"
+    lines.append(f"a {plan.config.decoder.kind} student is trained on the {learnt} ({plan.reason})")
     return "\n".join(lines)
 
 

@@ -134,8 +134,8 @@ class Stages:
         if any(one in self.notes for one in later):
             reason = "; ".join(_differences(note["made_of"], made_of))
             raise CheckpointError(
-                f"{self.folder_of(later[0])} was made from something else: {reason}; give what it "
-                f"was made from, or make it and what follows from it anew with --again {later[0]}, "
+                f"{self.folder_of(later[0])} was made from something else: {reason}; give the "
+                f"original inputs, or redo it and the stages after it with --again {later[0]}, "
                 f"which keeps {self.folder_of(name)}"
             )
         return True
@@ -146,8 +146,8 @@ class Stages:
             return
         reason = "; ".join(different) or "a stage before it was made anew"
         raise CheckpointError(
-            f"{self.folder_of(name)} was made from something else: {reason}; give what it was made "
-            f"from, or make it and what follows from it anew with --again {name}"
+            f"{self.folder_of(name)} was made from something else: {reason}; give the original "
+            f"inputs, or redo it and the stages after it with --again {name}"
         )
 
     def _begin(self, name: str, key: str) -> None:
@@ -160,8 +160,8 @@ class Stages:
         has_left_some = any(self.folder_of(name).iterdir())
         if begun["key"] != key and name not in KEPT and has_left_some:
             raise CheckpointError(
-                f"{self.folder_of(name)} was begun with something else and not finished: give what "
-                f"it was begun with, or begin it anew with --again {name}"
+                f"{self.folder_of(name)} was begun with something else and not finished: give the "
+                f"original inputs, or restart it with --again {name}"
             )
         begun["key"] = key
         self._write()

@@ -141,7 +141,7 @@ def _why_no_probabilities(config: Config, teacher: Checkpoint) -> str | None:
     settings, words = config.encoder, teacher.vocabulary.words
     encoder = build_encoder(settings.name, weights=settings.weights, squash=settings.squash)
     if why_not(teacher, teacher.vocabulary, encoder):
-        return "the teacher sees with another encoder than the student"
+        return "the teacher's encoder is not the student's"
     if config.training.init_from is not None:
         known: Sequence[str] = load_checkpoint(config.training.init_from).vocabulary.words
         if tuple(known[: len(words)]) != words:

@@ -146,14 +146,17 @@ def _check_name(timm: Any, name: str) -> None:
 
 def _download(timm: Any, name: str) -> nn.Module:
     if ":" not in name and not timm.models.is_model_pretrained(name):
-        raise ConfigError(f"timm has no weights for {name!r}; give your own file as weights")
+        raise ConfigError(
+            f"timm has no weights for {name!r}; give a file: -s encoder.weights=FILE "
+            "(features: --weights FILE)"
+        )
     try:
         network: nn.Module = timm.create_model(name, pretrained=True)
     except Exception as error:
         # The download may fail in as many ways as there are networks, proxies and disks.
         raise ConfigError(
             f"cannot download timm's weights of {name!r} ({first_line(error)}); "
-            "try again online, or give a local file as weights"
+            "try again online, or give a file: -s encoder.weights=FILE (features: --weights FILE)"
         ) from None
     return network
 

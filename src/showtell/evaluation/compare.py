@@ -16,7 +16,7 @@ from showtell.errors import ScoringError
 from showtell.metrics import CHECKS, FAMILIES, Family, References, Scores, evaluate
 from showtell.metrics.bootstrap import Difference, Resampling, differences, holm
 from showtell.metrics.coco_io import read_pair, references_cache, segmentation_of
-from showtell.text.segment import PTB, Segmentation
+from showtell.text.segment import AS_OPTION, PTB, Segmentation
 
 if TYPE_CHECKING:
     from showtell.data.request import DataRequest
@@ -154,6 +154,7 @@ def compare_files(
     num_shown: int = 5,
     segmentation: str = "auto",
     language: str = "auto",
+    written: str = AS_OPTION,
 ) -> Comparison:
     """Compare files of captions against one file of references.
 
@@ -165,6 +166,7 @@ def compare_files(
         subset: compare on the images that all files have a caption of. Otherwise an image without
             a caption is an error.
         num_shown: how many pictures that gained and that lost to list.
+        segmentation: as of ``choose_for_scores``; so are ``language`` and ``written``.
 
     Raises:
         ScoringError: a file cannot be read, the files do not fit each other, or a metric is
@@ -176,7 +178,7 @@ def compare_files(
         f"{name}: {note}" for name, pair in zip(names, pairs, strict=True) for note in pair.notes
     ]
     people = {image_id: said for pair in pairs for image_id, said in pair.references.items()}
-    cut, note = segmentation_of(people, segmentation, language)
+    cut, note = segmentation_of(people, segmentation, language, written=written)
     return compare(
         {name: pair.candidates for name, pair in zip(names, pairs, strict=True)},
         people,

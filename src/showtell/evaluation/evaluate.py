@@ -26,7 +26,7 @@ from showtell.inference.caption import Caption
 from showtell.inference.captioner import Captioner
 from showtell.metrics import References, Scores, evaluate, meteor
 from showtell.metrics.coco_io import segmentation_of
-from showtell.text.segment import PTB, Segmentation
+from showtell.text.segment import AS_OPTION_OF_SCORE, PTB, Segmentation
 from showtell.version import __version__
 
 if TYPE_CHECKING:
@@ -265,7 +265,7 @@ def _caption_pictures(
     cut = captioner.segmentation
     if cut is None:
         people = {record.image_id: record.captions for record in usable}
-        cut, note = segmentation_of(people, "auto", "auto")
+        cut, note = segmentation_of(people, written=AS_OPTION_OF_SCORE)
         if note:
             report.note(note)
     evaluation = Evaluation(captions, evaluate(_texts(captions), references_of(usable, cut)))

@@ -197,21 +197,27 @@ def check_new_folder(
         raise CheckpointError(f"-o {folder} has no name of its own: give the name of a new folder")
     above = next(parent for parent in folder.absolute().parents if os.path.lexists(parent))
     if not above.is_dir():
-        raise CheckpointError(f"-o {folder}: {above} is not a folder; give another -o")
+        raise CheckpointError(f"-o {folder}: {above} is not a folder; give another folder with -o")
     if not os.access(above, os.W_OK | os.X_OK):
-        raise CheckpointError(f"-o {folder}: {above} cannot be written to; give another -o")
+        raise CheckpointError(
+            f"-o {folder}: {above} cannot be written to; give another folder with -o"
+        )
     if not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder.is_dir() and is_own(folder)):
-        raise CheckpointError(f"{folder} already exists and is not {kind}: give another -o")
+        raise CheckpointError(
+            f"{folder} already exists and is not {kind}: give another folder with -o"
+        )
     for name in sorted(os.listdir(folder)):
         if not OWN_FILE.fullmatch(name):
             raise CheckpointError(
                 f"{folder} also holds {name}, which showtell did not write and would delete: move "
-                "it, or give another -o"
+                "it, or give another folder with -o"
             )
     if not overwrite:
-        raise CheckpointError(f"{folder} already exists: give another -o, or add --overwrite")
+        raise CheckpointError(
+            f"{folder} already exists: give another folder with -o, or add --overwrite"
+        )
 
 
 def load_checkpoint(model: str | Path) -> Checkpoint:
@@ -266,7 +272,10 @@ def encoder_source(checkpoint: Checkpoint, *, trusted: bool) -> tuple[str, Path 
     weights = checkpoint.encoder_weights or settings.weights
     if trusted:
         return settings.name, weights
-    advice = "If you trust whoever made the model, add --trust-model (in Python: trust_model=True)"
+    advice = (
+        "If you trust whoever made the model, add --trust-model where the command has it "
+        "(in Python: trust_model=True)"
+    )
     if is_fetched(settings.name):
         raise CheckpointError(
             f"the model's {CONFIG} names an encoder from elsewhere, {settings.name!r}, which timm "

@@ -123,7 +123,7 @@ def describe_folder(folder: Path) -> DescribedModel:
             try:
                 return _checkpoint(folder, place)
             except READING as error:
-                raise CheckpointError(f"the model {place} is not whole: {error}") from None
+                raise CheckpointError(f"the model {place} is incomplete: {error}") from None
     if export := find_export(folder):
         return _export(folder, export)
     raise CheckpointError(

@@ -319,7 +319,7 @@ def _check_references(name: str, graph: bytes, files: Mapping[str, File]) -> Non
         if not (location == WEIGHTS or location.endswith(TENSORS)) or location not in files:
             break
         if offset + length > files[location].num_bytes:
-            raise ValueError(f"{name} reads behind the end of {location}; it is not loaded")
+            raise ValueError(f"{name} reads past the end of {location}; it is not loaded")
         num_found += 1
     if graph.count(b"location") != num_found or graph.count(b"\n\x06offset") != num_found:
         raise ValueError(f"{name} reads a file that is not listed in {MANIFEST}; it is not loaded")

@@ -88,8 +88,8 @@ def read_results(
         hint = "remove the duplicates"
         if any(len({*entry.captions}) > 1 for entry in _merged(entries, path)):
             hint = (
-                "keep one of each (`showtell score` takes several with --metric self-CIDEr, Div-1 "
-                "and Div-2 alone, which measure how varied they are)"
+                "keep one of each (`showtell score` takes several if only --metric self-CIDEr, "
+                "--metric Div-1 or --metric Div-2 is asked for: these measure variety)"
             )
         raise ScoringError(
             f"{path}: {len(twice)} images have more than one caption: {some_names(twice)}; {hint}"

@@ -23,7 +23,7 @@ from showtell.metrics.caption_files import (
     some_names,
 )
 from showtell.metrics.evaluate import Scores, evaluate
-from showtell.text.segment import Segmentation, choose_for_scores
+from showtell.text.segment import AS_OPTION, Segmentation, choose_for_scores
 
 if TYPE_CHECKING:
     from showtell.metrics.extra_files import Extras
@@ -76,19 +76,23 @@ def score_files(
 
 
 def segmentation_of(
-    references: Mapping[str, Sequence[str]], kind: str = "auto", language: str = "auto"
+    references: Mapping[str, Sequence[str]],
+    kind: str = "auto",
+    language: str = "auto",
+    *,
+    written: str = AS_OPTION,
 ) -> tuple[Segmentation, str]:
     """How captions and references are cut into words, and a line that says why.
 
     Args:
-        kind: as of ``choose``; so is ``language``.
+        kind: as of ``choose``; so are ``language`` and ``written``.
 
     Raises:
         ConfigError: there is no such kind or language.
         MissingExtraError: the kind needs an extra that is not installed.
     """
     captions = [text for said in references.values() for text in said if isinstance(text, str)]
-    return choose_for_scores(captions, kind, language)
+    return choose_for_scores(captions, kind, language, written=written)
 
 
 @dataclass(frozen=True)

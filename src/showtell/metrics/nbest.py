@@ -60,7 +60,7 @@ def score_nbest(
         f"images:{len(words)}|df:references|showtell:{__version__}"
     )
     if single := sum(len(each) == 1 for each in words):
-        notes.append(f"{single} images have a single caption, and count in no mean")
+        notes.append(f"{single} images have a single caption, and are left out of the means")
     return scores_of(
         (found,),
         list(captions),

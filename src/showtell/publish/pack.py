@@ -59,7 +59,7 @@ def pack_checkpoint(
     """
     source = find_checkpoint(model)
     if output.exists() and output.resolve() == source.resolve():
-        raise CheckpointError(f"{output} is the model itself: give another -o")
+        raise CheckpointError(f"{output} is the model itself: give another folder with -o")
     check_output(output, overwrite=overwrite)
     checkpoint = load_checkpoint(model)
     _, encoder_weights = encoder_source(checkpoint, trusted=trust_model)

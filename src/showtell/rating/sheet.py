@@ -188,7 +188,7 @@ def make_sheet(
     if not shared:
         raise DataError(f"no picture in {pictures} has a caption in {_all(results)}")
     if left := len(set().union(*said)) - len(shared):
-        notes.append(f"left out: {counted(left, 'picture')} that not every file has a caption of")
+        notes.append(f"left out: {counted(left, 'picture')} without a caption in every file")
     rng = random.Random(seed)
     chosen = sorted(shared)
     rng.shuffle(chosen)
@@ -207,7 +207,9 @@ def make_sheet(
     rng.shuffle(asked)
     sheet_id = f"s{rng.getrandbits(32):08x}"
     if equal:
-        notes.append(f"{counted(len(equal), 'pair')} of equal captions count as ties, unasked")
+        notes.append(
+            f"{counted(len(equal), 'pair')} of equal captions count as ties: nobody is asked"
+        )
     return Sheet(sheet_id, scale, seed, systems, tuple(asked), tuple(equal), tuple(notes))
 
 

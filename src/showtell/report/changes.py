@@ -145,8 +145,8 @@ def _legend(comparison: Comparison) -> str:
         "of the pictures; a captioner trained again with another seed may differ by more. A value "
         "is marked if it is the best of its column and is better than every other one by both the "
         "paired bootstrap (Koehn 2004) and approximate randomisation (Riezler and Maxwell 2005), "
-        f"p < {SIGNIFICANT:g}.{several} {CLOSE}: the best of the column, and what no difference "
-        "to the best can be shown of. Press a heading to sort by it."
+        f"p < {SIGNIFICANT:g}.{several} {CLOSE}: the best of the column, and values not "
+        "shown to differ from it. Press a heading to sort by it."
     )
     body = paragraph(text, soft=True)
     if "CHAIR-s" in shown(comparison):

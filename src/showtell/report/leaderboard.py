@@ -12,6 +12,7 @@ from showtell.metrics.coco_io import same_image
 from showtell.metrics.extra_files import pictures_in
 from showtell.report.changes import CHECKED, NUM_CHANGES, FindPicture, changes, ranking
 from showtell.report.page import notes, page, page_at, paragraph
+from showtell.text.segment import AS_OPTION_OF_SCORE
 from showtell.version import __version__
 
 
@@ -52,6 +53,7 @@ def make_leaderboard(
         resampling=resampling,
         subset=subset,
         num_shown=NUM_CHANGES,
+        written=AS_OPTION_OF_SCORE,
     )
     target = page_at(output or Path(), len(results), of_files=True)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -75,7 +75,8 @@ def final_figures(runs: Sequence[RunFolder], captioned: Sequence[CaptionedRun]) 
     title = "On the validation pictures, after the best epoch"
     body = table(title, ["", *(run.name for run in runs)], rows)
     if len({run.provenance.get("data_fingerprint") for run in runs}) > 1:
-        body = notes(["The runs were made on different data: their figures do not compare."]) + body
+        different = "The runs were made on different data: their figures cannot be compared."
+        body = notes([different]) + body
     body = notes([run.averaged for run in runs if run.averaged]) + body
     return Section("figures", "Final figures", body)
 

@@ -169,7 +169,8 @@ async def _http_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path, detail = request.url.path, error.detail
     if error.status_code == 404:
-        detail = f"nothing is at {path[:MAX_NAME]}; there are {', '.join(_routes(request.app))}"
+        routes = ", ".join(_routes(request.app))
+        detail = f"there is nothing at {path[:MAX_NAME]}; expected one of {routes}"
     elif error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
         detail = f"{request.method} {path}: expected {allowed}"
@@ -192,6 +193,4 @@ def _routes(app: FastAPI) -> list[str]:
 
 
 async def _bug(request: Request, error: Exception) -> Response:
-    return Problem(500, "an unexpected error, which the server's log tells").response(
-        request.url.path
-    )
+    return Problem(500, "an unexpected error; see the server's log").response(request.url.path)

@@ -290,7 +290,11 @@ class Guard:
         access = self._access
         host = headers.get("host", "")
         if access.hosts is not None and _name(host) not in access.hosts:
-            raise Problem(421, f"this server is not {host!r}; it can be told so by --allow-host")
+            raise Problem(
+                421,
+                f"this server does not go by {host!r}; its owner can add that name with "
+                "--allow-host",
+            )
         origin = headers.get("origin")
         if (
             origin is not None
@@ -298,7 +302,11 @@ class Guard:
             and origin not in access.origins
             and urlsplit(origin).netloc != host
         ):
-            raise Problem(403, f"pages of {origin} may not ask; the server can allow it by --cors")
+            raise Problem(
+                403,
+                f"web pages from {origin} may not send requests; the server's owner can allow them "
+                "with --cors",
+            )
         is_open = path in OPEN or path.startswith(OPEN_PATHS)
         if access.token is not None and not is_open:
             kind, _, given = headers.get("authorization", "").partition(" ")

@@ -165,7 +165,7 @@ MEANINGS = {
     415: "The body is not a multipart form, or a picture has a format that cannot be read.",
     421: "The server does not go by the name that it was asked under.",
     422: "A field or a setting is wrong, or a picture is damaged.",
-    429: "Your address has as many connections, pictures or bytes here as one may have.",
+    429: "Your address has reached a limit: connections, pictures or bytes.",
     500: "A bug.",
     503: "The server is full, no answer came in time, or the server is stopping.",
 }

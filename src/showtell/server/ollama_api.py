@@ -198,7 +198,7 @@ def _question(asked: Generate | ChatMessages) -> Question | None:
         Problem: 400, a message has not the form that it should have.
     """
     if isinstance(asked.format, dict):
-        raise Problem(400, "format: this captioner writes no JSON after a schema; ask for text")
+        raise Problem(400, "format: this captioner cannot follow a JSON schema; ask for text")
     ignored = sorted({*(asked.model_extra or ())} - UNDERSTOOD_TOO)
     question = Question(asked.model or "", ignored=ignored)
     if isinstance(asked, Generate):

@@ -139,7 +139,7 @@ def question_of(asked: ChatRequest) -> Question:
     """
     if (asked.response_format or {}).get("type", "text") not in ("text", "json_object"):
         raise Problem(
-            400, "response_format: this captioner writes no JSON after a schema; ask for text"
+            400, "response_format: this captioner cannot follow a JSON schema; ask for text"
         )
     question = Question(
         asked.model or "",

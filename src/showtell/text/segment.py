@@ -180,6 +180,8 @@ PTB = Segmentation()
 
 AS_SETTING, AS_OPTION = "-s data.{}={}", "--{} {}"
 """How a person writes a setting of a training run, and an option of the command line."""
+AS_OPTION_OF_SCORE = "`showtell score --{} {}`"
+"""As ``AS_OPTION``, for commands that do not have these options themselves."""
 
 
 def choose(
@@ -228,7 +230,11 @@ def choose(
 
 
 def choose_for_scores(
-    captions: Sequence[str], kind: str = "auto", language: str = "auto"
+    captions: Sequence[str],
+    kind: str = "auto",
+    language: str = "auto",
+    *,
+    written: str = AS_OPTION,
 ) -> tuple[Segmentation, str]:
     """As ``choose``, but for captions with spaces COCO's tokeniser, unless something else is asked.
 
@@ -242,10 +248,10 @@ def choose_for_scores(
                 return PTB, ""
             return Segmentation(TOKENIZER, guess), (
                 f"the captions seem to be in {name_of(guess)}, and are cut into words by COCO's "
-                f"tokeniser, which was made for English; --language {guess} cuts them by rules for "
-                "any language"
+                f"tokeniser, which is for English; {written.format('language', guess)} uses rules "
+                "for any language"
             )
-    return choose(captions, kind, language, written=AS_OPTION)
+    return choose(captions, kind, language, written=written)
 
 
 def _language(given: str) -> str | None:

@@ -62,7 +62,7 @@ def average_checkpoints(folders: Sequence[Path], output: Path) -> None:
         CheckpointError: one cannot be read, they are not of one make, or ``output`` is there.
     """
     if output.exists():
-        raise CheckpointError(f"{output} already exists: give another -o, or remove it")
+        raise CheckpointError(f"{output} already exists: give another folder with -o, or remove it")
     folders = [find_checkpoint(folder) for folder in folders]
     checkpoints = [load_checkpoint(folder) for folder in folders]
     *_, last = checkpoints

@@ -248,7 +248,7 @@ def finish(
     except OSError as error:
         raise CheckpointError(
             f"cannot write {file}: {reason_of(error)}; the model is whole: free some "
-            "space, then continue with --resume"
+            "space, then resume (train: --resume; else the same command)"
         ) from error
     return replace(result, from_start=found)
 
@@ -431,7 +431,8 @@ def _averaged(
     except OSError as error:
         raise CheckpointError(
             f"cannot write {run.folder / BEST}: {reason_of(error)}; the best epoch is "
-            "there, not averaged: free some space, then continue with --resume"
+            "there, not averaged: free some space, then resume (train: --resume; else the same "
+            "command)"
         ) from error
     return averaged
 

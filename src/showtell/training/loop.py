@@ -179,7 +179,8 @@ class Run:
             except OSError as error:
                 raise CheckpointError(
                     f"cannot write into {self.folder}: {reason_of(error)}; what was saved "
-                    "before is intact: free some space, then continue with --resume"
+                    "before is intact: free some space, then resume (train: --resume; else the "
+                    "same command)"
                 ) from error
         best_epoch = state.progress.best_epoch
         best = self.processes.from_first(self.checkpoints.best_metrics) if best_epoch else {}
@@ -317,7 +318,7 @@ class Run:
         enough = -(-ENOUGH_STEPS // steps_per_epoch)
         self.report.note(
             f"{counted(self.num_steps, 'step')} in {counted(num_epochs, 'epoch')}: too few to "
-            f"learn much; --epochs {enough} (of distil: -s training.num_epochs={enough}) makes "
+            f"learn much; --epochs {enough} (for distil: -s training.num_epochs={enough}) makes "
             f"about {ENOUGH_STEPS:,}"
         )
 

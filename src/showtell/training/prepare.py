@@ -147,7 +147,8 @@ def prepare(
         size = counted(len(train_records), "training picture")
         report.note(
             f"{dataset.name} is tiny: {size}. The model can learn "
-            f"them by heart; do not expect sense on others below some thousands."
+            "them by heart; with fewer than a few thousand, do not expect sensible captions of "
+            "others."
         )
     segmentation = given.segmentation
     if segmentation is None:
@@ -258,7 +259,9 @@ def _with_features(
         )
     usable = [record for record in records if record.image_id not in store.failures]
     if not usable:
-        raise DataError(f"no usable {split} picture is left: run `showtell data inspect` on it")
+        raise DataError(
+            f"no usable {split} picture is left: run `showtell data inspect` on the data"
+        )
     return usable
 
 

@@ -271,7 +271,7 @@ def _open(
                 report.note(line)
         if resumed and start and start.metrics["epoch"] > config.training.num_epochs:
             raise ConfigError(
-                f"{folder} has {start.metrics['epoch']} epochs already: give --epochs more"
+                f"{folder} has {start.metrics['epoch']} epochs already: give a larger --epochs"
             )
         encoder = open_encoder(config, start, folder)
         teachers = open_teachers(config, encoder, runtime)
@@ -402,8 +402,8 @@ def _warn_of_long(data: TrainingData, config: Config, report: Reporter) -> None:
     if data.vocabulary.unit == "words" and num_longer > FEW_LONG * len(lengths):
         report.note(
             f"{num_longer:,} of {len(lengths):,} training captions are longer than "
-            f"decoding.max_length = {most} words, so the model will not say their like; "
-            f"-s decoding.max_length={int(lengths.max())} lets it"
+            f"decoding.max_length = {most} words, so the model cannot write such "
+            f"captions; -s decoding.max_length={int(lengths.max())} lets it"
         )
 
 

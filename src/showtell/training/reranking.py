@@ -104,7 +104,7 @@ def learn_reranker(
     if gained <= 0:
         raise ScoringError(
             f"choosing among captions gains nothing on {len(val)} validation pictures (CIDEr-D "
-            f"{gained:+.3f}), so the model stays as it is; some hundreds of them can show more"
+            f"{gained:+.3f}), so the model stays as it is; a few hundred of them can show more"
         )
     reached = np.array([s[k] for s, k in zip(scores, picked, strict=True)])
     if had is not None:
@@ -190,7 +190,9 @@ class Reranked:
             f"{system.scores.intervals['CIDEr-D']}"
             for system in self.comparison.systems
         ]
-        lines.append(f"{'best':<10} CIDEr-D {self.best_of_all:.3f}: what no choice surpasses")
+        lines.append(
+            f"{'best':<10} CIDEr-D {self.best_of_all:.3f}: the most that choosing can reach"
+        )
         lines += self.comparison.sentences()
         lines.append(
             f"the model chooses now, by {self.num_words:,} words that it looks for; its confidence "

@@ -50,7 +50,7 @@ def locked(folder: Path, processes: Processes = ALONE) -> Iterator[None]:
     except InUseError:
         raise CheckpointError(
             f"another process is training in {folder}: wait until it ends, stop it, or give "
-            "another -o"
+            "another folder with -o"
         ) from None
 
 
@@ -64,7 +64,8 @@ def refuse_used(folder: Path) -> None:
         return
     if holds_run(folder):
         raise CheckpointError(
-            f"{folder} already holds a run: add --resume to continue it, or give another -o"
+            f"{folder} already holds a run: add --resume to continue it, or give another folder "
+            "with -o"
         )
     raise CheckpointError(f"{folder} already exists and is not a run: give a new folder with -o")
 

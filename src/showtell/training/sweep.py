@@ -244,7 +244,8 @@ def _open(request: TrainRequest) -> Sweep:
         return Sweep.read(folder)
     if (folder / SWEEP_FILE).exists():
         raise CheckpointError(
-            f"{folder} already holds a sweep: add --resume to continue it, or give another -o"
+            f"{folder} already holds a sweep: add --resume to continue it, or give another folder "
+            "with -o"
         )
     refuse_used(folder)
     return Sweep.plan(request.layers)

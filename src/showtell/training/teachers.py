@@ -112,7 +112,7 @@ def why_not(teacher: Checkpoint, vocabulary: Vocabulary, encoder: Encoder) -> st
     """Why a model cannot be a teacher beside one with this vocabulary, for this encoder."""
     trained_with = teacher.metrics.get("encoder_fingerprint")
     if teacher.vocabulary != vocabulary:
-        return "has another vocabulary than the first: teachers need one vocabulary"
+        return "has a different vocabulary from the first: teachers need one vocabulary"
     if trained_with not in (None, encoder.fingerprint):
         return (
             f"was trained with encoder {trained_with}, and this run's {encoder.name!r} is "

@@ -179,8 +179,8 @@ def _fetch_rest(
             part.validator = _validator(answer.headers)
             if archive.num_bytes and part.total and part.total != archive.num_bytes:
                 raise DataError(
-                    f"{archive.url} has {part.total:,} bytes, expected {archive.num_bytes:,}; the "
-                    "file at this address is another one"
+                    f"{archive.url} has {part.total:,} bytes, expected {archive.num_bytes:,}; "
+                    "this address has a different file"
                 )
             part.save(archive.url)
         _append(answer, part, start, progress, most=archive.num_bytes)
@@ -199,9 +199,9 @@ def _check_range(
     validator = _validator(answer.headers)
     is_other = bool(validator and validator != part.validator)
     if match is None or int(match[1]) != start or total != str(part.total) or is_other:
-        note(f"{name}: the server sent another range than was asked for; fetched anew")
+        note(f"{name}: the server sent the wrong range; starting again")
         part.drop()
-        raise _BrokenOffError("the server does not keep to ranges")
+        raise _BrokenOffError("the server ignores ranges")
 
 
 def _append(answer: Any, part: _Part, start: int, progress: Progress | None, *, most: int) -> None:

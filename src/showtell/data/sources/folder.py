@@ -95,11 +95,11 @@ class _Tags:
         found = []
         if self.num_passed_over:
             files = counted(self.num_passed_over, "text file")
-            found.append(f"{files} with tags passed over for the sentences beside them")
+            found.append(f"{files} with tags ignored: the sentences beside them were read")
         if self.num_read:
             pictures = counted(self.num_read, "picture")
             found.append(
-                f"the captions of {pictures} are tags between commas, not sentences; a model "
+                f"the captions of {pictures} are lists of tags, not sentences; a model "
                 "trained on them will write tags"
             )
         return found

@@ -40,7 +40,7 @@ def load(path: Path, images: Path | None) -> Dataset:
         )
     language = match["language"] or "en"
     if language not in LANGUAGES:
-        raise DataError(f"{name}: the scenes speak {', '.join(LANGUAGES)}; not {language}")
+        raise DataError(f"{name}: scenes are captioned in {', '.join(LANGUAGES)}; not {language}")
     num_train = int(match["number"] or NUM_TRAIN)
     if not 10 <= num_train <= MAX_TRAIN:
         raise DataError(f"{name}: the number of training pictures goes from 10 to {MAX_TRAIN:,}")

@@ -92,8 +92,8 @@ class Output:
             raise DataError(f"-o {path} has the name of a picture; give a folder or a .jsonl file")
         if not (path.is_dir() or single) and path.suffix.lower() in NO_FOLDERS:
             raise DataError(
-                f"-o {path} is the name of a file that is not written; give the name of a folder, "
-                f"or of a {', '.join(FILES)} file"
+                f"-o {path}: files of this kind cannot be written; give the name of a folder, or "
+                f"of a {', '.join(FILES)} file"
             )
         if not path.absolute().parent.is_dir():
             make = f"mkdir -p {shlex.quote(str(path.parent))}"

@@ -147,12 +147,12 @@ class Placer:
         found = list(self._extra_notes)
         if self._num_renamed:
             found.append(
-                f"{counted(self._num_renamed, 'picture')} got another file name, as its own was "
-                "taken, hidden or not allowed everywhere"
+                f"{counted(self._num_renamed, 'picture')} given another file name: the old one "
+                "was taken, hidden or not allowed everywhere"
             )
         if self._num_not_linked:
             found.append(
-                f"{counted(self._num_not_linked, 'picture')} copied, as the disk made no link"
+                f"{counted(self._num_not_linked, 'picture')} copied, as the disk cannot link"
             )
         return found
 

@@ -55,7 +55,7 @@ class OllamaCaptioner(RemoteCaptioner):
             raise ServerError(f"{self.endpoint.url} is not an Ollama server") from None
         found = names.get(self.model) or names.get(f"{self.model}:latest")
         if found is None:
-            there = f"; there are {some(sorted(names))}" if names else ""
+            there = f"; it has {some(sorted(names))}" if names else ""
             raise ServerError(
                 f"{self.endpoint.url} has no model {self.model!r}: get it with `ollama pull "
                 f"{self.model}`{there}"

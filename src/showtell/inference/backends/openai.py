@@ -87,7 +87,7 @@ class OpenAICaptioner(RemoteCaptioner):
         if not isinstance(content, str):
             raise TypeError(content)
         if not content.strip() and reason == "content_filter":
-            raise RequestFailed("the server's content filter holds the answer", is_servers=False)
+            raise RequestFailed("the server's content filter blocked the answer", is_servers=False)
         listed, usage = choice.get("logprobs"), value.get("usage")
         return Answer(
             content,

@@ -139,7 +139,7 @@ class PictureCaptioner(Captioner):
         if changed:
             values = ", ".join(f"{name} = {_shown(getattr(decoding, name))}" for name in changed)
             raise ConfigError(
-                f"{values}: {'has' if len(changed) == 1 else 'have'} no meaning for {self.spec}, "
+                f"{values} {'has' if len(changed) == 1 else 'have'} no meaning for {self.spec}, "
                 f"whose decoding settings are {', '.join(sorted(known)) or 'none'}"
             )
 

@@ -345,7 +345,7 @@ class RemoteCaptioner(PictureCaptioner):
         if not text:
             cut = (
                 f" within {settings.max_length * TOKENS_A_WORD} tokens (a model that thinks first "
-                "needs more: raise --max-length)"
+                "needs more: raise max_length)"
             )
             raise RequestFailed(f"the model said nothing{cut * answer.is_cut}", is_servers=False)
         log_probs = word_log_probs(answer.tokens)

@@ -305,7 +305,8 @@ class Client:
             coding = answer.headers.get("content-encoding", "identity").lower()
             if coding != "identity":
                 raise RequestFailed(
-                    f"the server's answer is packed as {self._shown(coding)}, unasked",
+                    f"the server's answer is compressed as {self._shown(coding)}, without being "
+                    "asked",
                     is_servers=True,
                     status=answer.status_code,
                 )

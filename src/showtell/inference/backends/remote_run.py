@@ -157,7 +157,7 @@ class OrderedResults:
                 raise PicturesRefused(
                     f"{self._url}: the first {len(self._refused)} pictures have all failed, "
                     f"the last: {self._refused[-1]}; check the model and --prompt. They count "
-                    "as failed: to go on behind them, run the same command again"
+                    "as failed: to go on with the next ones, run the same command again"
                 )
             outcome = self._ask(picture.found.view, self._num_asked)
             self._num_asked += 1

@@ -87,9 +87,9 @@ export function describeLook(weights, [rows, columns]) {
   const at = weights.indexOf(Math.max(...weights));
   const [row, column] = [Math.floor(at / columns), at % columns];
   const where = [DOWN[third(row, rows)], ACROSS[third(column, columns)]].filter(Boolean).join(" ");
-  const place = where ? `at the ${where}` : "at the middle";
+  const place = where ? `at the ${where}` : "in the middle";
   const ratio = (weights[at] / total) * weights.length;
-  return ratio < 2 ? `nearly everywhere alike, most ${place}` : `most ${place}`;
+  return ratio < 2 ? `almost evenly everywhere, most ${place}` : `mostly ${place}`;
 }
 
 function third(index, count) {

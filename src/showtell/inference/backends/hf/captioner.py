@@ -137,7 +137,7 @@ class HfCaptioner(PictureCaptioner):
         super().check(decoding, attention)
         if decoding.method == "diverse":
             raise ConfigError(
-                f"method = diverse: has no meaning for {self.spec}, whose methods are greedy, beam "
+                f"method = diverse has no meaning for {self.spec}, whose methods are greedy, beam "
                 "and sample"
             )
 

@@ -97,7 +97,7 @@ def place_of(model: str, settings: BackendSettings) -> Place:
             f"{model}: expected hf:OWNER/NAME, hf:OWNER/NAME@REVISION or hf:./FOLDER"
         )
     if at and settings.revision not in (None, revision):
-        raise ConfigError(f"{model}: the revision is {revision}, and --revision another one")
+        raise ConfigError(f"{model}: the name says revision {revision}, and --revision another")
     return Place(name, None, revision or settings.revision)
 
 
@@ -303,8 +303,8 @@ def _check_hash(file: Path, place: Place) -> None:
             file.unlink()
         raise CheckpointError(
             f"hf:{place.name}: {file.name} is not the file that the hub promised (its hash differs)"
-            "; it was removed. Run the same command again; if this stays so, the hub or a proxy "
-            "is at fault"
+            "; it was removed. Run the same command again; if this happens again, the hub or a "
+            "proxy is at fault"
         )
 
 
@@ -458,13 +458,13 @@ def _told(place: Place) -> Iterator[None]:
     except errors.RepositoryNotFoundError:
         raise CheckpointError(
             f"{name}: the hub has no such model, or it is private and there is no token for it "
-            "(`hf auth login`); of a folder write hf:./FOLDER"
+            "(`hf auth login`); for a folder, write hf:./FOLDER"
         ) from None
     except errors.RevisionNotFoundError:
         raise CheckpointError(f"{name} has no revision {place.revision!r}") from None
     except errors.OfflineModeIsEnabled:
         raise CheckpointError(
-            f"{name} is not in the cache, and HF_HUB_OFFLINE forbids to download it"
+            f"{name} is not in the cache, and HF_HUB_OFFLINE forbids downloading it"
         ) from None
     # HfHubHTTPError's base, which huggingface_hub imports from whatever it speaks HTTP with.
     except (
