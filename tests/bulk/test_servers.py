@@ -55,7 +55,7 @@ def test_every_picture_ends_captioned_or_among_the_failures(
     fates = {
         1: ([BROKEN] * 9, "500: out of memory"),
         3: ([CUT] * 9, "cut the connection"),
-        5: ([RUBBISH] * 9, "no JSON"),
+        5: ([RUBBISH] * 9, "not JSON"),
         7: ([HUGE] * 9, "more than 1,048,576 bytes"),
         9: ([FULL] * 9, "429: slow down"),
         11: ([Deed(400, KEY.encode())] * 9, "answers 400: ***"),

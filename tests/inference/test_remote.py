@@ -321,7 +321,7 @@ def test_ollama_s_models_are_looked_up(server: RogueServer) -> None:
     server.capabilities = None
     assert load("ollama", server).card.prompt
     server.everything = RUBBISH
-    with pytest.raises(ServerError, match="no JSON"):
+    with pytest.raises(ServerError, match="not JSON"):
         load("ollama", server)
 
 
