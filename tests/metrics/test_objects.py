@@ -251,4 +251,4 @@ print(sorted(folders))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     packages, folders = map(eval, done.stdout.splitlines())
     assert [name for name in packages if not name.startswith("_")] == ["numpy", "showtell"]
-    assert folders == ["core", "errors", "metrics", "text"]
+    assert folders == ["core", "errors", "metrics", "text", "version"]
