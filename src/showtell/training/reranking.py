@@ -49,7 +49,8 @@ class Learnt:
         calibration: that goes with it; None where there can be none.
         first: by picture, what search found most probable.
         chosen: the cross-validated choice.
-        best_of_all: CIDEr-D of the best hypothesis of each picture: the most that choosing can reach.
+        best_of_all: CIDEr-D of the best hypothesis of each picture: the most that choosing can
+            reach.
     """
 
     reranker: Reranker
