@@ -12,9 +12,10 @@ from cli_shell import Shell
 from PIL import Image
 from pytest import approx
 
+from showtell.data.graded import read_graded
 from showtell.errors import DataError
 from showtell.metrics import evaluate
-from showtell.rating.answers import read_answers
+from showtell.rating.answers import graded_captions, read_answers
 from showtell.rating.results import summarise
 from showtell.rating.scales import scale_named
 from showtell.rating.sheet import Item, Sheet, make_sheet
@@ -295,6 +296,55 @@ def test_references_in_a_script_without_spaces_are_cut_into_words(tmp_path: Path
     ratings = summarise(sheet, answers, references=tmp_path / "people.json", metrics=["ROUGE-L"])
     [rouge] = ratings.correlations
     assert rouge.num_captions == 6 and rouge.kendall > 0.9
+
+
+def test_grades_become_numbers_from_0_to_1_to_train_on(sheet_of: Any, tmp_path: Path) -> None:
+    sheet = sheet_of("1-5")
+    files = [
+        write(tmp_path / f"{name}.csv", sheet, grade_by(n)) for n, name in enumerate(("ann", "bob"))
+    ]
+    found = {
+        (each.image, each.caption): each.grade
+        for each in graded_captions(sheet, read_answers(files, sheet))
+    }
+    for item in sheet.items:
+        mean = np.mean([int(g) for g in GRADES[item.picture][item.authors[0][0].system]])
+        assert found[item.picture, item.captions[0]] == approx((mean - 1) / 4)
+    assert len(found) == len(sheet.items) == 11
+
+
+def test_of_two_captions_the_better_has_1(sheet_of: Any, tmp_path: Path) -> None:
+    sheet = sheet_of("pairwise")
+    first, second = sheet.items[:2]
+    said = {first.id: "B", second.id: "same"}
+    answers = read_answers(
+        [write(tmp_path / "ann.csv", sheet, lambda item: said.get(item.id, ""))], sheet
+    )
+    grades = [(g.image, g.caption, g.grade) for g in graded_captions(sheet, answers)]
+    assert grades == [
+        (first.picture, first.captions[0], 0.0),
+        (first.picture, first.captions[1], 1.0),
+        (second.picture, second.captions[0], 0.5),
+        (second.picture, second.captions[1], 0.5),
+    ]
+
+
+def test_the_command_writes_what_training_reads(
+    sheet_of: Any, world: Path, tmp_path: Path, showtell: Shell
+) -> None:
+    page, graded = tmp_path / "rating.html", tmp_path / "graded.csv"
+    files = [str(world / "alpha.json"), str(world / "beta.jsonl"), str(world / "photos")]
+    showtell("rate", *files, "-o", str(page))
+    sheet = Sheet.of_key(tmp_path / "rating.key.json")
+    answers = write(tmp_path / "ann.csv", sheet, lambda _: "half")
+    command = ["rate", "--read", str(answers), "--key", str(tmp_path / "rating.key.json")]
+    said = showtell(*command, "--graded", str(graded))
+    assert f"11 graded captions: {graded}" in said.stderr
+    assert {row.grade for row in read_graded(graded)} == {0.5}
+    again = showtell(*command, "--graded", str(graded))
+    assert again.returncode == 1
+    assert "graded.csv" in again.stderr and "--overwrite" in again.stderr
+    assert showtell(*command, "--graded", str(graded), "--overwrite").returncode == 0
 
 
 def test_captions_that_changed_are_not_scored(world: Path, tmp_path: Path) -> None:

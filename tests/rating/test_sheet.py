@@ -146,7 +146,7 @@ def test_ids_find_pictures_as_they_find_references(tmp_path: Path) -> None:
         (["alpha.json", "alpha.json", "photos"], 1, "a file of captions was given twice"),
         (["alpha.json", "."], 1, "is of a picture"),
         (["alpha.json", "photos", "-o", "page.txt"], 2, "the name of a sheet must end in .html"),
-        (["alpha.json", "photos", "--key", "k.json"], 2, "--key, --references and --json belong"),
+        (["alpha.json", "photos", "--key", "k.json"], 2, "--key, --references, --graded"),
         (["nothing.json", "photos"], 1, "no file"),
         (["alpha.json", "photos", "--scale", "1-6"], 2, "'1-6' is not one of '1-5', 'pairwise'"),
     ],

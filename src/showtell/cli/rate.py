@@ -9,6 +9,7 @@ import typer
 from showtell.cli import options
 from showtell.cli.files import check_file
 from showtell.core.files import json_text
+from showtell.core.messages import counted
 from showtell.errors import UsageError
 
 
@@ -64,6 +65,14 @@ def rate(
             help="References, with --read: also show how far metrics order captions as people do.",
         ),
     ] = None,
+    graded: Annotated[
+        Path | None,
+        typer.Option(
+            "--graded",
+            help="With --read: also write the captions with their mean grades to this CSV file, "
+            "for training (data.graded).",
+        ),
+    ] = None,
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -73,15 +82,18 @@ def rate(
     answers as CSV or JSON, rating.csv for those who fill in a spreadsheet, and rating.key.json,
     which says who said what: keep it to yourself. `showtell rate --read ANSWERS.csv --key
     rating.key.json` shows the grades of each captioner with 95 % intervals, who is preferred, how
-    far raters agree, and where they do not.
+    far raters agree, and where they do not. With --graded FILE a captioner can learn from them:
+    `showtell train DATA -o RUN --from MODEL -s data.graded=FILE`.
     """
     if read:
         if key is None:
             raise UsageError("--read needs the sheet's key: --key rating.key.json")
-        _read(files, key, references, as_json)
+        if graded is not None:
+            check_file(graded, [*files, key], is_kept=not overwrite)
+        _read(files, key, references, graded, as_json)
         return
-    if key is not None or references is not None or as_json:
-        raise UsageError("--key, --references and --json belong to --read")
+    if key is not None or references is not None or graded is not None or as_json:
+        raise UsageError("--key, --references, --graded and --json belong to --read")
     if len(files) < 2:
         raise UsageError(
             f"give files of captions and the folder of their pictures; got {files[0]} alone"
@@ -120,9 +132,12 @@ def _make(
     )
 
 
-def _read(files: list[Path], key: Path, references: Path | None, as_json: bool) -> None:
+def _read(
+    files: list[Path], key: Path, references: Path | None, graded: Path | None, as_json: bool
+) -> None:
+    from showtell.data.graded import write_graded
     from showtell.metrics import meteor
-    from showtell.rating.answers import read_answers
+    from showtell.rating.answers import graded_captions, read_answers
     from showtell.rating.results import summarise
     from showtell.rating.sheet import Sheet
     from showtell.rating.tables import to_dict, to_text
@@ -130,7 +145,11 @@ def _read(files: list[Path], key: Path, references: Path | None, as_json: bool) 
     sheet = Sheet.of_key(key)
     if references is not None:
         meteor.prepare_aloud(lambda text: typer.echo(text, err=True))
-    ratings = summarise(sheet, read_answers(files, sheet), references=references)
+    answers = read_answers(files, sheet)
+    ratings = summarise(sheet, answers, references=references)
+    if graded is not None:
+        num = write_graded(graded, graded_captions(sheet, answers))
+        typer.echo(f"{counted(num, 'graded caption')}: {graded}", err=True)
     if as_json:
         typer.echo(json_text(to_dict(ratings)))
     else:

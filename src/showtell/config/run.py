@@ -66,6 +66,12 @@ class DataConfig(Section):
         description="with training.init_from: add words that the vocabulary lacks and the training "
         "captions have this often; default: the vocabulary stays (`train --from` sets it)",
     )
+    graded: Path | None = Field(
+        default=None,
+        description="with training.init_from: captions of training pictures that people graded, a "
+        "table that `showtell rate --read` writes (--graded); the better of two is to become more "
+        "probable",
+    )
     max_caption_length: int = Field(
         default=40,
         ge=1,
@@ -213,6 +219,18 @@ class TrainingConfig(Section):
     text_weight: float = Field(
         default=0.5, gt=0, description="weight of the loss on captions of data.text"
     )
+    graded_batch_size: int = Field(
+        default=200, ge=1, description="captions of data.graded in a step, of whole pictures"
+    )
+    graded_weight: float = Field(
+        default=1.0, gt=0, description="weight of the loss on captions of data.graded"
+    )
+    graded_beta: float = Field(
+        default=0.2,
+        gt=0,
+        description="how firmly the captions of data.graded are held to what the model of the "
+        "start finds probable: the smaller, the further they may move",
+    )
     batch_by: Literal["auto", "length", "picture", "drawn_length"] = Field(
         default="auto",
         description="what the captions of a batch share, to save computation: their length, or "
@@ -327,6 +345,19 @@ class Config(Section):
                 "data.text needs a decoder with concepts: set decoder.kind = transformer and "
                 "decoder.concepts = 5",
             )
+        if data.graded:
+            if training.init_from is None or training.init_parts != "model":
+                yield (
+                    {"data", "training"},
+                    "data.graded is learnt against the model of the start: set training.init_from, "
+                    "and training.init_parts = model",
+                )
+            if self.encoder.reads_pictures:
+                yield (
+                    {"data", "encoder"},
+                    "data.graded needs stored features: leave out encoder.train_from and "
+                    "encoder.fresh_views",
+                )
         reads_classifier = getattr(decoder, "concepts", 0) and not getattr(decoder, "detected", 0)
         if self.decoding.naming and not reads_classifier:
             yield (

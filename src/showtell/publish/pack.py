@@ -24,6 +24,7 @@ PLACES = (
     ("training", "init_from"),
     ("data", "vocab_file"),
     ("data", "text"),
+    ("data", "graded"),
     ("decoder", "lm"),
 )
 

@@ -54,6 +54,10 @@ class TrainStage(Section):
         default=None, description="a name given by --data NAME=PATH, whose path becomes data.text"
     )
 
+    graded: Path | None = Field(
+        default=None, description="a table of graded captions beside the recipe, for data.graded"
+    )
+
     @property
     def sources(self) -> tuple[str, ...]:
         """The stages that it begins with, and those that it learns from."""
@@ -169,12 +173,19 @@ class Recipe(Section):
             raise ConfigError(f"{path}: no template {recipe.folder / recipe.card}")
         return recipe
 
-    def config_of(self, stage: TrainStage, work: Path = Path(), text: str | None = None) -> Config:
+    def config_of(
+        self,
+        stage: TrainStage,
+        work: Path = Path(),
+        text: str | None = None,
+        graded: Path | None = None,
+    ) -> Config:
         """The settings of a stage.
 
         Args:
             work: where its predecessors lie.
             text: path of its captions without pictures; default: the name that the recipe gives.
+            graded: path of its graded captions; default: as the recipe gives it.
 
         Raises:
             ConfigError: some are wrong.
@@ -187,10 +198,16 @@ class Recipe(Section):
             settings.append(f"objective.teachers={names}")
         if stage.text:
             settings.append(f"data.text={text or stage.text}")
+        if stage.graded:
+            settings.append(f"data.graded={graded or stage.graded}")
         try:
             return Config.load(stage.config and self.folder / stage.config, settings)
         except ConfigError as error:
             raise ConfigError(f"stage {stage.name}: {error}") from None
+
+    def graded_of(self, stage: TrainStage) -> Path | None:
+        """Where the graded captions of a stage lie; None where it learns from none."""
+        return self.folder / stage.graded if stage.graded else None
 
     @property
     def shipped(self) -> str:

@@ -128,7 +128,7 @@ class _Work:
         """Start a run or go on with it; whether it came to its end."""
         folder = self.folder / stage.name
         text = self.places.data_of(stage.text) if stage.text else None
-        config = self.recipe.config_of(stage, self.folder, text)
+        config = self.recipe.config_of(stage, self.folder, text, self.recipe.graded_of(stage))
         started = (folder / CONFIG).is_file()
         if started and Config.load(folder / CONFIG) != config:
             raise CheckpointError(
@@ -148,6 +148,7 @@ class _Work:
         config = self.recipe.config_of(stage)  # with names in place of paths
         files = {
             "data.text": Path(self.places.data_of(stage.text)) if stage.text else config.data.text,
+            "data.graded": self.recipe.graded_of(stage) or config.data.graded,
             "data.vocab_file": config.data.vocab_file,
             "encoder.weights": config.encoder.weights,
         }

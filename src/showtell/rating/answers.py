@@ -9,9 +9,11 @@ over. Everything else that does not fit is an error that names file and row.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from showtell.core.messages import counted
+from showtell.data.graded import GradedCaption
 from showtell.data.reading import parse_json, printable, read_text
 from showtell.data.sources.table import TableText
 from showtell.errors import DataError
@@ -61,6 +63,24 @@ def read_answers(paths: Sequence[Path], sheet: Sheet) -> Answers:
         if not num:
             raise DataError(f"{path}: no answers: every row's `answer` is empty")
     return answers
+
+
+def graded_captions(sheet: Sheet, answers: Answers) -> Iterator[GradedCaption]:
+    """The captions that were graded, each with the mean of its grades, from 0 (worst) to 1 (best).
+
+    Of two captions that were compared, each is graded by how often it was preferred: the better
+    one of a pair has 1, the other 0, and both 0.5 where there is no difference.
+    """
+    values = [grade.value for grade in sheet.scale.grades]
+    least, most = min(values), max(values)
+    for item in sheet.items:
+        given = [grades[item.id].value for grades in answers.grades.values() if item.id in grades]
+        if not given:
+            continue
+        grade = (fmean(given) - least) / (most - least)
+        yield GradedCaption(item.picture, item.captions[0], grade)
+        if len(item.captions) == 2:
+            yield GradedCaption(item.picture, item.captions[1], 1 - grade)
 
 
 def _raters(paths: Sequence[Path]) -> dict[Path, str]:

@@ -26,6 +26,7 @@ from showtell.inference.files import LAST
 from showtell.text.vocabulary import (
     load_vocabulary,
 )
+from showtell.training import graded
 from showtell.training.checkpoints import fit_encoder
 from showtell.training.pictures import PictureFiles
 from showtell.training.text_captions import (
@@ -56,6 +57,8 @@ def check_files(config: Config) -> None:
         load_vocabulary(config.data.vocab_file)
     if config.data.text:
         check_readable(config.data.text)
+    if config.data.graded:
+        graded.check_readable(config.data.graded)
 
 
 def open_start(config: Config, folder: Path, resume: bool, report: Reporter) -> Checkpoint | None:

@@ -35,6 +35,7 @@ from showtell.text.vocabulary import (
     WordVocabulary,
 )
 from showtell.training.corpus import Corpus, TokenizedCaptions, tokenize_cached
+from showtell.training.graded import GradedCaptions
 from showtell.training.old_pictures import OldPictures
 from showtell.training.pictures import PictureFiles
 from showtell.training.text_captions import (
@@ -65,6 +66,7 @@ class TrainingData:
         classes: of the encoder's classifier, where it has some.
         text: captions without pictures, where there are some.
         old: pictures that the model of the start knows, where some are rehearsed.
+        graded: captions of training pictures that people graded, where there are some.
         detectable: the words of a decoder's detector, and the share of training captions that have
             each; None where it has no detector.
     """
@@ -79,6 +81,7 @@ class TrainingData:
     classes: Classes | None = None
     text: TextCaptions | None = None
     old: OldPictures | None = None
+    graded: GradedCaptions | None = None
     detectable: tuple[Tensor, Tensor] | None = None
 
     def stored(self) -> FeatureStore:
@@ -89,11 +92,14 @@ class TrainingData:
     def fingerprint(self) -> str:
         """sha256 of all captions' ids and rows of the store, by which batches are cut."""
         digest = hashlib.sha256()
-        more = [part.corpus for part in (self.text, self.old) if part is not None]
+        beside = (self.text, self.old, self.graded)
+        more = [part.corpus for part in beside if part is not None]
         for corpus in (self.train, self.val, *more):
             begins = () if corpus.starts is None else (corpus.starts,)
             for array in (corpus.ids, corpus.offsets, corpus.pictures, *begins):
                 digest.update(np.ascontiguousarray(array).tobytes())
+        if self.graded is not None:
+            digest.update(self.graded.grades.tobytes())
         return digest.hexdigest()
 
 

@@ -29,6 +29,7 @@ from showtell.pretrained import DEFAULT
 from showtell.text.segment import Segmentation
 from showtell.text.vocabulary import Vocabulary
 from showtell.training.from_start import finish
+from showtell.training.graded import open_graded
 from showtell.training.loop import Run, TrainingResult
 from showtell.training.old_pictures import (
     REHEARSED,
@@ -214,6 +215,8 @@ def _make_run(
     provenance["processes"] = processes.size
     if prepared.old:
         provenance[REHEARSED] = prepared.old.provenance()
+    if prepared.graded:
+        provenance["graded"] = prepared.graded.provenance()
     _warn_of_long(prepared, config, report)
     if processes.is_first and not resume:
         places = places_of(dataset, request.data, request.old, opened.store)
@@ -334,6 +337,20 @@ def _prepare(
                 report=report,
             )
         prepared = replace(prepared, old=pictures)
+    if config.data.graded:
+        assert prepared.store is not None and config.training.init_from is not None
+        with processes.in_turn(), reading_as(request.data.encoding):
+            graded = open_graded(
+                config.data.graded,
+                [r for r in dataset.split("train") if r.image_id not in prepared.store.failures],
+                prepared.store,
+                vocabulary=prepared.vocabulary,
+                init_from=config.training.init_from,
+                max_length=config.data.max_caption_length,
+                runtime=opened.runtime,
+                report=report,
+            )
+        prepared = replace(prepared, graded=graded)
     if opened.teachers:
         check_teachers_words(opened.teachers, prepared.vocabulary)
     return prepared

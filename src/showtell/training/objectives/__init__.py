@@ -5,7 +5,13 @@ from showtell.core.device import Runtime
 from showtell.encoders.encoder import Encoder
 from showtell.training.batches import Loader, ViewLoader
 from showtell.training.objectives.base import Objective
-from showtell.training.objectives.beside import Lesson, Rehearsal, Text, WithLessons
+from showtell.training.objectives.beside import (
+    Grades,
+    Lesson,
+    Rehearsal,
+    Text,
+    WithLessons,
+)
 from showtell.training.objectives.cross_entropy import CrossEntropy
 from showtell.training.objectives.distillation import Distillation
 from showtell.training.objectives.scst import SelfCritical
@@ -45,6 +51,8 @@ def build_objective(
         lessons.append(Text(data.text, runtime, config))
     if data.old is not None:
         lessons.append(Rehearsal(data.old, runtime, config))
+    if data.graded is not None:
+        lessons.append(Grades(data.graded, runtime, config))
     return WithLessons(objective, lessons) if lessons else objective
 
 

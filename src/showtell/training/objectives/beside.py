@@ -1,4 +1,6 @@
-"""What a run learns beside its own pictures: captions without pictures, and old pictures."""
+"""What a run learns beside its own pictures: captions without pictures, old pictures,
+and captions that people graded.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from showtell.core.device import Runtime
 from showtell.core.distributed import Processes
 from showtell.decoders.base import Decoder
 from showtell.text.vocabulary import PAD
+from showtell.training.graded import GradedCaptions
 from showtell.training.objectives.base import Batch, Loss, Objective
 from showtell.training.objectives.distillation import divergence
 from showtell.training.objectives.losses import cross_entropy
@@ -36,7 +39,7 @@ class Lesson(Protocol):
     def weight(self) -> float: ...
 
     def __call__(self, decoder: Decoder, step: int) -> tuple[Tensor, Tensor]:
-        """The loss, and what is logged of it in nats a token; scalars, the second detached."""
+        """The loss, and what is logged of it; scalars, the second detached."""
 
 
 class WithLessons:
@@ -139,3 +142,33 @@ class Rehearsal:
             wanted = self.old.teachers.log_probs(features, inputs, real, num_words=logits.shape[-1])
         kl = divergence(wanted, logits.float().log_softmax(dim=-1))
         return kl if penalty is None else kl + penalty, kl.detach()
+
+
+@dataclass(frozen=True)
+class Grades:
+    """Of two graded captions of a picture the better one is to become more probable."""
+
+    graded: GradedCaptions
+    runtime: Runtime
+    config: Config
+
+    figure = "graded_loss"
+    is_shown = True
+
+    @property
+    def weight(self) -> float:
+        """As ``Lesson.weight``."""
+        return self.config.training.graded_weight
+
+    def __call__(self, decoder: Decoder, step: int) -> tuple[Tensor, Tensor]:
+        """As ``Lesson.__call__``; the figure is in nats a pair, log 2 before the first step."""
+        settings = self.config.training
+        loss = self.graded.loss(
+            decoder,
+            settings.graded_batch_size,
+            settings.graded_beta,
+            self.config.seed,
+            step,
+            self.runtime,
+        )
+        return loss, loss.detach()
