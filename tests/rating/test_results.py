@@ -343,7 +343,7 @@ def test_the_command_writes_what_training_reads(
     assert {row.grade for row in read_graded(graded)} == {0.5}
     again = showtell(*command, "--graded", str(graded))
     assert again.returncode == 1
-    assert "graded.csv" in again.stderr and "--overwrite" in again.stderr
+    assert f"--graded {graded}" in again.stderr and "--overwrite" in again.stderr
     assert showtell(*command, "--graded", str(graded), "--overwrite").returncode == 0
 
 

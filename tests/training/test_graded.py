@@ -16,10 +16,18 @@ from showtell.core.device import choose_runtime
 from showtell.data.graded import GradedCaption, write_graded
 from showtell.data.records import Dataset, Record
 from showtell.encoders.features import load_features
-from showtell.errors import ConfigError, DataError
+from showtell.errors import CheckpointError, ConfigError, DataError
 from showtell.inference.checkpoint import load_checkpoint
-from showtell.training.graded import GradedCaptions, log_probs, open_graded, preference_loss
+from showtell.training.graded import (
+    GradedCaptions,
+    _finder,
+    check_same_grades,
+    log_probs,
+    open_graded,
+    preference_loss,
+)
 from showtell.training.loop import Run
+from showtell.training.settings import Layers
 
 RUNTIME = choose_runtime("cpu", "fp32")
 GOOD, BAD = 1.0, 0.25
@@ -52,7 +60,7 @@ def graded_file(folder: Path, *more: GradedCaption) -> Path:
 def opened(path: Path, store, start: Path, report: Notes | None = None) -> GradedCaptions:
     return open_graded(
         path,
-        train_records(),
+        tiny_records(),
         store,
         vocabulary=load_checkpoint(start).vocabulary,
         init_from=str(start),
@@ -88,7 +96,7 @@ def learning(
 def margins(graded: GradedCaptions, folder: Path) -> torch.Tensor:
     """By how much each good caption is likelier than the bad one of its picture."""
     pictures = np.unique(graded.corpus.pictures)
-    regions = graded.start.needs_regions
+    regions = graded.regions
     features = load_features(graded.store, pictures, regions=regions)
     places = np.searchsorted(pictures, graded.corpus.pictures)
     features = features._replace(picture_of=torch.from_numpy(places))
@@ -151,22 +159,24 @@ def test_log_probabilities_are_those_of_the_decoder(store, start: Path, tmp_path
     graded = opened(graded_file(tmp_path), store, start)
     captions = np.array([0, 1])
     [row] = np.unique(graded.corpus.pictures[captions])
-    features = load_features(store, np.array([row]), regions=graded.start.needs_regions)
+    features = load_features(store, np.array([row]), regions=graded.regions)
     features = features._replace(picture_of=torch.tensor([0, 0]))
     inputs, targets = graded.corpus.tensors(captions, "cpu")
     with torch.no_grad():
-        found = log_probs(graded.start, features, graded.corpus, captions, RUNTIME)
-        each = graded.start(features, inputs).log_softmax(-1)
+        decoder = load_checkpoint(start).decoder
+        found = log_probs(decoder, features, graded.corpus, captions, RUNTIME)
+        each = decoder(features, inputs).log_softmax(-1)
     wanted = each.gather(2, targets[..., None])[..., 0].masked_fill(targets == 0, 0).sum(1)
     assert torch.allclose(found, wanted, atol=1e-5)
+    assert torch.allclose(graded.before[:2], wanted, atol=1e-5)
 
 
 def test_what_cannot_be_learnt_from_is_left_out(store, start: Path, tmp_path: Path) -> None:
     records = train_records()
     others = [
         GradedCaption("elsewhere.jpg", "a red dog", GOOD),  # no training picture
-        GradedCaption(records[0].path.name, "a zorkmid", 0.0),  # an unknown word
-        GradedCaption(records[-1].path.name, "a red dog", GOOD),  # the only one of its picture
+        GradedCaption(records[0].image_id, "a zorkmid", 0.0),  # an unknown word
+        GradedCaption(records[-1].image_id, "a red dog", GOOD),  # the only one of its picture
     ]
     notes = Notes()
     plain, more = (
@@ -184,6 +194,58 @@ def test_grades_that_say_nothing_are_an_error(store, start: Path, tmp_path: Path
     write_graded(path, rows)
     with pytest.raises(DataError, match="no picture has two that the model can say and whose"):
         opened(path, store, start)
+
+
+def test_a_caption_that_is_graded_twice_has_the_mean(store, start: Path, tmp_path: Path) -> None:
+    first = train_records()[0]
+    once = opened(graded_file(tmp_path), store, start)
+    again = GradedCaption(first.image_id, first.captions[0], 0.5)
+    twice = opened(graded_file(tmp_path, again), store, start)
+    assert len(once.corpus) == len(twice.corpus)
+    assert sorted(set(twice.grades)) == [BAD, (GOOD + 0.5) / 2, GOOD]
+
+
+def test_pictures_are_found_by_id_or_path_and_never_by_half_a_name() -> None:
+    """``a/1.jpg`` is not ``b/1.jpg``, and a name that two pictures have is none's."""
+    names = ["a/1.jpg", "b/1.jpg", "b/2.png", "c/COCO_val2014_000000000007.jpg"]
+    records = [
+        Record(str(n), Path("/data") / name, ("a",), "train") for n, name in enumerate(names)
+    ]
+    find = _finder(records)
+    assert [find(str(number)) for number in range(4)] == [0, 1, 2, 3]  # their ids
+    assert [find(name) for name in names] == [0, 1, 2, 3]
+    assert find("photos/b/1.jpg") == 1
+    assert find("2.png") == 2 and find("elsewhere/2.png") == 2
+    assert find("1.jpg") is None and find("c/1.jpg") is None
+    assert find("7") == 3 and find("000000000007.jpg") == 3
+    assert find("b\\1.jpg") == 1
+    assert find("nothing.jpg") is None
+
+
+def test_a_resumed_run_learns_from_the_same_grades(store, start: Path, tmp_path: Path) -> None:
+    graded = opened(graded_file(tmp_path), store, start)
+    check_same_grades(graded, {"graded": graded.provenance()}, tmp_path)
+    check_same_grades(graded, {}, tmp_path)
+    records = train_records()
+    more = GradedCaption(records[0].image_id, records[0].captions[1], 0.6)
+    other = opened(graded_file(tmp_path, more), store, start)
+    with pytest.raises(CheckpointError, match=r"data\.graded does not have the same now"):
+        check_same_grades(other, {"graded": graded.provenance()}, tmp_path)
+
+
+def test_nothing_is_averaged_with_the_start() -> None:
+    """Whatever the preset says: averages are chosen by CIDEr-D."""
+    for preset in ("none", "tiny", "small"):
+        given = ["data.graded=graded.csv"]
+        for overrides, averaged in ((given, False), ([], True)):
+            layers = Layers(start="default", preset=preset, overrides=overrides)
+            assert layers.config().training.average_start is averaged
+    asked = Layers(
+        start="default",
+        preset="tiny",
+        overrides=["data.graded=graded.csv", "training.average_start=true"],
+    )
+    assert asked.config().training.average_start
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,8 @@ def rate(
         if key is None:
             raise UsageError("--read needs the sheet's key: --key rating.key.json")
         if graded is not None:
-            check_file(graded, [*files, key], is_kept=not overwrite)
+            inputs = [*files, key, *([references] if references else [])]
+            check_file(graded, inputs, option="--graded", is_kept=not overwrite)
         _read(files, key, references, graded, as_json)
         return
     if key is not None or references is not None or graded is not None or as_json:

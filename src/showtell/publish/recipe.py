@@ -53,7 +53,6 @@ class TrainStage(Section):
     text: str | None = Field(
         default=None, description="a name given by --data NAME=PATH, whose path becomes data.text"
     )
-
     graded: Path | None = Field(
         default=None, description="a table of graded captions beside the recipe, for data.graded"
     )
@@ -169,6 +168,8 @@ class Recipe(Section):
         for stage in recipe.stages:
             if isinstance(stage, TrainStage):
                 recipe.config_of(stage)
+                if (graded := recipe.graded_of(stage)) and not graded.is_file():
+                    raise ConfigError(f"{path}: stage {stage.name}: no file {graded}")
         if not (recipe.folder / recipe.card).is_file():
             raise ConfigError(f"{path}: no template {recipe.folder / recipe.card}")
         return recipe

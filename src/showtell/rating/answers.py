@@ -68,19 +68,20 @@ def read_answers(paths: Sequence[Path], sheet: Sheet) -> Answers:
 def graded_captions(sheet: Sheet, answers: Answers) -> Iterator[GradedCaption]:
     """The captions that were graded, each with the mean of its grades, from 0 (worst) to 1 (best).
 
-    Of two captions that were compared, each is graded by how often it was preferred: the better
-    one of a pair has 1, the other 0, and both 0.5 where there is no difference.
+    Of two captions that were compared, the better one has 1, the other 0, and both 0.5 where there
+    is no difference; a caption that was compared several times has the mean.
     """
     values = [grade.value for grade in sheet.scale.grades]
     least, most = min(values), max(values)
+    found: dict[tuple[str, str], list[float]] = {}
     for item in sheet.items:
-        given = [grades[item.id].value for grades in answers.grades.values() if item.id in grades]
-        if not given:
-            continue
-        grade = (fmean(given) - least) / (most - least)
-        yield GradedCaption(item.picture, item.captions[0], grade)
-        if len(item.captions) == 2:
-            yield GradedCaption(item.picture, item.captions[1], 1 - grade)
+        for grades in answers.grades.values():
+            if item.id in grades:
+                grade = (grades[item.id].value - least) / (most - least)
+                for caption, own in zip(item.captions, (grade, 1 - grade), strict=False):
+                    found.setdefault((item.picture, caption), []).append(own)
+    for (picture, caption), given in found.items():
+        yield GradedCaption(picture, caption, fmean(given))
 
 
 def _raters(paths: Sequence[Path]) -> dict[Path, str]:

@@ -27,6 +27,7 @@ KNOWN = {"epoch", "step", "loss", "perplexity", "objective", "lr", "tokens", "se
 WORDS = {
     "text_loss": ("Loss on captions without pictures", "nats a token"),
     "old_kl": ("Drift from the start, on old pictures", "KL divergence, nats a token"),
+    "graded_loss": ("Loss on graded captions", "nats a pair"),
     "teacher_kl": ("Distance from the teachers", "KL divergence, nats a token"),
     "reward": ("Reward of sampled captions", "reward"),
     "baseline": ("Reward that samples are compared with", "reward"),

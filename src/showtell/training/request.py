@@ -29,7 +29,7 @@ from showtell.pretrained import DEFAULT
 from showtell.text.segment import Segmentation
 from showtell.text.vocabulary import Vocabulary
 from showtell.training.from_start import finish
-from showtell.training.graded import open_graded
+from showtell.training.graded import GRADED, check_same_grades, open_graded
 from showtell.training.loop import Run, TrainingResult
 from showtell.training.old_pictures import (
     REHEARSED,
@@ -216,7 +216,9 @@ def _make_run(
     if prepared.old:
         provenance[REHEARSED] = prepared.old.provenance()
     if prepared.graded:
-        provenance["graded"] = prepared.graded.provenance()
+        provenance[GRADED] = prepared.graded.provenance()
+        if resume:
+            check_same_grades(prepared.graded, what_is_known(folder), folder)
     _warn_of_long(prepared, config, report)
     if processes.is_first and not resume:
         places = places_of(dataset, request.data, request.old, opened.store)
@@ -339,10 +341,10 @@ def _prepare(
         prepared = replace(prepared, old=pictures)
     if config.data.graded:
         assert prepared.store is not None and config.training.init_from is not None
-        with processes.in_turn(), reading_as(request.data.encoding):
+        with processes.in_turn():
             graded = open_graded(
                 config.data.graded,
-                [r for r in dataset.split("train") if r.image_id not in prepared.store.failures],
+                dataset.records,
                 prepared.store,
                 vocabulary=prepared.vocabulary,
                 init_from=config.training.init_from,

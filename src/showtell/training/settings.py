@@ -93,9 +93,6 @@ class Layers:
             )
         continues = _table(given, "training").get("init_parts") != "encoder"
         base: dict[str, Any] = dict(FOR_ANY_START) if self.start and continues else {}
-        if base and _table(given, "data").get("graded"):
-            # Averages are chosen by CIDEr-D, which hardly sees what grades teach.
-            base = merge(base, {"training": {"average_start": False}})
         if self.start:
             base = merge(base, {"training": {"init_from": self.start}})
         if self.preset in SIZES:
@@ -106,6 +103,9 @@ class Layers:
             base = merge(base, preset)
         elif self.preset not in (AUTO, NONE):
             raise ConfigError(unknown_name("preset", self.preset, [*SIZES, AUTO, NONE]))
+        if _table(given, "data").get("graded") and "average_start" in _table(base, "training"):
+            # Averages are chosen by CIDEr-D, which hardly sees what grades teach.
+            base = merge(base, {"training": {"average_start": False}})
         return base
 
     def config(self) -> Config:

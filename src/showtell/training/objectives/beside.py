@@ -161,7 +161,7 @@ class Grades:
         return self.config.training.graded_weight
 
     def __call__(self, decoder: Decoder, step: int) -> tuple[Tensor, Tensor]:
-        """As ``Lesson.__call__``; the figure is in nats a pair, log 2 before the first step."""
+        """As ``Lesson.__call__``; the figure is in nats a pair, at first about log 2."""
         settings = self.config.training
         loss = self.graded.loss(
             decoder,
