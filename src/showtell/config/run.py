@@ -345,19 +345,7 @@ class Config(Section):
                 "data.text needs a decoder with concepts: set decoder.kind = transformer and "
                 "decoder.concepts = 5",
             )
-        if data.graded:
-            if training.init_from is None or training.init_parts != "model":
-                yield (
-                    {"data", "training"},
-                    "data.graded is learnt against the model of the start: set training.init_from, "
-                    "and training.init_parts = model",
-                )
-            if self.encoder.reads_pictures:
-                yield (
-                    {"data", "encoder"},
-                    "data.graded needs stored features: leave out encoder.train_from and "
-                    "encoder.fresh_views",
-                )
+        yield from self._conflicts_of_grades()
         reads_classifier = getattr(decoder, "concepts", 0) and not getattr(decoder, "detected", 0)
         if self.decoding.naming and not reads_classifier:
             yield (
@@ -400,6 +388,23 @@ class Config(Section):
             yield (
                 {"data", "training"},
                 "training.init_from brings its own vocabulary: leave data.vocab_file out",
+            )
+
+    def _conflicts_of_grades(self) -> Iterator[tuple[set[str], str]]:
+        """As ``_conflicts``, of what does not go with graded captions."""
+        if not self.data.graded:
+            return
+        if self.training.init_from is None or self.training.init_parts != "model":
+            yield (
+                {"data", "training"},
+                "data.graded is learnt against the model of the start: set training.init_from, "
+                "and training.init_parts = model",
+            )
+        if self.encoder.reads_pictures:
+            yield (
+                {"data", "encoder"},
+                "data.graded needs stored features: leave out encoder.train_from and "
+                "encoder.fresh_views",
             )
 
     @classmethod
