@@ -23,7 +23,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from showtell.core.device import Runtime
 from showtell.core.files import atomic_write, cache_folder
+from showtell.encoders.features import Features, load_features
+from showtell.encoders.store import FeatureStore
 from showtell.text.segment import PTB, Segmentation
 from showtell.text.vocabulary import END, PAD, START, Vocabulary
 
@@ -165,6 +168,33 @@ class Corpus:
         targets[:, :-1][real] = words
         targets[np.arange(len(captions)), lengths] = END
         return inputs, targets
+
+    def draw_pictures(self, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """(P,) distinct pictures, rising, that have about ``size`` captions together."""
+        pictures, counts = np.unique(self.pictures, return_counts=True)
+        num = min(max(round(size / counts.mean()), 1), len(pictures))
+        return np.sort(rng.choice(pictures, num, replace=False))
+
+    def of_pictures(
+        self,
+        rows: NDArray[np.int64],
+        store: FeatureStore,
+        runtime: Runtime,
+        *,
+        regions: bool,
+    ) -> tuple[NDArray[np.int64], Features]:
+        """The numbers of all captions of some pictures, and the features that they are about.
+
+        So what is computed of a picture is shared by its captions.
+
+        Args:
+            rows: (P,) rows of ``store``, distinct and rising.
+        """
+        captions = np.flatnonzero(np.isin(self.pictures, rows))
+        index = torch.from_numpy(np.searchsorted(rows, self.pictures[captions]))
+        features = load_features(store, rows, regions=regions, dtype=runtime.dtype)
+        features = features.to(runtime.device)
+        return captions, features._replace(picture_of=index.to(runtime.device))
 
     def tensors(self, captions: NDArray[np.int64], device: str) -> tuple[Tensor, Tensor]:
         """``batch`` as tensors on ``device``."""

@@ -31,7 +31,7 @@ from showtell.core.progress import Reporter
 from showtell.data.graded import GradedCaption, read_graded
 from showtell.data.records import Record
 from showtell.decoders.base import Decoder
-from showtell.encoders.features import Features, load_features
+from showtell.encoders.features import Features
 from showtell.encoders.store import FeatureStore
 from showtell.errors import CheckpointError, DataError
 from showtell.inference.checkpoint import load_checkpoint
@@ -89,34 +89,16 @@ class GradedCaptions:
             beta: of the equation above.
         """
         rng = np.random.default_rng((seed, step, GRADED_STREAM))
-        pictures, counts = np.unique(self.corpus.pictures, return_counts=True)
-        num_pictures = min(max(round(size / counts.mean()), 1), len(pictures))
-        rows = np.sort(rng.choice(pictures, num_pictures, replace=False))
-        captions, features = captions_of(self.corpus, rows, self.store, self.regions, runtime)
+        rows = self.corpus.draw_pictures(size, rng)
+        captions, features = self.corpus.of_pictures(
+            rows, self.store, runtime, regions=self.regions
+        )
         with runtime.autocast():
             after = log_probs(decoder, features, self.corpus, captions, runtime)
         gained = after - self.before[torch.from_numpy(captions)].to(after)
         grades = torch.from_numpy(self.grades[captions]).to(gained)
         assert features.picture_of is not None
         return preference_loss(gained, grades, features.picture_of, beta)
-
-
-def captions_of(
-    corpus: Corpus,
-    rows: NDArray[np.int64],
-    store: FeatureStore,
-    regions: bool,
-    runtime: Runtime,
-) -> tuple[NDArray[np.int64], Features]:
-    """The numbers of all captions of some pictures, and the features that they are about.
-
-    Args:
-        rows: (P,) distinct and rising.
-    """
-    captions = np.flatnonzero(np.isin(corpus.pictures, rows))
-    index = torch.from_numpy(np.searchsorted(rows, corpus.pictures[captions]))
-    features = load_features(store, rows, regions=regions, dtype=runtime.dtype).to(runtime.device)
-    return captions, features._replace(picture_of=index.to(runtime.device))
 
 
 def log_probs_before(
@@ -131,7 +113,7 @@ def log_probs_before(
     pictures = np.unique(corpus.pictures)
     for first in range(0, len(pictures), TOGETHER):
         rows = pictures[first : first + TOGETHER]
-        captions, features = captions_of(corpus, rows, store, start.needs_regions, runtime)
+        captions, features = corpus.of_pictures(rows, store, runtime, regions=start.needs_regions)
         with torch.no_grad(), runtime.autocast():
             own = log_probs(start, features, corpus, captions, runtime)
         found[torch.from_numpy(captions)] = own.cpu()

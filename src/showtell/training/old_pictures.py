@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from showtell.config import Config
@@ -28,7 +27,7 @@ from showtell.data.splits import hash_order, usable_splits
 from showtell.decoders.registry import needs_regions
 from showtell.encoders.encoder import Encoder
 from showtell.encoders.extract import WantedFeatures, features_for
-from showtell.encoders.features import Features, load_features
+from showtell.encoders.features import Features
 from showtell.encoders.store import FeatureStore
 from showtell.errors import CheckpointError, DataError
 from showtell.inference.checkpoint import load_checkpoint
@@ -75,20 +74,11 @@ class OldPictures:
         They are all captions of pictures drawn at random, so that what is computed of a picture is
         shared.
         """
-        rng = np.random.default_rng((seed, step, OLD_STREAM))
-        pictures, counts = np.unique(self.corpus.pictures, return_counts=True)
-        num_pictures = min(max(round(size / counts.mean()), 1), len(pictures))
-        rows = np.sort(rng.choice(pictures, num_pictures, replace=False))
-        captions = np.flatnonzero(np.isin(self.corpus.pictures, rows))
-        inputs, targets = self.corpus.tensors(captions, runtime.device)
+        rows = self.corpus.draw_pictures(size, np.random.default_rng((seed, step, OLD_STREAM)))
         regions = any(decoder.needs_regions for decoder in self.teachers.decoders)
-        features = load_features(self.store, rows, regions=regions, dtype=runtime.dtype)
-        index = torch.from_numpy(np.searchsorted(rows, self.corpus.pictures[captions]))
-        return (
-            features.to(runtime.device)._replace(picture_of=index.to(runtime.device)),
-            (inputs),
-            targets,
-        )
+        captions, features = self.corpus.of_pictures(rows, self.store, runtime, regions=regions)
+        inputs, targets = self.corpus.tensors(captions, runtime.device)
+        return features, inputs, targets
 
 
 def load_old(old: DataRequest) -> Dataset:
