@@ -189,6 +189,17 @@ def test_training_starts_from_a_shipped_model(
     assert load_checkpoint(tmp_path / "run").vocabulary == load_checkpoint(NAME).vocabulary
 
 
+def test_a_shipped_model_is_averaged_by_its_name(
+    shipped: Path, showtell: Shell, tmp_path: Path
+) -> None:
+    done = showtell("average", "default", shipped, "-o", tmp_path / "mean")
+    assert done.returncode == 0, done.stderr
+    mean, own = (
+        load_checkpoint(folder).decoder.state_dict() for folder in (tmp_path / "mean", NAME)
+    )
+    assert all(torch.equal(mean[name], own[name]) for name in own)
+
+
 def test_the_name_of_an_older_model_loads_its_successor(shipped: Path) -> None:
     with pytest.warns(FutureWarning, match="'flickr8k-lite2' is gone: its successor 'photos13k"):
         assert shipped_folder("flickr8k-lite2") == shipped

@@ -143,15 +143,19 @@ def pack(
 
 def average(
     checkpoints: Annotated[
-        list[Path],
-        typer.Argument(help="Checkpoint folders of one run, such as RUN/epoch-007 RUN/epoch-008."),
+        list[str],
+        typer.Argument(
+            help="Checkpoint folders, such as RUN/epoch-007 RUN/epoch-008; the model that a run "
+            "started from may be one of them, by its name too."
+        ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the new checkpoint.")],
 ) -> None:
     """Average the weights of CHECKPOINTS into a new one.
 
-    The mean of a run's last few epochs can caption better than any single one of them;
-    `showtell compare` measures it.
+    The mean of a run's last few epochs can caption better than any single one of them, and
+    so can the mean of a run and of the model that it started from: `showtell compare`
+    measures it. The last one gives the settings.
     """
     from showtell.training.averages import average_checkpoints
 

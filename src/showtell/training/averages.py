@@ -52,25 +52,26 @@ class MovingAverage(Generic[Model]):
                 mean.copy_(new[name])
 
 
-def average_checkpoints(folders: Sequence[Path], output: Path) -> None:
+def average_checkpoints(models: Sequence[str | Path], output: Path) -> None:
     """Write a checkpoint whose weights are the mean of others'; the last gives the rest.
 
     Args:
-        folders: checkpoints, or runs, of which the best is taken.
+        models: checkpoints, runs, of which the best is taken, or names of models that come with
+            showtell.
 
     Raises:
         CheckpointError: one cannot be read, they are not of one make, or ``output`` is there.
     """
     if output.exists():
         raise CheckpointError(f"{output} already exists: give another folder with -o, or remove it")
-    folders = [find_checkpoint(folder) for folder in folders]
+    folders = [find_checkpoint(model) for model in models]
     checkpoints = [load_checkpoint(folder) for folder in folders]
     *_, last = checkpoints
     for folder, checkpoint in zip(folders, checkpoints, strict=True):
         if reason := _difference(checkpoint, last):
             raise CheckpointError(
                 f"{folder} and {folders[-1]} cannot be averaged: {reason}; give checkpoints of "
-                "one run"
+                "one run, or of a run and its start"
             )
     states = [checkpoint.decoder.state_dict() for checkpoint in checkpoints]
     last.decoder.load_state_dict({name: _mean([s[name] for s in states]) for name in states[-1]})
