@@ -3,8 +3,12 @@ from pathlib import Path
 import pytest
 from small_recipe import write_recipe
 
+from showtell.config import Config
 from showtell.errors import ConfigError
+from showtell.inference.files import CONFIG
+from showtell.pretrained import shipped_folder
 from showtell.publish.recipe import AverageStage, Recipe, TrainStage
+from showtell.training.settings import INHERITED
 
 
 @pytest.fixture
@@ -27,6 +31,20 @@ def test_every_recipe_is_valid() -> None:
         assert recipe.name == path.stem
         used = {stage.config for stage in recipe.stages if isinstance(stage, TrainStage)}
         assert {p.name for p in path.parent.glob("*.toml")} == {path.name, *map(str, used)}
+
+
+def test_the_default_model_hands_on_what_its_recipe_says() -> None:
+    """What a run that starts from it takes over, mirrored views among it."""
+    folder = shipped_folder("default")
+    assert folder is not None
+    shipped = Config.load(folder / CONFIG)
+    *_, last = (s for s in Recipe.load(RECIPES[0]).stages if isinstance(s, TrainStage))
+    made = Recipe.load(RECIPES[0]).config_of(last)
+    for section, names in INHERITED.items():
+        for name in names:
+            own = getattr(getattr(shipped, section), name)
+            assert own == getattr(getattr(made, section), name), f"{section}.{name}"
+    assert shipped.encoder.flips
 
 
 def test_what_a_recipe_says(recipe: Path) -> None:

@@ -71,7 +71,8 @@ def average_checkpoints(models: Sequence[str | Path], output: Path) -> None:
         if reason := _difference(checkpoint, last):
             raise CheckpointError(
                 f"{folder} and {folders[-1]} cannot be averaged: {reason}; give checkpoints of "
-                "one run, or of a run and its start"
+                "one run, or of a run and of the model that it started from by training.init_from "
+                "(--from adds words)"
             )
     states = [checkpoint.decoder.state_dict() for checkpoint in checkpoints]
     last.decoder.load_state_dict({name: _mean([s[name] for s in states]) for name in states[-1]})
