@@ -222,3 +222,28 @@ def test_the_encoder_alone_is_taken_over(
     refused = showtell("train", "scenes:40", "-o", tmp_path / "no", *scst)
     assert refused.returncode == 1
     assert "init_parts = encoder takes no decoder" in refused.stderr
+
+
+@pytest.mark.slow(10)
+def test_the_decoder_alone_is_taken_over(
+    showtell: Shell, model: Path, words: list[str], tmp_path: Path
+) -> None:
+    """Its words and what it learnt to say stay, for another encoder; a stopped run goes on."""
+    run = tmp_path / "run"
+    options = ("--from", model, "-s", "training.init_parts=decoder", "--encoder", "lite2", *QUICK)
+    done = showtell("train", "scenes:40", "-o", run, *options)
+    assert done.returncode == 0, done.stderr
+    config = tomllib.loads((run / "config.toml").read_text())
+    assert config["encoder"]["name"] == "lite2"
+    assert (
+        config["decoder"]["kind"]
+        == tomllib.loads((model / "best" / "config.toml").read_text())["decoder"]["kind"]
+    )
+    assert not config["training"]["average_start"]
+    assert list(json.loads((run / "best" / "vocabulary.json").read_text())["words"]) == words
+    longer = showtell("train", "scenes:40", "-o", run, "--resume", "--epochs", "2")
+    assert longer.returncode == 0, longer.stderr
+    scst = (*options, "-s", "objective.kind=scst")
+    refused = showtell("train", "scenes:40", "-o", tmp_path / "no", *scst)
+    assert refused.returncode == 1
+    assert "init_parts = decoder takes no encoder" in refused.stderr

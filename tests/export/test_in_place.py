@@ -20,6 +20,7 @@ from tiny_export import native, traced
 import showtell
 from showtell.cli.export import export
 from showtell.core.device import choose_runtime
+from showtell.core.packing import Storage, pack_weights, unpack_weights
 from showtell.decoding.reranking import RERANKER
 from showtell.errors import CheckpointError, UsageError
 from showtell.export.graphs import encoder_graph
@@ -33,7 +34,6 @@ from showtell.inference.checkpoint import load_checkpoint, save_checkpoint
 from showtell.inference.exported import read_export, write_calibration
 from showtell.inference.files import MANIFEST, MODEL, ONNX, WEIGHTS
 from showtell.inference.loading import takes_onnx
-from showtell.inference.weights import Storage, pack_weights, unpack_weights
 
 CONCEPTS = next(case for case in CASES if "concepts" in case[1])
 STORAGES: list[Storage] = ["fp32", "fp16", "int8"]

@@ -13,13 +13,13 @@ from onnx.reference import ReferenceEvaluator
 from tiny_encoder import staged_encoder
 from torch import Tensor
 
+from showtell.core.packing import pack_weights, unpack_weights
 from showtell.encoders.encoder import Encoder
 from showtell.errors import ConfigError
 from showtell.export.calibrate import choose_views, with_corrected_biases
 from showtell.export.graphs import encoder_graph
 from showtell.export.weights import SharedWeights
 from showtell.inference.files import WEIGHTS
-from showtell.inference.weights import pack_weights, unpack_weights
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from showtell.config import Config
+from showtell.core.packing import Storage
 from showtell.decoders.registry import build_decoder
-from showtell.encoders.encoder import trained_fingerprint
+from showtell.encoders.encoder import build_encoder, trained_fingerprint
 from showtell.encoders.features import Features
 from showtell.errors import CheckpointError, ConfigError
 from showtell.inference.backends.native import NativeCaptioner
@@ -97,6 +99,37 @@ def test_a_trained_encoder_keeps_a_fingerprint_that_fits(tmp_path: Path) -> None
     assert packed.encoder is not None
     expected = trained_fingerprint("lite2, weights 1", packed.encoder)
     assert packed.metrics["encoder_fingerprint"] == expected != metrics["encoder_fingerprint"]
+
+
+@pytest.mark.parametrize("storage", ["fp32", "fp16", "int8"])
+def test_published_weights_from_a_file_are_packed_too(
+    torchvision_operators: object, tmp_path: Path, storage: Storage
+) -> None:
+    """The fingerprint is that of the weights as they are read again; packed twice is the same."""
+    import timm
+
+    torch.manual_seed(0)
+    mine = tmp_path / "mine.safetensors"
+    save_file(timm.create_model("test_vit").state_dict(), mine)
+    one = checkpoint("encoder.name=timm:test_vit", f"encoder.weights={mine}")
+    encoder = build_encoder("timm:test_vit", weights=mine)
+    metrics = one.metrics | {"encoder_fingerprint": encoder.fingerprint}
+    save_checkpoint(tmp_path / "model", replace(one, metrics=metrics, encoder_weights=mine))
+    pack_checkpoint(tmp_path / "model", tmp_path / "packed", storage=storage)
+    pack_checkpoint(tmp_path / "packed", tmp_path / "again", storage=storage)
+    assert files(tmp_path / "packed") == files(tmp_path / "again")
+    packed = load_checkpoint(tmp_path / "packed")
+    assert packed.encoder_weights is not None
+    share = packed.encoder_weights.stat().st_size / mine.stat().st_size
+    assert share < {"fp32": 1.01, "fp16": 0.53, "int8": 0.35}[storage]
+    stored = load_file(packed.encoder_weights)
+    assert stored["pos_embed"].dtype == (torch.float32 if storage == "fp32" else torch.float16)
+    read = build_encoder("timm:test_vit", weights=packed.encoder_weights)
+    assert read.fingerprint == packed.metrics["encoder_fingerprint"]
+    assert (read.fingerprint == encoder.fingerprint) is (storage == "fp32")
+    pixels = torch.randint(0, 256, (2, 3, 160, 160), dtype=torch.uint8)
+    alike = torch.cosine_similarity(read(pixels).pooled, encoder(pixels).pooled)
+    assert alike.min() > 0.999
 
 
 def test_what_cannot_be_packed_is_one_line(tmp_path: Path) -> None:

@@ -57,6 +57,16 @@ def test_what_a_recipe_says(recipe: Path) -> None:
     assert found.config_of(last, Path("work")).training.init_from == "work/mean"
 
 
+def test_a_stage_may_begin_with_a_model_that_comes_with_showtell(recipe: Path) -> None:
+    text = recipe.read_text(encoding="utf-8")
+    first = 'name = "words"'
+    recipe.write_text(text.replace(first, f'{first}\ninit_from = "default"', 1))
+    found = Recipe.load(recipe)
+    stage = found.stages[0]
+    assert isinstance(stage, TrainStage)
+    assert found.config_of(stage, Path("work")).training.init_from == "default"
+
+
 def test_stages_teach_later_ones(recipe: Path) -> None:
     text = recipe.read_text(encoding="utf-8")
     text = text.replace('name = "rewards"', 'name = "rewards"\nteachers = ["words", "mean"]')

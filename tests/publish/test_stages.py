@@ -10,7 +10,7 @@ from PIL import Image
 from tiny_run import Notes
 
 from showtell.errors import CheckpointError
-from showtell.inference.files import CONFIG
+from showtell.inference.files import CONFIG, MODEL
 from showtell.publish import stages
 from showtell.publish.recipe import NOTES, Recipe
 from showtell.publish.stages import Places, make_stages
@@ -88,6 +88,21 @@ def test_each_is_made_once_wherever_the_data_lies(tmp_path: Path, trained: list[
     moved = (tmp_path / "data").rename(tmp_path / "elsewhere")
     assert len(make(tmp_path, str(moved))) == 3
     assert trained == ["words", "mean", "rewards"]
+
+
+def test_a_stage_that_begins_with_a_shipped_model_knows_which_it_was(
+    tmp_path: Path, trained: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another release has another model of that name."""
+    data, text = write_data(tmp_path / "data"), RECIPE.replace('"mean"\nset', '"default"\nset')
+    assert 'init_from = "default"' in text
+    make(tmp_path, data, text)
+    assert len(make(tmp_path, data, text)) == 3
+    (tmp_path / "next").mkdir()
+    (tmp_path / "next" / MODEL).write_bytes(b"others")
+    monkeypatch.setattr(stages, "find_checkpoint", lambda name: tmp_path / "next")
+    with pytest.raises(CheckpointError, match=r"rewards .*: stage default is not the one that"):
+        make(tmp_path, data, text)
 
 
 def test_other_data_under_the_same_name_is_no_reason_to_keep_a_stage(

@@ -179,10 +179,11 @@ class TrainingConfig(Section):
         description="start with the weights and the vocabulary of this run or checkpoint, or of a "
         "model that comes with showtell; its encoder, decoder and decoding are the defaults then",
     )
-    init_parts: Literal["model", "encoder"] = Field(
+    init_parts: Literal["model", "encoder", "decoder"] = Field(
         default="model",
         description="what is taken of training.init_from; encoder: its encoder and its vocabulary, "
-        "and the decoder begins anew, of any kind and shape",
+        "and the decoder begins anew, of any kind and shape; decoder: its decoder and its "
+        "vocabulary, for another encoder, whose features are read anew",
     )
     average_start: bool = Field(
         default=False,
@@ -372,17 +373,18 @@ class Config(Section):
                 "data.new_words, training.average_start, training.rehearsal and "
                 "training.rehearsal_pictures need a model to start from: set training.init_from",
             )
-        if training.init_parts == "encoder" and (
+        if training.init_parts != "model" and (
             training.init_from is None
             or training.average_start
             or self.objective.kind == "scst"
             or data.new_words
         ):
+            part = "decoder" if training.init_parts == "encoder" else "encoder"
             yield (
                 {"training"},
-                "training.init_parts = encoder takes no decoder from training.init_from: set "
-                "training.init_from, and leave out scst, training.average_start and "
-                "data.new_words",
+                f"training.init_parts = {training.init_parts} takes no {part} from "
+                "training.init_from: set training.init_from, and leave out scst, "
+                "training.average_start and data.new_words",
             )
         if training.init_from and data.vocab_file:
             yield (

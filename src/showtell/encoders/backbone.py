@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from showtell.core.files import check_regular
+from showtell.core.packing import as_read
 from showtell.encoders.concepts import Classes
 from showtell.errors import ConfigError, first_line, reason_of
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Named tensors of a .safetensors file, or of a .pth file with only tensors in it.
+    """Named tensors of a .safetensors file, packed or not, or of a .pth file of only tensors.
 
     Raises:
         ConfigError: there is no such file, something else is in it, or it is packed.
@@ -32,7 +33,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         size = check_regular(path)
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return as_read(load_file(path))
         if (unpacked := _unpacked_bytes(path)) > size:  # torch.save packs nothing
             raise ValueError(f"its {size:,} bytes would become {unpacked:,}")
         state: Any = torch.load(path, map_location="cpu", weights_only=True)

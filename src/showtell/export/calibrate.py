@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from showtell.core.packing import Storage, pack_weights, unpack_weights
 from showtell.encoders.encoder import Encoder
 from showtell.errors import ConfigError, ImageError
 from showtell.images.open import open_image
-from showtell.inference.weights import Storage, pack_weights, unpack_weights
 
 NUM_PICTURES = 48  # more hardly change the means
 WEIGHT = "weight"

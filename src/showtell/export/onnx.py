@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from showtell.core.files import atomic_write, write_text
+from showtell.core.packing import LAST_LAYER, Storage
 from showtell.decoding.reranking import RERANKER
 from showtell.encoders.encoder import Encoder
 from showtell.encoders.features import Features
@@ -38,7 +39,6 @@ from showtell.inference.exported import (
     read_export,
 )
 from showtell.inference.files import CONFIG, MANIFEST, METRICS, MODEL, VOCABULARY, WEIGHTS
-from showtell.inference.weights import LAST_LAYER, Storage
 from showtell.pretrained import CARD
 from showtell.version import __version__
 

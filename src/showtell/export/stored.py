@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from showtell.core.files import read_bounded
-from showtell.inference.weights import SCALE, SUFFIX, Storage
+from showtell.core.packing import SCALE, Storage
+from showtell.inference.weights import SUFFIX
 
 Array = NDArray[Any]
 

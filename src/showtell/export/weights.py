@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from showtell.core.packing import SCALE, Storage, pack_weights
 from showtell.export.stored import Found, StoredArrays
-from showtell.inference.weights import SCALE, Storage, pack_weights
 
 SMALLEST = 256  # numbers; smaller tensors stay in the graph
 ALIGNMENT = 64  # bytes

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from showtell.config import Config
 from showtell.core.files import errors_about, read_bounded, read_json, write_json, write_text
+from showtell.core.packing import Storage, pack_weights
 from showtell.decoders.base import Decoder
 from showtell.decoders.registry import load_decoder, outline_decoder
 from showtell.decoding.reranking import RERANKER, Reranker
@@ -49,8 +50,6 @@ from showtell.inference.files import (
     checkpoint_folders,
 )
 from showtell.inference.weights import (
-    Storage,
-    pack_weights,
     read_tensors,
     read_weights,
     save_tensors,

@@ -1,11 +1,6 @@
 """How weights lie in a checkpoint's files, and reading them when somebody else made the files.
 
-Weights may be stored in half (``fp16``) or a quarter (``int8``) of their size; they are read as
-fp32 in any case. Only matrices are packed: vectors (biases, gains, statistics of batch norms) are
-small and stay in fp32. ``int8`` is symmetric with a scale for each row: w ~ q * scale, q from
--127 to 127 (Jacob et al. 2018, arXiv 1712.05877, section 2.1, without zero point). A decoder's
-last layer is then in fp16, because its errors affect every word.
-
+Weights may be packed (``core/packing.py``); they are read as fp32 in any case.
 ``read_weights`` compares the header of a file with the weights that are expected before it reads
 any values, and refuses values that are not numbers.
 """
@@ -14,7 +9,6 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors import safe_open
@@ -23,14 +17,11 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from showtell.core.files import atomic_write, check_regular
+from showtell.core.packing import SCALE, Storage, as_read, pack_weights, unpack_weights
 from showtell.encoders.backbone import hash_state
 from showtell.encoders.backbone import read_weights as read_file
 from showtell.inference.files import ENCODER_WEIGHTS
 
-Storage = Literal["fp32", "fp16", "int8"]
-SCALE = ".scale"  # added to a matrix's name
-LEVELS = 127
-LAST_LAYER = "output.weight"
 UNFIT = "does not fit config.toml, metrics.json and vocabulary.json"
 SUFFIX = ".safetensors"
 WHOLE_NUMBERS = {
@@ -40,54 +31,6 @@ WHOLE_NUMBERS = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
-
-
-def pack_weights(state: Mapping[str, Tensor], storage: Storage) -> dict[str, Tensor]:
-    """The weights as they are stored. Unpacking and packing again gives the same bits."""
-    packed: dict[str, Tensor] = {}
-    for name, weight in state.items():
-        is_matrix = weight.is_floating_point() and weight.dim() >= 2
-        if storage == "fp32" or not is_matrix:
-            packed[name] = weight
-        elif storage == "fp16" or name == LAST_LAYER:
-            half = weight.half()
-            packed[name] = half if half.isfinite().all() else weight
-        else:
-            packed[name], packed[name + SCALE] = _quantise(weight)
-    return packed
-
-
-def unpack_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights in fp32, however they were stored.
-
-    Raises:
-        KeyError: a scale is missing.
-        ValueError: a scale does not have one number for each row.
-    """
-    scaled = {name for name, weight in state.items() if weight.dtype == torch.int8}
-    weights = {}
-    for name, weight in state.items():
-        if name in scaled:
-            scale = state[name + SCALE].float()
-            if scale.shape != weight.shape[:1] or not weight.dim():
-                raise ValueError(f"{name + SCALE} does not have one number for each row of {name}")
-            weights[name] = weight.float() * scale.view(-1, *[1] * (weight.dim() - 1))
-        elif name.removesuffix(SCALE) not in scaled:
-            weights[name] = weight.float() if weight.is_floating_point() else weight
-    return weights
-
-
-def _quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """(M, ...) fp32 -> (M, ...) int8 and (M,) bf16.
-
-    A scale in bf16 has 8 bits: 127 times it is exact, so the largest weight of a row gives the
-    same scale again. It is off by 0.4 % at most, too little to bring 127 to another level.
-    """
-    rows = weight.flatten(1).float()
-    scale = (rows.abs().amax(dim=1) / LEVELS).bfloat16()
-    steps = scale.float().where(scale > 0, torch.ones(()))
-    levels = (rows / steps[:, None]).round().clamp(-LEVELS, LEVELS).to(torch.int8)
-    return levels.view_as(weight), scale
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -169,11 +112,14 @@ def _stored_types(tensor: Tensor) -> tuple[str, ...]:
     return (WHOLE_NUMBERS.get(tensor.dtype, ""),)
 
 
-def store_encoder_weights(path: Path, folder: Path) -> str:
+def store_encoder_weights(path: Path, folder: Path, storage: Storage = "fp32") -> str:
     """Put a file of an encoder's published weights into ``folder``, named by a hash of them.
 
     A file that has such a name already is linked where the file system can do so, so that the
-    checkpoints of a run share one copy.
+    checkpoints of a run share one copy; if it is to be packed, another is written.
+
+    Args:
+        storage: how matrices are stored; fp32 leaves them as they are in ``path``.
 
     Returns:
         The name of the file in ``folder``.
@@ -182,7 +128,7 @@ def store_encoder_weights(path: Path, folder: Path) -> str:
         ConfigError: it is not a file of weights.
         OSError: it cannot be written.
     """
-    if path.name.startswith(ENCODER_WEIGHTS) and path.suffix == SUFFIX:
+    if storage == "fp32" and path.name.startswith(ENCODER_WEIGHTS) and path.suffix == SUFFIX:
         target = folder / path.name
         try:
             os.link(path, target)
@@ -190,7 +136,8 @@ def store_encoder_weights(path: Path, folder: Path) -> str:
             shutil.copyfile(path, target)
         return path.name
     state = {name: value.contiguous().clone() for name, value in read_file(path).items()}
-    name = f"{ENCODER_WEIGHTS}{hash_state(state)[:16]}{SUFFIX}"
+    state = pack_weights(state, storage)
+    name = f"{ENCODER_WEIGHTS}{hash_state(as_read(state))[:16]}{SUFFIX}"
     with atomic_write(folder / name, "wb") as file:
         file.write(serialize(state))
     return name

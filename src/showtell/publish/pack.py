@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from showtell.config import Config
-from showtell.encoders.encoder import trained_fingerprint
+from showtell.core.packing import Storage, pack_weights, unpack_weights
+from showtell.encoders.encoder import build_encoder, trained_fingerprint
 from showtell.errors import CheckpointError, reason_of
 from showtell.inference.checkpoint import (
+    Checkpoint,
     check_new_folder,
     encoder_source,
     find_checkpoint,
@@ -17,7 +20,7 @@ from showtell.inference.checkpoint import (
     save_checkpoint,
 )
 from showtell.inference.files import MODEL
-from showtell.inference.weights import Storage, pack_weights, unpack_weights
+from showtell.inference.weights import store_encoder_weights
 
 # Settings that name files; what a packed model does follows from none of them.
 PLACES = (
@@ -65,18 +68,42 @@ def pack_checkpoint(
     checkpoint = load_checkpoint(model)
     _, encoder_weights = encoder_source(checkpoint, trusted=trust_model)
     metrics = portable_metrics(checkpoint.metrics) | {"weights": storage}
-    if checkpoint.encoder is not None:
-        # The fingerprint follows from the weights as they will be read again.
-        read_again = unpack_weights(pack_weights(checkpoint.encoder, storage))
-        base = metrics["base_encoder_fingerprint"]
-        metrics["encoder_fingerprint"] = trained_fingerprint(base, read_again)
     config = _portable(checkpoint.config, decoding or {})
-    packed = replace(checkpoint, config=config, metrics=metrics, encoder_weights=encoder_weights)
     try:
-        save_checkpoint(output, packed, storage=storage)
+        with TemporaryDirectory() as place:
+            if encoder_weights is not None and storage != "fp32":
+                name = store_encoder_weights(encoder_weights, Path(place), storage)
+                encoder_weights = Path(place, name)
+            # Fingerprints follow from the weights as they will be read again.
+            metrics |= _fingerprints(checkpoint, encoder_weights, storage)
+            packed = replace(
+                checkpoint, config=config, metrics=metrics, encoder_weights=encoder_weights
+            )
+            save_checkpoint(output, packed, storage=storage)
     except OSError as error:
         raise CheckpointError(f"cannot write {output}: {reason_of(error)}") from error
     return sum(path.stat().st_size for path in output.iterdir() if path.is_file())
+
+
+def _fingerprints(checkpoint: Checkpoint, weights: Path | None, storage: Storage) -> dict[str, str]:
+    """The encoder's, whose weights are stored so.
+
+    Args:
+        weights: the packed file of its published weights, if a file has them.
+    """
+    settings, metrics = checkpoint.config.encoder, checkpoint.metrics
+    if weights is not None and storage != "fp32":
+        encoder = build_encoder(settings.name, weights=weights, squash=settings.squash)
+        base = encoder.base_fingerprint
+    else:
+        base = metrics.get("base_encoder_fingerprint") or metrics["encoder_fingerprint"]
+    if checkpoint.encoder is None:
+        return {"encoder_fingerprint": base}
+    read_again = unpack_weights(pack_weights(checkpoint.encoder, storage))
+    return {
+        "base_encoder_fingerprint": base,
+        "encoder_fingerprint": trained_fingerprint(base, read_again),
+    }
 
 
 def check_output(output: Path, *, overwrite: bool) -> None:

@@ -10,8 +10,9 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator, mo
 from showtell.config import Config
 from showtell.config.section import Section, describe
 from showtell.config.toml import read_toml
+from showtell.core.packing import Storage
 from showtell.errors import ConfigError
-from showtell.inference.weights import Storage
+from showtell.pretrained import shipped_folder
 
 NOTES = "stages.json"
 """What lies beside the stages' folders, and tells what each was made of."""
@@ -41,7 +42,8 @@ class TrainStage(Section):
     )
     init_from: str | None = Field(
         default=None,
-        description="an earlier stage (its best), or one of its checkpoints: NAME/epoch-003",
+        description="an earlier stage (its best), one of its checkpoints: NAME/epoch-003, or a "
+        "model that comes with showtell",
     )
     teachers: tuple[str, ...] = Field(
         default=(),
@@ -139,7 +141,7 @@ class Recipe(Section):
             if stage.name in made:
                 raise ValueError(f"two stages are named {stage.name!r}")
             for source in stage.sources:
-                if source.split("/")[0] not in made:
+                if source.split("/")[0] not in made and shipped_folder(source) is None:
                     earlier = ", ".join(made) or "none"
                     raise ValueError(
                         f"stage {stage.name!r} needs {source!r}, which no earlier stage makes "
@@ -193,9 +195,9 @@ class Recipe(Section):
         """
         settings = list(stage.settings)
         if stage.init_from:
-            settings.append(f"training.init_from={work / stage.init_from}")
+            settings.append(f"training.init_from={self.source(stage.init_from, work)}")
         if stage.teachers:
-            names = json.dumps([str(work / teacher) for teacher in stage.teachers])
+            names = json.dumps([str(self.source(teacher, work)) for teacher in stage.teachers])
             settings.append(f"objective.teachers={names}")
         if stage.text:
             settings.append(f"data.text={text or stage.text}")
@@ -205,6 +207,11 @@ class Recipe(Section):
             return Config.load(stage.config and self.folder / stage.config, settings)
         except ConfigError as error:
             raise ConfigError(f"stage {stage.name}: {error}") from None
+
+    def source(self, name: str, work: Path) -> str | Path:
+        """What a stage begins with: an earlier one, or a model that comes with showtell."""
+        made = name.split("/")[0] in {stage.name for stage in self.stages}
+        return work / name if made else name
 
     def graded_of(self, stage: TrainStage) -> Path | None:
         """Where the graded captions of a stage lie; None where it learns from none."""

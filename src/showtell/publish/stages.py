@@ -25,7 +25,8 @@ from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, dataset_fingerprint
 from showtell.data.request import DataRequest, open_data
 from showtell.errors import CheckpointError, ConfigError
-from showtell.inference.files import CONFIG
+from showtell.inference.checkpoint import find_checkpoint
+from showtell.inference.files import CONFIG, MODEL
 from showtell.publish.recipe import MOST_NOTES, NOTES, AverageStage, Recipe, TrainStage
 from showtell.training.averages import average_checkpoints
 from showtell.training.request import TrainRequest, train_on
@@ -111,7 +112,7 @@ class _Work:
         """Make it and note it; whether it came to its end."""
         started = time.perf_counter()
         if isinstance(stage, AverageStage):
-            members = [self.folder / member for member in stage.members]
+            members = [self.recipe.source(member, self.folder) for member in stage.members]
             average_checkpoints(members, self.folder / stage.name)
         elif not self._train(stage):
             return False
@@ -142,7 +143,7 @@ class _Work:
 
     def _made_of(self, stage: TrainStage | AverageStage) -> dict[str, Any]:
         """Everything that a stage follows from, without paths."""
-        keys = {source: self.notes[source.split("/")[0]]["key"] for source in stage.sources}
+        keys = {source: self._key_of(source) for source in stage.sources}
         if isinstance(stage, AverageStage):
             return {"stages": keys, "members": list(stage.members)}
         config = self.recipe.config_of(stage)  # with names in place of paths
@@ -158,6 +159,14 @@ class _Work:
             "files": {name: _hash_of(path) for name, path in files.items() if path},
             "settings": config.model_dump(mode="json"),
         }
+
+    def _key_of(self, source: str) -> str:
+        """What tells the source of a stage from another of its name."""
+        note = self.notes.get(source.split("/")[0])
+        if note is None:  # a model that comes with showtell
+            return _hash_of(find_checkpoint(source) / MODEL)
+        key: str = note["key"]
+        return key
 
     def _dataset(self, stage: TrainStage) -> Dataset:
         """The stage's data, each read once."""

@@ -14,6 +14,7 @@ from showtell.core.device import Runtime
 from showtell.core.distributed import Processes
 from showtell.decoders.base import Decoder
 from showtell.decoders.language_model import LanguageModel
+from showtell.decoders.layers import FeatureEmbedding
 from showtell.decoders.prefix_lm import PrefixLm
 from showtell.decoders.registry import build_decoder
 from showtell.decoders.word_detector import WordDetector
@@ -37,12 +38,14 @@ def build_first_decoder(
     *,
     language_model: LanguageModel | None,
     start: Checkpoint | None,
+    reads_anew: bool = False,
 ) -> Decoder:
     """The decoder of a run, with the weights that it begins with.
 
     Args:
         data: has the vocabulary, and the encoder's classifier for a decoder that wants its words.
         provenance: has the sizes of what the encoder sees.
+        reads_anew: whether ``start`` has another encoder, so that what reads features begins anew.
 
     Raises:
         ConfigError: it wants them, and there are none.
@@ -56,18 +59,21 @@ def build_first_decoder(
     ).to(runtime.device)
     if start is not None:
         weights = start_weights(start, data, provenance)
+        if reads_anew:
+            weights = _with_own_eyes(decoder, start.decoder)
         start_with(decoder, weights, start, config)
     elif language_model is not None:
         assert isinstance(decoder, PrefixLm)
         language_model.fill(decoder)
     detector = getattr(decoder, "detector", None)
-    if isinstance(detector, WordDetector) and start is None:
+    if isinstance(detector, WordDetector) and (start is None or reads_anew):
         assert data.detectable is not None
         detector.fill(*data.detectable)
     concepts = getattr(decoder, "concepts", None)
     if isinstance(concepts, ConceptReader):
         counts = torch.from_numpy(np.bincount(data.train.ids, minlength=len(data.vocabulary)))
-        if start is not None:  # it has a classifier; how often words come is of this run's captions
+        if start is not None and not reads_anew:
+            # It has a classifier; how often words come is of this run's captions.
             had = concepts.counts[: len(start.vocabulary)].clone()
             concepts.counts.copy_(counts)
             if config.data.new_words:  # the captions that the model was trained with count, too
@@ -77,11 +83,25 @@ def build_first_decoder(
         elif data.classes is None:
             raise ConfigError(
                 f"decoder.concepts: encoder {config.encoder.name!r} has no classifier whose words "
-                "are known; lite0 and lite2 have"
+                "are known; lite0 and lite2 have. -s decoder.detected=1000 learns words from the "
+                "captions instead, and -s decoder.concepts=0 does without"
             )
         else:
             concepts.fill(data.classes, data.vocabulary, counts)
     return decoder
+
+
+def _with_own_eyes(decoder: Decoder, other: Decoder) -> dict[str, Tensor]:
+    """The weights of ``other``, but what reads an encoder's features is as ``decoder`` has it."""
+    own, theirs = decoder.state_dict(), other.state_dict()
+    kept = {name: own[name] for name in own if name.startswith(_eyes(decoder))}
+    return {name: theirs[name] for name in theirs if not name.startswith(_eyes(other))} | kept
+
+
+def _eyes(decoder: Decoder) -> tuple[str, ...]:
+    """Beginnings of the names of weights that read features: the embedding, word detectors."""
+    kinds = (FeatureEmbedding, ConceptReader, WordDetector)
+    return tuple(f"{name}." for name, part in decoder.named_modules() if isinstance(part, kinds))
 
 
 def start_weights(

@@ -76,6 +76,7 @@ class Run:
             must have ``feature_size``, ``encoder_fingerprint`` and ``data_fingerprint``, and
             ``region_size`` where that is another than ``feature_size``.
         start: the checkpoint whose weights it starts with; ``data`` has its vocabulary.
+        reads_anew: whether it was trained with another encoder.
         encoder: where it trains, or is not as it was published.
         language_model: whose weights the decoder begins with, for ``prefix_lm``.
         teachers: of ``objective.kind = distil``.
@@ -96,6 +97,7 @@ class Run:
         provenance: dict[str, Any],
         report: Reporter,
         start: Checkpoint | None = None,
+        reads_anew: bool = False,
         encoder: Encoder | None = None,
         language_model: LanguageModel | None = None,
         teachers: Teachers | None = None,
@@ -113,6 +115,7 @@ class Run:
             runtime,
             language_model=language_model,
             start=start,
+            reads_anew=reads_anew,
         )
         if config.training.batch_norm == "frozen":
             freeze_batch_norms(decoder)

@@ -86,14 +86,17 @@ def open_language_model(config: Config, folder: Path, resume: bool) -> LanguageM
 
 
 def open_encoder(config: Config, start: Checkpoint | None, folder: Path) -> Encoder:
-    """The encoder of a run: as published or as ``start`` has it; ready to train where asked."""
+    """The encoder of a run: as published or as ``start`` has it; ready to train where asked.
+
+    As published, too, where a run takes of ``start`` its decoder alone.
+    """
     settings = config.encoder
     own = recover_folder(folder / LAST).exists()
     # A run that goes on has its own copy of the weights, wherever the first ones are by now.
     kept = start.encoder_weights if start is not None and own else None
     weights = kept or settings.weights
     encoder = build_encoder(settings.name, weights=weights, squash=settings.squash)
-    if start is not None:
+    if start is not None and (own or config.training.init_parts != "decoder"):
         source = str(folder) if own else f"training.init_from = {config.training.init_from}"
         fit_encoder(encoder, start, source)
     _let_train(encoder, settings)

@@ -184,7 +184,12 @@ class _Opened:
     @property
     def with_decoder(self) -> bool:
         """Whether the decoder of ``start`` is trained on, and not its encoder alone."""
-        return self.resumed or self.config.training.init_parts == "model"
+        return self.resumed or self.config.training.init_parts != "encoder"
+
+    @property
+    def reads_anew(self) -> bool:
+        """Whether the decoder of ``start`` gets another encoder's features to read."""
+        return not self.resumed and self.config.training.init_parts == "decoder"
 
     def words(self) -> Vocabulary | None:
         """The vocabulary of what the run begins with; None where it makes its own."""
@@ -234,6 +239,7 @@ def _make_run(
         provenance=provenance,
         report=report,
         start=opened.start if opened.with_decoder else None,
+        reads_anew=opened.reads_anew,
         encoder=encoder if encoder.changed or config.encoder.fresh_views else None,
         language_model=opened.language_model,
         teachers=opened.teachers,

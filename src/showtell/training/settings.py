@@ -91,14 +91,17 @@ class Layers:
             raise ConfigError(
                 f"--from {self.start} and training.init_from = {own} are the same setting: give one"
             )
-        continues = _table(given, "training").get("init_parts") != "encoder"
+        parts = _table(given, "training").get("init_parts", "model")
+        continues = parts == "model"
         base: dict[str, Any] = dict(FOR_ANY_START) if self.start and continues else {}
         if self.start:
             base = merge(base, {"training": {"init_from": self.start}})
         if self.preset in SIZES:
             preset = read_preset(self.preset, has_start=continues and bool(self.start or own))
             kind = _table(given, "decoder").get("kind")
-            if kind is not None and kind != preset.get("decoder", {"kind": kind})["kind"]:
+            if parts == "decoder":  # which has a kind and a shape
+                preset.pop("decoder", None)
+            elif kind is not None and kind != preset.get("decoder", {"kind": kind})["kind"]:
                 del preset["decoder"], preset["optimizer"]  # which are for another kind
             base = merge(base, preset)
         elif self.preset not in (AUTO, NONE):
