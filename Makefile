@@ -66,7 +66,6 @@ pretrained: setup $(TEXT)
 	$(BIN)/showtell publish configs/pretrained/photos13k-lite2.toml $(DATA) \
 	    --data flickr8k=$(FLICKR8K) --data coco6k=$(COCO6K) --data other=$(OTHER) \
 	    --data text=$(TEXT) --work runs/photos13k-lite2 -o $(SHIPPED)
-	$(BIN)/showtell export $(SHIPPED) --in-place --compute int8 --calibration $(DATA)
 	cp $(SHIPPED)/reliability.png docs/images/reliability.png
 	photos=$(PHOTOS) && $(BIN)/showtell sheet $$photos/chelsea.png $$photos/coffee.png \
 	    $$photos/rocket.jpg $$photos/motorcycle_left.png -o docs/images/photos.jpg

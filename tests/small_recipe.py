@@ -44,6 +44,10 @@ name = "rewards"
 init_from = "mean"
 settings = {[*SETTINGS, "objective.kind=scst", "training.num_epochs=1", "optimizer.lr=1e-5"]}
 
+[export]
+compute = "int8"
+data = "other"
+
 [[measure]]
 title = "scenes, dev"
 split = "train"

@@ -9,6 +9,7 @@ from cli_shell import Shell
 from small_recipe import write_recipe
 
 from showtell.inference.backends.native import NativeCaptioner
+from showtell.inference.captioner import Captioner
 from showtell.pretrained import CARD
 from showtell.publish import build, measure
 
@@ -32,11 +33,17 @@ def test_a_recipe_becomes_a_model_with_a_card(
     assert {path.name for path in output.iterdir()} == {
         *("model.safetensors", "config.toml", "vocabulary.json", "metrics.json"),
         *("MODEL_CARD.md", "examples.jpg", "reliability.png"),
+        *("encoder.onnx", "init.onnx", "step.onnx", "weights.bin", "showtell-onnx.json"),
     }
     metrics = json.loads((output / "metrics.json").read_text())
     assert metrics["measured_on"] == "scenes, dev"
     assert "images:40" in metrics["signature"]
     assert set(metrics["others"]) == {"other scenes"}
+    installed = Captioner.load(output)  # which checks every file of the export
+    assert installed.describe_runtime() in (output / CARD).read_text(encoding="utf-8")
+    assert "onnxruntime" in installed.describe_runtime()
+    assert "fp32 (and int8, as exported)" in installed.describe_runtime()
+    assert installed.metrics["metrics"] == metrics["metrics"]
     captioner = NativeCaptioner.load(output, device="cpu")
     assert captioner.calibration is None  # it is no good yet, and the notes say so
     assert "confidence is not calibrated: of 40 captions none" in done.stderr

@@ -95,10 +95,7 @@ def _print_table(found: "list[DescribedModel]") -> None:
         typer.echo(line.rstrip())
     typer.echo()
     for model in found:
-        typer.echo(
-            f"figures of {model.name}: on {model.measured_on}, as torch computes it; its card has "
-            "the figures of the installed form"
-        )
+        typer.echo(f"figures of {model.name}: on {model.measured_on}")
     typer.echo("showtell models NAME shows a model's card")
 
 

@@ -46,7 +46,7 @@ class DescribedModel:
         num_pictures: by split.
         averaged: the checkpoints that it is the mean of.
         epoch: after which it was saved; None as for ``data``, and of a mean.
-        metrics: its figures, as torch computes it; a card also has those of its export.
+        metrics: its figures; of an export that was published, as it captions when installed.
         measured_on: the pictures that they are of; None: the validation pictures.
     """
 

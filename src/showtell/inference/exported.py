@@ -209,22 +209,28 @@ def has_checkpoint(export: Path) -> bool:
 
 
 def write_calibration(folder: Path, calibration: Calibration | None) -> None:
-    """Give a checkpoint another calibration, or none.
+    """Give a checkpoint another calibration, or none; as ``write_metrics``."""
+    write_metrics(folder, {CALIBRATION: calibration and calibration.to_dict()})
 
-    Exports within its folder take it up, and a reranker that was written before: they have their
+
+def write_metrics(folder: Path, changes: Mapping[str, Any]) -> None:
+    """Change entries of a checkpoint's ``metrics.json``; one whose value is None goes.
+
+    Exports within its folder take them up, and a reranker that was written before: they have their
     own copies, or list these files by their hashes.
     """
-    metrics = read_json(folder / METRICS, MOST_JSON)
-    metrics = {key: value for key, value in metrics.items() if key != CALIBRATION}
-    told = {} if calibration is None else {CALIBRATION: calibration.to_dict()}
-    write_json(folder / METRICS, metrics | told)
+
+    def changed(metrics: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in {**metrics, **changes}.items() if value is not None}
+
+    write_json(folder / METRICS, changed(read_json(folder / METRICS, MOST_JSON)))
     for export in filter(is_export, (folder, folder / ONNX)):
         manifest = read_json(export / MANIFEST, MOST_JSON)
-        manifest["metrics"].pop(CALIBRATION, None)
-        manifest["metrics"] |= told
+        manifest["metrics"] = changed(manifest["metrics"])
         files = manifest["files"]
-        files.pop(RERANKER, None)
         has_reranker = (folder / RERANKER).is_file()
+        if not has_reranker:
+            files.pop(RERANKER, None)
         for name in [METRICS] * (METRICS in files) + [RERANKER] * has_reranker:
             if export != folder:
                 shutil.copyfile(folder / name, export / name)

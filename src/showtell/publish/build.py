@@ -3,26 +3,26 @@
 Everything is made in a work folder; the folder with the final name is replaced at the very end.
 """
 
-import json
+import importlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from showtell.core.files import write_json, write_text
+from showtell.core.files import write_text
 from showtell.core.progress import Reporter
 from showtell.data.request import DataRequest, open_data
 from showtell.data.sources import load_dataset
 from showtell.errors import ScoringError
 from showtell.evaluation.calibration import MeasuredConfidence, Reliability, measure_confidence
 from showtell.evaluation.evaluate import CaptionedSplit, caption_split
-from showtell.inference.backends.native import NativeCaptioner
-from showtell.inference.caption import confidence_of
-from showtell.inference.checkpoint import replace_folder
-from showtell.inference.exported import write_calibration
-from showtell.inference.files import EXAMPLES, METRICS, RELIABILITY
+from showtell.inference.caption import CALIBRATION, confidence_of
+from showtell.inference.captioner import Captioner
+from showtell.inference.checkpoint import load_checkpoint, replace_folder
+from showtell.inference.exported import write_metrics
+from showtell.inference.files import EXAMPLES, RELIABILITY
 from showtell.metrics import Scores, evaluate, object_hallucination
 from showtell.pretrained import CARD
 from showtell.publish import card
@@ -74,11 +74,20 @@ def publish(recipe_file: Path, places: Places, output: Path, report: Reporter) -
     for name in ("", *sorted(recipe.data_names)):
         places.data_of(name)  # what is missing shows now, not after a night of training
     pictures = find_examples(recipe.examples, recipe.folder)
+    if recipe.export is not None:
+        importlib.import_module("showtell.export.onnx")  # or says which extra is missing
     check_output(output, overwrite=True)  # the same command goes on, and packs again
     if not make_stages(recipe, places, report):
         return None
     folder = places.work / PACKED
     shutil.rmtree(folder, ignore_errors=True)
+    _pack(recipe, places, folder, report)
+    scores = _describe(recipe, places, folder, pictures, report)
+    return Published(_move(folder, output), scores, _num_bytes(output))
+
+
+def _pack(recipe: Recipe, places: Places, folder: Path, report: Reporter) -> None:
+    """Make the model that is handed on, with its reranker and its export."""
     report.note(f"packing {recipe.shipped} as {recipe.weights}")
     shipped = places.work / recipe.shipped
     pack_checkpoint(shipped, folder, storage=recipe.weights, decoding=recipe.decoding)
@@ -86,15 +95,35 @@ def publish(recipe_file: Path, places: Places, output: Path, report: Reporter) -
         report.note("learning to choose among its captions")
         known = open_data(DataRequest(places.data_of(recipe.reranker.data)), report=report)
         add_reranker(folder, known, device=places.device, calibrates=False, report=report)
-    captioner = NativeCaptioner.load(folder, device=places.device)
+    if recipe.export is not None:
+        from showtell.export.onnx import Numbers, export_onnx
+
+        calibration = load_dataset(places.data_of(recipe.export.data)).records
+        pictures = tuple(record.path for record in calibration)
+        how = Numbers(compute=recipe.export.compute, calibration=pictures)
+        export_onnx(folder, None, how=how, notify=report.note)
+
+
+def _describe(
+    recipe: Recipe, places: Places, folder: Path, pictures: Sequence[Path], report: Reporter
+) -> dict[str, Scores]:
+    """Measure the packed model as people will run it, and write its figures and its card.
+
+    Args:
+        pictures: for the card.
+    """
+    captioner = Captioner.load(folder, device=places.device)
     found = _measure(recipe, captioner, places, report)
     scores = {title: split.evaluation.scores for title, split in found.items()}
-    confidence = _calibrate(folder, found, report)
+    confidence = _confidence(found, report)
     elsewhere = _confidence_elsewhere(found, confidence)
-    _note_scores(folder, scores)
+    fitted = confidence.fitted and confidence.fitted.to_dict()
+    write_metrics(folder, {**_noted(scores), CALIBRATION: fitted})
     sections = {
         "name": recipe.name,
-        "figures": card.figures_section({t: s.with_intervals() for t, s in scores.items()}),
+        "figures": card.figures_section(
+            {t: s.with_intervals() for t, s in scores.items()}, captioner.describe_runtime()
+        ),
         "inventions": card.inventions_section(_inventions(found)),
         "people": card.people_section(_people(found)),
         "unknown-words": card.words_section(_unknown(recipe, places, found)),
@@ -106,20 +135,21 @@ def publish(recipe_file: Path, places: Places, output: Path, report: Reporter) -
         report.note(lacking)
     timed = pictures or [record.path for record in next(iter(found.values())).records[:32]]
     report.note("measuring its speed")
+    checkpoint = load_checkpoint(folder)
     size = card.Size(
-        num_parameters=sum(p.numel() for p in captioner.decoder.parameters()),
+        num_parameters=sum(p.numel() for p in checkpoint.decoder.parameters()),
         num_bytes=_num_bytes(folder),
         weights=recipe.weights,
-        vocabulary=len(captioner.vocabulary),
+        vocabulary=len(checkpoint.vocabulary),
     )
     sections["speed"] = card.speed_section(measure_speed(folder, timed), size)
     template = (recipe.folder / recipe.card).read_text(encoding="utf-8")
     write_text(folder / CARD, card.render_card(template, sections))
-    return Published(_move(folder, output), scores, _num_bytes(output))
+    return scores
 
 
 def _measure(
-    recipe: Recipe, captioner: NativeCaptioner, places: Places, report: Reporter
+    recipe: Recipe, captioner: Captioner, places: Places, report: Reporter
 ) -> dict[str, CaptionedSplit]:
     found = {}
     for one in recipe.measure:
@@ -141,20 +171,15 @@ def _inventions(found: Mapping[str, CaptionedSplit]) -> dict[str, Scores]:
     }
 
 
-def _calibrate(
-    folder: Path, found: Mapping[str, CaptionedSplit], report: Reporter
-) -> MeasuredConfidence:
-    """Fit the confidence to the first measurement, and note it in the checkpoint."""
+def _confidence(found: Mapping[str, CaptionedSplit], report: Reporter) -> MeasuredConfidence:
+    """The confidence by a calibration that is fitted to the first measurement."""
     title, first = next(iter(found.items()))
     captions, scores = first.evaluation.captions, first.evaluation.scores
     try:
-        measured = measure_confidence(captions, scores, fit=True, data=title)
+        return measure_confidence(captions, scores, fit=True, data=title)
     except ScoringError as error:  # of a model that is good for nothing yet
         report.note(f"confidence is not calibrated: {error}")
         return measure_confidence(captions, scores)
-    assert measured.fitted is not None
-    write_calibration(folder, measured.fitted)
-    return measured
 
 
 def _confidence_elsewhere(
@@ -173,16 +198,15 @@ def _confidence_elsewhere(
     return others
 
 
-def _note_scores(folder: Path, scores: Mapping[str, Scores]) -> None:
-    """The first are the model's own figures; the others stand beside them."""
+def _noted(scores: Mapping[str, Scores]) -> dict[str, Any]:
+    """For ``metrics.json``: the first are the model's own figures; the others stand beside them."""
     (title, own), *others = scores.items()
-    path = folder / METRICS
-    metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    metrics |= {"metrics": own.metrics, "measured_on": title, "signature": own.signature}
-    metrics["others"] = {
-        name: {"metrics": s.metrics, "signature": s.signature} for name, s in others
+    return {
+        "metrics": own.metrics,
+        "measured_on": title,
+        "signature": own.signature,
+        "others": {name: {"metrics": s.metrics, "signature": s.signature} for name, s in others},
     }
-    write_json(path, metrics)
 
 
 def _people(found: Mapping[str, CaptionedSplit]) -> Any:

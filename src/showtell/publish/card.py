@@ -56,10 +56,14 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def figures_section(scores: Mapping[str, Scores]) -> str:
-    """Scores by the title of what they are of, with their intervals, and their signatures."""
+def figures_section(scores: Mapping[str, Scores], runtime: str) -> str:
+    """Scores by the title of what they are of, with their intervals, and their signatures.
+
+    Args:
+        runtime: what computed the captions.
+    """
     signatures = "\n".join(f"- {title}: `{s.signature}`" for title, s in scores.items())
-    note = "In brackets are 95 % intervals, by resampling the pictures."
+    note = f"In brackets are 95 % intervals, by resampling the pictures. {runtime}."
     return f"{_scores_table(scores, COLUMNS)}\n\n{note}\n\nSignatures:\n\n{signatures}"
 
 

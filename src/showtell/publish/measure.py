@@ -21,7 +21,7 @@ from showtell.data.records import Record
 from showtell.data.scenes import render_scenes, scenes_folder
 from showtell.errors import CheckpointError, ConfigError, MissingExtraError
 from showtell.images.sheet import Cell, save_contact_sheet
-from showtell.inference.backends.native import NativeCaptioner
+from showtell.inference.captioner import Captioner
 from showtell.metrics.gender import GROUPS
 from showtell.text.tokenizer import tokenize_all
 
@@ -147,8 +147,8 @@ def measure_speed(model: Path, pictures: Sequence[Path]) -> Speed:
     """
     command = [sys.executable, "-m", "showtell", "caption", str(pictures[0]), "-m", str(model)]
     first = min(_seconds(command) for _ in range(REPEATS))
-    captioner = NativeCaptioner.load(model)
-    list(captioner.caption_stream(pictures[:1]))  # torch makes its kernels ready
+    captioner = Captioner.load(model)
+    list(captioner.caption_stream(pictures[:1]))  # kernels are made ready
     single = []
     for path in (list(pictures) * NUM_SINGLE)[:NUM_SINGLE]:
         started = time.perf_counter()
@@ -160,7 +160,7 @@ def measure_speed(model: Path, pictures: Sequence[Path]) -> Speed:
         started = time.perf_counter()
         list(captioner.caption_stream(batch))
         rates.append(len(batch) / (time.perf_counter() - started))
-    return Speed(first, statistics.median(single), max(rates), captioner.runtime.describe())
+    return Speed(first, statistics.median(single), max(rates), captioner.describe_runtime())
 
 
 def _seconds(command: Sequence[str]) -> float:
@@ -203,7 +203,7 @@ def draw_examples(model: Path, pictures: Sequence[Path], output: Path) -> str:
     Returns:
         A sentence on letters that no font here has; or nothing.
     """
-    captioner = NativeCaptioner.load(model)
+    captioner = Captioner.load(model)
     cells = [
         Cell(Path(found.path), found.caption.text, (f"confidence {found.caption.confidence:.2f}",))
         for found in captioner.caption_stream(pictures)

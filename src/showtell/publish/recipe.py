@@ -12,6 +12,7 @@ from showtell.config.section import Section, describe
 from showtell.config.toml import read_toml
 from showtell.core.packing import Storage
 from showtell.errors import ConfigError
+from showtell.inference.exported import Compute
 from showtell.pretrained import shipped_folder
 
 NOTES = "stages.json"
@@ -91,6 +92,15 @@ class RerankerPart(Section):
     )
 
 
+class ExportPart(Section):
+    """The export that the packed model gets in its own folder (``showtell export --in-place``)."""
+
+    compute: Compute = Field(default="fp32", description="numbers to compute in: fp32 or int8")
+    data: str | None = Field(
+        default=None, description="as in a stage; pictures by which the encoder is rounded"
+    )
+
+
 class Measurement(Section):
     """Pictures that the card has figures of."""
 
@@ -115,6 +125,11 @@ class Recipe(Section):
     decoding: dict[str, Any] = Field(default={}, description="what the model does by default")
     reranker: RerankerPart | None = Field(
         default=None, description="a table, empty or with data; without it there is no reranker"
+    )
+    export: ExportPart | None = Field(
+        default=None,
+        description="a table, empty or with compute and data: the model captions without torch, "
+        "and is measured so; without it there is no export",
     )
     measure: tuple[Measurement, ...] = Field(
         min_length=1, description="the first gives the model's own figures and its calibration"
@@ -227,5 +242,5 @@ class Recipe(Section):
         """What ``--data NAME=PATH`` has to give."""
         trained = [stage for stage in self.stages if isinstance(stage, TrainStage)]
         named = [name for stage in trained for name in (stage.data, stage.text)]
-        named += [self.reranker.data] if self.reranker else []
+        named += [part.data for part in (self.reranker, self.export) if part]
         return {name for name in [*named, *(m.data for m in self.measure)] if name}

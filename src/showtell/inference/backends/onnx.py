@@ -5,6 +5,7 @@ A captioner of this kind imports no torch. ``graphs.py`` loads the graphs.
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -135,6 +136,8 @@ class OnnxCaptioner(LocalCaptioner):
         super().__init__()
         self.graphs, self.vocabulary, self._decoding = graphs, vocabulary, decoding
         self.manifest, self.runtime = graphs.manifest, graphs.runtime
+        if self.manifest.compute == "int8":
+            self.runtime = replace(self.runtime, precision_reason="and int8, as exported")
         self.name, self.metrics = self.manifest.name, self.manifest.metrics
         self.licence = self.manifest.licence
         self.parts = tuple(ExportedDecoder(each) for each in (graphs, *others))
