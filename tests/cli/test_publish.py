@@ -54,7 +54,10 @@ def test_a_recipe_becomes_a_model_with_a_card(
     assert f"| scenes, dev | 40 | {metrics['metrics']['CIDEr-D']:.3f} [" in card
     assert re.search(r"first caption from the shell, one photo \| \d+\.\d\d s", card)
     assert str(tmp_path) not in card
-    # A second call makes no stage again, and the same weights.
+    assert installed.name == output.name
+    # A second call makes no stage again, and the same weights; here without an export.
+    text = recipe.read_text(encoding="utf-8")
+    recipe.write_text(text.replace('[export]\ncompute = "int8"\ndata = "other"\n', ""))
     before = (output / "model.safetensors").read_bytes()
     monkeypatch.setattr(build, "measure_speed", lambda *_: measure.Speed(1.0, 0.1, 20.0, "cpu"))
     again = showtell(*command, "--json")
@@ -62,6 +65,7 @@ def test_a_recipe_becomes_a_model_with_a_card(
     assert again.stderr.count("made before") == 3
     assert set(json.loads(again.stdout)["scores"]) == {"scenes, dev", "other scenes"}
     assert (output / "model.safetensors").read_bytes() == before
+    assert not list(output.glob("*.onnx")) and not list(work.glob(".packed*"))
     # A stage with other settings is not taken for the one that was made.
     text = recipe.read_text(encoding="utf-8").replace("optimizer.lr=1e-5", "optimizer.lr=2e-5")
     recipe.write_text(text, encoding="utf-8")

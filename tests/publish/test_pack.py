@@ -114,7 +114,8 @@ def test_published_weights_from_a_file_are_packed_too(
     one = checkpoint("encoder.name=timm:test_vit", f"encoder.weights={mine}")
     encoder = build_encoder("timm:test_vit", weights=mine)
     metrics = one.metrics | {"encoder_fingerprint": encoder.fingerprint}
-    save_checkpoint(tmp_path / "model", replace(one, metrics=metrics, encoder_weights=mine))
+    model = replace(one, metrics=metrics, encoder_weights=mine)
+    save_checkpoint(tmp_path / "model", model)
     pack_checkpoint(tmp_path / "model", tmp_path / "packed", storage=storage)
     pack_checkpoint(tmp_path / "packed", tmp_path / "again", storage=storage)
     assert files(tmp_path / "packed") == files(tmp_path / "again")
@@ -124,12 +125,31 @@ def test_published_weights_from_a_file_are_packed_too(
     assert share < {"fp32": 1.01, "fp16": 0.53, "int8": 0.35}[storage]
     stored = load_file(packed.encoder_weights)
     assert stored["pos_embed"].dtype == (torch.float32 if storage == "fp32" else torch.float16)
+    with pytest.raises(CheckpointError, match="was trained with encoder"):
+        other = tmp_path / "other.safetensors"
+        save_file(timm.create_model("test_vit").state_dict(), other)
+        save_checkpoint(tmp_path / "swapped", replace(model, encoder_weights=other))
+        pack_checkpoint(tmp_path / "swapped", tmp_path / "no", storage=storage)
+        NativeCaptioner.load(tmp_path / "no").encoder  # noqa: B018  # in fp32 it shows here
     read = build_encoder("timm:test_vit", weights=packed.encoder_weights)
     assert read.fingerprint == packed.metrics["encoder_fingerprint"]
     assert (read.fingerprint == encoder.fingerprint) is (storage == "fp32")
     pixels = torch.randint(0, 256, (2, 3, 160, 160), dtype=torch.uint8)
     alike = torch.cosine_similarity(read(pixels).pooled, encoder(pixels).pooled)
     assert alike.min() > 0.999
+
+
+def test_weights_that_only_another_package_can_read_stay_as_they_are(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.safetensors"
+    save_file({"a": torch.randn(8, 4)}, mine)
+    one = checkpoint("encoder.name=of_a_package", f"encoder.weights={mine}")
+    metrics = {key: one.metrics[key] for key in ("feature_size", "metrics")}  # no fingerprint
+    save_checkpoint(tmp_path / "model", replace(one, metrics=metrics, encoder_weights=mine))
+    pack_checkpoint(tmp_path / "model", tmp_path / "packed", storage="int8")
+    packed = load_checkpoint(tmp_path / "packed")
+    assert packed.encoder_weights is not None
+    assert torch.equal(load_file(packed.encoder_weights)["a"], load_file(mine)["a"])
+    assert "encoder_fingerprint" not in packed.metrics
 
 
 def test_what_cannot_be_packed_is_one_line(tmp_path: Path) -> None:

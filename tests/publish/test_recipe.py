@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,7 @@ from small_recipe import write_recipe
 
 from showtell.config import Config
 from showtell.errors import ConfigError
+from showtell.inference.checkpoint import find_checkpoint
 from showtell.inference.files import CONFIG
 from showtell.pretrained import shipped_folder
 from showtell.publish.recipe import AverageStage, Recipe, TrainStage
@@ -58,13 +60,18 @@ def test_what_a_recipe_says(recipe: Path) -> None:
 
 
 def test_a_stage_may_begin_with_a_model_that_comes_with_showtell(recipe: Path) -> None:
+    """Whose settings are then the defaults, as with ``training.init_from`` elsewhere."""
     text = recipe.read_text(encoding="utf-8")
-    first = 'name = "words"'
-    recipe.write_text(text.replace(first, f'{first}\ninit_from = "default"', 1))
+    begins = 'name = "words"\ninit_from = "default"\nsettings = ["training.num_epochs=2"]'
+    recipe.write_text(re.sub(r'name = "words"\nsettings = .*', begins, text), encoding="utf-8")
     found = Recipe.load(recipe)
     stage = found.stages[0]
     assert isinstance(stage, TrainStage)
-    assert found.config_of(stage, Path("work")).training.init_from == "default"
+    config = found.config_of(stage, Path("work"))
+    shipped = Config.load(find_checkpoint("default") / CONFIG)
+    assert (config.training.init_from, config.training.num_epochs) == ("default", 2)
+    assert config.encoder.squash is shipped.encoder.squash is True
+    assert config.decoder == shipped.decoder
 
 
 def test_stages_teach_later_ones(recipe: Path) -> None:
@@ -87,6 +94,7 @@ def test_stages_teach_later_ones(recipe: Path) -> None:
         ('name = "small"', 'name = "small"\nmodel = "best"', "model = 'best' is not a stage"),
         ("decoder.hidden_size=64", "decoder.hiden_size=64", "stage words: .*hiden_size"),
         ('"card.md"', '"gone.md"', "no template"),
+        ('name = "mean"', 'name = "default"', "'default' has the name of a model that comes"),
         ('kind = "average"', 'kind = "mean"', "stages"),
         ('name = "words"', 'name = ".packed"', r"stages\.0\.name = '\.packed': expected letters"),
         ('name = "words"', 'name = ".."', r"stages\.0\.name = '\.\.': expected letters"),

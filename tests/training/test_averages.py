@@ -72,6 +72,35 @@ def test_the_mean_of_checkpoints(tmp_path: Path, dataset: Dataset, store) -> Non
     assert same_weights(tmp_path / "one", parts[1])
 
 
+def test_a_run_that_added_words_to_its_start(tmp_path: Path, dataset: Dataset, store) -> None:
+    """Rows of words that the start has are means; those of others are the run's."""
+    start, later, output = (tmp_path / name for name in ("start", "later", "mean"))
+    few = tiny_config("training.num_epochs=1", "data.vocab_threshold=30")
+    run(start, dataset, store, few)
+    more = tiny_config(
+        "training.num_epochs=1", f"training.init_from={start}", "data.new_words=1", "seed=1"
+    )
+    run(later, dataset, store, more)
+    words = [load_checkpoint(folder).vocabulary.words for folder in (start, later)]
+    known = len(words[0])
+    assert words[1][:known] == words[0] and len(words[1]) > known
+    average_checkpoints([start, later], output)
+    found, first, last = weights(output), weights(start), weights(later)
+    grown = [name for name in found if found[name].shape != first[name].shape]
+    assert "output.weight" in grown
+    for name, mean in found.items():
+        if not mean.is_floating_point():
+            assert torch.equal(mean, last[name])
+        elif name in grown:
+            torch.testing.assert_close(mean[:known], (first[name] + last[name][:known]) / 2)
+            assert torch.equal(mean[known:], last[name][known:])
+        else:
+            torch.testing.assert_close(mean, (first[name] + last[name]) / 2)
+    assert load_checkpoint(output).vocabulary == load_checkpoint(later).vocabulary
+    with pytest.raises(CheckpointError, match=r"their vocabularies differ; give .* and then those"):
+        average_checkpoints([later, start], tmp_path / "out")
+
+
 def test_what_has_no_mean(tmp_path: Path, dataset: Dataset, store) -> None:
     one, two, three = (tmp_path / name for name in ("one", "two", "three"))
     quick = "training.num_epochs=1"
@@ -81,7 +110,7 @@ def test_what_has_no_mean(tmp_path: Path, dataset: Dataset, store) -> None:
     with pytest.raises(CheckpointError, match="their decoders differ; give checkpoints of one run"):
         average_checkpoints([one, two], tmp_path / "out")
     with pytest.raises(CheckpointError, match="their vocabularies differ"):
-        average_checkpoints([three, one], tmp_path / "out")
+        average_checkpoints([one, three], tmp_path / "out")
     with pytest.raises(CheckpointError, match="already exists"):
         average_checkpoints([one, one], two)
     assert not (tmp_path / "out").exists()

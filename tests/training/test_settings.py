@@ -132,3 +132,21 @@ def test_weights_outside_of_the_models_folder_are_not_read_unasked(model: Path) 
         Layers(start=str(model)).config()
     named = Layers(start=str(model), overrides=["encoder.weights=/my/w.pt"]).config()
     assert str(named.encoder.weights) == "/my/w.pt"
+
+
+def test_a_decoder_for_another_encoder_keeps_its_shape_and_its_optimisers_kind(model: Path) -> None:
+    """A preset has the settings of a new model, and a rate only for its own kind of decoder."""
+    parts = ["training.init_parts=decoder", "encoder.name=lite0"]
+    theirs = Config.of({"decoder": {"kind": "transformer", "hidden_size": 60}})
+    (model / "best" / "config.toml").write_text(theirs.to_toml())
+    found = Layers(start=str(model), preset="tiny", overrides=parts).config()
+    assert found.decoder == theirs.decoder
+    assert found.encoder.name == "lite0"
+    assert found.optimizer == Config().optimizer  # the preset's is of show_tell
+    assert not (found.training.average_start or found.training.rehearsal_pictures)
+    assert found.data.new_words is None
+    same = Config.of({"decoder": {"kind": "show_tell", "hidden_size": 64}})
+    (model / "best" / "config.toml").write_text(same.to_toml())
+    found = Layers(start=str(model), preset="tiny", overrides=parts).config()
+    assert found.decoder == same.decoder
+    assert found.optimizer != Config().optimizer

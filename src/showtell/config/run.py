@@ -386,6 +386,12 @@ class Config(Section):
                 "training.init_from: set training.init_from, and leave out scst, "
                 "training.average_start and data.new_words",
             )
+        if training.init_parts == "decoder" and training.rehearsal_pictures:
+            yield (
+                {"training"},
+                "training.rehearsal_pictures asks the model of the start about pictures, and with "
+                "training.init_parts = decoder it has another encoder: leave it out",
+            )
         if training.init_from and data.vocab_file:
             yield (
                 {"data", "training"},

@@ -28,7 +28,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """Named tensors of a .safetensors file, packed or not, or of a .pth file of only tensors.
 
     Raises:
-        ConfigError: there is no such file, something else is in it, or it is packed.
+        ConfigError: there is no such file, something else is in it, or it is compressed.
     """
     try:
         size = check_regular(path)

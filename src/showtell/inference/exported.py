@@ -221,7 +221,8 @@ def write_metrics(folder: Path, changes: Mapping[str, Any]) -> None:
     """
 
     def changed(metrics: Mapping[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in {**metrics, **changes}.items() if value is not None}
+        gone = {key for key, value in changes.items() if value is None}
+        return {key: value for key, value in {**metrics, **changes}.items() if key not in gone}
 
     write_json(folder / METRICS, changed(read_json(folder / METRICS, MOST_JSON)))
     for export in filter(is_export, (folder, folder / ONNX)):

@@ -79,8 +79,9 @@ def publish(recipe_file: Path, places: Places, output: Path, report: Reporter) -
     check_output(output, overwrite=True)  # the same command goes on, and packs again
     if not make_stages(recipe, places, report):
         return None
-    folder = places.work / PACKED
-    shutil.rmtree(folder, ignore_errors=True)
+    # An export has the name of the folder that it was made in.
+    folder = places.work / PACKED / output.absolute().name
+    shutil.rmtree(folder.parent, ignore_errors=True)
     _pack(recipe, places, folder, report)
     scores = _describe(recipe, places, folder, pictures, report)
     return Published(_move(folder, output), scores, _num_bytes(output))
@@ -98,8 +99,10 @@ def _pack(recipe: Recipe, places: Places, folder: Path, report: Reporter) -> Non
     if recipe.export is not None:
         from showtell.export.onnx import Numbers, export_onnx
 
-        calibration = load_dataset(places.data_of(recipe.export.data)).records
-        pictures = tuple(record.path for record in calibration)
+        pictures: list[Path] = []
+        if recipe.export.compute == "int8":
+            calibration = load_dataset(places.data_of(recipe.export.data))
+            pictures = [record.path for record in calibration.records]
         how = Numbers(compute=recipe.export.compute, calibration=pictures)
         export_onnx(folder, None, how=how, notify=report.note)
 
@@ -112,7 +115,10 @@ def _describe(
     Args:
         pictures: for the card.
     """
-    captioner = Captioner.load(folder, device=places.device)
+    if recipe.export is None:
+        captioner = Captioner.load(folder, device=places.device)
+    else:
+        captioner = Captioner.load(folder, runtime="onnx")
     found = _measure(recipe, captioner, places, report)
     scores = {title: split.evaluation.scores for title, split in found.items()}
     confidence = _confidence(found, report)
@@ -249,7 +255,7 @@ def _move(folder: Path, output: Path) -> Path:
         replace_folder(beside, output)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-    shutil.rmtree(folder)
+    shutil.rmtree(folder.parent)
     return output
 
 

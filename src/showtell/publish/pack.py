@@ -6,9 +6,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from showtell.config import Config
+from showtell.config import Config, EncoderConfig
 from showtell.core.packing import Storage, pack_weights, unpack_weights
-from showtell.encoders.encoder import build_encoder, trained_fingerprint
+from showtell.encoders.encoder import (
+    LITE,
+    TIMM_PREFIX,
+    build_encoder,
+    is_fetched,
+    trained_fingerprint,
+)
 from showtell.errors import CheckpointError, reason_of
 from showtell.inference.checkpoint import (
     Checkpoint,
@@ -21,6 +27,7 @@ from showtell.inference.checkpoint import (
 )
 from showtell.inference.files import MODEL
 from showtell.inference.weights import store_encoder_weights
+from showtell.training.checkpoints import fit_encoder
 
 # Settings that name files; what a packed model does follows from none of them.
 PLACES = (
@@ -58,7 +65,8 @@ def pack_checkpoint(
 
     Raises:
         CheckpointError: ``model`` cannot be read, needs a file that is not in it and is not
-            trusted, or ``output`` exists and is not to be replaced.
+            trusted, its encoder's weights are not those that it was trained with, or ``output``
+            exists and is not to be replaced.
         ConfigError: ``decoding`` is wrong, or that file holds no weights.
     """
     source = find_checkpoint(model)
@@ -71,11 +79,13 @@ def pack_checkpoint(
     config = _portable(checkpoint.config, decoding or {})
     try:
         with TemporaryDirectory() as place:
-            if encoder_weights is not None and storage != "fp32":
-                name = store_encoder_weights(encoder_weights, Path(place), storage)
-                encoder_weights = Path(place, name)
+            small = None
+            if encoder_weights is not None and _is_packable(checkpoint.config.encoder, storage):
+                small = Path(place, store_encoder_weights(encoder_weights, Path(place), storage))
+                _check_encoder(checkpoint, encoder_weights, str(source))
+                encoder_weights = small
             # Fingerprints follow from the weights as they will be read again.
-            metrics |= _fingerprints(checkpoint, encoder_weights, storage)
+            metrics |= _fingerprints(checkpoint, small, storage)
             packed = replace(
                 checkpoint, config=config, metrics=metrics, encoder_weights=encoder_weights
             )
@@ -85,18 +95,38 @@ def pack_checkpoint(
     return sum(path.stat().st_size for path in output.iterdir() if path.is_file())
 
 
-def _fingerprints(checkpoint: Checkpoint, weights: Path | None, storage: Storage) -> dict[str, str]:
-    """The encoder's, whose weights are stored so.
+def _is_packable(settings: EncoderConfig, storage: Storage) -> bool:
+    """Whether a file of an encoder's published weights may be packed.
+
+    An encoder of another package may read its file by itself, and timm fetches the shape of one
+    whose name is a place.
+    """
+    name = settings.name
+    is_known = name in LITE or (name.startswith(TIMM_PREFIX) and not is_fetched(name))
+    return storage != "fp32" and is_known
+
+
+def _check_encoder(checkpoint: Checkpoint, weights: Path, source: str) -> None:
+    """Raise CheckpointError where a weights file is not the one that the decoder learnt with."""
+    if checkpoint.metrics.get("encoder_fingerprint") is not None:
+        settings = checkpoint.config.encoder
+        encoder = build_encoder(settings.name, weights=weights, squash=settings.squash)
+        fit_encoder(encoder, checkpoint, source)
+
+
+def _fingerprints(checkpoint: Checkpoint, small: Path | None, storage: Storage) -> dict[str, str]:
+    """The encoder's, as it is packed.
 
     Args:
-        weights: the packed file of its published weights, if a file has them.
+        small: the packed file of its published weights, if they are packed.
     """
     settings, metrics = checkpoint.config.encoder, checkpoint.metrics
-    if weights is not None and storage != "fp32":
-        encoder = build_encoder(settings.name, weights=weights, squash=settings.squash)
+    base = metrics.get("base_encoder_fingerprint") or metrics.get("encoder_fingerprint")
+    if base is None:
+        return {}
+    if small is not None:
+        encoder = build_encoder(settings.name, weights=small, squash=settings.squash)
         base = encoder.base_fingerprint
-    else:
-        base = metrics.get("base_encoder_fingerprint") or metrics["encoder_fingerprint"]
     if checkpoint.encoder is None:
         return {"encoder_fingerprint": base}
     read_again = unpack_weights(pack_weights(checkpoint.encoder, storage))

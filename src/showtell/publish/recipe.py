@@ -13,7 +13,8 @@ from showtell.config.toml import read_toml
 from showtell.core.packing import Storage
 from showtell.errors import ConfigError
 from showtell.inference.exported import Compute
-from showtell.pretrained import shipped_folder
+from showtell.pretrained import known_names, shipped_folder
+from showtell.training.settings import Layers
 
 NOTES = "stages.json"
 """What lies beside the stages' folders, and tells what each was made of."""
@@ -155,6 +156,11 @@ class Recipe(Section):
         for stage in self.stages:
             if stage.name in made:
                 raise ValueError(f"two stages are named {stage.name!r}")
+            if stage.name in known_names():
+                raise ValueError(
+                    f"stage {stage.name!r} has the name of a model that comes with showtell; give "
+                    "it another"
+                )
             for source in stage.sources:
                 if source.split("/")[0] not in made and shipped_folder(source) is None:
                     earlier = ", ".join(made) or "none"
@@ -198,7 +204,9 @@ class Recipe(Section):
         text: str | None = None,
         graded: Path | None = None,
     ) -> Config:
-        """The settings of a stage.
+        """The settings of a stage, with those of the model that comes with showtell under them.
+
+        A stage that begins with an earlier stage takes over its weights and none of its settings.
 
         Args:
             work: where its predecessors lie.
@@ -218,15 +226,21 @@ class Recipe(Section):
             settings.append(f"data.text={text or stage.text}")
         if stage.graded:
             settings.append(f"data.graded={graded or stage.graded}")
+        file = stage.config and self.folder / stage.config
         try:
-            return Config.load(stage.config and self.folder / stage.config, settings)
+            if stage.init_from and not self.is_made(stage.init_from):
+                return Layers(config_file=file, overrides=settings).config()
+            return Config.load(file, settings)
         except ConfigError as error:
             raise ConfigError(f"stage {stage.name}: {error}") from None
 
     def source(self, name: str, work: Path) -> str | Path:
         """What a stage begins with: an earlier one, or a model that comes with showtell."""
-        made = name.split("/")[0] in {stage.name for stage in self.stages}
-        return work / name if made else name
+        return work / name if self.is_made(name) else name
+
+    def is_made(self, source: str) -> bool:
+        """Whether a stage makes it, or a checkpoint of a stage; else it comes with showtell."""
+        return source.split("/")[0] in {stage.name for stage in self.stages}
 
     def graded_of(self, stage: TrainStage) -> Path | None:
         """Where the graded captions of a stage lie; None where it learns from none."""

@@ -162,10 +162,9 @@ class _Work:
 
     def _key_of(self, source: str) -> str:
         """What tells the source of a stage from another of its name."""
-        note = self.notes.get(source.split("/")[0])
-        if note is None:  # a model that comes with showtell
+        if not self.recipe.is_made(source):
             return _hash_of(find_checkpoint(source) / MODEL)
-        key: str = note["key"]
+        key: str = self.notes[source.split("/")[0]]["key"]
         return key
 
     def _dataset(self, stage: TrainStage) -> Dataset:

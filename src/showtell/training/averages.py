@@ -22,6 +22,7 @@ from showtell.inference.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from showtell.text.vocabulary import Vocabulary, WordVocabulary
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -55,6 +56,9 @@ class MovingAverage(Generic[Model]):
 def average_checkpoints(models: Sequence[str | Path], output: Path) -> None:
     """Write a checkpoint whose weights are the mean of others'; the last gives the rest.
 
+    The last may know further words, as a run does that added some to its start's: where another
+    lacks them, the last's rows count as its own.
+
     Args:
         models: checkpoints, runs, of which the best is taken, or names of models that come with
             showtell.
@@ -71,10 +75,9 @@ def average_checkpoints(models: Sequence[str | Path], output: Path) -> None:
         if reason := _difference(checkpoint, last):
             raise CheckpointError(
                 f"{folder} and {folders[-1]} cannot be averaged: {reason}; give checkpoints of "
-                "one run, or of a run and of the model that it started from by training.init_from "
-                "(--from adds words)"
+                "one run, or the model that a run started from and then those of the run"
             )
-    states = [checkpoint.decoder.state_dict() for checkpoint in checkpoints]
+    states = [_with_rows_of(last, checkpoint) for checkpoint in checkpoints]
     last.decoder.load_state_dict({name: _mean([s[name] for s in states]) for name in states[-1]})
     encoder = None
     encoders = [checkpoint.encoder for checkpoint in checkpoints if checkpoint.encoder is not None]
@@ -95,12 +98,43 @@ def average_checkpoints(models: Sequence[str | Path], output: Path) -> None:
 
 def _difference(one: Checkpoint, other: Checkpoint) -> str | None:
     """Why two checkpoints have no mean; None where they have."""
-    if one.vocabulary != other.vocabulary:
+    if one.vocabulary != other.vocabulary and not _begins(one.vocabulary, other.vocabulary):
         return "their vocabularies differ"
     if _encoder_of(one) != _encoder_of(other):
         return "their encoders differ"
     shapes = [{n: t.shape for n, t in c.decoder.state_dict().items()} for c in (one, other)]
-    return "their decoders differ" if shapes[0] != shapes[1] else None
+    added = len(other.vocabulary) - len(one.vocabulary)
+    same = shapes[0].keys() == shapes[1].keys() and all(
+        shape == shapes[1][name] or _added_rows(shape, shapes[1][name]) == added
+        for name, shape in shapes[0].items()
+    )
+    return None if same else "their decoders differ"
+
+
+def _begins(vocabulary: Vocabulary, other: Vocabulary) -> bool:
+    """Whether ``other`` has the same words with the same ids, and then more."""
+    both = isinstance(vocabulary, WordVocabulary) and isinstance(other, WordVocabulary)
+    return both and other.words[: len(vocabulary)] == vocabulary.words
+
+
+def _added_rows(shape: torch.Size, larger: torch.Size) -> int | None:
+    """How much longer one axis is, if all others are equal."""
+    longer = [new - old for old, new in zip(shape, larger, strict=False) if new != old]
+    return longer[0] if len(shape) == len(larger) and len(longer) == 1 else None
+
+
+def _with_rows_of(last: Checkpoint, checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The weights of a checkpoint, with the rows of ``last`` for words that it lacks."""
+    own, theirs = checkpoint.decoder.state_dict(), last.decoder.state_dict()
+    whole = {}
+    for name, weight in own.items():
+        more = theirs[name]
+        for axis, size in enumerate(weight.shape):
+            if more.shape[axis] > size:
+                added = more.narrow(axis, size, more.shape[axis] - size)
+                weight = torch.cat([weight, added], dim=axis)
+        whole[name] = weight
+    return whole
 
 
 def _encoder_of(checkpoint: Checkpoint) -> tuple[str | None, dict[str, torch.Size] | None]:

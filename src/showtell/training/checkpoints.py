@@ -185,10 +185,11 @@ def start_with(
     there, here = (c.decoder.model_dump() for c in (start.config, config))
     settings = [name for name in there if name == "kind" or "dropout" not in name]
     wanted = {name: there[name] for name in settings if there[name] != here.get(name)}
+    keeps = config.training.init_parts == "model" and config.objective.kind != "scst"
     alone = "; or, to keep its encoder alone: -s training.init_parts=encoder"
     raise CheckpointError(
         f"training.init_from = {config.training.init_from} has a decoder of another shape; this "
         "run needs "
         + " ".join(f"-s decoder.{name}={value}" for name, value in wanted.items())
-        + alone * (config.objective.kind != "scst")
+        + alone * keeps
     )

@@ -3,6 +3,7 @@
 ``check_agreement`` makes sure that all processes of a run begin with the same.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,6 @@ from showtell.decoders.registry import build_decoder
 from showtell.decoders.word_detector import WordDetector
 from showtell.encoders.backbone import hash_state
 from showtell.encoders.concepts import ConceptReader
-from showtell.errors import ConfigError
 from showtell.inference.checkpoint import (
     Checkpoint,
 )
@@ -48,7 +48,6 @@ def build_first_decoder(
         reads_anew: whether ``start`` has another encoder, so that what reads features begins anew.
 
     Raises:
-        ConfigError: it wants them, and there are none.
         CheckpointError: ``start`` is of another shape.
     """
     decoder = build_decoder(
@@ -58,9 +57,10 @@ def build_first_decoder(
         region_size=provenance.get("region_size"),
     ).to(runtime.device)
     if start is not None:
-        weights = start_weights(start, data, provenance)
+        # Rows for new words go by the sizes of what the start was trained to see.
+        weights = start_weights(start, data, start.metrics if reads_anew else provenance)
         if reads_anew:
-            weights = _with_own_eyes(decoder, start.decoder)
+            weights = _with_own_eyes(decoder, start.decoder, weights)
         start_with(decoder, weights, start, config)
     elif language_model is not None:
         assert isinstance(decoder, PrefixLm)
@@ -80,22 +80,31 @@ def build_first_decoder(
                 concepts.counts[: len(had)] += had.cpu()
             if data.classes is not None and len(had) < len(counts):
                 concepts.name_classes(data.classes, data.vocabulary)
-        elif data.classes is None:
-            raise ConfigError(
-                f"decoder.concepts: encoder {config.encoder.name!r} has no classifier whose words "
-                "are known; lite0 and lite2 have. -s decoder.detected=1000 learns words from the "
-                "captions instead, and -s decoder.concepts=0 does without"
-            )
         else:
+            assert data.classes is not None  # ``check_classifier`` saw to it
             concepts.fill(data.classes, data.vocabulary, counts)
     return decoder
 
 
-def _with_own_eyes(decoder: Decoder, other: Decoder) -> dict[str, Tensor]:
-    """The weights of ``other``, but what reads an encoder's features is as ``decoder`` has it."""
-    own, theirs = decoder.state_dict(), other.state_dict()
-    kept = {name: own[name] for name in own if name.startswith(_eyes(decoder))}
-    return {name: theirs[name] for name in theirs if not name.startswith(_eyes(other))} | kept
+CONCEPTS = ("concept_embedding.", "concept_score.")  # what reads words by an encoder or detector
+
+
+def _with_own_eyes(
+    decoder: Decoder, other: Decoder, weights: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The weights of ``other``, but what reads an encoder's features is as ``decoder`` has it.
+
+    Args:
+        weights: of ``other``, with rows for new words.
+    """
+    own, theirs = decoder.state_dict(), _eyes(other)
+    taken = {
+        name: weight
+        for name, weight in weights.items()
+        if not name.startswith(theirs) and (name in own or not name.startswith(CONCEPTS))
+    }
+    anew = (*_eyes(decoder), *CONCEPTS)
+    return taken | {n: w for n, w in own.items() if n.startswith(anew) and n not in taken}
 
 
 def _eyes(decoder: Decoder) -> tuple[str, ...]:

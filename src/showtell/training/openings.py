@@ -16,6 +16,7 @@ from showtell.encoders.encoder import Encoder, build_encoder
 from showtell.encoders.extract import WantedFeatures, features_for
 from showtell.encoders.finetune import train_from
 from showtell.encoders.store import FeatureStore
+from showtell.errors import ConfigError
 from showtell.inference.checkpoint import (
     Checkpoint,
     find_checkpoint,
@@ -101,6 +102,18 @@ def open_encoder(config: Config, start: Checkpoint | None, folder: Path) -> Enco
         fit_encoder(encoder, start, source)
     _let_train(encoder, settings)
     return encoder
+
+
+def check_classifier(config: Config, encoder: Encoder) -> None:
+    """Raise ConfigError where a new decoder wants words of a classifier that the encoder lacks."""
+    decoder = config.decoder
+    wants = getattr(decoder, "concepts", 0) and not getattr(decoder, "detected", 0)
+    if wants and encoder.backbone.classes() is None:
+        raise ConfigError(
+            f"decoder.concepts: encoder {config.encoder.name!r} has no classifier whose words are "
+            "known; lite0 and lite2 have. -s decoder.detected=1000 learns words from the captions "
+            "instead, and -s decoder.concepts=0 does without"
+        )
 
 
 def _let_train(encoder: Encoder, settings: EncoderConfig) -> None:

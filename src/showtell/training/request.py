@@ -39,6 +39,7 @@ from showtell.training.old_pictures import (
     wanted_of,
 )
 from showtell.training.openings import (
+    check_classifier,
     check_files,
     open_encoder,
     open_language_model,
@@ -285,6 +286,8 @@ def _open(
                 f"{folder} has {start.metrics['epoch']} epochs already: give a larger --epochs"
             )
         encoder = open_encoder(config, start, folder)
+        if start is None or (config.training.init_parts != "model" and not resumed):
+            check_classifier(config, encoder)
         teachers = open_teachers(config, encoder, runtime)
         store = open_store(
             dataset,
@@ -320,7 +323,8 @@ def _prepare(
 ) -> TrainingData:
     """The captions as ids, with what is rehearsed beside them."""
     config, start, encoder = opened.config, opened.start, opened.encoder
-    detector = start.decoder if start and opened.with_decoder else None
+    knows = start and opened.with_decoder and not opened.reads_anew
+    detector = start.decoder if start and knows else None
     given = Given(
         vocabulary=opened.words(),
         segmentation=opened.segmentation,

@@ -72,10 +72,14 @@ class Layers:
             ConfigError: a file cannot be read, there is no such preset, or two layers name a start.
             CheckpointError: there is no such model.
         """
+        return inherited(self.own())
+
+    def own(self) -> dict[str, Any]:
+        """As ``values``, without what the model that the run starts from has."""
         given = read_toml(self.config_file) if self.config_file else {}
         for override in self.overrides:
             apply_override(given, override)
-        return inherited(merge(self.base(given), given))
+        return merge(self.base(given), given)
 
     def base(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The layers under a file and single settings.
@@ -99,10 +103,13 @@ class Layers:
         if self.preset in SIZES:
             preset = read_preset(self.preset, has_start=continues and bool(self.start or own))
             kind = _table(given, "decoder").get("kind")
-            if parts == "decoder":  # which has a kind and a shape
-                preset.pop("decoder", None)
-            elif kind is not None and kind != preset.get("decoder", {"kind": kind})["kind"]:
+            source = self.start or own
+            if parts == "decoder" and isinstance(source, str):
+                kind = Config.load(find_checkpoint(source) / CONFIG).decoder.kind
+            if kind is not None and kind != preset.get("decoder", {"kind": kind})["kind"]:
                 del preset["decoder"], preset["optimizer"]  # which are for another kind
+            if parts == "decoder":  # the start has a shape
+                preset.pop("decoder", None)
             base = merge(base, preset)
         elif self.preset not in (AUTO, NONE):
             raise ConfigError(unknown_name("preset", self.preset, [*SIZES, AUTO, NONE]))

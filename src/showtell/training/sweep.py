@@ -77,7 +77,7 @@ class Sweep(BaseModel):
             ConfigError: they cannot be read; whether the values are valid is not checked.
         """
         grid = Grid.read(layers.overrides)
-        settings = replace(layers, overrides=grid.common).values()
+        settings = replace(layers, overrides=grid.common).own()
         points = grid.points()
         names = point_names(points)
         runs = [SweepRun(name=n, settings=p) for n, p in zip(names, points, strict=True)]
