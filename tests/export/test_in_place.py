@@ -20,8 +20,8 @@ from tiny_export import native, traced
 import showtell
 from showtell.cli.export import export
 from showtell.core.device import choose_runtime
-from showtell.core.packing import Storage, pack_weights, unpack_weights
 from showtell.decoding.reranking import RERANKER
+from showtell.encoders.packing import Storage, pack_weights, unpack_weights
 from showtell.errors import CheckpointError, UsageError
 from showtell.export.graphs import encoder_graph
 from showtell.export.onnx import export_in_place

@@ -13,8 +13,8 @@ from onnx.reference import ReferenceEvaluator
 from tiny_encoder import staged_encoder
 from torch import Tensor
 
-from showtell.core.packing import pack_weights, unpack_weights
 from showtell.encoders.encoder import Encoder
+from showtell.encoders.packing import pack_weights, unpack_weights
 from showtell.errors import ConfigError
 from showtell.export.calibrate import choose_views, with_corrected_biases
 from showtell.export.graphs import encoder_graph

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from showtell.core.packing import pack_weights, unpack_weights
+from showtell.encoders.packing import pack_weights, unpack_weights
 
 SEEDS = st.integers(0, 2**32 - 1)
 

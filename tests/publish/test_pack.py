@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from showtell.config import Config
-from showtell.core.packing import Storage
 from showtell.decoders.registry import build_decoder
 from showtell.encoders.encoder import build_encoder, trained_fingerprint
 from showtell.encoders.features import Features
+from showtell.encoders.packing import Storage
 from showtell.errors import CheckpointError, ConfigError
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import Checkpoint, load_checkpoint, save_checkpoint

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from tiny_run import Notes, make_run
 from tiny_world import WIDTH, attending_config, tiny_records, tiny_store
 
@@ -16,11 +17,13 @@ from showtell.data.reading import reading_as
 from showtell.data.records import Dataset
 from showtell.decoders.transformer import NUM_CLASSES
 from showtell.encoders.concepts import Classes
+from showtell.encoders.encoder import build_encoder
 from showtell.encoders.features import Concepts, Features
 from showtell.errors import ConfigError, DataError
 from showtell.inference.checkpoint import load_checkpoint
 from showtell.text.vocabulary import PAD, START, WordVocabulary
 from showtell.training.corpus import TokenizedCaptions
+from showtell.training.openings import check_classifier
 from showtell.training.prepare import Given, prepare
 from showtell.training.text_captions import TextCaptions, merged_counts, read_captions
 
@@ -263,12 +266,17 @@ def chance_of_kite(run: Path) -> float:
     return float(logits[0, -1].softmax(-1)[kite])
 
 
-def test_an_encoder_without_words_is_refused(tmp_path: Path) -> None:
-    records = tiny_records()
-    store = tiny_store(tmp_path / "store", records, grid_size=(4, WIDTH))
-    with pytest.raises(ConfigError, match="no classifier whose words"):
-        config = attending_config("transformer", *CONCEPTS)
-        make_run(tmp_path / "run", Dataset("tiny", "folder", records), store, config)
+def test_an_encoder_without_words_is_refused(torchvision_operators: object, tmp_path: Path) -> None:
+    """Before a picture is encoded; a decoder that learns words by itself needs none."""
+    import timm
+
+    file = tmp_path / "w.safetensors"
+    save_file(timm.create_model("test_vit").state_dict(), file)
+    encoder = build_encoder("timm:test_vit", weights=file)
+    with pytest.raises(ConfigError, match=r"no classifier whose words .* decoder\.detected=1000"):
+        check_classifier(attending_config("transformer", *CONCEPTS), encoder)
+    check_classifier(attending_config("transformer", *CONCEPTS, "decoder.detected=9"), encoder)
+    check_classifier(attending_config("transformer"), encoder)
 
 
 @pytest.mark.parametrize(

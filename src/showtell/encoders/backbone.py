@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from showtell.core.files import check_regular
-from showtell.core.packing import as_read
 from showtell.encoders.concepts import Classes
+from showtell.encoders.packing import as_read
 from showtell.errors import ConfigError, first_line, reason_of
 
 

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from showtell.core.packing import Storage, pack_weights, unpack_weights
 from showtell.encoders.encoder import Encoder
+from showtell.encoders.packing import Storage, pack_weights, unpack_weights
 from showtell.errors import ConfigError, ImageError
 from showtell.images.open import open_image
 

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from showtell.core.files import atomic_write, write_text
-from showtell.core.packing import LAST_LAYER, Storage
 from showtell.decoding.reranking import RERANKER
 from showtell.encoders.encoder import Encoder
 from showtell.encoders.features import Features
+from showtell.encoders.packing import LAST_LAYER, Storage
 from showtell.errors import CheckpointError, MissingExtraError, reason_of
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import (

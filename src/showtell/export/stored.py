@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from showtell.core.files import read_bounded
-from showtell.core.packing import SCALE, Storage
+from showtell.encoders.packing import SCALE, Storage
 from showtell.inference.weights import SUFFIX
 
 Array = NDArray[Any]

@@ -4,7 +4,7 @@ A matrix that two graphs use, such as the words' embedding, is stored once. Matr
 in fp16 or int8. fp16 then goes through a ``Cast``, int8 through a ``DequantizeLinear`` with one
 scale for each output channel, which runtimes compute once, when they load a graph: all runtimes
 compute in fp32 with the same numbers. The numbers in int8 are those of ``showtell pack``
-(``core/packing.py``), so that exporting a packed model rounds nothing twice. The graphs of an
+(``encoders/packing.py``), so that exporting a packed model rounds nothing twice. The graphs of an
 export beside its checkpoint read them from the checkpoint's files (``stored.py``).
 """
 
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from showtell.core.packing import SCALE, Storage, pack_weights
+from showtell.encoders.packing import SCALE, Storage, pack_weights
 from showtell.export.stored import Found, StoredArrays
 
 SMALLEST = 256  # numbers; smaller tensors stay in the graph

@@ -28,11 +28,11 @@ from torch import Tensor
 
 from showtell.config import Config
 from showtell.core.files import errors_about, read_bounded, read_json, write_json, write_text
-from showtell.core.packing import Storage, pack_weights
 from showtell.decoders.base import Decoder
 from showtell.decoders.registry import load_decoder, outline_decoder
 from showtell.decoding.reranking import RERANKER, Reranker
 from showtell.encoders.encoder import is_fetched
+from showtell.encoders.packing import Storage, pack_weights
 from showtell.errors import CheckpointError, ShowtellError, one_line, reason_of
 from showtell.inference.exported import first_problem, is_export
 from showtell.inference.files import (

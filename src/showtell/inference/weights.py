@@ -1,6 +1,6 @@
 """How weights lie in a checkpoint's files, and reading them when somebody else made the files.
 
-Weights may be packed (``core/packing.py``); they are read as fp32 in any case.
+Weights may be packed (``encoders/packing.py``); they are read as fp32 in any case.
 ``read_weights`` compares the header of a file with the weights that are expected before it reads
 any values, and refuses values that are not numbers.
 """
@@ -17,9 +17,9 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from showtell.core.files import atomic_write, check_regular
-from showtell.core.packing import SCALE, Storage, as_read, pack_weights, unpack_weights
 from showtell.encoders.backbone import hash_state
 from showtell.encoders.backbone import read_weights as read_file
+from showtell.encoders.packing import SCALE, Storage, as_read, pack_weights, unpack_weights
 from showtell.inference.files import ENCODER_WEIGHTS
 
 UNFIT = "does not fit config.toml, metrics.json and vocabulary.json"

@@ -7,7 +7,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from showtell.config import Config, EncoderConfig
-from showtell.core.packing import Storage, pack_weights, unpack_weights
 from showtell.encoders.encoder import (
     LITE,
     TIMM_PREFIX,
@@ -15,6 +14,7 @@ from showtell.encoders.encoder import (
     is_fetched,
     trained_fingerprint,
 )
+from showtell.encoders.packing import Storage, pack_weights, unpack_weights
 from showtell.errors import CheckpointError, reason_of
 from showtell.inference.checkpoint import (
     Checkpoint,

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator, mo
 from showtell.config import Config
 from showtell.config.section import Section, describe
 from showtell.config.toml import read_toml
-from showtell.core.packing import Storage
+from showtell.encoders.packing import Storage
 from showtell.errors import ConfigError
 from showtell.inference.exported import Compute
 from showtell.pretrained import known_names, shipped_folder
