@@ -347,6 +347,7 @@ class Config(Section):
                 "decoder.concepts = 5",
             )
         yield from self._conflicts_of_grades()
+        yield from self._conflicts_of_parts()
         reads_classifier = getattr(decoder, "concepts", 0) and not getattr(decoder, "detected", 0)
         if self.decoding.naming and not reads_classifier:
             yield (
@@ -373,6 +374,15 @@ class Config(Section):
                 "data.new_words, training.average_start, training.rehearsal and "
                 "training.rehearsal_pictures need a model to start from: set training.init_from",
             )
+        if training.init_from and data.vocab_file:
+            yield (
+                {"data", "training"},
+                "training.init_from brings its own vocabulary: leave data.vocab_file out",
+            )
+
+    def _conflicts_of_parts(self) -> Iterator[tuple[set[str], str]]:
+        """As ``_conflicts``, of what does not go with a part of the model of the start."""
+        data, training = self.data, self.training
         if training.init_parts != "model" and (
             training.init_from is None
             or training.average_start
@@ -391,11 +401,6 @@ class Config(Section):
                 {"training"},
                 "training.rehearsal_pictures asks the model of the start about pictures, and with "
                 "training.init_parts = decoder it has another encoder: leave it out",
-            )
-        if training.init_from and data.vocab_file:
-            yield (
-                {"data", "training"},
-                "training.init_from brings its own vocabulary: leave data.vocab_file out",
             )
 
     def _conflicts_of_grades(self) -> Iterator[tuple[set[str], str]]:
