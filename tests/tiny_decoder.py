@@ -21,7 +21,7 @@ VOCAB = 4 + NUM_WORDS
 EVERYTHING = 350  # a beam so wide that it loses nothing: 4 ** 3 prefixes of 5 continuations
 REGIONS = 3
 SPELLING = Spelling(("",) * 4 + tuple(f"w{i}" for i in WORDS), (False,) * 4 + (True,) * NUM_WORDS)
-NAMED = ("forbidden", "required", "bad_endings")
+NAMED = ("forbidden", "required", "bad_endings", "no_repeat_around")
 
 
 class TableDecoder:
@@ -87,15 +87,22 @@ class Rules:
     min_length: int = 0
     max_length: int = LENGTH
     no_repeat_ngram: int | None = None
+    no_repeat_around: tuple[int, ...] = ()
     forbidden: tuple[int, ...] = ()
     required: tuple[int, ...] = ()
     bad_endings: tuple[int, ...] = ()
 
+    @property
+    def forbids_repeats(self) -> bool:
+        return bool(self.no_repeat_ngram or self.no_repeat_around)
+
     def allow(self, words: tuple[int, ...]) -> bool:
         size = self.no_repeat_ngram
         grams = [words[i : i + size] for i in range(len(words) - size + 1)] if size else []
+        threes = zip(words, words[1:], words[2:], strict=False)
         return (
             self.min_length <= len(words) <= self.max_length
+            and not any(a == c and b in self.no_repeat_around for a, b, c in threes)
             and not set(words) & set(self.forbidden)
             and set(self.required) <= set(words)
             and len(grams) == len(set(grams))

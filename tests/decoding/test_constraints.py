@@ -5,7 +5,7 @@ import pytest
 import torch
 from tiny_decoder import SPELLING, VOCAB, Rules
 
-from showtell.decoding.constraints import Constraint, NoRepeatNgram
+from showtell.decoding.constraints import Constraint, NoRepeat
 from showtell.decoding.hypotheses import NEVER
 from showtell.text.vocabulary import END
 
@@ -49,4 +49,16 @@ def test_required_words_keep_room(
     [(1, (4, 5), {4, 5}), (2, (4, 5, 4), {5}), (2, (4, 5, 6), set()), (3, (4, 5, 6, 4, 5), {6})],
 )
 def test_ngrams_do_not_come_twice(size: int, words: tuple[int, ...], forbidden: set[int]) -> None:
-    assert left(NoRepeatNgram(size, SPELLING, 10), words) == {END, 4, 5, 6, 7} - forbidden
+    rule = NoRepeat(SPELLING, 10, ngram=size, around=())
+    assert left(rule, words) == {END, 4, 5, 6, 7} - forbidden
+
+
+@pytest.mark.parametrize(
+    ("words", "forbidden"),
+    [((5, 4), {5}), ((4,), set()), ((4, 4), {4}), ((5, 4, 6), set()), ((6, 7, 4, 5), set())],
+)
+def test_a_word_does_not_come_on_both_sides_of_another(
+    words: tuple[int, ...], forbidden: set[int]
+) -> None:
+    rule = NoRepeat(SPELLING, 10, ngram=None, around=["w4"])
+    assert left(rule, words) == {END, 4, 5, 6, 7} - forbidden

@@ -29,6 +29,9 @@ def test_words_are_looked_up() -> None:
     assert (words.forbidden, words.required) == (("dog",), ("ball", "a ball"))
     assert {"a", "with"} < {*words.bad_endings}
     assert named_words(DecodingConfig(), VOCABULARY) == NamedWords(VOCABULARY.spelling)
+    # A word that is unknown here is never said: models of one recipe may differ in their words.
+    around = DecodingConfig(no_repeat_around=("With", "with", "and"))
+    assert named_words(around, VOCABULARY).around == ("with", "and")
 
 
 def test_pieces_can_say_any_word_and_no_vocabulary_of_words_can() -> None:
@@ -57,6 +60,7 @@ def test_pieces_can_say_any_word_and_no_vocabulary_of_words_can() -> None:
         ({"required_words": ["a bal"]}, "'bal' is not among the 4 words.*'ball'"),
         ({"required_words": ["dog a"], "forbidden_words": ["a"]}, "has all required_words"),
         ({"required_words": [" "]}, "' ' has no words"),
+        ({"no_repeat_around": ["a dog"]}, "no_repeat_around: 'a dog' is not one word"),
         ({"required_words": ["Dog"], "forbidden_words": ["dog"]}, "dog: both in"),
         ({"forbidden_words": ["a", "dog", "with", "ball"]}, "every word is in forbidden_words"),
         ({"no_repeat_ngram": 1, "min_length": 5}, "4 words can be said"),

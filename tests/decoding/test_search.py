@@ -46,6 +46,7 @@ def any_rules(draw: st.DrawFn) -> Rules:
         min_length=draw(st.integers(0, max_length)),
         max_length=max_length,
         no_repeat_ngram=draw(st.sampled_from([None, None, 1, 2, 3])),
+        no_repeat_around=tuple(draw(st.sets(st.sampled_from(WORDS), max_size=2))),
         forbidden=tuple(forbidden),
         required=tuple(draw(st.sets(st.sampled_from(free), max_size=min(3, max_length)))),
         bad_endings=tuple(draw(st.sets(st.sampled_from(WORDS), max_size=3))),
@@ -58,6 +59,7 @@ def any_rules(draw: st.DrawFn) -> Rules:
 @example(rules=Rules(required=(4, 5), bad_endings=(4, 5), max_length=3), penalty=1.0, seed=0)
 @example(rules=Rules(min_length=4, no_repeat_ngram=1, bad_endings=(6,)), penalty=0.0, seed=0)
 @example(rules=Rules(no_repeat_ngram=3, bad_endings=(4,)), penalty=0.0, seed=246073)  # has a tie
+@example(rules=Rules(no_repeat_around=(4,), no_repeat_ngram=2), penalty=0.7, seed=0)
 def test_a_wide_beam_is_exhaustive(rules: Rules, penalty: float, seed: int) -> None:
     decoder = TableDecoder(seed, num_pictures=2)
     found = search(decoder, 2, rules, length_penalty=penalty)
@@ -81,7 +83,7 @@ def test_a_wide_beam_is_exhaustive(rules: Rules, penalty: float, seed: int) -> N
     beam=st.sampled_from([(1, 1), (2, 1), (4, 2), (3, 3)]),
 )
 def test_a_narrow_beam_keeps_to_the_rules(rules: Rules, seed: int, beam: tuple[int, int]) -> None:
-    """And finds a caption wherever there is one, unless blocked n-grams left no way."""
+    """And finds a caption wherever there is one, unless blocked repeats left no way."""
     size, groups = beam
     decoder = TableDecoder(seed, num_pictures=2)
     found = search(decoder, 2, rules, beam_size=size, groups=groups, diversity=0.5)
@@ -98,7 +100,7 @@ def test_a_narrow_beam_keeps_to_the_rules(rules: Rules, seed: int, beam: tuple[i
             assert found.log_probs[picture, rank] == pytest.approx(sum(expected), abs=1e-5)
         assert (found.tokens[picture, real:] == PAD).all()
         assert (found.token_log_probs[picture, real:] == 0).all()
-        if possible and rules.no_repeat_ngram is None:
+        if possible and not rules.forbids_repeats:
             assert real > 0
 
 

@@ -46,6 +46,7 @@ class Rules:
     min_length: int = 0
     max_length: int = LENGTH
     no_repeat_ngram: int | None = None
+    no_repeat_around: tuple[str, ...] = ()
     forbidden: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
     bad_endings: tuple[str, ...] = ()
@@ -62,11 +63,13 @@ class Rules:
             return False
         size = self.no_repeat_ngram or 99
         grams = [tuple(words[i : i + size]) for i in range(len(words) - size + 1)]
+        threes = zip(words, words[1:], words[2:], strict=False)
         runs = {" ".join(words[i:j]) for j in range(len(words) + 1) for i in range(j)}
         return (
             self.min_length <= len(words) <= self.max_length
             and len(tokens) <= self.max_tokens
             and len(set(grams)) == len(grams)
+            and not any(a == c and b in self.no_repeat_around for a, b, c in threes)
             and {*self.required} <= runs
             and not {*self.forbidden} & runs
             and not (words and words[-1] in self.bad_endings)
@@ -94,6 +97,7 @@ def any_rules(draw: st.DrawFn, max_required: int = 2) -> Rules:
         min_length=draw(st.integers(0, max_length)),
         max_length=max_length,
         no_repeat_ngram=draw(st.sampled_from([None, None, 1, 2, 3])),
+        no_repeat_around=tuple(word for word in named(2) if " " not in word),
         forbidden=named(2),
         required=named(max_required),
         bad_endings=tuple(word for word in named(3) if " " not in word),
@@ -116,6 +120,7 @@ def search(decoder: TableDecoder, num: int, rules: Rules, **options: object) -> 
 @example(rules=Rules(), penalty=0.7, seed=0)
 @example(rules=Rules(required=("ab", "b ab")), penalty=0.7, seed=0)
 @example(rules=Rules(no_repeat_ngram=1, min_length=2), penalty=0.0, seed=0)
+@example(rules=Rules(no_repeat_around=("a", "b"), min_length=3), penalty=0.7, seed=0)
 @example(rules=Rules(VOCABULARIES["a space of its own"], forbidden=("ab",)), penalty=0.0, seed=0)
 def test_a_wide_beam_is_exhaustive(rules: Rules, penalty: float, seed: int) -> None:
     decoder = TableDecoder(seed, num_pictures=1, num_words=NUM_PIECES)
@@ -145,7 +150,7 @@ def test_a_wide_beam_is_exhaustive(rules: Rules, penalty: float, seed: int) -> N
 def test_a_narrow_beam_finds_an_allowed_caption(
     rules: Rules, seed: int, beam: tuple[int, int]
 ) -> None:
-    """Wherever there is one, unless blocked n-grams left no way."""
+    """Wherever there is one, unless blocked repeats left no way."""
     size, groups = beam
     decoder = TableDecoder(seed, num_words=NUM_PIECES)
     found = search(decoder, 3, rules, beam_size=size, groups=groups, diversity=0.5)
@@ -161,15 +166,15 @@ def test_a_narrow_beam_finds_an_allowed_caption(
         for one in (found, drawn):
             real = int((one.log_probs[picture] > NEVER).sum())
             assert {caption(one, picture, rank) for rank in range(real)} <= possible
-            if possible and rules.no_repeat_ngram is None:
+            if possible and not (rules.no_repeat_ngram or rules.no_repeat_around):
                 assert real > 0
 
 
 @settings(max_examples=40, deadline=None)
 @given(rules=any_rules(max_required=3))
 def test_a_token_is_forbidden_where_no_allowed_caption_goes_on_with_it(rules: Rules) -> None:
-    """And nowhere else, but for n-grams."""
-    rules = Rules(**{**vars(rules), "no_repeat_ngram": None})
+    """And nowhere else, but for repeats."""
+    rules = Rules(**{**vars(rules), "no_repeat_ngram": None, "no_repeat_around": ()})
     captions = {*rules.captions()}
     constraints = rules.constraints()
     prefixes = {tokens[:i] for tokens in captions for i in range(len(tokens))} | {()}

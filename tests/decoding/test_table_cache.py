@@ -6,7 +6,7 @@ from tiny_decoder import SPELLING, VOCAB
 
 from showtell.decoding.constraints import TABLES, build_constraints
 from showtell.decoding.constraints.cache import Table, TableCache
-from showtell.decoding.constraints.ngrams import NoRepeatNgram
+from showtell.decoding.constraints.repeats import NoRepeat
 from showtell.decoding.constraints.words import WordRules, WordSettings
 
 SETTINGS = WordSettings(
@@ -28,7 +28,7 @@ def arrays(table: Table) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    "build", [lambda: WordRules(SETTINGS), lambda: NoRepeatNgram(2, SPELLING, 4)]
+    "build", [lambda: WordRules(SETTINGS), lambda: NoRepeat(SPELLING, 4, ngram=2, around=["w4"])]
 )
 def test_bytes_are_those_of_all_arrays(build) -> None:
     table = build()

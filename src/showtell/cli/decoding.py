@@ -88,6 +88,14 @@ class Decoding:
             help="Never repeat any n-gram of this length within a caption.",
         ),
     ] = None
+    no_repeat_around: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--no-repeat-around",
+            help='Word that may not stand between a word and the same word, as "and" in "a sink '
+            'and sink"; may be repeated.',
+        ),
+    ] = None
     forbidden_words: Annotated[
         list[str] | None,
         typer.Option(

@@ -40,6 +40,11 @@ class DecodingConfig(Section):
     no_repeat_ngram: int | None = Field(
         default=None, ge=1, description="never repeat any n-gram of this length within a caption"
     )
+    no_repeat_around: tuple[str, ...] = Field(
+        default=(),
+        description='words that may not stand between a word and the same word: with "and" no '
+        'caption says "a sink and sink"',
+    )
     forbidden_words: tuple[str, ...] = Field(
         default=(), description="words and phrases that may not occur"
     )

@@ -28,7 +28,7 @@ def generate(
         decoder: in eval mode; an ``Ensemble`` is one.
         features: of ``B`` pictures.
         words: from ``named_words(config, vocabulary)``; not needed where each id is a word and
-            ``config`` has no setting about particular words or n-grams.
+            ``config`` has no setting about particular words or repeats.
         first: the first picture's number; random numbers follow from it.
         with_attention: whether to keep where the decoder looked for each token.
         reranker: the model's, if it has one: all captions get their signs, and with
@@ -53,6 +53,7 @@ def generate(
         min_length=config.min_length,
         max_length=config.max_length,
         no_repeat_ngram=config.no_repeat_ngram,
+        no_repeat_around=words.around,
         forbidden=words.forbidden,
         required=words.required,
         bad_endings=words.bad_endings,

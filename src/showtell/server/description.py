@@ -14,7 +14,7 @@ from showtell.config import DecodingConfig
 from showtell.server.connections import OPEN
 from showtell.server.limits import Limits
 from showtell.server.problems import COME_BACK, MEDIA_TYPE, OLLAMA_PATH, OPENAI_PATHS
-from showtell.server.wishes import EFFORT
+from showtell.server.wishes import EFFORT, NAMING_WORDS
 
 
 class ProblemDetails(BaseModel):
@@ -260,12 +260,12 @@ def _decoding_schema(limits: Limits) -> dict[str, Any]:
         properties[name]["maximum"] = limits.caption_words
     [size, _] = properties["no_repeat_ngram"]["anyOf"]
     size["maximum"] = limits.caption_words
-    for name in ("forbidden_words", "required_words"):
+    for name in NAMING_WORDS:
         setting = properties[name]
         setting["maxItems"] = min(limits.named_words, setting.get("maxItems", limits.named_words))
         setting["items"]["maxLength"] = limits.phrase_characters
     schema["description"] = (
-        "Changes of the model's own decoding settings. Forbidden and required words have "
+        "Changes of the model's own decoding settings. The words that they name have "
         f"{limits.named_characters:,} characters together at most, and the table that a search "
         "needs for them (4 bytes times the words of a caption times 2 to the number of required "
         f"words times the characters of all named words, about) {limits.table_bytes:,} bytes. A "

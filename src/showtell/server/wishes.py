@@ -17,6 +17,8 @@ from showtell.server.models import LoadedModel
 from showtell.server.problems import Problem
 from showtell.server.uploads import Form
 
+NAMING_WORDS = ("forbidden_words", "required_words", "no_repeat_around")
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -41,6 +43,7 @@ class Wish:
             self.settings.required_words
             or self.settings.forbidden_words
             or self.settings.no_bad_endings
+            or self.settings.no_repeat_around != self.model.captioner.decoding.no_repeat_around
         )
 
 
@@ -145,7 +148,7 @@ def _check_settings(settings: DecodingConfig, changes: Mapping[str, Any], limits
     """Raise ConfigError where one that the request changes goes past its limit."""
     _check_numbers({name: getattr(settings, name) for name in changes}, limits)
     named = 0
-    for name in ("forbidden_words", "required_words"):
+    for name in NAMING_WORDS:
         if name not in changes:
             continue
         phrases = getattr(settings, name)
@@ -158,7 +161,7 @@ def _check_settings(settings: DecodingConfig, changes: Mapping[str, Any], limits
         named += sum(map(len, phrases))
     if named > limits.named_characters:
         raise ConfigError(
-            f"forbidden_words and required_words have {named:,} characters: this server's limit "
+            f"{', '.join(NAMING_WORDS)} have {named:,} characters together: this server's limit "
             f"is {limits.named_characters:,}"
         )
 

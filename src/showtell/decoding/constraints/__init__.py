@@ -5,11 +5,11 @@ and their number L. It writes -inf where a token may not come, and leaves the ot
 are: they are not normalised again, so a caption keeps the probability that the model gives it.
 
 Settings that name words are about words, whatever tokens the vocabulary has and however a caption
-spells them (``words.py`` and ``ngrams.py``). A token after which no allowed caption can end is
-forbidden at once, so even greedy search finds a caption. Repeated n-grams are the one exception:
-they are foreseen for the last token only.
+spells them (``words.py`` and ``repeats.py``). A token after which no allowed caption can end is
+forbidden at once, so even greedy search finds a caption. Repeats are the one exception: they are
+foreseen for the last token only.
 
-``WordRules`` and ``NoRepeatNgram`` use tables that follow from the settings alone. ``TABLES`` keeps
+``WordRules`` and ``NoRepeat`` use tables that follow from the settings alone. ``TABLES`` keeps
 those used last, for the next batch.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 
 from showtell.decoding.arrays import NEVER, Array, Ids, arrays_of
 from showtell.decoding.constraints.cache import TableCache
-from showtell.decoding.constraints.ngrams import NoRepeatNgram
+from showtell.decoding.constraints.repeats import NoRepeat
 from showtell.decoding.constraints.words import WordRules, WordSettings
 from showtell.text.vocabulary import END, PAD, SPECIAL_WORDS, START, UNK, Spelling
 
@@ -41,6 +41,7 @@ def build_constraints(
     min_length: int = 0,
     max_length: int | None = None,
     no_repeat_ngram: int | None = None,
+    no_repeat_around: Sequence[str] = (),
     forbidden: Sequence[str] = (),
     required: Sequence[str] = (),
     bad_endings: Sequence[str] = (),
@@ -58,6 +59,7 @@ def build_constraints(
         min_length: the fewest words; no more than ``max_length`` and ``max_tokens`` allow.
         max_length: the most words; default: ``max_tokens``.
         no_repeat_ngram: never repeat any n-gram of this length.
+        no_repeat_around: words that may not stand between a word and the same word.
         forbidden: phrases that may not occur.
         required: phrases that must all occur.
         bad_endings: phrases that ``<end>`` may not follow.
@@ -69,9 +71,10 @@ def build_constraints(
     max_length = min(max_length, max_tokens)
     min_length = min(min_length, max_length)
     constraints: list[Constraint] = [Forbidden(special)]
-    if no_repeat_ngram:
+    if no_repeat_ngram or no_repeat_around:
         assert spelling is not None
-        constraints.append(_no_repeat_ngram(no_repeat_ngram, spelling, max_tokens))
+        around = tuple(no_repeat_around)
+        constraints.append(_no_repeat(spelling, max_tokens, no_repeat_ngram, around))
     names_words = bool(forbidden or required or bad_endings)
     if not names_words and (spelling is None or each_id_is_a_word(spelling)):
         return [*constraints, Length(min_length, max_length)]
@@ -100,9 +103,11 @@ def word_rules(settings: WordSettings) -> WordRules:
     return TABLES.get(settings, lambda: WordRules(settings))
 
 
-def _no_repeat_ngram(size: int, spelling: Spelling, max_tokens: int) -> NoRepeatNgram:
-    key = NoRepeatNgram, size, spelling, max_tokens
-    return TABLES.get(key, lambda: NoRepeatNgram(size, spelling, max_tokens))
+def _no_repeat(
+    spelling: Spelling, max_tokens: int, ngram: int | None, around: tuple[str, ...]
+) -> NoRepeat:
+    key = NoRepeat, spelling, max_tokens, ngram, around
+    return TABLES.get(key, lambda: NoRepeat(spelling, max_tokens, ngram=ngram, around=around))
 
 
 class Forbidden:

@@ -28,6 +28,7 @@ class NamedWords:
     Attributes:
         spelling: of the vocabulary; None where each id is a word and settings name none.
         forbidden, required, bad_endings: as of ``build_constraints``.
+        around: its ``no_repeat_around``.
         start: what captions begin with, unsaid: ``<start>``, or a style.
         never: ids that no caption has besides: those of styles.
     """
@@ -36,6 +37,7 @@ class NamedWords:
     forbidden: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
     bad_endings: tuple[str, ...] = ()
+    around: tuple[str, ...] = ()
     start: int = START
     never: tuple[int, ...] = ()
 
@@ -67,6 +69,7 @@ def named_words(
         bad_endings=tuple(
             map(spelling.spell, sorted(BAD_ENDINGS) if _forbids_endings(config, vocabulary) else ())
         ),
+        around=_around(config, vocabulary),
         start=_start(config, vocabulary),
         never=tuple(vocabulary.styles.values()),
     )
@@ -75,6 +78,17 @@ def named_words(
     if reason := _why_impossible(config, words, spelling):
         raise ConfigError(f"no caption meets the decoding settings: {reason}")
     return words
+
+
+def _around(config: DecodingConfig, vocabulary: Vocabulary) -> tuple[str, ...]:
+    """Those of ``no_repeat_around``; one that the model does not know is never said anyway."""
+    found: dict[str, None] = {}
+    for given in config.no_repeat_around:
+        words = vocabulary.segmentation.words(given)
+        if len(words) != 1:
+            raise VocabularyError(f"no_repeat_around: {given!r} is not one word")
+        found[vocabulary.spelling.spell(words[0])] = None
+    return tuple(found)
 
 
 def _forbids_endings(config: DecodingConfig, vocabulary: Vocabulary) -> bool:

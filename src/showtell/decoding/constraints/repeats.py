@@ -1,4 +1,4 @@
-"""Never repeat an n-gram of words, whatever tokens spell the words.
+"""Never say the same again, an n-gram or a word after "and", whatever tokens spell the words.
 
 Words are compared by a hash of their characters that can be added up over the tokens of a word:
 c_0 + c_1 B + c_2 B**2 ... modulo 2**64 (Karp & Rabin 1987, section 3), with a random number for
@@ -9,6 +9,7 @@ Shapes: ``N`` rows, ``L`` tokens of a prefix, ``V`` vocabulary.
 """
 
 import random
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -38,21 +39,28 @@ class _Words(NamedTuple):
     is_open: Flags
 
 
-class NoRepeatNgram(Table):
-    """No n-gram of ``size`` words occurs twice (Paulus et al. 2017, arXiv 1705.04304, section 2.5).
+class NoRepeat(Table):
+    """What would be said again is forbidden.
 
-    Where the tokens so far spell a word that would complete a repeated n-gram, only tokens that
-    continue this word may follow. Where none can follow (no token continues a word, or the caption
-    would be too long), the token that completes the word is forbidden.
+    Where the tokens so far spell a word that would repeat something, only tokens that continue this
+    word may follow. Where none can follow (no token continues a word, or the caption would be too
+    long), the token that completes the word is forbidden.
 
     Args:
-        size: of the n-grams, in words.
         spelling: of the vocabulary; no two ids are alike.
         max_tokens: the most tokens before ``<end>``.
+        ngram: no n-gram of so many words occurs twice (Paulus et al. 2017, arXiv 1705.04304,
+            section 2.5); None: any may.
+        around: words, as ``spelling.spell`` gives them, that do not stand between a word and the
+            same word ("a sink and sink").
     """
 
-    def __init__(self, size: int, spelling: Spelling, max_tokens: int) -> None:
-        self.size, self.max_tokens = size, max_tokens
+    def __init__(
+        self, spelling: Spelling, max_tokens: int, *, ngram: int | None, around: Sequence[str]
+    ) -> None:
+        self.ngram, self.max_tokens = ngram, max_tokens
+        self.around = np.array([_signed(_hash(word)) for word in around], np.int64)
+        self.fewest = min(([ngram] if ngram else []) + ([2] if around else []))
         texts, starts = spelling.texts, np.array(spelling.starts, bool)
         self.starts = starts
         self.lengths = np.array([len(text) for text in texts])
@@ -74,19 +82,19 @@ class NoRepeatNgram(Table):
         return self.hashes[ids][order], ids[order]
 
     def __call__(self, log_probs: Array, prefixes: Ids, length: int) -> Array:
-        """-inf for tokens that repeat an n-gram."""
-        if length < self.size:
+        """-inf for tokens that say something again."""
+        if length < self.fewest:
             return log_probs
         words = self._words(prefixes)
         is_last = length + 1 >= self.max_tokens
         if not len(self.rest_ids) or is_last:
-            targets, follows = self._followers(words, words.num)
+            targets, follows = self._again(words, words.num)
             _forbid(log_probs, targets, follows, self.start_hashes, self.start_ids)
         if not len(self.rest_ids):
             return log_probs
         # The number of the word in progress; -1 only in empty places.
         number = (words.num - words.is_open).clip(min=0)
-        targets, follows = self._followers(words, number)
+        targets, follows = self._again(words, number)
         own, size = (np.take_along_axis(p, number[:, None], 1) for p in words[:2])
         if is_last:
             missing = (targets - own) * self.inverses[size]
@@ -112,19 +120,35 @@ class NoRepeatNgram(Table):
         np.add.at(lengths, place, sizes)
         return _Words(hashes, lengths, num=begins.sum(axis=1), is_open=has_text[:, -1])
 
-    def _followers(self, words: _Words, number: Ids) -> tuple[Ids, Flags]:
-        """Which words followed earlier on the n - 1 words before word ``number``.
+    def _again(self, words: _Words, number: Ids) -> tuple[Ids, Flags]:
+        """Which words in place ``number`` would say something again.
 
         Returns:
-            (N, windows) the hash of each such word, 0 elsewhere; and True where there is one.
+            (N, P) the hash of each such word, 0 elsewhere; and True where there is one.
         """
-        windows = np.lib.stride_tricks.sliding_window_view(words.hashes, self.size, axis=1)
-        place = number[:, None] + np.arange(1 - self.size, 0)
+        found = [self._after_ngrams(words, number)] if self.ngram else []
+        if len(self.around):
+            found.append(self._after_itself(words, number))
+        targets, follows = zip(*found, strict=True)
+        return np.concatenate(targets, axis=1), np.concatenate(follows, axis=1)
+
+    def _after_ngrams(self, words: _Words, number: Ids) -> tuple[Ids, Flags]:
+        """Those that followed earlier on the n - 1 words before it."""
+        assert self.ngram is not None
+        windows = np.lib.stride_tricks.sliding_window_view(words.hashes, self.ngram, axis=1)
+        place = number[:, None] + np.arange(1 - self.ngram, 0)
         last = np.take_along_axis(words.hashes, place.clip(min=0), axis=1)
         first = np.arange(windows.shape[1])
-        is_before = first + self.size <= number[:, None]
+        is_before = first + self.ngram <= number[:, None]
         follows = (windows[:, :, :-1] == last[:, None]).all(axis=-1) & is_before
         return np.where(follows, windows[:, :, -1], 0), follows
+
+    def _after_itself(self, words: _Words, number: Ids) -> tuple[Ids, Flags]:
+        """The word before the last one, where the last one is of ``around``."""
+        place = (number[:, None] + np.array([-2, -1])).clip(min=0)
+        pair = np.take_along_axis(words.hashes, place, axis=1)
+        follows = (number >= 2)[:, None] & np.isin(pair[:, 1:], self.around)
+        return np.where(follows, pair[:, :1], 0), follows
 
 
 def _forbid(log_probs: Array, targets: Ids, follows: Flags, hashes: Ids, ids: Ids) -> None:
