@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from showtell.bulk.boilerplate import is_boilerplate
+from showtell.bulk.tiff import TiffError, num_pages, picture_parts
 from showtell.errors import ImageError, needs_extra, one_line
 
 DESCRIPTION = "Xmp.dc.description"
@@ -18,7 +19,8 @@ WRITER = "Xmp.photoshop.CaptionWriter"
 IMAGE_DESCRIPTION = "Exif.Image.ImageDescription"
 USER_COMMENT = "Exif.Photo.UserComment"
 DEFAULT_LANGUAGE = 'lang="x-default"'
-MIME_TYPES = ("image/jpeg", "image/png", "image/webp", "image/tiff")
+TIFF = "image/tiff"
+MIME_TYPES = ("image/jpeg", "image/png", "image/webp", TIFF)
 
 # Where programs keep a person's words, those that showtell writes first.
 XMP_FIELDS = (
@@ -99,11 +101,12 @@ def with_alt_text(content: bytes, text: str, writer: str) -> bytes:
     Other fields in which a person's words were are removed: programs would go on showing those.
 
     Raises:
-        ImageError: its kind of file cannot carry it, or its metadata cannot be read.
+        ImageError: its kind of file cannot carry it, its metadata cannot be read, or its pixels
+            would not stay as they are.
         MissingExtraError: ``pyexiv2`` is not installed.
     """
     with _Open(content) as picture:
-        _check_kind(picture)
+        kind = _check_kind(picture, content)
         for remove, _ in list(_words(picture)):
             remove()
         said = {DEFAULT_LANGUAGE: text}
@@ -112,6 +115,8 @@ def with_alt_text(content: bytes, text: str, writer: str) -> bytes:
         picture.modify_xmp({DESCRIPTION: said, ALT_TEXT: said, WRITER: writer})
         picture.modify_exif({IMAGE_DESCRIPTION: text})
         changed: bytes = picture.get_bytes()
+    if kind == TIFF and picture_parts(changed) != picture_parts(content):
+        raise ImageError("a caption in its metadata would change its pixels; use --format sidecar")
     return changed
 
 
@@ -122,12 +127,26 @@ def check_can_carry(content: bytes) -> None:
         ImageError, MissingExtraError: as ``with_alt_text``.
     """
     with _Open(content) as picture:
-        _check_kind(picture)
+        _check_kind(picture, content)
 
 
-def _check_kind(picture: Any) -> None:
-    if picture.get_mime_type() not in MIME_TYPES:
-        raise ImageError(f"{picture.get_mime_type()} cannot carry captions; use --format sidecar")
+def _check_kind(picture: Any, content: bytes) -> str:
+    """The picture's MIME type; ImageError where a file of its kind cannot carry a caption."""
+    kind: str = picture.get_mime_type()
+    if kind not in MIME_TYPES:
+        raise ImageError(f"{kind} cannot carry captions; use --format sidecar")
+    if kind == TIFF:
+        try:
+            num = num_pages(content)
+            picture_parts(content)
+        except TiffError as error:
+            raise ImageError(f"its TIFF directories: {error}; use --format sidecar") from None
+        if num > 1:  # Exiv2 keeps the first few
+            raise ImageError(
+                f"it is a TIFF of {num:,} pages, and a caption in its metadata could remove some "
+                "of them; use --format sidecar"
+            )
+    return kind
 
 
 def check_can_write() -> None:
