@@ -56,8 +56,11 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_bytes().splitlines()]
 
 
-def one_file(path: Path, kind: str = "jsonl", *, overwrite: bool = False) -> OneFile:
-    return OneFile(path, kind, path.with_name("failures.jsonl"), overwrite=overwrite)
+def one_file(
+    path: Path, kind: str = "jsonl", *, overwrite: bool = False, prune: bool = False
+) -> OneFile:
+    failures = path.with_name("failures.jsonl")
+    return OneFile(path, kind, failures, overwrite=overwrite, prune=prune)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import pytest
 from bulk_worker import one_file, read_lines, run, tiny_captioner
 
 from showtell.bulk import inputs, shards
-from showtell.bulk.inputs import find_inputs
+from showtell.bulk.inputs import Inputs, find_inputs
 from showtell.bulk.remote import name_of
 from showtell.bulk.shards import READERS
 from showtell.bulk.targets import Sidecars
@@ -43,10 +43,12 @@ def test_folders_globs_and_files(photos: Path) -> None:
     assert find_inputs([str(photos)]).count == 5
     assert paths(photos / "*.jpg") == all_five[:1]
     assert paths(photos / "**/*.jpg") == [all_five[0], all_five[4]]
+    (photos / "empty").mkdir()
+    assert paths(photos / "*") == all_five  # as where the shell puts the names
+    assert paths(photos / "wi*", photos / "*.png") == [all_five[4], all_five[1]]
     odd = photos / "[1].jpg"
     odd.write_bytes((photos / "a.jpg").read_bytes())
     assert paths(odd) == [str(odd)]
-    (photos / "empty").mkdir()
     with pytest.raises(DataError, match="no pictures in it"):
         paths(photos / "empty")
     with pytest.raises(DataError, match="no file matches"):
@@ -71,6 +73,33 @@ def test_a_folder_within_that_cannot_be_read_fails_with_the_reason(
     assert (summary.num_captioned, summary.num_failed) == (4, 1)
     [failure] = read_lines(failures)
     assert failure["error"] == f"{photos / 'within'}: cannot read the folder: Permission denied"
+
+
+def test_a_folder_of_a_shard_that_cannot_be_read_is_one_failure(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan names it among the pictures; a folder that a person names is an error at once."""
+
+    def refuse(place: str) -> object:
+        raise PermissionError(errno.EACCES, "Permission denied", place)
+
+    names = (str(photos / "within"), str(photos / "a.jpg"))
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert [picture.error for picture in Inputs(names, names)] == [
+        "cannot read the folder: Permission denied",
+        None,
+    ]
+    with pytest.raises(DataError, match=r"cannot read the folder .*within: Permission denied"):
+        find_inputs([names[0]])
+
+
+def test_what_the_run_writes_is_none_of_its_pictures(photos: Path) -> None:
+    own = photos / "failures.jsonl.partial"
+    own.write_text("")
+    found = find_inputs([str(photos / "a.jpg"), str(own)], own=[own])
+    assert found.paths == (str(photos / "a.jpg"),)
+    assert found.count == 1
+    assert find_inputs([str(own)], own=[own]).paths == (str(own),)
 
 
 def test_lists(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,14 +218,14 @@ def pipe(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
 def test_a_picture_from_standard_input(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its name follows from its content: a file that is gone on with has no caption of another."""
+    """Its name follows from its content: in a file that is gone on with another one is another."""
     wanted = captions(tmp_path, photos / "a.jpg", photos / "b.png")
     out = tmp_path / "piped.jsonl"
     for name, num_captioned in (("a.jpg", 1), ("a.jpg", 0), ("b.png", 1)):
         pipe(monkeypatch, (photos / name).read_bytes())
         summary = run(one_file(out), "-")
         assert (summary.num_captioned, summary.num_failed) == (num_captioned, 0)
-        [record] = read_lines(out)
+        record = read_lines(out)[-1]
         assert record["path"].startswith("stdin://")
         assert record["caption"] == wanted[str(photos / name)]
     text = one_file(tmp_path / "out.txt", "text")

@@ -153,7 +153,7 @@ def test_what_may_pass_is_tried_again_by_a_run_that_resumes(
     out = tmp_path / "out.jsonl"
 
     class Stopped(OneFile):
-        def finish(self, journal: Journal) -> None:
+        def finish(self, journal: Journal) -> int:
             raise KeyboardInterrupt
 
     stopped = Stopped(out, "jsonl", tmp_path / "failures.jsonl", overwrite=False)

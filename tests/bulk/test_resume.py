@@ -1,6 +1,8 @@
 """Runs that are stopped, killed and started again."""
 
+import csv
 import errno
+import io
 import json
 import os
 import random
@@ -35,9 +37,12 @@ def test_a_finished_run_does_only_what_is_new(tmp_path: Path, photos: Path, kind
     (photos / "a.jpg").unlink()
     summary = run(one_file(out, kind), photos)
     assert (summary.num_captioned, summary.num_kept, summary.num_failed) == (1, 4, 0)
+    assert "1 of other pictures stay in the file (--prune drops them)" in summary.describe(out)
     after = {r["path"]: r for r in read(out)}
-    assert len(after) == 5
-    assert all(after[r["path"]] == r for r in before if "a.jpg" not in str(r["path"]))
+    assert len(after) == 6
+    assert all(after[r["path"]] == r for r in before)
+    assert run(one_file(out, kind, prune=True), photos).num_others == 0
+    assert {*after} - {str(r["path"]) for r in read(out)} == {str(photos / "a.jpg")}
     assert run(one_file(out, kind, overwrite=True), photos, overwrite=True).num_captioned == 5
     other = tiny_captioner("decoding.beam_size=1")
     assert run(one_file(out, kind), photos, captioner=other).num_captioned == 5
@@ -114,7 +119,7 @@ def test_a_row_of_a_table_that_a_person_edited_stays(
     run(one_file(out, kind), photos)
 
     class Stopped(OneFile):
-        def finish(self, journal: Journal) -> None:
+        def finish(self, journal: Journal) -> int:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -161,6 +166,83 @@ def test_what_a_person_writes_into_a_table(tmp_path: Path, photos: Path, edited:
         one_file(out, "csv").check()
 
 
+def test_captions_of_pictures_that_are_not_given_stay(tmp_path: Path, photos: Path) -> None:
+    """Of a finished file, and of a run that was stopped; ``prune`` leaves a person's."""
+    out = tmp_path / "out.jsonl"
+
+    class Stopped(OneFile):
+        def finish(self, journal: Journal) -> int:
+            raise KeyboardInterrupt
+
+    stopped = Stopped(out, "jsonl", tmp_path / "failures.jsonl", overwrite=False)
+    (photos / "bad.jpg").write_bytes(b"no")
+    with pytest.raises(KeyboardInterrupt):
+        run(stopped, photos / "a.jpg", photos / "bad.jpg")
+    summary = run(one_file(out), photos / "b.png")
+    assert (summary.num_captioned, summary.num_others, summary.num_failed) == (1, 1, 0)
+    assert [Path(r["path"]).name for r in read_lines(out)] == ["a.jpg", "b.png"]
+    rows = [row | {"edited": True} if "a.jpg" in row["path"] else row for row in read_lines(out)]
+    out.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run(one_file(out), photos / "c.webp").num_others == 2
+    assert run(one_file(out, prune=True), photos / "d.tif").num_others == 1
+    assert [Path(r["path"]).name for r in read_lines(out)] == ["a.jpg", "d.tif"]
+
+
+BAD_ROWS = {
+    "out.jsonl: line 2 cannot": '{"path": "b.png", "caption": "a "dog"", "edited": true}\n',
+    "it has no path and caption": '{"path": "b.png", "captoin": "a dog", "edited": true}\n',
+    "its path and caption are not texts": '{"path": "b.png", "caption": null}\n',
+}
+
+
+@pytest.mark.parametrize("reason", BAD_ROWS)
+def test_a_row_that_cannot_be_read_stops_the_run(tmp_path: Path, photos: Path, reason: str) -> None:
+    """The rows after it may be a person's."""
+    out = tmp_path / "out.jsonl"
+    run(one_file(out), photos)
+    first, _, *others = out.read_text().splitlines(keepends=True)
+    out.write_text(first + BAD_ROWS[reason] + "\n".join(others))
+    before = out.read_bytes()
+    with pytest.raises(DataError, match=rf"{reason}.*mend it, or --overwrite"):
+        one_file(out).check()
+    with pytest.raises(DataError, match=reason):
+        run(one_file(out), photos)
+    assert out.read_bytes() == before
+    one_file(out, overwrite=True).check()
+    assert run(one_file(out, overwrite=True), photos, overwrite=True).num_captioned == 5
+
+
+def as_a_spreadsheet_saves(table: str, delimiter: str) -> bytes:
+    """With a byte order mark, decimal commas where cells end in semicolons, and an empty row."""
+    rows = list(csv.reader(table.splitlines()))
+    text = io.StringIO()
+    lines = csv.writer(text, delimiter=delimiter)
+    for number, row in enumerate(rows):
+        cells = [cell.replace(".", ",") if cell[:1] in "-0" else cell for cell in row]
+        lines.writerow(cells if delimiter == ";" else row)
+        if number == 1:
+            lines.writerow([""] * len(row))
+    return text.getvalue().encode("utf-8-sig")
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_table_that_a_spreadsheet_saved(tmp_path: Path, photos: Path, delimiter: str) -> None:
+    out = tmp_path / "out.csv"
+    run(one_file(out, "csv"), photos)
+    rows = list(read_csv(out))
+    before = out.read_text()
+    marked = before.splitlines()
+    marked[1] += "x"  # ``edited`` is the last column
+    out.write_bytes(as_a_spreadsheet_saves("\n".join(marked), delimiter))
+    one_file(out, "csv").check()
+    assert list(read_csv(out)) == [rows[0] | {"edited": True}, *rows[1:]]
+    other = tiny_captioner("decoding.beam_size=1")
+    assert run(one_file(out, "csv"), photos, captioner=other).num_kept == 1
+    out.write_text(before.replace("\n", ",one more\n").replace("edited,one more", "edited"))
+    with pytest.raises(DataError, match=r"line 2 cannot be read \(it has more cells"):
+        one_file(out, "csv").check()
+
+
 def test_attention_is_added_to_a_finished_file(tmp_path: Path, photos: Path) -> None:
     out, captioner = tmp_path / "out.jsonl", tiny_captioner("decoder.kind=attention")
     assert run(one_file(out), photos, captioner=captioner).num_captioned == 5
@@ -177,7 +259,7 @@ def test_a_run_does_not_go_on_without_the_attention_that_it_began_with(
     out, captioner = tmp_path / "out.jsonl", tiny_captioner("decoder.kind=attention")
 
     class Stopped(OneFile):
-        def finish(self, journal: Journal) -> None:
+        def finish(self, journal: Journal) -> int:
             raise KeyboardInterrupt
 
     stopped = Stopped(out, "jsonl", tmp_path / "failures.jsonl", overwrite=False)
@@ -192,7 +274,7 @@ def test_a_plan_is_what_the_run_does(tmp_path: Path, photos: Path) -> None:
     names = [str(photos / "a.jpg"), str(photos / "a.jpg"), str(photos)]
 
     class Stopped(OneFile):
-        def finish(self, journal: Journal) -> None:
+        def finish(self, journal: Journal) -> int:
             raise KeyboardInterrupt
 
     (photos / "bad.jpg").write_bytes(b"no")

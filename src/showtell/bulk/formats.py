@@ -4,6 +4,8 @@ Every format is made of records, which are JSON objects: that of a caption has `
 ``caption``, ``confidence`` and more, that of a failure has ``path`` and ``error``. If a finished
 file can be read back, a new run keeps its captions by the same model and adds the others.
 
+People correct such a file by hand, so a row that cannot be read stops the run before it begins.
+
 A file that showtell did not write is recognized, too. A file counts as showtell's if its first
 record names the model. A text file has no such record, so each of its lines has to begin with a
 picture's name: one with a suffix of pictures, or that of a file which is there.
@@ -16,7 +18,7 @@ import os
 import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -28,7 +30,7 @@ from showtell.core.files import parse_json, short_digest
 from showtell.data.duplicates import Look
 from showtell.data.pictures import PICTURE_SUFFIXES
 from showtell.data.reading import is_text, printable
-from showtell.errors import DataError, MissingExtraError, needs_extra
+from showtell.errors import DataError, MissingExtraError, needs_extra, one_line
 from showtell.inference.caption import Caption, caption_record
 from showtell.inference.captioner import Captioner
 from showtell.inference.stream import PictureResult
@@ -195,10 +197,13 @@ def write_jsonl(records: Iterable[Record], file: IO[bytes]) -> None:
 def read_jsonl(path: Path) -> Iterator[Record]:
     """The captions of a JSON lines file."""
     with open(path, "rb") as file:
-        for line in file:
-            value = parse_json(line)
-            if _has(value, "path", "caption"):
-                yield value
+        for number, line in enumerate(file, 1):
+            if line.isspace():
+                continue
+            try:
+                yield _checked(parse_json(line))
+            except ValueError as error:
+                raise _bad_row(path, f"line {number:,}", error) from None
 
 
 def _is_jsonl(path: Path) -> bool:
@@ -215,15 +220,38 @@ def write_csv(records: Iterable[Record], file: IO[bytes]) -> None:
 
 
 def read_csv(path: Path) -> Iterator[Record]:
-    """The captions of a table that ``write_csv`` wrote."""
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        for row in csv.DictReader(file):
-            yield _unflat(row)
+    """The captions of a table that ``write_csv`` wrote, or a spreadsheet after that."""
+    with _open_csv(path) as (file, delimiter):
+        rows = csv.DictReader(file, delimiter=delimiter)
+        while True:
+            try:
+                row = next(rows, None)
+                if row is None:
+                    return
+                if None in row:
+                    raise ValueError("it has more cells than the table has columns")
+                if any(row.values()):
+                    yield _checked(_unflat(row))
+            except (ValueError, csv.Error) as error:
+                raise _bad_row(path, f"line {rows.line_num:,}", error) from None
 
 
 def _is_csv(path: Path) -> bool:
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        return _are_columns(next(csv.reader(file), ()))
+    with _open_csv(path) as (file, delimiter):
+        return _are_columns(next(csv.reader(file, delimiter=delimiter), ()))
+
+
+@contextmanager
+def _open_csv(path: Path) -> Iterator[tuple[IO[str], str]]:
+    """A table, open, and what is between its cells: spreadsheets write a byte order mark, and
+    semicolons where a number's comma is decimal.
+    """
+    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        head = file.readline()
+        file.seek(0)
+        delimiters = (",", ";", "\t")
+        is_ours = (_are_columns(next(csv.reader([head], delimiter=d), ())) for d in delimiters)
+        yield file, next((d for d, fits in zip(delimiters, is_ours, strict=True) if fits), ",")
 
 
 def _are_columns(names: Sequence[str]) -> bool:
@@ -246,10 +274,13 @@ def read_parquet(path: Path) -> Iterator[Record]:
     """The captions of a table that ``write_parquet`` wrote."""
     pyarrow, parquet = _pyarrow()
     try:
+        number = 0
         for batch in parquet.ParquetFile(path).iter_batches(batch_size=ROWS_A_GROUP):
-            yield from map(_unflat, batch.to_pylist())
-    except pyarrow.ArrowException as error:
-        raise ValueError(str(error)) from None
+            for row in batch.to_pylist():
+                number += 1
+                yield _checked(_unflat(row))
+    except (ValueError, pyarrow.ArrowException) as error:
+        raise _bad_row(path, f"row {number:,}", error) from None
 
 
 def _is_parquet(path: Path) -> bool:
@@ -357,22 +388,20 @@ def finished_records(
     A record is kept if it is by the same model, or by a person: what the page calls ``edited``.
     There is nothing where there is no such file.
 
-    A damaged file gives what comes before the damage: it is about to be replaced.
-
     Args:
         model: None: any.
         attention: whether only records with their attention are wanted.
+
+    Raises:
+        DataError: a row cannot be read; a person may have changed it.
     """
     read = FORMATS[kind].read
     if read is None or not path.is_file():
         return
-    try:
-        for record in read(path):
-            is_same = model in (None, record.get("model"))
-            is_enough = is_same and not (attention and "attention" not in record)
-            yield record, is_enough or record.get("edited") is True
-    except (ValueError, KeyError, TypeError, OSError, csv.Error):
-        return
+    for record in read(path):
+        is_same = model in (None, record.get("model"))
+        is_enough = is_same and not (attention and "attention" not in record)
+        yield record, is_enough or record.get("edited") is True
 
 
 class _Encoder:
@@ -394,13 +423,48 @@ def _flat(record: Record) -> Record:
 
 
 def _unflat(row: dict[str, Any]) -> Record:
+    """The record of a table's row, in which an empty cell stands for nothing, or no caption.
+
+    Raises:
+        ValueError: its alternatives are no JSON.
+    """
     record = {name: value for name, value in row.items() if value not in (None, "")}
-    record |= {name: float(record[name]) for name in NUMBERS if name in record}
+    for name in NUMBERS:
+        if name in record:
+            record[name] = _number(record[name])
     if "alternatives" in record:
         record["alternatives"] = parse_json(record["alternatives"])
-    if "edited" in record:
-        record["edited"] = str(record["edited"]).strip().lower() in YES
-    return {"path": record["path"], "caption": record.get("caption", ""), **record}
+    return {"caption": "", **record}
+
+
+def _number(cell: str | float) -> float | None:
+    """Also with a decimal comma; None where a person wrote something else."""
+    try:
+        return float(str(cell).replace(",", "."))
+    except ValueError:
+        return None
+
+
+def _checked(record: Any) -> Record:
+    """A record of a caption, with ``edited`` as it is there: true or not at all.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not _has(record, "path", "caption"):
+        raise ValueError("it has no path and caption")
+    if not isinstance(record["path"], str) or not isinstance(record["caption"], str):
+        raise ValueError("its path and caption are not texts")
+    if str(record.pop("edited", "")).strip().lower() in YES:
+        record["edited"] = True
+    return dict(record)
+
+
+def _bad_row(path: Path, place: str, reason: Exception) -> DataError:
+    return DataError(
+        f"{path}: {place} cannot be read ({one_line(reason)}): mend it, or --overwrite to "
+        "caption everything anew"
+    )
 
 
 def _texts_only(row: Record) -> Record:

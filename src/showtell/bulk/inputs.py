@@ -103,8 +103,11 @@ class Inputs:
         return "\n".join(lines)
 
 
-def find_inputs(names: Sequence[str]) -> Inputs:
+def find_inputs(names: Sequence[str], *, own: Sequence[Path] = ()) -> Inputs:
     """Look what the names stand for; a file that does not exist is kept, and fails later.
+
+    Args:
+        own: files that the run writes; beside pictures they are left out, so that ``*`` resumes.
 
     Raises:
         DataError: a folder has no picture in it, a glob matches nothing, a list or a URL cannot
@@ -124,14 +127,15 @@ def find_inputs(names: Sequence[str]) -> Inputs:
             if found == [name]:  # no folder and no glob
                 single.add(name)
         elif glob.has_magic(name) and not os.path.lexists(name):
-            matches = sorted(glob.glob(name, recursive=True))
-            if not matches:
-                raise DataError(f"no file matches {name!r}")
-            paths += [match for match in matches if not os.path.isdir(match)] or matches
+            paths += _matches(name)
         else:
             paths.append(str(Path(name)))
             if not os.path.isdir(name):
                 single.add(paths[-1])
+    written = {str(path) for path in own}
+    if not {*paths} <= written:
+        paths = [path for path in paths if path not in written]
+        single -= written
     texts = _texts_of_pictures(paths)
     left = tuple(path for path in paths if path not in texts)
     if texts and not left:
@@ -141,6 +145,21 @@ def find_inputs(names: Sequence[str]) -> Inputs:
     number = _count(left, left_out)
     suffixes = Counter(os.path.splitext(path)[1].lower() for path in texts)
     return Inputs(tuple(names), left, frozenset(single - texts), number, suffixes, left_out, piped)
+
+
+def _matches(pattern: str) -> list[str]:
+    """The files and folders that a glob matches; with ``**`` a folder's files match themselves."""
+    matches = sorted(str(Path(match)) for match in glob.glob(pattern, recursive=True))
+    if not matches:
+        raise DataError(f"no file matches {pattern!r}")
+    if "**" in pattern:
+        return [match for match in matches if not os.path.isdir(match)] or matches
+    return [match for match in matches if not _has_no_picture(match)] or matches
+
+
+def _has_no_picture(path: str) -> bool:
+    """Whether it is a folder without any; one that is named is an error, one of many is not."""
+    return os.path.isdir(path) and next(walk(path, Counter()), None) is None
 
 
 def _read_standard_input() -> Picture:
@@ -185,6 +204,7 @@ def _count(paths: Sequence[str], left_out: Counter[str]) -> int | None:
         if shards.is_shard(path):
             number = shards.count(path)
         elif not is_url(path) and os.path.isdir(path):
+            _check_readable(path)
             before = left_out.total()
             number = sum(1 for _ in walk(path, left_out))
             if not number:
@@ -195,12 +215,19 @@ def _count(paths: Sequence[str], left_out: Counter[str]) -> int | None:
     return total
 
 
+def _check_readable(folder: str) -> None:
+    try:
+        os.scandir(folder).close()
+    except OSError as error:
+        raise DataError(f"cannot read the folder {folder}: {error.strerror}") from None
+
+
 def walk(folder: str, left_out: Counter[str]) -> Iterator[Picture]:
     """The files below a folder that are named like pictures, sorted; whatever they really are.
 
     Hidden files and folders are passed over (``data.pictures.is_hidden``). Links to folders are
-    followed, but no folder is entered twice, so loops end. A folder within that cannot be read
-    comes as a picture that fails.
+    followed, but no folder is entered twice, so loops end. A folder that cannot be read comes as a
+    picture that fails.
 
     Args:
         left_out: counts, by suffix, pictures of kinds that showtell does not read.
@@ -217,8 +244,6 @@ def walk(folder: str, left_out: Counter[str]) -> Iterator[Picture]:
             with os.scandir(place) as entries:
                 found = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
-            if place == folder:
-                raise DataError(f"cannot read the folder {place}: {error.strerror}") from None
             yield broken(place, f"cannot read the folder: {error.strerror}")
             continue
         below = []

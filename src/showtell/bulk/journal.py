@@ -10,7 +10,7 @@ writer at a time; the system releases it when the process ends.
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import takewhile
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -24,6 +24,11 @@ from showtell.errors import DataError
 SUFFIX = ".partial"
 SECONDS_BETWEEN_SYNCS = 5.0
 MOST_IN_MEMORY = 2**20  # bytes of failures that may pass; more are in a file
+
+
+def journal_of(path: Path) -> Path:
+    """Where the journal of a run lies that writes ``path`` at its end."""
+    return path.with_name(path.name + SUFFIX)
 
 
 class Journal:
@@ -112,17 +117,17 @@ class Journal:
         self.done[path] = True
         return True
 
-    def records(self) -> Iterator[Record]:
+    def records(self, others: Callable[[Record], bool] | None = None) -> Iterator[Record]:
         """Those of the pictures that this run has met or added, in the journal's order; then those
         that took the place of others, and failures that may pass.
+
+        Args:
+            others: which records of other pictures come as well, failures never; None: none.
         """
-        with open(self.path, "rb") as file:
-            next(file)
-            for line in file:
-                record = parse_json(line)
-                if self.done.get(record["path"]) and record["path"] not in self._replaced:
-                    yield record
-        yield from (record for path, record in self._replaced.items() if self.done[path])
+        for record in self._lasting():
+            is_other = others is not None and "error" not in record and others(record)
+            if self.done[record["path"]] or is_other:
+                yield record
         place = 0
         while line := self._line_at(place):
             yield parse_json(line)
@@ -133,6 +138,11 @@ class Journal:
         with open(self.path, "rb") as file:
             next(file)
             yield from map(parse_json, file)
+
+    def _lasting(self) -> Iterator[Record]:
+        """Each picture's record, in the journal's order; then those that took another's place."""
+        yield from (r for r in self.all_records() if r["path"] not in self._replaced)
+        yield from self._replaced.values()
 
     def remove(self) -> None:
         """Take it away; what it held is elsewhere by now."""

@@ -47,6 +47,7 @@ class Summary:
         num_withheld: those of them whose caption ``min_confidence`` left empty.
         num_kept: pictures that had their caption, or a text of their own, before.
         num_failed: pictures that have none in the end, those of earlier runs too.
+        num_others: captions in the file of pictures that were not given.
         single_failed: whether something that the user named on its own gave no caption.
         left_out: how many files of kinds that cannot be read were passed over, by suffix.
         seconds: of this run.
@@ -56,6 +57,7 @@ class Summary:
     num_withheld: int = 0
     num_kept: int = 0
     num_failed: int = 0
+    num_others: int = 0
     single_failed: bool = False
     left_out: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
@@ -66,9 +68,14 @@ class Summary:
         withheld = f" ({self.num_withheld:,} withheld)" if self.num_withheld else ""
         kept = f", {self.num_kept:,} had one before" if self.num_kept else ""
         failed = f", {self.num_failed:,} failed ({failures})" if self.num_failed else ""
+        others = ""
+        if self.num_others:
+            others = (
+                f", {self.num_others:,} of other pictures stay in the file (--prune drops them)"
+            )
         left_out = f", left out: {suffix_counts(self.left_out)}" if self.left_out else ""
         return (
-            f"{self.num_captioned:,} captioned{withheld}{kept}{failed}{left_out}; "
+            f"{self.num_captioned:,} captioned{withheld}{kept}{others}{failed}{left_out}; "
             f"{rate:.1f} images/s, {self.seconds:.1f} s"
         )
 
@@ -305,7 +312,7 @@ class _Run:
                 write_jsonl(chain(others, self._failures()), file)
         else:
             self._target.failures.unlink(missing_ok=True)  # of a run before this one
-        self._target.finish(self._journal)
+        summary.num_others = self._target.finish(self._journal)
         self._journal.remove()
         summary.seconds = time.perf_counter() - self._started
         return summary

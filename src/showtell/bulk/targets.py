@@ -7,7 +7,7 @@ did not write (``formats.is_written_by_showtell``).
 import os
 import stat
 from abc import ABC, abstractmethod
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from io import BytesIO
@@ -22,7 +22,7 @@ from showtell.bulk.formats import (
     write_text_alone,
     writer_of,
 )
-from showtell.bulk.journal import SUFFIX, Journal
+from showtell.bulk.journal import Journal, journal_of
 from showtell.core.files import atomic_write, check_regular, short_digest
 from showtell.data.pictures import SidecarFinder, is_picture_name
 from showtell.data.reading import encoding_of
@@ -32,6 +32,7 @@ from showtell.inference.stream import Picture
 from showtell.version import __version__
 
 WRITER = f"showtell {__version__}"
+MOST_NAMES = 1_000_000  # of files in the folders that are remembered
 
 
 def refuse_others(path: Path, kind: str) -> None:
@@ -96,32 +97,49 @@ class Target(ABC):
             ImageError, OSError: it has none.
         """
 
-    def finish(self, journal: Journal) -> None:  # noqa: B027 - likewise
-        """All is done."""
+    def finish(self, journal: Journal) -> int:
+        """All is done: write what is written at the end.
+
+        Returns:
+            How many captions of pictures that were not given are among it.
+        """
+        return 0
 
 
 class OneFile(Target):
     """Captions in one file, which appears when all are there.
 
+    Captions stay in it if their pictures are not given again.
+
     Args:
         alone: whether it is of one picture, whose text needs no path.
+        prune: drop the captions of pictures that are not given, except for a person's.
     """
 
     is_beside = False
 
     def __init__(
-        self, path: Path, kind: str, failures: Path, *, overwrite: bool, alone: bool = False
+        self,
+        path: Path,
+        kind: str,
+        failures: Path,
+        *,
+        overwrite: bool,
+        alone: bool = False,
+        prune: bool = False,
     ) -> None:
         self._write_records = writer_of(kind)
         self.path, self.kind, self.failures = path, kind, failures
-        self.journal = path.with_name(path.name + SUFFIX)
-        self._overwrite, self._alone = overwrite, alone
+        self.journal = journal_of(path)
+        self._overwrite, self._alone, self._prune = overwrite, alone, prune
 
     def check(self) -> None:
         if not self._overwrite:
             if not (self.kind == "text" and self._alone):
                 refuse_others(self.path, self.kind)
             refuse_others(self.failures, "failures")
+            for _ in self.finished(None):  # a row that cannot be read shows before the work
+                pass
 
     def finished(self, model: str | None, *, attention: bool = False) -> Iterator[Record]:
         self.num_replaced = 0
@@ -132,19 +150,27 @@ class OneFile(Target):
             if is_kept:
                 yield record
 
+    def keeps_of_others(self, record: Record) -> bool:
+        """Whether the caption of a picture that was not given stays in the file."""
+        return not self._prune or record.get("edited") is True
+
     def kept_text(self, picture: Picture) -> str | None:
         return None
 
     def write(self, picture: Path | str, text: str) -> None:
         pass
 
-    def finish(self, journal: Journal) -> None:
-        captions = Reiterable(lambda: (r for r in journal.records() if "error" not in r))
+    def finish(self, journal: Journal) -> int:
         if self.kind == "text" and self._alone:
-            self._finish_alone(captions)
-            return
+            self._finish_alone(r for r in journal.records() if "error" not in r)
+            return 0
+        others = self.keeps_of_others
+        captions = Reiterable(lambda: (r for r in journal.records(others) if "error" not in r))
         with atomic_write(self.path, "wb") as file:
             self._write_records(captions, file)
+        if all(journal.done.values()):
+            return 0
+        return sum(not journal.done[record["path"]] for record in captions)
 
     def _finish_alone(self, captions: Iterable[Record]) -> None:
         """Write the text of the only picture; it does not show who wrote what was there before."""
@@ -172,9 +198,9 @@ class Sidecars(Target):
 
     def __init__(self, failures: Path, *, overwrite: bool) -> None:
         self.failures = failures
-        self.journal = failures.with_name(failures.name + SUFFIX)
+        self.journal = journal_of(failures)
         self._overwrite = overwrite
-        self._folder: _Folder | None = None
+        self._folders: OrderedDict[str, _Folder] = OrderedDict()
 
     def kept_text(self, picture: Picture) -> str | None:
         if self._overwrite or picture.read is not None:
@@ -196,11 +222,16 @@ class Sidecars(Target):
         replace_file(place, f"{text}\n".encode(), run=self.journal)
 
     def _find(self, picture: Path | str) -> tuple["_Folder", str]:
-        """The picture's folder, of which the last one is remembered, and its name there."""
+        """The picture's folder, of which those met last are remembered, and its name there."""
         path, name = os.path.split(picture)
-        if self._folder is None or self._folder.path != path:
-            self._folder = _Folder(path)
-        return self._folder, name
+        if path not in self._folders:
+            self._folders[path] = _Folder(path)
+            while len(self._folders) > 1 and (
+                sum(folder.num_names for folder in self._folders.values()) > MOST_NAMES
+            ):
+                self._folders.popitem(last=False)
+        self._folders.move_to_end(path)
+        return self._folders[path], name
 
 
 class _Folder:
@@ -212,6 +243,7 @@ class _Folder:
             names = os.listdir(path or ".")
         except OSError:  # whoever opens the picture says why
             names = []
+        self.num_names = len(names)
         self.texts_of = SidecarFinder(names).texts_of
         self._stems = Counter(os.path.splitext(name)[0] for name in filter(is_picture_name, names))
 
@@ -233,7 +265,7 @@ class Metadata(Target):
     def __init__(self, failures: Path, *, overwrite: bool) -> None:
         metadata.check_can_write()
         self.failures = failures
-        self.journal = failures.with_name(failures.name + SUFFIX)
+        self.journal = journal_of(failures)
         self._overwrite = overwrite
 
     def kept_text(self, picture: Picture) -> str | None:

@@ -65,7 +65,7 @@ def _first(content: bytes) -> int:
 
 def _chain(content: bytes, offset: int) -> Iterator[Directory]:
     """The directory at ``offset`` and those that follow on it; each once, so that loops end."""
-    seen = set()
+    seen: set[int] = set()
     while offset and offset not in seen and len(seen) < MOST_DIRECTORIES:
         seen.add(offset)
         [num] = _numbers(content, offset, "H", 1)

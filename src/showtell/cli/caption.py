@@ -41,6 +41,7 @@ class Engine(StrEnum):
 
 
 BESIDE = (CaptionFormat.sidecar, CaptionFormat.xmp)
+OTHER_ENDINGS = (".gz", ".bz2", ".xz", ".zst", ".zip", ".tgz", ".tsv", ".xlsx", ".ods")
 TO_SCREEN = (CaptionFormat.text, CaptionFormat.jsonl, CaptionFormat.csv)
 
 
@@ -88,6 +89,7 @@ class Writing:
     failures: Path | None
     as_json: bool
     overwrite: bool
+    prune: bool
 
     @property
     def kind(self) -> CaptionFormat:
@@ -108,11 +110,8 @@ class Writing:
     def check(self) -> None:
         """Raise UsageError where the options do not fit each other."""
         output, format = self.output, self.kind
-        if self.format is None and not self.as_json and output and output.suffix.lower() == ".json":
-            raise UsageError(
-                f"-o {output}: add --json for one JSON object, or end the name in .jsonl for one "
-                "object on each line"
-            )
+        if self.format is None and not self.as_json and output:
+            _check_ending(output)
         if self.as_json and format not in (CaptionFormat.text, CaptionFormat.jsonl):
             raise UsageError(
                 f"--json and --format {format.value} exclude each other: give only one"
@@ -123,11 +122,32 @@ class Writing:
             )
         if output is None and format not in TO_SCREEN + BESIDE:
             raise UsageError(f"--format {format.value} needs a file: add -o FILE")
+        if self.prune and (self.as_json or output is None):
+            raise UsageError("--prune needs a file whose captions it drops: add -o FILE")
+        if self.is_to_screen and self.failures is not None:
+            raise UsageError("--failures needs captions that go to files: add -o FILE")
+        if self.is_to_screen and output is None and self.overwrite:
+            raise UsageError("--overwrite replaces nothing on the screen: add -o FILE")
 
     def check_files(self, inputs: "Inputs") -> None:
         """Raise ConfigError where a file cannot be written, or is one of the inputs."""
         check_file(self.output, inputs.paths)
         check_file(self.failures, inputs.paths, option="--failures", makes_folder=True)
+
+
+def _check_ending(output: Path) -> None:
+    """Raise UsageError where a name ends as no format of captions does, and as another one."""
+    ending = output.suffix.lower()
+    if ending == ".json":
+        raise UsageError(
+            f"-o {output}: add --json for one JSON object, or end the name in .jsonl for one "
+            "object on each line"
+        )
+    if ending in OTHER_ENDINGS:
+        raise UsageError(
+            f"-o {output}: showtell writes no {ending} file; end the name in .jsonl, .csv, .txt, "
+            ".parquet or .tar"
+        )
 
 
 @group
@@ -189,9 +209,27 @@ class Request:
                 ("--batch-size", self.making.batch_size),
                 ("--failures", self.writing.failures),
                 ("--json", self.writing.as_json),
+                ("--prune", self.writing.prune),
             ):
                 if value:
                     raise UsageError(f"{name} works only with --engine local")
+        else:
+            self._check_local()
+
+    def _check_local(self) -> None:
+        from showtell.bulk.remote import name_of
+
+        output, kind = self.writing.output, self.writing.kind
+        if output is not None and "://" in name_of(output):
+            raise UsageError(
+                f"-o {name_of(output)} is in a store, which --engine ray alone writes to: give a "
+                "file on this machine"
+            )
+        if kind in BESIDE and self.making.decoding.get("num_captions", 1) > 1:
+            raise UsageError(
+                f"--format {kind.value} writes one caption for each picture: leave out "
+                "--num-captions, or write a file with all of them, -o captions.jsonl"
+            )
 
     def load(self) -> "tuple[Captioner, DecodingConfig]":
         """The model, and its own decoding settings with the changes that were asked for."""
@@ -224,6 +262,10 @@ def caption(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace existing captions and texts.")
     ] = False,
+    prune: Annotated[
+        bool,
+        typer.Option("--prune", help="Drop captions in FILE of pictures that are not given now."),
+    ] = False,
     dry_run: options.DryRun = False,
     strict: options.Strict = False,
     failures: options.Failures = None,
@@ -250,9 +292,10 @@ def caption(
     pictures are still captioned. The exit code is then 1 if the picture was
     named on its own, if a list that was named on its own has no other picture, or with --strict.
 
-    With -o, and for `sidecar` (a .txt file beside each picture) and `xmp` (the picture's own
-    metadata), a run that was stopped resumes when the same command is run again. A picture's
-    existing text, and a file that showtell did not write, are kept unless --overwrite is given.
+    With -o, but for --json, and for `sidecar` (a .txt file beside each picture) and `xmp` (the
+    picture's own metadata), a run that was stopped resumes when the same command is run again. A
+    picture's existing text, and a file that showtell did not write, are kept unless --overwrite is
+    given.
 
     For models behind a server, --dry-run also says how much would be sent and about how many tokens
     that is.
@@ -261,7 +304,7 @@ def caption(
         pictures,
         Model(model, ensemble or [], loading, settings, given(cleaning)),
         Making(given(decoding), attention, dedupe, batch_size),
-        Writing(format, output, failures, as_json, overwrite),
+        Writing(format, output, failures, as_json, overwrite, prune),
         cluster,
         strict,
         asking,
@@ -282,10 +325,10 @@ def run(request: Request, *, dry_run: bool) -> bool:
         return caption_on_ray(request)
 
     from showtell.bulk.inputs import find_inputs
-    from showtell.cli.caption_files import caption_into_files, make_target, print_plan
+    from showtell.cli.caption_files import caption_into_files, make_target, own_files, print_plan
     from showtell.cli.caption_screen import caption_to_screen, check_output
 
-    inputs = find_inputs(request.pictures)
+    inputs = find_inputs(request.pictures, own=own_files(request))
     with told_skipped(inputs):
         request.writing.check_files(inputs)
         if request.writing.is_to_screen:

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from showtell.bulk.formats import is_written_by_showtell
 from showtell.bulk.inputs import Inputs
+from showtell.bulk.journal import journal_of
 from showtell.bulk.run import caption_all, plan
 from showtell.bulk.targets import Metadata, OneFile, Sidecars, Target
 from showtell.cli.console import ConsoleReporter, stopped
@@ -33,8 +35,14 @@ def make_target(request: "Request", inputs: Inputs) -> Target:
     failures = writing.failures or _failures_file(request.pictures, writing.output)
     target: Target
     if writing.output is not None:
-        alone = inputs.is_one_picture
-        target = OneFile(writing.output, kind, failures, overwrite=overwrite, alone=alone)
+        target = OneFile(
+            writing.output,
+            kind,
+            failures,
+            overwrite=overwrite,
+            alone=inputs.is_one_picture,
+            prune=writing.prune,
+        )
     elif kind == Sidecars.kind:
         target = Sidecars(failures, overwrite=overwrite)
     else:
@@ -42,6 +50,19 @@ def make_target(request: "Request", inputs: Inputs) -> Target:
     _check_apart(writing.output, target)
     target.check()
     return target
+
+
+def own_files(request: "Request") -> list[Path]:
+    """The files of an earlier start of the same command; a person's are not among them."""
+    writing = request.writing
+    if writing.is_to_screen or (writing.output is not None and writing.output.is_dir()):
+        return []  # a folder is refused later
+    failures = writing.failures or _failures_file(request.pictures, writing.output)
+    named = [(failures, "failures")]
+    if writing.output is not None:
+        named.append((writing.output, writing.kind.value))
+    ours = [path for path, kind in named if is_written_by_showtell(path, kind)]
+    return [*ours, journal_of(writing.output or failures)]
 
 
 def _check_apart(output: Path | None, target: Target) -> None:

@@ -15,7 +15,7 @@ from showtell.bulk.inputs import Inputs
 from showtell.bulk.targets import refuse_others
 from showtell.core.files import atomic_write
 from showtell.data.reading import printable
-from showtell.inference.stream import Originals, PictureResult
+from showtell.inference.stream import Originals, Picture, PictureResult
 
 if TYPE_CHECKING:
     from showtell.cli.caption import Request, Writing
@@ -35,7 +35,7 @@ def caption_to_screen(request: "Request", inputs: Inputs) -> bool:
     captioner, decoding = request.load()
     writing, making = request.writing, request.making
     results = captioner.caption_stream(
-        inputs,
+        _each_once(inputs),
         decoding=decoding,
         attention=making.attention,
         batch_size=making.batch_size,
@@ -49,6 +49,14 @@ def caption_to_screen(request: "Request", inputs: Inputs) -> bool:
     if request.asking.price is not None and (cost := request.asking.cost(captioner)) is not None:
         typer.echo(cost, err=True)
     return inputs.has_failed(failed) or (request.strict and bool(failed))
+
+
+def _each_once(pictures: Iterable[Picture]) -> Iterator[Picture]:
+    seen: set[str] = set()
+    for picture in pictures:
+        if str(picture.path) not in seen:
+            seen.add(str(picture.path))
+            yield picture
 
 
 def _write_json(results: Iterable[PictureResult], file: IO[str]) -> set[str]:

@@ -98,11 +98,7 @@ def ask(
         CheckpointError: another teacher's captions are there.
         DataError: another process is writing.
     """
-    wanted = list(map(str, files))
-    known = set(wanted)
-    before = read_jsonl(folder / ANSWERS) if (folder / ANSWERS).is_file() else ()
-    others = [record["path"] for record in before if record["path"] not in known]
-    paths = (*wanted, *others)
+    paths = tuple(map(str, files))
     inputs = Inputs(paths, paths, count=len(paths))
     target = OneFile(folder / ANSWERS, "jsonl", folder / "failures.jsonl", overwrite=False)
     with StopRequest() as stop:
@@ -125,7 +121,7 @@ def ask(
                 "throw its captions away with --again captions"
             ) from None
     return {
-        "captioned": summary.num_captioned + summary.num_kept - len(others),
+        "captioned": summary.num_captioned + summary.num_kept,
         "failed": summary.num_failed,
     }
 

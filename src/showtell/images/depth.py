@@ -31,6 +31,7 @@ MIN_SAMPLE, MAX_SAMPLE, PREDICTOR, TILE_WIDTH = 280, 281, 317, 322
 SAMPLE_FORMAT, S_MIN_SAMPLE, S_MAX_SAMPLE = 339, 340, 341
 _KEPT_TAGS = (HEIGHT, COMPRESSION, 266, STRIPS, ROWS_PER_STRIP, STRIP_SIZES, 323, 324, 325)
 _SHORT, _LONG = 3, 4
+IN_PLANES = 2  # a value of PLANAR
 USUAL_BITS = (8, 10, 12, 14, 16)
 BAND = 2**20  # pixels, about
 
@@ -171,7 +172,19 @@ def _are_shares(values: Greys | Colours) -> bool:
 
 
 def has_sixteen_bit_colours(image: Image.Image) -> bool:
-    """Whether Pillow is about to keep only the upper bytes of red, green and blue."""
+    """Whether Pillow is about to keep only the upper bytes of red, green and blue.
+
+    Raises:
+        ValueError: it is about to take 16-bit values for 8-bit ones.
+    """
+    tags: Any = getattr(image, "tag_v2", None)
+    tiles = getattr(image, "tile", None)
+    is_raw = bool(tags and tiles and tiles[0].codec_name == "raw")
+    if is_raw and tags.get(PLANAR) == IN_PLANES and max(tags.get(BITS, (8,))) > 8:
+        raise ValueError(
+            "its 16-bit colours lie in a plane each, uncompressed, which showtell does not read; "
+            "save it with compression, or with 8 bits"
+        )
     return _sixteen_bit_mode(image) is not None
 
 
