@@ -165,6 +165,86 @@ def test_files_of_any_form(world: Any, tmp_path: Path) -> None:
     assert found.contrasts == direct.contrasts
 
 
+def test_files_that_go_by_ids_and_by_file_names(world: Any, tmp_path: Path) -> None:
+    systems, people = world
+    references = {
+        "images": [{"id": int(i), "file_name": f"p{i}x.jpg"} for i in people],
+        "annotations": [
+            {"image_id": int(i), "caption": text} for i, said in people.items() for text in said
+        ],
+    }
+    (tmp_path / "people.json").write_text(json.dumps(references))
+    (tmp_path / "a.json").write_text(json.dumps(systems["a"]))
+    by_name = {f"p{i}x.jpg": said for i, said in systems["b"].items()}
+    (tmp_path / "b.json").write_text(json.dumps(by_name))
+    files = [tmp_path / "a.json", tmp_path / "b.json"]
+    for subset in (False, True):
+        found = compare_files(
+            files, tmp_path / "people.json", metrics=FAST, resampling=FEW, subset=subset
+        )
+        direct = compare({n: systems[n] for n in "ab"}, people, metrics=FAST, resampling=FEW)
+        assert found.contrasts == direct.contrasts
+        assert not found.warnings
+
+
+def test_pictures_without_a_score_neither_gained_nor_lost() -> None:
+    """CHAIR-i of a caption that names no object is nan, and nan has no place in an order."""
+    people = {str(n): ["a dog outside"] for n in range(40)}
+    first = {i: ("a dog", "a cat", "outside")[int(i) % 3] for i in people}
+    second = {i: ("a cat", "a dog", "outside", "outside")[int(i) % 4] for i in people}
+    found = compare(
+        {"a": first, "b": second}, people, metrics=["CHAIR-i"], resampling=FEW, num_shown=3
+    )
+    [contrast] = found.contrasts
+    assert [change.value for change in contrast.gained] == [-1.0] * 3
+    assert [change.value for change in contrast.lost] == [1.0] * 3
+    assert {change.captions for change in contrast.gained} == {("a cat", "a dog")}
+
+
+def test_too_few_resamples_to_show_anything(world: Any) -> None:
+    systems, people = world
+
+    def warnings(num_systems: int, num_resamples: int) -> list[str]:
+        captions = {"a": systems["a"]} | {str(n): systems["b"] for n in range(1, num_systems)}
+        resampling = Resampling(num_resamples)
+        found = compare(captions, people, metrics=["BLEU-1"], resampling=resampling)
+        shown = [contrast.is_shown("BLEU-1") for contrast in found.contrasts]
+        assert all(shown) == any(shown) == (not found.warnings)
+        return found.warnings
+
+    assert warnings(2, 39) == [
+        "39 resamples can show no difference between 2 systems, as no p-value can be below 0.05: "
+        "40 or more can (--bootstrap 40)"
+    ]
+    assert warnings(2, 40) == warnings(4, 120) == []
+    assert "between 4 systems" in warnings(4, 119)[0]
+
+
+def test_many_systems_get_as_many_resamples_as_they_need(world: Any) -> None:
+    systems, people = world
+    captions = {"a": systems["a"]} | {str(n): systems["b"] for n in range(26)}
+    found = compare(captions, people, metrics=["BLEU-1"], num_shown=0)
+    assert found.resampling.num_resamples == 1040
+    assert found.contrasts[0].is_shown("BLEU-1")
+    assert found.warnings == []
+
+
+def test_ids_that_are_numbers(world: Any) -> None:
+    systems, people = world
+
+    def numbered(values: dict[str, Any]) -> Any:
+        return {int(image_id): value for image_id, value in values.items()}
+
+    found = compare(
+        {name: numbered(systems[name]) for name in "ab"},
+        numbered(people),
+        metrics=FAST,
+        resampling=FEW,
+    )
+    direct = compare({n: systems[n] for n in "ab"}, people, metrics=FAST, resampling=FEW)
+    assert found.contrasts == direct.contrasts
+
+
 def test_short_names() -> None:
     assert _short(["x/a", "y/b"]) == ["a", "b"]
     assert _short(["x/a", "y/a", "y/b"]) == ["x/a", "y/a", "y/b"]

@@ -9,7 +9,7 @@ import pytest
 
 from showtell.errors import ScoringError
 from showtell.metrics.caption_files import read_references, read_results
-from showtell.metrics.coco_io import score_files
+from showtell.metrics.coco_io import read_pair, read_pairs, score_files
 
 COCO = {
     "images": [{"id": 1}, {"id": 2}, {"id": 3}],
@@ -205,6 +205,78 @@ def test_results_by_file_name_of_cocos_images(tmp_path: Path) -> None:
     assert scores.per_image["hill.jpg"]["BLEU-1"] == pytest.approx(1.0, abs=1e-6)
 
 
+def test_files_that_go_by_different_names_have_one_id_for_an_image(tmp_path: Path) -> None:
+    """COCO's id, the number in a Karpathy file, which is another image's id, and the file name."""
+    words = ["a dog runs", "a cat sits", "two men ride"]
+    images = [
+        {"filename": f"p{n}.jpg", "cocoid": n + 1, "imgid": n, "sentences": [{"raw": said}]}
+        for n, said in enumerate(words)
+    ]
+    people = write(tmp_path / "people.json", {"images": images})
+    by_id = write(tmp_path / "a.json", {str(n + 1): said for n, said in enumerate(words)})
+    by_number = write(tmp_path / "b.json", {str(n): said for n, said in enumerate(words)})
+    by_name = write(tmp_path / "c.json", {f"p{n}.jpg": said for n, said in enumerate(words)})
+    expected = dict(zip("123", words, strict=True))
+    for subset in (False, True):
+        for pair in read_pairs([by_id, by_number, by_name], people, subset=subset):
+            assert pair.candidates == expected
+            assert pair.references == {image_id: [said] for image_id, said in expected.items()}
+    for pair in read_pairs([by_name, by_name], people):
+        assert list(pair.candidates) == ["p0.jpg", "p1.jpg", "p2.jpg"]
+
+
+def test_names_of_one_kind_that_are_one_image_by_another(tmp_path: Path) -> None:
+    images = [
+        {"filename": name, "imgid": n, "sentences": [{"raw": "a dog"}]}
+        for n, name in enumerate(["a.jpg", "a.jpg", "b.jpg"])
+    ]
+    people = write(tmp_path / "people.json", {"images": images})
+    by_number = write(tmp_path / "a.json", {"0": "a dog", "1": "a dog", "2": "a dog"})
+    by_name = write(tmp_path / "b.json", {"a.jpg": "a dog", "b.jpg": "a dog"})
+    assert list(read_pair(by_number, people).candidates) == ["0", "1", "2"]
+    with pytest.raises(ScoringError, match=r"a.json: 1 images have more than one .*: a.jpg; keep"):
+        read_pairs([by_number, by_name], people)
+
+
+@pytest.mark.parametrize("keys", [[], ["cocoid"]], ids=["by name", "with an id"])
+def test_no_reference_of_an_image_that_a_karpathy_file_lists_again_is_lost(
+    keys: list[str], tmp_path: Path
+) -> None:
+    said = [("a.jpg", "A dog runs fast."), ("a.jpg", "The blue sky."), ("b.jpg", "A cat.")]
+    images = [
+        {"filename": name, "split": "test", "sentences": [{"raw": text}]} | dict.fromkeys(keys, n)
+        for n, (name, text) in zip((7, 7, 8), said, strict=True)
+    ]
+    results = [
+        {"path": "a.jpg", "caption": "a dog runs fast"},
+        {"path": "b.jpg", "caption": "a cat"},
+    ]
+    scores = score(tmp_path, results, {"images": images})
+    assert scores.metrics["ROUGE-L"] == 1.0
+    assert "|refs:1-2|" in scores.signature and not scores.warnings
+
+
+def test_images_with_one_file_name_are_one_where_captions_go_by_it(tmp_path: Path) -> None:
+    names = ["a.jpg", "a.jpg", "b.jpg"]
+    people = {
+        "images": [{"id": n, "file_name": name} for n, name in enumerate(names)],
+        "annotations": [
+            {"image_id": n, "caption": caption}
+            for n, caption in enumerate(["A dog runs fast.", "The sky.", "A cat."])
+        ],
+    }
+    results = {"a.jpg": "a dog runs fast", "b.jpg": "a cat"}
+    scores = score(tmp_path, results, people)
+    assert scores.metrics["ROUGE-L"] == 1.0
+    assert scores.warnings == [
+        "1 names stand for several images of the references, whose captions are taken together: "
+        "a.jpg"
+    ]
+    by_id = score(tmp_path, {"0": "a dog runs fast", "1": "the sky", "2": "a cat"}, people)
+    assert by_id.metrics["ROUGE-L"] == 1.0
+    assert by_id.num_images == 3 and not by_id.warnings
+
+
 RESULT_FILES = {
     "results.json": json.dumps(RESULTS),
     "rows.jsonl": '{"path": "1.jpg", "caption": "a dog", "confidence": 0.5}\n\n'
@@ -228,6 +300,20 @@ REFERENCE_FILES = {
     '{"path": "2.jpg", "captions": ["A cat sits."]}\n',
     "by_image.json": '{"1": ["A dog runs."], "2": ["A cat sits."]}',
 }
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"path": "a.jpg", "caption": "a dog"},
+        {"image_id": 1, "caption": "a dog", "confidence": 0.5},
+    ],
+)
+def test_one_row_is_no_captions_by_image(row: dict[str, Any], tmp_path: Path) -> None:
+    [entry] = read_results(write(tmp_path / "one.json", row))
+    assert (entry.image_id, entry.captions) == (str(next(iter(row.values()))), ["a dog"])
+    [entry] = read_references(write(tmp_path / "row.json", row | {"caption": ["a", "b"]}))
+    assert entry.captions == ["a", "b"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])

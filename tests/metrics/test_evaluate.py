@@ -46,6 +46,17 @@ def test_dict_and_table() -> None:
     assert len(scores.table(per_image=True).splitlines()) == len(FAST) + 3 + 2 + 2
 
 
+def test_ids_that_are_numbers_become_strings() -> None:
+    candidates: Any = {int(image_id): said for image_id, said in CANDIDATES.items()}
+    references: Any = {int(image_id): said for image_id, said in REFERENCES.items()}
+    scores = evaluate(candidates, references, metrics=FAST)
+    assert scores == evaluate(CANDIDATES, REFERENCES, metrics=FAST)
+    assert scores.table(per_image=True).splitlines()[-1].startswith("2 ")
+    twice: Any = {1: ["a"], "1": ["a"]}
+    with pytest.raises(ScoringError, match="two image ids are the same text, as 1 and '1' are"):
+        evaluate(dict.fromkeys(twice, "a"), twice, metrics=FAST)
+
+
 def test_one_image_warns_that_cider_is_zero() -> None:
     scores = evaluate({"1": "a dog"}, {"1": ["a dog"]}, metrics=["CIDEr-D"])
     assert scores.metrics == {"CIDEr-D": 0.0}

@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from odd_captions import CASES, GOLDEN, USUAL, images_of
 from pytest import approx
 
-from showtell.metrics import compute, evaluate, meteor
+from showtell.metrics import compute, drop_in, evaluate, meteor
 from showtell.metrics.coco_io import score_files
+from showtell.metrics.references import split_spaces
 
 # Made by tests/odd_captions.py: pycocoevalcap 1.2 (CoreNLP 3.4.1, METEOR 1.5) under Java 17.
 OFFICIAL = json.loads(GOLDEN.read_text(encoding="utf-8"))
@@ -40,6 +42,40 @@ def test_a_line_break_inside_a_caption_is_a_space(character: str) -> None:
     assert warning.startswith("1 images have a line break inside a caption or reference")
     references["dog"][1] = references["dog"][1].replace(" ", character, 1)
     assert evaluate(captions, references).warnings[0].endswith("another image: dog, x")
+
+
+@pytest.mark.parametrize("space", ["\n", "\t", "\u3000", "\xa0", "\x85", "  "])
+def test_white_space_in_tokenised_text(space: str, official: Any) -> None:
+    """BLEU and CIDEr cut at any white space, ROUGE-L at plain spaces alone."""
+    pytest.importorskip("pycocoevalcap")
+    from pycocoevalcap.bleu.bleu import Bleu
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.rouge.rouge import Rouge
+
+    gts = {
+        1: [f"a dog on the{space}mat", f"the dog{space}"],
+        2: ["a cat sits on it", " the  cat"],
+        3: ["two men ride", "men riding a bus"],
+    }
+    for res in (
+        {1: "a dog on the mat", 2: "a cat on it", 3: "men ride"},
+        {1: f"a dog on the{space}mat", 2: "a cat on it", 3: f"men ride{space}"},
+    ):
+        for ours, theirs in (
+            (drop_in.Bleu(), Bleu()),
+            (drop_in.Rouge(), Rouge()),
+            (drop_in.Cider(), Cider()),
+        ):
+            found = ours.compute_score(gts, {i: [said] for i, said in res.items()})  # type: ignore[attr-defined]
+            expected = official(theirs, res, gts)
+            for one, other in zip(found, expected, strict=True):
+                assert np.allclose(one, other, rtol=0, atol=1e-12), ours.method()  # type: ignore[attr-defined]
+
+
+def test_white_space_splits_the_words_of_its_own_caption_alone() -> None:
+    words = [["a dog\t", "runs"], ["", "a"], ["5\xa01/2"], ["a", "dog"], []]
+    assert split_spaces(words) == [["a", "dog", "runs"], ["a"], ["5", "1/2"], ["a", "dog"], []]
+    assert split_spaces(words)[3] is words[3]
 
 
 def test_references_without_words_alone() -> None:

@@ -1,5 +1,6 @@
 """The leaderboard of files of captions: who is marked as best, and what its page has."""
 
+import random
 import re
 import subprocess
 import sys
@@ -10,9 +11,9 @@ from caption_files import CaptionFiles
 from cli_shell import Shell
 from page_parser import Page, parse_page
 
-from showtell.evaluation.compare import compare_files
+from showtell.evaluation.compare import compare, compare_files
 from showtell.metrics.bootstrap import Resampling
-from showtell.report.changes import CHECKED, Leader, leaders, shown
+from showtell.report.changes import CHECKED, Leader, leaders, ranking, shown
 
 METRICS = ("--metric", "BLEU-4", "--metric", "CIDEr-D", "--metric", "CHAIR-i", "--metric", "length")
 
@@ -50,6 +51,38 @@ def test_fewer_invented_objects_are_better(caption_files: CaptionFiles) -> None:
     assert values[0] < values[1]
     assert leaders(found)["CHAIR-i"] == Leader(0, frozenset())
     assert leaders(found)["bad-endings"] == Leader(0, frozenset({1}))
+
+
+@pytest.mark.parametrize("seed", [1, 24, 33])
+def test_the_ranking_and_the_differences_say_the_same(seed: int) -> None:
+    """Near p = 0.05, where other resamples of the same pictures could say something else."""
+    rng = random.Random(seed)
+    words = ["dog", "cat", "bus", "red", "man", "runs", "on", "grass", "in", "sky"]
+    people, worse, better = {}, {}, {}
+    for number in reversed(range(40)):  # not in the order of the ids as text
+        said = [rng.choice(words) for _ in range(6)]
+        people[str(number)] = [" ".join(said)]
+        for captions, share in ((worse, 0.5), (better, 0.4)):
+            changed = (w if rng.random() > share else rng.choice(words) for w in said)
+            captions[str(number)] = " ".join(changed)
+    found = compare(
+        {"worse": worse, "better": better},
+        people,
+        metrics=["ROUGE-L"],
+        resampling=Resampling(100),
+    )
+    assert 0.01 < found.contrasts[0].corrected["ROUGE-L"] < 0.1
+    assert found.contrasts[0].is_shown("ROUGE-L") == (not leaders(found)["ROUGE-L"].close)
+
+
+def test_captioners_without_a_value_come_last() -> None:
+    """CHAIR-i of captions that name no object is nan."""
+    people = {str(n): ["a dog"] for n in range(6)}
+    said = {"none": "outside", "wrong": "a cat", "bare": "a thing", "right": "a dog"}
+    captions = {name: dict.fromkeys(people, text) for name, text in said.items()}
+    found = compare(captions, people, metrics=["CHAIR-i"], resampling=Resampling(200))
+    names = re.findall(r">(none|wrong|bare|right)<", ranking(found, "Leaderboard").body)
+    assert names == ["right", "wrong", "none", "bare"]
 
 
 def test_a_page_with_pictures(showtell: Shell, caption_files: CaptionFiles, tmp_path: Path) -> None:
@@ -119,6 +152,8 @@ def test_identical_captions_show_no_difference(
     assert "often (2)" in page.words
     assert 'class="n best"' not in text
     assert "No picture's CIDEr-D differs." in page.words
+    page, _ = make(showtell, tmp_path / "page.html", *given[:4], "--metric", "vocabulary")
+    assert "differs" not in page.words, "a vocabulary is that of all pictures together"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ Every system is compared with the first, metric by metric. Two tests of the diff
 terminals, papers and programs. Captions may come from anywhere.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,14 @@ from showtell.core.messages import some
 from showtell.core.progress import Reporter
 from showtell.errors import ScoringError
 from showtell.metrics import CHECKS, FAMILIES, Family, References, Scores, evaluate
-from showtell.metrics.bootstrap import Difference, Resampling, differences, holm
-from showtell.metrics.coco_io import read_pair, references_cache, segmentation_of
+from showtell.metrics.bootstrap import (
+    NUM_RESAMPLES,
+    Difference,
+    Resampling,
+    differences,
+    holm,
+)
+from showtell.metrics.coco_io import read_pairs, references_cache, segmentation_of
 from showtell.text.segment import AS_OPTION, PTB, Segmentation
 
 if TYPE_CHECKING:
@@ -26,6 +33,15 @@ SIGNIFICANT = 0.05
 """Both p-values of a difference that counts as shown are below this."""
 
 _RANKED_BY = "CIDEr-D"
+
+
+def fewest_resamples(num_systems: int) -> int:
+    """The fewest resamples that can show a difference of one of the others from the first.
+
+    The smallest p-value of the paired bootstrap is 2 / (n + 1), which ``holm`` multiplies by the
+    number of comparisons.
+    """
+    return math.ceil(2 * (num_systems - 1) / SIGNIFICANT)
 
 
 @dataclass(frozen=True)
@@ -162,7 +178,8 @@ def compare_files(
         results: two or more files, in any form that ``caption_files`` reads.
         references: as for ``score_files``.
         metrics: as in ``evaluate``; so is ``families``.
-        resampling: of the intervals and the tests.
+        resampling: of the intervals and the tests. Default: ``NUM_RESAMPLES``, or as many as so
+            many systems need.
         subset: compare on the images that all files have a caption of. Otherwise an image without
             a caption is an error.
         num_shown: how many pictures that gained and that lost to list.
@@ -173,7 +190,7 @@ def compare_files(
             unknown or cannot run.
     """
     names = _short([str(path.with_suffix("")) for path in results])
-    pairs = [read_pair(path, references, subset=subset) for path in results]
+    pairs = read_pairs(results, references, subset=subset)
     notes = [
         f"{name}: {note}" for name, pair in zip(names, pairs, strict=True) for note in pair.notes
     ]
@@ -258,10 +275,11 @@ def compare(
 
     Args:
         captions: for each system, by name, a caption for each image id; the first is what the
-            others are compared with.
+            others are compared with. Ids may be numbers; the result has them as strings.
         references: captions by people for each image id.
         metrics: as in ``evaluate``; so is ``families``.
-        resampling: of the intervals and the tests.
+        resampling: of the intervals and the tests. Default: ``NUM_RESAMPLES``, or as many as so
+            many systems need.
         subset: compare on the images that all systems have a caption of.
         num_shown: how many pictures that gained and that lost to list.
         cache: a folder where tokenised references are kept.
@@ -274,7 +292,13 @@ def compare(
     """
     if len(captions) < 2:
         raise ScoringError(f"{len(captions)} system to compare: expected two or more")
-    resampling = resampling or Resampling()
+    captions = {
+        name: {str(image_id): text for image_id, text in said.items()}
+        for name, said in captions.items()
+    }
+    references = {str(image_id): texts for image_id, texts in references.items()}
+    fewest = fewest_resamples(len(captions))
+    resampling = resampling or Resampling(max(NUM_RESAMPLES, fewest))
     warnings = list(notes)  # then those of single systems, and what all of them share
     shared = _shared_images(captions, list(references), subset, warnings)
     common = {image_id: references[image_id] for image_id in shared}
@@ -289,6 +313,12 @@ def compare(
     warnings += _warnings_of(systems)
     if len(shared) == 1:
         warnings.append("one image shows no difference: the tests need many")
+    if resampling.num_resamples < fewest:
+        warnings.append(
+            f"{resampling.num_resamples} resamples can show no difference between "
+            f"{len(systems)} systems, as no p-value can be below {SIGNIFICANT:g}: {fewest} or more "
+            f"can (--bootstrap {fewest})"
+        )
     found = differences([system.scores.statistics_by_id() for system in systems], resampling)
     corrected = {name: holm([by_metric[name].p for by_metric in found]) for name in names}
     # Figures of all captions together, as the size of the vocabulary, rank no single picture.
@@ -361,7 +391,10 @@ def _changes(
     metric: str,
     num_shown: int,
 ) -> tuple[list[Change], list[Change]]:
-    """The pictures whose score rose most and fell most, and no picture that did neither."""
+    """The pictures whose score rose most and fell most, and no picture that did neither.
+
+    A picture that has no score in one of the systems is in neither.
+    """
     theirs, ours = first.scores.per_image, other.scores.per_image
     if any(metric not in scores for scores in theirs.values()):
         return [], []
@@ -374,6 +407,7 @@ def _changes(
         )
         for image_id in theirs
     ]
+    changes = [change for change in changes if not math.isnan(change.value)]
     changes.sort(key=lambda change: -change.value)
     gained = [change for change in changes[:num_shown] if change.value > 0]
     lost = [change for change in changes[::-1][:num_shown] if change.value < 0]

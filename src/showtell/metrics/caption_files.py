@@ -1,8 +1,8 @@
 """Files of captions and of references, read as entries: an image's names and its captions.
 
-Captions: COCO's results format, JSON lines (as ``showtell caption`` writes them), a CSV or TSV with
-a header, or one JSON object of captions by image. References: the same with any number of captions
-an image, COCO's annotations, or a Karpathy split file.
+Captions: COCO's results format, JSON lines (as ``showtell caption`` writes them; one is enough), a
+CSV or TSV with a header, or one JSON object of captions by image. References: the same with any
+number of captions an image, COCO's annotations, or a Karpathy split file.
 """
 
 from collections import Counter
@@ -234,7 +234,9 @@ def _table(text: str, path: Path, notes: list[str]) -> Iterator[dict[str, Any]]:
 
 def _entries(value: Any, path: Path) -> Iterator[Entry]:
     """The rows of a file's value, each with the names and the captions that it has."""
-    if isinstance(value, dict) and all(map(_is_said, value.values())):
+    if isinstance(value, dict) and _is_row(value):
+        yield _entry(value)
+    elif isinstance(value, dict) and all(map(_is_said, value.values())):
         for name, said in value.items():
             yield Entry({"id": name}, said if isinstance(said, list) else [said])
     elif isinstance(value, list):
@@ -245,6 +247,11 @@ def _entries(value: Any, path: Path) -> Iterator[Entry]:
             '[{"image_id": 1, "caption": "a dog"}, ...], or JSON lines, a table, COCO annotations '
             f"or a Karpathy split file; found a {type(value).__name__}"
         )
+
+
+def _is_row(value: Mapping[str, object]) -> bool:
+    """Whether it is a row of one image, as a line of JSON lines is, and not captions by image."""
+    return bool(find_name(value, (*ID_NAMES, *PICTURE_NAMES)) and caption_names(value))
 
 
 def _is_said(value: object) -> bool:

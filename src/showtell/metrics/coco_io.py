@@ -3,7 +3,8 @@
 The two files may write an image's id in different ways: 139, 139.0, "000000000139" and
 "COCO_val2014_000000000139.jpg" are one image, unless the references have two of them. A file may
 also have several names for an image (its id, its file name); the kind of name by which most
-captions have references is taken. Whatever does not fit is one line that says how many and which.
+captions have references is taken. Files of captions that are read together may go by different
+kinds of names. Whatever does not fit is one line that says how many and which.
 """
 
 import re
@@ -115,13 +116,34 @@ def read_pair(results: Path, references: Path, *, subset: bool = False) -> Pair:
 
     Args and errors are those of ``score_files``.
     """
+    [pair] = read_pairs([results], references, subset=subset)
+    return pair
+
+
+def read_pairs(results: Sequence[Path], references: Path, *, subset: bool = False) -> list[Pair]:
+    """The same for several files of captions; an image has the same id in all pairs.
+
+    Ids are names of the kind by which all files found their images. Where these kinds differ, an
+    image's id is the first of its names in the references' file.
+    """
     notes: list[str] = []
-    said, people = read_results(results, notes), read_references(references, notes)
-    match = match_images(said, people, results, references, subset=subset)
-    captions = [entry.captions[0] for entry in said]
-    candidates = dict(zip(match.image_ids, captions, strict=True))
-    texts = {i: captions for i, captions in match.references.items() if i in candidates}
-    return Pair(candidates, texts, [*notes, *match.notes])
+    people = read_references(references, notes)
+    files = []
+    for path in results:
+        own: list[str] = []
+        said = read_results(path, own)
+        files.append((path, said, own, _best_match(said, people)))
+    several_kinds = len({match.kind for *_, match in files}) > 1
+    pairs = []
+    for path, said, own, match in files:
+        if several_kinds:
+            match = match.by_first_name()
+        _check(match, said, path, references, subset=subset)
+        captions = [entry.captions[0] for entry in said]
+        candidates = dict(zip(match.image_ids, captions, strict=True))
+        texts = {i: captions for i, captions in match.references.items() if i in candidates}
+        pairs.append(Pair(candidates, texts, [*own, *notes, *match.notes]))
+    return pairs
 
 
 def match_images(
@@ -134,6 +156,14 @@ def match_images(
             or, unless ``subset``, an image has no caption.
     """
     match = _best_match(said, people)
+    _check(match, said, results, references, subset=subset)
+    return match
+
+
+def _check(
+    match: "Match", said: list[Entry], results: Path, references: Path, *, subset: bool
+) -> None:
+    """Raise what ``match_images`` raises."""
     if twice := repeated(match.image_ids):
         raise ScoringError(
             f"{results}: {len(twice)} images have more than one caption: {some_names(twice)}; keep "
@@ -151,7 +181,6 @@ def match_images(
             f"{results}: no caption for {len(missing)} of the {len(match.references)} images of "
             f"{references}: {some_names(missing)}; --subset scores only the images that have one"
         )
-    return match
 
 
 def references_cache() -> Path:
@@ -178,13 +207,26 @@ class Match:
         image_ids: of each caption that has references, as the references write it.
         unknown: names of the captions that have none.
         references: captions by people for each image of the split that was taken.
-        notes: which ids were taken for the same although they are written differently.
+        notes: which ids were taken for the same although they are written differently, and which
+            images for one because they have one name.
+        kind: of the names that are the image ids.
+        first_names: of each image of ``references``, the first name of its entry.
     """
 
     image_ids: list[str]
     unknown: list[str]
     references: dict[str, list[str]]
     notes: list[str]
+    kind: str
+    first_names: dict[str, str]
+
+    def by_first_name(self) -> "Match":
+        """The same with first names as image ids."""
+        references: dict[str, list[str]] = {}
+        for name, captions in self.references.items():
+            references.setdefault(self.first_names[name], []).extend(captions)
+        image_ids = [self.first_names[name] for name in self.image_ids]
+        return replace(self, image_ids=image_ids, references=references)
 
 
 def _best_match(said: list[Entry], people: list[Entry]) -> "Match":
@@ -214,7 +256,14 @@ def _kinds(entries: list[Entry]) -> list[str]:
 
 def _match(said: list[Entry], people: list[Entry], ours: str, theirs: str) -> "Match":
     """Compare names as they are; where one is not found, by ``same_image``."""
-    references = {entry.names.get(theirs, entry.image_id): entry.captions for entry in people}
+    references: dict[str, list[str]] = {}
+    first_names: dict[str, str] = {}
+    of_several: set[str] = set()
+    for entry in people:
+        name = entry.names.get(theirs, entry.image_id)
+        references.setdefault(name, []).extend(entry.captions)  # a file may list an image again
+        if first_names.setdefault(name, entry.image_id) != entry.image_id:
+            of_several.add(name)
     alike: dict[str, list[str]] = {}
     for name in references:
         alike.setdefault(same_image(name), []).append(name)
@@ -229,10 +278,15 @@ def _match(said: list[Entry], people: list[Entry], ours: str, theirs: str) -> "M
         if found != [name]:
             respelled.append((name, found[0]))
     notes = []
+    if shared := [name for name in image_ids if name in of_several]:
+        notes.append(
+            f"{len(shared)} names stand for several images of the references, whose captions are "
+            f"taken together: {some_names(shared)}"
+        )
     if respelled:
         (one, other), num = respelled[0], len(respelled)
         notes.append(
             f"{num} of {len(said)} image ids are written differently in the two files, and taken "
             f"for the same: {printable(one)!r} for {printable(other)!r}"
         )
-    return Match(image_ids, unknown, references, notes)
+    return Match(image_ids, unknown, references, notes, theirs, first_names)

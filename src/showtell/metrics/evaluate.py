@@ -98,7 +98,8 @@ class Scores:
 
     Attributes:
         metrics: corpus scores by name, in ``METRICS``' order.
-        per_image: the same for each image id, except figures that only all captions have together.
+        per_image: the same for each image id, as a string, except figures that only all captions
+            have together.
         num_images: how many captions were scored.
         bad_endings: share of captions whose last word is one like "with" or "a"; nan for captions
             in another language than English.
@@ -214,7 +215,8 @@ def evaluate(
 
     Args:
         candidates: a caption for each image id: a text, or the list of its words where it is
-            tokenised already; likewise the references.
+            tokenised already; likewise the references. Ids may be numbers, as COCO's are; the
+            scores have them as strings.
         references: captions by people for the same image ids. Make a ``References`` of them when
             they are scored against more than once.
         metrics: names of figures of ``FAMILIES`` and ``CHECKS``. Default: those of ``FAMILIES``
@@ -296,7 +298,14 @@ def scores_of(
     signature: str,
     warnings: list[str],
 ) -> Scores:
-    """The scores that follow from statistics of images."""
+    """The scores that follow from statistics of images.
+
+    Raises:
+        ScoringError: two image ids are the same text.
+    """
+    names = [str(image_id) for image_id in image_ids]
+    if len({*names}) < len(names):
+        raise ScoringError("two image ids are the same text, as 1 and '1' are: rename one of them")
     columns = {
         name: column.tolist()
         for one in statistics
@@ -311,9 +320,9 @@ def scores_of(
         },
         per_image={
             image_id: {name: column[index] for name, column in columns.items()}
-            for index, image_id in enumerate(image_ids)
+            for index, image_id in enumerate(names)
         },
-        num_images=len(image_ids),
+        num_images=len(names),
         bad_endings=bad_endings,
         signature=signature,
         warnings=warnings,

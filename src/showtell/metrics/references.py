@@ -109,15 +109,17 @@ def broken_lines(captions: Sequence[str | Sequence[str]]) -> list[int]:
 
 
 def split_spaces(captions: Sequence[list[str]]) -> list[list[str]]:
-    """Split tokens at the no-break spaces in them.
+    """The words as BLEU and CIDEr have them: none is empty, and none has white space inside.
 
-    A fraction such as ``5 1/2`` is one token with such a space inside. The official program joins
-    tokens with spaces, and its BLEU and CIDEr split them at any white space; its ROUGE-L does not.
-    Likewise it has empty words where tokenised text comes with two spaces in a row.
+    The official program joins tokens with spaces, and its BLEU and CIDEr split them at any white
+    space; its ROUGE-L does not. A fraction such as ``5 1/2`` is one token with a no-break space
+    inside. Text that was tokenised elsewhere may have tabs, line feeds or two spaces in a row.
     """
-    if not any("\xa0" in word or not word for words in captions for word in words):
-        return list(captions)
-    return [" ".join(words).split() for words in captions]
+    split = (" ".join(words).split() for words in captions)
+    # The given words where nothing changes, as the tokeniser's are shared: less memory.
+    return [
+        words if words == again else again for words, again in zip(captions, split, strict=True)
+    ]
 
 
 def is_caption(value: object) -> bool:

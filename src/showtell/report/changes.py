@@ -65,10 +65,10 @@ def leaders(comparison: Comparison) -> dict[str, Leader]:
             best = max(known, key=lambda place: sign * values[place])
             by_best.setdefault(best, []).append(metric)
     found = {}
+    by_id = [system.scores.statistics_by_id() for system in comparison.systems]
     for best, metrics in by_best.items():
         others = [place for place in range(len(comparison.systems)) if place != best]
-        statistics = [comparison.systems[place].scores.statistics for place in (best, *others)]
-        tested = differences(statistics, comparison.resampling)
+        tested = differences([by_id[place] for place in (best, *others)], comparison.resampling)
         for metric in metrics:
             corrected = holm([by_metric[metric].p for by_metric in tested])
             close = [o for o, p in zip(others, corrected, strict=True) if p >= SIGNIFICANT]
@@ -111,14 +111,17 @@ def shown(comparison: Comparison) -> list[str]:
 def ranking(comparison: Comparison, title: str, about: str = "") -> Section:
     """A table with a row for each system, in the order of the metric that pictures are ranked by.
 
+    Systems without a value of it come last.
+
     Args:
         about: what comes before it.
     """
     metrics, first = shown(comparison), leaders(comparison)
-    places = list(range(len(comparison.systems)))
     ranked_by = comparison.ranked_by
-    sign = -1 if comparison.better[ranked_by] == "lower" else 1
-    places.sort(key=lambda place: -sign * comparison.systems[place].scores.metrics[ranked_by])
+    sign = 1 if comparison.better[ranked_by] == "lower" else -1
+    keys = [sign * system.scores.metrics[ranked_by] for system in comparison.systems]
+    keys = [math.inf if math.isnan(key) else key for key in keys]
+    places = sorted(range(len(keys)), key=keys.__getitem__)
     rows = [
         [_name(comparison, place), *(_score(comparison, place, m, first.get(m)) for m in metrics)]
         for place in places
@@ -203,7 +206,8 @@ def changes(comparison: Comparison, find: FindPicture) -> Section:
                 body += heading(text, level=4) + examples(
                     _change(comparison, contrast, change, find) for change in found[:num_shown]
                 )
-        if not contrast.gained and not contrast.lost:
+        of_pictures = next(iter(first.scores.per_image.values()))
+        if not contrast.gained and not contrast.lost and comparison.ranked_by in of_pictures:
             body += paragraph(f"No picture's {comparison.ranked_by} differs.")
     return Section("changes", TITLE, body)
 
