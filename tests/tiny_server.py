@@ -191,9 +191,10 @@ def serving(
     limits: Limits | None = None,
     access: Access = LOCAL,
     clients: Clients | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Iterator[tuple[int, uvicorn.Server]]:
     """A running server over any models, and its port."""
-    server = build_server(models, limits or Limits(), access, clients)
+    server = build_server(models, limits or Limits(), access, clients, say)
     listener = listen("127.0.0.1", 0)
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()

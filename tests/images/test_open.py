@@ -299,6 +299,58 @@ def test_parts_without_end_are_refused_and_many_usual_ones_are_not() -> None:
     assert open_image(png[:-12] + usual + png[-12:]).size == noise.size  # 70 MB of libpng's
 
 
+def rle_bmp(width: int, height: int, runs: bytes) -> bytes:
+    """A BMP of 8 bits a pixel whose runs are as given; its palette is grey."""
+    palette = b"".join(bytes([n, n, n, 0]) for n in range(256))
+    start = 14 + 40 + len(palette)
+    head = struct.pack("<IHHI", start + len(runs), 0, 0, start)
+    head += struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(runs), 0, 0, 256, 0)
+    return b"BM" + head + palette + runs
+
+
+def test_run_length_encoded_bmp() -> None:
+    """Also of runs of one pixel; not what costs far more time than its bytes tell."""
+    levels = Image.effect_noise((200, 100), 90)
+    rows = np.asarray(levels)[::-1]  # from the bottom
+    runs = b"".join(b"".join(b"\x01%c" % level for level in row) + b"\0\0" for row in rows)
+    image = open_image(rle_bmp(200, 100, runs + b"\0\1"))
+    assert image.tobytes() == levels.convert("RGB").tobytes()
+    with pytest.raises(LargePictureError, match="run-length encoded BMP is 160,000: save it"):
+        open_image(rle_bmp(401, 400, b"\x01\0\0\0" * 400), max_pixels=16_000_000)
+    assert open_image(rle_bmp(1280, 1024, b"\xff\0\0\0" * 1024)).size == (1280, 1024)
+    for idle in (b"\xff\0", b"\0\2\0\0"):  # beyond the row's end, and no step
+        with pytest.raises(LargePictureError, match="too many small parts"):
+            open_image(rle_bmp(100, 100, idle * 500_000))
+
+
+@pytest.mark.parametrize("white", [1, 100, 254, 256, 4095, 65535])
+@pytest.mark.parametrize("kind", ["P5", "P6"])
+def test_ppm_of_any_white(kind: str, white: int) -> None:
+    """As Pillow scales them, pixel by pixel, also values above white."""
+    stored, colours = np.dtype("u1" if white < 256 else ">u2"), 3 if kind == "P6" else 1
+    generator = np.random.default_rng(0)
+    highest = min(white + 9, np.iinfo(stored).max)
+    values = generator.integers(0, highest, (200, 300, colours), endpoint=True).astype(stored)
+    values[0, 0] = white
+    data = b"%s 300 200 %d\n" % (kind.encode(), white) + values.tobytes()
+    shares = np.minimum(values, white) / white
+    if kind == "P5" and white > 255:  # greys of 16 bits
+        expected = np.rint(np.rint(shares * 65535) / 257)
+    else:
+        expected = np.rint(shares * 255)
+    found = np.asarray(open_image(data))
+    assert (found == np.broadcast_to(expected, found.shape)).all()
+    with pytest.raises(ImageError, match="truncated"):
+        open_image(data[:-1000])
+
+
+def test_a_large_ppm_is_read_fast() -> None:
+    data = b"P6 3000 2000 254\n" + bytes(18_000_000)
+    start = time.perf_counter()
+    assert open_image(data).size == (3000, 2000)
+    assert time.perf_counter() - start < 2  # pixel by pixel: 6 or more
+
+
 def test_things_that_are_no_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to("loop")

@@ -176,9 +176,10 @@ def test_settings_that_fail_fail_alone() -> None:
 
 
 def test_a_slow_server_behind_one_model_delays_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor another picture for it, whatever its prompt, as long as it may be asked."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with rogue_server() as behind:
-        settings = BackendSettings(base_url=behind.url, retries=0)
+        settings = BackendSettings(base_url=behind.url, retries=0, concurrency=2)
         remote = load_models([ModelRequest("openai:tiny", settings=settings)])["tiny"]
         behind.everything = Deed(stalls=2.0)
         queue = Queue()
@@ -187,9 +188,9 @@ def test_a_slow_server_behind_one_model_delays_no_other(monkeypatch: pytest.Monk
             queue.batcher.submit(
                 Job(model, Image.new("RGB", (40, 40)), DecodingConfig(), False, "remote", 0)
             )
-            for model in (remote, remote.with_prompt("Be brief."))
+            for model in (remote, remote.with_prompt("Be brief."), remote.with_prompt("Be kind."))
         ]
-        until(lambda: queue.batcher.queued == 1)  # of two prompts the second waits for the first
+        until(lambda: queue.batcher.queued == 1)  # the third
         assert queue.submit().result(20).log_probs
         assert not any(future.done() for future in slow)
         queue.batcher.stop()

@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -13,15 +14,26 @@ import ollama
 import openai
 import pytest
 from rogue_server import BROKEN, KEY, RogueServer, rogue_server
-from tiny_server import Answer, TinyServer, picture, running, serving, until
+from tiny_server import (
+    Answer,
+    TinyServer,
+    gated_encoder,
+    picture,
+    running,
+    serving,
+    tiny_captioner,
+    until,
+)
 
+from showtell.config import DecodingConfig
 from showtell.errors import ConfigError
 from showtell.inference.loading import ModelRequest
 from showtell.inference.specs import BackendSettings
-from showtell.server.chat import Clients
+from showtell.server.chat import Clients, _for_several, parsed
 from showtell.server.connections import LOOPBACK, Access
 from showtell.server.limits import MIB, Limits
-from showtell.server.models import load_models
+from showtell.server.models import LoadedModel, load_models
+from showtell.server.openai_api import _tokens_by_piece
 
 TOKEN = "a-token-of-sixteen-characters"
 CLIENTS = Clients({"gpt-4o": "looks", "llava": ""})
@@ -138,6 +150,79 @@ def test_several_captions_and_their_words(server: TinyServer, gpt: openai.OpenAI
     )
     *_, last = stream
     assert last.usage is not None and last.usage.completion_tokens == num_tokens
+
+
+@pytest.mark.parametrize("model", ["looks", "plain"])
+def test_streamed_words_have_their_log_probabilities(
+    model: str, server: TinyServer, gpt: openai.OpenAI
+) -> None:
+    asked = [message(picture(3), picture(4))]
+    whole = gpt.chat.completions.create(model=model, messages=asked, logprobs=True)
+    assert whole.choices[0].logprobs is not None
+    stream = gpt.chat.completions.create(model=model, messages=asked, logprobs=True, stream=True)
+    found, said = [], ""
+    for chunk in stream:
+        choice = chunk.choices[0]
+        assert bool(choice.delta.content) == (choice.logprobs is not None)
+        if choice.logprobs is not None:
+            found += choice.logprobs.content or []
+            said += str(choice.delta.content)
+            assert "".join(one.token for one in found).startswith(said.rpartition("\n")[0])
+    assert "".join(one.token for one in found) == said == whole.choices[0].message.content
+    assert found == whole.choices[0].logprobs.content
+
+
+def test_a_word_of_a_stream_has_its_own_tokens() -> None:
+    """A word that ends a picture's caption and one that begins the next come as one piece."""
+
+    def texts(pieces: list[str], *tokens: str) -> list[list[str]]:
+        found = _tokens_by_piece(pieces, [{"token": token} for token in tokens])
+        return [[one["token"] for one in some] for some in found]
+
+    assert texts(["a", " dog\na", " cat"], "a", " dog", "\na", " cat") == [
+        ["a"],
+        [" dog", "\na"],
+        [" cat"],
+    ]
+    assert texts(["A", " dog"], "the", " dog", " runs") == [["the"], [" dog", " runs"]]
+    assert texts(["A", " dog"]) == [[], []]
+
+
+@pytest.mark.parametrize(
+    ("own", "num", "changes"),
+    [
+        ({"beam_size": 5}, 2, {"num_captions": 2}),
+        ({"beam_size": 2}, 4, {"num_captions": 4, "beam_size": 4}),
+        ({"method": "greedy"}, 2, {"method": "beam", "num_captions": 2, "beam_size": 3}),
+        ({"method": "sample"}, 4, {"num_captions": 4}),
+        ({"method": "diverse", "beam_size": 4, "groups": 2}, 3, {"num_captions": 3}),
+        (
+            {"method": "diverse", "beam_size": 4, "groups": 4},
+            6,
+            {"num_captions": 6, "beam_size": 8},
+        ),
+    ],
+)
+def test_several_captions_are_of_the_model_s_own_search(
+    own: dict[str, Any], num: int, changes: dict[str, Any]
+) -> None:
+    settings = DecodingConfig(**own)
+    assert _for_several(num, settings) == changes
+    assert settings.with_changes(changes).num_captions == num
+
+
+def test_several_captions_begin_with_the_one() -> None:
+    """Of a beam of 5 a narrower one would find another."""
+
+    def texts(number: int, num: int) -> list[str | None]:
+        done = gpt.chat.completions.create(model="wide", messages=[message(picture(number))], n=num)
+        return [choice.message.content for choice in done.choices]
+
+    encoder = gated_encoder()
+    wide = tiny_captioner("show_tell", encoder, "decoding.method=beam", "decoding.beam_size=5")
+    with serving({"wide": LoadedModel("wide", wide)}) as (port, _), gpt_at(port) as gpt:
+        for number in range(12):
+            assert texts(number, 2)[0] == texts(number, 1)[0]
 
 
 def test_the_last_message_with_pictures_is_captioned(
@@ -426,6 +511,27 @@ def test_pictures_of_a_request_are_not_waited_for_forever() -> None:
         assert len(Elsewhere.asked) == 1
 
 
+def test_a_body_is_not_kept_beside_what_it_says(
+    server: TinyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies: list[bytearray] = []
+
+    def noted(body: bytearray, kind: Any) -> Any:
+        bodies.append(body)
+        return parsed(body, kind)
+
+    monkeypatch.setattr("showtell.server.chat.parsed", noted)
+    data = picture(1) + bytes(1_000_000)
+    with ThreadPoolExecutor(1) as thread:
+        with server.held() as backbone:
+            answer = thread.submit(ask, server, "/api/generate", {"images": [coded(data)]})
+            assert backbone.reached.wait(20)
+            assert bodies == [bytearray()]
+            # The text in base64, and the bytes that it is of.
+            assert server.figure("showtell_upload_bytes") > len(data) * 7 / 3
+        assert answer.result().status == 200
+
+
 def test_a_client_that_goes_away_leaves_nothing(server: TinyServer) -> None:
     body = json.dumps({"images": [coded(picture(1))]}).encode()
     gone = 'showtell_requests_total{method="POST",path="/api/generate",status="499"}'
@@ -465,6 +571,11 @@ def test_words_go_to_models_that_follow_them(monkeypatch: pytest.MonkeyPatch) ->
             assert bad.value.response.headers["retry-after"] == "1"
             behind.everything = None
             behind.bodies[1:] = []
+            # Words have the limit of a form's field.
+            with pytest.raises(openai.APIStatusError, match="more than 16,384 bytes") as large:
+                asked = [message(picture(1), text="é" * 8193)]
+                client.chat.completions.create(model="tiny", messages=asked)
+            assert large.value.status_code == 413
             # Without words, the model's own instructions are used.
             client.chat.completions.create(model="tiny", messages=[message(picture(1), text="")])
             assert "one short sentence" in behind.bodies[1]["messages"][0]["content"][0]["text"]

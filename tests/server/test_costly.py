@@ -77,6 +77,15 @@ def scanned_jpeg(width: int, height: int, scans: int) -> bytes:
     return data[:-2] + last * (scans - data.count(b"\xff\xda")) + data[-2:]
 
 
+@functools.cache
+def rle_bmp(width: int, height: int, runs: bytes) -> bytes:
+    """A run-length encoded BMP of 8 bits a pixel."""
+    start = 14 + 40 + 1024
+    head = struct.pack("<IHHI", start + len(runs), 0, 0, start)
+    head += struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(runs), 0, 0, 256, 0)
+    return b"BM" + head + bytes(1024) + runs
+
+
 def one_byte_chunks(server: TinyServer) -> int:
     """A body of 100,000 chunks."""
     body, headers = form([GOOD[0] + bytes(100_000)], {})
@@ -180,6 +189,26 @@ COSTLY: dict[str, tuple[Send, int]] = {
     "scans beyond the limit": (
         lambda server: server.caption(*[scanned_jpeg(4000, 4000, 300)] * 4).status,
         413,
+    ),
+    "short rows of a BMP": (
+        lambda server: server.caption(*[rle_bmp(400, 400, b"\1\0\0\0" * 400)] * 32).status,
+        200,
+    ),
+    "short rows of a large BMP": (
+        lambda server: server.caption(*[rle_bmp(16_000, 1000, b"\1\0\0\0" * 1000)] * 32).status,
+        413,
+    ),
+    "runs of a BMP that lead nowhere": (
+        lambda server: server.caption(*[rle_bmp(400, 400, b"\xff\0" * 160_000)] * 4).status,
+        422,
+    ),
+    "runs of a larger BMP that lead nowhere": (
+        lambda server: server.caption(*[rle_bmp(700, 700, b"\xff\0" * 1_000_000)] * 4).status,
+        413,
+    ),
+    "a PPM of another white": (
+        lambda server: server.caption(b"P6 3000 2000 254\n" + bytes(18_000_000)).status,
+        200,
     ),
     "pictures": (lambda server: server.caption(*GOOD, *GOOD).status, 200),
     "bytes": (lambda server: server.caption(*[GOOD[0] + bytes(1_900_000)] * 32).status, 200),

@@ -131,7 +131,7 @@ def test_those_are_its_names(server: TinyServer) -> None:
 def test_pages_of_other_origins_may_not_ask_unless_named(
     server: TinyServer, closed: TinyServer
 ) -> None:
-    for origin in (ORIGIN, "null", "http://127.0.0.1:1"):
+    for origin in (ORIGIN, "null", "http://127.0.0.1:1", "http://["):
         server.headers["Origin"] = origin
         assert server.caption(PNG).status == 403
         assert "access-control-allow-origin" not in server.ask("/v1/models").headers

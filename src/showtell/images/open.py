@@ -6,7 +6,6 @@ the result should know about either.
 """
 
 import io
-import math
 import os
 import stat
 import threading
@@ -53,6 +52,7 @@ FORMATS = {
 """Pillow's name of each, and of the module that reads it."""
 
 ORIENTATION_TAG = 0x0112
+_RLE = (1, 2)  # compressions of a BMP: runs of 8 or of 4 bits a pixel
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -64,6 +64,11 @@ UPRIGHT = {
 }
 
 NOTES = "showtell_notes"  # in a picture's ``info``
+
+RLE_COST = 100
+"""A run-length encoded BMP may have this many times fewer pixels than others: Pillow decodes it in
+Python, and fills up short rows pixel by pixel, so a file of 5 KB could take seconds in which no
+other thread gets far."""
 
 
 class _Counted:
@@ -219,9 +224,41 @@ def _opened(file: BinaryIO, max_pixels: int) -> Image.Image:
     width, height = image.size
     if width * height > max_pixels:
         raise LargePictureError(f"has {width} x {height} pixels; the limit is {max_pixels:,}")
-    if image.format == "BMP":
-        counted.left = math.inf  # Pillow reads its pixels byte by byte where they are packed
+    if image.format == "BMP" and image.info["compression"] in _RLE:
+        if width * height * RLE_COST > max_pixels:
+            raise LargePictureError(
+                f"has {width} x {height} pixels; the limit of a run-length encoded BMP is "
+                f"{max_pixels // RLE_COST:,}: save it without compression, or as PNG"
+            )
+        counted.left += 2 * width * height + 4 * height  # runs of one pixel, and ends of rows
+    elif image.format == "PPM" and image.tile[0].codec_name == "ppm":  # type: ignore[attr-defined]
+        _scale_ppm(image, file)
     return image
+
+
+def _scale_ppm(image: Any, file: BinaryIO) -> None:
+    """Let Pillow read a PPM whose white is neither 255 nor, of greys, 65535 as if it were.
+
+    By itself it takes a microsecond for each pixel, in Python. The result is the same.
+
+    Args:
+        image: Not decoded yet.
+        file: That it was opened from.
+    """
+    tile = image.tile[0]
+    mode, white = tile.args
+    stored = np.dtype("u1" if white < 256 else ">u2")
+    most, usual, rawmode = (65535, ">u2", "I;16B") if image.mode == "I" else (255, "u1", mode)
+    table = np.rint(np.arange(white + 1) / white * most).astype(usual)
+    left = image.width * image.height * len(image.getbands()) * stored.itemsize
+    scaled = bytearray()
+    file.seek(tile.offset)
+    while left and (piece := file.read(min(left, depth.BAND))):
+        values = np.frombuffer(piece, stored, count=len(piece) // stored.itemsize)
+        scaled += table[np.minimum(values, white)].tobytes()
+        left -= len(piece)
+    image.fp = io.BytesIO(scaled)
+    image.tile = [tile._replace(codec_name="raw", offset=0, args=rawmode)]
 
 
 def _rescue(file: BinaryIO, min_side: int | None, max_pixels: int) -> Image.Image | None:

@@ -1,7 +1,8 @@
 """Dynamic batching: pictures of many requests in one batch.
 
 One thread computes, because a batch uses every core; meanwhile the next batch gathers. A model
-behind another server has a thread of its own, which waits for that server's answers.
+behind another server has threads of its own, as many as that server may be asked at a time. Each
+waits for the answer to one picture, so that no picture waits for another's, whatever their prompts.
 Models that were trained with the same encoder share it, and pictures for any of them share its
 batches. Each picture gets the caption that it would get alone.
 """
@@ -61,7 +62,7 @@ class Job:
 
 
 class Batcher:
-    """A bounded queue for each lane, and a thread that empties it batch by batch.
+    """A bounded queue for each lane, and threads that empty it batch by batch.
 
     Args:
         max_waiting: How many pictures may have a place at a time.
@@ -85,7 +86,7 @@ class Batcher:
         self._reserved = 0
         self._expected = 0
         self._is_stopping = False
-        self._threads: dict[str | None, threading.Thread] = {None: self._thread_of(None)}
+        self._threads: dict[str | None, list[threading.Thread]] = {None: self._threads_of(None, 1)}
 
     @property
     def waiting(self) -> int:
@@ -100,20 +101,22 @@ class Batcher:
     @property
     def is_alive(self) -> bool:
         """Whether what is submitted will be worked on."""
-        threads = list(self._threads.values())
+        threads = [thread for lane in list(self._threads.values()) for thread in lane]
         return all(thread.is_alive() for thread in threads) and not self._is_stopping
 
     def start(self) -> None:
         """Begin to work."""
-        self._threads[None].start()
+        for thread in self._threads[None]:
+            thread.start()
 
     def stop(self) -> None:
         """Take no more pictures, caption those that are queued, and end."""
         with self._changed:
             self._is_stopping = True
             self._changed.notify_all()
-        for thread in self._threads.values():  # no more of them, as nothing is submitted
-            thread.join()
+        for threads in self._threads.values():  # no more of them, as nothing is submitted
+            for thread in threads:
+                thread.join()
 
     @contextmanager
     def reserve(self, count: int) -> Iterator[None]:
@@ -156,9 +159,10 @@ class Batcher:
             self._refuse_if_stopping()
             lane = job.model.lane
             if lane is not None and lane not in self._threads:
-                thread = self._thread_of(lane)
-                thread.start()
-                self._threads[lane] = thread
+                threads = self._threads_of(lane, job.model.concurrency or 1)
+                for thread in threads:
+                    thread.start()
+                self._threads[lane] = threads
             self._queues[lane].append(job)
             self._changed.notify_all()
         return job.caption
@@ -167,9 +171,12 @@ class Batcher:
         if self._is_stopping:
             raise StoppingError
 
-    def _thread_of(self, lane: str | None) -> threading.Thread:
+    def _threads_of(self, lane: str | None, num: int) -> list[threading.Thread]:
         name = "caption" if lane is None else f"caption-{lane}"
-        return threading.Thread(target=self._run, args=(lane,), name=name, daemon=True)
+        return [
+            threading.Thread(target=self._run, args=(lane,), name=name, daemon=True)
+            for _ in range(num)
+        ]
 
     def _run(self, lane: str | None) -> None:
         num_since = 0
@@ -189,20 +196,22 @@ class Batcher:
                     self._changed.wait()
                 if not self._queues[lane]:
                     return []
-                self._gather(self._queues[lane])
+                first = self._queues[lane][0].model
+                most = self.max_batch if first.concurrency is None else 1
+                self._gather(self._queues[lane], most)
                 batch: list[Job] = []
                 rest: deque[Job] = deque()
-                encoder = self._queues[lane][0].model.captioner.encoder_key
+                encoder = first.captioner.encoder_key
                 for job in self._queues[lane]:
                     is_same = job.model.captioner.encoder_key == encoder
-                    (batch if is_same and len(batch) < self.max_batch else rest).append(job)
+                    (batch if is_same and len(batch) < most else rest).append(job)
                 self._queues[lane] = rest
                 if batch := [job for job in batch if job.caption.set_running_or_notify_cancel()]:
                     return batch
 
-    def _gather(self, queue: deque[Job]) -> None:
+    def _gather(self, queue: deque[Job], most: int) -> None:
         until = time.perf_counter() + self.max_delay
-        while self._expected and len(queue) < self.max_batch:
+        while self._expected and len(queue) < most:
             remaining = until - time.perf_counter()
             if remaining <= 0:
                 break

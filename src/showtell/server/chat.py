@@ -10,6 +10,7 @@ import asyncio
 import base64
 import binascii
 import json
+import math
 import re
 import time
 import urllib.error
@@ -25,6 +26,7 @@ from urllib.parse import urlsplit
 from fastapi import Request
 from pydantic import BaseModel, Field, ValidationError
 
+from showtell.config import DecodingConfig
 from showtell.data.reading import printable
 from showtell.errors import UsageError, unknown_name
 from showtell.server.description import Said
@@ -93,6 +95,8 @@ class Reply:
     def tokens(self, rank: int) -> list[Record]:
         """The words of an answer as tokens; what has no log-probability is left out.
 
+        Their texts together are the answer's, where no clean-up has changed it.
+
         Args:
             rank: the answer's place in ``answers``.
         """
@@ -100,7 +104,7 @@ class Reply:
         for said in self.answers[rank]:
             pairs = zip(said["words"], said["log_probs"], strict=False)
             for number, (word, value) in enumerate(pairs):
-                text = f" {word}" if number else word
+                text = f" {word}" if number else f"\n{word}" if tokens else word
                 token = {"token": text, "logprob": value, "bytes": list(text.encode())}
                 tokens.append({**token, "top_logprobs": []})
         return tokens
@@ -189,19 +193,29 @@ class Chat:
             Problem: 400 it is no such JSON, and those of ``Intake``.
         """
         async with self._intake.body(request, client) as (body, count):
-            yield await self.service.aside(lambda: parsed(body, kind)), count
+            asked = await self.service.aside(lambda: parsed(body, kind))
+            body.clear()
+            yield asked, count
 
     async def reply(self, question: Question, client: str, count: Callable[[int], None]) -> Reply:
         """The captions.
 
         Raises:
-            Problem: there is no picture, or one of them has no caption.
+            Problem: there is no picture, or one of them has no caption; 413, the model would be
+                given more words than a form's field may have.
         """
         name = self.model_named(question.model)
         if not question.pictures:
             raise Problem(400, "no picture: this server captions pictures and does nothing else")
         if len(question.pictures) > self.limits.pictures:
             raise too_many_pictures(self.limits)
+        prompt = question.prompt.strip() if self.service.follows_prompts(name) else ""
+        if len(prompt.encode("utf-8", "replace")) > self.limits.field_bytes:
+            raise Problem(
+                413,
+                f"the words that go with the pictures have more than {self.limits.field_bytes:,} "
+                "bytes, which is this server's limit",
+            )
         form = Form(fields={"model": name})
         try:
             async with asyncio.timeout(self.limits.answer_seconds):
@@ -213,14 +227,12 @@ class Chat:
             seconds = self.limits.answer_seconds
             raise Problem(422, f"the pictures did not come within {seconds:g} seconds") from None
         if question.num_captions > 1:
-            num = question.num_captions
-            changes = {"method": "beam", "num_captions": num, "beam_size": max(num, 3)}
-            form.fields["decoding"] = json.dumps(changes)
-        prompt = question.prompt.strip() if self.service.follows_prompts(name) else ""
+            own = self.service.models[name].captioner.decoding
+            form.fields["decoding"] = json.dumps(_for_several(question.num_captions, own))
         results = await self.service.results(form, client, prompt=prompt or None)
         for result in results:
             if "error" in result:
-                raise Problem(result["error"]["status"], result["error"]["detail"])
+                raise result["error"]
         return Reply(name, results, bool(prompt), question.ignored)
 
     async def _picture(self, given: str, name: str) -> bytes:
@@ -275,10 +287,23 @@ class _Nowhere(urllib.request.HTTPRedirectHandler):
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Nowhere())
 
 
+def _for_several(num: int, own: DecodingConfig) -> dict[str, Any]:
+    """Changes to a model's own settings for ``num`` captions; a search becomes no narrower.
+
+    So the first caption of a beam that is wide enough is that of a request for one.
+    """
+    if own.method == "greedy":  # finds one caption alone
+        return {"method": "beam", "num_captions": num, "beam_size": max(num, 3)}
+    if own.method == "sample" or num <= own.beam_size:
+        return {"num_captions": num}
+    groups = own.groups or 1
+    return {"num_captions": num, "beam_size": math.ceil(num / groups) * groups}
+
+
 MOST_VALUES = 100_000
 
 
-def parsed(body: bytes, kind: type[Asked]) -> Asked:
+def parsed(body: bytes | bytearray, kind: type[Asked]) -> Asked:
     """A body as what it should be.
 
     Raises:

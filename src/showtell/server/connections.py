@@ -300,7 +300,7 @@ class Guard:
             origin is not None
             and method not in ("GET", "HEAD", "OPTIONS")
             and origin not in access.origins
-            and urlsplit(origin).netloc != host
+            and _place(origin) != host
         ):
             raise Problem(
                 403,
@@ -324,6 +324,14 @@ def _name(host: str) -> str:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return ""
+
+
+def _place(origin: str) -> str | None:
+    """The host and port of an origin; None where it is no address."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def _with_headers(send: Send, path: str) -> Send:

@@ -30,6 +30,12 @@ class Metrics:
         self.pictures = Counter(
             "showtell_pictures", "Pictures by outcome.", ["outcome"], registry=self._registry
         )
+        self.model_failures = Counter(
+            "showtell_model_failures",
+            "Pictures that the server behind a model failed to caption.",
+            ["model"],
+            registry=self._registry,
+        )
         self.batch_pictures = Histogram(
             "showtell_batch_pictures",
             "Pictures a pass of the encoder.",
@@ -47,6 +53,10 @@ class Metrics:
         """Count a batch."""
         self.batch_pictures.observe(pictures)
         self.batch_seconds.observe(seconds)
+
+    def model_failure(self, model: str) -> None:
+        """Count a picture that the server behind a model failed to caption."""
+        self.model_failures.labels(model).inc()
 
     def gauge(self, name: str, meaning: str, value: Callable[[], float]) -> None:
         """A figure that is asked for when it is wanted."""

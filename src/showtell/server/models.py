@@ -8,12 +8,16 @@ from typing import Any
 from PIL import Image
 
 from showtell.images.preprocess import Preprocessing
+from showtell.inference.backends.remote import RemoteCaptioner
 from showtell.inference.captioner import Captioner
 from showtell.inference.loading import ModelRequest, cleaning_of, load_request
 from showtell.inference.specs import find_backend, spec_of
 
 SECONDS_BEHIND = 25.0
 """For an answer of a model behind a server; it is asked twice, and clients wait for a minute."""
+
+LONGEST_WAIT_BEHIND = 5.0
+"""Seconds that such a server may ask to wait; where it asks for more, the client is told."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +47,11 @@ class LoadedModel:
         return self.name if self.captioner.runtime is None else None
 
     @property
+    def concurrency(self) -> int | None:
+        """Pictures that its server is asked about at a time, each by itself; None: in batches."""
+        return self.captioner.concurrency if isinstance(self.captioner, RemoteCaptioner) else None
+
+    @property
     def crop(self) -> float | None:
         """The share of a picture's short side that it sees; None: the whole picture."""
         recipe = self.captioner.recipe
@@ -68,6 +77,8 @@ def load_models(models: Sequence[ModelRequest]) -> dict[str, LoadedModel]:
     for request in models:
         beside = by_place[request.device, request.precision]
         captioner = load_request(_impatient(request), beside)
+        if isinstance(captioner, RemoteCaptioner):
+            captioner.patience = replace(captioner.patience, longest_wait=LONGEST_WAIT_BEHIND)
         captioner.caption(Image.new("RGB", (64, 64), "grey"))
         beside.append(captioner)
         name = _unique(captioner.card.name, loaded)

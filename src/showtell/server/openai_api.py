@@ -9,7 +9,8 @@ answer comes as server-sent events, one a word, though the caption is there at o
 import json
 import time
 import uuid
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -221,16 +222,37 @@ def chunks_of(completion: dict[str, Any], *, usage: bool) -> Iterator[str]:
     head = {key: completion[key] for key in ("id", "created", "model")}
     head["object"] = "chat.completion.chunk"
 
-    def chunk(index: int, delta: dict[str, Any], reason: str | None, **more: Any) -> str:
-        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
+    def chunk(
+        index: int,
+        delta: dict[str, Any],
+        reason: str | None,
+        logprobs: dict[str, Any] | None = None,
+        **more: Any,
+    ) -> str:
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
         return json.dumps({**head, "choices": [choice], **more}, ensure_ascii=False)
 
     for choice in completion["choices"]:
-        index, text = choice["index"], choice["message"]["content"]
+        index, pieces = choice["index"], words_of(choice["message"]["content"])
         yield chunk(index, {"role": "assistant", "content": ""}, None)
-        for piece in words_of(text):
-            yield chunk(index, {"content": piece}, None)
+        tokens = _tokens_by_piece(pieces, (choice["logprobs"] or {}).get("content", ()))
+        for piece, some in zip(pieces, tokens, strict=True):
+            logprobs = choice["logprobs"] and {"content": some, "refusal": None}
+            yield chunk(index, {"content": piece}, None, logprobs)
         yield chunk(index, {}, choice["finish_reason"], showtell=completion["showtell"])
     if usage:
         yield json.dumps({**head, "choices": [], "usage": completion["usage"]})
     yield "[DONE]"
+
+
+def _tokens_by_piece(
+    pieces: Sequence[str], tokens: Sequence[dict[str, Any]]
+) -> Iterator[list[dict[str, Any]]]:
+    """For each piece of an answer the tokens that begin in it; the last has all that are left."""
+    left, place, end = deque(tokens), 0, 0
+    for number, piece in enumerate(pieces, 1):
+        some, end = [], end + len(piece)
+        while left and (place < end or number == len(pieces)):
+            some.append(left.popleft())
+            place += len(some[-1]["token"])
+        yield some

@@ -3,6 +3,7 @@
 import logging
 import signal
 import socket
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
@@ -47,7 +48,8 @@ def serve(
         access: Who may ask. Its ``hosts`` are names besides the server's own; where it has none,
             the server goes by any name, unless it listens at a loopback address.
         clients: What is granted to clients of other servers.
-        say: Told, in a line each, what is served and where, and what its owner may not expect.
+        say: Told, in a line each, what is served and where, what its owner may not expect, and why
+            a server behind a model fails.
 
     Raises:
         ConfigError: the address cannot be had.
@@ -61,7 +63,7 @@ def serve(
         for model in loaded.values():
             if model.captioner.card.kind != "showtell":
                 say(model.captioner.describe_runtime())
-        server = build_server(loaded, limits, access, clients)
+        server = build_server(loaded, limits, access, clients, say)
         # Before uvicorn's own handlers are there, and after: it raises the signal that stopped it
         # once more when it is done, and that is not to kill us.
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -104,17 +106,52 @@ def _is_loopback(address: str) -> bool:
     return ip_address(address.partition("%")[0]).is_loopback
 
 
+class Failures:
+    """Tells the server's owner why models fail, not for each picture.
+
+    Args:
+        say: Told a line.
+        clock: Seconds.
+    """
+
+    OTHER, SAME = 10.0, 600.0
+    """Seconds between two lines of one model, with another reason or with the same."""
+
+    def __init__(
+        self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._say, self._clock = say, clock
+        self._last: dict[str, tuple[str, float]] = {}  # by model
+
+    def note(self, model: str, reason: str) -> None:
+        """A picture failed."""
+        last, when = self._last.get(model, ("", -self.SAME))
+        if self._clock() - when >= (self.SAME if reason == last else self.OTHER):
+            self._last[model] = reason, self._clock()
+            self._say(f"warning: the server behind {model} fails: {reason}")
+
+
 def build_server(
     loaded: dict[str, LoadedModel],
     limits: Limits,
     access: Access,
     clients: Clients | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> uvicorn.Server:
     """All parts of a server put together; its ``run`` takes what ``listen`` gives."""
-    metrics = Metrics()
+    metrics, failures = Metrics(), Failures(say)
+
+    def note_failure(model: str, reason: str) -> None:
+        metrics.model_failure(model)
+        failures.note(model, reason)
+
     batcher = Batcher(max_waiting=limits.queue, on_batch=metrics.batch)
     service = Service(
-        loaded, batcher, limits, on_picture=lambda outcome: metrics.pictures.labels(outcome).inc()
+        loaded,
+        batcher,
+        limits,
+        on_picture=lambda outcome: metrics.pictures.labels(outcome).inc(),
+        on_failure=note_failure,
     )
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # clients' faults are no news
     config = uvicorn.Config(

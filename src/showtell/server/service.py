@@ -9,6 +9,7 @@ batcher only while their total cost is within the limit of one picture's search.
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ from showtell.errors import (
 )
 from showtell.images.open import open_image
 from showtell.images.repair import check_scans
+from showtell.inference.backends.remote_client import RESUME, ServerFull
 from showtell.inference.caption import Caption, caption_record
 from showtell.server.batching import Batcher, Job, QueueFullError, StoppingError
 from showtell.server.limits import Lane, Limits, Shares, share
@@ -44,7 +46,12 @@ Record = dict[str, Any]
 
 
 class Service:
-    """Captions forms with the loaded models."""
+    """Captions forms with the loaded models.
+
+    Args:
+        on_picture: Told ``captioned`` or ``failed`` for each picture.
+        on_failure: Told a model's name where the server behind it fails, and why.
+    """
 
     def __init__(
         self,
@@ -52,9 +59,10 @@ class Service:
         batcher: Batcher,
         limits: Limits,
         on_picture: Callable[[str], None] = lambda outcome: None,
+        on_failure: Callable[[str, str], None] = lambda model, reason: None,
     ) -> None:
         self.models, self.batcher, self.limits = models, batcher, limits
-        self._on_picture = on_picture
+        self._on_picture, self._on_failure = on_picture, on_failure
         self.started = time.time()
         self._threads = ThreadPoolExecutor(num_workers(), thread_name_prefix="decode")
         self._large = ThreadPoolExecutor(1, thread_name_prefix="decode-large")
@@ -100,7 +108,7 @@ class Service:
     async def results(
         self, form: Form, client: str = "", *, prompt: str | None = None
     ) -> list[Record]:
-        """A record for each picture of a form: of its caption, or with the ``error`` it has.
+        """A record for each picture of a form: of its caption, or with its ``error``, a Problem.
 
         Args:
             client: As for ``caption``, whose errors are raised.
@@ -169,13 +177,14 @@ class Service:
                 if caption.is_missing:
                     raise Problem(422, f"{upload.name}: no caption meets the decoding settings")
             except Problem as problem:
-                return place | {"error": problem.details}
+                return place | {"error": problem}
             except StoppingError:
-                return place | {"error": stopping().details}
-            except ServerError:  # whose text is for whoever runs this server
-                return place | {"error": busy("the server behind this model fails").details}
+                return place | {"error": stopping()}
+            except ServerError as error:  # whose text is for whoever runs this server
+                self._on_failure(wish.model.name, str(error).partition(RESUME)[0])
+                return place | {"error": _failing(error)}
             except ShowtellError as error:  # settings that cannot be met, by this picture or any
-                return place | {"error": Problem(422, f"{upload.name}: {error}").details}
+                return place | {"error": Problem(422, f"{upload.name}: {error}")}
             return place | await self._aside(wish, lambda: caption_record(caption))
 
         async with asyncio.TaskGroup() as group:
@@ -217,6 +226,7 @@ class Service:
         """The whole answer, piece by piece: of attention it may have millions of bytes."""
         self._count(results)
         _raise_if_all_failed(results)
+        results = _described(results)
         pieces = [await self._aside(wish, partial(_json, result)) for result in results]
         return b'{"model":%b,"results":[%b]}' % (_json(wish.model.name), b",".join(pieces))
 
@@ -261,13 +271,28 @@ def _status(error: ImageError) -> int:
     return 413 if isinstance(error, LargePictureError) else 422
 
 
+def _failing(error: ServerError) -> Problem:
+    """503 of a model behind a server; come back when that server wants to be asked again."""
+    wait = error.wait if isinstance(error, ServerFull) else 1
+    return busy("the server behind this model fails", retry_after=math.ceil(wait))
+
+
+def _described(results: list[Record]) -> list[Record]:
+    """The same with the members of each error in place of the Problem."""
+    return [
+        result | {"error": result["error"].details} if "error" in result else result
+        for result in results
+    ]
+
+
 def _raise_if_all_failed(results: list[Record]) -> None:
-    errors = [result["error"] for result in results if "error" in result]
+    errors: list[Problem] = [result["error"] for result in results if "error" in result]
     if len(errors) < len(results):
         return
+    first = errors[0]
     if len(errors) == 1:
-        raise Problem(errors[0]["status"], errors[0]["detail"])
-    statuses = {error["status"] for error in errors}
-    status = statuses.pop() if len(statuses) == 1 else 422
-    detail = f"none of {len(errors)} pictures could be captioned; {errors[0]['detail']}"
-    raise Problem(status, detail, more={"results": results})
+        raise first
+    status = int(first.status) if len({error.status for error in errors}) == 1 else 422
+    detail = f"none of {len(errors)} pictures could be captioned; {first.detail}"
+    headers = first.headers if status == first.status else None
+    raise Problem(status, detail, headers=headers, more={"results": _described(results)})

@@ -82,8 +82,11 @@ class Intake:
     @asynccontextmanager
     async def body(
         self, request: Request, client: str
-    ) -> AsyncIterator[tuple[bytes, Callable[[int], None]]]:
+    ) -> AsyncIterator[tuple[bytearray, Callable[[int], None]]]:
         """A request's whole body, and what counts further bytes that are made of it.
+
+        Its bytes count to the end of the block, as what it is parsed into is about as large.
+        Whoever has parsed it clears it, so that they are not in memory twice.
 
         Raises:
             Problem: 408 too slow, 413 too much, 429 or 503 too many uploads.
@@ -97,7 +100,7 @@ class Intake:
                     raise _too_large(self._limits)
                 holding.add(len(chunk))
                 content += chunk
-            yield bytes(content), holding.add
+            yield content, holding.add
 
     def _check_length(self, request: Request) -> None:
         """Refuse a body that is too large before any of it is read."""

@@ -12,7 +12,7 @@ import pytest
 from cli_shell import Shell
 from page_visit import Visit, visit
 from PIL import Image
-from rogue_server import KEY, numbered, rogue_server
+from rogue_server import BROKEN, KEY, numbered, rogue_server
 from serve_process import ServeProcess
 from tiny_server import GatedBackbone, page_of, tiny_captioner
 
@@ -24,6 +24,7 @@ from showtell.inference.specs import BackendSettings
 from showtell.server.connections import LOOPBACK, Access
 from showtell.server.limits import MIB, Limits
 from showtell.server.models import LoadedModel, load_models
+from showtell.text.clean import Cleaning
 
 pytestmark = [
     pytest.mark.slow,
@@ -171,6 +172,83 @@ def test_another_model_captions_again_and_leaves_what_was_edited(filled: Visit) 
     assert filled.caption("rocket.jpg") == "a rocket"
 
 
+def test_what_is_being_edited_is_not_captioned_again(filled: Visit) -> None:
+    page, rocket = filled.page, filled.card("rocket.jpg")
+    rocket.get_by_role("button", name="Edit: rocket.jpg").click()
+    rocket.get_by_role("textbox").fill("a rocket")
+    page.get_by_label("Model").select_option("tells")
+    page.get_by_role("button", name="Caption 1 again with tells").click()
+    filled.card("coffee.png").get_by_text("· tells").wait_for()
+    rocket.get_by_role("button", name="Save").click()
+    filled.wait_until_done(3)
+    assert filled.caption("rocket.jpg") == "a rocket"
+    assert not page.get_by_role("button", name="again with tells").is_visible()
+    rocket.get_by_role("button", name="Edit: rocket.jpg", exact=True).click()
+    rocket.get_by_role("button", name="Cancel").click()
+    assert filled.caption("rocket.jpg") == "a rocket"
+    rocket.get_by_role("button", name="Undo edit").click()
+    page.get_by_role("button", name="Caption 1 again with tells").click()
+    rocket.get_by_text("· tells").wait_for()
+
+
+def test_what_a_person_wrote_is_not_removed_unasked(filled: Visit) -> None:
+    page, rocket = filled.page, filled.card("rocket.jpg")
+    filled.card("coffee.png").get_by_role("button", name="Remove: coffee.png").click()
+    rocket.get_by_role("button", name="Edit: rocket.jpg").click()
+    for is_saved in (False, True):
+        if is_saved:
+            rocket.get_by_role("textbox").fill("a rocket")
+            rocket.get_by_role("textbox").press("Enter")
+        rocket.get_by_role("button", name="Remove: rocket.jpg").click()
+        page.get_by_text("Remove rocket.jpg?").wait_for()
+        page.get_by_role("button", name="Keep").click()
+    assert filled.caption("rocket.jpg") == "a rocket"
+    rocket.get_by_role("button", name="Remove: rocket.jpg").click()
+    page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+    rocket.wait_for(state="detached")
+    assert page.locator(".card").count() == 1
+
+
+def test_a_caption_that_the_clean_up_changed_is_shown_as_it_is(
+    browser: Any, encoder: Encoder, photos: list[Path], tmp_path: Path
+) -> None:
+    looks = tiny_captioner(
+        "attention", encoder, "decoder.attention_size=8", "decoding.min_length=4"
+    )
+    looks.cleaning = Cleaning(max_words=2, prefix="Photo: ")
+    with page_of({"looks": LoadedModel("looks", looks)}) as url, visit(browser, url) as opened:
+        opened.drop(photos[0])
+        opened.wait_until_done(1)
+        said = ask_api(url, opened.page, photos[0])
+        assert said["caption"].startswith("Photo: ") and len(said["words"]) >= 4
+        assert opened.caption("coffee.png") == said["caption"]
+        assert opened.card("coffee.png").locator(".word").count() == 0
+        [line] = opened.download("Download JSONL", tmp_path).read_text().splitlines()
+        assert json.loads(line)["raw"] == said["raw"] == " ".join(said["words"])
+
+
+def test_pictures_that_never_succeed_do_not_stop_the_others(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    pictures = sorted(numbered(tmp_path, 12).iterdir())
+    with rogue_server() as behind:
+        for number in range(4):  # as many as are sent at a time
+            behind.deeds[number] = [BROKEN] * 1000
+        settings = BackendSettings(base_url=behind.url, retries=0)
+        loaded = load_models([ModelRequest("openai:tiny", settings=settings)])
+        with page_of(loaded) as url, visit(browser, url) as opened:
+            opened.drop(*pictures)
+            opened.wait_until_done(12)
+            assert (
+                opened.page.locator("#tally").inner_text() == "8 of 12 pictures captioned, 4 failed"
+            )
+            reasons = opened.page.locator('.card[data-state="failed"] .state').all_inner_texts()
+            assert reasons == ["The server behind this model fails."] * 4
+            assert not opened.page.get_by_role("group", name="Notice").is_visible()
+            assert max(behind.counts.values()) < 10
+
+
 def test_pasting_and_what_is_left_out(filled: Visit, photos: list[Path], tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no picture")
     (tmp_path / "image.png").write_bytes(photos[0].read_bytes())
@@ -229,6 +307,10 @@ def test_the_token_is_asked_for(
         opened.get_by_label("Token", exact=True).fill("wrong-token-as-long-as-it")
         opened.keyboard.press("Enter")
         opened.get_by_text("The server did not accept that token.").wait_for()
+        opened.get_by_label("Token", exact=True).fill(f"{token}\u200b")
+        opened.keyboard.press("Enter")
+        opened.get_by_text("one that cannot be seen: copy the token anew.").wait_for()
+        assert opened.evaluate("sessionStorage.getItem('showtell-token')") != f"{token}\u200b"
         opened.get_by_label("Token", exact=True).fill(token)
         opened.get_by_role("button", name="Continue").click()
         opened.wait_for_selector("#model option[value]", state="attached")

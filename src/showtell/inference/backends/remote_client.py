@@ -5,7 +5,8 @@ limit) is tried again, after a while that grows, or after as long as ``Retry-Aft
 requests wait, since the server is full for each of them. It tells two kinds of failure apart:
 
 - ``RequestFailed``: this request failed, and another picture may succeed;
-- ``ServerError``: no request can succeed (no server there, the key is refused, no such model).
+- ``ServerError``: no request can succeed (no server there, the key is refused, no such model), or
+  none before long (``ServerFull``).
 
 The key goes to the address that the user named, and nowhere else: redirects are not followed. It is
 cut out of whatever the server says. What pictures or captions are is not known here.
@@ -42,6 +43,8 @@ CONNECT_SECONDS = 10.0
 LONGEST_WAIT = 600.0
 """Seconds; a server that asks to wait longer ends the run, which can be resumed."""
 
+RESUME = "; to resume, run the same command again"
+
 MOST_BACKOFF = 30.0  # seconds
 PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 """Statuses after which the same request may succeed."""
@@ -75,6 +78,18 @@ class RequestFailed(Exception):
     ) -> None:
         super().__init__(reason)
         self.is_servers, self.status, self.refusal = is_servers, status, refusal
+
+
+class ServerFull(ServerError):
+    """The server asks to wait for longer than this client does.
+
+    Attributes:
+        wait: for how many seconds.
+    """
+
+    def __init__(self, reason: str, wait: float) -> None:
+        super().__init__(reason)
+        self.wait = wait
 
 
 class _Passing(Exception):
@@ -172,11 +187,13 @@ class Patience:
         timeout: seconds that an answer may take, from the request's first byte to its own last.
         retries: attempts after the first.
         backoff: seconds before the second attempt, about; each later one waits twice as long.
+        longest_wait: seconds that a server may ask to wait; where it asks for more, it is full.
     """
 
     timeout: float
     retries: int
     backoff: float = 1.0
+    longest_wait: float = LONGEST_WAIT
 
     @classmethod
     def of(cls, settings: BackendSettings) -> "Patience":
@@ -352,13 +369,12 @@ class Client:
             )
             return ServerError(f"{where} {what}: {reason}")
         if refusal.code in ("insufficient_quota", "billing_hard_limit_reached"):
-            return ServerError(f"{where}: {reason}; to resume, run the same command again")
+            return ServerError(f"{where}: {reason}{RESUME}")
         if status in PASSING:
             wait = _retry_after(headers)
-            if wait is not None and wait > LONGEST_WAIT:
-                return ServerError(
-                    f"{where}: {reason}, and asks to wait for {wait:,.0f} s; to resume, run the "
-                    "same command again then"
+            if wait is not None and wait > self.patience.longest_wait:
+                return ServerFull(
+                    f"{where}: {reason}, and asks to wait for {wait:,.0f} s{RESUME} then", wait
                 )
             if wait is not None:
                 clock = asyncio.get_running_loop().time

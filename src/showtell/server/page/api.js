@@ -8,10 +8,13 @@ export class Refused extends Error {}
 
 /** The server is busy or starting, and may answer later. */
 export class TryLater extends Error {
-  /** `seconds` as the server said, or null where it said nothing. */
-  constructor(message, seconds = null) {
+  /**
+   * `seconds` as the server said, or null where it said nothing; `reason` is one line for people
+   * where it may be this request alone that never succeeds, else null.
+   */
+  constructor(message, seconds = null, reason = null) {
     super(message);
-    this.seconds = seconds;
+    Object.assign(this, { seconds, reason });
   }
 }
 
@@ -31,6 +34,7 @@ export class NeedsToken extends Error {
 }
 
 const LATER = new Set([408, 425, 429, 502, 503, 504]);
+const FULL = 429; // of this address's requests, whatever they ask for
 
 /** The loaded models: [{name, decoder, encoder, attends, default, decoding}]. */
 export async function listModels() {
@@ -74,7 +78,7 @@ export function keepToken(token) {
 
 async function ask(path, options) {
   const token = sessionStorage.getItem(TOKEN);
-  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  const headers = new Headers(token ? { Authorization: `Bearer ${token}` } : {});
   const signals = [AbortSignal.timeout(PATIENCE), options.signal].filter(Boolean);
   let response, body;
   try {
@@ -87,10 +91,12 @@ async function ask(path, options) {
   if (response.status === 401) throw new NeedsToken(Boolean(token));
   const answer = parsed(body);
   if (response.ok && answer) return answer;
-  if (LATER.has(response.status)) {
-    throw new TryLater("The server is busy.", seconds(response.headers.get("Retry-After")));
-  }
-  throw new Refused(sentence(answer ?? {}) || `The server answered ${response.status}.`);
+  const { status } = response;
+  const reason = sentence(answer ?? {}) || `The server answered ${status}.`;
+  if (!LATER.has(status)) throw new Refused(reason);
+  const message = status === 408 ? "The upload is too slow." : "The server is busy.";
+  const wait = seconds(response.headers.get("Retry-After"));
+  throw new TryLater(message, wait, status === FULL ? null : reason);
 }
 
 function parsed(text) {

@@ -59,10 +59,13 @@ export class Bar {
     return [...this.#pictures].filter(({ state }) => state === wanted);
   }
 
-  /** Pictures captioned by a model other than the chosen one, except captions that a person edited. */
+  /** Pictures captioned by a model other than the chosen one, except those that a person edits or
+   * has edited. */
   #older() {
     const name = this.#models.chosen?.name;
-    return this.#of("done").filter(({ model, edited }) => name && model.name !== name && edited === null);
+    return this.#of("done").filter(({ model, edited, isEditing }) => {
+      return name && model.name !== name && edited === null && !isEditing;
+    });
   }
 
   async #copy() {

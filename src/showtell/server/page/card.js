@@ -102,7 +102,8 @@ export class Card {
     if (this.#shown.captions !== captions || this.#shown.text !== text) {
       const caption = edited === null ? captions[chosen] : undefined;
       this.#hideLook();
-      if (caption?.attention) this.#words.showWords(caption.words);
+      // Of a caption that the clean-up changed the words are not those that count.
+      if (caption?.attention && caption.raw === undefined) this.#words.showWords(caption.words);
       else this.#words.showText(text ?? NOTHING);
       this.#shown = { captions, text };
     }
@@ -144,17 +145,14 @@ export class Card {
     this.#editor.open(this.#picture.text ?? this.#picture.captions[0].caption);
     this.#hideLook();
     this.#shown = {};
-    this.render();
+    this.#actions.change(this.#picture, { isEditing: true });
   }
 
   #edited(text) {
-    const { captions, chosen, text: before } = this.#picture;
-    if (text !== null && text !== before) {
-      const same = text === captions[chosen]?.caption;
-      this.#actions.change(this.#picture, { edited: same ? null : text });
-    } else {
-      this.render();
-    }
+    const { captions, chosen, edited: before, text: shown } = this.#picture;
+    const same = text === captions[chosen]?.caption;
+    const edited = text === null || text === shown ? before : same ? null : text;
+    this.#actions.change(this.#picture, { isEditing: false, edited });
     this.#parts.edit.focus();
   }
 

@@ -1,12 +1,21 @@
 /** The page's two questions: a token, and whether to remove what cannot be had again. */
 
+const PLAIN = /^[!-~]+$/; // what a header can hold, and no space
+
 /** The token that was typed, or null where there is none. */
 export async function askToken(dialog, refused) {
   const input = dialog.querySelector("input");
-  input.value = "";
-  if (refused) dialog.querySelector(".message").textContent = "The server did not accept that token.";
-  const answer = await ask(dialog);
-  return answer === "yes" ? input.value.trim() || null : null;
+  const message = dialog.querySelector(".message");
+  if (refused) message.textContent = "The server did not accept that token.";
+  for (;;) {
+    input.value = "";
+    const token = (await ask(dialog)) === "yes" ? input.value.trim() : "";
+    if (!token) return null;
+    if (PLAIN.test(token)) return token;
+    message.textContent =
+      "That has a space, a curly quote or another character that no token has, perhaps one that " +
+      "cannot be seen: copy the token anew.";
+  }
 }
 
 export async function confirm(dialog, title, message) {

@@ -63,8 +63,9 @@ function isEdited(picture) {
   return picture.edited !== null;
 }
 
-function withoutAttention({ caption, confidence, log_prob, words, log_probs }) {
-  return { caption, confidence, log_prob, words, log_probs };
+/** With what the model said, where the clean-up has changed it. */
+function withoutAttention({ caption, confidence, log_prob, words, log_probs, raw }) {
+  return { caption, confidence, log_prob, words, log_probs, ...(raw !== undefined && { raw }) };
 }
 
 /** Captions with their pictures' names, to be pasted into a text or a table. */

@@ -4,7 +4,7 @@ import { captionPicture, keepToken, NeedsToken, NoAnswer, Refused, TryLater } fr
 import { Bar } from "./bar.js";
 import { Camera, isPossible } from "./camera.js";
 import { Card } from "./card.js";
-import { askToken } from "./dialogs.js";
+import { askToken, confirm } from "./dialogs.js";
 import { listen } from "./intake.js";
 import { Models } from "./models.js";
 import { Pictures } from "./pictures.js";
@@ -30,6 +30,7 @@ const queue = new Queue({
   work: caption,
   onStart: (picture) => pictures.set(picture, { state: "captioning" }),
   onBack: (picture) => pictures.set(picture, { state: "waiting" }),
+  onGiveUp: (picture, { reason }) => pictures.set(picture, { state: "failed", reason }),
   onHold: (error, seconds) => {
     const wait = seconds < 1.5 ? "a second" : `${Math.round(seconds)} seconds`;
     const now = ["Try now", () => queue.resume()];
@@ -41,16 +42,17 @@ const queue = new Queue({
   },
 });
 
-/** Caption one picture, whatever comes of it. */
+/** Caption one picture, whatever comes of it; whether it has a caption. */
 async function caption(picture, signal) {
   try {
     if (!models.chosen) await models.load();
     const model = models.chosen;
     const captions = await captionPicture(picture.file, model, signal);
     const chosen = captions[0].isWithheld ? null : 0;
-    pictures.set(picture, { state: "done", captions, chosen, edited: null, model });
+    pictures.set(picture, { state: "done", captions, chosen, model });
+    return true;
   } catch (error) {
-    if (signal.aborted) return;
+    if (signal.aborted) return false;
     if (error instanceof NeedsToken) {
       queue.stop();
       demandToken(error.refused);
@@ -59,6 +61,7 @@ async function caption(picture, signal) {
     const reason = error instanceof TryLater ? await hangingUp(error, picture) : told(error);
     if (!reason) throw error;
     pictures.set(picture, { state: "failed", reason });
+    return false;
   }
 }
 
@@ -127,16 +130,23 @@ async function take(files, skipped) {
 const actions = {
   say: (text) => status.say(text),
   change: (picture, fields) => {
-    if (fields.edited) bar.noteEdit();
+    if (fields.edited && fields.edited !== picture.edited) bar.noteEdit();
     pictures.set(picture, fields);
   },
-  remove: (picture) => {
+  remove: async (picture) => {
+    if (!(await mayRemove(picture))) return;
     const next = cards.get(picture.id).element.nextElementSibling?.querySelector(".remove");
     remove([picture]);
     (next ?? get("choose")).focus();
   },
   retry: (picture) => again([picture]),
 };
+
+/** Asks where a person's own words would be lost. */
+async function mayRemove({ name, edited, isEditing }) {
+  if (edited === null && !isEditing) return true;
+  return confirm(get("confirm"), `Remove ${name}?`, "The caption that you wrote goes with it.");
+}
 
 function again(some) {
   for (const picture of some) pictures.set(picture, { state: "waiting" });

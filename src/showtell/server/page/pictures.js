@@ -15,6 +15,7 @@ export class Picture {
   captions = []; // as the API gives them, the best first
   chosen = null; // of them; null where the model withholds its best
   edited = null; // text that takes the place of the chosen one
+  isEditing = false; // whether its editor is open
   cuts = 0; // how often its request was cut off
   preview; // {url, width, height}; null where the browser cannot show it
 

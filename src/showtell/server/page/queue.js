@@ -3,31 +3,41 @@
  *
  * When a piece throws TryLater, it goes back to its place and nothing is sent for a while: as long
  * as the server asked, or 1, 2, 4, 8, ... seconds. Then one piece is tried alone; if it succeeds,
- * the others follow. The queue never gives up.
+ * the others follow. A piece whose error has a reason of its own goes to the end the second time. It
+ * is given up when it fails alone for the third time or later while others succeeded; as long as
+ * none succeeds, the server is to blame, and the queue goes on.
  */
 
 import { TryLater } from "./api.js";
 
 const LONGEST = 15; // s between attempts
+const AT_PLACE = 1; // attempts of a piece that leave it at its place
+const ATTEMPTS = 3; // that a piece is given, where others succeed
 
 export class Queue {
   #waiting = [];
   #running = new Map(); // piece to its AbortController
+  #attempts = new WeakMap(); // of pieces that failed for a reason: their count, and #succeeded before
+  #succeeded = 0; // pieces
   #strikes = 0;
   #timer = null;
   #stopped = false;
 
   /**
-   * `work(piece, signal)` does one and settles everything but TryLater itself; `onHold(error,
-   * seconds)` is told of each wait, `onFree()` when it is over; `onStart(piece)` and
-   * `onBack(piece)` as one begins, and as it has to wait again.
+   * `work(piece, signal)` does one and settles everything but TryLater itself; it tells whether it
+   * succeeded. `onHold(error, seconds)` is told of each wait, `onFree()` when it is over;
+   * `onStart(piece)` and `onBack(piece)` as one begins, and as it has to wait again;
+   * `onGiveUp(piece, error)` as one is given up.
    */
-  constructor({ work, slots, onStart, onBack, onHold, onFree }) {
-    Object.assign(this, { work, slots, onStart, onBack, onHold, onFree });
+  constructor({ work, slots, onStart, onBack, onGiveUp, onHold, onFree }) {
+    Object.assign(this, { work, slots, onStart, onBack, onGiveUp, onHold, onFree });
   }
 
   add(pieces) {
-    for (const piece of pieces) this.#waiting.push(piece);
+    for (const piece of pieces) {
+      this.#attempts.delete(piece);
+      this.#waiting.push(piece);
+    }
     this.#pump();
   }
 
@@ -65,14 +75,15 @@ export class Queue {
 
   async #run(piece) {
     const controller = new AbortController();
+    const isAlone = this.#strikes > 0;
     this.#running.set(piece, controller);
     this.onStart(piece);
     try {
-      await this.work(piece, controller.signal);
+      this.#succeeded += Boolean(await this.work(piece, controller.signal));
       if (!controller.signal.aborted) this.#got_through();
     } catch (error) {
       if (!(error instanceof TryLater)) throw error;
-      if (!controller.signal.aborted) this.#hold(piece, error);
+      if (!controller.signal.aborted) this.#failed(piece, error, isAlone);
     } finally {
       this.#running.delete(piece);
       this.#pump();
@@ -85,8 +96,21 @@ export class Queue {
     this.onFree();
   }
 
+  #failed(piece, error, isAlone) {
+    const { count, before } = this.#attempts.get(piece) ?? { count: 0, before: this.#succeeded };
+    const attempts = count + (error.reason !== null);
+    this.#attempts.set(piece, { count: attempts, before });
+    if (isAlone && attempts >= ATTEMPTS && this.#succeeded > before) {
+      this.onGiveUp(piece, error);
+      if (this.length === 1) this.#got_through(); // nothing else is to be waited for
+      return;
+    }
+    if (attempts <= AT_PLACE) this.#waiting.unshift(piece);
+    else this.#waiting.push(piece);
+    this.#hold(piece, error);
+  }
+
   #hold(piece, error) {
-    this.#waiting.unshift(piece);
     this.onBack(piece);
     if (this.#timer || this.#stopped) return; // others in flight had told already
     const seconds = error.seconds ?? Math.min(LONGEST, 2 ** this.#strikes);
