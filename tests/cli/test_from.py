@@ -124,6 +124,25 @@ def test_a_resumed_run_refuses_other_old_pictures(
     assert "rehearses 7 pictures of scenes:40, and what --old gives now is not the same" in error
 
 
+def test_old_pictures_are_measured_where_nothing_is_averaged(
+    showtell: Shell, model: Path, drawings: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    settings = ("training.average_start=false", "training.rehearsal_pictures=0")
+    options = (*QUICK, *(part for setting in settings for part in ("-s", setting)))
+    done = showtell(
+        "train", drawings, "-o", folder, "--from", model, *options, "--old", "scenes:40"
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((folder / "comparison.json").read_text())
+    assert (found["share"], found["by_share"]) == (1.0, {})
+    assert "scenes:40" in {row["data"] for row in found["rows"]}
+    assert "average_start" not in json.loads((folder / "best" / "metrics.json").read_text())
+    assert "best epoch 1: " in done.stdout and "untouched" in done.stdout
+    again = showtell("train", drawings, "-o", folder, "--resume", "--old", "scenes:40")
+    assert again.returncode == 0, again.stderr
+
+
 def test_a_comparison_that_was_stopped_is_made_at_last(
     run: tuple[Path, str, str], showtell: Shell, drawings: Path
 ) -> None:
@@ -168,6 +187,21 @@ def test_a_finished_run_is_made_longer(
         (("--preset", "huge"), "unknown preset 'huge'"),
         (("--old", "scenes:40"), "give the model with --from"),
         (("--from", "default", "--old", "gone.json"), "no data at gone.json"),
+        (
+            ("--from", "default", "--old", "scenes:40", "-s", "training.init_parts=encoder"),
+            "takes a part of default: leave --old out",
+        ),
+        (
+            (
+                "--from",
+                "default",
+                "--old",
+                "scenes:40",
+                "-s",
+                "training.init_parts=decoder,encoder",
+            ),
+            "takes a part of default: leave --old out",
+        ),
         (("--resume", "--from", "default"), "a resumed run keeps its own settings"),
         (("--from", "default", "-s", "decoder.hidden_size=64"), "hidden_size=512; or, to keep"),
         (("-s", "data.new_words=2"), "need a model to start from"),

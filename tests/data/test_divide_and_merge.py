@@ -88,6 +88,36 @@ def test_a_group_larger_than_a_split_is_for_training() -> None:
     assert split.split_counts() == {"train": 16, "val": 2, "test": 2}
 
 
+def test_a_split_into_which_no_group_fits_gets_the_smallest() -> None:
+    """Four scenes of five frames, but for one of three: a tenth is two pictures."""
+    groups = [range(0, 5), range(5, 10), range(10, 13), range(13, 18)]
+    for seed in range(5):
+        split = split_dataset(dataset_of(18), TENTH, TENTH, seed=seed, groups=groups)
+        assert split.split_counts() == {"train": 10, "val": 5, "test": 3}
+        assert {split.records[number].split for number in groups[2]} == {"test"}
+        for group in groups:
+            assert len({split.records[number].split for number in group}) == 1
+        assert split.notes[1:] == (
+            "test gets 3 pictures that look the same: there is no smaller group",
+            "val gets 5 pictures that look the same: there is no smaller group",
+        )
+    none = Amount(0, is_share=False)
+    split = split_dataset(dataset_of(18), TENTH, none, groups=groups)
+    assert split.split_counts() == {"train": 15, "val": 3}
+    # Test would get both of the small ones, and train keeps the large one.
+    split = split_dataset(dataset_of(22), TENTH, TENTH, groups=[range(20)])
+    assert split.split_counts() == {"train": 20, "val": 1, "test": 1}
+
+
+def test_fewer_groups_than_splits() -> None:
+    groups = [range(0, 5), range(5, 10)]
+    with pytest.raises(DataError, match=r"2 groups of .* train, test and val need one each"):
+        split_dataset(dataset_of(10), TENTH, TENTH, groups=groups)
+    none = Amount(0, is_share=False)
+    split = split_dataset(dataset_of(10), TENTH, none, groups=groups)
+    assert split.split_counts() == {"train": 5, "val": 5}
+
+
 def test_something_is_left_to_train_on() -> None:
     with pytest.raises(DataError, match="5 for val and 5 for test leave none to train on"):
         split_dataset(dataset_of(10), Amount(5, is_share=False), Amount(0.5, is_share=True))
@@ -188,6 +218,32 @@ def test_merging(tmp_path: Path) -> None:
     assert [r.captions for r in thrice.records] == [("one", "uno"), ("two",), ("three",)]
     with pytest.raises(DataError, match="two data sets or more"):
         merge_datasets(sets[:1])
+
+
+def test_copies_of_a_picture_follow_it_into_its_split(tmp_path: Path) -> None:
+    path = drawing(tmp_path / "a/1.jpg", 1)
+    for name in ("a/2.jpg", "b/1.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(path.read_bytes())
+    first = (
+        Record("x1", path, ("one",), "train"),
+        Record("x2", tmp_path / "a/2.jpg", ("uno",), "train"),
+        Record("y", drawing(tmp_path / "a/3.jpg", 3), ("three",), "train"),
+    )
+    second = (Record("z", tmp_path / "b/1.jpg", ("eins",), "test"),)
+    sets = [Dataset("a", "csv", first), Dataset("b", "csv", second)]
+    merged = merge_datasets(sets, near=False)
+    assert [(r.image_id, r.captions, r.split) for r in merged.records] == [
+        ("x1", ("one", "eins"), "test"),
+        ("x2", ("uno",), "test"),
+        ("y", ("three",), "train"),
+    ]
+    assert any("1 of them are in different splits" in note for note in merged.notes)
+    backwards = merge_datasets(sets[::-1], near=False)
+    assert [(r.image_id, r.captions, r.split) for r in backwards.records] == [
+        ("z", ("eins", "one", "uno"), "test"),
+        ("y", ("three",), "train"),
+    ]
 
 
 def test_merging_keeps_each_captions_style(tmp_path: Path) -> None:

@@ -216,6 +216,36 @@ def test_outputs_are_replaced_only_if_they_are_our_own(dataset: Dataset, tmp_pat
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
 
 
+def test_a_folder_with_pictures_that_are_read_is_not_replaced(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    """A list beside a folder names the folder's pictures."""
+    work = tmp_path / "work"
+    write_dataset(dataset, Output(work), made_by="test")
+    before = sorted(work.rglob("*"))
+    write_dataset(load_dataset(work), Output(tmp_path / "split.jsonl"), made_by="test")
+    some = load_dataset(tmp_path / "split.jsonl")
+    for pictures in ("keep", "copy"):
+        with pytest.raises(DataError, match=r"work holds 5 pictures of .*split\.jsonl, which --ov"):
+            write_dataset(some, Output(work, None, pictures, overwrite=True), made_by="test")  # type: ignore[arg-type]
+    assert sorted(work.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["captions.csv", "captions.jsonl", "captions.parquet"])
+def test_a_file_that_is_replaced_is_kept(name: str, dataset: Dataset, tmp_path: Path) -> None:
+    output = Output(tmp_path / name, overwrite=True)
+    notes = write_dataset(dataset, output, made_by="test")
+    assert write_dataset(dataset, output, made_by="test") == notes
+    assert sorted(os.listdir(tmp_path)) == sorted(["own", name]), "the same bytes need no backup"
+    for number, backup in enumerate((f"{name}.bak", f"{name}.bak2")):
+        (tmp_path / name).write_text(f"corrected by hand {number}")
+        [note, *others] = write_dataset(dataset, output, made_by="test")
+        assert note == f"the file that was there is kept as {tmp_path / backup}"
+        assert others == notes
+        assert (tmp_path / backup).read_text() == f"corrected by hand {number}"
+        assert said(load_dataset(tmp_path / name)) == said(dataset)
+
+
 @pytest.mark.parametrize("reason", [KeyboardInterrupt(), OSError(13, "denied")])
 def test_an_earlier_output_is_there_whatever_happens_at_the_end(
     reason: BaseException, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

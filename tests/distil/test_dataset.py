@@ -4,11 +4,20 @@ from pathlib import Path
 
 import pytest
 from PIL import Image, ImageDraw
+from tiny_pictures import paint
+from tiny_run import Notes
 
 from showtell.data.duplicates import Look
 from showtell.data.records import Dataset, Record
 from showtell.data.sources import load_dataset
-from showtell.distil.dataset import mix, split_human, styled, without_held_out, write_mixture
+from showtell.distil.dataset import (
+    mix,
+    open_mixture,
+    split_human,
+    styled,
+    without_held_out,
+    write_mixture,
+)
 from showtell.distil.filters import Filtered, Said
 from showtell.errors import DataError
 from showtell.text.segment import Segmentation
@@ -47,6 +56,11 @@ def test_people_without_a_test_set_give_half_of_their_val() -> None:
     assert split_human(marked) == marked
     with pytest.raises(DataError, match="1 picture to measure on"):
         split_human(human("train", "train", "val"))
+
+
+def test_nothing_is_left_to_train_on() -> None:
+    with pytest.raises(DataError, match="no picture is left to train on: all of the 2 are held ou"):
+        mix([], human("val", "test"), human_weight=4, styles=())
 
 
 def test_people_weigh_more_in_training_alone() -> None:
@@ -96,8 +110,59 @@ def test_a_look_that_is_held_out() -> None:
     red, blue = (Look("0" * 64, colour) for colour in ((200, 0, 0), (0, 0, 200)))
     captions, found = said(2), Filtered()
     looks = {captions[0].picture: red, captions[1].picture: blue}
-    assert without_held_out(captions, looks, [blue], found) == captions[:1]
+    people = human("train", "train", "val")
+    kept, left = without_held_out(
+        captions,
+        people,
+        looks=looks,
+        human_looks={"h0": red, "h1": blue, "h2": blue},
+        found=found,
+    )
+    assert kept == captions[:1]
     assert found.counts == {"looks like a held-out picture": 1}
+    assert [record.image_id for record in left.records] == ["h0", "h2"]
+
+
+def test_a_file_that_is_held_out_is_known_without_its_look(tmp_path: Path) -> None:
+    (tmp_path / "linked").symlink_to(tmp_path)
+    captions, found = said(2, str(tmp_path)), Filtered()
+    held_out = Record("h0", tmp_path / "linked" / "1.png", ("one",), "test")
+    people = Dataset("people", "jsonl", (held_out,))
+    kept, left = without_held_out(captions, people, looks={}, human_looks={}, found=found)
+    assert kept == captions[:1] and left == people
+
+
+def test_a_picture_that_both_have_captioned_is_one_record(tmp_path: Path) -> None:
+    paint(tmp_path, 4)
+    captions = [
+        Said(f"p{n}", str(tmp_path / f"p{n}.png"), text, 0.9)
+        for n in range(4)
+        for text in ("a dog runs", "a dog")
+    ]
+    people = Dataset(
+        "people",
+        "jsonl",
+        tuple(
+            Record(f"h{n}", tmp_path / f"p{n}.png", ("one", "two"), split)
+            for n, split in enumerate(("train", "val", "test"))
+        ),
+    )
+    mixture = mix(captions, people, human_weight=2, styles=("short",))
+    assert mixture.counts == {
+        "teacher train": 1,
+        "human and teacher train": 1,
+        "human val": 1,
+        "human test": 1,
+    }
+    report = Notes()
+    data = open_mixture(write_mixture(mixture.records, tmp_path), report)
+    assert data.records == mixture.records and report.notes == []
+    by_id = {record.image_id: record for record in data.records}
+    own, said_by_teacher = ("one", "two"), ("a dog runs", "a dog", "a dog")
+    assert by_id["human/h0"].captions == own * 2 + said_by_teacher
+    assert by_id["human/h0"].styles == ("",) * 6 + ("short",)
+    assert by_id["human/h1"].captions == by_id["human/h2"].captions == own
+    assert by_id["teacher/p3"].captions == said_by_teacher
 
 
 def test_the_data_set_reads_as_any_other(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The survey of pictures: which can be read, and which look the same."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,19 @@ from PIL import Image
 from showtell.bulk.inputs import find_inputs
 from showtell.core.progress import SilentReporter
 from showtell.distil.pictures import known_pictures, survey
+from showtell.errors import MissingExtraError
+
+
+def test_without_imagehash_the_error_says_how_to_do_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "a.png")
+    inputs = find_inputs([str(tmp_path)])
+    monkeypatch.setitem(sys.modules, "imagehash", None)
+    with pytest.raises(MissingExtraError, match=r"near_duplicates=false does without.*dedupe"):
+        survey(inputs, tmp_path / "run", with_looks=True, report=SilentReporter())
+    found = survey(inputs, tmp_path / "run", with_looks=False, report=SilentReporter())
+    assert found == (1, 0, 0)
 
 
 class Stop(SilentReporter):

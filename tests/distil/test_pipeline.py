@@ -212,6 +212,31 @@ def test_peoples_captions_make_the_test_set_and_weigh_more(
     assert not (tmp_path / "run" / "report" / "rating.html").exists()
 
 
+def test_people_who_captioned_the_teachers_pictures(tmp_path: Path, pictures: Path) -> None:
+    """The natural case: ``--human`` is a table of the same folder."""
+    rows = [
+        {"path": str(pictures / f"p{n}.png"), "caption": f"one of {n}", "split": split}
+        for n, split in enumerate(("train", "train", "val", "test") * 5)
+    ]
+    path = tmp_path / "captions.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    wanted = request(
+        tmp_path / "run", pictures, "training.num_epochs=1", human=DataRequest(str(path))
+    )
+    report = Notes()
+    made = run(wanted, Teacher(), report)
+    assert made.found["data"]["pictures"] == {
+        "teacher train": 40,
+        "human and teacher train": 10,
+        "human val": 5,
+        "human test": 5,
+    }
+    assert not [note for note in report.notes if note.startswith("skipped")]
+    data = load_dataset(str(tmp_path / "run" / "data" / "captions.jsonl"))
+    assert not data.problems and data.split_counts() == {"train": 50, "val": 5, "test": 5}
+    assert made.figures["teacher"]["num_pictures"] == 5
+
+
 def test_both_are_compared_on_the_pictures_that_both_captioned(
     tmp_path: Path, pictures: Path, human: Path
 ) -> None:
@@ -273,19 +298,37 @@ def test_people_who_come_before_anything_follows_from_the_answers(
 
 
 def test_training_pictures_that_look_like_held_out_ones_are_left_out(
-    tmp_path: Path, pictures: Path, human: Path
+    tmp_path: Path, pictures: Path
 ) -> None:
+    """Whoever captioned them. In the tiny world, what has the same colour looks the same."""
     pytest.importorskip("imagehash")
-    wanted = request(
-        tmp_path / "run",
-        pictures,
-        "training.num_epochs=1",
-        human=DataRequest(str(human)),
-        filters=FilterConfig(fit=0.0),
+    records = paint(tmp_path / "human", 30)
+    is_red = [record.captions[0].split()[1] == "red" for record in records]
+    held_out = [number for number, red in enumerate(is_red) if red]
+    path, folder = tmp_path / "captions.jsonl", tmp_path / "run"
+    splits = {held_out[0]: "val", held_out[1]: "test"}
+    rows = [
+        {"path": str(record.path), "caption": "one", "split": splits.get(number, "train")}
+        for number, record in enumerate(records)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    human = DataRequest(str(path))
+    report, near = Notes(), FilterConfig(fit=0.0)
+    made = run(
+        request(folder, pictures, "training.num_epochs=1", human=human, filters=near),
+        Teacher(),
+        report,
     )
-    made = run(wanted, Teacher())
-    assert made.found["data"]["dropped"]["looks like a held-out picture"] > 10
-    lines = (tmp_path / "run" / "data" / "dropped.jsonl").read_text().splitlines()
+    assert made.found["data"]["dropped"] == {"looks like a held-out picture": 3}
+    assert made.found["data"]["pictures"] == {
+        "teacher train": 3,
+        "human train": 30 - len(held_out),
+        "human val": 1,
+        "human test": 1,
+    }
+    left_out = f"{len(held_out) - 2} training pictures of {path} left out: looks like a held-out"
+    assert any(note.startswith(left_out) for note in report.notes)
+    lines = (folder / "data" / "dropped.jsonl").read_text().splitlines()
     reasons = {json.loads(line)["reason"] for line in lines}
     assert reasons == {"looks like a held-out picture"}
 

@@ -1,6 +1,7 @@
 """Rehearsal, and the average of a run with its start, in a tiny world."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -42,6 +43,7 @@ from showtell.training.from_start import (
 )
 from showtell.training.loop import TrainingResult
 from showtell.training.rehearsal import kept_captions, known_words, rehearsal_captions
+from showtell.training.validation import is_better, t_95
 
 CONCEPTS = {"hidden_size": 24, "num_heads": 2, "num_layers": 1, "concepts": 3}
 DETECTED = {"hidden_size": 16, "num_heads": 2, "num_layers": 1, "concepts": 3, "detected": 12}
@@ -89,6 +91,26 @@ def test_a_decoder_without_words_beside_the_picture_makes_up_none(tmp_path: Path
     assert found == kept_captions(tmp_path) == []
 
 
+def test_a_language_without_class_words_makes_up_none(tmp_path: Path) -> None:
+    start = checkpoint(CONCEPTS)
+    start.decoder.concepts.class_words.zero_()
+    config = Config.load(None, ["training.init_from=x", "training.rehearsal=150"])
+    assert known_words(start.decoder) is None
+    runtime = choose_runtime("cpu", "fp32")
+    assert rehearsal_captions(tmp_path, start, config, runtime, Notes()) == []
+
+
+def test_words_are_counted_in_captions_without_spaces(tmp_path: Path) -> None:
+    words = dict.fromkeys("一只狗在草地上奔跑的人和猫红色球白车走大小树山水天路", 9)
+    chinese = WordVocabulary(words, 1).cut_by(Segmentation.of("characters", "zh"))
+    assert len(chinese) == len(vocabulary())
+    start = replace(checkpoint(DETECTED), vocabulary=chinese)
+    config = Config.load(None, ["training.init_from=x", "training.rehearsal=150"])
+    made = rehearsal_captions(tmp_path, start, config, choose_runtime("cpu", "fp32"), Notes())
+    assert made
+    assert all(len(caption) >= 4 and " " not in caption for caption in made)
+
+
 def test_the_words_of_a_classifier_come_as_often_as_in_captions() -> None:
     decoder = make("transformer", CONCEPTS)
     decoder.concepts.counts[5] = 9_999
@@ -129,6 +151,37 @@ def test_a_share_that_is_better_by_chance_is_not_chosen() -> None:
     gain = 0.3 * start.mean()
     lost = {0.0: [start, old], 1.0: [start + gain, 0.7 * old]}
     assert chosen(lost) == 0.0
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 7, 11, 17, 25, 40, 90, 1_000])
+def test_the_quantile_of_students_t(freedom: int) -> None:
+    """By its density: 0.45 of it lie between 0 and the quantile."""
+    log_gammas = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)
+    points = np.linspace(0, t_95(freedom), 10_001)
+    density = (1 + points**2 / freedom) ** (-(freedom + 1) / 2)
+    density *= math.exp(log_gammas) / math.sqrt(freedom * math.pi)
+    assert np.trapezoid(density, points) == pytest.approx(0.45, abs=2e-4)
+
+
+def test_between_the_first_quantiles_more_is_asked_for() -> None:
+    assert t_95(1.5) > 3.7  # of which 0.05 lie above 3.66
+    assert t_95(math.inf) == 1.645
+
+
+@pytest.mark.parametrize("sizes", [(2,), (3,), (5,), (10,), (4, 12)])
+def test_one_in_twenty_is_better_by_chance_however_few_pictures(sizes: tuple[int, ...]) -> None:
+    generator, num = np.random.default_rng(0), 4_000
+    better = 0
+    for _ in range(num):
+        other = [np.full(size, 0.6) for size in sizes]
+        one = [values + 0.05 * generator.standard_normal(len(values)) for values in other]
+        better += is_better(one, other)
+    assert 0.03 < better / num < 0.062
+
+
+def test_nothing_is_better_by_one_picture() -> None:
+    assert not is_better([np.array([0.9])], [np.array([0.1])])
+    assert is_better([np.array([0.9, 0.9])], [np.array([0.1, 0.1])])
 
 
 def test_before_and_after_are_cut_into_words_as_the_model_cuts_them(tmp_path: Path) -> None:

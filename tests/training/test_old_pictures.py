@@ -13,7 +13,7 @@ from showtell.core.device import choose_runtime
 from showtell.data.records import Dataset
 from showtell.data.request import DataRequest
 from showtell.data.sources import load_dataset
-from showtell.errors import CheckpointError
+from showtell.errors import CheckpointError, ConfigError
 from showtell.inference.checkpoint import load_checkpoint
 from showtell.text.vocabulary import UNK, WordVocabulary
 from showtell.training.from_start import Pictures
@@ -21,10 +21,12 @@ from showtell.training.loop import Run
 from showtell.training.old_pictures import (
     OldPictures,
     _corpus,
+    check_old,
     check_same,
     load_old,
     old_of_run,
     old_place,
+    old_to_resume,
     sample,
     wanted_of,
 )
@@ -197,6 +199,33 @@ def test_where_the_old_data_lay_is_remembered(tmp_path: Path) -> None:
     ):
         assert old_of_run({"old_at": old_place(old)}) == old
     assert old_of_run({}) is None
+
+
+def test_a_run_that_began_without_old_pictures_goes_on_without_any(tmp_path: Path) -> None:
+    old, other = DataRequest("scenes:40"), DataRequest("scenes:50")
+    with pytest.raises(CheckpointError, match="was begun without --old, so it rehearses no old"):
+        old_to_resume(old, {}, tmp_path)
+    assert old_to_resume(None, {}, tmp_path) is None
+    known = {"old_at": old_place(old)}
+    assert old_to_resume(None, known, tmp_path) == old
+    assert old_to_resume(other, known, tmp_path) == other  # a place that has moved
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ([], "--old scenes:40 is what a model is not to forget: give the model with --from"),
+        (
+            ["training.init_from=x", "training.init_parts=encoder"],
+            "training.init_parts = encoder takes a part of x: leave --old out",
+        ),
+    ],
+)
+def test_old_pictures_without_a_whole_model_are_refused(settings: list[str], message: str) -> None:
+    config = Config.load(None, settings)
+    check_old(None, config)
+    with pytest.raises(ConfigError, match=message):
+        check_old(DataRequest("scenes:40"), config)
 
 
 def test_other_old_pictures_are_refused(tmp_path: Path, new: Dataset, store, start: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_run import run
+from tiny_run import Notes, run
 from tiny_world import tiny_config, tiny_records, tiny_store
 
 from showtell.core.device import choose_runtime
@@ -114,6 +114,20 @@ def test_captions_begin_with_their_style(tmp_path: Path) -> None:
     assert prepare(plain, tiny_config().data, store, SilentReporter()).train.starts is None
 
 
+def test_data_in_which_every_caption_has_a_style_is_told(tmp_path: Path) -> None:
+    records = styled_records()
+    store = tiny_store(tmp_path / "store", records)
+
+    def notes(records: tuple[Record, ...]) -> list[str]:
+        report = Notes()
+        prepare(Dataset("tiny", "folder", records), tiny_config().data, store, report)
+        return [note for note in report.notes if "has a style" in note]
+
+    assert notes(records) == notes(tiny_records()) == []
+    [note] = notes(tuple(replace(r, styles=("short", "detailed", "short")) for r in records))
+    assert note.startswith("every training caption has a style (detailed, short), so the model")
+
+
 def test_pieces_of_words_have_no_styles(tmp_path: Path) -> None:
     pytest.importorskip("tokenizers")
     records = styled_records()
@@ -151,18 +165,19 @@ def test_data_has_a_style_for_each_caption(tmp_path: Path) -> None:
     found = rows(
         tmp_path / "data",
         [
-            {"captions": ["a dog", "a dog on grass"], "styles": ["short", "detailed"]},
+            {"captions": ["a dog", "a dog on grass"], "caption_styles": ["short", "detailed"]},
             {"captions": ["a cat", "a cat in"], "caption_style": "short"},
             {"captions": ["a cow"], "style": "Baroque"},
-            {"captions": ["a hen", "hens"], "styles": ["short"] * 3},
-            {"captions": ["a pig", "", "pigs"], "styles": ["", "short", "short"]},
+            {"captions": ["a hen", "hens"], "caption_styles": ["short"] * 3},
+            {"captions": ["a pig", "", "pigs"], "caption_styles": ["", "short", "short"]},
             {"captions": ["a fox"], "caption_style": "Very Short"},
+            {"captions": ["a bull"], "styles": ["cubism"]},
         ],
     )
     by_id = {record.image_id: record for record in found.records}
     assert by_id["0.png"].styles == ("short", "detailed")
     assert by_id["1.png"].styles == ("short", "short")
-    assert by_id["2.png"].styles == ()
+    assert by_id["2.png"].styles == by_id["6.png"].styles == ()
     assert by_id["5.png"].captions == ("a fox",) and by_id["5.png"].styles == ()
     assert by_id["4.png"].captions == ("a pig", "pigs")
     assert by_id["4.png"].styles == ("", "short")

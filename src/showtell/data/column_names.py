@@ -18,7 +18,7 @@ CAPTION_NAMES = (
 )
 SPLIT_NAMES = ("split", "subset", "partition", "set_name")
 ID_NAMES = ("image_id", "imageid", "img_id")
-STYLE_NAMES = ("caption_styles", "caption_style", "styles")  # "style" is often the picture's
+STYLE_NAMES = ("caption_styles", "caption_style")  # "style" and "styles" are often the picture's
 _NAMES_BY_DEFAULT = ("name", *ID_NAMES, "id")
 """What names the picture where nothing is called as in ``PICTURE_NAMES``, as in medical tables."""
 

@@ -71,10 +71,11 @@ def split_dataset(
         dataset: Its own splits are forgotten.
         val, test: How many pictures they get; train gets the rest.
         seed: Another one gives another split.
-        groups: Numbers of records that stay together.
+        groups: Numbers of records that stay together. A split that would be empty gets the
+            smallest group that another can spare; a note says so where it exceeds the share.
 
     Raises:
-        DataError: nothing would be left to train on.
+        DataError: nothing would be left to train on, or there are fewer groups than splits.
     """
     records = dataset.records
     num_test, num_val = test.of(len(records)), val.of(len(records))
@@ -89,18 +90,38 @@ def split_dataset(
         if number not in grouped:
             units[record.image_id] = [number]
     room: dict[Split, int] = {"test": num_test, "val": num_val}
-    splits: dict[int, Split] = {}
-    for key in chance_order(units, seed):
-        unit = units[key]
-        chosen: Split = next((split for split, left in room.items() if len(unit) <= left), "train")
-        if chosen in room:
-            room[chosen] -= len(unit)
-        splits.update(dict.fromkeys(unit, chosen))
+    wanted = [split for split, num in room.items() if num]
+    if len(units) <= len(wanted):
+        raise DataError(
+            f"{dataset.name} has {counted(len(units), 'group')} of pictures that look the same, "
+            f"each of which stays in one split, and train, {' and '.join(wanted)} need one each: "
+            "give more pictures, or --val 0 or --test 0"
+        )
+    chosen: dict[str, Split] = {}
+    order = chance_order(units, seed)
+    for key in order:
+        size = len(units[key])
+        split = next((split for split, left in room.items() if size <= left), None)
+        chosen[key] = split or "train"
+        if split:
+            room[split] -= size
+    notes = []
+    for split in wanted:
+        num_units = Counter(chosen.values())
+        if not num_units[split]:
+            spare = [key for key in order if num_units[chosen[key]] > 1]
+            key = min(spare, key=lambda key: len(units[key]))
+            chosen[key] = split
+            if (size := len(units[key])) > (num_test if split == "test" else num_val):
+                notes.append(
+                    f"{split} gets {size:,} pictures that look the same: there is no smaller group"
+                )
+    splits = {number: chosen[key] for key, unit in units.items() for number in unit}
     note = f"split anew with seed {seed}: {describe_counts(splits.values())}"
     if groups:
         note += f"; {counted(len(groups), 'group')} of pictures that look the same kept together"
     new = tuple(replace(record, split=splits[n]) for n, record in enumerate(records))
-    return replace(dataset, records=new, notes=(*_without_split_notes(dataset), note))
+    return replace(dataset, records=new, notes=(*_without_split_notes(dataset), note, *notes))
 
 
 def _without_split_notes(dataset: Dataset) -> list[str]:

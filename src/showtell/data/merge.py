@@ -1,7 +1,8 @@
 """Several data sets as one: ids that collide, and pictures that are in more than one of them.
 
 A file that is in several sets becomes one picture with the captions of all. Where the sets disagree
-on its split, the one that is kept from training wins, so that nothing leaks.
+on its split, the one that is kept from training wins, so that nothing leaks. Copies of the file
+within the first set stay, and go into the same split.
 """
 
 from collections import Counter
@@ -96,17 +97,18 @@ def _join_copies(
         together = [records[first], *(records[number] for number in copies)]
         said = dict.fromkeys(pair for record in together for pair in _with_styles(record))
         captions, styles = zip(*said, strict=True)
-        split = max((record.split for record in together), key=SPLITS.index)
+        splits = {records[number].split for number in group}
+        split = max(splits, key=SPLITS.index)
         num_joined += len(copies)
-        num_moved += len({record.split for record in together}) > 1
+        num_moved += len(splits) > 1
+        for number in group:
+            merged[number] = None if number in copies else replace(records[number], split=split)
         merged[first] = replace(
             records[first],
             captions=captions,
             split=split,
             styles=styles if any(styles) else (),
         )
-        for number in copies:
-            merged[number] = None
     notes = []
     if num_joined:
         notes.append(

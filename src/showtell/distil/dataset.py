@@ -2,19 +2,25 @@
 
 People's captions make the test set, where there are some, and weigh more in training: each comes as
 often as ``human_weight`` says. Pictures that look like one of the test or validation set are left
-out of training, whoever captioned them. Without people's captions a part of the teacher's is held
-out, and the figures on it say how far the student agrees with its teacher.
+out of training, whoever captioned them. A picture that both have captioned is one record, in the
+split that people's data gives it. Without people's captions a part of the teacher's is held out,
+and the figures on it say how far the student agrees with its teacher.
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+import os
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 from showtell.core.files import atomic_write
+from showtell.core.progress import Reporter
 from showtell.data.duplicates import Look, NearDuplicates
 from showtell.data.records import Dataset, Record, Split
+from showtell.data.request import DataRequest
 from showtell.data.splits import hash_order, usable_splits
 from showtell.distil.filters import Filtered, Said
 from showtell.distil.request import Style
@@ -34,7 +40,7 @@ class Mixture:
 
     Attributes:
         records: of the student's data set.
-        counts: by source and split.
+        counts: of pictures, by source and split: ``teacher train``, ``human and teacher train``.
     """
 
     records: tuple[Record, ...]
@@ -68,20 +74,45 @@ def split_human(dataset: Dataset) -> Dataset:
 
 
 def without_held_out(
-    said: Sequence[Said], looks: Mapping[str, Look], held_out: Sequence[Look], found: Filtered
-) -> list[Said]:
-    """The captions of pictures that look like none of ``held_out``; the others are dropped."""
+    said: Sequence[Said],
+    human: Dataset,
+    *,
+    looks: Mapping[str, Look],
+    human_looks: Mapping[str, Look],
+    found: Filtered,
+) -> tuple[list[Said], Dataset]:
+    """The teacher's captions and people's, without training pictures that are held out as well.
+
+    These are pictures that people hold out, and those that look like one.
+
+    Args:
+        human: with all three splits.
+        looks: of the teacher's pictures, by name; empty where nobody asked.
+        human_looks: of people's pictures, by image id; empty where nobody asked.
+        found: gets the teacher's captions that are left out.
+    """
+    held_out = [record for record in human.records if record.split != "train"]
+    files = {os.path.realpath(record.path) for record in held_out}
     known = NearDuplicates()
-    for look in held_out:
-        known.add(look)
+    for record in held_out:
+        if (look := human_looks.get(record.image_id)) is not None:
+            known.add(look)
+
+    def is_held_out(look: Look | None) -> bool:
+        return look is not None and known.find(look) is not None
+
     kept = []
     for one in said:
-        own = looks.get(one.picture)
-        if own is not None and known.find(own) is not None:
+        if os.path.realpath(one.file) in files or is_held_out(looks.get(one.picture)):
             found.drop(one, SAME)
         else:
             kept.append(one)
-    return kept
+    records = tuple(
+        record
+        for record in human.records
+        if record.split != "train" or not is_held_out(human_looks.get(record.image_id))
+    )
+    return kept, replace(human, records=records)
 
 
 def mix(
@@ -93,6 +124,9 @@ def mix(
     segmentation: Segmentation = PTB,
 ) -> Mixture:
     """The student's data.
+
+    What the teacher says of a training picture of people's is added to their captions. What it says
+    of one that they hold out is left out.
 
     Args:
         said: the teacher's captions, those of a picture one after another.
@@ -116,26 +150,40 @@ def mix(
         ordered = drawn(by_picture)
         splits |= dict.fromkeys(ordered[:number], "test")
         splits |= dict.fromkeys(ordered[number : 2 * number], "val")
-    records = []
+    people = {os.path.realpath(r.path): r.image_id for r in human.records} if human else {}
+    added: dict[str, list[tuple[str, str]]] = {}  # by image id of people's: captions and styles
+    records, counts = [], Counter[str]()
     for picture, captions in by_picture.items():
         texts, kinds = styled([one.text for one in captions], styles, segmentation)
         if splits[picture] != "train":  # plain captions are what is measured
             texts, kinds = [one.text for one in captions], ()
-        records.append(
-            Record(
-                f"teacher/{picture}", Path(captions[0].file), tuple(texts), splits[picture], kinds
-            )
-        )
+        file = Path(captions[0].file)
+        if (image_id := people.get(os.path.realpath(file))) is not None:
+            added.setdefault(image_id, []).extend(_pairs(texts, kinds))
+            continue
+        records.append(Record(f"teacher/{picture}", file, tuple(texts), splits[picture], kinds))
+        counts[f"teacher {splits[picture]}"] += 1
     for record in human.records if human else ():
-        times = human_weight if record.split == "train" else 1
-        texts, kinds = list(record.captions) * times, record.styles * times
+        is_train = record.split == "train"
+        pairs = list(_pairs(record.captions, record.styles)) * (human_weight if is_train else 1)
+        more = added.get(record.image_id, []) if is_train else []
+        said_of, kinds = zip(*pairs, *more, strict=True)
         name = f"human/{record.image_id}"
-        records.append(replace(record, image_id=name, captions=tuple(texts), styles=kinds))
-    counts: dict[str, int] = {}
-    for record in records:
-        name = f"{record.image_id.partition('/')[0]} {record.split}"
-        counts[name] = counts.get(name, 0) + 1
-    return Mixture(tuple(records), counts)
+        styles_of = kinds if any(kinds) else ()
+        records.append(replace(record, image_id=name, captions=said_of, styles=styles_of))
+        counts[f"human{' and teacher' if more else ''} {record.split}"] += 1
+    if all(record.split != "train" for record in records):
+        raise DataError(
+            f"no picture is left to train on: all of the {len(records):,} are held out. Give more "
+            "pictures; if those that look like a held-out one may train: --filter "
+            "near_duplicates=false"
+        )
+    return Mixture(tuple(records), dict(counts))
+
+
+def _pairs(texts: Sequence[str], kinds: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Captions with their styles; "" where there are none."""
+    return zip(texts, kinds or repeat(""), strict=False)
 
 
 def drawn(names: Collection[str]) -> list[str]:
@@ -193,3 +241,15 @@ def write_mixture(records: Sequence[Record], folder: Path) -> Path:
                 values["caption_styles"] = list(record.styles)
             file.write(json.dumps(values, ensure_ascii=False) + "\n")
     return path
+
+
+def open_mixture(path: Path, report: Reporter) -> Dataset:
+    """Read what ``write_mixture`` wrote; what cannot be used of it is said.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    dataset = DataRequest(str(path)).load()
+    for line in dataset.skipped():
+        report.note(line)
+    return dataset

@@ -25,8 +25,7 @@ from torch.nn import functional as F
 from showtell.config import Config
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, Record
-from showtell.data.request import DataRequest
-from showtell.distil.dataset import drawn, mix, write_mixture
+from showtell.distil.dataset import drawn, mix, open_mixture, write_mixture
 from showtell.distil.filters import Filtered, Said
 from showtell.distil.request import DistilRequest
 from showtell.distil.student import Plan, train_student
@@ -99,7 +98,7 @@ class Judges:
         data_folder = folder.with_name(f"{folder.name}-data")
         data_folder.mkdir(exist_ok=True)
         data = write_mixture(mixture.records, data_folder)
-        dataset = DataRequest(str(data)).load()
+        dataset = open_mixture(data, self.report)
         plan = Plan(config, self.plan.probabilities, "it is a judge")
         if train_student(dataset, plan, self.request, data, folder, self.report).stopped:
             return None

@@ -11,16 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from showtell.bulk.inputs import Inputs
 from showtell.bulk.journal import Journal
 from showtell.core.files import atomic_write
 from showtell.core.prefetch import work_ahead
 from showtell.core.progress import Reporter
-from showtell.data.duplicates import Look, NearDuplicates, look_of
+from showtell.data.duplicates import Look, NearDuplicates, can_look, look_of
 from showtell.data.records import Record
-from showtell.errors import DataError, ImageError, UnavailableError
+from showtell.errors import DataError, ImageError, MissingExtraError, UnavailableError
 from showtell.images.open import open_image
 from showtell.inference.stream import Picture
 
@@ -59,8 +57,9 @@ def survey(
         DataError: none can be read, or another process is writing there.
         MissingExtraError: ``imagehash`` is not installed, and looks were asked for.
     """
-    if with_looks:
-        look_of(Image.new("RGB", (8, 8)))  # a missing extra shows now
+    if with_looks and not can_look():
+        what = "finding pictures that look the same (--filter near_duplicates=false does without)"
+        raise MissingExtraError("dedupe", what)
     identity = {
         "kind": "pictures of a distillation",
         "names": list(inputs.names),

@@ -29,8 +29,15 @@ from showtell.core.files import InUseError, locked_folder, write_json
 from showtell.core.messages import counted
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, dataset_fingerprint
-from showtell.data.request import DataRequest
-from showtell.distil.dataset import DATA_FILE, mix, split_human, without_held_out, write_mixture
+from showtell.distil.dataset import (
+    DATA_FILE,
+    SAME,
+    mix,
+    open_mixture,
+    split_human,
+    without_held_out,
+    write_mixture,
+)
 from showtell.distil.filters import Filtered, filter_captions, read_kept
 from showtell.distil.fit import Judges, drop_misfits
 from showtell.distil.pictures import fingerprint_of, known_pictures, looks_of_records, survey
@@ -173,6 +180,11 @@ class _Distillation:
         return dataset
 
     @cached_property
+    def data(self) -> Dataset:
+        """The student's data set; it is not asked for before it is made."""
+        return open_mixture(self.stages.folder_of("data") / DATA_FILE, self.report)
+
+    @cached_property
     def segmentation(self) -> tuple[Segmentation, str]:
         """How captions are cut into words, by all that the teacher said, and a line that says why.
 
@@ -265,17 +277,26 @@ class _Distillation:
 
     def make_data(self, folder: Path) -> Values | None:
         said, found = read_kept(self.stages.folder_of("fit")), Filtered()
-        if self.human is not None and self.request.filters.near_duplicates:
-            held_out = (*self.human.split("val"), *self.human.split("test"))
-            looks = looks_of_records(held_out, self.report)
-            known = known_pictures(self.stages.folder_of("pictures"))
-            own = {picture.name: picture.look for picture in known if picture.look is not None}
-            said = without_held_out(said, own, list(looks.values()), found)
+        human = self.human
+        if human is not None:
+            looks = known_pictures(self.stages.folder_of("pictures"))
+            with_looks, num = self.request.filters.near_duplicates, len(human.records)
+            said, human = without_held_out(
+                said,
+                human,
+                looks={one.name: one.look for one in looks if one.look is not None},
+                human_looks=looks_of_records(human.records, self.report) if with_looks else {},
+                found=found,
+            )
+            if left_out := num - len(human.records):
+                self.report.note(
+                    f"{counted(left_out, 'training picture')} of {human.name} left out: {SAME}"
+                )
         found.kept = said
         found.write(folder)
         mixture = mix(
             said,
-            self.human,
+            human,
             human_weight=self.request.human_weight,
             styles=self.request.styles,
             segmentation=self.segmentation[0],
@@ -296,7 +317,7 @@ class _Distillation:
         plan, data = self.plan, self.stages.folder_of("data") / DATA_FILE
         kind = "and probabilities" if plan.probabilities else "alone"
         self.report.note(f"learning the teacher's captions {kind}: {plan.reason}")
-        result = train_student(self._open(data), plan, self.request, data, folder, self.report)
+        result = train_student(self.data, plan, self.request, data, folder, self.report)
         if result.stopped:
             return None
         return {"best_epoch": result.best_epoch, "validation": result.metrics}
@@ -318,7 +339,7 @@ class _Distillation:
         request, model = self.request, self.stages.folder_of("model")
         # The person's own settings are trusted, wherever they have their encoder from.
         student = NativeCaptioner.load(model, device=request.device, trust_model=True)
-        dataset = self._open(self.stages.folder_of("data") / DATA_FILE)
+        dataset = self.data
         store = request.store_of(student.config, folder / "features")
         places = Places(folder, store, is_human=self.human is not None)
         said = self._said_of_test(dataset)
@@ -351,9 +372,6 @@ class _Distillation:
         """The pictures to ask about, by their files: the first of each look."""
         known = known_pictures(self.stages.folder_of("pictures"))
         return {str(one.file): one.name for one in known if one.same_as is None}
-
-    def _open(self, data: Path) -> Dataset:
-        return DataRequest(str(data)).load()
 
     def _tell_dropped(self, found: Filtered, total: int) -> None:
         shown = ", ".join(f"{reason} {count:,}" for reason, count in found.counts.items())

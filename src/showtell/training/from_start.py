@@ -194,6 +194,8 @@ def finish(
 ) -> TrainingResult:
     """Average the best epoch with the start, keep that as ``best/``, and compare.
 
+    Without ``training.average_start`` nothing is averaged.
+
     The comparison is also written to ``comparison.json`` in the run's folder. A run that was
     finished like this before is left as it is; one that was stopped after averaging is compared.
 
@@ -210,7 +212,8 @@ def finish(
     assert source is not None
     best = load_checkpoint(run.folder / BEST)
     # Where the encoder trains, there are no stored features, and nothing is averaged.
-    averages = run.data.store is not None and AVERAGE_START not in best.metrics
+    averages = run.config.training.average_start and run.data.store is not None
+    averages = averages and AVERAGE_START not in best.metrics
     if not averages and _compared_epoch(run.folder) == best.metrics["epoch"]:
         return result
     before = NativeCaptioner.load(source, device=run.runtime.device, trust_model=True)
@@ -377,7 +380,7 @@ def chosen(by_share: Mapping[float, Sequence[NDArray[np.float64]]]) -> float:
     best = max(by_share.values(), key=lambda sets: math.prod(values.mean() for values in sets))
     if not is_better(best, by_share[0.0]):
         return 0.0
-    return min(share for share, sets in by_share.items() if loss_of(best, sets)[0] <= CLOSE)
+    return min(share for share, sets in by_share.items() if loss_of(best, sets) <= CLOSE)
 
 
 def _measure(

@@ -9,7 +9,6 @@ Which weights have a row for each word is found out by comparing the decoder's o
 one that knows a word more, so it holds for decoders of other packages too.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -27,6 +26,7 @@ LEAST_ALIKE = 0.5  # of letters in common, for words that are taken to be of one
 NUM_SPECIAL = len(SPECIAL_WORDS)
 
 Floats = NDArray[np.float64]
+Ids = NDArray[np.int64]
 
 
 def likeness(vocabulary: Vocabulary, num_known: int, corpus: Corpus) -> Tensor:
@@ -90,32 +90,34 @@ def by_neighbours(corpus: Corpus, num_known: int, num_words: int) -> Floats:
     Args:
         corpus: captions as ids below ``num_words``; those from ``num_known`` on are new.
     """
-    after: dict[int, Counter[int]] = {}
-    for start, end in zip(corpus.offsets[:-1], corpus.offsets[1:], strict=True):
-        ids = [START, *corpus.ids[start:end].tolist(), END]
-        for left, middle, right in zip(ids, ids[1:], ids[2:], strict=False):
-            seen = after.setdefault(middle, Counter())
-            seen[left] += 1
-            seen[num_words + right] += 1
-    vectors = {word: _unit(seen) for word, seen in after.items()}
-    known = [word for word in vectors if NUM_SPECIAL <= word < num_known]
     shares = np.zeros((num_words - num_known, num_known))
-    for word, vector in vectors.items():
-        if word >= num_known:
-            for other in known:
-                shares[word - num_known, other] = _product(vector, vectors[other])
+    words, neighbours, values = _neighbours(corpus, num_words)
+    of_known = (words >= NUM_SPECIAL) & (words < num_known)
+    known, theirs, their_values = words[of_known], neighbours[of_known], values[of_known]
+    for word in np.unique(words[words >= num_known]):
+        own = words == word
+        vector = np.zeros(2 * num_words)
+        vector[neighbours[own]] = values[own]
+        products = their_values * vector[theirs]
+        shares[word - num_known] = np.bincount(known, products, minlength=num_known)
     return shares
 
 
-def _unit(counts: Mapping[int, int]) -> dict[int, float]:
-    """Square roots of counts, scaled to length 1: so a frequent neighbour is not everything."""
-    total = sum(counts.values())
-    return {key: (count / total) ** 0.5 for key, count in counts.items()}
+def _neighbours(corpus: Corpus, num_words: int) -> tuple[Ids, Ids, Floats]:
+    """The vector of each word, without its zeros: (E,) words, their neighbours, and values.
 
-
-def _product(one: Mapping[int, float], other: Mapping[int, float]) -> float:
-    small, large = (one, other) if len(one) < len(other) else (other, one)
-    return sum(value * large.get(key, 0.0) for key, value in small.items())
+    Neighbours that come after are numbered from ``num_words`` on. Values are square roots of
+    counts, scaled to length 1: so a frequent neighbour is not everything.
+    """
+    ids = corpus.ids.astype(np.int64)
+    left, right = np.roll(ids, 1), np.roll(ids, -1)
+    left[corpus.offsets[:-1][corpus.lengths > 0]] = START
+    right[corpus.offsets[1:][corpus.lengths > 0] - 1] = END
+    sides = np.concatenate([left, num_words + right])
+    pairs, counts = np.unique(np.tile(ids, 2) * 2 * num_words + sides, return_counts=True)
+    words, neighbours = np.divmod(pairs, 2 * num_words)
+    totals = np.bincount(words, counts, minlength=num_words)
+    return words, neighbours, np.sqrt(counts / totals[words])
 
 
 def _best(shares: Floats, num: int) -> Floats:

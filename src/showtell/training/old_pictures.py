@@ -29,7 +29,7 @@ from showtell.encoders.encoder import Encoder
 from showtell.encoders.extract import WantedFeatures, features_for
 from showtell.encoders.features import Features
 from showtell.encoders.store import FeatureStore
-from showtell.errors import CheckpointError, DataError
+from showtell.errors import CheckpointError, ConfigError, DataError
 from showtell.inference.checkpoint import load_checkpoint
 from showtell.text.vocabulary import UNK, Vocabulary
 from showtell.training.corpus import Corpus, TokenizedCaptions
@@ -79,6 +79,26 @@ class OldPictures:
         captions, features = self.corpus.of_pictures(rows, self.store, runtime, regions=regions)
         inputs, targets = self.corpus.tensors(captions, runtime.device)
         return features, inputs, targets
+
+
+def check_old(old: DataRequest | None, config: Config) -> None:
+    """Refuse old pictures that nothing would come of.
+
+    Raises:
+        ConfigError: the run does not start from a whole model, which could forget them.
+    """
+    if old is None:
+        return
+    training = config.training
+    if training.init_from is None:
+        raise ConfigError(
+            f"--old {old.data} is what a model is not to forget: give the model with --from"
+        )
+    if training.init_parts != "model":
+        raise ConfigError(
+            f"--old {old.data} is what a whole model is not to forget, and training.init_parts = "
+            f"{training.init_parts} takes a part of {training.init_from}: leave --old out"
+        )
 
 
 def load_old(old: DataRequest) -> Dataset:
@@ -215,6 +235,26 @@ def old_of_run(known: Mapping[str, Any]) -> DataRequest | None:
     return DataRequest(
         str(place["data"]), place.get("format"), images, store, place.get("encoding")
     )
+
+
+def old_to_resume(
+    old: DataRequest | None, known: Mapping[str, Any], folder: Path
+) -> DataRequest | None:
+    """The old data of a run that goes on: what is given, else what the run began with.
+
+    Args:
+        known: its ``run.json``.
+
+    Raises:
+        CheckpointError: some is given, and the run began without.
+    """
+    began = old_of_run(known)
+    if old is not None and began is None:
+        raise CheckpointError(
+            f"{folder} was begun without --old, so it rehearses no old pictures: leave --old out, "
+            "or start a new run"
+        )
+    return old or began
 
 
 def check_same(old: Dataset | None, known: Mapping[str, Any], folder: Path) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from showtell.config import DataConfig, DecoderConfig
 from showtell.core.memory import paused_collector
-from showtell.core.messages import counted
+from showtell.core.messages import counted, some
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, Record
 from showtell.decoders.word_detector import WordDetector, commonest
@@ -180,6 +180,12 @@ def prepare(
         note_unknown(train, segmentation, report)
     records = (train_records, val_records)
     _note_sizes((train, val), records, vocabulary, config.max_caption_length, report)
+    if train.starts is not None and START not in train.starts:
+        report.note(
+            f"every training caption has a style ({some(list(vocabulary.styles), 3)}), so the "
+            "model does not learn to caption without one: ask it with `showtell caption --style "
+            "NAME`"
+        )
     detectable = _detectable(train, len(vocabulary), given)
     spoken = None
     if text is not None:

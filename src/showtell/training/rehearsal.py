@@ -59,13 +59,16 @@ def known_words(decoder: Decoder) -> tuple[NDArray[np.int64], NDArray[np.float64
     """The ids that can stand for a picture, and how often to show each; None where none can."""
     concepts, detector = (getattr(decoder, name, None) for name in ("concepts", "detector"))
     if isinstance(detector, WordDetector):
-        ids, prior = detector.known()
-        return ids.numpy(), prior.double().numpy()
-    if not isinstance(concepts, ConceptReader):
+        ids, counts = detector.known()
+    elif isinstance(concepts, ConceptReader):
+        ids = torch.unique(concepts.class_words)
+        ids = ids[ids != PAD].cpu()
+        counts = concepts.counts[ids].double().cpu() + 1.0
+    else:
         return None
-    ids = torch.unique(concepts.class_words)
-    ids = ids[ids != PAD].cpu()
-    return ids.numpy(), concepts.counts[ids].double().cpu().numpy() + 1.0
+    if not len(ids):  # the classes have English names, of which another language has no word
+        return None
+    return ids.numpy(), counts.double().numpy()
 
 
 def make_up(
@@ -83,7 +86,7 @@ def make_up(
     rng = np.random.default_rng((seed, REHEARSAL_STREAM))
     captioner = NativeCaptioner(start, runtime, trust_model=True)
     captioner.decoder.to(runtime.device)
-    width = start.metrics["feature_size"]
+    width, segmentation = start.metrics["feature_size"], start.vocabulary.segmentation
     # What a model may be set to say of a photo (several captions, a required word, only what it is
     # sure of) is not what it knows. Settings of beams alone go with the method.
     decoding = captioner.resolve({"method": "greedy", "style": None, "min_confidence": 0.0})
@@ -96,6 +99,7 @@ def make_up(
         concepts = Concepts(torch.from_numpy(shown), torch.from_numpy(scores).float())
         features = Features(torch.zeros(size, width), concepts=concepts)
         said = captioner.caption_features(features, decoding=decoding, first=first)
-        found |= dict.fromkeys(c.text for c in said if len(c.text.split()) >= LEAST_WORDS)
+        texts = (caption.text for caption in said)
+        found |= dict.fromkeys(t for t in texts if len(segmentation.words(t)) >= LEAST_WORDS)
         report.progress("rehearsing", first + size, num, "captions")
     return list(found)

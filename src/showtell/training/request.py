@@ -33,8 +33,9 @@ from showtell.training.graded import GRADED, check_same_grades, open_graded
 from showtell.training.loop import Run, TrainingResult
 from showtell.training.old_pictures import (
     REHEARSED,
+    check_old,
     check_same,
-    old_of_run,
+    old_to_resume,
     open_old_pictures,
     wanted_of,
 )
@@ -115,6 +116,7 @@ def start_training(request: TrainRequest, *, report: Reporter) -> TrainingResult
         config = _settings(request)
         if not request.resume:
             check_files(config)
+            check_old(request.old, config)
         dataset = open_data(request.data, report=report)
         if not request.resume and request.layers.is_by_size:
             layers, line = request.layers.chosen(len(dataset.split("train")))
@@ -147,13 +149,15 @@ def train_on(
         )
     with locked(request.folder, processes):
         if request.resume:
-            request = replace(request, old=request.old or old_of_run(what_is_known(request.folder)))
+            known = what_is_known(request.folder)
+            request = replace(request, old=old_to_resume(request.old, known, request.folder))
         else:
             refuse_used(request.folder)  # another may have trained there while data were read
             config = _unmirrored(dataset, config, report)
         run = _make_run(dataset, request, config, report=report, processes=processes)
         result = run.run()
-        if config.training.average_start and not result.stopped and processes.is_first:
+        compares = config.training.average_start or request.old is not None
+        if compares and not result.stopped and processes.is_first:
             store = request.data.store
             return finish(run, result, dataset, store=store, old=request.old, report=report)
         return result

@@ -18,6 +18,7 @@ from showtell.config.toml import (
     preset_for,
     read_preset,
     read_toml,
+    set_value,
 )
 from showtell.core.messages import counted
 from showtell.encoders.encoder import is_fetched
@@ -74,11 +75,17 @@ class Layers:
         """
         return inherited(self.own())
 
-    def own(self) -> dict[str, Any]:
-        """As ``values``, without what the model that the run starts from has."""
+    def own(self, point: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """As ``values``, without what the model that the run starts from has.
+
+        Args:
+            point: of a sweep: more single settings, by their names.
+        """
         given = read_toml(self.config_file) if self.config_file else {}
         for override in self.overrides:
             apply_override(given, override)
+        for key, value in (point or {}).items():
+            set_value(given, key, value)
         return merge(self.base(given), given)
 
     def base(self, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ begins. ``sweep.json`` in the sweep's folder holds the settings of all runs from
 their results as they come, so a stopped sweep can go on.
 """
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from showtell.config import Config, PrefixLmConfig
 from showtell.config.grid import Grid, point_names
-from showtell.config.toml import set_value
 from showtell.core.files import parse_json, write_json
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, dataset_fingerprint
@@ -25,6 +23,7 @@ from showtell.data.request import open_data
 from showtell.errors import CheckpointError, ConfigError, ShowtellError, one_line
 from showtell.inference.files import CONFIG
 from showtell.training.loop import TrainingResult
+from showtell.training.old_pictures import OLD_AT, check_old, old_place, old_to_resume
 from showtell.training.openings import check_files, check_start
 from showtell.training.request import TrainRequest, train_on
 from showtell.training.run_folder import locked, refuse_used
@@ -39,6 +38,8 @@ class SweepRun(BaseModel):
     Attributes:
         name: of its folder in the sweep's.
         settings: those that differ from run to run.
+        values: those of all layers, by section, as for a run that is started alone; defaults, and
+            what the model that it starts from has, are left out.
         reason: why it failed.
         best_epoch, metrics: of its best checkpoint.
         seconds: of training and validation.
@@ -48,11 +49,20 @@ class SweepRun(BaseModel):
 
     name: str = Field(pattern=r"^[\w.+-]+=[\w.+=-]+$")
     settings: dict[str, Any]
+    values: dict[str, Any]
     status: Literal["waiting", "running", "stopped", "failed", "finished"] = "waiting"
     reason: str | None = None
     best_epoch: int | None = None
     metrics: dict[str, float] = {}
     seconds: float | None = None
+
+    def config(self) -> Config:
+        """All settings.
+
+        Raises:
+            ShowtellError: some are wrong, and it names them all; or there is no such model.
+        """
+        return Config.of(inherited(self.values))
 
 
 class Sweep(BaseModel):
@@ -60,13 +70,13 @@ class Sweep(BaseModel):
 
     Attributes:
         data: fingerprint of what they train on.
-        settings: those that all runs have in common, by section; defaults are left out.
+        old: where the old data lies that they rehearse, as in ``run.json``.
     """
 
     model_config = ConfigDict(frozen=True)
 
     data: str = ""
-    settings: dict[str, Any]
+    old: dict[str, Any] | None = None
     runs: tuple[SweepRun, ...]
 
     @classmethod
@@ -74,14 +84,16 @@ class Sweep(BaseModel):
         """The runs that a file and the command line's ``-s`` ask for.
 
         Raises:
-            ConfigError: they cannot be read; whether the values are valid is not checked.
+            ShowtellError: they cannot be read; whether the values are valid is not checked.
         """
         grid = Grid.read(layers.overrides)
-        settings = replace(layers, overrides=grid.common).own()
+        common = replace(layers, overrides=grid.common)
         points = grid.points()
-        names = point_names(points)
-        runs = [SweepRun(name=n, settings=p) for n, p in zip(names, points, strict=True)]
-        return cls(settings=settings, runs=tuple(runs))
+        runs = [
+            SweepRun(name=name, settings=point, values=common.own(point))
+            for name, point in zip(point_names(points), points, strict=True)
+        ]
+        return cls(runs=tuple(runs))
 
     @classmethod
     def read(cls, folder: Path) -> "Sweep":
@@ -107,17 +119,6 @@ class Sweep(BaseModel):
         """As in the file: with ``best``, the name of the best run."""
         best = self.best
         return {"best": best.name if best else None, **self.model_dump(mode="json")}
-
-    def config_of(self, run: SweepRun) -> Config:
-        """All settings of a run.
-
-        Raises:
-            ConfigError: naming every setting that is wrong.
-        """
-        values = copy.deepcopy(self.settings)
-        for key, value in run.settings.items():
-            set_value(values, key, value)
-        return Config.of(inherited(values))
 
     def with_run(self, run: SweepRun) -> "Sweep":
         """The same with what is now known of one run."""
@@ -167,13 +168,18 @@ def run_sweep(request: TrainRequest, *, report: Reporter) -> SweepResult:
     """
     folder = request.folder
     sweep = _open(request)
-    configs = _checked(sweep, folder, request.device)
+    if request.resume:
+        old = old_to_resume(request.old, {OLD_AT: sweep.old}, folder)
+        request = replace(request, old=old)
+    configs = _checked(sweep, request)
     dataset = open_data(request.data, report=report)
     if not request.resume and request.layers.is_by_size:
         layers, line = request.layers.chosen(len(dataset.split("train")))
         report.note(line)
         sweep = Sweep.plan(layers)
-        configs = _checked(sweep, folder, request.device)
+        configs = _checked(sweep, request)
+    if request.old:
+        sweep = sweep.model_copy(update={"old": old_place(request.old)})
     sweep = _for_data(sweep, dataset, folder, request.resume)
 
     def train(place: Path, config: Config, resume: bool) -> TrainingResult:
@@ -251,7 +257,7 @@ def _open(request: TrainRequest) -> Sweep:
     return Sweep.plan(request.layers)
 
 
-def _checked(sweep: Sweep, folder: Path, device: str) -> dict[str, Config]:
+def _checked(sweep: Sweep, request: TrainRequest) -> dict[str, Config]:
     """Each run's settings by its name.
 
     Raises:
@@ -262,16 +268,17 @@ def _checked(sweep: Sweep, folder: Path, device: str) -> dict[str, Config]:
     fine: list[object] = []
     for run in sweep.runs:
         try:
-            config = sweep.config_of(run)
+            config = run.config()
             if twin := next((name for name, other in configs.items() if other == config), None):
                 raise ConfigError(f"the same settings as {twin}")
-            if not (folder / run.name / CONFIG).is_file():
+            if not (request.folder / run.name / CONFIG).is_file():
                 check_files(config)
+                check_old(request.old, config)
                 lm = config.decoder if isinstance(config.decoder, PrefixLmConfig) else None
                 is_new = config.training.init_from is None
                 start = (config.encoder, config.training.precision, lm if is_new else None)
                 if start not in fine:
-                    check_start(config, device)
+                    check_start(config, request.device)
                     fine.append(start)
             configs[run.name] = config
         except ShowtellError as error:

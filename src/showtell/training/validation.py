@@ -29,7 +29,11 @@ from showtell.training.prepare import TrainingData
 from showtell.training.stop import StopNow, StopRequest
 
 BATCH_SIZE = 256  # captions; memory is no matter without gradients
-SURE = 1.645  # standard errors: one in twenty such gains is chance
+T_95 = {1: 6.314, 2: 2.920, 3: 2.353, 4: 2.132, 5: 2.015, 6: 1.943, 7: 1.895, 8: 1.860, 9: 1.833,
+        10: 1.812, 12: 1.782, 15: 1.753, 20: 1.725, 30: 1.697, 60: 1.671, 120: 1.658,
+        math.inf: 1.645}  # fmt: skip
+"""The quantile 0.95 of Student's t by degrees of freedom (Abramowitz and Stegun 1972, table 26.10):
+one in twenty gains that are chance is so many standard errors."""
 
 
 @dataclass(frozen=True)
@@ -171,20 +175,38 @@ def validation_data(
 
 
 def is_better(one: Sequence[NDArray[np.float64]], other: Sequence[NDArray[np.float64]]) -> bool:
-    """Whether ``one`` is better than ``other`` by ``SURE`` standard errors of the difference.
+    """Whether ``one`` is better than ``other`` beyond chance: a one-sided t test of paired values.
+
+    Of gains that are chance, one in twenty passes. Of several sets the degrees of freedom are
+    those of Satterthwaite (1946), "An approximate distribution of estimates of variance
+    components". Nothing is better by one picture.
 
     Args:
         one, other: CIDEr-D of each picture, of each set of them.
     """
-    gain, error = loss_of(one, other)
-    return gain > SURE * error
+    losses = _losses(one, other)
+    if min(map(len, losses)) < 2:
+        return False
+    variances = [float(loss.var(ddof=1)) / len(loss) for loss in losses]
+    parts = sum(v**2 / (len(loss) - 1) for v, loss in zip(variances, losses, strict=True))
+    freedom = sum(variances) ** 2 / parts if parts else math.inf
+    gain = sum(float(loss.mean()) for loss in losses)
+    return gain > t_95(freedom) * math.sqrt(sum(variances))
 
 
-def loss_of(
+def t_95(freedom: float) -> float:
+    """The quantile 0.95 of Student's t, interpolated in 1 / ``freedom``, which is 1 at least."""
+    inverse = [1 / known for known in T_95]
+    return float(np.interp(1 / freedom, inverse[::-1], list(T_95.values())[::-1]))
+
+
+def loss_of(best: Sequence[NDArray[np.float64]], sets: Sequence[NDArray[np.float64]]) -> float:
+    """How much less than the best ``sets`` have, of 1."""
+    return sum(float(loss.mean()) for loss in _losses(best, sets))
+
+
+def _losses(
     best: Sequence[NDArray[np.float64]], sets: Sequence[NDArray[np.float64]]
-) -> tuple[float, float]:
-    """How much less than the best ``sets`` have, of 1, and the standard error of that."""
-    # Of a product, relative losses add up, and so do their variances.
-    losses = [(b - v) / max(b.mean(), 1e-9) for b, v in zip(best, sets, strict=True)]
-    variance = sum(float(loss.var()) / len(loss) for loss in losses)
-    return sum(float(loss.mean()) for loss in losses), math.sqrt(variance)
+) -> list[NDArray[np.float64]]:
+    """How much less than the best each picture has, of 1; of a product, such losses add up."""
+    return [(b - v) / max(b.mean(), 1e-9) for b, v in zip(best, sets, strict=True)]

@@ -5,12 +5,14 @@ the contract tests convert every format into every other. An output appears in o
 made beside its place under a hidden name and renamed when it is complete.
 """
 
+import filecmp
 import os
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from showtell.config.registry import Registry
@@ -45,7 +47,8 @@ class Output:
         format: A key of ``WRITERS``; None: what the file's ending says, else ``jsonl``.
         pictures: Whether pictures are copied, linked or stay where they are; None: copied into
             a folder, and left where they are beside a file.
-        overwrite: Whether an earlier output of showtell's is replaced.
+        overwrite: Whether an earlier output is replaced: a folder that showtell wrote, or a file,
+            which is kept under another name.
     """
 
     path: Path
@@ -150,13 +153,15 @@ def write_dataset(
     output.check()
     writer = output.writer()
     single = output.is_file(writer)
+    _check_pictures_stay(dataset, output.path)
     pictures: Pictures = output.pictures or ("keep" if single else "copy")
     if writer.packs:
         pictures = "copy"
     records = [record for split in SPLITS for record in dataset.split(split)]
     target = Path(os.path.abspath(output.path))
     _check_room(records, target.parent, pictures, writer)
-    with _appearing(target, single) as place:
+    backup = _backup_of(target)
+    with _appearing(target, backup if single else None) as place:
         placer = Placer(place, target if single else None, pictures, len(records), progress)
         writer.write(Job(place, target.name if single else None, records, placer))
         if not single:
@@ -164,7 +169,25 @@ def write_dataset(
             write_json(
                 place / MARK, {"made_by": made_by, "format": writer.name, "pictures": counts}
             )
-    return [*placer.notes(), *_cache_note(records, pictures), *_style_note(records, writer)]
+    kept = [f"the file that was there is kept as {backup}"] if backup.exists() else []
+    return [*kept, *placer.notes(), *_cache_note(records, pictures), *_style_note(records, writer)]
+
+
+def _check_pictures_stay(dataset: Dataset, output: Path) -> None:
+    """Refuse to replace a folder with pictures that are read.
+
+    Raises:
+        DataError: there are some.
+    """
+    if not output.is_dir():
+        return
+    inside = os.path.realpath(output) + os.sep
+    num = sum(os.path.realpath(record.path).startswith(inside) for record in dataset.records)
+    if num:
+        raise DataError(
+            f"-o {output} holds {counted(num, 'picture')} of {dataset.name}, which --overwrite "
+            "would delete; give another name"
+        )
 
 
 def _cache_note(records: Sequence[Record], pictures: Pictures) -> list[str]:
@@ -212,27 +235,39 @@ def _covers(output: Path, data: Path) -> bool:
     return ours == theirs or theirs.startswith(ours + os.sep)
 
 
+def _backup_of(target: Path) -> Path:
+    """A free name for the file that ``target`` replaces: ``NAME.bak``, ``NAME.bak2``, ..."""
+    names = (f"{target.name}.bak{number if number > 1 else ''}" for number in count(1))
+    return next(path for path in map(target.with_name, names) if not os.path.lexists(path))
+
+
 @contextmanager
-def _appearing(target: Path, single: bool) -> Iterator[Path]:
-    """A temporary folder that becomes ``target``, or whose one file does, in one step."""
+def _appearing(target: Path, backup: Path | None) -> Iterator[Path]:
+    """A temporary folder that becomes ``target``, or whose one file does, in one step.
+
+    Args:
+        backup: for one file: the name that an earlier, different one gets, as a person may have
+            corrected it by hand. None: the output is a folder, and an earlier one is deleted.
+    """
     place = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    old = target.with_name(f".{target.name}.{os.getpid()}.old")
+    old = backup or target.with_name(f".{target.name}.{os.getpid()}.old")
     try:
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
         yield place
-        if single:
-            os.replace(place / target.name, target)
+        made = place / target.name if backup else place
+        if target.is_file() and filecmp.cmp(made, target, shallow=False):
             return
-        if target.is_dir():
+        if target.exists():
             os.rename(target, old)
         try:
-            os.rename(place, target)
+            os.rename(made, target)
         except BaseException:  # Ctrl-C as well
-            if old.is_dir():
+            if old.exists():
                 os.rename(old, target)
             raise
-        shutil.rmtree(old, ignore_errors=True)
+        if backup is None:
+            shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
