@@ -142,6 +142,13 @@ def test_the_best_sum_of_signs_comes_first(num: int) -> None:
                 chosen.tokens[picture, rank], found.tokens[picture, source]
             )
             assert chosen.log_probs[picture, rank] == found.log_probs[picture, source]
+    apart = model.rerank(found, num, among=2)  # the third stays behind the first two
+    for picture, count in enumerate((3, 2)):
+        order = np.argsort(-(found.signs[picture, :2] @ model.choice), kind="stable")
+        for rank, source in enumerate([*order, *range(2, count)][:num]):
+            np.testing.assert_array_equal(
+                apart.tokens[picture, rank], found.tokens[picture, source]
+            )
     if num == 3:  # an empty place is last, whatever its zeros sum to
         assert chosen.log_probs[1, 2] == -np.inf
         assert (chosen.tokens[1, 2] == PAD).all()

@@ -60,6 +60,7 @@ def generate(
         never=words.never,
     )
     beam_size = 1 if config.method == "greedy" else config.beam_size
+    groups = (config.groups or beam_size) if config.method == "diverse" else 1
     chooses = reranker is not None and config.chooses
     with arrays_of(features.pooled).fixed_rows(features.pooled):
         if config.method == "sample":
@@ -79,7 +80,6 @@ def generate(
                 start=words.start,
             )
         else:
-            is_diverse = config.method == "diverse"
             found = beam_search(
                 decoder,
                 features,
@@ -88,15 +88,18 @@ def generate(
                 num_captions=beam_size if chooses else config.num_captions,
                 length_penalty=config.length_penalty,
                 constraints=constraints,
-                groups=(config.groups or beam_size) if is_diverse else 1,
-                diversity=config.diversity if is_diverse else 0.0,
+                groups=groups,
+                diversity=config.diversity if config.method == "diverse" else 0.0,
                 with_attention=with_attention,
                 start=words.start,
             )
     if reranker is None:
         return found
     found = reranker.with_signs(found, features)
-    return reranker.rerank(found, config.num_captions) if chooses else found
+    if not chooses:
+        return found
+    # The best of each group stay before the others, so that few captions are of several groups.
+    return reranker.rerank(found, config.num_captions, groups if groups > 1 else None)
 
 
 def most_tokens(decoder: Steps, wanted: int) -> int:

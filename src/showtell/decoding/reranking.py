@@ -113,11 +113,18 @@ class Reranker:
         """The same captions with their signs."""
         return found._replace(signs=signs_of(found, self.probabilities(features), self))
 
-    def rerank(self, found: Hypotheses, num_captions: int) -> Hypotheses:
-        """The best ``num_captions`` of captions with signs, best first."""
+    def rerank(self, found: Hypotheses, num_captions: int, among: int | None = None) -> Hypotheses:
+        """The best ``num_captions`` of captions with signs, best first.
+
+        Args:
+            among: so many change places with each other, then so many that follow on these;
+                default: all.
+        """
         assert found.signs is not None
         scores = np.where(np.isfinite(found.log_probs), found.signs @ self.choice, -np.inf)
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :num_captions]
+        place = np.arange(scores.shape[1])
+        part = np.broadcast_to(place // (among or len(place)), scores.shape)
+        order = np.lexsort((-scores, part), axis=1)[:, :num_captions]
         rows = np.arange(len(order))[:, None]
         parts = found._asdict().items()
         chosen = {name: part[rows, order] for name, part in parts if part is not None}

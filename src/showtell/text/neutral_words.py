@@ -102,3 +102,8 @@ PRONOUNS = frozenset(["he", "she", "him", "her", "his", "hers", "himself", "hers
 SEXES = frozenset(["male", "males", "female", "females"])
 GENDERED = frozenset(NOUNS) | PRONOUNS | SEXES
 """Every word that ``neutral`` never leaves in a caption."""
+
+WRITTEN = frozenset(["they", "them", "their", "theirs", "themselves"]).union(
+    *NOUNS.values(), *PHRASES.values()
+)
+"""Words that ``neutral`` writes in place of others."""

@@ -11,6 +11,8 @@ from showtell.decoding.constraints import each_id_is_a_word, word_rules
 from showtell.decoding.constraints.automaton import table_bytes
 from showtell.decoding.constraints.words import WordSettings
 from showtell.errors import ConfigError, VocabularyError
+from showtell.text.neutral import neutral
+from showtell.text.neutral_words import WRITTEN
 from showtell.text.tokenizer import BAD_ENDINGS
 from showtell.text.vocabulary import SPECIAL_WORDS, START, Spelling, Vocabulary
 
@@ -59,8 +61,11 @@ def named_words(
     Raises:
         VocabularyError: the vocabulary lacks one of them.
         ConfigError: the model has not learnt the style, with this vocabulary no caption meets the
-            settings, or the tables are too large; they are not built then.
+            settings, what takes the place of words that say a gender would not meet them, or the
+            tables are too large; they are not built then.
     """
+    if config.is_neutral and vocabulary.segmentation.is_english:
+        _check_neutral(config)
     spelling = vocabulary.spelling
     words = NamedWords(
         spelling=spelling,
@@ -78,6 +83,22 @@ def named_words(
     if reason := _why_impossible(config, words, spelling):
         raise ConfigError(f"no caption meets the decoding settings: {reason}")
     return words
+
+
+def _check_neutral(config: DecodingConfig) -> None:
+    """Raise ConfigError for words that captions lose or gain once they say no gender."""
+    for phrase in config.required_words:
+        if neutral(phrase) != phrase:
+            raise ConfigError(
+                f"required_words: {phrase!r} says a gender, and neutral captions say none: leave "
+                "it out, or neutral (--no-neutral)"
+            )
+    for phrase in config.forbidden_words:
+        if any(word in WRITTEN for word in phrase.lower().split()):
+            raise ConfigError(
+                f"forbidden_words: neutral captions say {phrase!r} in place of words for one "
+                "gender: leave it out, or neutral (--no-neutral)"
+            )
 
 
 def _around(config: DecodingConfig, vocabulary: Vocabulary) -> tuple[str, ...]:
