@@ -20,6 +20,7 @@ from showtell.images import heif
 # One thread, here and in the processes that tests start: the models are tiny, and threads that
 # wait for each other on a busy machine make such steps a hundred times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests import onnxruntime by itself, too
 # What a script starts in the background ignores Ctrl-C, and so does all that it starts in turn.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

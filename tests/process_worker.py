@@ -49,6 +49,7 @@ def check_together(rank: int, size: int, port: int) -> None:
     for num in (7, 2, 1):
         _check_norm(processes, num)
     _check_lesson(processes)
+    _check_without_norm(processes)
     dist.destroy_process_group()
 
 
@@ -95,23 +96,34 @@ class _Lesson:
 
 def _check_lesson(processes: Processes) -> None:
     """Two captions among three processes, one of which has only the lesson beside them."""
+    _check_two_captions(processes, *CASES[0], lessons=[_Lesson()])
+
+
+def _check_without_norm(processes: Processes) -> None:
+    """The same with nothing beside them, for a decoder without a batch norm."""
+    kind, options = CASES[0]
+    _check_two_captions(processes, kind, {**options, "image_norm": False}, lessons=[])
+
+
+def _check_two_captions(
+    processes: Processes, kind: str, options: dict, *, lessons: list[_Lesson]
+) -> None:
+    """The gradients of three processes, one of which has no caption, against those of one."""
     lengths = np.array([0, 3, 7])
     corpus = Corpus(np.arange(4, 11, dtype=np.int32), lengths, np.array([0, 4]))
     found = []
     for these in (ALONE, processes):
-        decoder = make(*CASES[0]).train()
+        decoder = make(kind, options).train()
         if these.are_many:
             share_batch_norms(decoder, these.sum_)
-        objective = WithLessons(
-            CrossEntropy(
-                corpus=corpus,
-                load=_Load(),
-                runtime=choose_runtime("cpu", "fp32"),
-                config=Config(),
-                by_picture=False,
-            ),
-            [_Lesson()],
+        inner = CrossEntropy(
+            corpus=corpus,
+            load=_Load(),
+            runtime=choose_runtime("cpu", "fp32"),
+            config=Config(),
+            by_picture=False,
         )
+        objective = WithLessons(inner, lessons)
         batch = np.arange(2)
         loss = objective(decoder, batch, objective.part(batch, these), epoch=1, step=0)
         loss, value = together(loss, objective.figures, these)

@@ -50,9 +50,13 @@ def test_sidecars(tmp_path: Path, photos: Path) -> None:
 def test_nothing_is_written_of_a_withheld_caption(tmp_path: Path, photos: Path) -> None:
     """An empty text would be read as a picture's caption by whoever trains on the folder."""
     sure = tiny_captioner("decoding.min_confidence=1.0")
-    summary = run(Sidecars(tmp_path / "f.jsonl", overwrite=False), photos, captioner=sure)
+    told: list[str] = []
+    target = Sidecars(tmp_path / "f.jsonl", overwrite=False)
+    summary = run(target, photos, captioner=sure, on_withheld=told.append)
     assert (summary.num_captioned, summary.num_withheld) == (5, 5)
-    assert "5 captioned (5 withheld); " in summary.describe(tmp_path / "f.jsonl")
+    assert len(told) == 5
+    assert told[0].startswith(f"{photos / 'a.jpg'}: confidence 0.")
+    assert "0 captioned, 5 withheld; " in summary.describe(tmp_path / "f.jsonl")
     assert not list(photos.rglob("*.txt"))
 
 

@@ -89,7 +89,11 @@ def test_a_full_disk_stops_a_run_and_fails_no_picture(
         written.append(picture)
 
     monkeypatch.setattr(target, "write", fill)
-    with pytest.raises(OSError, match=os.strerror(code)):
+    read_only = code == errno.EROFS
+    with pytest.raises(
+        DataError if read_only else OSError,
+        match=r"-o captions\.csv" if read_only else os.strerror(code),
+    ):
         run(target, photos)
     monkeypatch.undo()
     summary = run(target, photos)
@@ -148,9 +152,16 @@ def test_a_row_of_a_table_that_a_person_edited_stays(
     assert [after[record["path"]] for record in mine[:2]] == mine[:2]
     assert after[mine[2]["path"]]["caption"] != "not marked"
     assert len(list(read(out))) == 5
+    # What a person forgot to mark is not lost.
+    assert summary.kept_as == tmp_path / f"out.{kind}.bak"
+    assert summary.describe(failures).endswith(f"; the file as it was is {summary.kept_as}")
+    assert list(read(summary.kept_as))[2]["caption"] == "not marked"
+    assert run(one_file(out, kind), photos, captioner=other).kept_as is None
 
 
-@pytest.mark.parametrize("edited", ["true", "TRUE", " Yes ", "x", "1", "", "false", "0"])
+@pytest.mark.parametrize(
+    "edited", ["true", "TRUE", " Yes ", "x", "1", "WAHR", "VRAI", "", "false", "0", "FALSCH"]
+)
 def test_what_a_person_writes_into_a_table(tmp_path: Path, photos: Path, edited: str) -> None:
     """As the page downloads it, or a spreadsheet: with some of the columns, in any order."""
     out = tmp_path / "out.csv"
@@ -158,7 +169,7 @@ def test_what_a_person_writes_into_a_table(tmp_path: Path, photos: Path, edited:
     out.write_text(f"edited,path,caption,model\n{edited},{path},Ida at the lake,mine\n")
     one_file(out, "csv").check()
     is_kept = run(one_file(out, "csv"), path).num_kept == 1
-    assert is_kept == (edited not in ("", "false", "0"))
+    assert is_kept == (edited not in ("", "false", "0", "FALSCH"))
     assert ("Ida at the lake" in out.read_text()) == is_kept
     assert ("true" in out.read_text()) == is_kept
     out.write_text("path,caption,model,price\na.jpg,a lake,mine,3\n")
@@ -186,6 +197,20 @@ def test_captions_of_pictures_that_are_not_given_stay(tmp_path: Path, photos: Pa
     assert run(one_file(out), photos / "c.webp").num_others == 2
     assert run(one_file(out, prune=True), photos / "d.tif").num_others == 1
     assert [Path(r["path"]).name for r in read_lines(out)] == ["a.jpg", "d.tif"]
+
+
+def test_pictures_that_are_given_by_other_names(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is told to drop their captions, which may be corrected."""
+    out = tmp_path / "out.jsonl"
+    run(one_file(out), photos)
+    monkeypatch.chdir(tmp_path)
+    summary = run(one_file(out), "photos")
+    assert (summary.num_captioned, summary.num_others) == (5, 5)
+    said = summary.describe(out)
+    assert f"({photos / 'a.jpg'} is photos/a.jpg)" in said
+    assert "--prune" not in said
 
 
 BAD_ROWS = {

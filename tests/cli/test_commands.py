@@ -104,6 +104,42 @@ def test_an_unknown_option_without_a_setting_like_it(showtell: Shell) -> None:
 
 
 @pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("photos -o a.csv", "No such command 'photos'; to caption it: {caption} photos -o a.csv"),
+        ("photos/a.jpg", "No such command 'photos/a.jpg'; to caption it: {caption} photos/a.jpg"),
+        ("gone.jpg", "No such command 'gone.jpg'."),
+        ("modles", "No such command 'modles'. Did you mean 'models'?"),
+        ("--model a caption x.jpg", "--model belongs after the command: {caption} --model a x.jpg"),
+        ("-m a x.jpg", "-m belongs after the command: {caption} -m a x.jpg"),
+        ("--lr 1 train x", "--lr belongs after the command: showtell train --lr 1 x"),
+        ("--lr 1 caption x", "No such option: --lr (Possible options: --help)"),
+        ("--nonsense caption x", "No such option: --nonsense"),
+    ],
+)
+def test_what_stands_before_the_command_is_told_where_it_belongs(
+    showtell: Shell, photos: Path, monkeypatch: pytest.MonkeyPatch, typed: str, meant: str
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    result = showtell(*typed.split())
+    assert result.returncode == 2
+    line = f"Error: {meant.format(caption='showtell caption')}"
+    assert result.stderr.splitlines()[-1] == line
+
+
+@pytest.mark.parametrize("second", [("-m", "b"), ("--model=b",)])
+def test_a_second_model_is_refused(showtell: Shell, second: tuple[str, ...]) -> None:
+    result = showtell("caption", "x.jpg", "--model", "a", *second)
+    assert result.returncode == 2
+    assert result.stderr == (
+        "error: --model is given twice, and caption takes one; --ensemble MODEL averages another "
+        "with it\n"
+    )
+    result = showtell("caption", "x.jpg", "--model", "nowhere", "--ensemble", "nowhere")
+    assert "given twice" not in result.stderr
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ("caption", "x.jpg", "--format", "jason"),
@@ -381,10 +417,11 @@ def test_a_run_is_not_overwritten_and_a_resumed_one_keeps_its_settings(
 ) -> None:
     result = showtell("train", "scenes:40", "-o", model, *SMALL)
     assert result.returncode == 1
-    assert "--resume" in result.stderr
+    command = f"to continue it: showtell train scenes:40 -o {model} --resume;"
+    assert f"{model} already holds a run; {command} for a new one, give" in result.stderr
     result = showtell("train", "scenes:40", "-o", model, "--resume", *SMALL)
     assert result.returncode == 1
-    assert "keeps its own settings" in result.stderr
+    assert f"a resumed run keeps its own settings; {command} --epochs" in result.stderr
     result = showtell("train", "scenes:40", "-o", model, "--resume")
     assert result.returncode == 0
     assert (
@@ -533,7 +570,7 @@ def test_score(showtell: Shell, tmp_path: Path) -> None:
     assert "--clip MODEL and --images FOLDER need each other" in alone.stderr
 
 
-def test_compare_files(showtell: Shell, tmp_path: Path) -> None:
+def test_compare_files(showtell: Shell, model: Path, tmp_path: Path) -> None:
     """Two systems on three pictures, in each form; what is missing is told."""
     people = {"1": ["a dog runs on grass"], "2": ["two cats sleep"], "3": ["a man surfs"]}
     one = {"1": "a dog runs on grass", "2": "two cats", "3": "a man"}
@@ -564,6 +601,15 @@ def test_compare_files(showtell: Shell, tmp_path: Path) -> None:
     models = showtell("compare", "default", tmp_path, "scenes:40")
     assert models.returncode == 2
     assert f"showtell compare default {tmp_path} --data scenes:40" in models.stderr
+    two = showtell("compare", "default", model)
+    assert two.returncode == 2
+    assert f"default and {model} are models; to compare models: showtell compare default" in (
+        two.stderr
+    )
+    assert f"showtell compare default {model} --data DATA" in two.stderr
+    one = showtell("compare", "hf:some/model")
+    assert "showtell compare hf:some/model MODEL --data DATA" in one.stderr
+    assert "2 files given" in showtell("compare", model, "scenes:40").stderr
 
 
 def test_compare_models_takes_what_evaluate_wrote(

@@ -70,6 +70,30 @@ def test_wrong_input(
     assert not (tmp_path / "out").exists()
 
 
+def test_captions_of_a_model_that_nobody_edited_are_told_and_left_out(
+    showtell: Shell, photos: Path, tmp_path: Path
+) -> None:
+    rows = [f"{n}.png,A square,0.8,b054eb666427,{'WAHR' if n < 6 else ''}\n" for n in range(20)]
+    table, mine = photos / "captions.csv", tmp_path / "mine.jsonl"
+    table.write_text(f"path,caption,confidence,model,edited\n{''.join(rows)}")
+    looked = showtell("data", "inspect", table)
+    [note] = [line for line in looked.stdout.splitlines() if "a model wrote" in line]
+    assert note.startswith("note: a model wrote 14 of 20 captions, and nobody edited them")
+    command = f"showtell data convert {table} -o mine.jsonl --only-edited"
+    assert note.endswith(f"leave them out: {command}")
+    done = showtell("data", "convert", table, "-o", mine, "--only-edited")
+    assert done.returncode == 0, done.stderr
+    assert "left out: 14 captions that a model wrote and nobody edited" in done.stderr
+    kept = load_dataset(mine)
+    assert {record.image_id for record in kept.records} == {f"{n}.png" for n in range(6)}
+    assert kept.split_counts() == {"train": 4, "val": 1, "test": 1}  # drawn of what is kept
+    assert "a model wrote" not in showtell("data", "inspect", mine).stdout
+    table.unlink()
+    refused = showtell("data", "convert", photos, "-o", tmp_path / "b.jsonl", "--only-edited")
+    assert refused.returncode == 1
+    assert "(folder) cannot say which captions a person edited" in refused.stderr
+
+
 def test_a_download_asks_first(
     showtell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,3 +81,9 @@ def test_a_command_to_resume_has_no_settings(
     typed = ["showtell", "train", "my data", *settings, "-o", "run", "--store", "s"]
     monkeypatch.setattr(sys, "argv", typed)
     assert _resume_command(ALONE) == "showtell train 'my data' -o run --store s --resume"
+
+
+def test_a_command_to_resume_a_longer_run_says_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = ["showtell", "train", "data", "--resume", "--epochs", "9", "--lr", "1", "-o", "run"]
+    monkeypatch.setattr(sys, "argv", typed)
+    assert _resume_command(ALONE) == "showtell train data --epochs 9 -o run --resume"

@@ -87,7 +87,9 @@ def test_caption_without_a_model(shipped: Path, photo: Path, showtell: Shell) ->
     assert showtell("caption", photo, "--model", NAME).stdout == said.stdout
     lost = showtell("caption", photo, "--model", "flickr8k")
     assert lost.returncode == 1
-    assert re.fullmatch(rf"error: no model 'flickr8k'.*default, {NAME}\.\n", lost.stderr)
+    assert re.fullmatch(
+        rf"error: no model 'flickr8k'.*default, {NAME}; .*ollama:MODEL\.\n", lost.stderr
+    )
 
 
 def test_a_caption_that_is_not_sure_is_withheld(

@@ -86,7 +86,10 @@ def test_a_finished_sweep_is_left_alone_and_what_is_gone_is_made_again(
     shutil.copytree(whole[0], folder)
     again = showtell(*DATA, "-o", folder, *GRID)
     assert (again.returncode, again.stdout) == (1, "")
-    assert "already holds a sweep: add --resume" in again.stderr
+    command = f"showtell train scenes:40 -o {folder} --resume"
+    assert f"already holds a sweep; to continue it: {command};" in again.stderr
+    again = showtell(*DATA, "-o", folder, *GRID, "--resume")
+    assert f"a resumed sweep keeps its own settings; to continue it: {command}\n" in again.stderr
     other = showtell("train", "scenes:48", "-o", folder, "--resume")
     assert other.returncode == 1
     assert "the data is not what" in other.stderr

@@ -185,10 +185,16 @@ def test_settings_of_another_decoder() -> None:
 
 
 def test_pieces_have_room_for_a_caption() -> None:
-    assert Config().data.max_caption_length == 40
-    assert Config.load(None, ["data.subwords=200"]).data.max_caption_length == 80
-    given = ["data.subwords=200", "data.max_caption_length=9"]
-    assert Config.load(None, given).data.max_caption_length == 9
+    assert Config().data.longest_caption(has_pieces=False) == 40
+    assert Config().data.longest_caption(has_pieces=True) == 80
+    given = Config.load(None, ["data.subwords=200", "data.max_caption_length=9"])
+    assert given.data.longest_caption(has_pieces=True) == 9
+    room = ["decoder.kind=prefix_lm", "decoder.num_positions=60"]
+    assert Config.load(None, room)
+    with pytest.raises(ConfigError, match="max_caption_length = 80 and a prefix of 10 do not fit"):
+        Config.load(None, [*room, "data.subwords=200"])
+    with pytest.raises(ConfigError, match="max_caption_length = 80 and a prefix of 10 do not fit"):
+        Config.load(None, [*room, "decoder.lm=gpt2"])
     with pytest.raises(ConfigError, match="data: subwords learns a vocabulary and vocab_file is"):
         Config.load(None, ["data.subwords=200", "data.vocab_file=v.json"])
 

@@ -15,6 +15,9 @@ TEXTS = {
     "cp1252": "Ein Mann mit Hut steht über der Straße\nUn garçon joue près d’une fenêtre\n",
     "cp1250": "Mężczyzna w łódce płynie po jeziorze\nŻółty ptak siedzi na gałęzi\n",
     "cp1254": "Bir köpek çimenlerin üzerinde koşuyor\nKırmızı bir araba şehirde\n",
+    "cp1257": "Šuo bėga per žolę\nDu žmonės stovi prie namų\n",
+    "cp1253": "Ένας σκύλος τρέχει στο γρασίδι\nΔύο άνθρωποι στέκονται δίπλα στο σπίτι\n",
+    "cp1255": "כלב רץ על הדשא\nשני אנשים עומדים ליד הבית\n",
     "mac_roman": "Une fenêtre près de l'école\nDer Hund läuft über die Straße",
     "cp1251": "Собака бежит по траве\nДва человека стоят у дома\n",
     "koi8_r": "Собака бежит по траве\nДва человека стоят у дома\n",
@@ -43,6 +46,39 @@ def test_an_encoding_is_guessed_and_read(encoding: str, tmp_path: Path) -> None:
     assert message.endswith(f": save the file as UTF-8, or add --encoding {encoding}")
     read = load_dataset(path, encoding=encoding)
     assert [record.captions for record in read.records] == [(text.strip(),) for text in captions]
+
+
+MORE_TEXTS = {
+    "cp1254": [
+        "Sokakta yürüyen bir adam köpeğini gezdiriyor\nKüçük bir çocuk parkta uçurtma uçuruyor",
+        "Güneş ışığı altında duran bir ağaç",
+        "Kırmızı ışıkta bekleyen arabalar ve bir otobüs\nÇimlerin üzerinde koşan iki köpek",
+    ],
+    "cp1257": [
+        "Suns skrien pa zāli\nDivas sievietes sēž uz soliņa\nMežā aug šaurs kadiķis",
+        "Mažas berniukas žaidžia su kamuoliu, o mergaitė stovi už medžių",
+    ],
+    "cp1253": ["Μια γυναίκα με κόκκινο παλτό περπατάει στον δρόμο"],
+    "cp1255": ["ילדה קטנה משחקת בכדור", "חייל של צה״ל ליד ג'יפ"],
+    "cp1251": ["Девочка в красном платье", "собака", "Собака біжить по траві, її господар"],
+    "koi8_r": ["Девочка в красном платье", "Мальчик с мячом\nЗелёное поле"],
+    "cp866": ["Девочка в красном платье", "собака"],
+    "cp1252": [
+        "Un garçon en été près d'un château, élève créée",
+        "Un niño pequeño está jugando en el jardín; ¡qué señal!",
+        "En hund løper på stranda og små barn står på gata",
+        "Pieni poika seisoo pöydän ääressä\nKissa nukkuu sängyllä",
+        "Ein Mädchen läuft über die Straße",
+    ],
+    "cp1250": ["Malý chlapec si hraje s míčem\nŽena s červeným kloboukem"],
+}
+
+
+@pytest.mark.parametrize("encoding", MORE_TEXTS)
+def test_more_texts_of_each_encoding(encoding: str) -> None:
+    for text in MORE_TEXTS[encoding]:
+        found = guess_encoding(f"image,caption\na.jpg,{text}\n".encode(encoding))
+        assert found is not None and found[0] == encoding, text
 
 
 def test_what_is_no_text_is_not_guessed() -> None:

@@ -59,6 +59,55 @@ def test_a_caption_is_read_whole(folder: Path, text: str, said: str) -> None:
     assert captions(load(folder, text)) == {"p0.jpg": (said,)}
 
 
+OURS = "path,caption,confidence,log_prob,model,edited\n"
+
+
+@pytest.mark.parametrize(
+    ("edited", "is_edited"),
+    [
+        *((value, True) for value in ("true", "TRUE", "x", "yes", "1", "WAHR", "VRAI", "ok")),
+        *((value, False) for value in ("", " ", "false", "FALSE", "no", "0", "0.0", "None")),
+        *(
+            (value, False)
+            for value in ("FALSCH", "nein", "FAUX", "non", "FALSO", "NÃO", "ЛОЖЬ", "YANLIŞ")
+        ),
+    ],
+)
+def test_what_counts_as_edited(folder: Path, edited: str, is_edited: bool) -> None:
+    text = f"{OURS}p0.jpg,A dog,0.8,-5,b054eb666427,{edited}\np1.jpg,A cat,,,,\n"
+    rows = [
+        {"path": "p0.jpg", "caption": "A dog", "log_prob": -5, "model": "m", "edited": edited},
+        {"path": "p1.jpg", "caption": "A cat"},
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    note = "a model wrote 1 of 2 captions, and nobody edited them"
+    for content, name in ((text, "captions.csv"), (lines, "captions.jsonl")):
+        dataset = load(folder, content, name)
+        assert any(line.startswith(note) for line in dataset.notes) is not is_edited
+        kept = captions(load(folder, content, name, only_edited=True))
+        assert kept == ({"p0.jpg": ("A dog",)} if is_edited else {}) | {"p1.jpg": ("A cat",)}
+
+
+def test_only_a_models_rows_are_untouched(folder: Path) -> None:
+    """JSON has true and false. ``model`` alone may be a camera. A row without one is a person's."""
+    row = {"path": "p0.jpg", "caption": "A dog", "confidence": None, "model": "default"}
+    for edited, is_noted in ((True, False), (False, True), (None, True)):
+        dataset = load(folder, json.dumps(row | {"edited": edited}), "captions.jsonl")
+        assert any("a model wrote" in note for note in dataset.notes) is is_noted
+    assert any("a model wrote" in note for note in load(folder, json.dumps(row), "a.jsonl").notes)
+    for text in ("path,caption,model\np0.jpg,A dog,Canon\n", f"{OURS}p0.jpg,A dog,,,,\n"):
+        assert not any("a model wrote" in note for note in load(folder, text).notes)
+        everything = load(folder, text, only_edited=True)
+        assert captions(everything) == {"p0.jpg": ("A dog",)}
+        assert "no caption is marked as a model's own, so all are kept" in everything.notes
+
+
+def test_where_nobody_edited_anything_nothing_is_left(folder: Path) -> None:
+    text = f"{OURS}p0.jpg,A dog,0.8,-5,m,\np1.jpg,A cat,0.8,-5,m,no\n"
+    with pytest.raises(DataError, match=r"a model wrote all 2; write true into `edited`"):
+        load(folder, text, only_edited=True)
+
+
 def test_stray_quotes_in_two_rows_do_not_swallow_the_rows_between(folder: Path) -> None:
     text = 'image\tcaption\np0.jpg\t"Stop\np1.jpg\tA cat\np2.jpg\tA "bus"\np3.jpg\tgo"\n'
     dataset = load(folder, text, "captions.tsv")

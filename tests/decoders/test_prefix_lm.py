@@ -135,7 +135,7 @@ def test_a_language_model_brings_its_vocabulary() -> None:
     with pytest.raises(ConfigError, match="brings its own vocabulary"):
         Config.load(None, [*given, "data.subwords=200"])
     config = Config.load(None, given)
-    assert config.data.max_caption_length == 80
+    assert config.decoder.lm == "gpt2"
 
 
 def test_too_long_a_caption_is_one_line() -> None:

@@ -1,5 +1,6 @@
 """Many pictures into a store: the same store however the work was cut up."""
 
+import json
 import os
 import signal
 import time
@@ -13,10 +14,11 @@ import pytest
 import torch
 from PIL import Image
 from tiny_encoder import tiny_encoder
+from tiny_run import Notes
 
 from showtell.core.device import Runtime
 from showtell.core.prefetch import num_workers
-from showtell.data.records import Record
+from showtell.data.records import Dataset, Record
 from showtell.encoders import extract
 from showtell.encoders.encoder import Encoder, build_encoder
 from showtell.encoders.extract import (
@@ -25,10 +27,12 @@ from showtell.encoders.extract import (
     WantedFeatures,
     encode_pixels,
     extract_features,
+    features_for,
 )
 from showtell.encoders.store import FeatureStore, read_spec
 from showtell.encoders.store_writer import StoreWriter
-from showtell.errors import StoreError
+from showtell.errors import ImageError, MissingFormatError, StoreError, UnavailableError
+from showtell.images import views
 from showtell.images.open import open_image
 from showtell.images.views import view_generator
 
@@ -165,6 +169,81 @@ def test_only_new_and_changed_pictures_are_encoded(records: list[Record], tmp_pa
     assert not np.array_equal(old[0], new[0])
     assert np.array_equal(old[1], new[1])
     assert set(after.failures) == {"p7"}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnavailableError("1.png: input/output error"),
+        MissingFormatError("heif", "1.png: is HEIC, and reading it"),
+    ],
+)
+def test_a_picture_whose_failure_may_pass_is_tried_again(
+    records: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: ImageError
+) -> None:
+    records, store = records[1:3], tmp_path / "store"
+    run(records, store)
+    pixels, whole = records[0].path.read_bytes(), FeatureStore.open(store)
+    before = whole.pooled(whole.rows(["p1", "p2"]))
+    Image.new("RGB", (40, 40), "red").save(records[0].path)
+
+    def fails(path: Path, **settings: int) -> Image.Image:
+        if path == records[0].path:
+            raise error
+        return open_image(path, **settings)
+
+    with monkeypatch.context() as failing:
+        failing.setattr(views, "open_image", fails)
+        for _ in range(2):
+            assert run(records, store).failures == {"p1": str(error)}
+        journal = (store / "rows.jsonl").read_text().splitlines()
+        assert len(journal) == 3  # a failure that is known is not noted again
+        # What the store has of it is of another picture.
+        assert FeatureStore.open(store).failures == {"p1": str(error)}
+    # Earlier versions did not say whether it may pass.
+    old = [{k: v for k, v in json.loads(line).items() if k != "may_pass"} for line in journal]
+    (store / "rows.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in old))
+    records[0].path.write_bytes(pixels)
+    os.utime(records[0].path, ns=(0, old[-1]["mtime_ns"]))
+    old[-1]["size"] = len(pixels)
+    (store / "rows.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in old))
+    report = run(records, store)
+    assert (report.num_encoded, report.failures) == (1, {})
+    after = FeatureStore.open(store)
+    assert np.array_equal(after.pooled(after.rows(["p1", "p2"])), before)
+
+
+def test_features_of_another_precision_are_not_taken_for_these(
+    records: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOWTELL_CACHE", str(tmp_path / "cache"))
+    dataset = Dataset(records=tuple(records[:3]), name=str(tmp_path / "pictures"), format="folder")
+    bf16, report = replace(FP32, precision="bf16"), Notes()
+
+    def opened(runtime: Runtime, folder: Path | None = None) -> FeatureStore:
+        return features_for(
+            dataset,
+            tiny_encoder(),
+            WantedFeatures(),
+            runtime=runtime,
+            report=report,
+            folder=folder,
+        )
+
+    rounded, exact = opened(bf16), opened(FP32)
+    assert rounded.path != exact.path and opened(FP32).path == exact.path
+    assert (rounded.spec.precision, exact.spec.precision) == ("bf16", "fp32")
+    rows = exact.rows(["p0", "p1"])
+    assert not np.array_equal(rounded.pooled(rows), exact.pooled(rows))
+    # A store that is named may have any precision, which is said; an old one does not know its own.
+    report.notes.clear()
+    assert opened(FP32, rounded.path).spec.precision == "bf16"
+    assert report.notes[-1].endswith("were computed in bf16, and this run computes in fp32")
+    spec = json.loads((rounded.path / "store.json").read_text())
+    del spec["precision"]
+    (rounded.path / "store.json").write_text(json.dumps(spec))
+    assert opened(FP32, rounded.path).spec.precision is None
+    assert report.notes[-1] == f"features: {rounded.path}"
 
 
 def test_a_copy_of_a_picture_keeps_its_features(records: list[Record], tmp_path: Path) -> None:

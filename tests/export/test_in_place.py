@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,13 +19,14 @@ from tiny_encoder import staged_encoder
 from tiny_export import native, traced
 
 import showtell
-from showtell.cli.export import export
+from showtell.cli.export import Compute, Format, NumberOptions, export
+from showtell.cli.models import Storage as StorageOption
 from showtell.core.device import choose_runtime
 from showtell.decoding.reranking import RERANKER
 from showtell.encoders.packing import Storage, pack_weights, unpack_weights
-from showtell.errors import CheckpointError, UsageError
+from showtell.errors import CheckpointError, ConfigError, UsageError
 from showtell.export.graphs import encoder_graph
-from showtell.export.onnx import export_in_place
+from showtell.export.onnx import Numbers, export_in_place
 from showtell.export.stored import StoredArrays, weight_files
 from showtell.export.weights import SharedWeights
 from showtell.inference.backends.native import NativeCaptioner
@@ -32,7 +34,7 @@ from showtell.inference.backends.onnx import OnnxCaptioner
 from showtell.inference.caption import Calibration
 from showtell.inference.checkpoint import load_checkpoint, save_checkpoint
 from showtell.inference.exported import read_export, write_calibration
-from showtell.inference.files import MANIFEST, MODEL, ONNX, WEIGHTS
+from showtell.inference.files import MANIFEST, MODEL, WEIGHTS
 from showtell.inference.loading import takes_onnx
 
 CONCEPTS = next(case for case in CASES if "concepts" in case[1])
@@ -175,19 +177,15 @@ def test_an_export_takes_up_its_checkpoint_s_calibration_and_reranker(
     placed: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(placed, tmp_path / "model")
-    shutil.copytree(placed, folder / ONNX)
     (folder / RERANKER).write_bytes(b"weights")
     write_calibration(folder, Calibration(3.0, 0.5, 0.2))
-    for place in (folder, folder / ONNX):
-        manifest, _ = read_export(place)  # which compares each listed file
-        assert RERANKER in manifest.files
-    for place in (folder, folder / ONNX):
-        (place / RERANKER).unlink()
+    manifest, _ = read_export(folder)  # which compares each listed file
+    assert RERANKER in manifest.files
+    (folder / RERANKER).unlink()
     write_calibration(folder, Calibration(3.0, 0.5, 0.2))
-    for place in (folder, folder / ONNX):
-        caption = showtell.load(place, runtime="onnx").caption(pictures(1)[0])
-        mean = float(np.mean(caption.log_probs))
-        assert caption.confidence == pytest.approx(1 / (1 + np.exp(-(3.0 * mean + 0.5))))
+    caption = showtell.load(folder, runtime="onnx").caption(pictures(1)[0])
+    mean = float(np.mean(caption.log_probs))
+    assert caption.confidence == pytest.approx(1 / (1 + np.exp(-(3.0 * mean + 0.5))))
     write_calibration(folder, None)
     assert not showtell.load(folder, runtime="onnx").card.calibrated
 
@@ -238,3 +236,39 @@ def test_the_command_takes_one_place() -> None:
         export(model="default")
     with pytest.raises(UsageError, match=r"exclude each other: give -o FOLDER"):
         export(model="default", output=Path("x"), in_place=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"weights": StorageOption.fp16, "compute": Compute.int8},
+            r"--weights is fp16: leave --weights",
+        ),
+        ({"calibration": "."}, r"--calibration is for .*weights are fp32, and .* computes in fp32"),
+        (
+            {"weights": StorageOption.int8, "format": Format.notebook},
+            "no --in-place, --weights, --comp",
+        ),
+        ({"compute": Compute.int8, "format": Format.notebook}, "no --in-place, --weights, --comp"),
+    ],
+)
+def test_options_without_effect_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        export(model="default", output=Path("x"), **options)
+
+
+def test_computing_in_int8_needs_weights_in_int8(tmp_path: Path) -> None:
+    numbers = NumberOptions(compute=Compute.int8)
+    assert numbers.request(in_place=False) == Numbers("int8", "int8")
+    assert numbers.request(in_place=True) == Numbers("fp32", "int8")
+    given = NumberOptions(
+        compute=Compute.int8, weights=StorageOption.fp16, calibration=str(tmp_path)
+    )
+    given.check(in_place=False)  # pictures let the encoder compute in int8, whatever the storage
+    model = saved(tmp_path / "model", "fp16")
+    with pytest.raises(
+        ConfigError, match=r"model are fp16, so nothing .* --weights int8\), and ex"
+    ):
+        export_in_place(model, tmp_path / "model", how=Numbers(compute="int8"))
+    assert not (tmp_path / "model" / MANIFEST).exists()

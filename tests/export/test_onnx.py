@@ -34,8 +34,10 @@ from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.backends.onnx import OnnxCaptioner
 from showtell.inference.caption import Caption
 from showtell.inference.checkpoint import save_checkpoint
+from showtell.inference.exported import read_export
 from showtell.inference.files import WEIGHTS
 from showtell.inference.loading import takes_onnx
+from showtell.pretrained import CARD
 from showtell.text.segment import Segmentation
 from showtell.text.vocabulary import WordVocabulary
 
@@ -269,6 +271,18 @@ def test_an_ensemble_of_exports(tiny: Path) -> None:
     assert alone.card.calibrated and not twice.card.calibrated
 
 
+def test_an_ensemble_sees_regions_whichever_of_its_models_reads_them(
+    tiny: Path, tmp_path: Path
+) -> None:
+    looks = tmp_path / "looks"
+    exported("attention", SMALL["attention"][0], looks)
+    one = showtell.load(tiny, ensemble=[looks])
+    two = showtell.load(looks, ensemble=[tiny])
+    for ours, theirs in zip(one.caption(pictures(3)), two.caption(pictures(3)), strict=True):
+        same(ours, theirs)
+    assert one.encode(np.zeros((1, 3, 32, 32), np.uint8), regions=True).regions is not None
+
+
 def test_what_an_export_cannot_do_is_said_in_one_line(tiny: Path) -> None:
     ours = showtell.load(tiny)
     with pytest.raises(ConfigError, match=r"'show_tell' does not attend"):
@@ -311,6 +325,26 @@ def test_an_export_replaces_only_an_export_and_only_if_told(
             export_onnx("nowhere", path, overwrite=True)
 
 
+def test_what_an_export_does_not_list_is_not_deleted(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, output = tmp_path / "model", shutil.copytree(tiny, tmp_path / "export")
+    theirs = native(*SHOW_TELL)
+    save_checkpoint(model, theirs._checkpoint)
+    monkeypatch.setattr(NativeCaptioner, "load", lambda *_, **__: theirs)
+    (output / "mine.onnx").write_bytes(b"mine")
+    with pytest.raises(CheckpointError, match=r"also holds mine\.onnx, which showtell does not"):
+        export_onnx(model, output, overwrite=True)
+    (output / "mine.onnx").rename(tmp_path / "mine.onnx")
+    (output / CARD).write_text("by hand")
+    export_onnx(model, output, overwrite=True)
+    assert CARD in read_export(output)[0].files
+    assert (output / CARD).read_text() == "by hand"
+    (model / CARD).write_text("of the model")
+    with pytest.raises(CheckpointError, match=r"export/MODEL_CARD\.md is not .*, which would rep"):
+        export_onnx(model, output, overwrite=True)
+
+
 def test_the_exporter_is_quiet_about_torchvision_while_it_works(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -332,11 +366,13 @@ def test_the_exporter_is_quiet_about_torchvision_while_it_works(
 
 
 def test_the_runtime_is_chosen_by_what_a_folder_holds(tiny: Path, tmp_path: Path) -> None:
-    model = native(*SHOW_TELL)
-    save_checkpoint(tmp_path / "both", model._checkpoint)
-    assert not takes_onnx([tmp_path / "both"], "auto")
-    shutil.copytree(tiny, tmp_path / "both" / "onnx")
-    both = tmp_path / "both"
+    both, alone = tmp_path / "both", tmp_path / "onnx"
+    save_checkpoint(both, native(*SHOW_TELL)._checkpoint)
+    shutil.copytree(tiny, alone)
+    shutil.copytree(tiny, both / "onnx")
+    # The name of a folder tells nothing of what it holds.
+    assert not takes_onnx([both], "auto") and takes_onnx([alone], "auto", device="cuda")
+    shutil.copytree(tiny, both, dirs_exist_ok=True)
     assert takes_onnx([both], "auto") and takes_onnx([tiny, both], "auto")
     assert not takes_onnx([both], "torch") and takes_onnx([both], "onnx")
     # What only torch can do is left to torch, where there is a checkpoint.

@@ -2,6 +2,7 @@
 
 import io
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -14,7 +15,7 @@ from PIL import Image
 
 from showtell.core import urls
 from showtell.errors import ImageError, LargePictureError, PictureTypeError, ShowtellError
-from showtell.images.open import as_image, open_image
+from showtell.images.open import as_image, is_picture_like, open_image
 
 ORIENTATION_TAG = 0x0112
 
@@ -40,6 +41,31 @@ def test_every_way_to_give_a_picture_is_the_same_picture(tmp_path: Path) -> None
     for way in ways:
         found = as_image(way)
         assert (found.mode, found.tobytes()) == ("RGB", image.tobytes()), type(way)
+
+
+def test_whatever_can_be_read_is_a_file(tmp_path: Path) -> None:
+    data = file_of(photo())
+
+    class Stream(io.BytesIO):
+        def seek(self, *_: int) -> int:
+            raise io.UnsupportedOperation("seek")
+
+    class Answer:  # of a web client, say
+        def read(self) -> bytes:
+            return data
+
+    with tempfile.NamedTemporaryFile() as wrapped:
+        wrapped.write(data)
+        for file in (wrapped, Stream(data), Answer()):
+            assert is_picture_like(file)
+            assert as_image(file) == photo()  # type: ignore[arg-type]
+    (tmp_path / "a.txt").write_text("text")
+    said = r"^x: not a picture: a file that gives str; open it in binary mode"
+    with open(tmp_path / "a.txt") as text, pytest.raises(PictureTypeError, match=said):
+        as_image(text, name="x")  # type: ignore[arg-type]
+    with pytest.raises(ImageError, match=r"^picture: cannot be read: .* closed file"):
+        as_image(text)  # type: ignore[arg-type]
+    assert not is_picture_like([data]) and not is_picture_like(iter([data]))
 
 
 @pytest.mark.parametrize(

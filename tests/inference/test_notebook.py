@@ -2,6 +2,7 @@
 
 import gc
 import io
+import tempfile
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -109,6 +110,24 @@ def test_files_by_url_in_a_stream(tmp_path: Path) -> None:
     assert "169.254.169.254 is an address within" in str(found[1].error)
     with pytest.raises(PictureTypeError, match=r"^not a path or a URL: ndarray; .* caption\("):
         list(tiny_captioner().caption_stream([np.asarray(photo())]))  # type: ignore[list-item]
+
+
+def test_a_lone_name_is_one_picture_of_a_stream(tmp_path: Path) -> None:
+    path, model = tmp_path / "a photo.png", tiny_captioner()
+    photo().save(path)
+    for name in (path, str(path)):
+        [result] = model.caption_stream(name)
+        assert str(result.path) == str(path) and result.caption is not None
+    with pytest.raises(PictureTypeError, match=r"^not a path or a URL: Image; pictures in memory"):
+        list(model.caption_stream(photo()))  # type: ignore[arg-type]
+
+
+def test_a_temporary_file_is_one_picture() -> None:
+    model = tiny_captioner()
+    with tempfile.NamedTemporaryFile(suffix=".png") as file:
+        photo().save(file, "PNG")
+        caption = model.caption(file)  # type: ignore[arg-type]
+    assert caption == model.caption(photo())
 
 
 def test_which_of_several_pictures_is_wrong() -> None:

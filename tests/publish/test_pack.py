@@ -16,6 +16,8 @@ from showtell.encoders.packing import Storage
 from showtell.errors import CheckpointError, ConfigError
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from showtell.inference.files import EXAMPLES, MANIFEST
+from showtell.pretrained import CARD
 from showtell.publish.pack import pack_checkpoint
 from showtell.text.vocabulary import WordVocabulary
 
@@ -169,14 +171,59 @@ def test_what_cannot_be_packed_is_one_line(tmp_path: Path) -> None:
         CheckpointError, match=r"config\.toml is not a folder; give another folder with -o"
     ):
         pack_checkpoint(tmp_path / "model", tmp_path / "model" / "config.toml" / "packed")
-    (tmp_path / "twice" / "notes.txt").write_text("mine")
-    with pytest.raises(CheckpointError, match=r"holds notes\.txt, which showtell did not write"):
-        pack_checkpoint(tmp_path / "model", tmp_path / "twice", overwrite=True)
     save_checkpoint(tmp_path / "own", checkpoint("encoder.weights=/home/someone/w.pth"))
     with pytest.raises(CheckpointError, match=r"weights that are not in its folder, .*w\.pth'"):
         pack_checkpoint(tmp_path / "own", tmp_path / "packed")
     with pytest.raises(ConfigError, match=r"no weights file /home/someone/w\.pth"):
         pack_checkpoint(tmp_path / "own", tmp_path / "packed", trust_model=True)
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "mine.onnx", "encoder.onnx", "resume.json"])
+def test_what_is_not_of_a_packed_model_is_not_deleted(tmp_path: Path, name: str) -> None:
+    save_checkpoint(tmp_path / "model", checkpoint())
+    pack_checkpoint(tmp_path / "model", tmp_path / "packed")
+    (tmp_path / "packed" / name).write_text("mine")
+    with pytest.raises(CheckpointError, match=rf"holds {name}, which showtell does not know"):
+        pack_checkpoint(tmp_path / "model", tmp_path / "packed", overwrite=True)
+    assert (tmp_path / "packed" / name).read_text() == "mine"
+    # What the manifest of an export in place lists is showtell's own.
+    manifest = tmp_path / "packed" / MANIFEST
+    manifest.write_text(json.dumps({"files": {name: {}}}))
+    pack_checkpoint(tmp_path / "model", tmp_path / "packed", overwrite=True)
+    assert files(tmp_path / "packed").keys() == files(tmp_path / "model").keys()
+
+
+def test_a_card_goes_with_its_model_and_no_other_is_deleted(tmp_path: Path) -> None:
+    model, packed = tmp_path / "model", tmp_path / "packed"
+    save_checkpoint(model, checkpoint())
+    pack_checkpoint(model, packed)
+    (packed / CARD).write_text("by hand")
+    (packed / EXAMPLES).write_bytes(b"a picture")
+    pack_checkpoint(model, packed, overwrite=True)
+    kept = files(packed)
+    assert (kept[CARD], kept[EXAMPLES]) == (b"by hand", b"a picture")
+    pack_checkpoint(packed, tmp_path / "again")
+    assert files(tmp_path / "again") == kept
+    (model / CARD).write_text("of the model")
+    with pytest.raises(
+        CheckpointError, match=r"packed/MODEL_CARD\.md is not .*model/MODEL_CARD\.md, which would"
+    ):
+        pack_checkpoint(model, packed, overwrite=True)
+    assert files(packed) == kept
+
+
+def test_a_packed_model_behind_a_link_is_replaced_where_it_lies(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "model", checkpoint())
+    link, real = tmp_path / "link", tmp_path / "real"
+    pack_checkpoint(tmp_path / "model", real)
+    link.symlink_to(real)
+    (tmp_path / ".real.showtell-old").symlink_to(real)  # as an earlier version left one
+    for storage in ("fp32", "int8"):
+        pack_checkpoint(tmp_path / "model", link, storage=storage, overwrite=True)
+        assert load_checkpoint(real).metrics["weights"] == storage
+    assert link.is_symlink() and {path.name for path in tmp_path.iterdir()} == {
+        *("model", "link", "real")
+    }
 
 
 def test_a_packed_model_captions(tmp_path: Path) -> None:

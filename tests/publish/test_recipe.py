@@ -44,8 +44,10 @@ def test_the_default_model_hands_on_what_its_recipe_says() -> None:
     made = Recipe.load(RECIPES[0]).config_of(last)
     for section, names in INHERITED.items():
         for name in names:
-            own = getattr(getattr(shipped, section), name)
-            assert own == getattr(getattr(made, section), name), f"{section}.{name}"
+            own, other = (getattr(getattr(config, section), name) for config in (shipped, made))
+            if name == "max_caption_length":  # by the kind of tokens, where nobody gives it
+                other = made.data.longest_caption(has_pieces=False)
+            assert own == other, f"{section}.{name}"
     assert shipped.encoder.flips
 
 

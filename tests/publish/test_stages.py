@@ -213,10 +213,52 @@ def test_the_contents_of_files_count_and_their_places_do_not(
         make(tmp_path, data, recipe, others={"spoken": str(moved)})
 
 
+def test_a_stopped_stage_goes_on_with_the_settings_of_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training adapts some settings to the data; the work folder is named in another way."""
+    asked: list[tuple[bool, Any]] = []
+
+    def train_on(dataset: object, request: Any, config: Any, **_: object) -> object:
+        asked.append((request.resume, config))
+        if not request.resume:
+            request.folder.mkdir()
+            own = config.changed("encoder", flips=False)
+            (request.folder / CONFIG).write_text(own.to_toml())
+        return SimpleNamespace(stopped=not request.resume)
+
+    def average(members: object, folder: Path) -> None:
+        folder.mkdir()
+
+    monkeypatch.setattr(stages, "train_on", train_on)
+    monkeypatch.setattr(stages, "average_checkpoints", average)
+    monkeypatch.chdir(tmp_path)
+    recipe, report = recipe_of(tmp_path / "recipe"), Notes()
+    data = write_data(tmp_path / "data")
+    absolute, relative = (Places({"": data}, work) for work in (tmp_path / "work", Path("work")))
+    assert not make_stages(recipe, relative, report)  # the first stage stops
+    with pytest.raises(
+        CheckpointError, match=r"words was begun with .*lr was 0\.001 and is 0\.002"
+    ):
+        make_stages(
+            recipe_of(tmp_path / "recipe", RECIPE.replace("1e-3", "2e-3")), absolute, report
+        )
+    assert not make_stages(recipe, relative, report)  # it goes on to its end, and the third stops
+    assert make_stages(recipe, absolute, report)
+    assert [resume for resume, _ in asked] == [False, True, False, True]
+    words, rewards = asked[1][1], asked[3][1]
+    assert not words.encoder.flips and words.optimizer.lr == 1e-3
+    assert rewards.training.init_from == str(tmp_path / "work" / "mean")
+    assert len(make(tmp_path, data)) == 3
+
+
 def test_notes_that_do_not_say_of_what_a_stage_was_made(tmp_path: Path, trained: list[str]) -> None:
     """As 0.1.0 wrote them."""
     data = write_data(tmp_path / "data")
     make(tmp_path, data)
     change_notes(tmp_path, lambda n: n["words"].pop("made_of"))
     with pytest.raises(CheckpointError, match="did not record its inputs: remove it"):
+        make(tmp_path, data)
+    change_notes(tmp_path, lambda n: n.pop("words"))
+    with pytest.raises(CheckpointError, match=r"was begun by an older .*: remove it to begin"):
         make(tmp_path, data)

@@ -318,6 +318,7 @@ def test_names_are_text_wherever_they_come_from(showtell: Shell, run: Path) -> N
         (("run", "run"), "the same run is given twice"),
         (("run/best",), "is one checkpoint of a run; give the run"),
         (("run/config.toml",), "is a file, not a run"),
+        (("distilled",), "distilled is a distillation; give its run: distilled/student"),
     ],
 )
 def test_what_is_no_run_is_one_line(
@@ -328,6 +329,8 @@ def test_what_is_no_run_is_one_line(
     message: str,
 ) -> None:
     monkeypatch.chdir(run.parent)
+    Path("distilled").mkdir()
+    Path("distilled/student").symlink_to(run)
     result = showtell("report", *given)
     assert result.returncode == 1
     [line] = result.stderr.splitlines()

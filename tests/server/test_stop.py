@@ -134,10 +134,10 @@ def test_what_cannot_be_served_is_said_in_one_line(
     showtell = Shell(tmp_path)
     assert "no model 'nothing'" in refused(showtell, "-m", "nothing", "--port", "0")
     with socket.create_server(("127.0.0.1", 0)) as other:
-        port = str(other.getsockname()[1])
-        assert f"cannot serve at 127.0.0.1 port {port}: address already in use" in refused(
-            showtell, "-m", novice, "--port", port
-        )
+        port = other.getsockname()[1]
+        said = refused(showtell, "-m", novice, "--port", str(port))
+        assert f"cannot serve at 127.0.0.1 port {port}: address already in use" in said
+        assert f"; another: --port {port + 1 if port < 65_535 else port - 1}\n" in said
     assert "cannot serve at nowhere.invalid" in refused(
         showtell, "-m", novice, "--host", "nowhere.invalid"
     )

@@ -59,6 +59,12 @@ def icu() -> Segmentation:
         ("I ❤️ dogs 👍🏽", ["i", "❤", "dogs", "👍"]),
         ("ＡＢＣ　１２", ["abc", "12"]),
         ("foto's en red-haired", ["foto's", "en", "red-haired"]),
+        ("En tv:n i EU:s hus: Kl 12:30", ["en", "tv:n", "i", "eu:s", "hus", "kl", "12:30"]),
+        ("’n Hond speel met ‘n bal", ["'n", "hond", "speel", "met", "'n", "bal"]),
+        ("'s Ochtends in 't park", ["'s", "ochtends", "in", "'t", "park"]),
+        ("'n' en 'hond'", ["n", "en", "hond"]),
+        ("ג׳ירפה ליד ג'יפ של צה״ל", ["ג'ירפה", "ליד", "ג'יפ", "של", 'צה"ל']),
+        ('בארה"ב או בצה”ל, רח\' הרצל "שלום"', ['בארה"ב', "או", 'בצה"ל', "רח'", "הרצל", "שלום"]),
         ("", []),
         ("... !!! 。", []),
     ],
@@ -78,10 +84,20 @@ def test_turkish_letters() -> None:
     assert Segmentation.of("spaces", "tr").words("n'olur") == ["n'olur"]
 
 
+def test_italian_words_that_lost_their_end() -> None:
+    italian = Segmentation.of("spaces", "it")
+    assert italian.words("Un po’ d'acqua: 'va'") == ["un", "po'", "d'", "acqua", "va"]
+    assert italian.join(italian.words("un po' di pane")) == "un po' di pane"
+    # In another language it is the end of a quotation.
+    assert Segmentation.of("spaces", "de").words("ich bin da'") == ["ich", "bin", "da"]
+
+
 def test_characters_with_latin_words_and_digits_whole() -> None:
     words = CHARACTERS.words("图片里有2个iPhone 15手机。")
     assert words == ["图", "片", "里", "有", "2", "个", "iphone", "15", "手", "机"]
     assert CHARACTERS.join(words) == "图片里有2个iphone 15手机"
+    assert CHARACTERS.words("标题：狗和tv:n狗") == ["标", "题", "狗", "和", "tv:n", "狗"]
+    assert CHARACTERS.words("wifi:狗:a") == ["wifi", "狗", "a"]
 
 
 def test_marks_stay_with_their_letters() -> None:

@@ -10,7 +10,10 @@ from tiny_world import tiny_config
 from showtell.data.records import Dataset
 from showtell.errors import CheckpointError
 from showtell.inference.backends.native import NativeCaptioner
+from showtell.inference.caption import CALIBRATION
 from showtell.inference.checkpoint import load_checkpoint
+from showtell.inference.exported import write_metrics
+from showtell.publish.pack import pack_checkpoint
 from showtell.training.averages import average_checkpoints
 
 
@@ -70,6 +73,23 @@ def test_the_mean_of_checkpoints(tmp_path: Path, dataset: Dataset, store) -> Non
     )
     average_checkpoints([parts[1]], tmp_path / "one")
     assert same_weights(tmp_path / "one", parts[1])
+
+
+def test_a_mean_of_packed_models_is_no_packed_model(
+    tmp_path: Path, dataset: Dataset, store
+) -> None:
+    """Nor has it the figures that were published with one."""
+    run(tmp_path / "run", dataset, store, tiny_config("training.num_epochs=1"))
+    packed, output = tmp_path / "packed", tmp_path / "mean"
+    pack_checkpoint(tmp_path / "run", packed)
+    before = load_checkpoint(packed).metrics
+    figures = {"measured_on": "dev", "signature": "images:40", "others": {"test": {}}}
+    write_metrics(packed, {**figures, CALIBRATION: {"slope": 1.0, "offset": 0.0, "cider": 0.2}})
+    average_checkpoints([packed, packed], output)
+    metrics = load_checkpoint(output).metrics
+    assert metrics.keys() == before.keys() - {"weights"} | {"averaged"}
+    with pytest.raises(CheckpointError, match="already exists and is not a packed model"):
+        pack_checkpoint(packed, output, overwrite=True)
 
 
 def test_a_run_that_added_words_to_its_start(tmp_path: Path, dataset: Dataset, store) -> None:

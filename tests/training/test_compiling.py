@@ -5,6 +5,7 @@ import torch
 from decoder_cases import CASES, SMALL, features, make, tokens
 
 from showtell.decoders.base import Decoder
+from showtell.errors import ConfigError
 from showtell.text.vocabulary import PAD
 from showtell.training import step
 from showtell.training.objectives.losses import cross_entropy
@@ -51,6 +52,20 @@ def test_compiling_changes_neither_losses_nor_names(
     for one, other in zip(losses(decoder, num_batches), expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
     assert list(decoder.state_dict()) == names
+
+
+def test_padding_goes_no_further_than_a_decoders_positions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A prefix of 3 leaves 42 of 45 positions, and 42 tokens would be padded to 48."""
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+    decoder = make("prefix_lm", {**SMALL["prefix_lm"][0], "num_positions": 45})
+    inputs = tokens(2, 42)
+    expected = decoder.hidden_states(features(2), inputs).states
+    compile_decoder(decoder)
+    torch.testing.assert_close(decoder.hidden_states(features(2), inputs).states, expected)
+    with pytest.raises(ConfigError, match="num_positions = 45 has room for a prefix of 3 and 42"):
+        decoder.hidden_states(features(2), tokens(2, 43))
 
 
 def test_where_there_is_nothing_to_compile() -> None:

@@ -56,6 +56,22 @@ def test_long_captions_are_cut() -> None:
     assert vocabulary.decode(targets[0].tolist()) == "one two"
 
 
+def test_a_caption_does_not_end_where_it_is_cut() -> None:
+    vocabulary, corpus = encode(["one two three", "one two", "five"], max_length=2)
+    one, two, five = (vocabulary.encode(word)[0] for word in ("one", "two", "five"))
+    inputs, targets = corpus.batch(np.arange(3))
+    assert inputs.tolist() == [[START, one, two], [START, one, two], [START, five, PAD]]
+    assert targets.tolist() == [[one, two, PAD], [one, two, END], [five, END, PAD]]
+    assert corpus.num_targets.tolist() == (targets != PAD).sum(axis=1).tolist()
+    assert corpus.references(np.arange(3)) == [[[one, two]], [[one, two, END]], [[five, END]]]
+    last = corpus.only(np.array([True, False, True]))
+    assert last.batch(np.arange(2))[1].tolist() == [[one, two, PAD], [five, END, PAD]]
+    assert last.pictures.tolist() == [0, 2] and last.num_cut == 1
+    whole = corpus.only(np.array([False, True, True]))
+    assert whole.num_targets.tolist() == [3, 2]
+    assert encode(["one two", "five"], max_length=2)[1].is_cut is None  # costs no memory
+
+
 def test_punctuation_alone_is_no_caption() -> None:
     _, corpus = encode(["...", "a dog", " "])
     assert corpus.pictures.tolist() == [1]

@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny_run import StopAt, log_of, make_run, run, same_weights, steps_of
@@ -19,7 +20,9 @@ from showtell.errors import CheckpointError, ConfigError, VocabularyError
 from showtell.inference.checkpoint import load_checkpoint
 from showtell.text.segment import PTB
 from showtell.text.vocabulary import PAD, WordVocabulary
+from showtell.training.corpus import Corpus
 from showtell.training.objectives.distillation import divergence
+from showtell.training.teacher_table import TeacherTable
 from showtell.training.teachers import (
     Teachers,
     check_words,
@@ -149,6 +152,16 @@ def test_a_stopped_student_goes_on_to_the_same_weights(
     assert log_of(whole) == log_of(pieces)
 
 
+def test_other_teachers_are_not_gone_on_with(
+    tmp_path: Path, teachers: list[Path], dataset: Dataset, store: FeatureStore
+) -> None:
+    config, folder = of(teachers[:1], "training.num_epochs=1"), tmp_path / "run"
+    run_of(folder, dataset, store, config, report=StopAt(2))
+    with pytest.raises(CheckpointError, match=r"the models that .*objective\.teachers.* put them"):
+        run_of(folder, dataset, store, of(teachers[1:]), resume=True)
+    run_of(folder, dataset, store, config, resume=True)
+
+
 def test_teachers_are_asked_once_about_each_caption_where_features_stay_the_same(
     tmp_path: Path,
     teachers: list[Path],
@@ -189,6 +202,21 @@ def test_a_teacher_may_attend_where_its_student_does_not(tmp_path: Path) -> None
     run_of(tmp_path / "student", dataset, store, of([tmp_path / "teacher"]))
     assert load_checkpoint(tmp_path / "student").config.decoder.kind == "show_tell"
     assert all(math.isfinite(step["teacher_kl"]) for step in steps_of(tmp_path / "student"))
+
+
+def test_a_table_has_no_place_for_the_end_of_a_cut_caption() -> None:
+    ids, offsets = np.arange(4, 9, dtype=np.int32), np.array([0, 2, 5])
+    corpus = Corpus(ids, offsets, np.array([0, 1]), np.array([True, False]))
+
+    def compute(captions: np.ndarray) -> torch.Tensor:
+        targets = corpus.tensors(captions, "cpu")[1]
+        return targets[targets != PAD][:, None].expand(-1, 3).float()  # each place says its target
+
+    table = TeacherTable(corpus, [np.arange(2)], 3, compute, "cpu")
+    assert table.values.shape == (2 + 3 + 1, 3)
+    for captions in ([0], [1], [1, 0]):
+        batch = np.array(captions)
+        assert table.log_probs(batch, 3).tolist() == compute(batch).tolist()
 
 
 def test_captions_are_cut_as_the_teachers_cut_them(

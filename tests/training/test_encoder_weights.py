@@ -39,7 +39,14 @@ def checkpoints(folder: Path, config: Config, encoder: Encoder) -> Checkpoints:
         "feature_size": encoder.pooled_size,
         "data_fingerprint": "data-1",
     }
-    return Checkpoints(folder, vocabulary=WORDS, config=config, provenance=provenance, device="cpu")
+    return Checkpoints(
+        folder,
+        vocabulary=WORDS,
+        config=config,
+        provenance=provenance,
+        device="cpu",
+        learns_from={},
+    )
 
 
 def test_the_weights_go_into_the_checkpoints(weights: Path, tmp_path: Path) -> None:

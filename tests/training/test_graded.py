@@ -79,7 +79,7 @@ def learning(
         | {"optimizer": {"lr": 0.01, "warmup_steps": 0}}
         | {"training": config.training.model_dump() | {"graded_batch_size": 12}}
     )
-    made = make_run(folder, dataset, store, config, **options)
+    made = make_run(folder, dataset, store, config, **{**options, "resume": False})
     graded = opened(file, store, start)
     return Run(
         config=config,

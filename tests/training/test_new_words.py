@@ -118,6 +118,17 @@ def test_words_between_the_same_neighbours_are_alike() -> None:
     assert (row > 0).sum() <= 5
 
 
+def test_a_word_at_which_captions_are_cut_is_not_like_those_that_end_them() -> None:
+    words = WordVocabulary(dict.fromkeys(("dog", "zebu", "runs"), 5), 1)
+    shares = []
+    for caption in ("runs zebu", "runs zebu runs"):
+        captions = TokenizedCaptions.tokenize(["dog", caption])
+        corpus = Corpus.encode(captions, np.arange(2), words, 2)
+        shares.append(by_neighbours(corpus, num_known=5, num_words=7)[0])  # of zebu
+    assert shares[0][4] == pytest.approx(0.5)  # both end a caption, and begin it otherwise
+    assert shares[1].tolist() == [0] * 5
+
+
 def test_a_word_like_none_begins_as_the_mean_of_all() -> None:
     larger = WordVocabulary({"a": 5, "dog": 5, "xyzzy": 5}, 1)
     nothing = Corpus(np.zeros(0, np.int32), np.zeros(1, np.int64), np.zeros(0, np.int64))

@@ -56,7 +56,7 @@ def rehearsing(
     """A run on ``new`` that rehearses ``num`` of the tiny world's own pictures."""
     config = tiny_config(f"training.init_from={start}", f"training.rehearsal_pictures={num}")
     config = Config.of(config.model_dump() | {"optimizer": {"lr": 0.02, "warmup_steps": 0}})
-    made = make_run(folder, new, store, config, **options)
+    made = make_run(folder, new, store, config, **{**options, "resume": False})
     teacher = load_checkpoint(start)
     records = [record for record in tiny_records() if record.split == "train"][:num]
     old = OldPictures(

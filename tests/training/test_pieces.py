@@ -1,5 +1,6 @@
 """Every decoder with a vocabulary of pieces: trains, stops, goes on, evaluates, captions."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,9 @@ from showtell.evaluation.evaluate import evaluate_captioner
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import load_checkpoint
 from showtell.text.subwords import SubwordVocabulary
+from showtell.text.vocabulary import load_vocabulary
 from showtell.training.loop import Run
+from showtell.training.prepare import Given, prepare
 
 GRID = (5, WIDTH + 4)
 RECORDS = tiny_records()
@@ -132,6 +135,25 @@ def test_another_runs_pieces_serve_again(tmp_path: Path, store: FeatureStore) ->
     run.data.vocabulary.save(tmp_path / "v.json")
     other = tiny_config(f"data.vocab_file={tmp_path / 'v.json'}")
     assert make(tmp_path / "two", store, other, Notes()).data.vocabulary == run.data.vocabulary
+
+
+def test_given_pieces_have_the_room_of_learnt_ones(tmp_path: Path, store: FeatureStore) -> None:
+    """By what the vocabulary has, whether it is built, read, or a teacher's."""
+    records = tuple(replace(one, captions=("xyzzy" * 10,)) for one in tiny_records())  # 50 bytes
+    data, num_tokens = Dataset("tiny", "folder", records), []
+    make(tmp_path / "one", store, tiny_config(PIECES), Notes()).data.vocabulary.save(
+        tmp_path / "v.json"
+    )
+    file, pieces = tmp_path / "v.json", load_vocabulary(tmp_path / "v.json")
+    for config, vocabulary in (
+        (tiny_config(f"data.vocab_file={file}"), None),
+        (tiny_config(), pieces),
+        (tiny_config("data.max_caption_length=30"), pieces),
+    ):
+        given = Given(vocabulary=vocabulary)
+        num_tokens.append(int(prepare(data, config.data, store, Notes(), given).train.lengths[0]))
+    whole = len(pieces.encode("xyzzy" * 10))
+    assert num_tokens == [whole, whole, 30] and 40 < whole <= 80
 
 
 def test_what_is_cut_is_said(tmp_path: Path, store: FeatureStore) -> None:

@@ -1,8 +1,11 @@
 """Runs that are stopped or killed anywhere end with the same weights as one that never was."""
 
+import json
 import random
+import shutil
 import signal
 import time
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -11,13 +14,16 @@ import pytest
 import tiny_run
 import torch
 from tiny_run import StopAt, log_of, run, same_weights, scst_config
-from tiny_world import SETTINGS, tiny_config
+from tiny_world import SETTINGS, WIDTH, attending_config, tiny_config, tiny_store
 
 from showtell.config import Config
 from showtell.data.records import Dataset
 from showtell.decoders.registry import build_decoder
-from showtell.errors import ConfigError
-from showtell.inference.checkpoint import Checkpoint, load_checkpoint
+from showtell.decoders.transformer import NUM_CLASSES
+from showtell.encoders.concepts import Classes
+from showtell.errors import CheckpointError, ConfigError
+from showtell.inference.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from showtell.training.checkpoints import LEARNT_FROM
 from showtell.training.run_log import RunLog
 from showtell.training.state import TrainingState
 
@@ -63,6 +69,63 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
     assert same_weights(whole / "last", pieces / "last")
     assert same_weights(whole / "best", pieces / "best")
     assert log_of(whole) == log_of(pieces)
+
+
+def test_other_captions_and_another_order_are_not_gone_on_with(
+    tmp_path: Path, dataset: Dataset, store
+) -> None:
+    """What stands beside the data set, and the order of its pictures, make other batches."""
+    text = tmp_path / "text.txt"
+    captions = "a red kite\na blue kite\nthe white kite\n" * 9
+    text.write_text(captions)
+    names = ("kite", "dog", *[""] * (NUM_CLASSES - 2))
+    classes = Classes(torch.zeros(NUM_CLASSES, WIDTH), torch.zeros(NUM_CLASSES), names)
+    grid = tiny_store(tmp_path / "grid", dataset.records, grid_size=(2, WIDTH))
+    config = attending_config(
+        "transformer",
+        "decoder.concepts=2",
+        "decoder.num_layers=1",
+        "training.num_epochs=1",
+        "training.text_batch_size=4",
+        "data.text_threshold=5",
+        f"data.text={text}",
+    )
+    folder = tmp_path / "run"
+    run(folder, dataset, grid, config, classes=classes, report=StopAt(2))
+    before = (folder / "last" / "model.safetensors").read_bytes()
+    said = r"the captions that .*run learns from are not the same now, or stand in another order"
+    text.write_text(captions.replace("red kite", "white dog"))
+    with pytest.raises(CheckpointError, match=said):
+        run(folder, dataset, grid, config, classes=classes, resume=True)
+    text.write_text(captions)
+    turned = replace(dataset, records=dataset.records[::-1])
+    with pytest.raises(CheckpointError, match=said):
+        run(folder, turned, grid, config, classes=classes, resume=True)
+    assert (folder / "last" / "model.safetensors").read_bytes() == before
+    # A state of 0.1.0, which does not say what it has learnt from, is gone on with.
+    state = folder / "last" / "resume.json"
+    data = json.loads(state.read_text())
+    older = {name: value for name, value in data.items() if name not in LEARNT_FROM}
+    assert len(older) == len(data) - 2
+    state.write_text(json.dumps(older))
+    assert not run(folder, turned, grid, config, classes=classes, resume=True).stopped
+
+
+def test_other_weights_of_the_start_are_not_gone_on_with(
+    tmp_path: Path, dataset: Dataset, store, start: Path
+) -> None:
+    """They are read again only where the run is averaged with them at its end."""
+    own = shutil.copytree(start, tmp_path / "start")
+    again = [f"training.init_from={own}", "training.num_epochs=1"]
+    averaged = tiny_config(*again, "training.average_start=true")
+    for folder, config in ((tmp_path / "a", averaged), (tmp_path / "b", tiny_config(*again))):
+        run(folder, dataset, store, config, report=StopAt(2))
+    weights = load_checkpoint(own)
+    weights.decoder.output.bias.data += 1
+    save_checkpoint(own / "best", weights)
+    with pytest.raises(CheckpointError, match=r"the models that .*a learns from .* other weights"):
+        run(tmp_path / "a", dataset, store, averaged, resume=True)
+    assert not run(tmp_path / "b", dataset, store, tiny_config(*again), resume=True).stopped
 
 
 def test_the_random_numbers_of_mps_go_on(monkeypatch: pytest.MonkeyPatch) -> None:

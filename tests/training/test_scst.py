@@ -256,6 +256,32 @@ def test_styles_are_no_words(tmp_path: Path, store, monkeypatch: pytest.MonkeyPa
     assert decoder.output.bias.grad.any()
 
 
+def test_no_rewarded_caption_has_more_words_than_decoding_may_write(
+    tmp_path: Path, dataset: Dataset, store, start
+) -> None:
+    config = scst_config(start, "decoding.max_length=3", "objective.baseline=greedy")
+    one = make_run(tmp_path / "run", dataset, store, config)
+    objective, decoder = one.objective, one.state.decoder.train()
+    assert isinstance(objective, SelfCritical)
+    reward, rewarded = objective.reward, []
+
+    def watch(pictures: np.ndarray, captions: list[list[int]]) -> np.ndarray:
+        rewarded.extend(captions)
+        return reward(pictures, captions)
+
+    objective.reward = watch
+    watch.pictures = reward.pictures
+    batch = np.arange(8)
+    loss = objective(decoder, batch, batch, epoch=1, step=0)
+    longer = [ids for ids in rewarded if ids[-1] != END]
+    assert {len(ids) for ids in longer} == {3}
+    assert max(len(ids) for ids in rewarded) == 4
+    # That a sample goes on where it could end is learnt from, too.
+    samples = rewarded[: 8 * config.objective.num_samples]
+    num_longer = sum(ids[-1] != END for ids in samples)
+    assert num_longer and loss.num_tokens == sum(map(len, samples)) + num_longer
+
+
 def test_near_temperature_zero_samples_are_greedy(
     tmp_path: Path, dataset: Dataset, store, start
 ) -> None:

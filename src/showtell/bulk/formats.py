@@ -27,6 +27,7 @@ from typing import IO, Any, Generic, TypeVar
 from showtell.bulk.naming import sample_keys
 from showtell.config import DecodingConfig
 from showtell.core.files import parse_json, short_digest
+from showtell.data.column_names import is_edited
 from showtell.data.duplicates import Look
 from showtell.data.pictures import PICTURE_SUFFIXES
 from showtell.data.reading import is_text, printable
@@ -114,8 +115,6 @@ COLUMNS = (
     "edited",
 )
 NUMBERS = ("confidence", "log_prob")
-YES = ("true", "yes", "1", "x")
-"""What a person who edited a row of a table may write into ``edited``, in any case."""
 ROWS_A_GROUP = 4096
 
 Write = Callable[[Iterable[Record], IO[bytes]], None]
@@ -455,7 +454,7 @@ def _checked(record: Any) -> Record:
         raise ValueError("it has no path and caption")
     if not isinstance(record["path"], str) or not isinstance(record["caption"], str):
         raise ValueError("its path and caption are not texts")
-    if str(record.pop("edited", "")).strip().lower() in YES:
+    if is_edited(record.pop("edited", None)):
         record["edited"] = True
     return dict(record)
 

@@ -9,6 +9,7 @@ writer at a time; the system releases it when the process ends.
 
 import json
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import takewhile
@@ -31,6 +32,10 @@ def journal_of(path: Path) -> Path:
     return path.with_name(path.name + SUFFIX)
 
 
+class BegunOtherwise(DataError):
+    """A journal is of a run with another model, or with other settings."""
+
+
 class Journal:
     """The journal at ``path``, made where there is none; used in a ``with`` block.
 
@@ -44,8 +49,8 @@ class Journal:
         num_failed: how many of these failed.
 
     Raises:
-        DataError: another process is writing it, it was begun with another identity, or another
-            file is in its place.
+        BegunOtherwise: it was begun with another identity.
+        DataError: another process is writing it, or another file is in its place.
     """
 
     def __init__(self, path: Path, identity: Record, *, restart: bool = False) -> None:
@@ -165,9 +170,9 @@ class Journal:
             self._file.flush()
             return
         if begun != identity:
-            raise DataError(
-                f"{self.path} was begun with another model or other settings; continue with those, "
-                "or begin anew with --overwrite"
+            raise BegunOtherwise(
+                f"{self.path} was begun with another model or other settings, and stopped: go on "
+                f"with those, or begin anew: rm {shlex.quote(str(self.path))}"
             )
         whole = len(head)
         for line in self._file:

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 from showtell.bulk.formats import (
@@ -18,7 +18,7 @@ from showtell.bulk.formats import (
 )
 from showtell.bulk.inputs import Inputs
 from showtell.bulk.journal import Journal, peek
-from showtell.bulk.targets import Target
+from showtell.bulk.targets import Target, not_writable
 from showtell.config import DecodingConfig
 from showtell.core.files import atomic_write
 from showtell.core.progress import Reporter
@@ -30,6 +30,8 @@ from showtell.inference.stream import Originals, Picture, PictureResult
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 """Errors of a whole disk: they stop the run, since every other picture would fail as well."""
+
+FEW = 100  # pictures that are looked for by other names
 
 HAS_NO_PLACE = "it comes from an archive, a URL or standard input, so nothing can be written there"
 
@@ -48,8 +50,10 @@ class Summary:
         num_kept: pictures that had their caption, or a text of their own, before.
         num_failed: pictures that have none in the end, those of earlier runs too.
         num_others: captions in the file of pictures that were not given.
+        same_file: of one of these the name there, and the one that it was given by; None: of none.
         single_failed: whether something that the user named on its own gave no caption.
         left_out: how many files of kinds that cannot be read were passed over, by suffix.
+        kept_as: where the file is that had other captions before; None: nowhere.
         seconds: of this run.
     """
 
@@ -58,25 +62,35 @@ class Summary:
     num_kept: int = 0
     num_failed: int = 0
     num_others: int = 0
+    same_file: tuple[str, str] | None = None
     single_failed: bool = False
     left_out: Mapping[str, int] = field(default_factory=dict)
+    kept_as: Path | None = None
     seconds: float = 0.0
 
     def describe(self, failures: Path) -> str:
         """One line for the user."""
         rate = self.num_captioned / self.seconds if self.seconds else 0.0
-        withheld = f" ({self.num_withheld:,} withheld)" if self.num_withheld else ""
+        withheld = f", {self.num_withheld:,} withheld" if self.num_withheld else ""
         kept = f", {self.num_kept:,} had one before" if self.num_kept else ""
         failed = f", {self.num_failed:,} failed ({failures})" if self.num_failed else ""
-        others = ""
-        if self.num_others:
-            others = (
-                f", {self.num_others:,} of other pictures stay in the file (--prune drops them)"
-            )
         left_out = f", left out: {suffix_counts(self.left_out)}" if self.left_out else ""
+        kept_as = f"; the file as it was is {self.kept_as}" if self.kept_as else ""
         return (
-            f"{self.num_captioned:,} captioned{withheld}{kept}{others}{failed}{left_out}; "
-            f"{rate:.1f} images/s, {self.seconds:.1f} s"
+            f"{self.num_captioned - self.num_withheld:,} captioned{withheld}{kept}{self._others}"
+            f"{failed}{left_out}; {rate:.1f} images/s, {self.seconds:.1f} s{kept_as}"
+        )
+
+    @property
+    def _others(self) -> str:
+        if not self.num_others:
+            return ""
+        if self.same_file is None:
+            return f", {self.num_others:,} of other pictures stay in the file (--prune drops them)"
+        before, now = map(printable, self.same_file)
+        return (
+            f", {self.num_others:,} stay in the file, some of the same pictures by another name "
+            f"({before} is {now}): run it from the folder where you ran it before"
         )
 
 
@@ -92,6 +106,7 @@ def caption_all(
     overwrite: bool = False,
     batch_size: int | None = None,
     on_failure: Callable[[str], None] = lambda reason: None,
+    on_withheld: Callable[[str], None] = lambda told: None,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> Summary:
     """Caption every picture that has no caption yet.
@@ -104,12 +119,14 @@ def caption_all(
         dedupe: let pictures that look the same share a caption.
         overwrite: a journal of another model is thrown away.
         on_failure: told the reason of each failure of this run.
+        on_withheld: told the name and the confidence of each caption that is left empty.
 
     Raises:
         Stopped: ``is_stopped`` was true; all results that came are in the journal.
         DataError: another run writes there, or one with another model was stopped there.
         MissingExtraError: something that the inputs or the target need is not installed.
-        OSError: nothing can be written any more (``DISK_ERRORS``).
+        OSError: nothing can be written any more (``DISK_ERRORS``); DataError where a disk is
+            read-only.
     """
     model = model_id(captioner, decoding)
     identity: Record = {"model": model, "format": target.kind}
@@ -126,10 +143,11 @@ def caption_all(
         if target.num_replaced:
             report.note(
                 f"{target.num_replaced:,} captions are by another model or with other settings and "
-                "will be replaced; to keep rows that you changed, stop (Ctrl-C), set `edited` to "
-                "true in them, and run the same command again"
+                "will be replaced; rows that you changed stay where `edited` is true; the file as "
+                "it is now will be kept beside the new one"
             )
-        run = _Run(target, journal, report, inputs, on_failure, captioner_name(captioner))
+        tell = on_failure, on_withheld
+        run = _Run(target, journal, report, inputs, tell, captioner_name(captioner))
         originals = Originals() if dedupe else None
         if originals is not None:
             _remember(originals, journal)
@@ -239,11 +257,12 @@ class _Run:
         journal: Journal,
         report: Reporter,
         inputs: Inputs,
-        on_failure: Callable[[str], None],
+        tell: tuple[Callable[[str], None], Callable[[str], None]],
         captioner: str | None,
     ) -> None:
         self._target, self._journal, self._report = target, journal, report
-        self._inputs, self._on_failure, self._captioner = inputs, on_failure, captioner
+        self._inputs, self._captioner = inputs, captioner
+        self._on_failure, self._on_withheld = tell
         self._started = time.perf_counter()
         self._num_skipped = 0
         self._asked: set[str] = set()  # whose results are still to come
@@ -287,7 +306,9 @@ class _Run:
             self._journal.add([record])
         self._asked.discard(record["path"])
         self.summary.num_captioned += "error" not in record
-        self.summary.num_withheld += "withheld" in record
+        if "withheld" in record:
+            self.summary.num_withheld += 1
+            self._on_withheld(f"{record['path']}: confidence {record['confidence']:.2f}")
         new_failed = self._journal.num_failed - self._num_failed_before
         done = self.summary.num_captioned + new_failed + self.summary.num_kept + self._num_skipped
         total = self._inputs.count
@@ -313,6 +334,9 @@ class _Run:
         else:
             self._target.failures.unlink(missing_ok=True)  # of a run before this one
         summary.num_others = self._target.finish(self._journal)
+        if summary.num_others:
+            summary.same_file = _same_file(self._journal.done)
+        summary.kept_as = self._target.kept_as
         self._journal.remove()
         summary.seconds = time.perf_counter() - self._started
         return summary
@@ -326,11 +350,25 @@ class _Run:
         try:
             self._target.write(result.path, result.text)
         except (ImageError, OSError) as error:
+            if isinstance(error, OSError) and error.errno == errno.EROFS:
+                raise not_writable(Path(result.path).parent) from None
             if isinstance(error, OSError) and error.errno in DISK_ERRORS:
                 raise
             where = printable(str(result.path))
             return {"path": record["path"], "error": f"{where}: {reason_of(error)}"}
         return record
+
+
+def _same_file(done: Mapping[str, bool]) -> tuple[str, str] | None:
+    """A file that was done before by another name than now, as from another folder: both names."""
+    before: dict[str, list[str]] = {}
+    for path in islice((path for path, is_met in done.items() if not is_met), FEW):
+        before.setdefault(os.path.basename(path), []).append(path)
+    for path, is_met in done.items():
+        for other in before.get(os.path.basename(path), ()) if is_met else ():
+            if os.path.realpath(other) == os.path.realpath(path):
+                return other, path
+    return None
 
 
 def _remember(originals: Originals, journal: Journal) -> None:

@@ -23,7 +23,7 @@ from showtell.bulk.formats import (
     writer_of,
 )
 from showtell.bulk.journal import Journal, journal_of
-from showtell.core.files import atomic_write, check_regular, short_digest
+from showtell.core.files import atomic_write, check_regular, free_name, short_digest
 from showtell.data.pictures import SidecarFinder, is_picture_name
 from showtell.data.reading import encoding_of
 from showtell.errors import DataError, ImageError
@@ -49,6 +49,14 @@ def refuse_others(path: Path, kind: str) -> None:
     )
 
 
+def not_writable(folder: Path) -> DataError:
+    """What is said where captions should go beside pictures or into them, and cannot."""
+    return DataError(
+        f"{folder} cannot be written, so no captions can go beside its pictures or into them: "
+        "write them elsewhere, -o captions.csv"
+    )
+
+
 class Target(ABC):
     """What becomes of captions.
 
@@ -59,6 +67,7 @@ class Target(ABC):
         is_beside: whether captions go beside the pictures or into them, so that a picture has to
             be a file, and runs with other pictures may share the list of failures.
         num_replaced: how many captions of an earlier run ``finished`` has found and not taken up.
+        kept_as: once all is done, where the file is that had them; None: nowhere.
     """
 
     kind: str
@@ -66,10 +75,16 @@ class Target(ABC):
     journal: Path
     is_beside: bool = True
     num_replaced: int = 0
+    kept_as: Path | None = None
 
     def check(self) -> None:
-        """Raise DataError, before the work, if a person's file would be overwritten."""
+        """Raise DataError, before the work, if a person's file would be overwritten, or nothing
+        can be written.
+        """
         refuse_others(self.failures, "failures")
+        folder = self.failures.parent
+        if folder.is_dir() and not os.access(folder, os.W_OK):
+            raise not_writable(folder)
 
     def finished(self, model: str | None, *, attention: bool = False) -> Iterator[Record]:
         """What an earlier run finished and this one takes up.
@@ -109,7 +124,8 @@ class Target(ABC):
 class OneFile(Target):
     """Captions in one file, which appears when all are there.
 
-    Captions stay in it if their pictures are not given again.
+    Captions stay in it if their pictures are not given again. Where others are replaced, as another
+    model replaces them, the file as it was is kept beside it: a person may have changed it.
 
     Args:
         alone: whether it is of one picture, whose text needs no path.
@@ -164,6 +180,9 @@ class OneFile(Target):
         if self.kind == "text" and self._alone:
             self._finish_alone(r for r in journal.records() if "error" not in r)
             return 0
+        if self.num_replaced and self.path.is_file():
+            self.kept_as = free_name(self.path)
+            os.replace(self.path, self.kept_as)
         others = self.keeps_of_others
         captions = Reiterable(lambda: (r for r in journal.records(others) if "error" not in r))
         with atomic_write(self.path, "wb") as file:

@@ -12,7 +12,7 @@ import typer
 
 from showtell.cli.caption import caption
 from showtell.cli.compare import compare
-from showtell.cli.console import Command, exit_code_for
+from showtell.cli.console import Command, Commands, exit_code_for
 from showtell.cli.data import app as data_app
 from showtell.cli.data import features
 from showtell.cli.demo import demo
@@ -33,6 +33,7 @@ from showtell.version import __version__
 
 app = typer.Typer(
     name="showtell",
+    cls=Commands,
     help="Show it pictures, it tells what it sees.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

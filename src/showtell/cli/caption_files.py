@@ -19,7 +19,7 @@ from showtell.inference.specs import spec_of
 if TYPE_CHECKING:
     from showtell.cli.caption import Request
 
-MOST_ERRORS_SHOWN = 20
+MOST_SHOWN = 20
 
 
 def make_target(request: "Request", inputs: Inputs) -> Target:
@@ -101,10 +101,10 @@ def caption_into_files(request: "Request", inputs: Inputs, target: Target) -> bo
                 batch_size=making.batch_size,
                 overwrite=request.writing.overwrite,
                 report=report,
-                on_failure=_Failures(report),
+                on_failure=_Told(report, "error", "further failures are only listed in the file"),
+                on_withheld=_Told(report, "withheld", "further captions are withheld"),
             )
-            if not inputs.is_one_picture:
-                report.note(summary.describe(target.failures))
+            report.note(summary.describe(target.failures))
             if (cost := request.asking.cost(captioner)) is not None:
                 report.note(cost)
     except KeyboardInterrupt:
@@ -112,19 +112,24 @@ def caption_into_files(request: "Request", inputs: Inputs, target: Target) -> bo
     return summary.single_failed or (request.strict and bool(summary.num_failed))
 
 
-class _Failures:
-    """Shows the first failures; a list has them all."""
+class _Told:
+    """Shows the first of many lines.
 
-    def __init__(self, report: ConsoleReporter) -> None:
-        self.report = report
+    Args:
+        kind: what each begins with.
+        rest: the line in place of all others.
+    """
+
+    def __init__(self, report: ConsoleReporter, kind: str, rest: str) -> None:
+        self._report, self._kind, self._rest = report, kind, rest
         self._num = 0
 
-    def __call__(self, reason: str) -> None:
+    def __call__(self, line: str) -> None:
         self._num += 1
-        if self._num <= MOST_ERRORS_SHOWN:
-            self.report.note(f"error: {printable(reason)}")
-        elif self._num == MOST_ERRORS_SHOWN + 1:
-            self.report.note("further failures are only listed in the failures file")
+        if self._num <= MOST_SHOWN:
+            self._report.note(f"{self._kind}: {printable(line)}")
+        elif self._num == MOST_SHOWN + 1:
+            self._report.note(self._rest)
 
 
 def print_plan(request: "Request", inputs: Inputs, target: Target | None) -> bool:

@@ -135,6 +135,13 @@ def compare(
 def _check_systems(systems: list[str], data: str | None) -> None:
     """Raise UsageError where there are too few, or models without data to compare them on."""
     if data is None and len(systems) < 3:
+        if all(map(_is_model, systems)):
+            verb = "are models" if len(systems) > 1 else "is a model"
+            more = "" if len(systems) > 1 else " MODEL"
+            raise UsageError(
+                f"{' and '.join(systems)} {verb}; to compare models: showtell compare "
+                f"{shlex.join(systems)}{more} --data DATA"
+            )
         raise UsageError(
             f"{len(systems)} files given: expected two or more files of captions and then the "
             "references, or models with --data DATA"
@@ -147,13 +154,21 @@ def _check_systems(systems: list[str], data: str | None) -> None:
 
 def _refuse_models(systems: list[str]) -> None:
     """Raise UsageError where models are given in the place of files, as ``evaluate`` has them."""
-    from showtell.inference.specs import spec_of
-    from showtell.pretrained import DEFAULT
-
     *names, data = systems
     for name in names:
-        if name == DEFAULT or spec_of(name) or Path(name).is_dir():
+        if _is_model(name) or Path(name).is_dir():
             raise UsageError(
                 f"{name} is a model, and files of captions were expected; to compare models: "
                 f"showtell compare {shlex.join(names)} --data {shlex.quote(data)}"
             )
+
+
+def _is_model(name: str) -> bool:
+    """Whether this names a model, or is the folder of a run, a checkpoint or an export."""
+    from showtell.inference.files import CONFIG, MANIFEST
+    from showtell.inference.specs import kinds
+    from showtell.pretrained import shipped_folder
+
+    if shipped_folder(name) or name.partition(":")[0] in kinds():
+        return True
+    return any((Path(name) / file).is_file() for file in (CONFIG, MANIFEST))

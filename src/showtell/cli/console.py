@@ -1,10 +1,12 @@
 """What people see besides results: notes and progress on standard error, errors as one line.
 
 ``ConsoleReporter`` draws while a command works. ``exit_code_for`` turns an exception into a line
-and an exit code. ``Command`` words usage errors as they were raised.
+and an exit code. ``Command`` and ``Commands`` add to usage errors what was probably meant.
 """
 
 import errno
+import os
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -12,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from showtell.core.files import CannotWriteError
 from showtell.core.progress import StepReport
@@ -220,6 +222,8 @@ class Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Take the arguments apart; an error names what was given and what was probably meant."""
         given = list(args)  # parsing empties the list
+        if not ctx.resilient_parsing:
+            self._refuse_second_model(given)
         try:
             return super().parse_args(ctx, args)
         except typer.BadParameter as error:
@@ -229,9 +233,23 @@ class Command(TyperCommand):
             error.message = error.message.removeprefix(PREFIX)
             raise
         except Exception as error:
-            if hasattr(error, "option_name") and hasattr(error, "possibilities"):
-                self._suggest_settings(error, given)  # an unknown option, whose class is private
+            if _is_unknown_option(error):
+                self._suggest_settings(error, given)
             raise
+
+    def _refuse_second_model(self, given: list[str]) -> None:
+        """
+        Raises:
+            UsageError: ``--model`` is given twice to a command that takes one: the parser would
+                forget the first.
+        """
+        option = next((one for one in self.params if "--model" in one.opts), None)
+        if option is None or cast(Any, option).multiple:
+            return
+        if sum(text.partition("=")[0] in option.opts for text in given) > 1:
+            known = {name for parameter in self.params for name in parameter.opts}
+            advice = "; --ensemble MODEL averages another with it" * ("--ensemble" in known)
+            raise UsageError(f"--model is given twice, and {self.name} takes one{advice}")
 
     def _suggest_settings(self, error: Any, given: list[str]) -> None:
         """Name the settings that an unknown option may stand for, where the command has ``-s``.
@@ -257,3 +275,52 @@ class Command(TyperCommand):
             )
             error.message += f"; did you mean {meant}?"
             error.possibilities = None
+
+
+class Commands(TyperGroup):
+    """The commands of ``showtell``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take the arguments apart; an option of a command that stands before it is told so."""
+        given = list(args)  # parsing empties the list
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            if _is_unknown_option(error):
+                self._suggest_order(error, given)
+            raise
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command; pictures in its place are captioned by ``caption``."""
+        try:
+            return super().resolve_command(ctx, args)
+        except Exception as error:
+            if hasattr(error, "message") and os.path.exists(args[0]):  # a private class, as above
+                command = f"showtell caption {shlex.join(args)}"
+                error.message = f"No such command {args[0]!r}; to caption it: {command}"
+            raise
+
+    def _suggest_order(self, error: Any, given: list[str]) -> None:
+        """Name the command to type where an unknown option is one of a command.
+
+        It is the command that was typed after it, or else ``caption``.
+        """
+        option = error.option_name
+        having = [
+            name
+            for name, command in self.commands.items()
+            if any(option in parameter.opts for parameter in command.params)
+        ]
+        if name := next((text for text in given if text in having), ""):
+            given.remove(name)
+        elif "caption" in having and not any(text in self.commands for text in given):
+            name = "caption"
+        if name:
+            command = shlex.join(["showtell", name, *given])
+            error.message = f"{option} belongs after the command: {command}"
+            error.possibilities = None
+
+
+def _is_unknown_option(error: Exception) -> bool:
+    """Whether an error is of an option that is not known; its class is private."""
+    return hasattr(error, "option_name") and hasattr(error, "possibilities")

@@ -68,18 +68,30 @@ def convert(
     split: Annotated[
         options.SplitChoice, typer.Option("--split", help="Which records to write.")
     ] = options.SplitChoice.all,
+    only_edited: Annotated[
+        bool,
+        typer.Option(
+            "--only-edited",
+            help="Leave out captions that a model wrote and nobody edited, as a table or JSON "
+            "lines of `showtell caption` say in `edited`.",
+        ),
+    ] = False,
     data: options.DataSet,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
     """Write DATA in another format, with its captions, splits and pictures."""
+    from dataclasses import replace
+
     from showtell.cli.console import ConsoleReporter
     from showtell.data.divide import only_split
 
     target = _target([data.data], output, to, pictures, overwrite)
     with ConsoleReporter() as report:
-        dataset = only_split(_load(data, report), split)
-        notes = _write(dataset, target, f"convert {shlex.quote(data.data)}", report)
+        request = replace(data.request(), only_edited=only_edited)
+        dataset = only_split(request.load(report.watch("unpacking", "pictures")), split)
+        made_by = f"convert {shlex.quote(data.data)}{' --only-edited' * only_edited}"
+        notes = _write(dataset, target, made_by, report)
     _tell(dataset, target, notes, as_json)
 
 

@@ -34,13 +34,14 @@ class NumberOptions:
     """What numbers an export stores and computes in."""
 
     weights: Annotated[
-        Storage,
+        Storage | None,
         typer.Option(
             "--weights",
             help="Format of the weights; int8 takes a quarter of the space of fp32. With "
-            "--in-place, of those that MODEL's folder does not have.",
+            "--in-place, of those that MODEL's folder does not have. Default: fp32; int8 with "
+            "--compute int8 into a folder of its own.",
         ),
-    ] = Storage.fp32
+    ] = None
     compute: Annotated[
         Compute,
         typer.Option(
@@ -59,21 +60,43 @@ class NumberOptions:
         ),
     ] = None
 
-    def check(self) -> None:
-        """Raise UsageError where pictures are given and nothing is in int8."""
-        if self.calibration is None or self.weights is Storage.int8 or self.compute is Compute.int8:
-            return
-        raise UsageError(
-            "--calibration is for --weights int8 or --compute int8; weights are "
-            f"{self.weights.value}, and the export computes in {self.compute.value}"
+    @property
+    def is_given(self) -> bool:
+        """Whether any option asks for something."""
+        return (
+            self.weights is not None
+            or self.compute is not Compute.fp32
+            or self.calibration is not None
         )
 
-    def request(self) -> "Numbers":
+    def storage(self, *, in_place: bool) -> Storage:
+        """How weights are stored; in MODEL's own folder, those that it does not have."""
+        is_implied = self.compute is Compute.int8 and not in_place
+        return self.weights or (Storage.int8 if is_implied else Storage.fp32)
+
+    def check(self, *, in_place: bool) -> None:
+        """Raise UsageError where options have no effect, as nothing is in int8."""
+        storage = self.storage(in_place=in_place)
+        if storage is Storage.int8:
+            return
+        if self.compute is Compute.int8:
+            if self.calibration is None and not in_place:
+                raise UsageError(
+                    f"--compute int8 multiplies weights in int8, and --weights is {storage.value}: "
+                    "leave --weights out"
+                )
+        elif self.calibration is not None:
+            raise UsageError(
+                "--calibration is for --weights int8 or --compute int8; weights are "
+                f"{storage.value}, and the export computes in {self.compute.value}"
+            )
+
+    def request(self, *, in_place: bool) -> "Numbers":
         """The same in the library's words."""
         from showtell.export.onnx import Numbers
 
         pictures = _pictures(self.calibration) if self.calibration is not None else ()
-        return Numbers(self.weights.value, self.compute.value, pictures)
+        return Numbers(self.storage(in_place=in_place).value, self.compute.value, pictures)
 
 
 @with_options
@@ -118,9 +141,10 @@ def export(
     from showtell.cli.console import ConsoleReporter
 
     if format is Format.notebook:
-        if output is None or in_place or numbers.calibration is not None or overwrite:
+        if output is None or in_place or numbers.is_given or overwrite:
             raise UsageError(
-                "--format notebook takes -o FOLDER, and no --in-place, --calibration or --overwrite"
+                "--format notebook takes -o FOLDER, and no --in-place, --weights, --compute, "
+                "--calibration or --overwrite"
             )
         _to_notebook(model, output, trust_model=trust_model)
         return
@@ -136,12 +160,12 @@ def export(
         raise UsageError(
             f"{problem}: give -o FOLDER for a folder of its own, or --in-place for MODEL's own"
         )
-    numbers.check()
+    numbers.check(in_place=in_place)
     with ConsoleReporter() as report:
         folder, size = export_onnx(
             model,
             output,
-            how=numbers.request(),
+            how=numbers.request(in_place=in_place),
             trust_model=trust_model,
             overwrite=overwrite,
             notify=report.note,

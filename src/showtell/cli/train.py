@@ -12,7 +12,7 @@ from showtell.cli import options
 from showtell.cli.console import FAILED, INTERRUPTED
 from showtell.cli.groups import given, group, with_options
 from showtell.core.files import json_text
-from showtell.errors import ConfigError, UsageError
+from showtell.errors import CheckpointError, ConfigError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -272,8 +272,41 @@ def train(
         num_epochs=plain.epochs if resume else None,
         device=device,
     )
+    _check_resumes(request)
     run = _train_many if is_sweep(output, settings) else _train_one
     run(request, as_json=as_json)
+
+
+def _check_resumes(request: "TrainRequest") -> None:
+    """Refuse a start where a run or a sweep is, and a resumption with settings: name the command.
+
+    Raises:
+        CheckpointError: the folder holds a run or a sweep, or something else.
+        ConfigError: a resumed one is given settings.
+    """
+    from showtell.core.distributed import Processes
+    from showtell.training.run_folder import holds_run, refuse_used
+    from showtell.training.sweep import SWEEP_FILE
+
+    folder = request.folder
+    command = _resume_command(Processes.from_environment())
+    kind = "sweep" if (folder / SWEEP_FILE).exists() else "run"
+    if request.resume:
+        if request.config_file or request.overrides or request.start:
+            longer = "; --epochs makes it longer" if kind == "run" else ""
+            raise ConfigError(
+                f"a resumed {kind} keeps its own settings; to continue it: {command}{longer}"
+            )
+        return
+    try:
+        refuse_used(folder)
+    except CheckpointError:
+        if kind == "run" and not holds_run(folder):
+            raise
+        raise CheckpointError(
+            f"{folder} already holds a {kind}; to continue it: {command}; for a new one, give "
+            "another folder with -o"
+        ) from None
 
 
 def _train_one(request: "TrainRequest", *, as_json: bool) -> None:
@@ -345,12 +378,16 @@ def _end(stopped: bool, values: dict[str, Any] | None, processes: "Processes") -
 
 
 def _resume_command(processes: "Processes") -> str:
-    """The command as it was typed, without the options that a resumed run reads from its folder."""
+    """The command as it was typed, without the options that a resumed run reads from its folder.
+
+    Beside ``--resume``, ``--epochs`` says how far a run goes on.
+    """
     kept, arguments = [], iter(sys.argv[1:])
+    dropped = {*OF_A_START} - ({"--epochs"} if "--resume" in sys.argv else set())
     for argument in arguments:
-        if argument in OF_A_START:
+        if argument in dropped:
             next(arguments, None)
-        elif argument == "--resume" or argument.startswith(tuple(f"{n}=" for n in OF_A_START)):
+        elif argument == "--resume" or argument.startswith(tuple(f"{n}=" for n in dropped)):
             continue
         elif argument.startswith("--") or not argument.startswith(("-c", "-s")):  # -sNAME=VALUE
             kept.append(argument)

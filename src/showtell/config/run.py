@@ -72,11 +72,11 @@ class DataConfig(Section):
         "table that `showtell rate --read` writes (--graded); the better of two is to become more "
         "probable",
     )
-    max_caption_length: int = Field(
-        default=40,
+    max_caption_length: int | None = Field(
+        default=None,
         ge=1,
-        description="cut longer training captions to this many tokens: words, or word pieces, for "
-        "which the default is 80",
+        description="cut longer training captions to this many tokens; the model does not learn "
+        "that they end there; default: 40 words, or 80 word pieces",
     )
 
     @field_validator("language")
@@ -85,6 +85,10 @@ class DataConfig(Section):
         if value != "auto" and not _LANGUAGE.fullmatch(value):
             raise ValueError("expected auto, or a code such as de, zh or pt-BR")
         return value
+
+    def longest_caption(self, *, has_pieces: bool) -> int:
+        """The most tokens of a training caption; one of word pieces has more of them."""
+        return self.max_caption_length or (80 if has_pieces else 40)
 
     @model_validator(mode="after")
     def _one_vocabulary(self) -> Self:
@@ -304,17 +308,6 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     decoding: DecodingConfig = DecodingConfig()
 
-    @model_validator(mode="before")
-    @classmethod
-    def _room_for_pieces(cls, values: Any) -> Any:
-        """Raise the default limit of tokens for word pieces: a caption has more of them."""
-        data, decoder = values.get("data", {}), values.get("decoder", {})
-        if not isinstance(data, dict) or not isinstance(decoder, dict):
-            return values
-        if data.get("subwords") or decoder.get("lm"):
-            return values | {"data": {"max_caption_length": 80, **data}}
-        return values
-
     @model_validator(mode="after")
     def _sections_fit(self, info: ValidationInfo) -> Self:
         wrong = info.context or frozenset()  # sections in which a setting is wrong by itself
@@ -333,10 +326,11 @@ class Config(Section):
             )
         if isinstance(decoder, PrefixLmConfig):
             room = decoder.num_positions - decoder.prefix_length - 1
-            if data.max_caption_length > room:
+            longest = data.longest_caption(has_pieces=bool(data.subwords or decoder.lm))
+            if longest > room:
                 yield (
                     {"data", "decoder"},
-                    f"data.max_caption_length = {data.max_caption_length} and a prefix of "
+                    f"data.max_caption_length = {longest} and a prefix of "
                     f"{decoder.prefix_length} do not fit into decoder.num_positions = "
                     f"{decoder.num_positions}; {room} tokens would",
                 )

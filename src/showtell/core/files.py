@@ -14,6 +14,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
@@ -39,6 +40,12 @@ def errors_about(path: Path, temporary: Path) -> Iterator[None]:
             folder = str(path.parent)
             raise FileNotFoundError(errno.ENOENT, "no such folder", folder) from None
         raise CannotWriteError(error.errno, error.strerror, str(path)) from None
+
+
+def free_name(path: Path) -> Path:
+    """A name for a file whose place another takes: ``NAME.bak``, ``NAME.bak2``, ..."""
+    names = (f"{path.name}.bak{number if number > 1 else ''}" for number in count(1))
+    return next(place for place in map(path.with_name, names) if not os.path.lexists(place))
 
 
 @contextmanager

@@ -49,6 +49,9 @@ class Collector:
         finder: Where pictures are looked for; may be replaced while reading.
         own_paths: The user wrote the paths for this machine, so a path may be absolute or
             climb with ``..``. In published annotations such a path is a problem.
+
+    Attributes:
+        num_untouched: Captions so far that a model wrote and nobody edited.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Collector:
         self.source = source
         self.problems: list[Problem] = []
         self.notes: list[str] = []
+        self.num_untouched = 0
         self._own_paths = own_paths
         self._uncaptioned: list[Path] = []
         self._drafts: dict[str, Draft | None] = {}
@@ -89,6 +93,11 @@ class Collector:
     def ids(self) -> Iterable[str]:
         """The ids of all pictures so far, usable or not."""
         return self._drafts.keys()
+
+    @property
+    def num_captions(self) -> int:
+        """Captions of all pictures so far."""
+        return sum(len(draft.captions) for draft in self._drafts.values() if draft is not None)
 
     def draft(self, image_id: str) -> Draft | None:
         """The picture of this id; None where it was skipped or there was none."""

@@ -6,6 +6,7 @@ space and ``-``.
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 PICTURE_NAMES = (
     *("path", "image", "image_path", "file_name", "filename", "filepath", "file_path", "file"),
@@ -19,8 +20,25 @@ CAPTION_NAMES = (
 SPLIT_NAMES = ("split", "subset", "partition", "set_name")
 ID_NAMES = ("image_id", "imageid", "img_id")
 STYLE_NAMES = ("caption_styles", "caption_style")  # "style" and "styles" are often the picture's
+EDITED_NAMES = ("edited",)
 _NAMES_BY_DEFAULT = ("name", *ID_NAMES, "id")
 """What names the picture where nothing is called as in ``PICTURE_NAMES``, as in medical tables."""
+
+_SURENESS = ("confidence", "log_prob")
+"""What a model says of its caption."""
+
+NO = frozenset(
+    [
+        *("", "false", "no", "n", "0", "0.0", "none", "null", "nan", "off", "-"),
+        *("falsch", "nein", "faux", "non", "falso", "não", "nao", "onwaar", "nee", "falskt", "nej"),
+        *("falsk", "usann", "nei", "epätosi", "ei", "fałsz", "nie", "nepravda", "ne", "hamis"),
+        *("nem", "fals", "nu", "yanlış", "yanliş", "hayır", "hayir"),
+        *("ложь", "нет", "否", "假", "いいえ"),
+    ]
+)
+"""What stands in ``edited`` of captions that nobody edited, in lower case. Spreadsheets write true
+and false in their own language, so any other value means yes.
+"""
 
 _NUMBERED_CAPTION = re.compile(r"^captions?_?\d+$")
 
@@ -50,3 +68,17 @@ def caption_names(names: Iterable[str]) -> list[str]:
     numbered = [name for name in names if _NUMBERED_CAPTION.match(normalised(name))]
     one = find_name(names, CAPTION_NAMES)
     return [one, *numbered] if one is not None else numbered
+
+
+def model_name(names: Iterable[str]) -> str | None:
+    """The column or key of the model that wrote the captions; None where no model did.
+
+    ``model`` may also be a camera's or a car's. Beside a caption's stands how sure the model was.
+    """
+    names = list(names)
+    return find_name(names, ("model",)) if find_name(names, _SURENESS) else None
+
+
+def is_edited(value: Any) -> bool:
+    """Whether a value of ``edited`` says that a person has edited the caption."""
+    return str("" if value is None else value).strip().lower() not in NO

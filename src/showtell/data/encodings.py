@@ -16,6 +16,7 @@ EXCERPT = 40  # characters
 _WESTERN = "àâäáãåæçéèêëíìîïñóòôöõøœúùûüÿß" + "ÀÂÄÁÃÅÆÇÉÈÊËÍÌÎÏÑÓÒÔÖÕØŒÚÙÛÜ"
 _CENTRAL = "ąćęłńóśźżáčďéěíňřšťúůýžőűăâîşţäöüß" + "ĄĆĘŁŃÓŚŹŻÁČĎÉĚÍŇŘŠŤÚŮÝŽŐŰ"
 _TURKISH = "çğıöşüâîû" + "ÇĞİÖŞÜ"
+_BALTIC = "āčēģīķļņšūžąęėįųõäöü" + "ĀČĒĢĪĶĻŅŠŪŽĄĘĖĮŲÕÄÖÜ"
 _MARKS = "“”‘’–—…„‚«»°€£½·©®™¿¡\u00a0"
 
 
@@ -79,10 +80,30 @@ def _letters(letters: str) -> Look:
     return look
 
 
-def _cyrillic(text: str, outside: list[str]) -> float:
-    good = sum("а" <= character.lower() <= "я" or character in "ёЁіїєІЇЄ" for character in outside)
-    odd = len(re.findall(r"[а-яё][А-ЯЁa-z]|[a-z][а-яё]", text))
-    return (good - odd) / len(outside)
+def _script(small: str, capitals: str = "", misplaced: str = "") -> Look:
+    """Letters of one script stand by no Latin ones, and no capital follows a small letter.
+
+    Args:
+        small, capitals: its letters, as within the brackets of a regular expression.
+        misplaced: a pattern of letters that are where they never are in a word.
+    """
+    letter = f"[{small}{capitals}]"
+    known = re.compile(rf"{letter}|[{_MARKS}]")
+    patterns = [f"{letter}[A-Za-z]", f"[A-Za-z]{letter}", misplaced]
+    patterns += [f"[{small}][{capitals}]"] if capitals else []
+    odd = re.compile("|".join(filter(None, patterns)))
+
+    def look(text: str, outside: list[str]) -> float:
+        good = sum(known.match(character) is not None for character in outside)
+        return (good - len(odd.findall(text))) / len(outside)
+
+    return look
+
+
+_cyrillic = _script("а-яёіїє", "А-ЯЁІЇЄ")
+# Both have letters for the ends of words alone; without the rare ΰ, which Russian has for its а.
+_greek = _script("άέ-ία-ώϊϋ", "Ά-ΏΑ-Ϋ", "ς(?=[α-ώ])|σ(?![α-ώά-ί])")
+_hebrew = _script("א-ת׳״", "", "[ךםןףץ](?=[א-ת])|[כמנפצ](?![א-ת׳״'])")
 
 
 def _korean(text: str, outside: list[str]) -> float:
@@ -120,8 +141,11 @@ _LOOKS: dict[str, Look] = {  # of equal scores, the first wins
     "cp1252": _letters(_WESTERN),
     "cp1250": _letters(_CENTRAL),
     "cp1254": _letters(_TURKISH),
+    "cp1257": _letters(_BALTIC),
     "mac_roman": _letters(_WESTERN),
+    "cp1255": _hebrew,
     "cp1251": _cyrillic,
     "koi8_r": _cyrillic,
     "cp866": _cyrillic,
+    "cp1253": _greek,
 }

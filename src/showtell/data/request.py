@@ -20,6 +20,7 @@ class DataRequest:
         images: the folder of the pictures, if they are not beside ``data``.
         encoding: of its texts, where they are not UTF-8.
         store: the feature store to use; by default one in the cache folder.
+        only_edited: leave out captions that a model wrote and nobody edited.
     """
 
     data: str
@@ -27,6 +28,7 @@ class DataRequest:
     images: Path | None = None
     store: Path | None = None
     encoding: str | None = None
+    only_edited: bool = False
 
     def load(self, progress: Progress | None = None) -> Dataset:
         """Read the data set.
@@ -42,6 +44,7 @@ class DataRequest:
             format=self.format,
             images=self.images,
             encoding=self.encoding,
+            only_edited=self.only_edited,
             progress=progress,
         )
 

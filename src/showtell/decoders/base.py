@@ -41,6 +41,9 @@ class Decoder(nn.Module, ABC):
 
     Attributes:
         needs_regions: whether it reads ``Features.regions``, so that these must be there.
+        takes_captions: whether ``hidden_states`` takes ``captions`` (B, T) after ``tokens``: the
+            true ids, where scheduled sampling has replaced some of ``tokens``. A decoder whose
+            penalty depends on a caption's words needs them.
         needs_pooled_size: whether its constructor takes ``pooled_size``, the width of the pooled
             features, beside ``feature_size``, which is the width of regions if it needs regions.
         picture_state: names of the entries of the state that depend on the picture alone. They
@@ -51,6 +54,7 @@ class Decoder(nn.Module, ABC):
     """
 
     needs_regions: bool = False
+    takes_captions: bool = False
     needs_pooled_size: bool = False
     picture_state: frozenset[str] = frozenset()
     gains_by_compiling: bool = True

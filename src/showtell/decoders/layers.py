@@ -107,12 +107,13 @@ def no_rows(model: nn.Module) -> Tensor:
     """Take part in each batch norm of a step, for a process that has no rows of the batch.
 
     Returns:
-        The scalar 0, to call ``backward`` on.
+        The scalar 0, to call ``backward`` on, also where ``model`` has no batch norm.
     """
-    total = torch.zeros(())
+    trained = next(p for p in model.parameters() if p.requires_grad)
+    total = 0 * trained.flatten()[:1].sum()
     for norm in _norms(model):
         nothing = norm.weight.new_zeros((0, norm.num_features), requires_grad=True)
-        total = total.to(norm.weight.device) + norm(nothing).sum()
+        total = total + norm(nothing).sum()
     return total
 
 

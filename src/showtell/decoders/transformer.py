@@ -232,6 +232,7 @@ class Transformer(Decoder):
 
     output: nn.Linear
     needs_regions = True
+    takes_captions = True
     needs_pooled_size = True
 
     def __init__(
@@ -290,8 +291,14 @@ class Transformer(Decoder):
         nn.init.normal_(self.output.weight, std=hidden_size**-0.5)
         nn.init.zeros_(self.output.bias)
 
-    def hidden_states(self, features: Features, tokens: Tensor) -> HiddenStates:
-        """(B, T) tokens -> (B, T, H); the penalty is the detector's loss."""
+    def hidden_states(
+        self, features: Features, tokens: Tensor, captions: Tensor | None = None
+    ) -> HiddenStates:
+        """(B, T) tokens -> (B, T, H); the penalty is the detector's loss.
+
+        Args:
+            captions: (B, T) the true ids, of which the detector learns; default: ``tokens``.
+        """
         sight = self._see(features)
         looked = self._look(features, sight)
         memory = {name: features.by_caption(part) for name, part in looked.items()}
@@ -301,7 +308,8 @@ class Transformer(Decoder):
             hidden, _ = block(hidden, *regions, memory.get("mask"))
         penalty = None
         if self.detector is not None and sight.evidence is not None:
-            loss = self.detector.loss(sight.evidence, tokens, features.picture_of)
+            said = tokens if captions is None else captions
+            loss = self.detector.loss(sight.evidence, said, features.picture_of)
             penalty = self.detector_weight * loss
         return HiddenStates(self.dropout(self.decoder_norm(hidden)), penalty)
 

@@ -10,13 +10,14 @@ from pathlib import Path
 from showtell.bulk.estimate import Price, Sample, estimate
 from showtell.bulk.formats import read_jsonl
 from showtell.bulk.inputs import Inputs
+from showtell.bulk.journal import BegunOtherwise
 from showtell.bulk.run import Stopped, caption_all
 from showtell.bulk.targets import OneFile
 from showtell.config import DecodingConfig
 from showtell.core.messages import counted
 from showtell.core.progress import Reporter
 from showtell.distil.filters import Said
-from showtell.errors import CheckpointError, ConfigError, DataError
+from showtell.errors import CheckpointError, ConfigError
 from showtell.inference.backends.remote import RemoteCaptioner
 from showtell.inference.captioner import Captioner, Decoding
 from showtell.inference.stream import Picture
@@ -113,9 +114,7 @@ def ask(
             )
         except Stopped:
             return None
-        except DataError as error:
-            if "--overwrite" not in str(error):
-                raise
+        except BegunOtherwise:
             raise CheckpointError(
                 f"{folder} has captions by another teacher or with other settings: give those, or "
                 "throw its captions away with --again captions"

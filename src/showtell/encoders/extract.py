@@ -31,7 +31,7 @@ from showtell.encoders.store import FeatureStore, Half, Journal, StoreSpec, read
 from showtell.encoders.store_writer import StoreWriter
 from showtell.errors import StoreError
 from showtell.images.open import Pixels
-from showtell.images.views import Job, cut_ahead, plan
+from showtell.images.views import Job, Unreadable, cut_ahead, plan
 
 BATCH_SIZE = 16
 SECONDS_BETWEEN_FLUSHES = 2.0
@@ -62,8 +62,8 @@ class WantedFeatures:
     augmented: Collection[str] = AUGMENTED
     seed: int = VIEW_SEED
 
-    def spec(self, encoder: Encoder) -> StoreSpec:
-        """What a store with these features of ``encoder`` contains."""
+    def spec(self, encoder: Encoder, precision: str) -> StoreSpec:
+        """What a store with these features of ``encoder``, computed in ``precision``, contains."""
         return StoreSpec(
             encoder=encoder.name,
             fingerprint=encoder.fingerprint,
@@ -72,6 +72,7 @@ class WantedFeatures:
             pooled_size=encoder.pooled_size,
             grid_size=encoder.grid_size if self.grid else None,
             flips=self.flips,
+            precision=precision,
         )
 
     def job(self, record: Record) -> Job:
@@ -137,7 +138,7 @@ def extract_features(
 
     After it was stopped in any way, calling it again continues. A file with another date and the
     same bytes, such as a copy, keeps its features. A picture that cannot be read is recorded with
-    the reason and skipped.
+    the reason and skipped; where the reason may pass, the next call tries it again.
 
     Args:
         records: the pictures.
@@ -151,7 +152,7 @@ def extract_features(
     Raises:
         StoreError: the store has other features, is being written, or the disk is full.
     """
-    spec = wanted.spec(encoder)
+    spec = wanted.spec(encoder, runtime.precision)
     asked = [wanted.job(record) for record in records]
     if (journal := _journal_with_all(path, spec, asked)) is not None:
         # Nothing to write, so no lock is needed: runs that share a store may start together.
@@ -285,9 +286,9 @@ class _Extraction:
         ):
             identity = (job.image_id, job.size, job.mtime_ns)
             self.num_done += 1
-            if isinstance(cuts, str):
+            if isinstance(cuts, Unreadable):
                 self.num_failed += 1
-                self._writer.add_failure(*identity, cuts)
+                self._writer.add_failure(*identity, cuts.reason, may_pass=cuts.may_pass)
                 continue
             if not cuts.views:
                 self.num_same += 1
@@ -345,15 +346,15 @@ def features_for(
     Args:
         wanted: which features are needed. If no split is augmented, a store in ``folder`` may have
             any random views, since only evaluation views are read.
-        folder: the store's folder; default: one in the cache folder for this data set, encoder and
-            number of views.
+        folder: the store's folder; default: one in the cache folder for this data set, encoder,
+            number of views and precision. A store in it may have any precision.
 
     Raises:
         StoreError: the store has other features, or cannot be written.
     """
     if not wanted.augmented and folder and (spec := read_spec(folder)):
         wanted = replace(wanted, views=spec.views, flips=spec.flips)
-    path = folder or _default_folder(dataset, encoder, wanted)
+    path = folder or _default_folder(dataset, encoder, wanted, runtime.precision)
     watch = _watch(report, path)
     result = extract_features(
         dataset.records, encoder, path, wanted, runtime=runtime, progress=watch
@@ -365,9 +366,15 @@ def features_for(
         )
     else:
         report.note(f"features: {path}")
-    return FeatureStore.open(
+    store = FeatureStore.open(
         path, fingerprint=encoder.fingerprint, views=wanted.views, grid=wanted.grid
     )
+    if store.spec.precision not in (None, runtime.precision):
+        report.note(
+            f"the features in {path} were computed in {store.spec.precision}, and this run "
+            f"computes in {runtime.precision}"
+        )
+    return store
 
 
 def _watch(report: Reporter, path: Path) -> Callable[[Progress], None]:
@@ -386,12 +393,14 @@ def _watch(report: Reporter, path: Path) -> Callable[[Progress], None]:
     return watch
 
 
-def _default_folder(dataset: Dataset, encoder: Encoder, wanted: WantedFeatures) -> Path:
-    """A name that people can read (data set, encoder, views), and a hash of everything else."""
+def _default_folder(
+    dataset: Dataset, encoder: Encoder, wanted: WantedFeatures, precision: str
+) -> Path:
+    """A name that people can read (data set, encoder, views, precision), and a hash of the rest."""
     where = dataset.name if dataset.format == "scenes" else str(Path(dataset.name).resolve())
     content = f"{where}\n{encoder.fingerprint}\n{wanted.flips}"
     key = short_digest(content, length=10)
     name = re.sub(r"[^\w.-]+", "-", Path(dataset.name).stem) or "data"
     kind = re.sub(r"[^\w.-]+", "-", encoder.name)
     grid = "-grid" if wanted.grid else ""
-    return cache_folder() / "features" / f"{name}-{kind}-v{wanted.views}{grid}-{key}"
+    return cache_folder() / "features" / f"{name}-{kind}-v{wanted.views}{grid}-{precision}-{key}"

@@ -7,8 +7,9 @@ A store is a folder:
   ``{"id", "size", "mtime_ns", "first", "views", "digest"}``: the picture's features are the rows
   ``first`` to ``first + views - 1`` of the data files, the evaluation view first; the digest is of
   its file's bytes, and stores made by earlier versions lack it. Or it is
-  ``{"id", "size", "mtime_ns", "error"}``: the picture could not be read, and why. If an id has
-  several lines, the last one counts;
+  ``{"id", "size", "mtime_ns", "error", "may_pass"}``: the picture could not be read, why, and
+  whether the reason may pass, so that it is tried again; earlier versions did not write that. If an
+  id has several lines, the last one counts;
 - ``pooled.f16``: rows of D little-endian fp16 numbers;
 - ``grid.f16``: rows of R x D' such numbers, in a store with grid features.
 
@@ -20,8 +21,10 @@ nothing.
 This module imports no torch.
 """
 
+import errno
 import json
 import math
+import os
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -63,6 +66,8 @@ class StoreSpec:
         seed: of the random views.
         pooled_size: D.
         grid_size: (R, D'), None if only pooled features are kept.
+        precision: that the encoder computed in, ``fp32`` or ``bf16``; None: not known, as of stores
+            made by earlier versions.
     """
 
     __pydantic_config__ = ConfigDict(strict=True, extra="forbid")  # of what store.json holds
@@ -74,6 +79,7 @@ class StoreSpec:
     pooled_size: Size
     grid_size: tuple[Size, Size] | None
     flips: bool = True
+    precision: str | None = None
 
     @property
     def bytes_per_row(self) -> int:
@@ -195,7 +201,7 @@ class Journal:
         line = self.lines.get(image_id)
         if line is None or (line["size"], line["mtime_ns"]) != (size, mtime_ns):
             return False
-        return "error" in line or line["views"] >= views
+        return not _may_pass(line) if "error" in line else line["views"] >= views
 
     def digest(self, image_id: str, size: int, views: int) -> str:
         """The digest of the file whose features the store has, if it may be the same file as now.
@@ -206,6 +212,22 @@ class Journal:
         if "error" in line or line["size"] != size or line["views"] < views:
             return ""
         return str(line.get("digest", ""))
+
+
+_SYSTEMS_REASONS = frozenset(os.strerror(number).lower() for number in errno.errorcode)
+
+
+def _may_pass(line: dict[str, Any]) -> bool:
+    """Whether a picture that could not be read is worth another try, by its line.
+
+    A file that was not there has the date 0: once it is there, its date is another.
+    """
+    if not line["mtime_ns"]:
+        return False
+    error = line["error"]
+    # Of earlier versions the words tell: the system's own, or those of an extra that is missing.
+    by_words = error.rpartition(": ")[2] in _SYSTEMS_REASONS or " needs an extra: " in error
+    return bool(line.get("may_pass", by_words))
 
 
 def read_journal(path: Path) -> Journal:
@@ -245,7 +267,8 @@ def _is_line(line: Any) -> bool:
         return False
     numbers = [line["size"], line["mtime_ns"]]
     if "error" in line:
-        return isinstance(line["error"], str) and set(map(type, numbers)) == {int}
+        is_whole = isinstance(line["error"], str) and set(map(type, numbers)) == {int}
+        return is_whole and isinstance(line.get("may_pass", False), bool)
     numbers += [line["first"], line["views"]]
     is_whole = set(map(type, numbers)) == {int} and isinstance(line.get("digest", ""), str)
     return is_whole and 0 <= line["first"] < MOST_ROWS and 1 <= line["views"] <= 256

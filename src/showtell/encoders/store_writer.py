@@ -99,10 +99,14 @@ class StoreWriter:
         self._claimed += views
         self.failures.pop(image_id, None)
 
-    def add_failure(self, image_id: str, size: int, mtime_ns: int, reason: str) -> None:
-        """Note that a picture could not be read."""
+    def add_failure(
+        self, image_id: str, size: int, mtime_ns: int, reason: str, *, may_pass: bool = False
+    ) -> None:
+        """Note that a picture could not be read; one that may be readable later is tried again."""
         line = {"id": image_id, "size": size, "mtime_ns": mtime_ns, "error": reason}
-        self._pending.append((line, 0))
+        line |= {"may_pass": may_pass}
+        if line != self._journal.lines.get(image_id):
+            self._pending.append((line, 0))
         self.failures[image_id] = reason
 
     def append(self, pooled: Half, grid: Half | None) -> None:

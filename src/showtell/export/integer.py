@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from showtell.core.onnxruntime import onnxruntime
 from showtell.export.weights import Array, SharedWeights
 
 MICROSOFT = "com.microsoft"

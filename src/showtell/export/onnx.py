@@ -3,6 +3,7 @@
 It is a folder of its own, or the checkpoint's, whose weights the graphs then share.
 """
 
+import shlex
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,9 +19,10 @@ from showtell.decoding.reranking import RERANKER
 from showtell.encoders.encoder import Encoder
 from showtell.encoders.features import Features
 from showtell.encoders.packing import LAST_LAYER, Storage
-from showtell.errors import CheckpointError, MissingExtraError, reason_of
+from showtell.errors import CheckpointError, ConfigError, MissingExtraError, reason_of
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import (
+    card_files,
     check_new_folder,
     find_checkpoint,
     new_folder,
@@ -36,6 +38,7 @@ from showtell.inference.exported import (
     Recipe,
     graph_file,
     is_export,
+    listed_files,
     read_export,
 )
 from showtell.inference.files import CONFIG, MANIFEST, METRICS, MODEL, VOCABULARY, WEIGHTS
@@ -120,22 +123,18 @@ def export_onnx(
     Raises:
         CheckpointError: ``model`` cannot be read, or ``output`` exists and is not to be replaced,
             or cannot be written.
-        ConfigError: torch cannot trace a network of the model.
+        ConfigError: torch cannot trace a network of the model, or nothing would compute in int8.
     """
     if output is not None:
-        check_new_folder(output, "an export in a folder of its own", _is_alone, overwrite=overwrite)
+        check_new_folder(
+            output, "an export in a folder of its own", _own_files, overwrite=overwrite
+        )
     folder = find_checkpoint(model)
+    card = card_files(folder, output, [CARD]) if output is not None else []
     captioner = NativeCaptioner.load(model, device="cpu", precision="fp32", trust_model=trust_model)
     if output is None:
         return folder, export_in_place(captioner, folder, how=how, notify=notify)
-    card = folder / CARD
-    size = export_captioner(
-        captioner,
-        output,
-        how=how,
-        card=card if card.is_file() else None,
-        notify=notify,
-    )
+    size = export_captioner(captioner, output, how=how, others=card, notify=notify)
     return output, size
 
 
@@ -144,13 +143,13 @@ def export_captioner(
     output: Path,
     *,
     how: Numbers = FP32,
-    card: Path | None = None,
+    others: Iterable[Path] = (),
     notify: Callable[[str], None] = lambda text: None,
 ) -> int:
     """As ``export_onnx`` into a new folder, for a model that is loaded, in fp32 on the processor.
 
     Args:
-        card: the model's card, which goes into the folder.
+        others: files of which the folder gets copies, as the model's card.
     """
     weights = SharedWeights(WEIGHTS)
     graphs, parts = _traced(captioner, weights, how, notify)
@@ -162,8 +161,8 @@ def export_captioner(
             captioner.vocabulary.save(folder / VOCABULARY)
             if captioner.reranker is not None:
                 captioner.reranker.save(folder / RERANKER)
-            if card is not None:
-                shutil.copyfile(card, folder / CARD)
+            for path in others:
+                shutil.copyfile(path, folder / path.name)
             files = sorted(path.name for path in folder.iterdir())
             manifest = _describe(captioner, parts, how, _files(folder, files))
             write_text(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
@@ -184,11 +183,20 @@ def export_in_place(
 
     The manifest is removed first and comes last, so that a stop leaves the checkpoint alone. It
     also lists the files that it repeats something of, so that a change of those shows.
+
+    Raises:
+        ConfigError: nothing would compute in int8, and that was asked for.
     """
     try:
         stored = StoredArrays(folder, weight_files(folder))
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"the weights in {folder} cannot be read: {error}") from None
+    if how.compute == "int8" and stored.storage != "int8" and not how.calibration:
+        raise ConfigError(
+            f"the weights in {folder} are {stored.storage}, so nothing would compute in int8: make "
+            f"a model with weights in int8 (showtell pack {shlex.quote(str(folder))} -o FOLDER "
+            "--weights int8), and export that"
+        )
     weights = SharedWeights(WEIGHTS, stored)
     graphs, parts = _traced(captioner, weights, how, notify)
     written = {**graphs, WEIGHTS: bytes(weights.content)}
@@ -267,9 +275,10 @@ def _move_in_int8(
     integer.convolve_in_int8(model, weights, chosen, rounded, biases)
 
 
-def _is_alone(folder: Path) -> bool:
-    """Whether a folder holds an export, and not a model with an export in place."""
-    return is_export(folder) and not (folder / MODEL).exists()
+def _own_files(folder: Path) -> set[str] | None:
+    """The names of the files of an export that is not in a model's own folder."""
+    is_alone = is_export(folder) and not (folder / MODEL).exists()
+    return listed_files(folder) | {CARD} if is_alone else None
 
 
 def _some_features(encoder: Encoder, *, regions: bool) -> Features:

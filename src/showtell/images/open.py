@@ -397,8 +397,8 @@ PictureLike = os.PathLike[str] | str | PictureBytes | Image.Image | NDArray[Any]
 
 def is_picture_like(value: object) -> bool:
     """Whether ``value`` is one picture, rather than several or none."""
-    kinds = (os.PathLike, str, bytes, bytearray, memoryview, io.IOBase, Image.Image, np.ndarray)
-    return isinstance(value, kinds)
+    kinds = (os.PathLike, str, bytes, bytearray, memoryview, Image.Image, np.ndarray)
+    return isinstance(value, kinds) or callable(getattr(value, "read", None))
 
 
 def as_image(
@@ -461,14 +461,17 @@ def _content_of(
     """What ``open_image`` takes, and what it is called.
 
     Raises:
-        ImageError: a URL cannot be read.
+        PictureTypeError: a file is opened as text.
+        ImageError: a URL or a file cannot be read.
     """
     if isinstance(picture, bytearray | memoryview):
         return bytes(picture), name
     if isinstance(picture, os.PathLike):
         return Path(picture), None
-    if not isinstance(picture, str):
+    if isinstance(picture, bytes):
         return picture, name
+    if not isinstance(picture, str):
+        return _content_of_file(picture, name), name
     if not urls.is_url(picture):
         return urls.local_path(picture), None
     try:
@@ -476,6 +479,24 @@ def _content_of(
     except ImageError as error:
         error.args = (f"{picture}: {error}",)
         raise error from None
+
+
+def _content_of_file(file: BinaryIO, name: str | None) -> bytes | BinaryIO:
+    """The file, or what is left in it where it can only be read from front to back."""
+    try:
+        try:
+            file.seek(0)
+            content, is_read = file.read(0), False
+        except (AttributeError, OSError):
+            content, is_read = file.read(), True
+    except Exception as error:  # of any kind: the object is the caller's own
+        raise ImageError(f"{name or 'picture'}: cannot be read: {one_line(error)}") from None
+    if not isinstance(content, bytes):
+        raise PictureTypeError(
+            f"{_prefix(name)}not a picture: a file that gives {type(content).__name__}; open it "
+            "in binary mode, as 'rb'"
+        )
+    return content if is_read else file
 
 
 def _prefix(name: str | None) -> str:

@@ -28,7 +28,7 @@ from queue import SimpleQueue
 import numpy as np
 
 from showtell.core.prefetch import work_ahead
-from showtell.errors import ImageError, ShowtellError
+from showtell.errors import ImageError, MissingFormatError, ShowtellError, UnavailableError
 from showtell.images.open import Pixels, open_image
 from showtell.images.preprocess import Preprocessing
 
@@ -70,6 +70,19 @@ class Cuts:
     views: list[Pixels]
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Why a job's picture could not be read.
+
+    Attributes:
+        reason: One line.
+        may_pass: Whether it is not the file's fault: its disk fails, or an extra is not installed.
+    """
+
+    reason: str
+    may_pass: bool
+
+
 def plan(image_id: str, path: Path, *, num_random: int, flips: bool) -> Job:
     """The job for one picture: its evaluation view and ``num_random`` random ones."""
     try:
@@ -85,14 +98,14 @@ def view_generator(seed: int, image_id: str, view: int) -> np.random.Generator:
     return np.random.default_rng([seed, view, int.from_bytes(digest[:8], "big")])
 
 
-def cut(job: Job, recipe: Preprocessing, seed: int) -> Cuts | str:
-    """Decode a picture and cut its views; where it cannot be decoded, the reason."""
+def cut(job: Job, recipe: Preprocessing, seed: int) -> Cuts | Unreadable:
+    """Decode a picture and cut its views."""
     if job.digest and _digest(job.path) == job.digest:
         return Cuts(job.digest, [])
     try:
         image = open_image(job.path, min_side=recipe.decode_side)
     except ImageError as error:
-        return str(error)
+        return Unreadable(str(error), isinstance(error, UnavailableError | MissingFormatError))
     views = [recipe.eval_view(image)]
     for view in range(1, job.num_views):
         rng = view_generator(seed, job.image_id, view)
@@ -111,7 +124,7 @@ def _digest(path: Path) -> str:
 
 def cut_ahead(
     jobs: Sequence[Job], recipe: Preprocessing, *, seed: int, batch_size: int, overlaps: bool
-) -> Iterator[tuple[Job, Cuts | str]]:
+) -> Iterator[tuple[Job, Cuts | Unreadable]]:
     """Each job with what ``cut`` makes of it, in order.
 
     Args:

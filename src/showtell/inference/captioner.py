@@ -317,7 +317,7 @@ class Captioner(ABC):
 
     def caption_stream(
         self,
-        pictures: Iterable[Path | str | Picture],
+        pictures: Path | str | Iterable[Path | str | Picture],
         *,
         decoding: Decoding = None,
         attention: bool = False,
@@ -331,7 +331,8 @@ class Captioner(ABC):
         no caption meets the decoding settings.
 
         Args:
-            pictures: files, URLs (extra ``remote``), or pictures that are read from elsewhere.
+            pictures: files, URLs (extra ``remote``), or pictures that are read from elsewhere. A
+                name alone is one picture.
             decoding, attention: as for ``caption``.
             batch_size: pictures at a time; by default what suits the model.
             originals: if given, a picture that looks like one of these takes its caption, and
@@ -348,6 +349,9 @@ class Captioner(ABC):
         settings = self.resolve(decoding)
         self.check(settings, attention)
         how = Streaming(settings, attention, batch_size, originals, is_stopped)
+        # Of a name, Python would go through the letters.
+        if isinstance(pictures, str) or not isinstance(pictures, Iterable):
+            pictures = [pictures]
         wanted = takewhile(lambda _: not is_stopped(), pictures)
         given = (p if isinstance(p, Picture) else picture_at(p) for p in wanted)
         return self.stream_pictures(given, how)

@@ -16,7 +16,7 @@ of the folder, or an encoder that timm would fetch, unless the person trusts the
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,13 +37,13 @@ from showtell.errors import CheckpointError, ShowtellError, one_line, reason_of
 from showtell.inference.exported import first_problem, is_export
 from showtell.inference.files import (
     BEST,
+    CARD_FILES,
     CONFIG,
     ENCODER,
     LAST,
     METRICS,
     MODEL,
     MOST_JSON,
-    OWN_FILE,
     RESUME_DATA,
     RESUME_TENSORS,
     VOCABULARY,
@@ -135,12 +135,14 @@ def save_checkpoint(
     *,
     resume: ResumeState | None = None,
     storage: Storage = "fp32",
+    others: Iterable[Path] = (),
 ) -> None:
     """Write a checkpoint folder; an older one is replaced only when the new one is whole.
 
     Args:
         resume: what training needs to go on.
         storage: how matrices are stored.
+        others: files of which the folder gets copies.
 
     Raises:
         OSError: the disk is full or not writable; an older checkpoint is untouched.
@@ -162,15 +164,20 @@ def save_checkpoint(
         if resume is not None:
             save_tensors(temporary / RESUME_TENSORS, resume.tensors)
             write_json(temporary / RESUME_DATA, resume.data)
+        for path in others:
+            shutil.copyfile(path, temporary / path.name)
 
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """Give a temporary folder that takes the name ``folder`` when the block ends without an error.
 
+    Where ``folder`` is a link, it takes the name of the folder that the link leads to.
+
     Raises:
         OSError: it cannot be made; an older folder of the name is untouched.
     """
+    folder = _behind_link(folder)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -183,13 +190,13 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def check_new_folder(
-    folder: Path, kind: str, is_own: Callable[[Path], bool], *, overwrite: bool
+    folder: Path, kind: str, own: Callable[[Path], Collection[str] | None], *, overwrite: bool
 ) -> None:
     """Raise CheckpointError where ``new_folder(folder)`` would replace what is to stay.
 
     Args:
         kind: what may be replaced, such as "an export".
-        is_own: whether a folder is of that kind.
+        own: the names of the files that a folder of that kind may hold; None for other folders.
         overwrite: whether one of that kind is replaced.
     """
     if folder.name in ("", ".."):
@@ -203,20 +210,44 @@ def check_new_folder(
         )
     if not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir())):
         return
-    if not (folder.is_dir() and is_own(folder)):
+    names = own(folder) if folder.is_dir() else None
+    if names is None:
         raise CheckpointError(
             f"{folder} already exists and is not {kind}: give another folder with -o"
         )
     for name in sorted(os.listdir(folder)):
-        if not OWN_FILE.fullmatch(name):
+        if name not in names:
             raise CheckpointError(
-                f"{folder} also holds {name}, which showtell did not write and would delete: move "
-                "it, or give another folder with -o"
+                f"{folder} also holds {name}, which showtell does not know as its own and would "
+                "delete: move it, or give another folder with -o"
             )
     if not overwrite:
         raise CheckpointError(
             f"{folder} already exists: give another folder with -o, or add --overwrite"
         )
+
+
+def card_files(model: Path, output: Path, names: Iterable[str] = CARD_FILES) -> list[Path]:
+    """The files of the card that a new ``output`` gets: the model's, else those of the old one.
+
+    A card is written by a person, so none is replaced by another one.
+
+    Args:
+        model: the folder of the model.
+
+    Raises:
+        CheckpointError: the model has one, and ``output`` has another of that name.
+    """
+    found = []
+    for name in names:
+        both = [path for path in (model / name, output / name) if path.is_file()]
+        if len(both) == 2 and both[0].read_bytes() != both[1].read_bytes():
+            raise CheckpointError(
+                f"{both[1]} is not {both[0]}, which would replace it: move it, or give another "
+                "folder with -o"
+            )
+        found += both[:1]
+    return found
 
 
 def load_checkpoint(model: str | Path) -> Checkpoint:
@@ -367,6 +398,8 @@ def find_checkpoint(model: str | Path) -> Path:
         )
     if not folder.exists():
         raise no_model(model)
+    if (folder / "model" / MODEL).is_file():
+        raise CheckpointError(f"{folder} is a distillation: its model is {folder / 'model'}")
     raise CheckpointError(f"{folder} holds no checkpoint (no {MODEL} in it, nor in best/ or last/)")
 
 
@@ -382,7 +415,13 @@ def recover_folder(folder: Path) -> Path:
 
 def _set_aside(folder: Path) -> Path:
     """The name of an old folder while a new one takes its place; no person's folder has it."""
+    folder = _behind_link(folder)
     return folder.with_name(f".{folder.name}.showtell-old")
+
+
+def _behind_link(folder: Path) -> Path:
+    """The folder that a link leads to; ``folder`` itself where it is none."""
+    return folder.resolve() if folder.is_symlink() else folder
 
 
 def _packed(weights: Mapping[str, Tensor], storage: Storage) -> dict[str, Tensor]:
@@ -392,8 +431,11 @@ def _packed(weights: Mapping[str, Tensor], storage: Storage) -> dict[str, Tensor
 
 def replace_folder(new: Path, folder: Path) -> None:
     """Give ``new`` the name ``folder``; at every moment one whole folder can be found."""
+    folder = _behind_link(folder)
     old = _set_aside(folder)
     if folder.exists():
+        if old.is_symlink():
+            old.unlink()
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     new.rename(folder)

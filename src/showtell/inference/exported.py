@@ -10,8 +10,8 @@ no graph reads a file that is not listed. This module imports neither torch nor 
 import hashlib
 import re
 import reprlib
-import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -29,7 +29,6 @@ from showtell.inference.files import (
     METRICS,
     MODEL,
     MOST_JSON,
-    ONNX,
     VOCABULARY,
     WEIGHTS,
 )
@@ -190,12 +189,11 @@ def graph_file(graph: str) -> str:
 def find_export(model: str | Path) -> Path | None:
     """The folder of an exported model; None if there is none.
 
-    It is ``model`` itself, or ``onnx`` or a run's ``best`` in it. A string that names a model that
-    comes with showtell is that model.
+    It is ``model`` itself, or a run's ``best`` in it. A string that names a model that comes with
+    showtell is that model.
     """
     folder = shipped_folder(model) or Path(model)
-    places = (folder, folder / ONNX, folder / BEST)
-    return next((found for found in places if is_export(found)), None)
+    return next((found for found in (folder, folder / BEST) if is_export(found)), None)
 
 
 def is_export(folder: Path) -> bool:
@@ -203,9 +201,18 @@ def is_export(folder: Path) -> bool:
     return (folder / MANIFEST).is_file()
 
 
+def listed_files(folder: Path) -> set[str]:
+    """The names of an export's files: the manifest and what it lists; empty without an export."""
+    if not is_export(folder):
+        return set()
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return {MANIFEST, *map(str, read_json(folder / MANIFEST, MOST_JSON)["files"])}
+    return {MANIFEST}
+
+
 def has_checkpoint(export: Path) -> bool:
     """Whether the model of an export can also run in torch."""
-    return export.name == ONNX or (export / MODEL).is_file()
+    return (export / MODEL).is_file()
 
 
 def write_calibration(folder: Path, calibration: Calibration | None) -> None:
@@ -216,8 +223,8 @@ def write_calibration(folder: Path, calibration: Calibration | None) -> None:
 def write_metrics(folder: Path, changes: Mapping[str, Any]) -> None:
     """Change entries of a checkpoint's ``metrics.json``; one whose value is None goes.
 
-    Exports within its folder take them up, and a reranker that was written before: they have their
-    own copies, or list these files by their hashes.
+    An export in its folder takes them up, and a reranker that was written before: it has a copy of
+    the metrics, and lists both files by their hashes.
     """
 
     def changed(metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -225,18 +232,17 @@ def write_metrics(folder: Path, changes: Mapping[str, Any]) -> None:
         return {key: value for key, value in {**metrics, **changes}.items() if key not in gone}
 
     write_json(folder / METRICS, changed(read_json(folder / METRICS, MOST_JSON)))
-    for export in filter(is_export, (folder, folder / ONNX)):
-        manifest = read_json(export / MANIFEST, MOST_JSON)
-        manifest["metrics"] = changed(manifest["metrics"])
-        files = manifest["files"]
-        has_reranker = (folder / RERANKER).is_file()
-        if not has_reranker:
-            files.pop(RERANKER, None)
-        for name in [METRICS] * (METRICS in files) + [RERANKER] * has_reranker:
-            if export != folder:
-                shutil.copyfile(folder / name, export / name)
-            files[name] = File.of(export / name).model_dump()
-        write_json(export / MANIFEST, manifest)
+    if not is_export(folder):
+        return
+    manifest = read_json(folder / MANIFEST, MOST_JSON)
+    manifest["metrics"] = changed(manifest["metrics"])
+    files = manifest["files"]
+    has_reranker = (folder / RERANKER).is_file()
+    if not has_reranker:
+        files.pop(RERANKER, None)
+    for name in [METRICS] * (METRICS in files) + [RERANKER] * has_reranker:
+        files[name] = File.of(folder / name).model_dump()
+    write_json(folder / MANIFEST, manifest)
 
 
 def read_export(folder: Path) -> tuple[Manifest, DecodingConfig]:

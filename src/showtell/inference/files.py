@@ -25,22 +25,19 @@ METRICS = "metrics.json"
 AVERAGE_START = "average_start"  # in METRICS: how a model was averaged with the one it began with
 RESUME_TENSORS, RESUME_DATA = "resume.safetensors", "resume.json"  # what training goes on from
 EXAMPLES, RELIABILITY = "examples.jpg", "reliability.png"  # pictures in the card
+CARD_FILES = (CARD, EXAMPLES, RELIABILITY)
 
 # An export's folder, which may be a checkpoint's own.
-ONNX = "onnx"  # an export's folder within a model's folder
 MANIFEST = "showtell-onnx.json"
 WEIGHTS = "weights.bin"
 
 MOST_JSON = 2**22  # bytes of METRICS and of MANIFEST
 
-_OWN_FILES = (
-    *(MODEL, ENCODER, RERANKER, CONFIG, VOCABULARY, METRICS, CARD, EXAMPLES, RELIABILITY),
-    *(MANIFEST, WEIGHTS),
+_CHECKPOINT_FILES = (MODEL, ENCODER, RERANKER, CONFIG, VOCABULARY, METRICS)
+CHECKPOINT_FILE = re.compile(
+    rf"{'|'.join(map(re.escape, _CHECKPOINT_FILES))}|{ENCODER_WEIGHTS}\w+\.safetensors"
 )
-OWN_FILE = re.compile(
-    rf"{'|'.join(map(re.escape, _OWN_FILES))}|{ENCODER_WEIGHTS}\w+\.safetensors|\w+\.onnx"
-)
-"""Matches the name of a file of a packed model or an export."""
+"""Matches the name of a file of a checkpoint, without the state that training goes on from."""
 
 
 def checkpoint_folders(folder: Path) -> tuple[Path, ...]:

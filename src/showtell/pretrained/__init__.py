@@ -62,5 +62,6 @@ def no_model(model: str | Path) -> CheckpointError:
     names = known_names()
     return CheckpointError(
         f"no model {str(model)!r}: give the folder that `train -o` made, or one of the names "
-        f"{', '.join(names)}.{did_you_mean(str(model), names)}"
+        f"{', '.join(names)}; to caption, also hf:ID, openai:MODEL or ollama:MODEL."
+        f"{did_you_mean(str(model), names)}"
     )

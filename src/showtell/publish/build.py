@@ -4,7 +4,6 @@ Everything is made in a work folder; the folder with the final name is replaced 
 """
 
 import importlib
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from showtell.evaluation.calibration import MeasuredConfidence, Reliability, mea
 from showtell.evaluation.evaluate import CaptionedSplit, caption_split
 from showtell.inference.caption import CALIBRATION, confidence_of
 from showtell.inference.captioner import Captioner
-from showtell.inference.checkpoint import load_checkpoint, replace_folder
+from showtell.inference.checkpoint import load_checkpoint, new_folder
 from showtell.inference.exported import write_metrics
 from showtell.inference.files import EXAMPLES, RELIABILITY
 from showtell.metrics import Scores, evaluate, object_hallucination
@@ -248,13 +247,8 @@ def _stages_section(recipe: Recipe, places: Places) -> str:
 
 
 def _move(folder: Path, output: Path) -> Path:
-    output.parent.mkdir(parents=True, exist_ok=True)
-    beside = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    try:
-        shutil.copytree(folder, beside)
-        replace_folder(beside, output)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    with new_folder(output) as beside:
+        shutil.copytree(folder, beside, dirs_exist_ok=True)
     shutil.rmtree(folder.parent)
     return output
 

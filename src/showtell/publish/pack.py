@@ -18,6 +18,7 @@ from showtell.encoders.packing import Storage, pack_weights, unpack_weights
 from showtell.errors import CheckpointError, reason_of
 from showtell.inference.checkpoint import (
     Checkpoint,
+    card_files,
     check_new_folder,
     encoder_source,
     find_checkpoint,
@@ -25,7 +26,8 @@ from showtell.inference.checkpoint import (
     portable_metrics,
     save_checkpoint,
 )
-from showtell.inference.files import MODEL
+from showtell.inference.exported import listed_files
+from showtell.inference.files import CARD_FILES, CHECKPOINT_FILE, MODEL
 from showtell.inference.weights import store_encoder_weights
 from showtell.training.checkpoints import fit_encoder
 
@@ -50,7 +52,8 @@ def pack_checkpoint(
 ) -> int:
     """Write ``model`` into ``output``; the same model gives the same files to the byte.
 
-    What training needed is left out: its state, and where its data and its predecessors lay.
+    What training needed is left out: its state, and where its data and its predecessors lay. The
+    model's card goes with it.
 
     Args:
         model: as ``Captioner.load`` takes it.
@@ -58,7 +61,8 @@ def pack_checkpoint(
         storage: how the matrices are stored.
         decoding: changes to what the model does by default.
         trust_model: as for ``Captioner.load``; weights outside of its folder go into the new one.
-        overwrite: replace ``output`` where it holds a packed model.
+        overwrite: replace ``output`` where it holds a packed model; its card stays, where
+            ``model`` has none.
 
     Returns:
         Bytes of the folder.
@@ -73,6 +77,7 @@ def pack_checkpoint(
     if output.exists() and output.resolve() == source.resolve():
         raise CheckpointError(f"{output} is the model itself: give another folder with -o")
     check_output(output, overwrite=overwrite)
+    card = card_files(source, output)
     checkpoint = load_checkpoint(model)
     _, encoder_weights = encoder_source(checkpoint, trusted=trust_model)
     metrics = portable_metrics(checkpoint.metrics) | {"weights": storage}
@@ -89,7 +94,7 @@ def pack_checkpoint(
             packed = replace(
                 checkpoint, config=config, metrics=metrics, encoder_weights=encoder_weights
             )
-            save_checkpoint(output, packed, storage=storage)
+            save_checkpoint(output, packed, storage=storage, others=card)
     except OSError as error:
         raise CheckpointError(f"cannot write {output}: {reason_of(error)}") from error
     return sum(path.stat().st_size for path in output.iterdir() if path.is_file())
@@ -138,15 +143,18 @@ def _fingerprints(checkpoint: Checkpoint, small: Path | None, storage: Storage) 
 
 def check_output(output: Path, *, overwrite: bool) -> None:
     """Raise CheckpointError where ``output`` is there, unless it is a packed model to replace."""
-    check_new_folder(output, "a packed model", _is_packed, overwrite=overwrite)
+    check_new_folder(output, "a packed model", _packed_files, overwrite=overwrite)
 
 
-def _is_packed(folder: Path) -> bool:
+def _packed_files(folder: Path) -> set[str] | None:
+    """The names of the files of a packed model, with its card and its export in place."""
     try:
         # Not a folder with a packed model in its best/, which load_checkpoint takes as well.
-        return (folder / MODEL).is_file() and "weights" in load_checkpoint(folder).metrics
+        is_packed = (folder / MODEL).is_file() and "weights" in load_checkpoint(folder).metrics
     except CheckpointError:
-        return False
+        return None
+    own = {path.name for path in folder.iterdir() if CHECKPOINT_FILE.fullmatch(path.name)}
+    return own | listed_files(folder) | {*CARD_FILES} if is_packed else None
 
 
 def _portable(config: Config, decoding: Mapping[str, Any]) -> Config:

@@ -6,6 +6,10 @@ name, and the keys of the stages that it starts from. A later call takes the sta
 while all of that is the same, and otherwise names what differs. Paths do not count: the data and
 the work folder may move.
 
+A stage that is begun is noted in the same way, and a later call goes on with it while that is the
+same. Its run keeps its own settings, which may be others than the recipe's: training adapts some to
+the data.
+
 A setting that a later version of showtell adds is not in the note. It counts as unchanged where
 the recipe leaves it at its default, since a new setting's default is what was done before. A
 changed default of a setting that the note has does count: the stage would come out differently.
@@ -30,6 +34,15 @@ from showtell.inference.files import CONFIG, MODEL
 from showtell.publish.recipe import MOST_NOTES, NOTES, AverageStage, Recipe, TrainStage
 from showtell.training.averages import average_checkpoints
 from showtell.training.request import TrainRequest, train_on
+
+BEGUN = "begun"  # in the note of a stage that is not finished: what it is made of
+PATHS = (
+    ("training", "init_from"),
+    ("objective", "teachers"),
+    ("data", "text"),
+    ("data", "graded"),
+)
+"""Settings of a run that say where things lie."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +107,7 @@ class _Work:
             CheckpointError: it was made of something else.
         """
         note, folder = self.notes.get(stage.name), self.folder / stage.name
-        if not note or not folder.exists():
+        if not note or BEGUN in note or not folder.exists():
             return False
         if "made_of" not in note:
             raise CheckpointError(
@@ -110,36 +123,49 @@ class _Work:
 
     def make(self, stage: TrainStage | AverageStage) -> bool:
         """Make it and note it; whether it came to its end."""
-        started = time.perf_counter()
+        started, made_of = time.perf_counter(), self._made_of(stage)
         if isinstance(stage, AverageStage):
             members = [self.recipe.source(member, self.folder) for member in stage.members]
             average_checkpoints(members, self.folder / stage.name)
-        elif not self._train(stage):
+        elif not self._train(stage, made_of):
             return False
-        made_of = self._made_of(stage)
-        self.notes[stage.name] = {
-            "key": json_digest(made_of),
-            "made_of": made_of,
-            "seconds": round(time.perf_counter() - started, 1),
-        }
-        write_json(self.folder / NOTES, self.notes)
+        seconds = round(time.perf_counter() - started, 1)
+        self._note(stage, {"key": json_digest(made_of), "made_of": made_of, "seconds": seconds})
         return True
 
-    def _train(self, stage: TrainStage) -> bool:
+    def _note(self, stage: TrainStage | AverageStage, note: dict[str, Any]) -> None:
+        self.notes[stage.name] = note
+        write_json(self.folder / NOTES, self.notes)
+
+    def _train(self, stage: TrainStage, made_of: dict[str, Any]) -> bool:
         """Start a run or go on with it; whether it came to its end."""
         folder = self.folder / stage.name
         text = self.places.data_of(stage.text) if stage.text else None
         config = self.recipe.config_of(stage, self.folder, text, self.recipe.graded_of(stage))
-        started = (folder / CONFIG).is_file()
-        if started and Config.load(folder / CONFIG) != config:
-            raise CheckpointError(
-                f"{folder} was begun with other settings than the recipe now has: remove that "
-                "folder to begin again"
-            )
+        if started := (folder / CONFIG).is_file():
+            self._check_begun(stage, made_of)
+            config = _at_the_places_of(config, Config.load(folder / CONFIG))
+        else:
+            self._note(stage, {BEGUN: made_of})
         data = DataRequest(self.places.data_of(stage.data))
         request = TrainRequest(data, folder, resume=started, device=self.places.device)
         result = train_on(self._dataset(stage), request, config, report=self.report)
         return not result.stopped
+
+    def _check_begun(self, stage: TrainStage, made_of: dict[str, Any]) -> None:
+        """Raise CheckpointError where a stopped run was begun with something else than now."""
+        begun = self.notes.get(stage.name, {}).get(BEGUN)
+        if begun is None:
+            raise CheckpointError(
+                f"{self.folder / stage.name} was begun by an older showtell that did not record "
+                "its inputs: remove it to begin again"
+            )
+        if different := list(_differences(begun, made_of)):
+            raise CheckpointError(
+                f"{self.folder / stage.name} was begun with something else: "
+                f"{'; '.join(different)}; remove that folder to begin again, or give the original "
+                "inputs"
+            )
 
     def _made_of(self, stage: TrainStage | AverageStage) -> dict[str, Any]:
         """Everything that a stage follows from, without paths."""
@@ -173,6 +199,14 @@ class _Work:
         if path not in self._datasets:
             self._datasets[path] = open_data(DataRequest(path), report=self.report)
         return self._datasets[path]
+
+
+def _at_the_places_of(now: Config, run: Config) -> Config:
+    """The settings of a run, with the places where things lie now."""
+    values, moved = run.model_dump(), now.model_dump()
+    for section, setting in PATHS:
+        values[section][setting] = moved[section][setting]
+    return Config.of(values)
 
 
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

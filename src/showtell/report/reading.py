@@ -199,6 +199,8 @@ def _check_is_run(folder: Path) -> None:
         raise CheckpointError(
             f"{folder} is one checkpoint of a run; give the run: {folder.resolve().parent}"
         )
+    if (folder / "student" / RUN_FILE).is_file():
+        raise CheckpointError(f"{folder} is a distillation; give its run: {folder / 'student'}")
     raise CheckpointError(f"{folder} holds no run (no {LOG_FILE}, no {RUN_FILE} in it): {advice}")
 
 

@@ -1,5 +1,6 @@
 """Starting the server, and stopping it after the accepted requests are answered."""
 
+import errno
 import logging
 import signal
 import socket
@@ -23,6 +24,7 @@ from showtell.server.models import LoadedModel, load_models
 from showtell.server.service import Service
 
 BACKLOG = 1024
+MOST_PORT = 65_535
 OPEN_TO_ALL = (
     "warning: no token is set, so everyone on the network can use this server; --token-file FILE "
     "or the variable SHOWTELL_TOKEN sets one"
@@ -189,5 +191,8 @@ def listen(host: str, port: int) -> socket.socket:
             raise
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(f"cannot serve at {host} port {port}: {reason.lower()}") from None
+        advice = ""
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
+            advice = f"; another: --port {port + 1 if port < MOST_PORT else port - 1}"
+        raise ConfigError(f"cannot serve at {host} port {port}: {reason.lower()}{advice}") from None
     return listener

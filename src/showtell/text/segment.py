@@ -51,7 +51,8 @@ _IS_HAN = re.compile(f"[{_HAN_KANA}]")
 _IS_UNSPACED = re.compile(f"[{_HAN_KANA}{_SOUTH_EAST}]")
 
 _TYPOGRAPHY = {
-    **dict.fromkeys(map(ord, "’ʼ‘‛＇"), "'"),
+    **dict.fromkeys(map(ord, "’ʼ‘‛＇\u05f3"), "'"),  # the last is Hebrew's geresh
+    **dict.fromkeys(map(ord, "”\u05f4"), '"'),  # and its gershayim
     **dict.fromkeys(map(ord, "‐‑"), "-"),
     **dict.fromkeys(map(ord, "_\u200b\u2060"), " "),
     # Soft hyphens, marks of direction, and the stretched stroke of Arabic are no part of a word.
@@ -67,6 +68,9 @@ _ELIDED_WORDS = (
 _ELIDED = frozenset(_ELIDED_WORDS.split())
 _ELISION = re.compile(rf"(?<![\w'])({'|'.join(sorted(_ELIDED))})'(?=[^\W\d_])")
 _ELIDING = (None, "fr", "it", "ca")  # languages; or one that nobody has named
+# Words with an apostrophe at an edge: Afrikaans and Dutch ("'n hond"), and Italian ("un po' di").
+_CUT_BEFORE = r"(?<![\w'])'[kmnrst](?![\w'])"
+_CUT_AFTER = {"it": r"(?<![\w'])(?:be|da|di|fa|mo|po|sta|va)'(?!\w)"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,9 +279,16 @@ def _unspaced(language: str | None, written: str) -> tuple[Segmentation, str]:
     )
 
 
-@lru_cache(maxsize=1)
-def _token_pattern() -> re.Pattern[str]:
-    """Words: letters, digits and marks, with signs inside; and symbols such as emoji, one each."""
+@cache
+def _token_pattern(cut_after: str | None) -> re.Pattern[str]:
+    """Words: letters, digits and marks, with signs inside; and symbols such as emoji, one each.
+
+    Which signs a word has follows Unicode's rules (UAX 29, WB6 to WB12): a colon between letters,
+    as in Swedish, and Hebrew's two signs, which are also written as quotation marks.
+
+    Args:
+        cut_after: of ``_CUT_AFTER``.
+    """
     marks, symbols = [], []
     for character in map(chr, range(0x80, 0x20000)):
         category = unicodedata.category(character)
@@ -286,8 +297,12 @@ def _token_pattern() -> re.Pattern[str]:
         elif category in ("Sc", "Sm", "So"):
             symbols.append(character)
     word = rf"[\w{''.join(marks)}]"
-    inside = rf"(?:['·\u200c\u200d-]|(?<=\d)[.,:/٫٬](?=\d)){word}"
-    return re.compile(rf"{word}+(?:{inside}+)*|[$%&+#@{''.join(symbols)}]")
+    letter, hebrew = r"[^\W\d_]", "[\u05d0-\u05ea]"
+    signs = rf"""['·\u200c\u200d-]|(?<=\d)[.,:/٫٬](?=\d)|(?<={letter}):(?={letter})"""
+    signs += rf"""|(?<={hebrew})"(?={hebrew})"""
+    whole = rf"{word}+(?:(?:{signs}){word}+)*(?:(?<={hebrew})')?"
+    symbol = f"[$%&+#@{''.join(symbols)}]"
+    return re.compile("|".join(filter(None, (_CUT_BEFORE, cut_after, whole, symbol))))
 
 
 def _tokens(caption: str, language: str | None) -> list[str]:
@@ -299,7 +314,7 @@ def _tokens(caption: str, language: str | None) -> list[str]:
         text = text.translate(_TURKISH)
     # Lower-casing can take a letter out of its normal form.
     text = unicodedata.normalize("NFC", text.lower())
-    tokens = _token_pattern().findall(text)
+    tokens = _token_pattern(_CUT_AFTER.get(language or "")).findall(text)
     if "'" not in text or language not in _ELIDING:
         return tokens
     return [part for token in tokens for part in _ELISION.sub(r"\1' ", token).split()]
@@ -312,11 +327,11 @@ def _parts(token: str, cut: Any) -> Iterable[str]:
         return
     position = 0
     for run in _RUN.finditer(token):
-        if before := token[position : run.start()].strip("'-·"):
+        if before := token[position : run.start()].strip("'-·:"):
             yield before
         yield from cut(run[0])
         position = run.end()
-    if rest := token[position:].strip("'-·"):
+    if rest := token[position:].strip("'-·:"):
         yield rest
 
 

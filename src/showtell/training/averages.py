@@ -26,6 +26,9 @@ from showtell.text.vocabulary import Vocabulary, WordVocabulary
 
 Model = TypeVar("Model", bound=nn.Module)
 
+OF_ONE_MODEL = (CALIBRATION, "weights", "measured_on", "signature", "others")
+"""What ``metrics.json`` says of a model's own weights, as packed, and of its captions."""
+
 
 class MovingAverage(Generic[Model]):
     """Exponential moving average of a model's weights (Polyak and Juditsky 1992).
@@ -83,9 +86,9 @@ def average_checkpoints(models: Sequence[str | Path], output: Path) -> None:
     encoders = [checkpoint.encoder for checkpoint in checkpoints if checkpoint.encoder is not None]
     if encoders:
         encoder = {name: _mean([e[name] for e in encoders]) for name in encoders[-1]}
-    # The figures are not of these weights; what remains says where the weights come from.
     metrics = {**last.metrics, "metrics": None, "averaged": [str(folder) for folder in folders]}
-    metrics.pop(CALIBRATION, None)  # as the reranker, it was fitted to what one of them said
+    for name in OF_ONE_MODEL:
+        metrics.pop(name, None)
     if encoder is not None:
         base = metrics["base_encoder_fingerprint"]
         metrics["encoder_fingerprint"] = trained_fingerprint(base, encoder)

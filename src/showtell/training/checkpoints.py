@@ -1,10 +1,11 @@
 """A run's checkpoints (best/, last/ and epoch-NNN/), and starting or resuming a run from one."""
 
+import hashlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -16,15 +17,31 @@ from showtell.errors import CheckpointError, one_line
 from showtell.inference.checkpoint import (
     Checkpoint,
     ResumeState,
+    find_checkpoint,
     load_checkpoint,
     load_resume_state,
     recover_folder,
     save_checkpoint,
 )
-from showtell.inference.files import BEST, ENCODER_WEIGHTS, LAST, RESUME_TENSORS
+from showtell.inference.files import BEST, ENCODER_WEIGHTS, LAST, MODEL, RESUME_TENSORS
 from showtell.inference.weights import SUFFIX, store_encoder_weights
 from showtell.text.vocabulary import Vocabulary
 from showtell.training.state import TrainingState
+
+if TYPE_CHECKING:
+    from showtell.training.prepare import TrainingData
+
+LEARNT_FROM = {
+    "captions_fingerprint": (
+        "the captions that {folder} learns from are not the same now, or stand in another order: "
+        "put the data set, data.text and --old back as they were, or start a new run"
+    ),
+    "models_fingerprint": (
+        "the models that {folder} learns from (training.init_from, objective.teachers) have other "
+        "weights now: put them back, or start a new run"
+    ),
+}
+"""In ``resume.json``: what a run must find as it was; and what is said where it is not."""
 
 
 class Checkpoints:
@@ -34,6 +51,7 @@ class Checkpoints:
         folder: the run's.
         provenance: what is written into each checkpoint's ``metrics.json`` beside the figures.
         device: whose random state is kept.
+        learns_from: as ``learnt_from`` gives it.
         writes: whether this process is the one that writes; another's ``save`` does nothing.
     """
 
@@ -45,10 +63,12 @@ class Checkpoints:
         config: Config,
         provenance: dict[str, Any],
         device: str,
+        learns_from: Mapping[str, str],
         writes: bool = True,
     ) -> None:
         self.folder, self.vocabulary, self.config = folder, vocabulary, config
         self.provenance, self.device, self.writes = provenance, device, writes
+        self.learns_from = learns_from
         for leftover in (
             folder.glob(".*.tmp") if writes else ()
         ):  # of a process that was killed while saving
@@ -70,7 +90,7 @@ class Checkpoints:
             packed = state.pack(self.device)
             fingerprint = self.provenance["data_fingerprint"]
             more = {"log_offsets": log_offsets, "data_fingerprint": fingerprint}
-            resume = replace(packed, data=packed.data | more)
+            resume = replace(packed, data={**packed.data, **more, **self.learns_from})
         progress = state.progress
         figures = {"epoch": progress.epoch, "step": progress.step, "metrics": metrics}
         trained = None
@@ -128,6 +148,28 @@ class Checkpoints:
                 f"the data is not what {self.folder} was trained on (fingerprint {ours[:12]}, the "
                 f"run has {theirs[:12]}): give the same data, or start a new run"
             )
+        for name, own in self.learns_from.items():
+            if saved.data.get(name, own) != own:  # 0.1.0 did not have it
+                raise CheckpointError(LEARNT_FROM[name].format(folder=self.folder))
+
+
+def learnt_from(config: Config, data: "TrainingData") -> dict[str, str]:
+    """The fingerprints of captions and models that a run reads again when it goes on.
+
+    Raises:
+        CheckpointError: such a model is not there.
+    """
+    names = list(config.objective.teachers) if config.objective.kind == "distil" else []
+    start = config.training.init_from
+    beside = data.old is not None or data.graded is not None
+    if start is not None and (beside or config.training.average_start):
+        names.append(start)
+    digest = hashlib.sha256()
+    for name in names:
+        with open(find_checkpoint(name) / MODEL, "rb") as weights:
+            digest.update(hashlib.file_digest(weights, "sha256").digest())
+    values = (data.fingerprint(), digest.hexdigest())
+    return dict(zip(LEARNT_FROM, values, strict=True))
 
 
 def fingerprints(encoder: Encoder) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import chain, pairwise, repeat
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ from showtell.encoders.store import FeatureStore
 from showtell.text.segment import PTB, Segmentation
 from showtell.text.vocabulary import END, PAD, START, Vocabulary
 
-FORMAT = 1  # of the cache
+FORMAT = 2  # of the cache; another one where a segmentation of the same name cuts otherwise
 WORTH_IT = 20_000  # captions; fewer are tokenised in less than a tenth of a second
 
 
@@ -85,7 +85,8 @@ class Corpus:
         ids: the ids of all captions, one after the other, without start and end.
         offsets: (N + 1,) where each caption begins in ``ids``.
         pictures: (N,) the picture that each caption describes.
-        num_cut: captions that were longer than allowed.
+        is_cut: (N,) whether each caption was longer than allowed, so that its end is not here;
+            None: none was.
         starts: (N,) what each caption begins with, ``<start>`` or a style; None: all with
             ``<start>``.
     """
@@ -93,7 +94,7 @@ class Corpus:
     ids: NDArray[np.int32]
     offsets: NDArray[np.int64]
     pictures: NDArray[np.int64]
-    num_cut: int = 0
+    is_cut: NDArray[np.bool_] | None = None
     starts: NDArray[np.int32] | None = None
 
     @classmethod
@@ -112,29 +113,49 @@ class Corpus:
         """
         ids, lengths = _expand(captions, vocabulary)
         kept = np.minimum(lengths, max_length)
-        filled = kept > 0
+        filled, is_long = kept > 0, lengths > kept
         offsets = np.concatenate([[0], np.cumsum(kept[filled])])
-        num_cut = int((lengths > kept).sum())
-        if num_cut:
+        is_cut = None
+        if is_long.any():
+            is_cut = is_long[filled]
             ends = np.cumsum(lengths)
             is_kept = np.ones(len(ids), np.bool_)
-            is_long = lengths > kept
             for end, excess in zip(ends[is_long], (lengths - kept)[is_long], strict=True):
                 is_kept[end - excess : end] = False
             ids = ids[is_kept]
         begins = None if starts is None else starts[filled]
-        return cls(ids, offsets, pictures[filled], num_cut, begins)
+        return cls(ids, offsets, pictures[filled], is_cut, begins)
+
+    def only(self, wanted: NDArray[np.bool_]) -> "Corpus":
+        """The captions of which ``wanted`` (N,) is True."""
+        return Corpus(
+            self.ids[np.repeat(wanted, self.lengths)],
+            np.concatenate([[0], np.cumsum(self.lengths[wanted])]),
+            self.pictures[wanted],
+            None if self.is_cut is None else self.is_cut[wanted],
+            None if self.starts is None else self.starts[wanted],
+        )
 
     def __len__(self) -> int:
         return len(self.pictures)
+
+    @property
+    def num_cut(self) -> int:
+        """Captions that were longer than allowed."""
+        return 0 if self.is_cut is None else int(self.is_cut.sum())
 
     @property
     def lengths(self) -> NDArray[np.int64]:
         """(N,) tokens of each caption."""
         return np.diff(self.offsets)
 
+    @property
+    def num_targets(self) -> NDArray[np.int64]:
+        """(N,) what is to be predicted of each caption: its tokens, and its end if it is here."""
+        return self.lengths + (1 if self.is_cut is None else ~self.is_cut)
+
     def references(self, pictures: NDArray[np.int64]) -> list[list[list[int]]]:
-        """For each of some pictures its captions as ids, ``<end>`` included.
+        """For each of some pictures its captions as ids, ``<end>`` included but where one is cut.
 
         Args:
             pictures: (P,) distinct and rising, all that the captions are of.
@@ -142,8 +163,9 @@ class Corpus:
         found: list[list[list[int]]] = [[] for _ in pictures]
         places = np.searchsorted(pictures, self.pictures).tolist()
         flat, bounds = self.ids.tolist(), self.offsets.tolist()
-        for place, (start, end) in zip(places, pairwise(bounds), strict=True):
-            found[place].append([*flat[start:end], END])
+        is_cut = repeat(False) if self.is_cut is None else self.is_cut.tolist()
+        for place, cut, (start, end) in zip(places, is_cut, pairwise(bounds), strict=False):
+            found[place].append(flat[start:end] if cut else [*flat[start:end], END])
         return found
 
     def batch(self, captions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -154,7 +176,8 @@ class Corpus:
 
         Returns:
             inputs (B, T) = <start> w1 ... wn, or a style in place of <start>; targets (B, T) =
-            w1 ... wn <end>, both padded; T is the longest caption's length and one.
+            w1 ... wn <end>, both padded; T is the longest caption's length and one. A caption that
+            was cut does not end there: its last target is padding.
         """
         starts = self.offsets[captions]
         lengths = self.offsets[captions + 1] - starts
@@ -166,7 +189,8 @@ class Corpus:
         inputs[:, 1:][real] = words
         targets = np.full_like(inputs, PAD)
         targets[:, :-1][real] = words
-        targets[np.arange(len(captions)), lengths] = END
+        is_cut = False if self.is_cut is None else self.is_cut[captions]
+        targets[np.arange(len(captions)), lengths] = np.where(is_cut, PAD, END)
         return inputs, targets
 
     def draw_pictures(self, size: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -313,11 +313,4 @@ def _usable(
         np.minimum.at(least, place, grades[kept])
         np.maximum.at(most, place, grades[kept])
         kept &= np.isin(corpus.pictures, pictures[most - least > LEAST_APART])
-    return (
-        Corpus(
-            corpus.ids[kept[caption_of]],
-            np.concatenate([[0], np.cumsum(corpus.lengths[kept])]),
-            corpus.pictures[kept],
-        ),
-        grades[kept],
-    )
+    return corpus.only(kept), grades[kept]

@@ -29,7 +29,7 @@ from showtell.errors import CheckpointError, ShowtellError, reason_of
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import Checkpoint
 from showtell.inference.files import BEST, LAST
-from showtell.training.checkpoints import Checkpoints
+from showtell.training.checkpoints import Checkpoints, learnt_from
 from showtell.training.first_decoder import build_first_decoder, check_agreement
 from showtell.training.objectives import build_objective
 from showtell.training.objectives.base import Loss
@@ -126,6 +126,7 @@ class Run:
             config=config,
             provenance=provenance,
             device=runtime.device,
+            learns_from=learnt_from(config, data),
             writes=processes.is_first,
         )
         self.log_offsets: dict[str, int] | None = None

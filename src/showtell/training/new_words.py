@@ -18,7 +18,7 @@ from torch import Tensor
 
 from showtell.config import DecoderConfig
 from showtell.decoders.registry import outline_decoder
-from showtell.text.vocabulary import END, SPECIAL_WORDS, START, Vocabulary
+from showtell.text.vocabulary import END, PAD, SPECIAL_WORDS, START, Vocabulary
 from showtell.training.corpus import Corpus
 
 NUM_ALIKE = 5  # words whose rows are averaged
@@ -111,10 +111,14 @@ def _neighbours(corpus: Corpus, num_words: int) -> tuple[Ids, Ids, Floats]:
     """
     ids = corpus.ids.astype(np.int64)
     left, right = np.roll(ids, 1), np.roll(ids, -1)
-    left[corpus.offsets[:-1][corpus.lengths > 0]] = START
-    right[corpus.offsets[1:][corpus.lengths > 0] - 1] = END
+    filled = corpus.lengths > 0
+    left[corpus.offsets[:-1][filled]] = START
+    is_cut = False if corpus.is_cut is None else corpus.is_cut[filled]
+    right[corpus.offsets[1:][filled] - 1] = np.where(is_cut, PAD, END)
     sides = np.concatenate([left, num_words + right])
-    pairs, counts = np.unique(np.tile(ids, 2) * 2 * num_words + sides, return_counts=True)
+    found = np.tile(ids, 2) * 2 * num_words + sides
+    # What comes after a caption that was cut is not known.
+    pairs, counts = np.unique(found[sides != num_words + PAD], return_counts=True)
     words, neighbours = np.divmod(pairs, 2 * num_words)
     totals = np.bincount(words, counts, minlength=num_words)
     return words, neighbours, np.sqrt(counts / totals[words])

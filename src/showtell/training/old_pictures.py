@@ -34,6 +34,7 @@ from showtell.inference.checkpoint import load_checkpoint
 from showtell.text.vocabulary import UNK, Vocabulary
 from showtell.training.corpus import Corpus, TokenizedCaptions
 from showtell.training.teachers import Teachers
+from showtell.training.words import longest_caption
 
 OLD_STREAM = 6  # keeps its random numbers apart from the others'
 OLD_AT = "old_at"  # in run.json: where the old data lay
@@ -181,7 +182,7 @@ def open_old_pictures(
             f"--old {dataset.name}: none of {counted(len(dataset.records), 'training picture')} "
             f"could be read: run `showtell data inspect {dataset.name}`"
         )
-    corpus = _corpus(records, store, vocabulary, config.data.max_caption_length)
+    corpus = _corpus(records, store, vocabulary, longest_caption(config.data, vocabulary))
     if not len(corpus):
         raise DataError(
             f"--old {dataset.name}: no caption of its training pictures has a word that {source} "
@@ -207,11 +208,7 @@ def _corpus(
     corpus = Corpus.encode(captions, pictures, vocabulary, max_length)
     caption_of = np.repeat(np.arange(len(corpus)), corpus.lengths)
     known = np.bincount(caption_of[corpus.ids != UNK], minlength=len(corpus)) > 0
-    return Corpus(
-        corpus.ids[known[caption_of]],
-        np.concatenate([[0], np.cumsum(corpus.lengths[known])]),
-        corpus.pictures[known],
-    )
+    return corpus.only(known)
 
 
 def old_place(old: DataRequest) -> dict[str, Any]:

@@ -45,6 +45,7 @@ from showtell.training.words import (
     build_vocabulary,
     captions_to_speak_from,
     choose_segmentation,
+    longest_caption,
     note_unknown,
     with_new_words,
     with_styles,
@@ -95,8 +96,8 @@ class TrainingData:
         beside = (self.text, self.old, self.graded)
         more = [part.corpus for part in beside if part is not None]
         for corpus in (self.train, self.val, *more):
-            begins = () if corpus.starts is None else (corpus.starts,)
-            for array in (corpus.ids, corpus.offsets, corpus.pictures, *begins):
+            given = (corpus.ids, corpus.offsets, corpus.pictures, corpus.is_cut, corpus.starts)
+            for array in (array for array in given if array is not None):
                 digest.update(np.ascontiguousarray(array).tobytes())
         if self.graded is not None:
             digest.update(self.graded.grades.tobytes())
@@ -171,15 +172,16 @@ def prepare(
     elif (least := config.new_words or given.new_words) and isinstance(vocabulary, WordVocabulary):
         vocabulary = with_new_words(vocabulary, tokenized, least, report)
     vocabulary = with_styles(vocabulary, train_records).cut_by(segmentation)
-    train = _encode(tokenized, train_records, store, vocabulary, config.max_caption_length)
+    longest = longest_caption(config, vocabulary)
+    train = _encode(tokenized, train_records, store, vocabulary, longest)
     val_words = _tokenize(val_records, segmentation)
-    val = _encode(val_words, val_records, store, vocabulary, config.max_caption_length)
+    val = _encode(val_words, val_records, store, vocabulary, longest)
     if not len(train) or not len(val):
         raise DataError(f"{dataset.name}: no caption has a word in it")
     if given.vocabulary is not None or config.vocab_file:
         note_unknown(train, segmentation, report)
     records = (train_records, val_records)
-    _note_sizes((train, val), records, vocabulary, config.max_caption_length, report)
+    _note_sizes((train, val), records, vocabulary, longest, report)
     if train.starts is not None and START not in train.starts:
         report.note(
             f"every training caption has a style ({some(list(vocabulary.styles), 3)}), so the "
@@ -248,7 +250,7 @@ def _spoken(
         vocabulary,
         ids,
         feature_size=given.feature_size,
-        max_length=config.max_caption_length,
+        max_length=longest_caption(config, vocabulary),
         prior=prior,
         num_words=getattr(given.decoder, "concepts", 0),
     )

@@ -60,7 +60,7 @@ from showtell.training.run_folder import (
 from showtell.training.settings import NONE, Layers
 from showtell.training.teachers import Teachers, open_teachers, teachers_vocabulary
 from showtell.training.teachers import check_words as check_teachers_words
-from showtell.training.words import check_words, choose_segmentation
+from showtell.training.words import check_words, choose_segmentation, longest_caption
 
 FEW = 2000  # training pictures; with fewer, the default model is the better start
 FEW_LONG = 0.01  # share of captions that may be too long without a word about it
@@ -362,7 +362,7 @@ def _prepare(
                 prepared.store,
                 vocabulary=prepared.vocabulary,
                 init_from=config.training.init_from,
-                max_length=config.data.max_caption_length,
+                max_length=longest_caption(config.data, prepared.vocabulary),
                 runtime=opened.runtime,
                 report=report,
             )

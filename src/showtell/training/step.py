@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from showtell.config import Config
 from showtell.core.distributed import Processes
 from showtell.decoders.base import Decoder, HiddenStates
+from showtell.decoding.generate import most_tokens
 from showtell.encoders.features import Features
 from showtell.text.vocabulary import PAD
 from showtell.training.objectives.base import Batch, Loss, Objective
@@ -126,7 +127,7 @@ def seed_torch(key: Sequence[int], device: torch.device) -> None:
         torch.mps.manual_seed(seed)
 
 
-BUCKET = 8  # captions are padded to a multiple of so many tokens
+BUCKET = 8  # captions are padded to a multiple of so many tokens, as far as a decoder has room
 
 
 def compile_decoder(decoder: Decoder, *, backend: str = "inductor") -> str:
@@ -143,10 +144,15 @@ def compile_decoder(decoder: Decoder, *, backend: str = "inductor") -> str:
         return f"training.compile: {kind} runs on torch's own kernels; there is nothing to compile"
     compiled = torch.compile(decoder.hidden_states, dynamic=True, backend=backend)
 
-    def hidden_states(features: Features, tokens: Tensor) -> HiddenStates:
+    def hidden_states(
+        features: Features, tokens: Tensor, captions: Tensor | None = None
+    ) -> HiddenStates:
         num_tokens = tokens.shape[1]
-        padded = F.pad(tokens, (0, -num_tokens % BUCKET), value=PAD)
-        states, penalty, first = compiled(features, padded)
+        num_padded = num_tokens + -num_tokens % BUCKET
+        padding = max(most_tokens(decoder, num_padded - 1) + 1 - num_tokens, 0)  # with <start>
+        given = (tokens,) if captions is None else (tokens, captions)
+        padded = [F.pad(ids, (0, padding), value=PAD) for ids in given]
+        states, penalty, first = compiled(features, *padded)
         return HiddenStates(states[:, :num_tokens], penalty, first)
 
     decoder.hidden_states = hidden_states  # type: ignore[method-assign]

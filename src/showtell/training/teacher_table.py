@@ -57,7 +57,7 @@ class TeacherTable:
     ) -> None:
         self.groups, self.compute = groups, compute
         # Where each caption begins in the table: after the words and ends of those before it.
-        self.starts = corpus.offsets + np.arange(len(corpus) + 1)
+        self.starts = np.concatenate([[0], np.cumsum(corpus.num_targets)])
         self.values = torch.empty(
             (int(self.starts[-1]), num_words), dtype=torch.float16, device=device
         )

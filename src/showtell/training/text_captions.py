@@ -142,11 +142,7 @@ class TextCaptions:
             raise DataError(
                 "data.text: none of its captions consists only of words of the vocabulary"
             )
-        kept = Corpus(
-            corpus.ids[is_known[caption_of]],
-            np.concatenate([[0], np.cumsum(corpus.lengths[is_known])]),
-            corpus.pictures[is_known],
-        )
+        kept = corpus.only(is_known)
         known = np.array(sorted(concepts), np.int64)
         named = _concept_of(vocabulary, concepts)
         if prior is None:

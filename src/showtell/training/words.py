@@ -71,6 +71,11 @@ def _check_cut_as_asked(found: Segmentation, config: DataConfig) -> None:
         )
 
 
+def longest_caption(config: DataConfig, vocabulary: Vocabulary) -> int:
+    """The most tokens of a training caption; a longer one is cut."""
+    return config.longest_caption(has_pieces=isinstance(vocabulary, SubwordVocabulary))
+
+
 def note_unknown(words: Corpus, segmentation: Segmentation, report: Reporter) -> None:
     """Say so where a vocabulary that was there already lacks many words of the captions.
 

@@ -17,6 +17,7 @@ from showtell.data.reading import parse_json, read_text, reading_as
 from showtell.data.records import Dataset
 from showtell.data.sources import (
     arrow,
+    base,
     coco,
     flickr8k,
     folder,
@@ -67,6 +68,7 @@ def load_dataset(
     format: str | None = None,
     images: Path | None = None,
     encoding: str | None = None,
+    only_edited: bool = False,
     progress: Progress | None = None,
 ) -> Dataset:
     """Read captioned pictures in any format.
@@ -77,6 +79,7 @@ def load_dataset(
         format: A key of ``SOURCES``; default: the format is recognised.
         images: The folder of the pictures, if they are not in the usual places.
         encoding: Of the texts, where they are not UTF-8; as Python names it.
+        only_edited: Leave out captions that a model wrote and nobody edited.
         progress: Called with the number of pictures unpacked so far, and 0, while an archive is
             unpacked.
 
@@ -84,12 +87,17 @@ def load_dataset(
         DataError: there is no such data, its format is not recognised, it cannot be read, or
             nothing in it is usable.
     """
-    with paused_collector(), unpacking_progress(progress), reading_as(encoding):
+    with (
+        paused_collector(),
+        unpacking_progress(progress),
+        reading_as(encoding),
+        base.only_edited(only_edited),
+    ):
         # Half a million annotations hold no cycle; looking for one took a third of the time.
-        return _load(os.fspath(data), format, images)
+        return _load(os.fspath(data), format, images, only_edited=only_edited)
 
 
-def _load(text: str, format: str | None, images: Path | None) -> Dataset:
+def _load(text: str, format: str | None, images: Path | None, *, only_edited: bool) -> Dataset:
     if images is not None and not Path(images).is_dir():
         raise DataError(f"--images {images} is not a folder; give the folder of the pictures")
     if format is not None:
@@ -100,6 +108,11 @@ def _load(text: str, format: str | None, images: Path | None) -> Dataset:
         source = recognise(Path(text))
     if source is not scenes.SOURCE and not os.path.exists(text):
         raise DataError(_nothing_there(Path(text)))
+    if only_edited and not source.tells_edits:
+        raise DataError(
+            f"{text} ({source.name}) cannot say which captions a person edited: give a table or "
+            "JSON lines that `showtell caption` wrote"
+        )
     load = source.load
     if source.notes_inputs:
         load = partial(load_cached, source.load, source.name)

@@ -8,25 +8,32 @@ files, so a path in them may be absolute or climb with ``..``; relative paths st
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from showtell.core.messages import counted
 from showtell.data.collect import Collector, Draft
 from showtell.data.column_names import (
     CAPTION_NAMES,
+    EDITED_NAMES,
     ID_NAMES,
     PICTURE_NAMES,
     SPLIT_NAMES,
     STYLE_NAMES,
     caption_names,
     find_name,
+    is_edited,
+    model_name,
     picture_name,
 )
 from showtell.data.ids import id_text
 from showtell.data.pictures import PictureFinder
-from showtell.data.reading import encoding_of, note_input, printable
+from showtell.data.reading import chosen_encoding, encoding_of, note_input, printable
 from showtell.data.records import Dataset, Split
 from showtell.data.splits import split_of
 from showtell.errors import DataError
@@ -49,6 +56,7 @@ class Source:
             large data set may be kept in the cache as it was read.
         is_container: Whether the pictures lie inside archives. A folder that another source
             recognises too is then left to the other one.
+        tells_edits: Whether its rows may say which captions are a model's own (``only_edited``).
     """
 
     name: str
@@ -58,6 +66,7 @@ class Source:
     load: Callable[[Path, Path | None], Dataset]
     notes_inputs: bool = False
     is_container: bool = False
+    tells_edits: bool = False
 
 
 def peek(path: Path) -> str:
@@ -188,10 +197,24 @@ def captions_in(value: object) -> list[object]:
     return found
 
 
+_only_edited: ContextVar[bool] = ContextVar("only_edited", default=False)
+
+
+@contextmanager
+def only_edited(wanted: bool) -> Iterator[None]:
+    """Within the block, rows are left out whose captions are a model's own."""
+    token = _only_edited.set(wanted)
+    try:
+        yield
+    finally:
+        _only_edited.reset(token)
+
+
 class Row(NamedTuple):
     """One row of a file, as found; ``fault`` says why it cannot be used.
 
-    ``styles`` are of the captions, one each; one for all; or none.
+    ``styles`` are of the captions, one each; one for all; or none. ``untouched``: a model wrote the
+    captions, and nobody has edited them.
     """
 
     where: str
@@ -201,6 +224,7 @@ class Row(NamedTuple):
     image_id: object = None
     fault: str = ""
     styles: Sequence[object] = ()
+    untouched: bool = False
 
 
 def row_of(where: str, value: dict[str, Any]) -> Row:
@@ -224,7 +248,8 @@ def row_of(where: str, value: dict[str, Any]) -> Row:
         styles = styles * len(captions)
     elif styles and len(styles) != len(captions):
         fault = f"{len(styles)} styles for {len(captions)} captions"
-    return Row(where, file_name, captions, get(split), get(image_id), fault, styles)
+    untouched = bool(get(model_name(value))) and not is_edited(get(find_name(value, EDITED_NAMES)))
+    return Row(where, file_name, captions, get(split), get(image_id), fault, styles, untouched)
 
 
 class RowFile(NamedTuple):
@@ -266,7 +291,36 @@ def load_rows(
         for row in rows:
             _add(row, collector, split, prefix)
     collector.notes += notes
+    if collector.num_untouched or _only_edited.get():
+        collector.notes.append(_about_untouched(collector, images))
     return collector.finish()
+
+
+def _about_untouched(collector: Collector, images: Path | None) -> str:
+    """What is said of captions that a model wrote and nobody edited.
+
+    Raises:
+        DataError: there are no others, and these are left out.
+    """
+    num, total = collector.num_untouched, collector.num_captions
+    if not _only_edited.get():
+        command = ["showtell", "data", "convert", collector.name, "-o", "mine.jsonl"]
+        command += ["--images", str(images)] if images else []
+        command += ["--encoding", encoding] if (encoding := chosen_encoding()) else []
+        return (
+            f"a model wrote {num:,} of {counted(total, 'caption')}, and nobody edited them "
+            "(`edited` is empty or false): a model learns nothing from its own captions, and "
+            "figures on them are too good; delete these rows, or leave them out: "
+            f"{shlex.join(command)} --only-edited"
+        )
+    if num and not collector.ids():
+        raise DataError(
+            f"{collector.name} has no caption that a person edited: a model wrote all {num:,}; "
+            "write true into `edited` of the rows that you have corrected"
+        )
+    if num:
+        return f"left out: {counted(num, 'caption')} that a model wrote and nobody edited"
+    return "no caption is marked as a model's own, so all are kept"
 
 
 def _add(row: Row, collector: Collector, place_split: Split | None, prefix: str) -> None:
@@ -275,6 +329,9 @@ def _add(row: Row, collector: Collector, place_split: Split | None, prefix: str)
         return
     if not (isinstance(row.file_name, str) and row.file_name.strip()):
         collector.problem("bad row", row.where, "names no picture")
+        return
+    if row.untouched and _only_edited.get():
+        collector.num_untouched += len(row.captions)
         return
     file_name = row.file_name.strip()
     image_id = (id_text(row.image_id) or "").strip() or (
@@ -287,7 +344,10 @@ def _add(row: Row, collector: Collector, place_split: Split | None, prefix: str)
     else:
         draft = collector.add_picture(image_id, file_name, place_split, said_split=row.split)
     if draft is not None:
+        num_before = len(draft.captions)
         collector.add_captions(draft, row.captions, row.where, row.styles)
+        if row.untouched:
+            collector.num_untouched += len(draft.captions) - num_before
 
 
 def _agrees(row: Row, draft: Draft, file_name: str, collector: Collector) -> bool:

@@ -176,4 +176,5 @@ SOURCE = Source(
     looks_for="a .jsonl, or a .json list of objects or object of captions by picture",
     matches=matches,
     load=load,
+    tells_edits=True,
 )

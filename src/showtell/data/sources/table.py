@@ -17,11 +17,14 @@ from pathlib import Path
 from showtell.core.messages import counted
 from showtell.data.column_names import (
     CAPTION_NAMES,
+    EDITED_NAMES,
     ID_NAMES,
     PICTURE_NAMES,
     SPLIT_NAMES,
     caption_names,
     find_name,
+    is_edited,
+    model_name,
     normalised,
     picture_name,
 )
@@ -105,6 +108,8 @@ class _Columns:
     split: int | None
     image_id: int | None
     number: int | None = None  # of the caption among those of its picture
+    model: int | None = None  # that wrote the captions
+    edited: int | None = None
 
     @classmethod
     def of_header(cls, names: list[str], file: Path) -> "_Columns":
@@ -121,14 +126,19 @@ class _Columns:
                 f"{file}: no column for the {what}; found columns: {found}; "
                 f"the first line must name one of {', '.join(usual)}"
             )
-        split, image_id = find_name(names, SPLIT_NAMES), find_name(names, ID_NAMES)
+
+        def place(name: str | None) -> int | None:
+            return None if name is None else number[name]
+
         return cls(
             num=len(names),
             picture=number[picture],
             captions=tuple(number[name] for name in captions),
-            split=None if split is None else number[split],
-            image_id=None if image_id is None else number[image_id],
+            split=place(find_name(names, SPLIT_NAMES)),
+            image_id=place(find_name(names, ID_NAMES)),
             number=next((number[name] for name in names if _is_number(name)), None),
+            model=place(model_name(names)),
+            edited=place(find_name(names, EDITED_NAMES)),
         )
 
     def mend(self, cells: list[str]) -> list[str] | None:
@@ -289,7 +299,14 @@ def _row(where: str, cells: list[str], columns: _Columns) -> Row:
     def cell(index: int | None) -> str | None:
         return None if index is None else cells[index]
 
-    return Row(where, cell(columns.picture), said, cell(columns.split), cell(columns.image_id))
+    return Row(
+        where,
+        cell(columns.picture),
+        said,
+        cell(columns.split),
+        cell(columns.image_id),
+        untouched=bool(cell(columns.model)) and not is_edited(cell(columns.edited)),
+    )
 
 
 SOURCE = Source(
@@ -298,4 +315,5 @@ SOURCE = Source(
     looks_for="a .csv or .tsv, or a folder with captions.csv or metadata.csv",
     matches=matches,
     load=load,
+    tells_edits=True,
 )

@@ -12,11 +12,10 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 from showtell.config.registry import Registry
-from showtell.core.files import cache_folder, write_json
+from showtell.core.files import cache_folder, free_name, write_json
 from showtell.core.messages import counted
 from showtell.core.progress import Progress
 from showtell.data.pictures import is_picture_name
@@ -160,7 +159,7 @@ def write_dataset(
     records = [record for split in SPLITS for record in dataset.split(split)]
     target = Path(os.path.abspath(output.path))
     _check_room(records, target.parent, pictures, writer)
-    backup = _backup_of(target)
+    backup = free_name(target)
     with _appearing(target, backup if single else None) as place:
         placer = Placer(place, target if single else None, pictures, len(records), progress)
         writer.write(Job(place, target.name if single else None, records, placer))
@@ -233,12 +232,6 @@ def _covers(output: Path, data: Path) -> bool:
     """Whether writing ``output`` would replace ``data``."""
     ours, theirs = os.path.realpath(output), os.path.realpath(data)
     return ours == theirs or theirs.startswith(ours + os.sep)
-
-
-def _backup_of(target: Path) -> Path:
-    """A free name for the file that ``target`` replaces: ``NAME.bak``, ``NAME.bak2``, ..."""
-    names = (f"{target.name}.bak{number if number > 1 else ''}" for number in count(1))
-    return next(path for path in map(target.with_name, names) if not os.path.lexists(path))
 
 
 @contextmanager

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
-from onnxruntime import InferenceSession
 
 from showtell.core.device import Runtime
 from showtell.core.memory import give_back_memory
+from showtell.core.onnxruntime import InferenceSession, onnxruntime
 from showtell.decoding.arrays import Array
 from showtell.decoding.hypotheses import ATTENTION
 from showtell.errors import CheckpointError, ConfigError, first_line

@@ -142,6 +142,9 @@ class OnnxCaptioner(LocalCaptioner):
         self.licence = self.manifest.licence
         self.parts = tuple(ExportedDecoder(each) for each in (graphs, *others))
         self.steps: Steps = Ensemble(self.parts) if others else self.parts[0]
+        # All have one encoder, but its graph gives regions only where its own decoder reads them.
+        seeing = [each for each in (graphs, *others) if each.manifest.encoder.grid_size is not None]
+        self._encoder = seeing[0] if seeing else graphs
         # Both hold for the probabilities that they were fitted on, not for an ensemble's.
         self.reranker = None if others else reranker
         self.calibration = None if others else calibration_in(self.manifest.metrics, self.reranker)
@@ -229,17 +232,17 @@ class OnnxCaptioner(LocalCaptioner):
         return self.manifest.encoder.preprocessing.preprocessing()
 
     def encode(self, views: Pixels, *, regions: bool | None = None) -> Features:
-        """As ``LocalCaptioner.encode``; regions are there if the decoder needs them.
+        """As ``LocalCaptioner.encode``; regions are there if a decoder needs them.
 
         Raises:
-            ConfigError: regions are asked for, and the graph has none.
+            ConfigError: regions are asked for, and no graph gives them.
         """
-        if regions and self.manifest.encoder.grid_size is None:
+        if regions and self._encoder.manifest.encoder.grid_size is None:
             raise ConfigError(f"the export {self.name} gives no grid features")
         pixels = np.ascontiguousarray(views)
         num = AT_ONCE if self.runtime.device == "cpu" else AT_ONCE_ON_GPU
         parts = [
-            self.graphs.run("encoder", {"pixels": pixels[first : first + num]})
+            self._encoder.run("encoder", {"pixels": pixels[first : first + num]})
             for first in range(0, len(pixels), num)
         ]
         found: dict[str, Array] = {

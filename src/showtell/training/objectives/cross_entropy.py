@@ -93,16 +93,19 @@ class CrossEntropy:
             return nothing(decoder)
         inputs, targets = self.corpus.tensors(batch[part], self.runtime.device)
         features = self.load.of_captions(self.corpus.pictures[batch], step, part)
+        captions = None
         if share := sampled_share(epoch, self.config.objective):
             # An autocast of its own: it keeps the weights that it converts, here without gradient.
             with in_eval_mode(decoder), self.runtime.autocast():
-                inputs = mix_in_samples(decoder, features, inputs, share, self.styles)
+                captions = inputs
+                inputs = mix_in_samples(decoder, features, captions, share, self.styles)
         with self.runtime.autocast():
             loss = cross_entropy(
                 decoder,
                 features,
                 inputs,
                 targets,
+                captions=captions,
                 label_smoothing=self.config.training.label_smoothing,
             )
         figures = {"loss": loss.nll, "objective": loss.objective.detach()}

@@ -46,6 +46,7 @@ def cross_entropy(
     inputs: Tensor,
     targets: Tensor,
     *,
+    captions: Tensor | None = None,
     label_smoothing: float = 0.0,
 ) -> CaptionLoss:
     """Teacher forcing (Vinyals et al. 2015, equation 13), averaged over the real tokens.
@@ -53,10 +54,12 @@ def cross_entropy(
     Args:
         inputs: (B, T) ids, ``<start>`` first.
         targets: (B, T) the id after each input, ``<pad>`` where there is none.
+        captions: (B, T) the true ids, where some of ``inputs`` are the decoder's own.
         label_smoothing: share of the target given to all words alike (Szegedy et al. 2016,
             arXiv 1512.00567, section 7).
     """
-    states, penalty, first = decoder.hidden_states(features, inputs)
+    more = {"captions": captions} if captions is not None and decoder.takes_captions else {}
+    states, penalty, first = decoder.hidden_states(features, inputs, **more)
     if first is not None:
         states = torch.cat([first, states], dim=1)
         targets = torch.cat([inputs[:, :1], targets], dim=1)

@@ -125,8 +125,12 @@ class SelfCritical:
             if self.config.objective.baseline == "greedy":
                 greedy = self._draw(decoder, features, step, first, 1, top_k=1)
         started = time.perf_counter()
-        rewards = self._rewards(batch, samples)
-        baselines = mean_of_others(rewards) if greedy is None else self._rewards(batch, greedy)
+        longest = self._longest(decoder)
+        rewards = self._rewards(batch, samples, longest)
+        if greedy is None:
+            baselines = mean_of_others(rewards)
+        else:
+            baselines = self._rewards(batch, greedy, longest)
         seconds = time.perf_counter() - started
         advantages = torch.from_numpy((rewards - baselines).astype(np.float32).flatten())
         num_samples = samples.shape[1]
@@ -153,6 +157,10 @@ class SelfCritical:
             seconds={"reward": seconds},
         )
 
+    def _longest(self, decoder: Decoder) -> int:
+        """The most tokens of a caption before ``<end>``."""
+        return most_tokens(decoder, self.longest)
+
     def _draw(
         self,
         decoder: Decoder,
@@ -164,10 +172,11 @@ class SelfCritical:
     ) -> Ids:
         """(P, num, T) ids, ``<pad>`` after ``<end>``; ``first`` is the first one's place.
 
-        A caption that would be longer than ``decoding.max_length`` has no ``<end>``; none is
-        forced, as what the decoder did not choose has no gradient.
+        A caption that would be longer than ``decoding.max_length`` has a token more than that in
+        place of ``<end>``: the decoder chose not to end, and learns of it, but is rewarded without
+        that token. No ``<end>`` is forced, as what the decoder did not choose has no gradient.
         """
-        longest = most_tokens(decoder, self.longest)
+        longest = self._longest(decoder)
         seed = np.random.SeedSequence((self.config.seed, step, SAMPLE_STREAM)).generate_state(1)
         return sample(
             decoder,
@@ -181,10 +190,12 @@ class SelfCritical:
             constraints=build_constraints(max_tokens=longest + 1, never=self.never),
         ).tokens
 
-    def _rewards(self, batch: Batch, captions: Ids) -> NDArray[np.float64]:
-        """(P, K, T) ids -> (P, K)."""
+    def _rewards(self, batch: Batch, captions: Ids, longest: int) -> NDArray[np.float64]:
+        """(P, K, T) ids -> (P, K); of a longer caption its first ``longest`` tokens count."""
         num_captions = captions.shape[1]
         flat = captions.reshape(-1, captions.shape[2])
+        beyond = flat[:, longest:]
+        flat = np.concatenate([flat[:, :longest], np.where(beyond == END, END, PAD)], axis=1)
         lengths = (flat != PAD).sum(axis=1).tolist()
         rows = [row[:length] for row, length in zip(flat.tolist(), lengths, strict=True)]
         rewards = self.reward(np.repeat(batch, num_captions), rows)
