@@ -238,6 +238,7 @@ def openvino_figure(options: argparse.Namespace, model: str) -> Figure:
 def encoders(options: argparse.Namespace) -> dict[str, Any]:
     """Images/s of the encoder's graph alone, a picture at a time."""
     import numpy as np
+
     from showtell.core.onnxruntime import onnxruntime
 
     path = Path(options.model) / "encoder.onnx"
