@@ -372,7 +372,9 @@ def writer_of(kind: str) -> Write:
 
 
 def is_written_by_showtell(path: Path, kind: str) -> bool:
-    """Whether a file that is there is one of showtell's in a format of ``FORMATS``."""
+    """Whether a path is a file, and one of showtell's in a format of ``FORMATS``."""
+    if not path.is_file():  # to read a pipe would wait without end
+        return False
     try:
         return FORMATS[kind].is_ours(path)
     except (ValueError, OSError, EOFError, csv.Error, tarfile.TarError, MissingExtraError):
