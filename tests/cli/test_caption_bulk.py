@@ -178,10 +178,13 @@ def test_ray_on_two_workers(
             for picture in pictures[shard::3]:
                 archive.add(picture, picture.name)
     out = tmp_path / "out"
-    asked = ("caption", str(tmp_path / "train-*.tar"), photos, "-m", str(model), "--engine", "ray")
+    asked = ("caption", str(tmp_path / "train-*.tar"), photos)
 
-    def run(kind: str, *more: str, code: int = 0) -> str:
-        result = run_on_ray(*asked, "-o", out, "--workers", "2", "--format", kind, *more)
+    def run(kind: str, *more: str, code: int = 0, name: Path = model) -> str:
+        result = run_on_ray(
+            *(*asked, "--engine", "ray", "-m", name, "-o", out, "--workers", "2"),
+            *("--format", kind, *more),
+        )
         assert result.returncode == code, result.stderr
         return result.stderr
 
@@ -189,7 +192,7 @@ def test_ray_on_two_workers(
     names = [f"00000{i}-train-{i}.jsonl" for i in range(3)] + ["000003.jsonl"]
     files = [out / name for name in names]
     local = tmp_path / "local.jsonl"
-    showtell(*asked[:3], "-m", model, "--format", "jsonl", "-o", local)
+    showtell(*asked, "-m", model, "--format", "jsonl", "-o", local)
     said = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     wanted = [json.loads(line) for line in local.read_text().splitlines()]
     key = [(r["path"], r["caption"]) for r in said]
@@ -203,7 +206,7 @@ def test_ray_on_two_workers(
     assert changed == [files[1]]
     [line] = run("jsonl", "--beam-size", "2", code=1).splitlines()
     assert "was begun with another model or other settings" in line and "--overwrite" in line
-    [line] = run("jsonl", "-m", str(tmp_path / "no-model"), code=1).splitlines()
+    [line] = run("jsonl", code=1, name=tmp_path / "no-model").splitlines()
     assert "no-model" in line
     run("jsonl", "--beam-size", "2", "--overwrite")
     assert "4 shards, 4 done before" in run("jsonl", "--beam-size", "2")
