@@ -92,7 +92,7 @@ def test_a_full_disk_stops_a_run_and_fails_no_picture(
     read_only = code == errno.EROFS
     with pytest.raises(
         DataError if read_only else OSError,
-        match=r"-o captions\.csv" if read_only else os.strerror(code),
+        match="-o FILE in place of --format" if read_only else os.strerror(code),
     ):
         run(target, photos)
     monkeypatch.undo()
@@ -209,7 +209,7 @@ def test_pictures_that_are_given_by_other_names(
     summary = run(one_file(out), "photos")
     assert (summary.num_captioned, summary.num_others) == (5, 5)
     said = summary.describe(out)
-    assert f"({photos / 'a.jpg'} is photos/a.jpg)" in said
+    assert f"name them as before, {photos / 'a.jpg'} and not photos/a.jpg" in said
     assert "--prune" not in said
 
 
@@ -266,6 +266,34 @@ def test_a_table_that_a_spreadsheet_saved(tmp_path: Path, photos: Path, delimite
     out.write_text(before.replace("\n", ",one more\n").replace("edited,one more", "edited"))
     with pytest.raises(DataError, match=r"line 2 cannot be read \(it has more cells"):
         one_file(out, "csv").check()
+    out.write_text(before.replace(f"{photos / 'b.png'},", f'{photos / "b.png"},"'))
+    with pytest.raises(DataError, match="line 3 cannot be read"):  # else one row of all others
+        one_file(out, "csv").check()
+
+
+def test_a_full_disk_at_the_end_loses_no_edited_row(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file as it was is there until the new one is whole."""
+    out, other = tmp_path / "out.jsonl", tiny_captioner("decoding.beam_size=1")
+    run(one_file(out), photos)
+    rows = read_lines(out)
+    rows[0] |= {"caption": "Ida at the lake", "edited": True}
+    out.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    before = out.read_bytes()
+    target = one_file(out)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(out))
+
+    monkeypatch.setattr(target, "_write_records", full)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        run(target, photos, captioner=other)
+    assert out.read_bytes() == before
+    assert [path.name for path in tmp_path.glob("*.bak")] == []
+    run(one_file(out), photos, captioner=other)
+    assert "Ida at the lake" in out.read_text()
+    assert (tmp_path / "out.jsonl.bak").read_bytes() == before
 
 
 def test_attention_is_added_to_a_finished_file(tmp_path: Path, photos: Path) -> None:

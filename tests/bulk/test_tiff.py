@@ -82,6 +82,14 @@ def test_a_chain_that_leads_back_ends() -> None:
     assert num_pages(chain(3, leads_back=True)) == 3
 
 
+def test_a_directory_that_points_to_itself_is_read_once() -> None:
+    pointers = HEAD + 2 + ENTRY + 4
+    content = b"II*\0" + HEAD.to_bytes(4, "little")
+    content += directory([(330, 4, 20_000, pointers)], "little")
+    content += HEAD.to_bytes(4, "little") * 20_000
+    assert len(picture_parts(content)) == 1
+
+
 @pytest.mark.parametrize("size", [0, 3, 6, 12, 60])
 def test_what_is_cut_off(size: int) -> None:
     with pytest.raises(TiffError):

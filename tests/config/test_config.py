@@ -209,3 +209,11 @@ def test_a_preset_goes_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         Config.load(Path("flickr8k-updown.toml"))
     with pytest.raises(ConfigError, match="the preset is -c flickr8k-attention"):
         Config.load(Path("configs/flickr8k-attention.toml"))
+
+
+def test_a_later_setting_of_decoding_does_not_change_what_earlier_ones_stand_for() -> None:
+    plain = DecodingConfig(naming=1e-5)
+    before = plain.model_dump_json().replace('"no_repeat_around":[],', "")
+    assert plain.identity() == before and "no_repeat_around" not in before
+    around = DecodingConfig(no_repeat_around=("and",))
+    assert around.identity() == around.model_dump_json()

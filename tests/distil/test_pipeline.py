@@ -23,6 +23,7 @@ from showtell.data.sources import load_dataset
 from showtell.distil.report import SHARED
 from showtell.distil.request import DistilRequest, FilterConfig
 from showtell.distil.run import STAGES, Distilled, distil
+from showtell.distil.student import made_of
 from showtell.distil.teacher import ask
 from showtell.errors import CheckpointError, DataError, UsageError
 from showtell.inference.backends.native import NativeCaptioner
@@ -32,6 +33,14 @@ from showtell.text.segment import Segmentation
 
 register()
 ALL = FilterConfig(near_duplicates=False, fit=0.0)
+
+
+def test_a_student_is_made_of_what_earlier_versions_noted() -> None:
+    """Without settings that they did not have, and with the value of a default."""
+    values = made_of(Config())
+    assert values["data"]["max_caption_length"] == 40
+    assert values["decoding"]["beam_size"] == 3 and "no_repeat_around" not in values["decoding"]
+    assert made_of(Config.load(None, ["data.subwords=200"]))["data"]["max_caption_length"] == 80
 
 
 def request(folder: Path, pictures: Path, *changes: str, **options: Any) -> DistilRequest:

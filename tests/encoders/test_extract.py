@@ -200,6 +200,8 @@ def test_a_picture_whose_failure_may_pass_is_tried_again(
         assert len(journal) == 3  # a failure that is known is not noted again
         # What the store has of it is of another picture.
         assert FeatureStore.open(store).failures == {"p1": str(error)}
+        with StoreWriter(store, whole.spec):  # and the store is used where it cannot be written
+            assert run(records, store).failures == {"p1": str(error)}
     # Earlier versions did not say whether it may pass.
     old = [{k: v for k, v in json.loads(line).items() if k != "may_pass"} for line in journal]
     (store / "rows.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in old))
@@ -244,6 +246,11 @@ def test_features_of_another_precision_are_not_taken_for_these(
     (rounded.path / "store.json").write_text(json.dumps(spec))
     assert opened(FP32, rounded.path).spec.precision is None
     assert report.notes[-1] == f"features: {rounded.path}"
+    # Nor do the names in the cache of old ones say it.
+    earlier = rounded.path.with_name(rounded.path.name.replace("-bf16-", "-"))
+    rounded.path.rename(earlier)
+    assert opened(bf16).path == earlier
+    assert opened(FP32).path == exact.path
 
 
 def test_a_copy_of_a_picture_keeps_its_features(records: list[Record], tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_what_cannot_be_packed_is_one_line(tmp_path: Path) -> None:
         pack_checkpoint(tmp_path / "own", tmp_path / "packed", trust_model=True)
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "mine.onnx", "encoder.onnx", "resume.json"])
+@pytest.mark.parametrize("name", ["notes.txt", "mine.onnx", "resume.json"])
 def test_what_is_not_of_a_packed_model_is_not_deleted(tmp_path: Path, name: str) -> None:
     save_checkpoint(tmp_path / "model", checkpoint())
     pack_checkpoint(tmp_path / "model", tmp_path / "packed")
@@ -189,6 +189,15 @@ def test_what_is_not_of_a_packed_model_is_not_deleted(tmp_path: Path, name: str)
     # What the manifest of an export in place lists is showtell's own.
     manifest = tmp_path / "packed" / MANIFEST
     manifest.write_text(json.dumps({"files": {name: {}}}))
+    pack_checkpoint(tmp_path / "model", tmp_path / "packed", overwrite=True)
+    assert files(tmp_path / "packed").keys() == files(tmp_path / "model").keys()
+
+
+def test_what_an_interrupted_export_in_place_left_is_replaced(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "model", checkpoint())
+    pack_checkpoint(tmp_path / "model", tmp_path / "packed")
+    for name in ("weights.bin", "encoder.onnx", "init.onnx", "told.onnx"):
+        (tmp_path / "packed" / name).write_text("half")
     pack_checkpoint(tmp_path / "model", tmp_path / "packed", overwrite=True)
     assert files(tmp_path / "packed").keys() == files(tmp_path / "model").keys()
 

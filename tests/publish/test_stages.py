@@ -167,6 +167,14 @@ def test_a_default_that_has_changed_and_a_setting_that_is_gone_count(
         make(tmp_path, data)
 
 
+def test_the_longest_caption_counts_by_its_value(tmp_path: Path, trained: list[str]) -> None:
+    """Earlier versions noted the default by its value."""
+    data = write_data(tmp_path / "data")
+    make(tmp_path, data)
+    settings = json.loads((tmp_path / "work" / NOTES).read_text())["words"]["made_of"]["settings"]
+    assert settings["data"]["max_caption_length"] == 40
+
+
 def test_a_setting_that_did_not_exist_then_counts_unless_it_is_at_its_default(
     tmp_path: Path, trained: list[str]
 ) -> None:

@@ -101,6 +101,8 @@ def test_other_captions_and_another_order_are_not_gone_on_with(
     turned = replace(dataset, records=dataset.records[::-1])
     with pytest.raises(CheckpointError, match=said):
         run(folder, turned, grid, config, classes=classes, resume=True)
+    with pytest.raises(CheckpointError, match="give the folder of the run's features with --store"):
+        run(folder, turned, grid, config, classes=classes, resume=True)
     assert (folder / "last" / "model.safetensors").read_bytes() == before
     # A state of 0.1.0, which does not say what it has learnt from, is gone on with.
     state = folder / "last" / "resume.json"

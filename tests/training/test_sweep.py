@@ -1,13 +1,16 @@
 """Which settings the runs of a sweep have: those of the same runs started one by one."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from showtell.config import Config
 from showtell.core.progress import SilentReporter
-from showtell.data.request import DataRequest
+from showtell.data.records import dataset_fingerprint
+from showtell.data.request import DataRequest, open_data
 from showtell.errors import CheckpointError
 from showtell.training.request import TrainRequest
 from showtell.training.settings import NONE, Layers
@@ -41,6 +44,36 @@ def test_a_sweep_reads_the_settings_that_it_wrote(tmp_path: Path) -> None:
     read = Sweep.read(tmp_path)
     assert [run.config() for run in read.runs] == [run.config() for run in sweep.runs]
     assert [run.config().optimizer.lr for run in read.runs] == [2e-3, 1e-3]
+
+
+def test_a_sweep_of_an_earlier_version_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file has what the runs share apart, and does not say whether there is old data."""
+    data, old, seen = DataRequest("scenes:40"), DataRequest("scenes:48"), []
+
+    def train_on(dataset: Any, request: TrainRequest, config: Config, **_: Any) -> None:
+        seen.append((request.old, config))
+        raise CheckpointError("this run fails")
+
+    monkeypatch.setattr("showtell.training.sweep.train_on", train_on)
+    common = {"decoder": {"kind": "attention"}, "training": {"init_from": "default"}}
+    runs = [{"name": f"seed={seed}", "settings": {"seed": seed}} for seed in (1, 2)]
+    file = tmp_path / "sweep.json"
+    fingerprint = dataset_fingerprint(open_data(data, report=SilentReporter()))
+    values = {"data": fingerprint, "settings": common, "runs": runs}
+    file.write_text(json.dumps(values))
+    shared = {"decoder": common["decoder"], "training": common["training"]}
+    read = Sweep.read(tmp_path)
+    assert [run.values for run in read.runs] == [shared | {"seed": seed} for seed in (1, 2)]
+    del common["decoder"]
+    file.write_text(json.dumps(values))
+    run_sweep(TrainRequest(data, tmp_path, resume=True, old=old), report=SilentReporter())
+    assert [(place, config.seed) for place, config in seen] == [(old, 1), (old, 2)]
+    assert Sweep.read(tmp_path).old is not None
+    file.write_text(json.dumps({"settings": {}, "runs": 3}))
+    with pytest.raises(CheckpointError, match=r"cannot read .*sweep\.json"):
+        Sweep.read(tmp_path)
 
 
 def test_a_resumed_sweep_rehearses_the_same_old_pictures(

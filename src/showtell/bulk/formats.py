@@ -94,8 +94,8 @@ def to_line(record: Record) -> str:
 
 def model_id(captioner: Captioner, decoding: DecodingConfig) -> str:
     """12 digits that stand for what captions follow from, besides the picture."""
-    settings = decoding.model_dump_json()
-    return short_digest(captioner.fingerprint, settings, captioner.cleaning.identity)
+    identity = captioner.cleaning.identity
+    return short_digest(captioner.fingerprint, decoding.identity(), identity)
 
 
 def _heard(record: Record, alternatives: tuple[Caption, ...] = ()) -> Caption:
@@ -221,8 +221,9 @@ def write_csv(records: Iterable[Record], file: IO[bytes]) -> None:
 def read_csv(path: Path) -> Iterator[Record]:
     """The captions of a table that ``write_csv`` wrote, or a spreadsheet after that."""
     with _open_csv(path) as (file, delimiter):
-        rows = csv.DictReader(file, delimiter=delimiter)
+        rows = csv.DictReader(file, delimiter=delimiter, strict=True)
         while True:
+            first = rows.line_num + 1  # a quotation mark too many makes one row of all lines
             try:
                 row = next(rows, None)
                 if row is None:
@@ -232,7 +233,7 @@ def read_csv(path: Path) -> Iterator[Record]:
                 if any(row.values()):
                     yield _checked(_unflat(row))
             except (ValueError, csv.Error) as error:
-                raise _bad_row(path, f"line {rows.line_num:,}", error) from None
+                raise _bad_row(path, f"line {max(first, 2):,}", error) from None
 
 
 def _is_csv(path: Path) -> bool:

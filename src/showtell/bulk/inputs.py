@@ -130,7 +130,9 @@ def find_inputs(names: Sequence[str], *, own: Sequence[Path] = ()) -> Inputs:
             paths += _matches(name)
         else:
             paths.append(str(Path(name)))
-            if not os.path.isdir(name):
+            if os.path.isdir(name):
+                _check_readable(name)
+            else:
                 single.add(paths[-1])
     written = {str(path) for path in own}
     if not {*paths} <= written:
@@ -204,7 +206,6 @@ def _count(paths: Sequence[str], left_out: Counter[str]) -> int | None:
         if shards.is_shard(path):
             number = shards.count(path)
         elif not is_url(path) and os.path.isdir(path):
-            _check_readable(path)
             before = left_out.total()
             number = sum(1 for _ in walk(path, left_out))
             if not number:

@@ -89,8 +89,8 @@ class Summary:
             return f", {self.num_others:,} of other pictures stay in the file (--prune drops them)"
         before, now = map(printable, self.same_file)
         return (
-            f", {self.num_others:,} stay in the file, some of the same pictures by another name "
-            f"({before} is {now}): run it from the folder where you ran it before"
+            f", {self.num_others:,} stay in the file, some of the same pictures by another name: "
+            f"name them as before, {before} and not {now}"
         )
 
 
@@ -366,7 +366,8 @@ def _same_file(done: Mapping[str, bool]) -> tuple[str, str] | None:
         before.setdefault(os.path.basename(path), []).append(path)
     for path, is_met in done.items():
         for other in before.get(os.path.basename(path), ()) if is_met else ():
-            if os.path.realpath(other) == os.path.realpath(path):
+            place = os.path.realpath(path)
+            if place == os.path.realpath(other) or place.endswith(os.sep + other):
                 return other, path
     return None
 

@@ -53,7 +53,7 @@ def not_writable(folder: Path) -> DataError:
     """What is said where captions should go beside pictures or into them, and cannot."""
     return DataError(
         f"{folder} cannot be written, so no captions can go beside its pictures or into them: "
-        "write them elsewhere, -o captions.csv"
+        "write them into one file elsewhere, with -o FILE in place of --format"
     )
 
 
@@ -84,7 +84,10 @@ class Target(ABC):
         refuse_others(self.failures, "failures")
         folder = self.failures.parent
         if folder.is_dir() and not os.access(folder, os.W_OK):
-            raise not_writable(folder)
+            raise DataError(
+                f"{folder} cannot be written, where failures would be listed: give --failures FILE "
+                "(beside its pictures or into them no caption can be written, either)"
+            )
 
     def finished(self, model: str | None, *, attention: bool = False) -> Iterator[Record]:
         """What an earlier run finished and this one takes up.
@@ -180,13 +183,13 @@ class OneFile(Target):
         if self.kind == "text" and self._alone:
             self._finish_alone(r for r in journal.records() if "error" not in r)
             return 0
-        if self.num_replaced and self.path.is_file():
-            self.kept_as = free_name(self.path)
-            os.replace(self.path, self.kept_as)
         others = self.keeps_of_others
         captions = Reiterable(lambda: (r for r in journal.records(others) if "error" not in r))
         with atomic_write(self.path, "wb") as file:
             self._write_records(captions, file)
+            if self.num_replaced and self.path.is_file():  # and the new one is whole
+                self.kept_as = free_name(self.path)
+                os.replace(self.path, self.kept_as)
         if all(journal.done.values()):
             return 0
         return sum(not journal.done[record["path"]] for record in captions)

@@ -28,7 +28,7 @@ def num_pages(content: bytes) -> int:
     Raises:
         TiffError: it is damaged, or a BigTIFF.
     """
-    return sum(1 for _ in _chain(content, _first(content)))
+    return sum(1 for _ in _chain(content, _first(content), set()))
 
 
 def picture_parts(content: bytes) -> list[bytes]:
@@ -39,9 +39,9 @@ def picture_parts(content: bytes) -> list[bytes]:
     """
     found = []
     left = MOST_READ * len(content)
-    waiting = [_first(content)]
+    waiting, seen = [_first(content)], set[int]()
     while waiting:
-        for directory in _chain(content, waiting.pop()):
+        for directory in _chain(content, waiting.pop(), seen):
             waiting += reversed(directory.get(SUB_IFDS, ()))
             digest = blake2b(digest_size=16)
             for offsets, sizes in PARTS:
@@ -63,9 +63,10 @@ def _first(content: bytes) -> int:
     return _numbers(content, 4, "I", 1)[0]
 
 
-def _chain(content: bytes, offset: int) -> Iterator[Directory]:
-    """The directory at ``offset`` and those that follow on it; each once, so that loops end."""
-    seen: set[int] = set()
+def _chain(content: bytes, offset: int, seen: set[int]) -> Iterator[Directory]:
+    """The directory at ``offset`` and those that follow on it; none that was ``seen``, so that
+    loops end.
+    """
     while offset and offset not in seen and len(seen) < MOST_DIRECTORIES:
         seen.add(offset)
         [num] = _numbers(content, offset, "H", 1)

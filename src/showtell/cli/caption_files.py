@@ -1,5 +1,6 @@
 """``showtell caption`` into files, beside pictures, into pictures or on Ray; and ``--dry-run``."""
 
+import glob
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,7 +63,9 @@ def own_files(request: "Request") -> list[Path]:
     if writing.output is not None:
         named.append((writing.output, writing.kind.value))
     ours = [path for path, kind in named if is_written_by_showtell(path, kind)]
-    return [*ours, journal_of(writing.output or failures)]
+    if (output := writing.output) is not None:
+        ours += output.parent.glob(f"{glob.escape(output.name)}.bak*")
+    return [*ours, journal_of(output or failures)]
 
 
 def _check_apart(output: Path | None, target: Target) -> None:

@@ -120,6 +120,14 @@ class DecodingConfig(Section):
         """Whether a model's reranker chooses the best caption, where it has one."""
         return self.rerank and self.method in ("beam", "diverse") and self.beam_size > 1
 
+    def identity(self) -> str:
+        """The settings as JSON, for what notes that it was made with them.
+
+        A setting that came after the first version is left out at its default, so that what was
+        made before it existed still counts as made with the same settings.
+        """
+        return self.model_dump_json(exclude=None if self.no_repeat_around else {"no_repeat_around"})
+
     @model_validator(mode="after")
     def _fit_each_other(self) -> Self:
         problems = [*self._of_other_methods(), *self._wrong_numbers()]

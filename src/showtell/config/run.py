@@ -308,6 +308,12 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     decoding: DecodingConfig = DecodingConfig()
 
+    @property
+    def longest_caption(self) -> int:
+        """The most tokens of a training caption, by these settings alone."""
+        has_pieces = bool(self.data.subwords or getattr(self.decoder, "lm", None))
+        return self.data.longest_caption(has_pieces=has_pieces)
+
     @model_validator(mode="after")
     def _sections_fit(self, info: ValidationInfo) -> Self:
         wrong = info.context or frozenset()  # sections in which a setting is wrong by itself
@@ -326,7 +332,7 @@ class Config(Section):
             )
         if isinstance(decoder, PrefixLmConfig):
             room = decoder.num_positions - decoder.prefix_length - 1
-            longest = data.longest_caption(has_pieces=bool(data.subwords or decoder.lm))
+            longest = self.longest_caption
             if longest > room:
                 yield (
                     {"data", "decoder"},

@@ -101,9 +101,15 @@ def without_held_out(
     def is_held_out(look: Look | None) -> bool:
         return look is not None and known.find(look) is not None
 
+    pictures = {one.picture: one.file for one in said}
+    left_out = {
+        picture
+        for picture, file in pictures.items()
+        if os.path.realpath(file) in files or is_held_out(looks.get(picture))
+    }
     kept = []
     for one in said:
-        if os.path.realpath(one.file) in files or is_held_out(looks.get(one.picture)):
+        if one.picture in left_out:
             found.drop(one, SAME)
         else:
             kept.append(one)

@@ -15,6 +15,7 @@ The teacher is known by the ``Captioner`` interface alone. Where it is a model o
 that shares the student's encoder and words, its probabilities are learnt too (``student.py``).
 """
 
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -212,7 +213,7 @@ class _Distillation:
         settings = self.request.asked_with
         return {
             "teacher": self.teacher.fingerprint,
-            "decoding": self.decoding.model_dump(mode="json"),
+            "decoding": json.loads(self.decoding.identity()),
             PEOPLE: dataset_fingerprint(self.human)[:16] if self.human else None,
         } | ({"teacher's": settings} if settings else {})
 

@@ -1,6 +1,7 @@
 """The student's settings, and its training, which is that of ``showtell train``."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,6 +126,8 @@ def segmentation_of(config: Config, captions: Sequence[str]) -> tuple[Segmentati
 def made_of(config: Config) -> dict[str, Any]:
     """The settings with hashes in place of the paths of models and files."""
     values = config.model_dump(mode="json")
+    values["data"]["max_caption_length"] = config.longest_caption
+    values["decoding"] = json.loads(config.decoding.identity())
     values["objective"]["teachers"] = [weights_of(name) for name in config.objective.teachers]
     if config.training.init_from:
         values["training"]["init_from"] = weights_of(config.training.init_from)

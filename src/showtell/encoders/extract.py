@@ -154,11 +154,18 @@ def extract_features(
     """
     spec = wanted.spec(encoder, runtime.precision)
     asked = [wanted.job(record) for record in records]
-    if (journal := _journal_with_all(path, spec, asked)) is not None:
+    journal = _journal(path, spec)
+    if journal is not None and all(_is_current(job, journal) for job in asked):
         # Nothing to write, so no lock is needed: runs that share a store may start together.
-        errors = {key: line["error"] for key, line in journal.lines.items() if "error" in line}
-        return ExtractionReport(path, 0, len(records), 0, _of(errors, records), 0.0)
-    with StoreWriter(path, spec) as writer:
+        return _nothing_new(path, journal, records)
+    try:
+        opened = StoreWriter(path, spec)
+    except StoreError:
+        # Another try at pictures that failed can wait until the store can be written.
+        if journal is None or not all(_is_known(job, journal) for job in asked):
+            raise
+        return _nothing_new(path, journal, records)
+    with opened as writer:
         jobs = [
             replace(job, digest=writer.digest(job.image_id, job.size, job.num_views))
             for job in asked
@@ -229,14 +236,24 @@ def _is_current(job: Job, store: StoreWriter | Journal) -> bool:
     return store.is_current(job.image_id, job.size, job.mtime_ns, job.num_views)
 
 
-def _journal_with_all(path: Path, asked: StoreSpec, jobs: Sequence[Job]) -> Journal | None:
-    """The journal of the store at ``path`` if the store has the results of all ``jobs``."""
+def _is_known(job: Job, journal: Journal) -> bool:
+    """Whether the store has the picture's features, or why its file could not be read."""
+    failed = journal.has_failed(job.image_id, job.size, job.mtime_ns)
+    return failed or _is_current(job, journal)
+
+
+def _journal(path: Path, asked: StoreSpec) -> Journal | None:
+    """The journal of the store at ``path``, which has to be as ``asked``; None if there is none."""
     made = read_spec(path)
     if made is None:
         return None
     made.check_made(path, asked)
-    journal = read_journal(path)
-    return journal if all(_is_current(job, journal) for job in jobs) else None
+    return read_journal(path)
+
+
+def _nothing_new(path: Path, journal: Journal, records: Sequence[Record]) -> ExtractionReport:
+    errors = {key: line["error"] for key, line in journal.lines.items() if "error" in line}
+    return ExtractionReport(path, 0, len(records), 0, _of(errors, records), 0.0)
 
 
 def _of(failures: dict[str, str], records: Sequence[Record]) -> dict[str, str]:
@@ -396,11 +413,24 @@ def _watch(report: Reporter, path: Path) -> Callable[[Progress], None]:
 def _default_folder(
     dataset: Dataset, encoder: Encoder, wanted: WantedFeatures, precision: str
 ) -> Path:
-    """A name that people can read (data set, encoder, views, precision), and a hash of the rest."""
+    """A name that people can read (data set, encoder, views, precision), and a hash of the rest.
+
+    Earlier versions left the precision out: such a folder is used where it is there.
+    """
     where = dataset.name if dataset.format == "scenes" else str(Path(dataset.name).resolve())
     content = f"{where}\n{encoder.fingerprint}\n{wanted.flips}"
     key = short_digest(content, length=10)
     name = re.sub(r"[^\w.-]+", "-", Path(dataset.name).stem) or "data"
     kind = re.sub(r"[^\w.-]+", "-", encoder.name)
     grid = "-grid" if wanted.grid else ""
-    return cache_folder() / "features" / f"{name}-{kind}-v{wanted.views}{grid}-{precision}-{key}"
+    start = cache_folder() / "features" / f"{name}-{kind}-v{wanted.views}{grid}"
+    path, earlier = Path(f"{start}-{precision}-{key}"), Path(f"{start}-{key}")
+    return earlier if not path.exists() and _is_usable(earlier, precision) else path
+
+
+def _is_usable(path: Path, precision: str) -> bool:
+    try:
+        spec = read_spec(path)
+    except StoreError:
+        return False
+    return spec is not None and spec.precision in (None, precision)

@@ -203,6 +203,11 @@ class Journal:
             return False
         return not _may_pass(line) if "error" in line else line["views"] >= views
 
+    def has_failed(self, image_id: str, size: int, mtime_ns: int) -> bool:
+        """Whether this picture's file, as it is now, could not be read."""
+        line = self.lines.get(image_id, {})
+        return "error" in line and (line["size"], line["mtime_ns"]) == (size, mtime_ns)
+
     def digest(self, image_id: str, size: int, views: int) -> str:
         """The digest of the file whose features the store has, if it may be the same file as now.
 

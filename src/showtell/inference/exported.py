@@ -186,6 +186,10 @@ def graph_file(graph: str) -> str:
     return f"{graph}.onnx"
 
 
+GRAPH_FILES = tuple(map(graph_file, ("encoder", "init", "step", "look", "closer", "told")))
+"""The files of all graphs that an export may have."""
+
+
 def find_export(model: str | Path) -> Path | None:
     """The folder of an exported model; None if there is none.
 

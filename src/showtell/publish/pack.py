@@ -26,8 +26,8 @@ from showtell.inference.checkpoint import (
     portable_metrics,
     save_checkpoint,
 )
-from showtell.inference.exported import listed_files
-from showtell.inference.files import CARD_FILES, CHECKPOINT_FILE, MODEL
+from showtell.inference.exported import GRAPH_FILES, listed_files
+from showtell.inference.files import CARD_FILES, CHECKPOINT_FILE, MODEL, WEIGHTS
 from showtell.inference.weights import store_encoder_weights
 from showtell.training.checkpoints import fit_encoder
 
@@ -154,7 +154,9 @@ def _packed_files(folder: Path) -> set[str] | None:
     except CheckpointError:
         return None
     own = {path.name for path in folder.iterdir() if CHECKPOINT_FILE.fullmatch(path.name)}
-    return own | listed_files(folder) | {*CARD_FILES} if is_packed else None
+    # An export in place that was interrupted has no list of its files.
+    own |= listed_files(folder) | {*CARD_FILES, WEIGHTS, *GRAPH_FILES}
+    return own if is_packed else None
 
 
 def _portable(config: Config, decoding: Mapping[str, Any]) -> Config:

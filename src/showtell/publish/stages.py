@@ -173,6 +173,8 @@ class _Work:
         if isinstance(stage, AverageStage):
             return {"stages": keys, "members": list(stage.members)}
         config = self.recipe.config_of(stage)  # with names in place of paths
+        settings = config.model_dump(mode="json")
+        settings["data"]["max_caption_length"] = config.longest_caption
         files = {
             "data.text": Path(self.places.data_of(stage.text)) if stage.text else config.data.text,
             "data.graded": self.recipe.graded_of(stage) or config.data.graded,
@@ -183,7 +185,7 @@ class _Work:
             "stages": keys,
             "data": dataset_fingerprint(self._dataset(stage)),
             "files": {name: _hash_of(path) for name, path in files.items() if path},
-            "settings": config.model_dump(mode="json"),
+            "settings": settings,
         }
 
     def _key_of(self, source: str) -> str:

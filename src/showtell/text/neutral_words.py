@@ -104,6 +104,6 @@ GENDERED = frozenset(NOUNS) | PRONOUNS | SEXES
 """Every word that ``neutral`` never leaves in a caption."""
 
 WRITTEN = frozenset(["they", "them", "their", "theirs", "themselves"]).union(
-    *NOUNS.values(), *PHRASES.values()
+    *NOUNS.values(), *({*other} - {*words} for words, other in PHRASES.items())
 )
 """Words that ``neutral`` writes in place of others."""

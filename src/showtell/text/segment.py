@@ -68,9 +68,11 @@ _ELIDED_WORDS = (
 _ELIDED = frozenset(_ELIDED_WORDS.split())
 _ELISION = re.compile(rf"(?<![\w'])({'|'.join(sorted(_ELIDED))})'(?=[^\W\d_])")
 _ELIDING = (None, "fr", "it", "ca")  # languages; or one that nobody has named
-# Words with an apostrophe at an edge: Afrikaans and Dutch ("'n hond"), and Italian ("un po' di").
+# Words with an apostrophe at an edge: "'n hond" in Afrikaans and Dutch, "un po' di" in Italian.
 _CUT_BEFORE = r"(?<![\w'])'[kmnrst](?![\w'])"
-_CUT_AFTER = {"it": r"(?<![\w'])(?:be|da|di|fa|mo|po|sta|va)'(?!\w)"}
+_CUT_AFTER = r"(?<![\w'])(?:be|da|di|fa|mo|po|sta|va)'(?!\w)"
+_CUT = {"af": _CUT_BEFORE, "nl": _CUT_BEFORE, "it": _CUT_AFTER}
+_WITH_COLON = ("sv", "fi")  # languages with a colon inside of words: "tv:n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,14 +282,15 @@ def _unspaced(language: str | None, written: str) -> tuple[Segmentation, str]:
 
 
 @cache
-def _token_pattern(cut_after: str | None) -> re.Pattern[str]:
+def _token_pattern(cut: str | None, *, has_colon: bool) -> re.Pattern[str]:
     """Words: letters, digits and marks, with signs inside; and symbols such as emoji, one each.
 
-    Which signs a word has follows Unicode's rules (UAX 29, WB6 to WB12): a colon between letters,
-    as in Swedish, and Hebrew's two signs, which are also written as quotation marks.
+    Which signs a word has follows Unicode's rules (UAX 29, WB6 to WB12); Hebrew's two are also
+    written as quotation marks.
 
     Args:
-        cut_after: of ``_CUT_AFTER``.
+        cut: of ``_CUT``.
+        has_colon: whether a colon between letters is one of them.
     """
     marks, symbols = [], []
     for character in map(chr, range(0x80, 0x20000)):
@@ -298,11 +301,11 @@ def _token_pattern(cut_after: str | None) -> re.Pattern[str]:
             symbols.append(character)
     word = rf"[\w{''.join(marks)}]"
     letter, hebrew = r"[^\W\d_]", "[\u05d0-\u05ea]"
-    signs = rf"""['·\u200c\u200d-]|(?<=\d)[.,:/٫٬](?=\d)|(?<={letter}):(?={letter})"""
-    signs += rf"""|(?<={hebrew})"(?={hebrew})"""
+    signs = rf"""['·\u200c\u200d-]|(?<=\d)[.,:/٫٬](?=\d)|(?<={hebrew})"(?={hebrew})"""
+    signs += rf"|(?<={letter}):(?={letter})" * has_colon
     whole = rf"{word}+(?:(?:{signs}){word}+)*(?:(?<={hebrew})')?"
     symbol = f"[$%&+#@{''.join(symbols)}]"
-    return re.compile("|".join(filter(None, (_CUT_BEFORE, cut_after, whole, symbol))))
+    return re.compile("|".join(filter(None, (cut, whole, symbol))))
 
 
 def _tokens(caption: str, language: str | None) -> list[str]:
@@ -314,7 +317,8 @@ def _tokens(caption: str, language: str | None) -> list[str]:
         text = text.translate(_TURKISH)
     # Lower-casing can take a letter out of its normal form.
     text = unicodedata.normalize("NFC", text.lower())
-    tokens = _token_pattern(_CUT_AFTER.get(language or "")).findall(text)
+    pattern = _token_pattern(_CUT.get(language or ""), has_colon=language in _WITH_COLON)
+    tokens = pattern.findall(text)
     if "'" not in text or language not in _ELIDING:
         return tokens
     return [part for token in tokens for part in _ELISION.sub(r"\1' ", token).split()]

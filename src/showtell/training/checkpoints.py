@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
 LEARNT_FROM = {
     "captions_fingerprint": (
-        "the captions that {folder} learns from are not the same now, or stand in another order: "
-        "put the data set, data.text and --old back as they were, or start a new run"
+        "the captions that {folder} learns from are not the same now, or stand in another order, "
+        "or features are there of other pictures than then: put the data set, data.text and --old "
+        "back as they were, give the folder of the run's features with --store, or start a new run"
     ),
     "models_fingerprint": (
         "the models that {folder} learns from (training.init_from, objective.teachers) have other "

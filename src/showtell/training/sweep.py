@@ -7,15 +7,17 @@ their results as they come, so a stopped sweep can go on.
 """
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from showtell.config import Config, PrefixLmConfig
 from showtell.config.grid import Grid, point_names
+from showtell.config.toml import set_value
 from showtell.core.files import parse_json, write_json
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, dataset_fingerprint
@@ -79,6 +81,20 @@ class Sweep(BaseModel):
     old: dict[str, Any] | None = None
     runs: tuple[SweepRun, ...]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_versions(cls, given: Any) -> Any:
+        """In files of earlier versions, what the runs have in common stands apart."""
+        if not isinstance(given, dict) or not isinstance(common := given.get("settings"), dict):
+            return given
+        runs = []
+        for run in given["runs"]:
+            values = deepcopy(common)
+            for key, value in run["settings"].items():
+                set_value(values, key, value)
+            runs.append({"values": values, **run})
+        return {**given, "runs": runs}
+
     @classmethod
     def plan(cls, layers: Layers) -> "Sweep":
         """The runs that a file and the command line's ``-s`` ask for.
@@ -108,7 +124,7 @@ class Sweep(BaseModel):
         except ValidationError as error:
             place = ".".join(map(str, error.errors()[0]["loc"]))
             raise CheckpointError(f"{path} is not a sweep: {place} is wrong") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
             raise CheckpointError(f"cannot read {path}: {error}") from None
 
     def write(self, folder: Path) -> None:
@@ -168,7 +184,8 @@ def run_sweep(request: TrainRequest, *, report: Reporter) -> SweepResult:
     """
     folder = request.folder
     sweep = _open(request)
-    if request.resume:
+    # Files of earlier versions do not say whether there is old data: what is given counts.
+    if request.resume and "old" in sweep.model_fields_set:
         old = old_to_resume(request.old, {OLD_AT: sweep.old}, folder)
         request = replace(request, old=old)
     configs = _checked(sweep, request)

@@ -94,7 +94,7 @@ def _check_neutral(config: DecodingConfig) -> None:
                 "it out, or neutral (--no-neutral)"
             )
     for phrase in config.forbidden_words:
-        if any(word in WRITTEN for word in phrase.lower().split()):
+        if phrase.lower().strip() in WRITTEN:
             raise ConfigError(
                 f"forbidden_words: neutral captions say {phrase!r} in place of words for one "
                 "gender: leave it out, or neutral (--no-neutral)"
