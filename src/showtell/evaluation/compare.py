@@ -6,7 +6,7 @@ terminals, papers and programs. Captions may come from anywhere.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -297,8 +297,8 @@ def compare(
         for name, said in captions.items()
     }
     references = {str(image_id): texts for image_id, texts in references.items()}
-    fewest = fewest_resamples(len(captions))
-    resampling = resampling or Resampling(max(NUM_RESAMPLES, fewest))
+    if resampling is None:
+        resampling = Resampling(max(NUM_RESAMPLES, fewest_resamples(len(captions))))
     warnings = list(notes)  # then those of single systems, and what all of them share
     shared = _shared_images(captions, list(references), subset, warnings)
     common = {image_id: references[image_id] for image_id in shared}
@@ -310,15 +310,7 @@ def compare(
         scores = evaluate(texts, people, metrics=chosen, families=families)
         systems.append(System(name, texts, scores.with_intervals(resampling)))
     names = list(systems[0].scores.metrics)
-    warnings += _warnings_of(systems)
-    if len(shared) == 1:
-        warnings.append("one image shows no difference: the tests need many")
-    if resampling.num_resamples < fewest:
-        warnings.append(
-            f"{resampling.num_resamples} resamples can show no difference between "
-            f"{len(systems)} systems, as no p-value can be below {SIGNIFICANT:g}: {fewest} or more "
-            f"can (--bootstrap {fewest})"
-        )
+    warnings += [*_warnings_of(systems), *_too_few(len(shared), len(systems), resampling)]
     found = differences([system.scores.statistics_by_id() for system in systems], resampling)
     corrected = {name: holm([by_metric[name].p for by_metric in found]) for name in names}
     # Figures of all captions together, as the size of the vocabulary, rank no single picture.
@@ -336,6 +328,19 @@ def compare(
     return Comparison(
         systems, contrasts, {n: better[n] for n in names}, ranked_by, resampling, warnings
     )
+
+
+def _too_few(num_images: int, num_systems: int, resampling: Resampling) -> Iterator[str]:
+    """A warning for each reason for which no difference could be shown."""
+    if num_images == 1:
+        yield "one image shows no difference: the tests need many"
+    fewest = fewest_resamples(num_systems)
+    if resampling.num_resamples < fewest:
+        yield (
+            f"{resampling.num_resamples} resamples can show no difference between {num_systems} "
+            f"systems, as no p-value can be below {SIGNIFICANT:g}: {fewest} or more can "
+            f"(--bootstrap {fewest})"
+        )
 
 
 def _short(paths: Sequence[str]) -> list[str]:

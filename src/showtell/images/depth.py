@@ -15,7 +15,7 @@ import io
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -210,6 +210,31 @@ def lower_bytes(image: Image.Image) -> Image.Image:
     ]
     image.load()
     return image
+
+
+def scale_ppm(image: Any, file: BinaryIO) -> None:
+    """Let Pillow read a PPM whose white is neither 255 nor, of greys, 65535 as if it were.
+
+    By itself it takes a microsecond for each pixel, in Python. The result is the same.
+
+    Args:
+        image: not decoded yet.
+        file: that it was opened from.
+    """
+    tile = image.tile[0]
+    mode, white = tile.args
+    stored = np.dtype("u1" if white < 256 else ">u2")
+    most, usual, rawmode = (65535, ">u2", "I;16B") if image.mode == "I" else (255, "u1", mode)
+    table = np.rint(np.arange(white + 1) / white * most).astype(usual)
+    left = image.width * image.height * len(image.getbands()) * stored.itemsize
+    scaled = bytearray()
+    file.seek(tile.offset)
+    while left and (piece := file.read(min(left, BAND))):
+        values = np.frombuffer(piece, stored, count=len(piece) // stored.itemsize)
+        scaled += table[np.minimum(values, white)].tobytes()
+        left -= len(piece)
+    image.fp = io.BytesIO(scaled)
+    image.tile = [tile._replace(codec_name="raw", offset=0, args=rawmode)]
 
 
 _LITTLE = struct.pack("=H", 1) == b"\x01\x00"

@@ -232,33 +232,8 @@ def _opened(file: BinaryIO, max_pixels: int) -> Image.Image:
             )
         counted.left += 2 * width * height + 4 * height  # runs of one pixel, and ends of rows
     elif image.format == "PPM" and image.tile[0].codec_name == "ppm":  # type: ignore[attr-defined]
-        _scale_ppm(image, file)
+        depth.scale_ppm(image, file)
     return image
-
-
-def _scale_ppm(image: Any, file: BinaryIO) -> None:
-    """Let Pillow read a PPM whose white is neither 255 nor, of greys, 65535 as if it were.
-
-    By itself it takes a microsecond for each pixel, in Python. The result is the same.
-
-    Args:
-        image: Not decoded yet.
-        file: That it was opened from.
-    """
-    tile = image.tile[0]
-    mode, white = tile.args
-    stored = np.dtype("u1" if white < 256 else ">u2")
-    most, usual, rawmode = (65535, ">u2", "I;16B") if image.mode == "I" else (255, "u1", mode)
-    table = np.rint(np.arange(white + 1) / white * most).astype(usual)
-    left = image.width * image.height * len(image.getbands()) * stored.itemsize
-    scaled = bytearray()
-    file.seek(tile.offset)
-    while left and (piece := file.read(min(left, depth.BAND))):
-        values = np.frombuffer(piece, stored, count=len(piece) // stored.itemsize)
-        scaled += table[np.minimum(values, white)].tobytes()
-        left -= len(piece)
-    image.fp = io.BytesIO(scaled)
-    image.tile = [tile._replace(codec_name="raw", offset=0, args=rawmode)]
 
 
 def _rescue(file: BinaryIO, min_side: int | None, max_pixels: int) -> Image.Image | None:

@@ -182,12 +182,7 @@ def prepare(
         note_unknown(train, segmentation, report)
     records = (train_records, val_records)
     _note_sizes((train, val), records, vocabulary, longest, report)
-    if train.starts is not None and START not in train.starts:
-        report.note(
-            f"every training caption has a style ({some(list(vocabulary.styles), 3)}), so the "
-            "model does not learn to caption without one: ask it with `showtell caption --style "
-            "NAME`"
-        )
+    _note_styles(train, vocabulary, report)
     detectable = _detectable(train, len(vocabulary), given)
     spoken = None
     if text is not None:
@@ -204,6 +199,15 @@ def prepare(
         text=spoken,
         detectable=detectable,
     )
+
+
+def _note_styles(train: Corpus, vocabulary: Vocabulary, report: Reporter) -> None:
+    if train.starts is not None and START not in train.starts:
+        report.note(
+            f"every training caption has a style ({some(list(vocabulary.styles), 3)}), so the "
+            "model does not learn to caption without one: ask it with `showtell caption --style "
+            "NAME`"
+        )
 
 
 def _note_sizes(
