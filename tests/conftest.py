@@ -98,11 +98,11 @@ def browser() -> Iterator[Any]:
     """Debian's Chromium, started once: a process can have one Playwright at a time."""
     from playwright.sync_api import sync_playwright
 
-    camera = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+    cameras = "--use-fake-device-for-media-stream=device-count=2"
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(
             executable_path=shutil.which("chromium"),
-            args=["--no-sandbox", *camera],
+            args=["--no-sandbox", cameras, "--use-fake-ui-for-media-stream"],
             timeout=180_000,
         )
         yield started

@@ -1,6 +1,8 @@
 """Lists from strangers: what they may name, and where a connection may go."""
 
+import io
 import sys
+import tarfile
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -12,10 +14,14 @@ from bulk.conftest import paint
 from bulk_worker import one_file, read_lines, run
 
 from showtell.bulk import remote
+from showtell.bulk import run as bulk_run
 from showtell.bulk.journal import Journal
 from showtell.bulk.targets import OneFile
 from showtell.core import urls
-from showtell.errors import ImageError, MissingExtraError
+from showtell.core.prefetch import num_workers
+from showtell.core.progress import SilentReporter
+from showtell.core.urls import TooManyBytesError
+from showtell.errors import DataError, ImageError, MissingExtraError, UnavailableError
 
 ELSEWHERE = "https://example.com/lists/list.txt"
 
@@ -88,12 +94,23 @@ def statuses() -> dict[str, int]:
 
 
 @pytest.fixture
-def site(photos: Path, statuses: dict[str, int]) -> Iterator[str]:
-    """A web site whose /away leads to a cloud's metadata."""
+def asked() -> list[tuple[str, str]]:
+    """What the web site was asked for: the method and the path of each request."""
+    return []
+
+
+@pytest.fixture
+def site(photos: Path, statuses: dict[str, int], asked: list[tuple[str, str]]) -> Iterator[str]:
+    """A web site whose /away leads to a cloud's metadata, and whose /cut ends in the middle."""
     content = (photos / "a.jpg").read_bytes()
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name in ("a.jpg", "b.png", "c.webp"):
+            archive.add(photos / name, name)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            asked.append((self.command, self.path))
             if status := statuses.get(self.path):
                 self.send_error(status)
                 return
@@ -103,10 +120,11 @@ def site(photos: Path, statuses: dict[str, int]) -> Iterator[str]:
                 self.end_headers()
                 return
             body = b"a.jpg\naway.jpg\nfile:///etc/passwd\n" if "list" in self.path else content
+            body = packed.getvalue() if self.path.endswith(".tar") else body
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(body[: len(body) // 2] if "cut" in self.path else body)
 
         do_HEAD = do_GET
 
@@ -134,6 +152,25 @@ def test_the_web(tmp_path: Path, site: str) -> None:
     assert "refused in a downloaded list" in reasons["file:///etc/passwd"]
     with pytest.raises(ImageError, match=r"127\.0\.0\.1 is an address within"):
         remote.fetch(f"{site}/a.jpg", urls.is_internal)
+
+
+def test_pictures_of_the_web_are_fetched_ahead(
+    tmp_path: Path, site: str, asked: list[tuple[str, str]]
+) -> None:
+    """Many at a time, whatever the number of processors; they stay in order."""
+    pytest.importorskip("aiohttp")
+    listed = tmp_path / "list.txt"
+    names = [f"{site}/{number}.jpg" for number in range(40)]
+    listed.write_text("\n".join(names))
+    asked_at_first: list[int] = []
+
+    class First(SilentReporter):
+        def progress(self, *_: object, **__: object) -> None:
+            asked_at_first.append(len(asked))
+
+    run(one_file(tmp_path / "out.jsonl"), listed, report=First(), batch_size=1)
+    assert asked_at_first[0] > 2 * num_workers()
+    assert [r["path"] for r in read_lines(tmp_path / "out.jsonl")] == names
 
 
 def test_what_may_pass_is_tried_again_by_a_run_that_resumes(
@@ -169,6 +206,45 @@ def test_what_may_pass_is_tried_again_by_a_run_that_resumes(
     assert (summary.num_captioned, summary.num_kept, summary.num_failed) == (4, 1, 6)
     failures = {str(record["path"]) for record in read_lines(tmp_path / "failures.jsonl")}
     assert failures == {*lasting, unreached}
+
+
+def test_a_picture_of_the_web_is_asked_for_once(
+    site: str,
+    asked: list[tuple[str, str]],
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("aiohttp")
+    content = (photos / "a.jpg").read_bytes()
+    assert remote.fetch(f"{site}/a.jpg") == content
+    assert asked == [("GET", "/a.jpg")]
+    assert remote.fetch(f"{site}/a.jpg", most=len(content)) == content
+    with pytest.raises(TooManyBytesError, match=f"has more than {len(content) - 1:,} bytes"):
+        remote.fetch(f"{site}/a.jpg", most=len(content) - 1)
+    # A large one is left to the few threads that decode.
+    monkeypatch.setattr(bulk_run, "MOST_AHEAD", len(content) - 1)
+    asked.clear()
+    assert run(one_file(tmp_path / "out.jsonl"), f"{site}/a.jpg").num_captioned == 1
+    assert asked == [("GET", "/a.jpg")] * 2
+
+
+def test_a_connection_that_drops(tmp_path: Path, site: str, statuses: dict[str, int]) -> None:
+    """It may hold the next time, and the other pictures are captioned."""
+    pytest.importorskip("aiohttp")
+    statuses["/none.tar"] = 404
+    with pytest.raises(UnavailableError):
+        remote.fetch(f"{site}/cut.jpg")
+    out = tmp_path / "out.jsonl"
+    summary = run(one_file(out), f"{site}/cut.tar", f"{site}/whole.tar")
+    names = [r["path"].rpartition("/")[2] for r in read_lines(out) if "whole" in r["path"]]
+    assert names == ["a.jpg", "b.png", "c.webp"]
+    assert summary.num_failed == 1
+    [failure] = read_lines(tmp_path / "failures.jsonl")
+    assert failure["path"] == f"{site}/cut.tar" and failure["may_pass"] is True
+    assert "cannot be read to its end: " in failure["error"]
+    with pytest.raises(DataError, match=rf"^cannot read {site}/none.tar: 404, "):
+        urls.open_url(f"{site}/none.tar")
 
 
 def test_without_what_reads_the_web(monkeypatch: pytest.MonkeyPatch) -> None:

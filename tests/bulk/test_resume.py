@@ -15,7 +15,14 @@ import pytest
 from bulk.conftest import paint
 from bulk_worker import one_file, read_lines, run, tiny_captioner
 
-from showtell.bulk.formats import FORMATS, read_csv, read_jsonl, read_parquet, text_lines
+from showtell.bulk.formats import (
+    FORMATS,
+    read_csv,
+    read_jsonl,
+    read_parquet,
+    read_webdataset,
+    text_lines,
+)
 from showtell.bulk.inputs import find_inputs
 from showtell.bulk.journal import Journal
 from showtell.bulk.run import plan
@@ -27,7 +34,11 @@ TESTS = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(
-    ("kind", "read"), [("jsonl", read_jsonl), ("csv", read_csv), ("parquet", read_parquet)]
+    ("kind", "read"),
+    [
+        *[("jsonl", read_jsonl), ("csv", read_csv), ("parquet", read_parquet)],
+        ("webdataset", read_webdataset),
+    ],
 )
 def test_a_finished_run_does_only_what_is_new(tmp_path: Path, photos: Path, kind, read) -> None:
     out = tmp_path / f"out.{kind}"
@@ -157,6 +168,25 @@ def test_a_row_of_a_table_that_a_person_edited_stays(
     assert summary.describe(failures).endswith(f"; the file as it was is {summary.kept_as}")
     assert list(read(summary.kept_as))[2]["caption"] == "not marked"
     assert run(one_file(out, kind), photos, captioner=other).kept_as is None
+
+
+def test_a_text_with_other_lines_is_kept_beside_the_new_one(tmp_path: Path, photos: Path) -> None:
+    out, failures = tmp_path / "out.txt", tmp_path / "failures.jsonl"
+    notes: list[str] = []
+    report = SilentReporter()
+    report.note = notes.append  # type: ignore[method-assign]
+    run(one_file(out, "text"), photos / "a.jpg", photos / "b.png", report=report)
+    assert notes == []
+    before = out.read_bytes()
+    summary = run(one_file(out, "text"), photos, report=report)  # which has these lines, too
+    assert (summary.num_captioned, summary.kept_as) == (5, None)
+    assert len(notes) == 1 and notes[0].startswith(f"{out} is text, which is written again")
+    summary = run(one_file(out, "text"), photos / "c.webp")
+    assert summary.kept_as == tmp_path / "out.txt.bak"
+    assert summary.describe(failures).endswith(f"; the file as it was is {summary.kept_as}")
+    assert set(before.splitlines()) <= set(summary.kept_as.read_bytes().splitlines())
+    summary = run(one_file(out, "text", overwrite=True), photos / "a.jpg", overwrite=True)
+    assert summary.kept_as is None
 
 
 @pytest.mark.parametrize(

@@ -117,3 +117,15 @@ def test_archives_are_unpacked_anew_for_another_encoding(tmp_path: Path) -> None
     with pytest.raises(DataError, match="unreadable captions 1"):
         load_dataset(path)
     assert load_dataset(path, encoding="cp1252").records[0].captions == ("Ein Hund läuft",)
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [(b"Une c\xf4te d\x92ici\x85", "Une côte d’ici…"), (b"caf\xe9 \x81 bar", "café \x81 bar")],
+)
+def test_latin_1_is_that_of_windows(raw: bytes, text: str, tmp_path: Path) -> None:
+    """Files that are called so have its quotes and dashes, where Latin-1 has control characters."""
+    (tmp_path / "p.jpg").write_bytes(jpeg(1))
+    (tmp_path / "p.txt").write_bytes(raw)
+    [record] = load_dataset(tmp_path, encoding="latin-1").records
+    assert record.captions == (text,)

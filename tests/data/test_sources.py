@@ -320,3 +320,227 @@ def test_images_must_be_a_folder(builders: Builders, tmp_path: Path) -> None:
         load_dataset(data, images=data)
     with pytest.raises(DataError, match="renders its own pictures; leave out --images"):
         load_dataset("scenes:10", images=tmp_path)
+
+
+def paths_of(dataset: Dataset, root: Path) -> dict[str, str]:
+    return {r.image_id: r.path.relative_to(root).as_posix() for r in dataset.records}
+
+
+def captions_of(dataset: Dataset) -> dict[str, tuple[str, ...]]:
+    return {record.image_id: record.captions for record in dataset.records}
+
+
+def write_coco(path: Path, first_id: int, names: tuple[str, ...]) -> Path:
+    images = [{"id": first_id + n, "file_name": name} for n, name in enumerate(names)]
+    annotations = [{"image_id": i["id"], "caption": f"A {i['file_name']} ."} for i in images]
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"images": images, "annotations": annotations}))
+    return path
+
+
+def test_train_and_val_may_number_their_pictures_alike(
+    picture: Callable[..., None], tmp_path: Path
+) -> None:
+    for shade, name in enumerate(["train/1.jpg", "train/2.jpg", "val/1.jpg", "val/2.jpg"]):
+        picture(tmp_path / name, 60 * shade)
+    write_coco(tmp_path / "annotations" / "captions_train.json", 1, ("1.jpg", "2.jpg"))
+    val = write_coco(tmp_path / "annotations" / "captions_val.json", 11, ("1.jpg", "2.jpg"))
+    of_val = {"11": "val/1.jpg", "12": "val/2.jpg"}
+    assert paths_of(load_dataset(val), tmp_path) == of_val
+    both = load_dataset(tmp_path)
+    assert paths_of(both, tmp_path) == {"1": "train/1.jpg", "2": "train/2.jpg"} | of_val
+    assert not both.problems
+    entries = [
+        {"filename": "1.jpg", "cocoid": n, "split": split, "sentences": [{"raw": "A dog ."}]}
+        for n, split in enumerate(["val", "train"])
+    ]
+    path = tmp_path / "dataset_own.json"
+    path.write_text(json.dumps({"images": entries}))
+    assert paths_of(load_dataset(path), tmp_path) == {"0": "val/1.jpg", "1": "train/1.jpg"}
+
+
+def test_a_picture_in_folders_of_two_splits_is_ambiguous(
+    picture: Callable[..., None], tmp_path: Path
+) -> None:
+    for shade, name in enumerate(["train/1.jpg", "val/1.jpg", "train/3.jpg"]):
+        picture(tmp_path / name, 60 * shade)
+    for name in ("train/2.jpg", "val/2.jpg"):  # one picture, copied
+        picture(tmp_path / name, 240)
+    path = write_coco(tmp_path / "captions.json", 1, ("1.jpg", "2.jpg", "3.jpg"))
+    dataset = load_dataset(path)
+    assert paths_of(dataset, tmp_path) == {"2": "train/2.jpg", "3": "train/3.jpg"}
+    [problem] = dataset.problems
+    assert (problem.kind, problem.where) == ("ambiguous picture", "1")
+    assert problem.detail == f"1.jpg could be {tmp_path}/train/1.jpg or {tmp_path}/val/1.jpg"
+    write_coco(path, 1, ("1.jpg",))
+    with pytest.raises(DataError, match=r"say which with --images .*/train or .*/val"):
+        load_dataset(path)
+
+
+def test_a_table_named_as_a_split_has_its_pictures(
+    picture: Callable[..., None], tmp_path: Path
+) -> None:
+    picture(tmp_path / "train_images" / "0.jpg", 0)
+    picture(tmp_path / "test_images" / "0.jpg", 90)
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.csv").write_text("image,caption\n0.jpg,A cat .\n")
+        read = load_dataset(tmp_path / f"{name}.csv")
+        assert paths_of(read, tmp_path) == {"0.jpg": f"{name}_images/0.jpg"}
+
+
+def test_a_path_as_written_comes_first(picture: Callable[..., None], tmp_path: Path) -> None:
+    picture(tmp_path / "a.jpg", 0)
+    picture(tmp_path / "images" / "a.jpg", 90)
+    (tmp_path / "c.csv").write_text("path,caption\na.jpg,A cat .\n")
+    assert paths_of(load_dataset(tmp_path / "c.csv"), tmp_path) == {"a.jpg": "a.jpg"}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_images_of_one_folder_are_not_those_of_another(
+    picture: Callable[..., None], tmp_path: Path, order: int
+) -> None:
+    for number in (1, 2, 3):
+        for camera in (1, 2):
+            picture(tmp_path / f"photos/cam{camera}/{number}.jpg", 60 * number + camera)
+    names = ["cam1/1.jpg", "cam2/1.jpg", "cam2/2.jpg"][::order]
+    rows = "".join(f"{name},A {name} .\n" for name in names)
+    (tmp_path / "all.csv").write_text(f"path,caption\n{rows}")
+    read = load_dataset(tmp_path / "all.csv", images=tmp_path / "photos" / "cam1")
+    assert paths_of(read, tmp_path) == {"cam1/1.jpg": "photos/cam1/1.jpg"}
+    assert captions_of(read) == {"cam1/1.jpg": ("A cam1/1.jpg .",)}
+    assert {(p.kind, p.where) for p in read.problems} == {
+        ("missing picture", "cam2/1.jpg"),
+        ("missing picture", "cam2/2.jpg"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["train/a.jpg", "val/b.jpg"], ["a.jpg", "b.jpg"]),  # all in one folder
+        (["/old/x/sub/c.jpg", "/old/x/a.jpg"], ["sub/c.jpg", "a.jpg"]),  # moved
+        (["x\\a.jpg", "x\\b.jpg"], ["a.jpg", "b.jpg"]),
+    ],
+)
+def test_images_has_pictures_of_other_folders(
+    picture: Callable[..., None], tmp_path: Path, names: list[str], found: list[str]
+) -> None:
+    for shade, name in enumerate(["a.jpg", "b.jpg", "sub/c.jpg"]):
+        picture(tmp_path / "own" / name, 60 * shade)
+    rows = "".join(f"{name},A cat .,train\n" for name in names)
+    (tmp_path / "all.csv").write_text(f"path,caption,split\n{rows}")
+    read = load_dataset(tmp_path / "all.csv", images=tmp_path / "own")
+    assert list(paths_of(read, tmp_path / "own").values()) == found
+    assert not read.problems
+    assert "2 pictures found in other folders than the data names" in read.notes
+
+
+def test_a_bare_name_is_no_picture_of_a_folder_that_is_there(
+    picture: Callable[..., None], tmp_path: Path
+) -> None:
+    picture(tmp_path / "cam1" / "1.jpg", 0)
+    picture(tmp_path / "2.jpg", 90)
+    rows = [{"path": f"cam{number}/{number}.jpg", "caption": "A dog ."} for number in (1, 2)]
+    (tmp_path / "all.json").write_text(json.dumps(rows))
+    read = load_dataset(tmp_path / "all.json")
+    assert paths_of(read, tmp_path) == {"cam1/1.jpg": "cam1/1.jpg"}
+    assert [(p.kind, p.where) for p in read.problems] == [("missing picture", "cam2/2.jpg")]
+
+
+def test_only_cocos_own_names_are_of_another_release(
+    picture: Callable[..., None], tmp_path: Path
+) -> None:
+    picture(tmp_path / "p.jpg", 0)
+    picture(tmp_path / "q.jpg", 90)
+    read = load_dataset(write_coco(tmp_path / "own.json", 1, ("p.jpg", "sub/q.jpg")))
+    assert paths_of(read, tmp_path) == {"1": "p.jpg", "2": "q.jpg"}
+    assert "1 picture found in other folders than the data names" in read.notes
+    assert not any("2014" in note for note in read.notes)
+
+
+def test_spellings_of_one_path_are_one_picture(
+    picture: Callable[..., None], tmp_path: Path
+) -> None:
+    picture(tmp_path / "p.jpg", 0)
+    rows = ["./p.jpg,A cat .", "p.jpg,A tom .", f"{tmp_path}/p.jpg,A pet .", "./p.jpg,A puss ."]
+    (tmp_path / "c.csv").write_text("\n".join(["path,caption", *rows]))
+    read = load_dataset(tmp_path / "c.csv")
+    assert captions_of(read) == {"./p.jpg": ("A cat .", "A tom .", "A pet .", "A puss .")}
+    assert not read.problems
+    (tmp_path / "c.csv").write_text("path,caption,split\np.jpg,A cat,train\n./p.jpg,A dog,test\n")
+    read = load_dataset(tmp_path / "c.csv")
+    assert captions_of(read) == {"p.jpg": ("A cat",)}
+    assert [problem.kind for problem in read.problems] == ["conflicting splits"]
+    ids = "image_id,path,caption\n1,p.jpg,A cat\n2,./p.jpg,A dog\n"
+    (tmp_path / "c.csv").write_text(ids)
+    [problem] = load_dataset(tmp_path / "c.csv").problems
+    assert (problem.kind, problem.where) == ("two ids for one picture", "2")
+
+
+def test_split_folders_may_not_share_a_picture(
+    picture: Callable[..., None], tmp_path: Path
+) -> None:
+    picture(tmp_path / "images" / "0.jpg", 0)
+    for name in ("train", "test"):
+        (tmp_path / name).mkdir()
+        row = {"file_name": "../images/0.jpg", "text": f"A cat of {name} ."}
+        (tmp_path / name / "metadata.jsonl").write_text(json.dumps(row))
+    read = load_dataset(tmp_path)
+    assert captions_of(read) == {"test/../images/0.jpg": ("A cat of test .",)}
+    assert [problem.kind for problem in read.problems] == ["conflicting splits"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "captions"),
+    [
+        ("['A dog runs.', \"A dog's home.\"]", ("A dog runs.", "A dog's home.")),
+        ('["A dog \\/ cat.", "A b."]', ("A dog / cat.", "A b.")),
+        ("['A dog.'\n 'A cat.']", ("A dog.", "A cat.")),  # as NumPy writes it
+        ("['A d\\'og \\d.']", ("A d'og \\d.",)),
+        ("[sic] a dog [x]", ("[sic] a dog [x]",)),
+        ("['A dog', 2]", ("['A dog', 2]",)),
+        ("[1, 2]", ("[1, 2]",)),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_cell_may_hold_a_list_of_captions(
+    picture: Callable[..., None], tmp_path: Path, cell: str, captions: tuple[str, ...], suffix: str
+) -> None:
+    picture(tmp_path / "p.jpg", 0)
+    quoted = cell.replace('"', '""')
+    row = json.dumps({"path": "p.jpg", "caption": cell})
+    text = row if suffix == "jsonl" else f'path,caption\np.jpg,"{quoted}"\n'
+    (tmp_path / f"c.{suffix}").write_text(text)
+    read = load_dataset(tmp_path / f"c.{suffix}")
+    assert captions_of(read) == {"p.jpg": captions}
+    note = "1 text read as lists of captions, such as ['A dog runs.', 'A brown dog.']"
+    assert (note in read.notes) == (captions != (cell,))
+
+
+@pytest.mark.parametrize("of_lists", [True, False])
+def test_json_of_columns_as_pandas_writes_it(
+    picture: Callable[..., None], tmp_path: Path, of_lists: bool
+) -> None:
+    columns = {"image": ["p.jpg", "q.jpg"], "caption": ["A cat", "A dog"]}
+    for shade, name in enumerate(columns["image"]):
+        picture(tmp_path / name, 90 * shade)
+    numbered = {key: {str(n): v for n, v in enumerate(c)} for key, c in columns.items()}
+    (tmp_path / "c.json").write_text(json.dumps(columns if of_lists else numbered))
+    read = load_dataset(tmp_path / "c.json")
+    assert captions_of(read) == {"p.jpg": ("A cat",), "q.jpg": ("A dog",)}
+
+
+def test_lines_end_at_line_ends_alone(picture: Callable[..., None], tmp_path: Path) -> None:
+    picture(tmp_path / "p.jpg", 0)
+    (tmp_path / "p.txt").write_bytes("A dog on\u2028a street\r\nA cat\x0bhere\rA cow\n".encode())
+    read = load_dataset(tmp_path)
+    assert captions_of(read) == {"p.jpg": ("A dog on\u2028a street", "A cat\x0bhere", "A cow")}
+
+
+def test_a_text_is_found_in_unicodes_other_form(
+    picture: Callable[..., None], tmp_path: Path
+) -> None:
+    """As in archives of macOS, whose names have the accent apart."""
+    picture(tmp_path / "cafe\u0301.jpg", 0)
+    (tmp_path / "caf\u00e9.txt").write_text("A cat .")
+    assert captions_of(load_dataset(tmp_path)) == {"cafe\u0301.jpg": ("A cat .",)}

@@ -335,3 +335,29 @@ def test_names_that_many_pictures_have_and_long_ones(tmp_path: Path) -> None:
     long = named("照片" * 100 + ".jpg")
     assert long.startswith("照片") and 190 < len(long.encode()) <= 204
     (tmp_path / long).touch()
+
+
+def test_karpathys_json_above_its_pictures_needs_no_images(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    assert write_dataset(dataset, Output(tmp_path / "k.json"), made_by="test") == []
+    read = load_dataset(tmp_path / "k.json")
+    assert said(read) == said(dataset)
+    assert [record.path for record in read.records] == [r.path for r in dataset.records]
+
+
+def test_a_note_names_the_folder_that_names_start_at(
+    picture: Callable[..., None], tmp_path: Path
+) -> None:
+    rows = []
+    for shade, split in enumerate(["train", "test"]):
+        picture(tmp_path / "pics" / "data" / split / "0.jpg", 90 * shade)
+        rows.append(f"data/{split}/0.jpg,A cat of {split} .,{split}\n")
+    (tmp_path / "all.csv").write_text(f"path,caption,split\n{''.join(rows)}")
+    dataset = load_dataset(tmp_path / "all.csv", images=tmp_path / "pics")
+    (tmp_path / "out").mkdir()
+    [note] = write_dataset(dataset, Output(tmp_path / "out" / "k.json"), made_by="test")
+    root = tmp_path / "pics" / "data"
+    assert note == f"the pictures stay where they are: read it with --images {root}"
+    read = load_dataset(tmp_path / "out" / "k.json", images=root)
+    assert said(read) == said(dataset)

@@ -294,6 +294,7 @@ REFERENCE_FILES = {
     "2,A cat sits.,\n",
     "columns.csv": "image_id,caption_1,caption_2\n1,A dog runs.,The dog is running.\n"
     "2,A cat sits.,\n",
+    "lists.csv": "image_id,captions\n1,\"['A dog runs.', 'The dog is running.']\"\n2,A cat sits.\n",
     "splits.csv": "image_id,caption,split\n9,A car.,train\n1,A dog runs.,test\n"
     "2,A cat sits.,test\n",
     "rows.jsonl": '{"path": "1.jpg", "captions": ["A dog runs.", "The dog is running."]}\n'

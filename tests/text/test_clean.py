@@ -178,3 +178,37 @@ def test_long_texts_take_no_time() -> None:
 def test_what_a_model_says_goes_into_any_file(said: str, text: str | None) -> None:
     assert as_text(said) == (said if text is None else text)
     as_text(said).encode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "एक कुत्ता दौड़ता है।",
+        "ماذا يفعل الرجل؟",
+        "یہ ایک کتا ہے۔",
+        "一只狗在跑。",
+        "犬が走る！",
+        "A dog runs.",
+    ],
+)
+def test_first_sentences_of_any_script(text: str) -> None:
+    for gap in ("", " ") if text[-1] != "." else (" ",):
+        assert Cleaning(max_sentences=1)(f"{text}{gap}{text}") == text
+
+
+@pytest.mark.parametrize(
+    ("text", "most", "expected"),
+    [
+        ("一只棕色的狗在草地上奔跑，后面有一棵树。", 15, "一只棕色的狗在草地上奔跑。"),
+        ("一只棕色的狗。后面有一棵树。", 9, "一只棕色的狗。"),
+        ("一只棕色的狗在草地上奔跑。", 5, "一只棕色。"),
+        ("一只棕色的狗。", 6, "一只棕色的狗。"),
+        ("茶色の犬が緑の芝生の上を走っています。", 5, "茶色の犬。"),
+        ("สุนัขวิ่ง", 2, "สุนั"),  # a letter and its marks are one
+        ("一只iPhone 12 Pro手机在这里", 6, "一只iPhone 12 Pro手"),
+        ("एक कुत्ता दौड़ता है, और वह खुश दिखता है।", 6, "एक कुत्ता दौड़ता है।"),
+        ("رجل يقف هنا، وكلب يركض بعيدا.", 4, "رجل يقف هنا."),
+    ],
+)
+def test_max_words_in_any_script(text: str, most: int, expected: str) -> None:
+    assert Cleaning(max_words=most)(text) == expected

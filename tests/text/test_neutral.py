@@ -38,6 +38,34 @@ CASES = {
     "a police man": "a police officer",
     "a ball girl": "a ball kid",
     "a group of boy scouts": "a group of scouts",
+    # "her" of somebody, and "her" of what is hers.
+    "a woman in her living room playing": "a person in their living room playing",
+    "a woman holds a fish connected to her fishing pole": (
+        "a person holds a fish connected to their fishing pole"
+    ),
+    "a woman on her surfing board": "a person on their surfing board",
+    "a man leans on her taking the picture": "a person leans on them taking the picture",
+    "a woman with a dog behind her holding a bag": "a person with a dog behind them holding a bag",
+    "a shirt too small for her standing behind": "a shirt too small for them standing behind",
+    "a man telling her something": "a person telling them something",
+    "the hair of a woman to show her matching tattoo": (
+        "the hair of a person to show their matching tattoo"
+    ),
+    # Several, after "a": a common slip.
+    "a women recieves a cake": "a person recieves a cake",
+    "a young women and a policemen": "a young person and a police officer",
+    "a boys shoes": "a child shoes",
+    "a ladies shoes": "a person shoes",
+    "a women's hat": "a person's hat",
+    "a few men and a couple girls": "a few people and a couple children",
+    # Verbs that look like nouns.
+    "a woman grooms a horse": "a person grooms a horse",
+    "the cat grooms itself": "the cat grooms itself",
+    "a person mans a booth": "a person mans a booth",
+    "two men man the grill": "two people man the grill",
+    "a man the size of a house": "a person the size of a house",
+    "a mans tie": "a person tie",
+    "bride and grooms arms": "newlyweds arms",
     # Words that stay.
     "a manhole cover": "a manhole cover",
     "a man hole cover": "a manhole cover",

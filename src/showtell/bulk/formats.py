@@ -31,6 +31,7 @@ from showtell.data.column_names import is_edited
 from showtell.data.duplicates import Look
 from showtell.data.pictures import PICTURE_SUFFIXES
 from showtell.data.reading import is_text, printable
+from showtell.data.tar import members
 from showtell.errors import DataError, MissingExtraError, needs_extra, one_line
 from showtell.inference.caption import Caption, caption_record
 from showtell.inference.captioner import Captioner
@@ -311,6 +312,19 @@ def write_webdataset(records: Iterable[Record], file: IO[bytes]) -> None:
             archive.members.clear()  # type: ignore[attr-defined]  # else it keeps every header
 
 
+def read_webdataset(path: Path) -> Iterator[Record]:
+    """The captions of an archive that ``write_webdataset`` wrote."""
+    with open(path, "rb") as file:
+        number = 0
+        try:
+            for member, content in members(file):
+                if member.isreg() and member.name.endswith(".json"):
+                    number += 1
+                    yield _checked(parse_json(content()))
+        except (ValueError, EOFError, tarfile.TarError) as error:
+            raise _bad_row(path, f"record {number:,}", error) from None
+
+
 def _is_webdataset(path: Path) -> bool:
     with tarfile.open(path, "r:") as archive:
         caption, record = archive.next(), archive.next()
@@ -345,7 +359,7 @@ FORMATS: dict[str, Format] = {
     "jsonl": Format(_is_jsonl, ".jsonl", write_jsonl, read_jsonl),
     "csv": Format(_is_csv, ".csv", write_csv, read_csv),
     "parquet": Format(_is_parquet, ".parquet", write_parquet, read_parquet),
-    "webdataset": Format(_is_webdataset, ".tar", write_webdataset),
+    "webdataset": Format(_is_webdataset, ".tar", write_webdataset, read_webdataset),
     "json": Format(_is_json),  # one object, as ``--json`` writes
     "failures": Format(_is_failures),
 }

@@ -9,7 +9,7 @@ import glob
 import os
 import sys
 from collections import Counter
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,7 +41,7 @@ class Inputs:
         count: how many pictures there are; None where only reading all would tell.
         texts: how many names were left out, by suffix: texts beside pictures, which are not lists.
         left_out: how many pictures of kinds that showtell does not read lie in folders, by suffix.
-        piped: the picture from standard input, which is one of ``paths``; None where there is none.
+        known: the pictures of some of ``paths``, which are not to be looked for by their names.
         left_out_of_archives: the same of archives, as far as they were read the last time.
     """
 
@@ -51,7 +51,7 @@ class Inputs:
     count: int | None = None
     texts: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
-    piped: Picture | None = None
+    known: Mapping[str, Picture] = field(default_factory=dict)
     left_out_of_archives: Counter[str] = field(default_factory=Counter, init=False)
 
     def __iter__(self) -> Iterator[Picture]:
@@ -71,8 +71,8 @@ class Inputs:
         )
 
     def _pictures(self, path: str, left_out_of_archives: Counter[str]) -> Iterator[Picture]:
-        if self.piped is not None and path == self.piped.path:
-            yield self.piped
+        if (picture := self.known.get(path)) is not None:
+            yield picture
         elif shards.is_shard(path):
             yield from shards.read(path, left_out_of_archives)
         elif is_url(path):
@@ -146,7 +146,8 @@ def find_inputs(names: Sequence[str], *, own: Sequence[Path] = ()) -> Inputs:
         )
     number = _count(left, left_out)
     suffixes = Counter(os.path.splitext(path)[1].lower() for path in texts)
-    return Inputs(tuple(names), left, frozenset(single - texts), number, suffixes, left_out, piped)
+    known = {} if piped is None else {str(piped.path): piped}
+    return Inputs(tuple(names), left, frozenset(single - texts), number, suffixes, left_out, known)
 
 
 def _matches(pattern: str) -> list[str]:

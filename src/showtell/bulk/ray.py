@@ -1,12 +1,13 @@
 """Bulk captioning on Ray Data: each actor loads one model and captions one shard at a time.
 
-An archive, a list or a table that the user names is a shard; pictures of folders and globs are
-grouped by the thousand. The plan is stored beside the results, so that a resumed job has the same
-shards even if pictures were added to the folders.
+An archive or a table that the user names is a shard, and so is a list behind a URL; pictures of
+folders, globs and lists are grouped by the thousand. The plan is stored beside the results, so that
+a resumed job has the same shards; what was added to the folders comes in new ones.
 
 An actor captions a shard with the code that captions a folder locally, and writes one file of
-results for it. A shard is done when that file exists. A shard that was lost with its machine is
-done again; if the results are on a shared disk, it continues from its journal.
+results for it. A shard is done when that file exists and no picture of it has failed for a reason
+that may pass. A shard that was lost with its machine is done again; if the results are on a shared
+disk, it continues from its journal.
 
 What the results follow from (the model, its settings, ``--dedupe``) is kept beside them: a job with
 another model does not go on with them.
@@ -17,7 +18,8 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,11 +27,14 @@ from typing import Any
 from showtell.bulk import remote, shards
 from showtell.bulk.formats import FORMATS, Record, model_id
 from showtell.bulk.inputs import Inputs, find_inputs
+from showtell.bulk.journal import journal_of
 from showtell.bulk.run import Summary, caption_all
 from showtell.bulk.targets import OneFile
-from showtell.core.files import atomic_write, parse_json, write_text
+from showtell.core.files import atomic_write, parse_json
+from showtell.core.prefetch import num_workers
 from showtell.core.progress import Reporter, SilentReporter
 from showtell.core.urls import is_url
+from showtell.data.reading import printable
 from showtell.errors import (
     CheckpointError,
     ConfigError,
@@ -40,11 +45,13 @@ from showtell.errors import (
 )
 from showtell.inference.backends.remote_run import MOST_REFUSED_AT_FIRST, PicturesRefused
 from showtell.inference.captioner import Captioner
+from showtell.inference.stream import picture_at
 
 PICTURES_A_SHARD = 1000
 PLAN_FILE = "plan.jsonl"
 IDENTITY_FILE = "identity.json"
 SHARD_FORMATS = ("jsonl", "parquet", "webdataset")
+MOST_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +71,42 @@ class Shard:
         return f"{self.name}{FORMATS[kind].suffix}"
 
 
-def make_plan(inputs: Inputs) -> Iterator[Shard]:
-    """Cut a job into shards, in the order of the inputs."""
-    number = 0
+def make_plan(
+    inputs: Inputs, kept: Sequence[Shard], on_failure: Callable[[str], None]
+) -> Iterator[Shard]:
+    """Cut into shards, in the order of the inputs, what no shard of a plan has yet.
+
+    Args:
+        kept: the shards of the plan.
+        on_failure: told of each line of a list that names no picture, and of each folder that
+            cannot be read; they are in no shard.
+
+    Raises:
+        DataError: a list cannot be read.
+    """
+    planned = {name for shard in kept for name in shard.names}
+    number = len(kept)
     loose: list[str] = []
     for path in inputs.paths:
-        if shards.is_shard(path):
+        if _absolute(path) in planned:  # a list, too: it was a shard in earlier versions
+            continue
+        if shards.is_shard(path) and not _is_list(path):
+            planned.add(_absolute(path))
             stem = path.rstrip("/").rpartition("/")[2].partition(".")[0]
             yield Shard(f"{number:06d}-{stem}", (_absolute(path),))
             number += 1
             continue
         for picture in Inputs((path,), (path,)):
-            loose.append(_absolute(str(picture.path)))
+            if picture.error is not None and picture.path == path:
+                raise DataError(f"{path}: {picture.error}")
+            if picture.error is not None:
+                on_failure(f"{picture.path}: {picture.error}")
+                continue
+            name = _absolute(str(picture.path))
+            if name in planned:
+                continue
+            planned.add(name)
+            loose.append(name)
             if len(loose) == PICTURES_A_SHARD:
                 yield Shard(f"{number:06d}", tuple(loose))
                 number, loose = number + 1, []
@@ -83,86 +114,187 @@ def make_plan(inputs: Inputs) -> Iterator[Shard]:
         yield Shard(f"{number:06d}", tuple(loose))
 
 
-def kept_plan(folder: Path, asked: tuple[str, ...], make: Iterator[Shard]) -> list[Shard]:
-    """The plan in ``folder``, made and kept there if there is none.
+def _is_list(path: str) -> bool:
+    """Whether it is a list of this machine, whose relative names an actor could not find."""
+    return path.lower().endswith((".txt", ".jsonl")) and not is_url(path)
+
+
+def _inputs_of(shard: Shard) -> Inputs:
+    """The pictures of a group, whatever their names are like, or those in the shard's one file."""
+    is_group = len(shard.names) > 1 or not shards.is_shard(shard.names[0])
+    known = {name: picture_at(name) for name in shard.names} if is_group else {}
+    return Inputs(shard.names, shard.names, known=known)
+
+
+def kept_plan(folder: str, asked: tuple[str, ...]) -> list[Shard]:
+    """The plan in a folder; no shards if there is none.
 
     Args:
-        folder: of the results, on this machine or a shared disk.
+        folder: of the results, or a URL.
         asked: the user's names; another job must not go on with this one's plan.
-        make: the plan, where there is none.
 
     Raises:
-        DataError: the plan there is of other inputs.
+        DataError: the plan there is of other inputs, or is damaged.
     """
-    file = folder / PLAN_FILE
-    if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic_write(file) as lines:
-            lines.write(json.dumps({"inputs": asked}) + "\n")
-            for shard in make:
-                lines.write(json.dumps({"shard": shard.name, "names": shard.names}) + "\n")
-    with open(file, encoding="utf-8") as lines:
-        head = parse_json(next(lines))
-        if tuple(head["inputs"]) != asked:
+    with _at_hand(folder, PLAN_FILE) as file:
+        if not file.exists():
+            return []
+        try:
+            with open(file, encoding="utf-8") as lines:
+                inputs = tuple(parse_json(next(lines, ""))["inputs"])
+                values = map(parse_json, lines)
+                plan = [Shard(value["shard"], tuple(value["names"])) for value in values]
+        except (ValueError, KeyError, TypeError):
             raise DataError(
-                f"{folder} has the results of other inputs ({', '.join(head['inputs'])}); "
-                "give another folder"
-            )
-        values = map(parse_json, lines)
-        return [Shard(value["shard"], tuple(value["names"])) for value in values]
+                f"{folder.rstrip('/')}/{PLAN_FILE} is damaged: give another folder with -o"
+            ) from None
+    if inputs != asked:
+        raise DataError(
+            f"{folder} has the results of other inputs ({', '.join(map(str, inputs))}); "
+            "give another folder with -o"
+        )
+    return plan
 
 
-def check_identity(folder: str, identity: Record, *, overwrite: bool) -> None:
+def keep_plan(folder: str, asked: tuple[str, ...], plan: Iterable[Shard]) -> None:
+    """Write down which picture is in which shard."""
+    values = ({"shard": shard.name, "names": shard.names} for shard in plan)
+    _keep(folder, PLAN_FILE, [{"inputs": asked}, *values])
+
+
+def look_for_done(folder: str, plan: Iterable[Shard], kind: str) -> tuple[set[str], int]:
+    """Which shards need nothing more: they have results, and no failure that may pass.
+
+    Args:
+        folder: of the results, or a URL; it is listed once.
+        kind: a format of ``SHARD_FORMATS``.
+
+    Returns:
+        Their names, and how many of their pictures failed.
+    """
+    there = _names_in(folder)
+    done = set()
+    for shard in plan:
+        results = Path(shard.file_name(kind))
+        if results.name in there and journal_of(results).name not in there:
+            done.add(shard.name)
+    failing = [name for name in sorted(done) if _failures_of(name) in there]
+    lists = list(map(_failures_of, failing))
+    if is_url(folder):
+        contents = remote.contents_of(folder, lists)
+    else:
+        contents = [Path(folder, name).read_bytes() for name in lists]
+    num_failed = 0
+    for name, content in zip(failing, contents, strict=True):
+        try:
+            failures = [parse_json(line) for line in content.splitlines()]
+            is_done = not any("may_pass" in failure for failure in failures)
+        except (ValueError, TypeError):  # a damaged list is made again
+            is_done = False
+        if is_done:
+            num_failed += len(failures)
+        else:
+            done.remove(name)
+    return done, num_failed
+
+
+def _failures_of(shard: str) -> str:
+    return f"{shard}.failures.jsonl"
+
+
+def begin_job(folder: str, identity: Record, plan: Iterable[Shard], *, overwrite: bool) -> None:
     """See that the results in a folder follow from the same as those that come; then keep that.
 
     Args:
         folder: of the results, or a URL.
         identity: what the results follow from.
-        overwrite: replace results that follow from something else. Until ``keep_identity`` is
-            called at its end, only a job that does so, too, may go on.
+        plan: the shards.
+        overwrite: remove the results of these shards first, in every format. A job that did so and
+            was stopped goes on; once ``keep_identity`` is called at its end, it would begin again.
 
     Raises:
         DataError: they do not.
     """
-    if not overwrite:
-        kept = _kept_identity(folder)
-        if kept not in (None, identity):
-            raise DataError(
-                f"{folder} was begun with another model or other settings; continue with those, "
-                "give another folder with -o, or begin anew with --overwrite"
-            )
-    keep_identity(folder, {**identity, "overwrite": True} if overwrite else identity)
+    anew = {**identity, "begun_anew": True}
+    kept = _kept_identity(folder, is_replaced=overwrite)
+    if kept == anew:
+        return
+    if overwrite:
+        _remove_results(folder, plan)
+    elif kept not in (None, identity):
+        raise DataError(
+            f"{folder} was begun with another model or other settings; continue with those, "
+            "give another folder with -o, or begin anew with --overwrite"
+        )
+    keep_identity(folder, anew if overwrite else identity)
+
+
+def _remove_results(folder: str, plan: Iterable[Shard]) -> None:
+    """Remove all that a job writes, but the plan."""
+    names = []
+    for shard in plan:
+        results = [Path(shard.file_name(kind)) for kind in SHARD_FORMATS]
+        names += [_failures_of(shard.name), *(file.name for file in results)]
+        names += [journal_of(file).name for file in results]
+    there = _names_in(folder)
+    left = [name for name in names if name in there]
+    if is_url(folder):
+        remote.remove(folder, left)
+    else:
+        for name in left:
+            os.unlink(os.path.join(folder, name))
 
 
 def keep_identity(folder: str, identity: Record) -> None:
     """Write down what all results of a folder follow from."""
-    text = json.dumps(identity) + "\n"
+    _keep(folder, IDENTITY_FILE, [identity])
+
+
+def _kept_identity(folder: str, *, is_replaced: bool) -> Record | None:
+    """None where there is none, or where a damaged one is replaced anyway."""
+    with _at_hand(folder, IDENTITY_FILE) as file:
+        if not file.exists():
+            return None
+        try:
+            value = parse_json(file.read_bytes())
+        except ValueError:
+            value = None
+    if not isinstance(value, dict) and not is_replaced:
+        raise DataError(
+            f"{folder.rstrip('/')}/{IDENTITY_FILE} is damaged: give another folder with -o, or "
+            "begin anew with --overwrite"
+        )
+    return value if isinstance(value, dict) else None
+
+
+def _names_in(folder: str) -> set[str]:
+    if is_url(folder):
+        return remote.names_in(folder)
+    return set(os.listdir(folder)) if os.path.isdir(folder) else set()
+
+
+@contextmanager
+def _at_hand(folder: str, name: str) -> Iterator[Path]:
+    """A file of a folder, or a copy of it, on this machine; not there if the folder has none."""
     if not is_url(folder):
-        os.makedirs(folder, exist_ok=True)
-        write_text(Path(folder, IDENTITY_FILE), text)
+        yield Path(folder, name)
         return
     with tempfile.TemporaryDirectory() as here:
-        file = Path(here, IDENTITY_FILE)
-        file.write_text(text, encoding="utf-8")
-        remote.put(str(file), f"{folder.rstrip('/')}/{IDENTITY_FILE}")
+        file = Path(here, name)
+        remote.get(f"{folder.rstrip('/')}/{name}", str(file))
+        yield file
 
 
-def _kept_identity(folder: str) -> Record | None:
-    """None where there is none."""
-    place = f"{folder.rstrip('/')}/{IDENTITY_FILE}"
-    try:
-        content = remote.content_of(place) if is_url(folder) else Path(place).read_bytes()
-    except FileNotFoundError:
-        return None
-    try:
-        value = parse_json(content)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise DataError(
-            f"{place} is damaged: give another folder with -o, or begin anew with --overwrite"
-        )
-    return value
+def _keep(folder: str, name: str, values: Iterable[Record]) -> None:
+    """Write a file of JSON lines into a folder; it appears when it is whole."""
+    if not is_url(folder):
+        os.makedirs(folder, exist_ok=True)
+        with atomic_write(Path(folder, name)) as file:
+            file.writelines(f"{json.dumps(value)}\n" for value in values)
+        return
+    with tempfile.TemporaryDirectory() as here:
+        _keep(here, name, values)
+        remote.put(os.path.join(here, name), f"{folder.rstrip('/')}/{name}")
 
 
 def _absolute(path: str) -> str:
@@ -178,7 +310,8 @@ class Job:
         decoding: changes of the model's own decoding settings.
         output: a folder that every machine sees, or a URL.
         kind: a format of ``SHARD_FORMATS``.
-        dedupe, overwrite: as ``caption_all``; duplicates are found within a shard.
+        dedupe: as ``caption_all``; duplicates are found within a shard.
+        overwrite: whether the job begins anew; an actor finds only what the job itself has left.
         threads: that each actor computes with.
         model: ``model_id`` of the job; an actor with another model does nothing.
     """
@@ -218,6 +351,9 @@ class ShardCaptioner:
             summary, error = self._caption(shard), ""
         except (ShowtellError, OSError) as failure:  # a shard that cannot be read is no one else's
             summary, error = Summary(), one_line(failure)
+        except Exception as failure:  # Ray would end the whole job
+            bug = f"{type(failure).__name__}: {one_line(failure)} (a bug in showtell)"
+            summary, error = Summary(), bug
         return {
             "shard": [shard.name],
             "captioned": [summary.num_captioned + summary.num_kept],
@@ -229,35 +365,37 @@ class ShardCaptioner:
     def _caption(self, shard: Shard) -> Summary:
         if self.model != self._job.model:
             raise DataError("the model on this machine is not the job's")
-        if not is_url(self._job.output):
-            return self._caption_into(shard, Path(self._job.output))
+        output = self._job.output.rstrip("/")
+        if not is_url(output):
+            return self._caption_into(shard, Path(output))
+        results, failures = shard.file_name(self._job.kind), _failures_of(shard.name)
         with tempfile.TemporaryDirectory() as folder:
+            is_again = remote.get(f"{output}/{results}", str(Path(folder, results)))
             summary = self._caption_into(shard, Path(folder))
-            # The results last: where they are, the shard is done.
-            files = sorted(Path(folder).iterdir(), key=lambda file: "failures" not in file.name)
-            for file in files:
-                remote.put(str(file), f"{self._job.output.rstrip('/')}/{file.name}")
+            # A new shard is done where its results are, so they come last. One that is done again
+            # is not done while it has its old list of failures, so that goes last.
+            for name in (results, failures) if is_again else (failures, results):
+                if Path(folder, name).exists():
+                    remote.put(str(Path(folder, name)), f"{output}/{name}")
+                elif is_again:
+                    with suppress(FileNotFoundError):
+                        remote.remove(output, [name])
         return summary
 
     def _caption_into(self, shard: Shard, folder: Path) -> Summary:
-        job = self._job
-        target = OneFile(
-            folder / shard.file_name(job.kind),
-            job.kind,
-            folder / f"{shard.name}.failures.jsonl",
-            overwrite=job.overwrite,
-        )
+        kind = self._job.kind
+        failures = folder / _failures_of(shard.name)
+        target = OneFile(folder / shard.file_name(kind), kind, failures, overwrite=False)
         left = len(shard.names) // MOST_REFUSED_AT_FIRST  # each time so many more are recorded
         while True:
             try:
                 return caption_all(
                     self._captioner,
-                    Inputs(shard.names, shard.names),
+                    _inputs_of(shard),
                     target,
                     decoding=self._decoding,
                     report=SilentReporter(),
-                    dedupe=job.dedupe,
-                    overwrite=job.overwrite,
+                    dedupe=self._job.dedupe,
                 )
             except PicturesRefused:  # the folder's journal has them: the next call gets past them
                 if left == 0:
@@ -268,7 +406,7 @@ class ShardCaptioner:
 def caption_shards(
     pictures: list[str], job: Job, *, address: str | None, workers: int | None, report: Reporter
 ) -> int:
-    """Caption every shard that has no results yet.
+    """Caption every shard that is not done; a line at the end sums up.
 
     Args:
         pictures: as the user names them; every machine must see them under these names.
@@ -276,7 +414,7 @@ def caption_shards(
         workers: actors; default: one a GPU, else one for every two processors.
 
     Returns:
-        How many pictures and shards failed.
+        How many pictures and shards failed, those of shards done before too.
 
     Raises:
         ConfigError: no shard format, or the cluster cannot be reached.
@@ -289,39 +427,83 @@ def caption_shards(
     inputs = find_inputs(pictures)
     if skipped := inputs.describe_skipped():
         report.note(skipped)
-    is_remote = is_url(job.output)
-    output = job.output if is_remote else os.path.abspath(job.output)
-    made = make_plan(inputs)
-    plan = list(made) if is_remote else kept_plan(Path(output), inputs.names, made)
-    left = [shard for shard in plan if job.overwrite or not _is_done(shard, output, job.kind)]
+    output = job.output if is_url(job.output) else os.path.abspath(job.output)
+    kept = kept_plan(output, inputs.names)
+    unreadable: list[str] = []
+    added = list(make_plan(inputs, kept, unreadable.append))
+    plan = [*kept, *added]
+    for reason in unreadable[:MOST_SHOWN]:
+        report.note(f"error: {printable(reason)}")
+    totals = Totals(output, num_unreadable=len(unreadable))
     ray = _connect(address, workers)
-    num_failed = num_lost = 0
     try:
-        job = replace(job, model=_model_of(ray, job))
+        job = replace(job, output=output, model=_model_of(ray, job))
         identity = {"model": job.model, "dedupe": job.dedupe}
-        check_identity(output, identity, overwrite=job.overwrite)
-        report.note(f"{len(plan):,} shards, {len(plan) - len(left):,} done before")
-        if not left:
-            return 0
-        rows = _results(ray, left, replace(job, output=output), workers)
+        begin_job(output, identity, plan, overwrite=job.overwrite)
+        if added:
+            keep_plan(output, inputs.names, plan)
+        done, totals.num_failed_before = look_for_done(output, plan, job.kind)
+        left = [shard for shard in plan if shard.name not in done]
+        new = f", {len(added):,} added" if kept and added else ""
+        report.note(f"{len(plan):,} shards, {len(done):,} done before{new}")
+        rows = _results(ray, left, job, workers) if left else iter(())
         for number, row in enumerate(rows, 1):
-            num_failed += int(row["failed"])
-            num_lost += bool(row["error"])
+            totals.add(row)
             if row["error"]:
                 report.note(f"error: shard {row['shard']}: {row['error']}")
-            report.progress(
-                "captioning", number, len(left), "shards", num_failed=num_failed + num_lost
-            )
-        if job.overwrite and not num_lost:
+            report.progress("captioning", number, len(left), "shards", num_failed=totals.num_failed)
+        if not totals.num_lost:
             keep_identity(output, identity)
     finally:
         ray.shutdown()
-    return num_failed + num_lost
+    report.note(totals.describe())
+    return totals.num_failed
 
 
-def _is_done(shard: Shard, output: str, kind: str) -> bool:
-    file = f"{output.rstrip('/')}/{shard.file_name(kind)}"
-    return remote.exists(file) if is_url(file) else os.path.exists(file)
+@dataclass(slots=True)
+class Totals:
+    """What came of a job.
+
+    Attributes:
+        output: the folder of the results, or a URL.
+        num_unreadable: lines of lists that name no picture, and folders that cannot be read.
+        num_failed_before: pictures without a caption of shards that were done before.
+        num_failed_now: those of the other shards.
+        num_captions: captions in the other shards, with those that were there before.
+        num_lost: shards that could not be captioned.
+    """
+
+    output: str
+    num_unreadable: int
+    num_failed_before: int = 0
+    num_failed_now: int = 0
+    num_captions: int = 0
+    num_lost: int = 0
+
+    @property
+    def num_failed(self) -> int:
+        """All that has no caption; a lost shard counts as one."""
+        failed = self.num_failed_before + self.num_failed_now + self.num_unreadable
+        return failed + self.num_lost
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Count what an actor has told of a shard."""
+        self.num_captions += int(row["captioned"])
+        self.num_failed_now += int(row["failed"])
+        self.num_lost += bool(row["error"])
+
+    def describe(self) -> str:
+        """One line for the user."""
+        said = [f"{self.num_captions:,} captions in the shards of this run"]
+        if failed := self.num_failed_before + self.num_failed_now:
+            before = f", {self.num_failed_before:,} of them before" * bool(self.num_failed_before)
+            said.append(f"{failed:,} pictures failed ({self.output}/*.failures.jsonl{before})")
+        if self.num_unreadable:
+            said.append(f"{self.num_unreadable:,} lines of lists or folders cannot be read")
+        if self.num_lost:
+            said.append(f"{self.num_lost:,} shards failed as a whole")
+        again = "; the same command tries again what may pass" if self.num_failed else ""
+        return ", ".join(said) + again
 
 
 def _connect(address: str | None, workers: int | None) -> Any:
@@ -332,11 +514,13 @@ def _connect(address: str | None, workers: int | None) -> Any:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address is None:
-            ray.init("local", num_cpus=workers, include_dashboard=False, **quiet)
+            cpus = max(workers or 0, num_workers())
+            ray.init("local", num_cpus=cpus, include_dashboard=False, **quiet)
         else:
             ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"--address {address}: {one_line(error)}") from None
+    except Exception as error:  # Ray has errors of many kinds, also of its processes' time outs
+        where = "Ray cannot be started here" if address is None else f"--address {address}"
+        raise ConfigError(f"{where}: {one_line(error)}") from None
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     return ray

@@ -8,8 +8,11 @@ request forgery), even through a redirect or a host name.
 import re
 import socket
 from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from showtell.bulk.naming import broken, is_picture_member
@@ -31,6 +34,8 @@ from showtell.inference.stream import Picture
 STORE_SCHEMES = frozenset(
     ("http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss", "hf")
 )
+
+REQUESTS_AT_ONCE = 32
 
 
 def name_of(path: Path) -> str:
@@ -96,16 +101,43 @@ def _allowed(name: str, source: str) -> Picture:
     return Picture(url, partial(fetch, url, refuses))
 
 
-def exists(url: str) -> bool:
-    """Whether there is a file."""
-    files, path = open_store(url)
-    return bool(files.exists(path))
+def names_in(folder: str) -> set[str]:
+    """The names of all files in a folder, listed anew; none where there is no such folder."""
+    files, path = open_store(folder)
+    files.invalidate_cache()
+    try:
+        found = files.ls(path, detail=False)
+    except FileNotFoundError:
+        return set()
+    return {str(name).rstrip("/").rpartition("/")[2] for name in found}
 
 
-def content_of(url: str) -> bytes:
-    """What is in a file; raises FileNotFoundError."""
+def contents_of(folder: str, names: Sequence[str]) -> list[bytes]:
+    """What is in files of a folder, of each in order; many are read at a time."""
+    files, path = open_store(folder)
+    return _each(files.cat_file, path, names)
+
+
+def get(url: str, local: str) -> bool:
+    """Copy a file from there; False where there is none."""
     files, path = open_store(url)
-    return bytes(files.cat_file(path))
+    try:
+        files.get_file(path, local)
+    except FileNotFoundError:
+        Path(local).unlink(missing_ok=True)
+        return False
+    return True
+
+
+def remove(folder: str, names: Sequence[str]) -> None:
+    """Remove files of a folder, many at a time; all of them are there."""
+    files, path = open_store(folder)
+    _each(files.rm_file, path, names)
+
+
+def _each(work: Callable[[str], Any], folder: str, names: Sequence[str]) -> list[Any]:
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
+        return list(pool.map(work, [f"{folder.rstrip('/')}/{name}" for name in names]))
 
 
 def put(local: str, url: str) -> None:

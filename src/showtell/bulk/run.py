@@ -4,7 +4,9 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
@@ -21,7 +23,9 @@ from showtell.bulk.journal import Journal, peek
 from showtell.bulk.targets import Target, not_writable
 from showtell.config import DecodingConfig
 from showtell.core.files import atomic_write
+from showtell.core.prefetch import fetch_ahead
 from showtell.core.progress import Reporter
+from showtell.core.urls import TooManyBytesError, fetch
 from showtell.data.pictures import suffix_counts
 from showtell.data.reading import printable
 from showtell.errors import ImageError, reason_of
@@ -30,6 +34,8 @@ from showtell.inference.stream import Originals, Picture, PictureResult
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 """Errors of a whole disk: they stop the run, since every other picture would fail as well."""
+
+MOST_AHEAD = 2**24  # bytes of a picture that is fetched ahead
 
 FEW = 100  # pictures that are looked for by other names
 
@@ -140,29 +146,52 @@ def caption_all(
             for record in kept  # a row may have been marked as edited after the run was stopped
             if record["path"] not in journal.done or record.get("edited") is True
         )
-        if target.num_replaced:
-            report.note(
-                f"{target.num_replaced:,} captions are by another model or with other settings and "
-                "will be replaced; rows that you changed stay where `edited` is true; the file as "
-                "it is now will be kept beside the new one"
-            )
+        if replaced := target.describe_replaced():
+            report.note(replaced)
         tell = on_failure, on_withheld
         run = _Run(target, journal, report, inputs, tell, captioner_name(captioner))
         originals = Originals() if dedupe else None
         if originals is not None:
             _remember(originals, journal)
-        for result in captioner.caption_stream(
-            run.left(),
-            decoding=decoding,
-            attention=attention,
-            batch_size=batch_size,
-            originals=originals,
-            is_stopped=is_stopped,
-        ):
-            run.settle(result, model)
+        with closing(
+            fetch_ahead(run.left(), _fetched, is_remote=_is_remote, size=lambda p: p.num_held)
+        ) as pictures:
+            for result in captioner.caption_stream(
+                pictures,
+                decoding=decoding,
+                attention=attention,
+                batch_size=batch_size,
+                originals=originals,
+                is_stopped=is_stopped,
+            ):
+                run.settle(result, model)
         if is_stopped():
             raise Stopped
         return run.finish()
+
+
+def _is_remote(picture: Picture) -> bool:
+    """Whether a picture is behind a URL."""
+    return isinstance(picture.read, partial) and picture.read.func is fetch
+
+
+def _fetched(picture: Picture) -> Picture:
+    """A remote picture with its bytes, or with the reason why it has none.
+
+    One of many bytes stays as it is: few of those are to be held at a time.
+    """
+    assert isinstance(picture.read, partial)
+    try:
+        content = picture.read(most=MOST_AHEAD)
+    except TooManyBytesError:
+        return picture
+    except ImageError as error:
+        return replace(picture, read=partial(_fail, error.with_traceback(None)))
+    return replace(picture, read=lambda: content, num_held=len(content))
+
+
+def _fail(error: ImageError) -> bytes:
+    raise error
 
 
 def captioner_name(captioner: Captioner) -> str | None:
@@ -284,7 +313,7 @@ class _Run:
                 planned = _decide(picture, self._target)
                 if planned.error is not None:
                     # A run that resumes decides it anew, as an archive may be whole by then.
-                    self._journal.hold({"path": name, "error": planned.error})
+                    self._journal.hold({"path": name, "error": planned.error, "may_pass": True})
                     self._on_failure(planned.error)
                 elif planned.picture is None:
                     self.summary.num_kept += 1
@@ -301,7 +330,7 @@ class _Run:
             record = self._written(result, record)
             may_pass = "error" in record  # it can be written once there is a place for it
         if may_pass:
-            self._journal.hold(record)
+            self._journal.hold(record | {"may_pass": True})
         else:
             self._journal.add([record])
         self._asked.discard(record["path"])

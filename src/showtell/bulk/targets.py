@@ -15,6 +15,7 @@ from pathlib import Path
 
 from showtell.bulk import metadata
 from showtell.bulk.formats import (
+    FORMATS,
     Record,
     Reiterable,
     finished_records,
@@ -98,6 +99,13 @@ class Target(ABC):
         """
         return iter(())
 
+    def describe_replaced(self) -> str:
+        """A line about captions of an earlier run that this one replaces; empty where none are.
+
+        It is right once all of ``finished`` was read.
+        """
+        return ""
+
     @abstractmethod
     def kept_text(self, picture: Picture) -> str | None:
         """The text that the picture has already and that is not to be overwritten.
@@ -127,8 +135,9 @@ class Target(ABC):
 class OneFile(Target):
     """Captions in one file, which appears when all are there.
 
-    Captions stay in it if their pictures are not given again. Where others are replaced, as another
-    model replaces them, the file as it was is kept beside it: a person may have changed it.
+    Captions stay in it if their pictures are not given again, but for a text, which cannot be read
+    back. Where others are replaced, as another model replaces them, the file as it was is kept
+    beside it: a person may have changed it.
 
     Args:
         alone: whether it is of one picture, whose text needs no path.
@@ -169,6 +178,26 @@ class OneFile(Target):
             if is_kept:
                 yield record
 
+    def describe_replaced(self) -> str:
+        if self.num_replaced:
+            return (
+                f"{self.num_replaced:,} captions are by another model or with other settings and "
+                "will be replaced; rows that you changed stay where `edited` is true; the file as "
+                "it is now will be kept beside the new one"
+            )
+        if self._replaces_text and self.path.stat().st_size:
+            return (
+                f"{self.path} is text, which is written again from the beginning; where a line of "
+                "it is not in the new one, the file as it is now will be kept beside that"
+            )
+        return ""
+
+    @property
+    def _replaces_text(self) -> bool:
+        """Whether there is a file of many pictures that cannot be read back."""
+        is_text = FORMATS[self.kind].read is None and not self._alone
+        return is_text and not self._overwrite and self.path.is_file()
+
     def keeps_of_others(self, record: Record) -> bool:
         """Whether the caption of a picture that was not given stays in the file."""
         return not self._prune or record.get("edited") is True
@@ -187,7 +216,10 @@ class OneFile(Target):
         captions = Reiterable(lambda: (r for r in journal.records(others) if "error" not in r))
         with atomic_write(self.path, "wb") as file:
             self._write_records(captions, file)
-            if self.num_replaced and self.path.is_file():  # and the new one is whole
+            file.flush()  # the new one is whole
+            if (self.num_replaced and self.path.is_file()) or (
+                self._replaces_text and _has_other_lines(self.path, Path(file.name))
+            ):
                 self.kept_as = free_name(self.path)
                 os.replace(self.path, self.kept_as)
         if all(journal.done.values()):
@@ -206,6 +238,12 @@ class OneFile(Target):
             )
         with atomic_write(self.path, "wb") as file:
             file.write(text.getvalue())
+
+
+def _has_other_lines(path: Path, than: Path) -> bool:
+    """Whether a file has a line that another has not."""
+    with open(path, "rb") as lines, open(than, "rb") as others:
+        return not set(lines) <= set(others)
 
 
 class Sidecars(Target):

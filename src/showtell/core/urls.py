@@ -5,9 +5,11 @@ opens URLs from strangers says which internet addresses no connection may be mad
 """
 
 import errno
+import io
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, BinaryIO, cast
 from urllib.parse import unquote, urlsplit
@@ -16,6 +18,8 @@ from showtell.errors import DataError, ImageError, UnavailableError, needs_extra
 
 MOST_BYTES = 2**28
 """A picture of more bytes than this is refused."""
+
+BYTES_A_READ = 2**18
 
 PASSING_STATUSES = (408, 425, 429)
 """Answers of a web server that ask for patience, besides those of 500 and more."""
@@ -31,6 +35,10 @@ METADATA_ADDRESSES = frozenset(
 NAT64 = ip_network("64:ff9b::/96")
 
 Address = IPv4Address | IPv6Address
+
+
+class TooManyBytesError(ImageError):
+    """A picture's file has more bytes than are wanted."""
 
 
 def is_url(name: str) -> bool:
@@ -50,26 +58,36 @@ def local_path(name: str) -> str:
     return unquote(f"{slash}{path}") if slash else host
 
 
-def fetch(url: str, refuses: Callable[[Address], bool] | None = None) -> bytes:
+def fetch(
+    url: str, refuses: Callable[[Address], bool] | None = None, *, most: int | None = None
+) -> bytes:
     """The bytes behind a URL.
 
     Args:
         refuses: tells of an internet address that no connection may be made to.
+        most: how many bytes there may be; None: ``MOST_BYTES``.
 
     Raises:
         UnavailableError: they cannot be had, but a later try may succeed: a time out, a host that
             is busy or not reached.
-        ImageError: they cannot be had, or are more than ``MOST_BYTES``.
+        TooManyBytesError: they are more than ``most``.
+        ImageError: they cannot be had.
     """
+    most = MOST_BYTES if most is None else most
+    content = bytearray()
     try:
-        with open_url(url, refuses) as file:
-            content = file.read(MOST_BYTES + 1)
+        files, path = open_store(url, refuses)
+        # A file of the web is asked for once, as a stream, and not for its size before.
+        how = {"block_size": 0, "size": 1} if is_web(url) else {}
+        with files.open(path, "rb", **how) as file:
+            while len(content) <= most and (part := file.read(min(BYTES_A_READ, most + 1))):
+                content += part
     except Exception as error:
         kind = ImageError if _is_lasting(error, url) else UnavailableError
         raise kind(reason_of_fsspec(error).removeprefix(f"{url}: ")) from None
-    if len(content) > MOST_BYTES:
-        raise ImageError(f"has more than {MOST_BYTES:,} bytes")
-    return content
+    if len(content) > most:
+        raise TooManyBytesError(f"has more than {most:,} bytes")
+    return bytes(content)
 
 
 def _is_lasting(error: BaseException, url: str) -> bool:
@@ -84,13 +102,60 @@ def _is_lasting(error: BaseException, url: str) -> bool:
 
 
 def open_url(url: str, refuses: Callable[[Address], bool] | None = None) -> BinaryIO:
-    """The file behind a URL, open for reading.
+    """The file behind a URL, open for reading; what fails while it is read is an OSError.
 
     Raises:
-        DataError, MissingExtraError: as ``open_store``; and what the store itself raises.
+        DataError: it cannot be opened; and as ``open_store``.
+        MissingExtraError: as ``open_store``.
     """
     files, path = open_store(url, refuses)
-    return cast(BinaryIO, files.open(path, "rb"))
+    try:
+        file = files.open(path, "rb")
+    except Exception as error:  # each store has errors of its own
+        reason = reason_of_fsspec(error).removeprefix(f"{url}: ")
+        raise DataError(f"cannot read {url}: {reason}") from None
+    return cast(BinaryIO, io.BufferedReader(_StoreFile(file), BYTES_A_READ))
+
+
+class _StoreFile(io.RawIOBase):
+    """A file that fsspec has opened, whose errors of any kind are OSErrors."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return bool(self._file.seekable())
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        with _as_os_error():
+            self._file.seek(offset, whence)
+            return int(self._file.tell())
+
+    def tell(self) -> int:
+        with _as_os_error():
+            return int(self._file.tell())
+
+    def readinto(self, buffer: Any) -> int:
+        with _as_os_error():
+            content = self._file.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+
+@contextmanager
+def _as_os_error() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise OSError(reason_of_fsspec(error)) from error
 
 
 def open_store(url: str, refuses: Callable[[Address], bool] | None = None) -> tuple[Any, str]:
@@ -181,5 +246,9 @@ _CLIENTS: dict[Callable[[Address], bool], Callable[..., Any]] = {
 def reason_of_fsspec(error: BaseException) -> str:
     """One line; where fsspec says only which URL failed, the reason of the error below it."""
     cause, told = error.__cause__, str(error)
-    is_url_alone = "://" in told and " " not in told
-    return one_line(cause if is_url_alone and cause is not None and str(cause) else error)
+    if "://" not in told or " " in told:
+        return one_line(error)
+    if cause is not None and str(cause):
+        return one_line(cause)
+    is_absent = isinstance(error, FileNotFoundError)
+    return "404, there is no such file" if is_absent else one_line(error)

@@ -20,7 +20,7 @@ from showtell.data.records import SPLITS, Dataset, Problem, Record
 from showtell.images import heif
 from showtell.version import __version__
 
-FORMAT = 6  # raise it when a source comes to read the same files differently
+FORMAT = 7  # raise it when a source comes to read the same files differently
 WORTH_IT = 10_000  # pictures; fewer are read in less than half a second
 SETTLED = 1.0  # seconds; what changed less long ago may change again under the same time stamp
 

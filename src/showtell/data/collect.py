@@ -5,6 +5,7 @@ counts and lists what cannot be used, by the same rules for all sources.
 """
 
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,9 +15,10 @@ from showtell.data.pictures import (
     PictureFinder,
     describe_unsupported,
     is_unsupported_picture,
+    last_part,
     leaves_folder,
 )
-from showtell.data.reading import is_text, printable, without_marks
+from showtell.data.reading import is_text, listed_captions, printable, without_marks
 from showtell.data.records import Dataset, Problem, Record, Split
 from showtell.data.splits import KNOWN_SPLIT_NAMES, describe_counts, hash_split, split_of
 from showtell.errors import DataError
@@ -68,7 +70,9 @@ class Collector:
         self._id_of_path: dict[str, str] = {}
         self._finders = [finder]
         self._unsupported: Counter[str] = Counter()
-        self._num_outside = self._num_marked = 0
+        self._num_outside = self._num_marked = self._num_lists = 0
+        self._bare: list[tuple[Draft, str, PictureFinder]] = []
+        self._rivals: list[str] = []
         self._missing_example = ""
         self._looked_in = ""
 
@@ -115,6 +119,7 @@ class Collector:
         *,
         said_split: object = None,
         path: str | None = None,
+        may_join: bool = False,
     ) -> Draft | None:
         """Take a picture entry; None, and a problem listed, where it cannot be used.
 
@@ -124,6 +129,8 @@ class Collector:
             split: The split that follows from the place of the data, or None.
             said_split: What the entry itself says of its split, as found; it goes before ``split``.
             path: The file, where it is known already; else it is looked for by its name.
+            may_join: Where another entry has the same file, give that one (``./a.jpg`` is
+                ``a.jpg``), and list no problem.
         """
         if said_split not in (None, ""):
             split = split_of(str(said_split))
@@ -141,17 +148,26 @@ class Collector:
         if is_unsupported_picture(file_name):
             self.leave_out(file_name)
             return None
-        if path is None:
-            path = self._locate(image_id, file_name)
-        if path is None:
+        draft = Draft(image_id, file_name, path or "", split)
+        if path is None and not self._locate(draft):
             return None
-        other = self._id_of_path.setdefault(path, image_id)
-        if other != image_id:
-            self.problem("two ids for one picture", image_id, f"{path} is already {other}")
-            return None
-        draft = Draft(image_id, file_name, path, split)
         self._drafts[image_id] = draft
+        if draft.path and (other := self._other_of(draft)) is not None:
+            if may_join:
+                del self._drafts[image_id]
+                return other
+            self._leave_out_twin(draft, other)
+            return None
         return draft
+
+    def _other_of(self, draft: Draft) -> Draft | None:
+        """An earlier entry of the same file."""
+        other = self._id_of_path.setdefault(os.path.abspath(draft.path), draft.image_id)
+        return None if other == draft.image_id else self._drafts[other]
+
+    def _leave_out_twin(self, draft: Draft, other: Draft) -> None:
+        detail = f"{draft.path} is already {other.image_id}"
+        self.skip_picture(draft.image_id, "two ids for one picture", detail)
 
     def skip_picture(self, image_id: str, kind: str, detail: str = "") -> None:
         """List a problem of a picture and leave it out with all of its captions."""
@@ -168,7 +184,9 @@ class Collector:
         if path is not None:
             self._uncaptioned.append(Path(path))
 
-    def _locate(self, image_id: str, file_name: str) -> str | None:
+    def _locate(self, draft: Draft) -> bool:
+        """Set the path of a picture that is there; "" where that is settled at the end."""
+        image_id, file_name = draft.image_id, draft.file_name
         if leaves_folder(file_name):
             if not self._own_paths:
                 self.problem(
@@ -176,21 +194,48 @@ class Collector:
                     image_id,
                     f"{file_name}: published annotations may not name files elsewhere",
                 )
-                return None
+                return False
             self._num_outside += 1
-        path = self.finder.find(file_name)
-        if path is None:
-            self._missing_example = self._missing_example or file_name
-            web = file_name.startswith(("http://", "https://"))
-            detail = f"{file_name} is a web address; download it first"
-            if not web:
-                self._looked_in = self._looked_in or self.finder.describe()
-                detail = f"no {file_name} in {self._looked_in}"
-                several = self.finder.candidates(file_name)
-                if len(several) > 1:
-                    detail = f"{file_name} could be {' or '.join(several[:3])}; add the suffix"
-            self.problem("missing picture", image_id, detail)
-        return path
+        path = self.finder.find(file_name, draft.split)
+        if path is not None:
+            draft.path = path
+        elif bare := self.finder.find_bare(file_name, draft.split):
+            self._bare.append((draft, bare, self.finder))
+        else:
+            self._missing(draft, self.finder)
+            return False
+        return True
+
+    def _missing(self, draft: Draft, finder: PictureFinder) -> None:
+        file_name = draft.file_name
+        if rivals := finder.rivals(file_name, draft.split):
+            self._rivals = self._rivals or rivals
+            detail = f"{file_name} could be {' or '.join(rivals)}"
+            self.problem("ambiguous picture", draft.image_id, detail)
+            return
+        self._missing_example = self._missing_example or file_name
+        web = file_name.startswith(("http://", "https://"))
+        detail = f"{file_name} is a web address; download it first"
+        if not web:
+            self._looked_in = self._looked_in or finder.describe()
+            detail = f"no {file_name} in {self._looked_in}"
+            several = finder.candidates(file_name)
+            if len(several) > 1:
+                detail = f"{file_name} could be {' or '.join(several[:3])}; add the suffix"
+        self.problem("missing picture", draft.image_id, detail)
+
+    def _settle_bare(self) -> None:
+        """Take or leave out the pictures that were found by the last part of their names alone."""
+        lasts = Counter(last_part(draft.file_name) for draft, _, _ in self._bare)
+        for draft, path, finder in self._bare:
+            if not finder.is_trusted(draft.file_name) or lasts[last_part(draft.file_name)] > 1:
+                self._drafts[draft.image_id] = None
+                self._missing(draft, finder)
+                continue
+            draft.path = path
+            finder.num_moved += 1
+            if (other := self._other_of(draft)) is not None:
+                self._leave_out_twin(draft, other)
 
     def add_caption(
         self, draft: Draft, caption: object, where: str | None = None, style: object = None
@@ -228,9 +273,15 @@ class Collector:
         where: str | None = None,
         styles: Sequence[object] = (),
     ) -> None:
-        """Take captions of a picture; ``styles`` are of the captions, one each, or none."""
+        """Take captions of a picture; ``styles`` are of the captions, one each, or none.
+
+        A text that is a list of captions (``listed_captions``) is taken as these.
+        """
         for caption, style in zip(captions, styles or [None] * len(captions), strict=True):
-            self.add_caption(draft, caption, where, style or None)
+            listed = listed_captions(caption) if isinstance(caption, str) else None
+            self._num_lists += listed is not None
+            for text in [caption] if listed is None else listed:
+                self.add_caption(draft, text, where, style or None)
 
     def finish(self) -> Dataset:
         """The data set, its split drawn where no picture had one.
@@ -238,6 +289,7 @@ class Collector:
         Raises:
             DataError: nothing usable is left, or no picture is where it was looked for.
         """
+        self._settle_bare()
         usable = self._captioned()
         if usable and not any(draft.split for draft in usable):
             self._draw_split(usable)
@@ -278,10 +330,19 @@ class Collector:
             notes.append(
                 f"{counted(num_completed, 'picture')} named without the suffix of the file"
             )
+        if num_moved := sum(finder.num_moved for finder in self._finders):
+            notes.append(
+                f"{counted(num_moved, 'picture')} found in other folders than the data names"
+            )
         if self._num_marked:
             notes.append(
                 f"{counted(self._num_marked, 'caption')} read without marks such as "
                 "<start> ... <end>"
+            )
+        if self._num_lists:
+            notes.append(
+                f"{counted(self._num_lists, 'text')} read as lists of captions, such as "
+                "['A dog runs.', 'A brown dog.']"
             )
         kinds = Counter(problem.kind for problem in self.problems)
         if kinds[NO_WORD]:
@@ -323,6 +384,12 @@ class Collector:
                 f"{self.name}: none of its {listed} can be found; looked for "
                 f"{printable(self._missing_example)!r} in {self.finder.describe()}; "
                 "say where the pictures are with --images DIR"
+            )
+        if counts["ambiguous picture"] >= max(1, len(self._drafts) // 2):
+            path, other = (os.path.dirname(path) for path in self._rivals[:2])
+            return (
+                f"{self.name}: its pictures lie under the same names in {path} and {other}; "
+                f"say which with --images {shlex.quote(path)} or {shlex.quote(other)}"
             )
         kinds = [f"{kind} {count:,}" for kind, count in counts.most_common()]
         if self._unsupported:

@@ -5,7 +5,7 @@ Perceptual Image Hash Functions", section 3.2.1): 256 bits that describe the low
 picture's greys. The hash ignores colour, so the mean colours are compared as well.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -22,6 +22,11 @@ HASH_SIDE = 16
 MOST_BITS = 24
 MOST_COLOUR = 24.0  # of 255, in each of red, green and blue
 FIRST_ROOM = 1024
+# Of 16 parts of the bits, two looks with at most 24 different bits have one that differs by one bit
+# at most, as 16 parts with two or more each would make 32.
+NUM_PARTS = 16
+NEAR_PARTS = np.array([0, *(1 << bit for bit in range(16))], dtype=np.uint16)
+LEAST_INDEXED = 8192  # fewer looks are compared one by one sooner
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +78,16 @@ def look_of(image: Image.Image) -> Look:
 class NearDuplicates:
     """The looks of the pictures so far, numbered from 0.
 
-    A look takes 44 bytes. ``find`` compares all of them.
+    ``find`` compares those that share nearly a part of 16 bits, which an index has, and the newest,
+    which the index has not yet: one in 64. A look takes 44 bytes, and 64 in the index.
     """
 
     def __init__(self) -> None:
         self._bits: NDArray[np.uint64] = np.zeros((FIRST_ROOM, 4), dtype=np.uint64)
         self._colours: NDArray[np.float32] = np.zeros((FIRST_ROOM, 3), dtype=np.float32)
         self._num = 0
+        self._index: list[_Part] = []
+        self._num_indexed = 0
 
     def __len__(self) -> int:
         return self._num
@@ -96,11 +104,26 @@ class NearDuplicates:
     def _near(self, look: Look) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
         """The numbers of pictures that look the same, and in how many bits each differs."""
         bits, colour = _arrays(look)
-        num_different = np.bitwise_count(self._bits[: self._num] ^ bits).sum(axis=1)
-        [near] = np.nonzero(num_different <= MOST_BITS)
-        gaps = np.abs(self._colours[near] - colour).max(axis=1)
-        near = near[gaps <= MOST_COLOUR]
-        return near, num_different[near].astype(np.int64)
+        numbers = self._candidates(bits)
+        num_different = np.bitwise_count(self._bits[numbers] ^ bits).sum(axis=1)
+        gaps = np.abs(self._colours[numbers] - colour).max(axis=1)
+        is_near = (num_different <= MOST_BITS) & (gaps <= MOST_COLOUR)
+        near, places = np.unique(numbers[is_near], return_index=True)
+        return near, num_different[is_near][places].astype(np.int64)
+
+    def _candidates(self, bits: NDArray[np.uint64]) -> NDArray[np.intp]:
+        """Numbers among which are those of all looks near these bits; some may come twice."""
+        if self._num - self._num_indexed > max(LEAST_INDEXED, self._num_indexed // 64):
+            parts = self._bits[: self._num].view(np.uint16)
+            self._index = [_Part(parts[:, place]) for place in range(NUM_PARTS)]
+            self._num_indexed = self._num
+        newest = np.arange(self._num_indexed, self._num)
+        near = [
+            numbers
+            for part, value in zip(self._index, bits.view(np.uint16), strict=False)
+            for numbers in part.numbers_of(value ^ NEAR_PARTS)
+        ]
+        return np.concatenate([*near, newest])
 
     def add(self, look: Look) -> int:
         """Add a look and return its number."""
@@ -110,6 +133,20 @@ class NearDuplicates:
         self._bits[self._num], self._colours[self._num] = _arrays(look)
         self._num += 1
         return self._num - 1
+
+
+class _Part:
+    """Which looks have which value in a part of their bits."""
+
+    def __init__(self, values: NDArray[np.uint16]) -> None:
+        self._numbers = np.argsort(values, kind="stable").astype(np.uint32)
+        self._ends = np.bincount(values, minlength=2**16).cumsum()
+
+    def numbers_of(self, values: NDArray[np.uint16]) -> Iterator[NDArray[np.uint32]]:
+        """For each value the numbers of the looks that have it."""
+        for value in values.tolist():
+            start = self._ends[value - 1] if value else 0
+            yield self._numbers[start : self._ends[value]]
 
 
 def _arrays(look: Look) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
@@ -123,8 +160,7 @@ def near_groups(
     """Pictures that look the same, in groups of two or more.
 
     Looking the same is passed on: where the first looks like the second and the second like the
-    third, all are one group. Every picture is compared with all before it: a look is 44 bytes, and
-    COCO's 123,287 pictures take minutes.
+    third, all are one group.
 
     Args:
         looks: Of each picture; None is like nothing.

@@ -9,6 +9,7 @@ out when it is read.
 finding COCO's 123,287 pictures costs two listings and not 123,287 calls.
 """
 
+import filecmp
 import os
 import unicodedata
 from collections import Counter
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from showtell.data.reading import note_input
+from showtell.data.records import Split
 from showtell.errors import install_line, reason_of
 from showtell.images import heif
 
@@ -100,7 +102,9 @@ def sidecar_names(picture: str) -> tuple[str, ...]:
 
 
 class SidecarFinder:
-    """Finds the text files of pictures among the files of their folder, in any case (``CAT.TXT``).
+    """Finds the text files of pictures among the files of their folder.
+
+    Names may differ in case (``CAT.TXT``) and in Unicode's form: macOS writes ``é`` in two pieces.
 
     Args:
         names: The names of a folder's files, those of its pictures among them.
@@ -118,7 +122,7 @@ class SidecarFinder:
                 self._owners |= {name, os.path.splitext(name)[0]}
             elif name.lower().endswith(SIDECAR_SUFFIXES):
                 self.texts.append(name)
-                self._by_lower_name.setdefault(name.lower(), []).append(name)
+                self._by_lower_name.setdefault(_lower(name), []).append(name)
 
     def find(self, picture: str) -> str:
         """The name of the picture's text file, the closest; empty where it has none."""
@@ -130,7 +134,7 @@ class SidecarFinder:
         ``CAT.TXT`` is a text of ``cat.jpg`` unless there is a ``CAT.jpg``.
         """
         for wanted in sidecar_names(picture):
-            found = self._by_lower_name.get(wanted.lower(), ())
+            found = self._by_lower_name.get(_lower(wanted), ())
             owner = os.path.splitext(wanted)[0]
             for name in sorted(found, key=lambda name: name != wanted):
                 base = os.path.splitext(name)[0]
@@ -146,8 +150,25 @@ def is_plain_file(entry: os.DirEntry[str]) -> bool:
         return False
 
 
+def _lower(name: str) -> str:
+    return unicodedata.normalize("NFC", name).lower()
+
+
 def _loose(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
+
+
+def _is_copy(path: str, other: str) -> bool:
+    """Whether two files are one, or of the same bytes."""
+    try:
+        return os.path.samefile(path, other) or filecmp.cmp(path, other, shallow=False)
+    except OSError:
+        return False
+
+
+def last_part(name: str) -> str:
+    """A picture's name without its folders, also as Windows writes them."""
+    return name.replace("\\", "/").rpartition("/")[2]
 
 
 def leaves_folder(name: str) -> bool:
@@ -160,22 +181,30 @@ def leaves_folder(name: str) -> bool:
 class PictureFinder:
     """Finds pictures by name in a list of folders; the first folder that has one wins.
 
+    A folder may be of a split, such as ``val2017``. For a picture of another split it comes after
+    all others.
+
     Args:
         folders: Where to look, best guess first; those that do not exist do no harm.
-        bare: Also look for the last part of the name alone (for a user who says where pictures
-            are, whatever folders the annotations name).
+        splits: The splits of those folders that are of one.
+        split: Of pictures whose split is not said, what the place of the data says of it.
+        bare: Also look for the name without its first folders, and for its last part alone
+            (annotations name folders that the user may not have).
         other_name: Another name that the same picture goes by, or the name itself; tried last.
 
     Attributes:
         num_loose: Pictures found under a name of other case or Unicode form.
         num_renamed: Pictures found under their other name.
         num_completed: Pictures found by a name without its suffix (``p0`` for ``p0.jpg``).
+        num_moved: Pictures found in other folders than their names say.
     """
 
     def __init__(
         self,
         folders: Sequence[Path],
         *,
+        splits: Mapping[Path, Split] | None = None,
+        split: Split | None = None,
         bare: bool = False,
         other_name: Callable[[str], str] | None = None,
     ) -> None:
@@ -183,37 +212,108 @@ class PictureFinder:
         self.num_loose = 0
         self.num_renamed = 0
         self.num_completed = 0
+        self.num_moved = 0
         self._folder_names = tuple(str(folder) for folder in self.folders)
+        self._splits = {str(folder): split for folder, split in (splits or {}).items()}
+        self._split = split
+        self._orders: dict[Split | None, tuple[str, ...]] = {None: self._folder_names}
         self._bare = bare
+        self._dropped: set[str] = set()
         self._other_name = other_name
         self._listings: dict[str, frozenset[str]] = {}
         self._loose_listings: dict[str, dict[str, str]] = {}
         self._stem_listings: dict[str, dict[str, list[str]]] = {}
         self._unreadable: dict[str, str] = {}
 
-    def find(self, name: str) -> str | None:
+    def find(self, name: str, split: Split | None = None) -> str | None:
         """The path of the picture ``name`` (it may have folders in it), None where there is none.
 
         A string and no ``Path``: COCO has 123,287 of them.
+
+        Args:
+            name: As the data says it.
+            split: The picture's, where the data says it.
         """
-        found = self._find_exactly(name)
-        if found is not None:
-            return found
-        if "\\" in name:  # written on Windows
+        found = self._find_exactly(name, split)
+        if found is None and "\\" in name:  # written on Windows
             name = name.replace("\\", "/")
-            found = self._find_exactly(name)
-        if found is None and self._bare and "/" in name:
-            found = self._find_exactly(name.rpartition("/")[2])
+            found = self._find_exactly(name, split)
+        if found is not None:
+            if "/" in name:
+                self._dropped.add("")
+            return found
+        if self.rivals(name, split):
+            return None
+        if self._bare and "/" in name:
+            found = self._find_moved(name, split)
         if found is None:
-            found = self._find_loosely(name)
+            found = self._find_loosely(name, split)
         if found is None and self._other_name is not None:
             other = self._other_name(name)
-            found = self._find_exactly(other) if other != name else None
+            found = self._find_exactly(other, split) if other != name else None
             self.num_renamed += found is not None
         if found is None and not is_picture_name(name):
             found = self._find_by_stem(name)
             self.num_completed += found is not None
         return found
+
+    def find_bare(self, name: str, split: Split | None = None) -> str | None:
+        """The path of a picture whose name ends with the last part of ``name``; None: no ``bare``.
+
+        It may be another picture: ``is_trusted`` says so when all names were looked for.
+        """
+        last = last_part(name)
+        return self._find_exactly(last, split) if self._bare and last != name else None
+
+    def is_trusted(self, name: str) -> bool:
+        """Whether a picture that ``find_bare`` found may be the one, by all that ``find`` found.
+
+        Where folders of names are there, ``cam2/1.jpg`` is no ``1.jpg`` that lies in another one.
+        """
+        folder = name.replace("\\", "/").rpartition("/")[0]
+        return not self._dropped or folder in self._dropped
+
+    def rivals(self, name: str, split: Split | None = None) -> list[str]:
+        """Pictures of one name in folders of several splits, where nothing says which is meant."""
+        wanted = split or self._split
+        paths: dict[Split, str] = {}
+        for path, of in self._hits(name, split):
+            if of is None or of == wanted:
+                break
+            paths.setdefault(of, path)
+        found = list(paths.values())
+        return found if any(not _is_copy(found[0], other) for other in found[1:]) else []
+
+    def _order(self, split: Split | None) -> tuple[str, ...]:
+        """The folders as they are looked through for a picture of a split."""
+        split = split or self._split
+        order = self._orders.get(split)
+        if order is None:
+            order = tuple(
+                sorted(self._folder_names, key=lambda f: self._splits.get(f, split) != split)
+            )
+            self._orders[split] = order
+        return order
+
+    def _find_moved(self, name: str, split: Split | None) -> str | None:
+        """A name without its first folders, or in a folder that is called as its own is."""
+        parts = name.split("/")
+        for start in range(1, len(parts) - 1):
+            if parts[start] in ("", ".", ".."):
+                continue
+            found = self._find_exactly("/".join(parts[start:]), split)
+            if found is not None:
+                self._dropped.add("/".join(parts[:start]))
+                self.num_moved += 1
+                return found
+        for folder in self._order(split):
+            if os.path.basename(os.path.abspath(folder)) == parts[-2] and parts[-1] in (
+                self._listing(folder)
+            ):
+                self._dropped.add("/".join(parts[:-1]))
+                self.num_moved += 1
+                return os.path.join(folder, parts[-1])
+        return None
 
     def candidates(self, stem: str) -> list[str]:
         """The pictures of the first folder that has some of this name but for the suffix."""
@@ -236,30 +336,35 @@ class PictureFinder:
 
     def holds(self, name: str) -> bool:
         """Whether a picture lies under exactly this name."""
-        return self._find_exactly(name) is not None
+        return self._find_exactly(name, None) is not None
 
-    def _find_exactly(self, name: str) -> str | None:
-        if "/" in name:
-            for folder in self._folder_names:
+    def _find_exactly(self, name: str, split: Split | None) -> str | None:
+        path, of = next(self._hits(name, split), (None, None))
+        if of is not None and of != (split or self._split) and self.rivals(name, split):
+            return None
+        return path
+
+    def _hits(self, name: str, split: Split | None) -> Iterator[tuple[str, Split | None]]:
+        """Each file of exactly this name, the best first, with the split of its folder."""
+        listings = self._listings
+        for folder in self._order(split):
+            if "/" in name:
                 path = os.path.join(folder, name)
                 head, tail = os.path.split(path)
                 if tail in self._listing(head):
-                    return path
-            return None
-        listings = self._listings
-        for folder in self._folder_names:
+                    yield path, self._splits.get(folder)
+                continue
             listing = listings.get(folder)
             if name in (self._listing(folder) if listing is None else listing):
-                return f"{folder}/{name}"
-        return None
+                yield f"{folder}/{name}", self._splits.get(folder)
 
-    def _find_loosely(self, name: str) -> str | None:
+    def _find_loosely(self, name: str, split: Split | None) -> str | None:
         """A name that differs only in case or in Unicode's form (``é`` in one piece or two).
 
         Some file systems ignore both, so that such annotations were right where they were made.
         """
         wanted = _loose(name.rpartition("/")[2])
-        for folder in self._folder_names:
+        for folder in self._order(split):
             head = os.path.dirname(os.path.join(folder, name)) if "/" in name else folder
             if not self._listing(head):
                 continue

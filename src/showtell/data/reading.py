@@ -9,13 +9,15 @@ file or lists a folder calls ``note_input``. ``watch_inputs`` collects these, ea
 changes when the file, or the folder's list of names, changes.
 """
 
+import ast
 import codecs
 import json
 import os
 import re
 import stat
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from pathlib import Path
 from typing import Any
@@ -120,6 +122,50 @@ def without_marks(caption: str) -> str:
     return caption
 
 
+_QUOTED = r"""'(?:[^'\\\n]|\\.)*+'|"(?:[^"\\\n]|\\.)*+\""""
+_LIST_OF_TEXTS = re.compile(rf"\[\s*(?:{_QUOTED})(?:(?:\s*,\s*|\s+)(?:{_QUOTED}))*+\s*,?\s*\]")
+
+
+def listed_captions(cell: str) -> list[str] | None:
+    """The captions of a cell that holds a list of them, as JSON, Python or NumPy write it.
+
+    Tables have no lists, so pandas writes ``['A dog runs.', 'A brown dog.']``.
+
+    Returns:
+        None where the cell is a caption.
+    """
+    cell = cell.strip()
+    if not (cell.startswith("[") and cell.endswith("]")):
+        return None
+    try:
+        value = json.loads(cell)
+        if isinstance(value, list) and value and all(isinstance(text, str) for text in value):
+            return value
+    except (ValueError, RecursionError):
+        pass
+    if _LIST_OF_TEXTS.fullmatch(cell) is None:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an escape that Python does not know
+            # One by one: NumPy writes no commas, and Python joins texts side by side.
+            return [ast.literal_eval(text) for text in re.findall(_QUOTED, cell)]
+    except (ValueError, SyntaxError):
+        return None
+
+
+_LINE_END = re.compile(r"\r\n|\r|\n")
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a text file; none for what follows the last line end.
+
+    ``str.splitlines`` also cuts at U+2028 and U+0085, which are within captions.
+    """
+    lines = _LINE_END.split(text)
+    return lines if lines[-1] else lines[:-1]
+
+
 def printable(value: str) -> str:
     """A string on one line that any terminal and any UTF-8 file takes."""
     safe = value.encode("utf-8", "backslashreplace").decode("utf-8")
@@ -156,6 +202,9 @@ def encoding_of(head: bytes) -> str:
     return "utf-8"
 
 
+_LATIN_1 = codecs.lookup("latin-1").name
+
+
 def decode_text(raw: bytes, path: Path | str) -> str:
     """The text of a file's bytes, without its byte order mark.
 
@@ -166,6 +215,9 @@ def decode_text(raw: bytes, path: Path | str) -> str:
     chosen = chosen_encoding()
     if chosen is not None and encoding == "utf-8":
         encoding = chosen
+    if encoding == _LATIN_1:  # what is called so has Windows' quotes and dashes, as browsers know
+        with suppress(UnicodeDecodeError):
+            return raw.decode("cp1252")
     try:
         return raw.decode(encoding)
     except UnicodeDecodeError as error:

@@ -25,7 +25,7 @@ from showtell.data.reading import chosen_encoding, printable
 from showtell.errors import DataError, reason_of
 from showtell.images import heif
 
-FORMAT = 2  # raise it when the same archive comes to be unpacked otherwise
+FORMAT = 3  # raise it when the same archive comes to be unpacked otherwise
 MOST_BYTES = 256 * 2**20  # of one picture
 MOST_TEXT = 2**20  # bytes of one text
 INDEX = "index.json"

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageChops
 
 from showtell.errors import LargePictureError
 
@@ -33,6 +33,7 @@ _KEPT_TAGS = (HEIGHT, COMPRESSION, 266, STRIPS, ROWS_PER_STRIP, STRIP_SIZES, 323
 _SHORT, _LONG = 3, 4
 IN_PLANES = 2  # a value of PLANAR
 USUAL_BITS = (8, 10, 12, 14, 16)
+HARDLY = 64  # no upper byte is as large where values of 14 bits or fewer lie in 16
 BAND = 2**20  # pixels, about
 
 
@@ -121,7 +122,7 @@ class Colours:
         self.size = upper.size
 
     def __iter__(self) -> Iterator[NDArray[np.uint16]]:
-        """Band by band, (N, W, 3)."""
+        """Band by band, (N, W, 3); (N, W) of one channel."""
         for (_, upper), (_, lower) in zip(bands(self._upper), bands(self._lower), strict=True):
             yield np.asarray(upper).astype(np.uint16) * 256 + np.asarray(lower)
 
@@ -190,26 +191,65 @@ def has_sixteen_bit_colours(image: Image.Image) -> bool:
 
 def _sixteen_bit_mode(image: Image.Image) -> str | None:
     tiles = getattr(image, "tile", None)
-    if image.mode != "RGB" or not tiles:
+    if image.mode not in ("RGB", "RGBA") or not tiles:
         return None
     arguments = tiles[0].args
     mode = arguments if isinstance(arguments, str) else arguments[0] if arguments else None
-    return mode if mode in ("RGB;16B", "RGB;16L", "RGB;16N") else None
+    return mode if mode in _SIXTEEN_BIT_MODES else None
+
+
+_GREYS_AND_ALPHA = "LA;16B"
+_SIXTEEN_BIT_MODES = (
+    *(f"{bands};16{order}" for bands in ("RGB", "RGBX", "RGBA") for order in "BLN"),
+    _GREYS_AND_ALPHA,
+)
 
 
 def lower_bytes(image: Image.Image) -> Image.Image:
-    """The lower bytes of 16-bit colours, in RGB, of a picture that is not loaded yet."""
+    """The lower bytes of 16-bit colours and their alpha, of a picture that is not loaded yet."""
     mode = _sixteen_bit_mode(image)
     assert mode is not None
     # Read in the other order of bytes, the byte that is kept is the lower one.
-    other = "RGB;16B" if mode == "RGB;16L" or (mode == "RGB;16N" and _LITTLE) else "RGB;16L"
+    is_little = mode.endswith("L") or (mode.endswith("N") and _LITTLE)
+    other = f"{mode[:-1]}{'B' if is_little else 'L'}"
+    if mode == _GREYS_AND_ALPHA:  # Pillow reads these in one order; as RGBA they are four bytes
+        other = "RGBA"
     opened: Any = image  # a file that Pillow has opened has tiles
     opened.tile = [
         tile._replace(args=other if isinstance(tile.args, str) else (other, *tile.args[1:]))
         for tile in opened.tile
     ]
     image.load()
+    if mode == _GREYS_AND_ALPHA:
+        _, grey, _, alpha = image.split()
+        return Image.merge("RGBA", (grey, grey, grey, alpha))
     return image
+
+
+def brightest(image: Image.Image) -> int:
+    """The largest value of red, green and blue, from 0 to 255."""
+    return max(high for _, high in image.getextrema()[:3])  # type: ignore[misc]
+
+
+def in_all_bits(
+    upper: Image.Image, lower: Image.Image, declared: Range, notes: list[str]
+) -> Image.Image:
+    """16-bit colours whose upper bytes are hardly used, onto 0-255: RGB, or RGBA as they are.
+
+    Args:
+        upper, lower: the two bytes of each value.
+        declared, notes: as ``to_eight_bits`` takes them.
+    """
+    high, low = upper.convert("RGB"), lower.convert("RGB")
+    if ImageChops.difference(high, low).getbbox() is None:
+        return upper  # 8 bits, each byte written twice: a dark picture, of which nothing is cut
+    colours = to_eight_bits(Colours(high, low), declared, notes)
+    if upper.mode == "RGBA":
+        alpha = upper.getchannel("A")
+        if 0 < int(np.asarray(alpha).max()) < HARDLY:
+            alpha = to_eight_bits(Colours(alpha, lower.getchannel("A")), Range(), [])
+        colours.putalpha(alpha)
+    return colours
 
 
 def scale_ppm(image: Any, file: BinaryIO) -> None:

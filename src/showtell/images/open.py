@@ -194,10 +194,10 @@ def _decode_once(
         notes.append("has more than one page: the first is read")
     # Read after loading: the TIFF reader turns the picture itself, and takes the tag away.
     upright = UPRIGHT.get(_orientation(image))
+    if upper_only and depth.brightest(image) < depth.HARDLY:
+        lower = depth.lower_bytes(_opened(file, max_pixels))
+        image = depth.in_all_bits(image, lower, depth.declared_range(image), notes)
     rgb = _to_rgb(image, notes)
-    if upper_only and _brightest(rgb) < 64:  # nearly black: the upper bits are not used
-        values = depth.Colours(rgb, depth.lower_bytes(_opened(file, max_pixels)))
-        rgb = depth.to_eight_bits(values, depth.declared_range(image), notes)
     return rgb if upright is None else rgb.transpose(upright)
 
 
@@ -308,10 +308,6 @@ def _over_white(image: Image.Image) -> Image.Image:
         over_white.alpha_composite(band)
         whole.paste(over_white.convert("RGB"), (0, top))
     return whole
-
-
-def _brightest(rgb: Image.Image) -> int:
-    return max(high for _, high in rgb.getextrema())  # type: ignore[misc]
 
 
 def _reason(error: Exception) -> str:

@@ -21,7 +21,7 @@ from showtell.data.column_names import (
     caption_names,
     find_name,
 )
-from showtell.data.reading import parse_json, printable, read_text
+from showtell.data.reading import listed_captions, parse_json, printable, read_text
 from showtell.data.sources.table import TableText
 from showtell.errors import DataError, ScoringError
 
@@ -268,8 +268,8 @@ def _entry(row: object) -> Entry:
     one = find_name(row, CAPTION_NAMES)
     captions: list[Any] = []
     for key in caption_names(row):
-        said = row[key] if isinstance(row[key], list) else [row[key]]
-        captions += [text for text in said if text or key == one]  # numbered cells may be empty
+        # A numbered cell may be empty.
+        captions += [text for text in _texts(row[key]) if text or key == one]
     split = find_name(row, SPLIT_NAMES)
     others = row.get("alternatives")
     others = others if isinstance(others, list) else []
@@ -280,6 +280,14 @@ def _entry(row: object) -> Entry:
         _number(row.get("confidence")),
         [other.get("caption") for other in others if isinstance(other, dict)],
     )
+
+
+def _texts(value: Any) -> list[Any]:
+    """The captions of a cell, which may hold a list of them."""
+    if isinstance(value, list):
+        return value
+    listed = listed_captions(value) if isinstance(value, str) else None
+    return [value] if listed is None else listed
 
 
 def _number(value: object) -> float | None:

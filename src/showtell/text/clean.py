@@ -26,6 +26,8 @@ from showtell.errors import (
     needs_extra,
     unknown_name,
 )
+from showtell.text.language import letters_of
+from showtell.text.segment import pieces_of
 from showtell.text.tokenizer import BAD_ENDINGS
 
 REPLACE_SECONDS = 1.0
@@ -42,7 +44,7 @@ class Cleaning:
     Attributes:
         tidy: whether preambles, markdown and quotes are removed.
         max_sentences: how many sentences are kept, from the first on; None: all.
-        max_words: how many words are kept; None: all.
+        max_words: how many words are kept, or characters of a script without spaces; None: all.
         replace: ``REGEX=TEXT`` each, applied one after the other; ``TEXT`` may refer to groups
             (``\\1``).
         prefix, suffix: put before and behind, word for word.
@@ -297,8 +299,9 @@ def _unquoted(text: str) -> str:
     return inner.strip()
 
 
-# Ends of sentences: with a space behind them, and of scripts without spaces.
-_END = re.compile(r"[.!?…]+[\"'”’»)\]]*(?=\s)|[。！？]+[」』”]*")
+# Ends of sentences: with a space behind them, and of scripts that have signs of their own.
+_STOPS = "。！？｡।॥؟۔።။។"
+_END = re.compile(rf"[.!?…]+[\"'”’»)\]]*(?=\s)|[{_STOPS}]+[」』”]*")
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(])(?:[A-Z]|Mr|Mrs|Ms|Dr|Prof|St|Mt|Jr|Sr|No|vs|etc|ca|approx|e\.g|i\.e|"
     r"[A-Z](?:\.[A-Z])+)\.$"
@@ -325,27 +328,33 @@ def first_sentences(text: str, most: int) -> str:
 def shortened(text: str, most: int) -> str:
     """No more than ``most`` words, cut at a clause's end where one is in the second half.
 
-    What would be left hanging, as "with a", goes too; the sentence's full stop comes back.
+    What would be left hanging, as "with a", goes too; the sentence's full stop comes back. In
+    scripts without spaces between words, each character counts as a word.
     """
-    words = text.split()
+    is_unspaced = letters_of([text]).num_unspaced > 0
+    words, gap = (pieces_of(text), "") if is_unspaced else (text.split(), " ")
     if len(words) <= most:
         return text
     kept = words[:most]
     for place in range(len(kept), max(most // 2, 1) - 1, -1):
-        if kept[place - 1][-1] in ".!?":
-            return " ".join(kept[:place])
+        if kept[place - 1].rstrip()[-1] in f".!?{_STOPS}":
+            return gap.join(kept[:place]).rstrip()
     for place in range(len(kept), max(most // 2, 1) - 1, -1):
-        if kept[place - 1][-1] in ",;:" or (place < len(words) and words[place] in ("–", "—", "-")):
+        is_before_dash = place < len(words) and words[place] in ("–", "—", "-")
+        if kept[place - 1].rstrip()[-1] in _CLAUSE_ENDS or is_before_dash:
             kept = kept[:place]
             break
     while len(kept) > 1 and (kept[-1].lower().strip(",;:") in _HANGING or kept[-1] in "–—-"):
         kept.pop()
-    shorter = " ".join(kept).rstrip(",;:–—- ")
-    return f"{shorter}." if text.rstrip()[-1] == "." else shorter
+    shorter = gap.join(kept).rstrip(f"{_CLAUSE_ENDS}–—- ")
+    stop = text.rstrip()[-1]
+    return f"{shorter}{stop}" if stop in ".。।۔" else shorter
 
 
+_CLAUSE_ENDS = ",;:，、；：،؛"
 _MORE_ENDINGS = (
     "and or but nor as that which who whose while where when by from into onto over under behind "
-    "between through its his her their this these those some two three very"
+    "between through its his her their this these those some two three very "
+    "的 和 与 在 の が を に は と で"
 )
 _HANGING = BAD_ENDINGS | frozenset(_MORE_ENDINGS.split())

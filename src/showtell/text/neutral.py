@@ -39,6 +39,17 @@ _PLURALS = {
     "teenager": "teenagers",
 }
 _SINGULARS = {many: one for one, many in _PLURALS.items()}
+_ENDINGS = (("man", "men"), ("y", "ies"), ("", "s"))
+_ONE_OF = {
+    many: one
+    for one in NOUNS
+    for of_one, of_many in _ENDINGS
+    if one.endswith(of_one)
+    and (many := one.removesuffix(of_one) + of_many) in NOUNS
+    and many not in ("mans", "womans")
+}
+"""For each noun of several people, that of one."""
+
 _NUMBERS = (
     *("one", "two", "three", "four", "five", "six"),
     *("seven", "eight", "nine", "ten", "eleven", "twelve"),
@@ -71,11 +82,27 @@ _BARE_VERBS = _set(
     "play jump run swim walk sleep eat ride climb dance perform sing stand sit fly skate surf ski "
     "go fall catch throw kick hit dive slide speak talk drink smile work paint draw cook"
 )
+_BEFORE_SOMEBODY = _WATCH | _set(
+    "behind after around beside near towards toward past against over above below under like than "
+    "catch catches photograph photographs follow follows following film films filming"
+)
+"""After these, "her" and a verb in "-ing" are somebody who does it: "behind her holding a bag"."""
+
+_BEFORE_THINGS = _set("in at from into wearing wears and show shows showing")
+"""After these it is hers: "in her living room"."""
+
+_THINGS = _set("something anything everything nothing")
 _ING_NOUNS = _set(
     "wedding ring earring earrings string clothing painting evening belonging belongings drawing "
     "wing stocking stockings swing legging leggings sling building king spring thing things "
     "sibling offspring rigging bedding"
 )
+_BEFORE_OBJECT = _set(
+    "a an the his her their its my our itself himself herself themselves another some each"
+)
+_MANY = _set("few couple lot dozen group bunch crowd pair team trio number").union(_NUMBERS)
+"""What "a" and a noun of several may have between them."""
+
 _AFTER_ROLE = _set(
     "player players team teams soccer basketball tennis volleyball softball baseball hockey "
     "football "
@@ -238,8 +265,11 @@ def _nouns(words: list[_Word]) -> list[_Word]:
             found += _said(word, ("person",))
         elif low in ("males", "females"):
             found += _said(word, ("people",))
+        elif _is_verb(words, place):
+            found.append(word)
         elif low in NOUNS:
-            found += _said(word, NOUNS[low])
+            is_one = low in _ONE_OF and _is_after_a(words, place)
+            found += _said(word, NOUNS[_ONE_OF[low] if is_one else low])
         elif low.endswith("woman") and low not in NOUNS:
             found += _said(word, (f"{low.removesuffix('woman')}person",))
         elif low.endswith("women"):
@@ -250,6 +280,24 @@ def _nouns(words: list[_Word]) -> list[_Word]:
         else:
             found.append(word)
     return found
+
+
+def _is_verb(words: Sequence[_Word], place: int) -> bool:
+    """Whether a word is a verb that looks like a noun: "grooms a horse", "mans the booth"."""
+    low, before, after = words[place].low, _low(words, place - 1), _low(words, place + 1)
+    if after not in _BEFORE_OBJECT:
+        return False
+    is_many = before in _SINGULARS or before in _ONE_OF or before in ("they", "who")
+    return low in ("grooms", "mans") or (low == "man" and is_many)
+
+
+def _is_after_a(words: Sequence[_Word], place: int) -> bool:
+    """Whether "a" stands before a noun, perhaps with one word between: "a young women"."""
+    before = _low(words, place - 1)
+    if before == "a":  # "men an women" lacks a "d"
+        return True
+    is_between = before not in _MANY and before not in _FUNCTION
+    return is_between and _low(words, place - 2) in ("a", "an")
 
 
 def _pronouns(words: list[_Word]) -> list[_Word]:
@@ -279,9 +327,13 @@ def _is_object(words: Sequence[_Word], place: int) -> bool:
     before, after = _low(words, place - 1), _low(words, place + 1)
     if _stands_alone(after):
         return True
-    if before in _WATCH and after in _BARE_VERBS:
+    if (before in _WATCH and after in _BARE_VERBS) or after in _THINGS:
         return True
-    return after.endswith("ing") and after not in _ING_NOUNS
+    if not after.endswith("ing") or after in _ING_NOUNS:
+        return False
+    # "on her taking the picture", but "on her surfing board"
+    is_verb = _stands_alone(_low(words, place + 2))
+    return before in _BEFORE_SOMEBODY or (is_verb and before not in _BEFORE_THINGS)
 
 
 def _agree(words: list[_Word], place: int) -> None:

@@ -72,6 +72,7 @@ teenage male: teenager; teenage female: teenager; teenaged boy: teenager; teenag
 ball boy: ball kid; ball girl: ball kid; ball boys: ball kids; ball girls: ball kids
 bat boy: bat kid; bat boys: bat kids
 boy scout: scout; boy scouts: scouts; girl scout: scout; girl scouts: scouts
+bride and grooms: newlyweds
 flower girl: flower bearer; flower girls: flower bearers; best man: wedding attendant
 cowboy hat: western hat; cowboy hats: western hats; cowboy boots: western boots
 cowgirl hat: western hat; cowgirl boots: western boots; cowboy outfit: western outfit

@@ -339,6 +339,22 @@ def _parts(token: str, cut: Any) -> Iterable[str]:
         yield rest
 
 
+def pieces_of(text: str) -> list[str]:
+    """A text in pieces that make it again when joined: a word each, with what follows it.
+
+    A word is a character of a script without spaces, or what stands between spaces and these.
+    """
+    pieces: list[str] = []
+    for part in re.findall(rf"{_RUN.pattern}|{_RUN.pattern.replace('[', '[^', 1)}", text):
+        found = _by_character(part) if _RUN.match(part) else re.findall(r"\s*\S+\s*|\s+", part)
+        for piece in found:
+            if pieces and not any(map(str.isalnum, piece)):
+                pieces[-1] += piece
+            else:
+                pieces.append(piece)
+    return pieces
+
+
 def _by_character(run: str) -> list[str]:
     """Each letter with its marks; with the letter stacked below it in Khmer and Burmese."""
     letters: list[str] = []

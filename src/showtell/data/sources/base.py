@@ -35,7 +35,7 @@ from showtell.data.ids import id_text
 from showtell.data.pictures import PictureFinder
 from showtell.data.reading import chosen_encoding, encoding_of, note_input, printable
 from showtell.data.records import Dataset, Split
-from showtell.data.splits import split_of
+from showtell.data.splits import split_in_name, split_of
 from showtell.errors import DataError
 
 PEEK_BYTES = 65_536
@@ -98,6 +98,9 @@ def picture_finder(
     images: Path | None,
     bases: Iterable[Path],
     subfolders: Iterable[str],
+    *,
+    split: Split | None = None,
+    bare: bool = False,
     other_name: Callable[[str], str] | None = None,
 ) -> PictureFinder:
     """Looks in ``images`` where the user named it, else in the usual places.
@@ -105,13 +108,24 @@ def picture_finder(
     Args:
         images: The folder of the pictures that the user named, or None.
         bases: Folders that may hold the pictures or a folder of them, best guess first.
-        subfolders: Usual names of such a folder, best guess first.
-        other_name: As ``PictureFinder`` takes it.
+        subfolders: Usual names of such a folder, best guess first; "." is the base itself, which
+            else comes last. In ``images``, which the user named, it comes first.
+        split, other_name: As ``PictureFinder`` takes them.
+        bare: As ``PictureFinder`` takes it; always so in ``images``.
     """
-    names = tuple(subfolders)
+    is_named = images is not None
+    names = dict.fromkeys((".", *subfolders) if is_named else (*subfolders, "."))
     roots = (images,) if images is not None else tuple(bases)
-    folders = [folder for root in roots for folder in (*(root / name for name in names), root)]
-    return PictureFinder(folders, bare=images is not None, other_name=other_name)
+    folders = [root / name for root in roots for name in names]
+    splits = {
+        root / name: split_of_name
+        for root in roots
+        for name in names
+        if (split_of_name := split_in_name(name)) is not None
+    }
+    return PictureFinder(
+        folders, splits=splits, split=split, bare=bare or is_named, other_name=other_name
+    )
 
 
 class Place(NamedTuple):
@@ -259,13 +273,13 @@ class RowFile(NamedTuple):
         file: The file; relative picture paths start at its folder.
         rows: What it holds.
         place: The folder it lies in, where the data set has several.
-        other_name: As ``PictureFinder`` takes it.
+        bare: As ``PictureFinder`` takes it.
     """
 
     file: Path
     rows: Iterable[Row]
     place: Place | None = None
-    other_name: Callable[[str], str] | None = None
+    bare: bool = False
 
 
 def load_rows(
@@ -284,10 +298,12 @@ def load_rows(
         DataError: nothing usable is in them, or no picture is found.
     """
     collector = Collector(name, source, PictureFinder([]), own_paths=True)
-    for file, rows, place, other_name in files:
-        folders = ("images", "Images", "train_images", "test_images", *FLICKR_FOLDERS)
-        collector.finder = picture_finder(images, [file.parent], folders, other_name)
+    for file, rows, place, bare in files:
+        folders = (".", "images", "Images", "train_images", "test_images", *FLICKR_FOLDERS)
         split, prefix = (place.split, place.prefix) if place else (None, "")
+        collector.finder = picture_finder(
+            images, [file.parent], folders, split=split or split_in_name(file.stem), bare=bare
+        )
         for row in rows:
             _add(row, collector, split, prefix)
     collector.notes += notes
@@ -334,30 +350,38 @@ def _add(row: Row, collector: Collector, place_split: Split | None, prefix: str)
         collector.num_untouched += len(row.captions)
         return
     file_name = row.file_name.strip()
-    image_id = (id_text(row.image_id) or "").strip() or (
-        file_name if os.path.isabs(file_name) else prefix + file_name
-    )
+    own_id = (id_text(row.image_id) or "").strip()
+    image_id = own_id or (file_name if os.path.isabs(file_name) else prefix + file_name)
     if collector.known(image_id):
         draft = collector.draft(image_id)
-        if draft is None or not _agrees(row, draft, file_name, collector):
-            return
     else:
-        draft = collector.add_picture(image_id, file_name, place_split, said_split=row.split)
-    if draft is not None:
-        num_before = len(draft.captions)
-        collector.add_captions(draft, row.captions, row.where, row.styles)
-        if row.untouched:
-            collector.num_untouched += len(draft.captions) - num_before
+        draft = collector.add_picture(
+            image_id, file_name, place_split, said_split=row.split, may_join=not own_id
+        )
+    if draft is None or not _agrees(row, draft, image_id, file_name, place_split, collector):
+        return
+    num_before = len(draft.captions)
+    collector.add_captions(draft, row.captions, row.where, row.styles)
+    if row.untouched:
+        collector.num_untouched += len(draft.captions) - num_before
 
 
-def _agrees(row: Row, draft: Draft, file_name: str, collector: Collector) -> bool:
-    """Whether a later row of a picture names the same file and split; else it is a problem."""
-    if file_name != draft.file_name:
+def _agrees(
+    row: Row,
+    draft: Draft,
+    image_id: str,
+    file_name: str,
+    place_split: Split | None,
+    collector: Collector,
+) -> bool:
+    """Whether a row of a picture names the same file and split as the first; else a problem."""
+    if image_id == draft.image_id and file_name != draft.file_name:
         detail = f"{row.where}: {file_name}, but the id was {draft.file_name} before"
         collector.problem("duplicate id", draft.image_id, detail)
         return False
-    if row.split not in (None, "") and split_of(str(row.split)) != draft.split:
-        detail = f"{row.where}: {row.split}, but {draft.split} before; row skipped"
+    said = place_split if row.split in (None, "") else row.split
+    if said is not None and split_of(str(said)) != draft.split:
+        detail = f"{row.where}: {said}, but {draft.split} before; row skipped"
         collector.problem("conflicting splits", draft.image_id, detail)
         return False
     return True

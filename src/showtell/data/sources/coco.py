@@ -14,7 +14,7 @@ from typing import Any
 from showtell.core.messages import counted
 from showtell.data.collect import REJECTED, Collector
 from showtell.data.ids import IdNumbers, id_text
-from showtell.data.pictures import PictureFinder
+from showtell.data.pictures import PictureFinder, last_part
 from showtell.data.reading import json_list, note_input, printable, read_json_object
 from showtell.data.records import Dataset, Split
 from showtell.data.sources.base import Source, is_json_list, peek, picture_finder
@@ -64,6 +64,9 @@ def load(path: Path, images: Path | None) -> Dataset:
 def coco_pictures(folder: Path, images: Path | None, stems: list[str]) -> PictureFinder:
     """Looks beside the annotations, above them, and in ``images``; the named year's folder first.
 
+    A picture of val is looked for in the folders of val before those of train: both may number
+    their pictures from 1.
+
     Args:
         folder: Where the annotations lie.
         images: The folder of the pictures that the user named, or None.
@@ -74,16 +77,17 @@ def coco_pictures(folder: Path, images: Path | None, stems: list[str]) -> Pictur
     above = folder.resolve().parent if folder == Path() else folder.parent
     bases = [folder, above, folder / "images", above / "images"]
     folders = dict.fromkeys([*named, *PICTURE_FOLDERS])
-    return picture_finder(images, bases, folders, other_name=name_of_2017)
+    return picture_finder(images, bases, folders, bare=True, other_name=name_of_2017)
 
 
 def name_of_2017(file_name: str) -> str:
     """The 2017 release's name of a picture.
 
     COCO's two releases hold the same pictures; ``COCO_val2014_000000000042.jpg`` became
-    ``000000000042.jpg``. Karpathy's split goes by the old names.
+    ``000000000042.jpg``. Karpathy's split goes by the old names. Any other name stays.
     """
-    return _PREFIX_OF_2014.sub("", file_name.rpartition("/")[2])
+    last = last_part(file_name)
+    return _PREFIX_OF_2014.sub("", last) if _PREFIX_OF_2014.match(last) else file_name
 
 
 def note_renamed(collector: Collector) -> None:

@@ -54,7 +54,7 @@ def load_archives(
             collector.problem(*problem)
         for name in contents.unsupported:
             collector.leave_out(name)
-        collector.finder = picture_finder(images, [archive.parent], ("images", "Images"))
+        collector.finder = picture_finder(images, [archive.parent], (".", "images", "Images"))
         split = place.split or split_in_name(archive.name)
         for sample in contents.samples:
             _add(sample, f"{place.prefix}{archive.name}", folder, split, collector)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from showtell.data.collect import Collector
 from showtell.data.pictures import leaves_folder
-from showtell.data.reading import read_text
+from showtell.data.reading import lines_of, read_text
 from showtell.data.records import Dataset, Split
 from showtell.data.sources.base import Source, only_file, peek, picture_finder
 from showtell.data.splits import split_of
@@ -81,7 +81,7 @@ def _read_split_lists(folder: Path) -> tuple[dict[str, Split], list[str]]:
         split = split_of(match[1]) if match else None
         if split is None:
             continue
-        for line in read_text(file).splitlines():
+        for line in lines_of(read_text(file)):
             name = line.strip()
             if name and splits.setdefault(name, split) != split:
                 twice[name] = None
@@ -92,10 +92,10 @@ def _read_split_lists(folder: Path) -> tuple[dict[str, Split], list[str]]:
 
 def _read_tokens(text: str, file: Path, splits: dict[str, Split], collector: Collector) -> None:
     num_read = 0
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(lines_of(text), 1):
         if not line.strip():
             continue
-        match = _TOKEN_LINE.match(line.rstrip("\r"))
+        match = _TOKEN_LINE.match(line)
         if match is None:
             collector.problem("bad line", f"{file.name}:{number}", "expected NAME#NUMBER<tab>TEXT")
             continue

@@ -21,7 +21,7 @@ from showtell.data.pictures import (
     is_plain_file,
     is_unsupported_picture,
 )
-from showtell.data.reading import is_text, read_text
+from showtell.data.reading import is_text, lines_of, read_text
 from showtell.data.records import Dataset
 from showtell.data.sources.base import Source
 from showtell.data.splits import split_of
@@ -133,11 +133,11 @@ def _captions_of(sidecars: list[Path], tags: _Tags) -> list[str]:
     Raises:
         DataError: a file cannot be read.
     """
-    lines = read_text(sidecars[0]).splitlines()
+    lines = lines_of(read_text(sidecars[0]))
     if not _are_tags(lines):
         return lines
     for other in sidecars[1:]:
-        found = read_text(other).splitlines()
+        found = lines_of(read_text(other))
         if any(map(str.strip, found)) and not _are_tags(found):
             tags.num_passed_over += 1
             return found

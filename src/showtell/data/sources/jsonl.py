@@ -2,7 +2,8 @@
 
 ``{"path": "a.jpg", "captions": ["A dog .", "A brown dog ."], "split": "train"}``
 
-A JSON file may also be ``{"a.jpg": "A dog ."}`` or kohya's ``meta_cap.json``
+A JSON file may also be an object of columns (``{"path": ["a.jpg"], "caption": ["A dog ."]}``, as
+pandas writes tables), ``{"a.jpg": "A dog ."}``, kohya's ``meta_cap.json``
 (``{"a": {"caption": "A dog ."}}``), or TextCaps' ``{"data": [...]}`` (Sidorov et al. 2020,
 "TextCaps: a Dataset for Image Captioning with Reading Comprehension").
 """
@@ -74,12 +75,7 @@ def load(path: Path, images: Path | None) -> Dataset:
 
 def _row_file(file: Path, place: Place | None = None) -> RowFile:
     # TextCaps names folders of Open Images (train/0f.jpg) whichever folder its pictures are in.
-    other_name = _base_name if file.suffix.lower() == ".json" else None
-    return RowFile(file, _rows(file), place, other_name)
-
-
-def _base_name(file_name: str) -> str:
-    return file_name.rpartition("/")[2]
+    return RowFile(file, _rows(file), place, bare=file.suffix.lower() == ".json")
 
 
 def _places(folder: Path) -> list[Place]:
@@ -123,6 +119,8 @@ def _values(text: str, file: Path) -> Iterator[tuple[str, Any]]:
         value = parse_json(text, file, hook=_keep_all)
         if isinstance(value, dict) and isinstance(value.get("data"), list):
             yield from _items(value["data"], file)
+        elif isinstance(value, dict) and (rows := _rows_of_columns(value)) is not None:
+            yield from _items(rows, file)
         elif isinstance(value, dict):
             for name, said in value.items():
                 yield f"{file.name}: {printable(name)}", _of_picture(name, said)
@@ -133,6 +131,21 @@ def _values(text: str, file: Path) -> Iterator[tuple[str, Any]]:
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             yield f"{file.name}:{number}", parse_json(line, file, number)
+
+
+def _rows_of_columns(value: dict[str, Any]) -> list[Any] | None:
+    """The rows of an object of columns, as pandas writes it; None where it is none.
+
+    A column is a list, or an object of values by the number of the row.
+    """
+    if picture_name(value) is None or not caption_names(value):
+        return None
+    columns = [list(c.values()) if isinstance(c, dict) else c for c in value.values()]
+    if not all(isinstance(column, list) for column in columns):
+        return None
+    if len({len(column) for column in columns}) != 1:
+        return None
+    return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _is_lines(text: str) -> bool:

@@ -48,7 +48,7 @@ def load(path: Path, images: Path | None) -> Dataset:
     folder = file.parent
     above = folder.resolve().parent if folder == Path() else folder.parent
     bases = [folder, above, folder / "images", above / "images"]
-    finder = picture_finder(images, bases, PICTURE_FOLDERS, other_name=coco.name_of_2017)
+    finder = picture_finder(images, bases, PICTURE_FOLDERS, bare=True, other_name=coco.name_of_2017)
     collector = Collector(str(path), "karpathy", finder)
     for entry in pictures:
         _add(entry, collector)

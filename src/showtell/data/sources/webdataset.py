@@ -21,7 +21,7 @@ from showtell.data.pictures import (
     is_picture_name,
     is_unsupported_picture,
 )
-from showtell.data.reading import decode_text, parse_json
+from showtell.data.reading import decode_text, lines_of, parse_json
 from showtell.data.records import Dataset
 from showtell.data.sources.base import Source, row_of
 from showtell.data.sources.containers import archives_in, load_archives
@@ -126,7 +126,7 @@ class _Reading:
             try:
                 if text_name:
                     text = decode_text(self.texts[text_name, number], text_name)
-                    captions = [line for line in text.splitlines() if line.strip()]
+                    captions = [line for line in lines_of(text) if line.strip()]
                 elif (json_name, number) in self.texts:
                     raw = self.texts[json_name, number]
                     captions, split, styles = _of_json(decode_text(raw, json_name), json_name)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from showtell.data.pictures import PICTURE_SUFFIXES
+from showtell.data.reading import lines_of
 from showtell.data.records import SPLITS, Record
 from showtell.data.unpack import MOST_BYTES
 from showtell.data.writers.base import Job, Writer, suffix_of
@@ -48,7 +49,7 @@ def _add_sample(archive: tarfile.TarFile, key: str, record: Record) -> None:
     if suffix not in PICTURE_SUFFIXES:
         suffix = suffix_of(record.path)
     _add_member(archive, key + suffix, _bytes_of(record))
-    if not record.styles and all(len(text.splitlines()) == 1 for text in record.captions):
+    if not record.styles and all(len(lines_of(text)) == 1 for text in record.captions):
         _add_member(archive, f"{key}.txt", "\n".join(record.captions).encode())
     said = {
         "captions": record.captions,

@@ -71,6 +71,9 @@ class Placer:
         how: Whether pictures are copied, hard-linked (copied where the disk is another), or stay.
         num_pictures: How many there will be.
         progress: Called with how many are done, and ``num_pictures``.
+
+    Attributes:
+        near: The folder of the output's file, with a slash at the end; "" where it is a folder.
     """
 
     def __init__(
@@ -83,7 +86,7 @@ class Placer:
     ) -> None:
         self.how = how
         self._folder = folder
-        self._near = None if file is None else file.parent
+        self.near = "" if file is None else os.path.join(os.path.abspath(file.parent), "")
         self._num_pictures = num_pictures
         self._progress = progress
         self._num_done = self._num_renamed = self._num_not_linked = 0
@@ -99,8 +102,7 @@ class Placer:
         if self.how == "keep":
             self.done()
             path = os.path.abspath(record.path)
-            near = None if self._near is None else os.path.join(self._near, "")
-            return path[len(near) :] if near and path.startswith(near) else path
+            return path[len(self.near) :] if self.is_near(path) else path
         folder = self._folder / subfolder
         if subfolder not in self._taken:
             folder.mkdir(parents=True, exist_ok=True)
@@ -108,6 +110,10 @@ class Placer:
         self._bring(record.path, folder / name)
         self.done()
         return f"{subfolder}/{name}"
+
+    def is_near(self, path: str) -> bool:
+        """Whether a picture that stays, of this absolute path, is named from the output's file."""
+        return bool(self.near) and path.startswith(self.near)
 
     def _bring(self, source: Path, target: Path) -> None:
         if self.how == "link":

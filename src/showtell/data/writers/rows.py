@@ -8,6 +8,7 @@ its own. Formats: https://cocodataset.org/#format-data, Karpathy and Fei-Fei 201
 import csv
 import json
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -112,8 +113,7 @@ def _write_annotations(
 
 
 def _coco_image(record: Record, number: int, root: str, job: Job) -> dict[str, Any]:
-    placed = job.placer.place(record, IMAGES)
-    name = _below(placed, root) if root else placed.removeprefix(f"{IMAGES}/")
+    name = _name(record, root, job)
     size = size_of(record.path)
     shape = {} if size is None else {"width": size[0], "height": size[1]}
     return {"id": number, "file_name": name, **shape}
@@ -132,7 +132,7 @@ def write_karpathy(job: Job) -> None:
 def _karpathy_images(job: Job, root: str, are_numbers: bool) -> Iterator[dict[str, Any]]:
     number = 0
     for image_number, record in enumerate(job.records):
-        placed = job.placer.place(record, IMAGES)
+        name = _name(record, root, job)
         sentences = []
         for caption in record.captions:
             sentences.append(
@@ -145,7 +145,7 @@ def _karpathy_images(job: Job, root: str, are_numbers: bool) -> Iterator[dict[st
             )
             number += 1
         yield {
-            "filename": _below(placed, root) if root else placed.removeprefix(f"{IMAGES}/"),
+            "filename": name,
             "imgid": image_number,
             **({"cocoid": int(id_number(record.image_id) or 0)} if are_numbers else {}),
             "split": record.split,
@@ -193,7 +193,9 @@ def _numbers(records: Sequence[Record]) -> dict[str, int] | None:
 
 
 def _common_root(job: Job) -> str:
-    """Where pictures stay: the folder that all lie below, and a note on how to read them.
+    """Where pictures stay: the folder that names start at, and a note on how to read them.
+
+    It is that of the output's file where all pictures lie below it, and no note is needed.
 
     These formats are published ones, whose paths never leave the folder of the pictures.
 
@@ -202,21 +204,25 @@ def _common_root(job: Job) -> str:
     """
     if job.placer.how != "keep":
         return ""
+    paths = [os.path.abspath(record.path) for record in job.records]
+    if all(map(job.placer.is_near, paths)):  # found from the file's folder
+        return job.placer.near
     try:
-        root = os.path.commonpath(
-            [os.path.dirname(os.path.abspath(record.path)) for record in job.records]
-        )
+        root = os.path.commonpath(map(os.path.dirname, paths))
     except ValueError:
         raise DataError(
             "the pictures lie on several drives; leave out --pictures keep, or convert to jsonl"
         ) from None
-    job.placer.note(f"the pictures stay where they are: read it with --images {root}")
+    job.placer.note(f"the pictures stay where they are: read it with --images {shlex.quote(root)}")
     return root
 
 
-def _below(placed: str, root: str) -> str:
-    # Placed is absolute, or relative to the output's folder; both mean one file.
-    return Path(os.path.relpath(placed, root)).as_posix() if os.path.isabs(placed) else placed
+def _name(record: Record, root: str, job: Job) -> str:
+    """Put a picture into ``images/``; its name from there, or from ``root`` where it stays."""
+    placed = job.placer.place(record, IMAGES)
+    if root:
+        return Path(os.path.relpath(os.path.abspath(record.path), root)).as_posix()
+    return placed.removeprefix(f"{IMAGES}/")
 
 
 def _write_items(file: IO[str], items: Iterator[dict[str, Any]]) -> None:
