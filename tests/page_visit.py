@@ -57,6 +57,16 @@ class Visit:
         )
         self.page.wait_for_function("() => !document.querySelector('[data-busy]')")
 
+    def notice(self, text: str) -> None:
+        """Wait for it."""
+        self.page.get_by_role("group", name="Notice").get_by_text(text).wait_for()
+
+    def edit(self, name: str, text: str) -> None:
+        card = self.card(name)
+        card.get_by_role("button", name=f"Edit: {name}", exact=True).click()
+        card.get_by_role("textbox").fill(text)
+        card.get_by_role("textbox").press("Enter")
+
     def violations(self) -> list[str]:
         """What axe-core finds, with every rule that it has on."""
         if not self.page.evaluate("'axe' in window"):
@@ -69,6 +79,13 @@ class Visit:
             for rule in found["violations"]
             for node in rule["nodes"]
         ]
+
+    def asks_before_leaving(self) -> bool:
+        """Whether something would be lost with the page."""
+        asked: bool = self.page.evaluate(
+            """() => !dispatchEvent(new Event("beforeunload", { cancelable: true }))"""
+        )
+        return asked
 
     def download(self, label: str, folder: Path) -> Path:
         with self.page.expect_download() as event:

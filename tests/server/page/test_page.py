@@ -98,7 +98,7 @@ def _check_downloads(
     table = filled.download("Download CSV", to)
     rows = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
     assert {row["path"]: row["caption"] for row in rows} == expected
-    assert [row["edited"] for row in rows] == ["false", "true"]
+    assert [row["edited"] for row in rows] == ["true", "true"]  # picked, and written
     assert float(rows[0]["confidence"]) == second["confidence"] and rows[1]["confidence"] == ""
 
     lines = filled.download("Download JSONL", to)
@@ -207,6 +207,22 @@ def test_what_a_person_wrote_is_not_removed_unasked(filled: Visit) -> None:
     page.get_by_role("dialog").get_by_role("button", name="Remove").click()
     rocket.wait_for(state="detached")
     assert page.locator(".card").count() == 1
+
+
+def test_text_is_pasted_into_an_editor_that_a_program_offers_as_a_picture_too(
+    filled: Visit,
+) -> None:
+    filled.card("coffee.png").get_by_role("button", name="Edit: coffee.png").click()
+    prevented = filled.page.evaluate(
+        """() => {
+          const clipboardData = new DataTransfer();
+          clipboardData.setData("text/plain", "a cell");
+          clipboardData.items.add(new File(["x"], "image.png", { type: "image/png" }));
+          const init = { clipboardData, bubbles: true, cancelable: true };
+          return !document.activeElement.dispatchEvent(new ClipboardEvent("paste", init));
+        }"""
+    )
+    assert not prevented and filled.page.locator(".card").count() == 3
 
 
 def test_a_caption_that_the_clean_up_changed_is_shown_as_it_is(
@@ -320,19 +336,36 @@ def test_the_token_is_asked_for(
         opened.close()
 
 
-def test_the_camera(browser: Any, url: str) -> None:
+def test_the_camera(browser: Any, url: str, tmp_path: Path) -> None:
     with visit(browser, url) as opened:
         page = opened.page
         page.get_by_role("button", name="Use the camera").click()
         page.locator(".shutter:not([disabled])").wait_for()
         assert opened.violations() == []
+        label = "document.querySelector('video').srcObject?.getVideoTracks()[0].label"
+        first = page.evaluate(label)
+        page.get_by_role("button", name="Other camera").click()
+        page.wait_for_function(f"first => ![undefined, first].includes({label})", arg=first)
+        page.locator(".shutter:not([disabled])").wait_for()
         page.locator(".shutter").click()
         page.get_by_text("1 picture taken.").wait_for()
         page.keyboard.press("Escape")
         opened.wait_until_done(1)
-        assert page.locator(".card .name").inner_text().startswith("camera-")
+        name = page.locator(".card .name").inner_text()
+        assert name.startswith("camera-")
         assert page.locator(".caption").inner_text()
         assert page.evaluate("document.querySelector('video').srcObject") is None
+        assert opened.asks_before_leaving()
+        page.get_by_role("button", name=f"Remove: {name}").click()
+        page.get_by_text("It is in this tab alone.").wait_for()
+        page.get_by_role("button", name="Keep").click()
+        opened.download("Download CSV", tmp_path)
+        assert opened.asks_before_leaving()  # the picture is not in it
+        with zipfile.ZipFile(opened.download("Download text files", tmp_path)) as archive:
+            assert archive.namelist() == [name.replace(".jpg", ".txt"), name]
+            assert archive.testzip() is None
+            assert Image.open(archive.open(name)).format == "JPEG"
+        assert not opened.asks_before_leaving()
     no_camera = "delete Navigator.prototype.mediaDevices"
     with visit(browser, url, script=no_camera) as opened:
         assert not opened.page.get_by_role("button", name="Use the camera").is_visible()
@@ -394,6 +427,6 @@ def test_a_model_behind_a_server_tells_no_confidence(
             card.get_by_role("textbox").press("Enter")
             card.get_by_text("1 alternative").click()
             card.get_by_role("radio").first.wait_for()  # they are made as the list opens
-            assert card.get_by_role("radio").count() == 1
-            assert card.locator(".share").count() == 0
+            assert card.get_by_role("radio").count() == 2
+            assert card.locator(".share").all_inner_texts() == ["Yours"]
             assert not card.get_by_text("Probability of a word").is_visible()

@@ -102,7 +102,9 @@ def test_all_of_it_by_keyboard(browser: Any, url: str, photos: list[Path]) -> No
         page.locator("#choose").focus()
         opened.tab_to(".remove")
         press("Enter")
-        assert card.count() == 0
+        page.get_by_text("The caption that you wrote goes with it.").wait_for()
+        press("Enter")
+        card.wait_for(state="detached")
         label = page.evaluate("document.activeElement.getAttribute('aria-label')")
         assert label == "Remove: rocket.jpg"  # the next one, not the top of the page
 
@@ -128,14 +130,56 @@ def test_nothing_moves_for_those_who_asked_for_it(filled: Visit) -> None:
 def test_names_in_archives_are_safe_and_no_two_alike(filled: Visit) -> None:
     given = ["a.jpg", "a.png", "A.gif", "../../etc/passwd", "b\\con.png", "x/.hidden", "é.png"]
     given += ["e\u0301.png", "..", "z" * 400 + ".jpeg", "a:b?.jpg"]
-    module = "async (names) => (await import('/page/names.js')).sidecarNames(names)"
-    names = filled.page.evaluate(module, given)
+    module = "async (given) => (await import('/page/names.js')).sidecarNames(...given)"
+    names = filled.page.evaluate(module, [given, True])  # on Windows
     assert names[:9] == [
         *("a.txt", "a.png.txt", "A.gif.txt", "etc/passwd.txt", "b/_con.txt", "x/hidden.txt"),
-        *("é.txt", "é.png.txt", "picture.txt"),
+        *("é.txt", "e\u0301.png.txt", "picture.txt"),
     ]
     assert len(names[9].encode()) < 255 and names[10] == "a_b_.txt"
     assert len({name.lower() for name in names}) == len(given)
+    given = ["10:30 what?.jpg", "e\u0301.png", "con.png", " a .jpg", "etc./b.png", "../x.png"]
+    names = filled.page.evaluate(module, [given, False])  # these names are usual elsewhere
+    assert names == [
+        *("10:30 what?.txt", "e\u0301.txt", "con.txt", " a .txt", "etc./b.txt", "x.txt")
+    ]
+
+
+ARABIC, JAPANESE = "رجل يركب دراجة حمراء", "犬が走る"
+
+
+@pytest.mark.parametrize(
+    ("caption", "words"), [(ARABIC, ARABIC.split()), (JAPANESE, ["犬", "が", "走る"])]
+)
+def test_captions_of_every_script_read_as_they_are_written(
+    browser: Any, url: str, photos: list[Path], caption: str, words: list[str]
+) -> None:
+    result = {
+        **{"caption": caption, "confidence": 0.7, "log_prob": -5.0, "words": words},
+        "log_probs": [-0.5] * (len(words) + 1),
+        "attention": {"grid": [2, 2], "weights": [[0.1, 0.2, 0.3, 0.4]] * (len(words) + 1)},
+    }
+    other = result | {"attention": None, "caption": caption[::-1]}
+    answer = {"model": "looks", "results": [result | {"alternatives": [other]}]}
+    with visit(browser, url) as opened:
+        opened.page.route("**/v1/captions", lambda route: route.fulfill(json=answer))
+        opened.drop(photos[0])
+        opened.wait_until_done(1)
+        card = opened.card("coffee.png")
+        assert card.locator(".caption").evaluate("e => e.textContent") == caption
+        left = [card.locator(".word").nth(n).bounding_box()["x"] for n in range(len(words))]
+        is_arabic = caption == ARABIC
+        assert left == sorted(left, reverse=is_arabic) and len(set(left)) == len(words)
+        card.locator(".word").first.click()
+        opened.page.keyboard.press("ArrowLeft" if is_arabic else "ArrowRight")
+        assert opened.page.evaluate("document.activeElement.textContent") == words[1]
+        card.get_by_text("1 alternative").click()
+        direction = "e => getComputedStyle(e).direction"
+        expected = "rtl" if is_arabic else "ltr"
+        assert card.locator("label span").first.evaluate(direction) == expected
+        assert card.locator(".look-note").evaluate(direction) == "ltr"  # a sentence in English
+        card.get_by_role("button", name="Edit: coffee.png").click()
+        assert card.get_by_role("textbox").evaluate(direction) == expected
 
 
 def test_crc_32_is_that_of_zip(filled: Visit) -> None:
@@ -149,7 +193,7 @@ def test_crc_32_is_that_of_zip(filled: Visit) -> None:
 def test_the_page_is_in_the_package_and_asks_for_its_own_files_alone() -> None:
     page = files("showtell.server").joinpath("page")
     names = sorted(path.name for path in page.iterdir())
-    assert len(names) == 25 and {"index.html", "page.css", "page.js"} < set(names)
+    assert len(names) == 27 and {"index.html", "page.css", "page.js"} < set(names)
     for name in names:
         text = page.joinpath(name).read_text(encoding="utf-8")
         assert "https://" not in text and "style=" not in text and len(text.splitlines()) <= 250

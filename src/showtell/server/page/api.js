@@ -3,8 +3,13 @@
 const TOKEN = "showtell-token";
 const PATIENCE = 120_000; // ms; the server itself gives up earlier
 
-/** A refusal that asking again cannot change: one line for people. */
-export class Refused extends Error {}
+/** A refusal that asking again cannot change: one line for people; `status` is of HTTP, or null. */
+export class Refused extends Error {
+  constructor(message, status = null) {
+    super(message);
+    this.status = status;
+  }
+}
 
 /** The server is busy or starting, and may answer later. */
 export class TryLater extends Error {
@@ -25,6 +30,13 @@ export class NoAnswer extends TryLater {
   }
 }
 
+/** The picture did not arrive in the time that the server gives to uploads. */
+export class TooSlow extends TryLater {
+  constructor(seconds) {
+    super("The upload is too slow.", seconds);
+  }
+}
+
 /** A token is asked for; `refused` where one was sent. */
 export class NeedsToken extends Error {
   constructor(refused) {
@@ -35,6 +47,7 @@ export class NeedsToken extends Error {
 
 const LATER = new Set([408, 425, 429, 502, 503, 504]);
 const FULL = 429; // of this address's requests, whatever they ask for
+const SLOW = 408;
 
 /** The loaded models: [{name, decoder, encoder, attends, default, decoding}]. */
 export async function listModels() {
@@ -93,10 +106,10 @@ async function ask(path, options) {
   if (response.ok && answer) return answer;
   const { status } = response;
   const reason = sentence(answer ?? {}) || `The server answered ${status}.`;
-  if (!LATER.has(status)) throw new Refused(reason);
-  const message = status === 408 ? "The upload is too slow." : "The server is busy.";
+  if (!LATER.has(status)) throw new Refused(reason, status);
   const wait = seconds(response.headers.get("Retry-After"));
-  throw new TryLater(message, wait, status === FULL ? null : reason);
+  if (status === SLOW) throw new TooSlow(wait);
+  throw new TryLater("The server is busy.", wait, status === FULL ? null : reason);
 }
 
 function parsed(text) {

@@ -11,6 +11,11 @@ export function isPossible() {
   return Boolean(navigator.mediaDevices?.getUserMedia);
 }
 
+async function cameras() {
+  const devices = await navigator.mediaDevices.enumerateDevices();
+  return devices.filter(({ kind }) => kind === "videoinput");
+}
+
 export class Camera {
   #dialog;
   #video;
@@ -19,7 +24,7 @@ export class Camera {
   #message;
   #onPicture;
   #stream = null;
-  #facing = "environment";
+  #which = { facingMode: "environment" };
   #taken = 0;
 
   /** `onPicture(file)` is given each picture. */
@@ -46,7 +51,7 @@ export class Camera {
 
   async #start() {
     try {
-      const video = { facingMode: this.#facing, width: { ideal: 1920 }, height: { ideal: 1080 } };
+      const video = { ...this.#which, width: { ideal: 1920 }, height: { ideal: 1080 } };
       const stream = await navigator.mediaDevices.getUserMedia({ video });
       if (!this.#dialog.open) {
         for (const track of stream.getTracks()) track.stop(); // closed while it was asked for
@@ -56,8 +61,7 @@ export class Camera {
       await this.#video.play();
       this.#message.textContent = "";
       this.#shutter.focus();
-      const devices = await navigator.mediaDevices.enumerateDevices();
-      this.#turn.hidden = devices.filter(({ kind }) => kind === "videoinput").length < 2;
+      this.#turn.hidden = (await cameras()).length < 2;
     } catch (error) {
       if (!this.#dialog.open) return;
       this.#message.textContent = REASONS[error.name] ?? `The camera does not start: ${error.message}`;
@@ -70,8 +74,11 @@ export class Camera {
     this.#shutter.disabled = true;
   }
 
+  /** Go to the next camera. That of a computer has no side that it faces. */
   async #turnAround() {
-    this.#facing = this.#facing === "user" ? "environment" : "user";
+    const ids = (await cameras()).map(({ deviceId }) => deviceId);
+    const now = this.#stream?.getVideoTracks()[0].getSettings().deviceId;
+    this.#which = { deviceId: { exact: ids[(ids.indexOf(now) + 1) % ids.length] } };
     this.#stop();
     await this.#start();
   }

@@ -9,6 +9,7 @@ import { Words } from "./words.js";
 
 const template = document.getElementById("card").content.firstElementChild;
 const NOTHING = "The model is not sure enough of any caption.";
+const EMPTIED = "You left this picture without a caption.";
 const STATES = { waiting: "Waiting", captioning: "Captioning…", done: "", failed: "" };
 
 export class Card {
@@ -40,7 +41,9 @@ export class Card {
   #listen() {
     const picture = this.#picture;
     const { change, remove, retry } = this.#actions;
-    const labels = { remove: "Remove", retry: "Retry", edit: "Edit", copy: "Copy", revert: "Undo edit" };
+    const labels = {
+      remove: "Remove", retry: "Retry", edit: "Edit", copy: "Copy", review: "Reviewed", revert: "Undo edit",
+    };
     const handlers = {
       remove: () => remove(picture),
       retry: () => {
@@ -49,8 +52,9 @@ export class Card {
       },
       edit: () => this.#edit(),
       copy: () => this.#copy(),
+      review: () => change(picture, { reviewed: !picture.reviewed }),
       revert: () => {
-        change(picture, { edited: null });
+        change(picture, { edited: null, reviewed: false });
         this.#parts.edit.focus();
       },
     };
@@ -62,7 +66,7 @@ export class Card {
 
   /** Show the picture as it is now. */
   render() {
-    const { state, text, edited, reason } = this.#picture;
+    const { state, text, edited, reviewed, reason } = this.#picture;
     const parts = this.#parts;
     const isDone = state === "done";
     this.element.dataset.state = state;
@@ -72,6 +76,8 @@ export class Card {
     parts.actions.hidden = this.#editor.isOpen || !(isDone || state === "failed");
     parts.edit.hidden = !isDone;
     parts.copy.hidden = !isDone || text === null;
+    parts.review.hidden = parts.copy.hidden || edited !== null; // own words need no review
+    parts.review.setAttribute("aria-pressed", String(reviewed));
     parts.retry.hidden = state !== "failed";
     parts.revert.hidden = !isDone || edited === null;
     this.#renderPreview();
@@ -99,19 +105,20 @@ export class Card {
 
   #renderCaption() {
     const { captions, chosen, edited, model, text } = this.#picture;
-    if (this.#shown.captions !== captions || this.#shown.text !== text) {
+    const shown = this.#shown;
+    if (shown.captions !== captions || shown.text !== text || shown.edited !== edited) {
       const caption = edited === null ? captions[chosen] : undefined;
       this.#hideLook();
       // Of a caption that the clean-up changed the words are not those that count.
-      if (caption?.attention && caption.raw === undefined) this.#words.showWords(caption.words);
-      else this.#words.showText(text ?? NOTHING);
-      this.#shown = { captions, text };
+      if (caption?.attention && caption.raw === undefined) this.#words.showWords(caption.words, text);
+      else this.#words.showText(text ?? (edited === null ? NOTHING : EMPTIED));
+      this.#shown = { captions, text, edited };
     }
     this.#parts.caption.toggleAttribute("data-none", text === null);
     this.#parts.facts.hidden = this.#editor.isOpen;
     const best = captions[chosen ?? 0];
     this.#parts.facts.textContent =
-      edited === null ? [...sureness(best, model), model.name].join(" · ") : "Edited by you";
+      edited === null ? [...sureness(best, model), model.name].join(" · ") : edited ? "Edited by you" : "";
   }
 
   /** The map of a word, or none. */
@@ -132,7 +139,7 @@ export class Card {
     const note = this.#parts["look-note"];
     note.hidden = false;
     note.textContent =
-      `“${words[index]}”: looked ${describeLook(weights, attention.grid)}; ` +
+      `“${isolated(words[index])}”: looked ${describeLook(weights, attention.grid)}; ` +
       `${percent(Math.exp(log_probs[index]))} likely here`;
     this.#actions.say(note.textContent);
   }
@@ -148,16 +155,23 @@ export class Card {
     this.#actions.change(this.#picture, { isEditing: true });
   }
 
+  /** What was saved is reviewed, also where nothing was changed. */
   #edited(text) {
-    const { captions, chosen, edited: before, text: shown } = this.#picture;
-    const same = text === captions[chosen]?.caption;
-    const edited = text === null || text === shown ? before : same ? null : text;
-    this.#actions.change(this.#picture, { isEditing: false, edited });
+    this.#actions.change(this.#picture, { isEditing: false, ...(text !== null && this.#decided(text)) });
     this.#parts.edit.focus();
   }
 
+  #decided(text) {
+    const { captions, written } = this.#picture;
+    const index = captions.findIndex(({ caption }) => caption === text);
+    if (index >= 0) return { chosen: index, edited: null, reviewed: true };
+    return { edited: text, written: text || written, reviewed: true };
+  }
+
   #pick(index) {
-    this.#actions.change(this.#picture, { chosen: index, edited: null });
+    const { written } = this.#picture;
+    const fields = index === null ? { edited: written } : { chosen: index, edited: null };
+    this.#actions.change(this.#picture, { ...fields, reviewed: true });
   }
 
   async #copy() {
@@ -167,6 +181,11 @@ export class Card {
     this.#actions.say(copied ? "Copied." : "The browser did not allow copying.");
     setTimeout(() => (button.textContent = "Copy"), 2000);
   }
+}
+
+/** Text whose direction leaves that of the sentence around it alone. */
+function isolated(text) {
+  return `\u2068${text}\u2069`;
 }
 
 /** What the API's confidence is of this model, in words; nothing where the model does not tell. */

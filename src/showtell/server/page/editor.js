@@ -5,7 +5,7 @@ export class Editor {
   #area;
   #onDone;
 
-  /** `onDone(text)` is told of the new text, or of null where nothing is to change. */
+  /** `onDone(text)` is told of the new text ("": no caption), or of null where nothing is to change. */
   constructor(element, label, onDone) {
     this.#element = element;
     this.#onDone = onDone;
@@ -37,9 +37,9 @@ export class Editor {
     }
   }
 
-  /** A caption is one line; an empty one is no caption. */
+  /** A caption is one line. */
   #done(text) {
     this.#element.hidden = true;
-    this.#onDone(text?.replace(/\s+/g, " ").trim() || null);
+    this.#onDone(text === null ? null : text.replace(/\s+/g, " ").trim());
   }
 }

@@ -1,11 +1,14 @@
 /** Captions as files: CSV, JSON lines, text files in a zip. All that can be read by `showtell`. */
 
-import { sidecarNames } from "./names.js";
+import { safePath, sidecarNames } from "./names.js";
 import { zip } from "./zip.js";
 
 const COLUMNS = ["path", "caption", "confidence", "log_prob", "model", "edited"];
 
-/** Of pictures with a caption: how each format is written, and as which file. */
+/**
+ * How each format is written, and as which file. `make(pictures, all, files)` writes the captions of
+ * `pictures`, which have one; `all` are those on the page, and `files` those that have to come along.
+ */
 export const FORMATS = {
   csv: {
     name: "captions.csv",
@@ -17,9 +20,15 @@ export const FORMATS = {
   },
   zip: {
     name: "captions.zip",
-    make: (pictures) => {
-      const names = sidecarNames(pictures.map((picture) => picture.name));
-      return zip(pictures.map((picture, index) => [names[index], `${picture.text}\n`]));
+    hasFiles: true,
+    make: async (pictures, all, files) => {
+      const names = sidecarNames(all.map(({ name }) => name)); // of all: each keeps its own
+      const nameOf = new Map(all.map((picture, index) => [picture, names[index]]));
+      const texts = pictures.map((picture) => [nameOf.get(picture), `${picture.text}\n`]);
+      const beside = files.map(async ({ name, file }) => {
+        return [safePath(name), new Uint8Array(await file.arrayBuffer())];
+      });
+      return zip([...texts, ...(await Promise.all(beside))]);
     },
   },
 };
@@ -41,7 +50,7 @@ function cell(value) {
 function jsonl(pictures) {
   return pictures
     .map((picture) => {
-      const others = picture.captions.filter((_, index) => isEdited(picture) || index !== picture.chosen);
+      const others = picture.captions.filter((_, index) => isWritten(picture) || index !== picture.chosen);
       return { ...recordOf(picture), alternatives: others.map(withoutAttention) };
     })
     .map((record) => `${JSON.stringify(record)}\n`)
@@ -50,16 +59,15 @@ function jsonl(pictures) {
 
 /** What the model thinks of a caption does not hold for words that a person wrote. */
 function recordOf(picture) {
-  const { name: path, text: caption } = picture;
+  const { name: path, text: caption, reviewed: edited } = picture;
   const model = picture.model.name;
-  const edited = isEdited(picture);
-  const figures = edited
+  const figures = isWritten(picture)
     ? { confidence: null, log_prob: null }
     : withoutAttention(picture.captions[picture.chosen]);
   return { path, ...figures, caption, model, edited };
 }
 
-function isEdited(picture) {
+function isWritten(picture) {
   return picture.edited !== null;
 }
 

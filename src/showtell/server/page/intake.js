@@ -1,14 +1,17 @@
-/** How pictures come in: chosen, dropped (folders too), or pasted. Gives [file, name] pairs. */
+/**
+ * How pictures come in: chosen, dropped (folders too), or pasted. Gives [file, name, isMadeHere], the
+ * last of pictures that no folder has.
+ */
 
 const SUFFIX = /\.(jpe?g|jpe|jfif|png|webp|gif|tiff?|bmp|p[bgpn]m|avif|hei[cf]|hif)$/i;
 
-let pasted = 0;
+let count = 0; // of pasted pictures
 
-/** `onFiles(pairs, skipped)`: `skipped` counts files that are not pictures. */
+/** `onFiles(files, skipped)`: `skipped` counts files that are not pictures. */
 export function listen({ input, choose, onFiles }) {
-  const deliver = (pairs) => {
-    const pictures = pairs.filter(([file]) => isPicture(file));
-    onFiles(pictures, pairs.length - pictures.length);
+  const deliver = (files) => {
+    const pictures = files.filter(([file]) => isPicture(file));
+    onFiles(pictures, files.length - pictures.length);
   };
   choose.addEventListener("click", () => input.click());
   input.addEventListener("change", () => {
@@ -17,9 +20,9 @@ export function listen({ input, choose, onFiles }) {
   });
   document.addEventListener("paste", (event) => {
     const files = [...event.clipboardData.files];
-    if (!files.length) return;
+    if (!files.length || isForText(event)) return;
     event.preventDefault();
-    deliver(files.map((file) => [file, pastedName(file)]));
+    deliver(files.map(pasted));
   });
   listenToDrops(deliver);
 }
@@ -28,9 +31,16 @@ function isPicture(file) {
   return file.type.startsWith("image/") || SUFFIX.test(file.name);
 }
 
-/** Browsers call every pasted picture image.png. */
-function pastedName(file) {
-  return /^image\.\w+$/.test(file.name) ? file.name.replace("image", `pasted-${++pasted}`) : file.name;
+/** Excel and Word put a picture of what they copy beside its text. */
+function isForText({ target, clipboardData }) {
+  return target.closest?.("input, textarea") && clipboardData.types.includes("text/plain");
+}
+
+/** Browsers call every picture image.png that was not copied as a file. */
+function pasted(file) {
+  if (!/^image\.\w+$/.test(file.name)) return [file, file.name];
+  count += 1;
+  return [file, file.name.replace("image", `pasted-${count}`), true];
 }
 
 function listenToDrops(deliver) {

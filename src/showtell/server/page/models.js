@@ -5,11 +5,18 @@ import { listModels } from "./api.js";
 export class Models {
   #select;
   #models = [];
+  #onChange;
+  #onLost;
 
-  /** `onChoose()` is told when another is chosen. */
-  constructor(select, onChoose) {
+  /**
+   * `onChange()` is told when another is chosen, and when they are loaded; `onLost(name, latest)`
+   * when the server no longer has the chosen one, so that `latest` takes its place.
+   */
+  constructor(select, onChange, onLost) {
     this.#select = select;
-    select.addEventListener("change", onChoose);
+    this.#onChange = onChange;
+    this.#onLost = onLost;
+    select.addEventListener("change", onChange);
   }
 
   /** As the API gives it; undefined before the first `load`. */
@@ -17,16 +24,22 @@ export class Models {
     return this.#models.find(({ name }) => name === this.#select.value);
   }
 
-  /** Ask anew, and keep the choice where it is still there. */
+  /** Ask anew, and keep the choice where it is still there: whether it is, or there was none. */
   async load() {
     const models = await listModels();
+    if (JSON.stringify(models) === JSON.stringify(this.#models)) return true; // an open menu stays open
+    const before = this.chosen?.name;
     const usual = models.find((model) => model.default) ?? models[0];
-    const kept = models.find(({ name }) => name === this.chosen?.name) ?? usual;
+    const kept = models.find(({ name }) => name === before) ?? usual;
     this.#models = models;
     const options = models.map(({ name, decoder, encoder }) => {
       return new Option(`${name} (${decoder}, ${encoder})`, name, false, name === kept.name);
     });
     this.#select.replaceChildren(...options);
     this.#select.disabled = models.length < 2;
+    this.#onChange();
+    const isKept = [undefined, kept.name].includes(before);
+    if (!isKept) this.#onLost(before, kept.name);
+    return isKept;
   }
 }

@@ -1,30 +1,29 @@
-/** The model's other captions with their probabilities, to pick from. */
+/** What else the caption can be: the model's others with their probabilities, and a person's own text. */
 
 import { odds, percent } from "./percent.js";
+
+const OWN = "own"; // the value of the text that a person wrote
 
 export class Others {
   #details;
   #fieldset;
   #picture;
-  #onPick;
-  #shown = null; // the captions that the list is of
+  #shown = {}; // what the list is of
 
-  /** `onPick(index)` is told of a caption's place among the picture's. */
+  /** `onPick(index)` is told of a caption's place among the picture's; null is what a person wrote. */
   constructor(details, picture, onPick) {
     this.#details = details;
     this.#fieldset = details.querySelector("fieldset");
     this.#picture = picture;
-    this.#onPick = onPick;
     details.addEventListener("toggle", () => this.#fill());
-    this.#fieldset.addEventListener("change", (event) => onPick(Number(event.target.value)));
-    // A radio that is checked already tells of no change; yet an edit is undone by it.
-    this.#fieldset.addEventListener("click", (event) => this.#click(event));
+    this.#fieldset.addEventListener("change", ({ target: { value } }) => {
+      onPick(value === OWN ? null : Number(value));
+    });
   }
 
   render() {
-    const { captions, chosen, edited } = this.#picture;
-    const isOne = edited === null && chosen !== null; // of them, the caption that counts
-    const count = captions.length - isOne;
+    const { captions, written, text } = this.#picture;
+    const count = captions.length + (written !== null) - (text !== null); // that counts already
     this.#details.hidden = count < 1;
     this.#details.querySelector("summary").textContent =
       count === 1 ? "1 alternative" : `${count} alternatives`;
@@ -34,9 +33,9 @@ export class Others {
   /** The list is only made when it is opened: hundreds of them would be slow. */
   #fill() {
     if (!this.#details.open) return;
-    const { captions, chosen, edited, name } = this.#picture;
-    if (this.#shown !== captions) {
-      this.#shown = captions;
+    const { captions, chosen, edited, written, name } = this.#picture;
+    if (this.#shown.captions !== captions || this.#shown.written !== written) {
+      this.#shown = { captions, written };
       const legend = document.createElement("legend");
       legend.className = "unseen";
       legend.textContent = `Captions of ${name}`;
@@ -45,33 +44,33 @@ export class Others {
       note.className = "small";
       note.textContent = "Probability of a word on average, and of the caption as a whole.";
       note.hidden = captions.every(({ log_prob }) => log_prob === null);
-      const rows = captions.map((caption, index) => row(caption, index, group));
+      const rows = captions.map((caption, index) => row(group, String(index), caption.caption, likely(caption)));
+      if (written !== null) rows.unshift(row(group, OWN, written, "Yours"));
       this.#fieldset.replaceChildren(legend, ...rows, note);
     }
-    this.#fieldset.querySelectorAll("input").forEach((input, index) => {
-      input.checked = edited === null && index === chosen;
-    });
-  }
-
-  #click(event) {
-    const input = event.target.closest("label")?.querySelector("input");
-    if (input?.checked && this.#picture.edited !== null) this.#onPick(Number(input.value));
+    const value = edited === null ? String(chosen) : edited && OWN;
+    for (const input of this.#fieldset.querySelectorAll("input")) input.checked = input.value === value;
   }
 }
 
-/** A caption to choose, and its probabilities where the model tells them. */
-function row({ caption, log_prob, log_probs }, index, group) {
+/** A caption to choose, with a note below it. */
+function row(group, value, caption, note) {
   const label = document.createElement("label");
   const input = document.createElement("input");
-  Object.assign(input, { type: "radio", name: group, value: String(index) });
+  Object.assign(input, { type: "radio", name: group, value });
   const text = document.createElement("span");
-  text.textContent = caption;
+  Object.assign(text, { textContent: caption, dir: "auto" });
   label.append(input, text);
-  if (log_prob === null) return label;
-  const mean = Math.exp(log_prob / log_probs.length); // geometric, over words and end
+  if (!note) return label;
   const share = document.createElement("span");
-  share.className = "share";
-  share.textContent = `${percent(mean)} a word, ${odds(Math.exp(log_prob))} in all`;
+  Object.assign(share, { textContent: note, className: "share" });
   label.append(share);
   return label;
+}
+
+/** A caption's probabilities; null where the model does not tell them. */
+function likely({ log_prob, log_probs }) {
+  if (log_prob === null) return null;
+  const mean = Math.exp(log_prob / log_probs.length); // geometric, over words and end
+  return `${percent(mean)} a word, ${odds(Math.exp(log_prob))} in all`;
 }

@@ -1,19 +1,21 @@
 /** The page: pictures come in, are captioned a few at a time, and go out as text. */
 
-import { captionPicture, keepToken, NeedsToken, NoAnswer, Refused, TryLater } from "./api.js";
+import { keepToken, NeedsToken, Refused, TryLater } from "./api.js";
+import { Attempts } from "./attempts.js";
 import { Bar } from "./bar.js";
 import { Camera, isPossible } from "./camera.js";
 import { Card } from "./card.js";
 import { askToken, confirm } from "./dialogs.js";
+import { nextFrame } from "./frames.js";
 import { listen } from "./intake.js";
 import { Models } from "./models.js";
 import { Pictures } from "./pictures.js";
 import { preview } from "./preview.js";
 import { Queue } from "./queue.js";
-import { Status } from "./status.js";
+import { remarks, Status } from "./status.js";
 
 const AT_ONCE = 4; // requests: the server puts those that meet into one batch
-const CUTS = 3; // requests of one picture that are cut off, before it is given up
+const LONG = 3; // waits after which the server's log may have to be read
 const CHUNK = 50; // cards made between two frames
 
 const get = (id) => document.getElementById(id);
@@ -22,7 +24,10 @@ const status = new Status({
 });
 const pictures = new Pictures();
 const cards = new Map();
-const models = new Models(get("model"), showAll);
+const models = new Models(get("model"), showAll, (name, latest) => {
+  status.remark(`The server does not have the model ${name} any more: ${latest} captions from here on.`);
+});
+const attempts = new Attempts(models, () => (queue.slots = 1));
 let isAsking = false; // for a token
 
 const queue = new Queue({
@@ -31,23 +36,22 @@ const queue = new Queue({
   onStart: (picture) => pictures.set(picture, { state: "captioning" }),
   onBack: (picture) => pictures.set(picture, { state: "waiting" }),
   onGiveUp: (picture, { reason }) => pictures.set(picture, { state: "failed", reason }),
-  onHold: (error, seconds) => {
+  onHold: (error, seconds, count) => {
     const wait = seconds < 1.5 ? "a second" : `${Math.round(seconds)} seconds`;
-    const now = ["Try now", () => queue.resume()];
-    status.notice(`${error.message} Nothing is lost; trying again in ${wait}.`, now);
+    const said = [`${error.reason ?? error.message} Nothing is lost; trying again in ${wait}.`];
+    if (error.reason && count >= LONG) said.push("Whoever runs the server finds more in its log.");
+    status.notice(said.join(" "), ["Try now", () => queue.resume()]);
   },
   onFree: () => {
     status.hideNotice();
-    models.load().then(showAll, () => {}); // another program may have taken its place
+    models.load().catch(() => {}); // another program may have taken its place
   },
 });
 
 /** Caption one picture, whatever comes of it; whether it has a caption. */
 async function caption(picture, signal) {
   try {
-    if (!models.chosen) await models.load();
-    const model = models.chosen;
-    const captions = await captionPicture(picture.file, model, signal);
+    const { captions, model } = await attempts.caption(picture, signal);
     const chosen = captions[0].isWithheld ? null : 0;
     pictures.set(picture, { state: "done", captions, chosen, model });
     return true;
@@ -58,7 +62,7 @@ async function caption(picture, signal) {
       demandToken(error.refused);
       throw new TryLater(error.message);
     }
-    const reason = error instanceof TryLater ? await hangingUp(error, picture) : told(error);
+    const reason = error instanceof TryLater ? await attempts.cutOff(error, picture) : told(error);
     if (!reason) throw error;
     pictures.set(picture, { state: "failed", reason });
     return false;
@@ -69,17 +73,6 @@ function told(error) {
   if (error instanceof Refused) return error.message;
   console.error(error); // an answer that is not of this API, or a fault of this page
   return "The answer could not be understood.";
-}
-
-/** Why a picture fails whose every request is cut off while the server is there: null if it may yet
- * get through. A server that refuses a huge file may hang up before a browser hears why. */
-async function hangingUp(error, picture) {
-  if (!(error instanceof NoAnswer)) return null;
-  const isThere = await models.load().then(() => true, () => false);
-  picture.cuts += isThere;
-  if (picture.cuts < CUTS) return null;
-  picture.cuts = 0;
-  return "The server hangs up when this picture is sent: it may be too large.";
 }
 
 async function demandToken(refused) {
@@ -99,8 +92,7 @@ async function demandToken(refused) {
 /** Learn of the models, also where the server is not there yet. */
 async function start() {
   try {
-    await models.load();
-    status.hideNotice();
+    if (await models.load()) status.hideNotice();
     queue.resume();
   } catch (error) {
     if (error instanceof NeedsToken) {
@@ -114,24 +106,24 @@ async function start() {
 }
 
 async function take(files, skipped) {
-  const before = pictures.counts.all;
+  models.load().catch(() => {}); // where they cannot be had, the pictures' own requests tell
+  const added = [];
   for (let at = 0; at < files.length; at += CHUNK) {
-    queue.add(pictures.add(files.slice(at, at + CHUNK)));
-    await new Promise(requestAnimationFrame);
+    const some = pictures.add(files.slice(at, at + CHUNK));
+    queue.add(some);
+    added.push(...some);
+    await nextFrame();
   }
-  const doubles = files.length - (pictures.counts.all - before);
-  const left = [
-    skipped && (skipped === 1 ? "1 file is not a picture" : `${skipped} files are not pictures`),
-    doubles > 0 && (doubles === 1 ? "1 picture is here already" : `${doubles} pictures are here already`),
-  ].filter(Boolean);
-  if (left.length) status.notice(`Left out: ${left.join(", ")}.`, ["Close", () => status.hideNotice()]);
+  const renamed = added.filter(({ name, given, isMadeHere }) => name !== given && !isMadeHere);
+  const text = remarks({ skipped, doubles: files.length - added.length, renamed });
+  if (text) status.remark(text);
 }
 
 const actions = {
   say: (text) => status.say(text),
   change: (picture, fields) => {
-    if (fields.edited && fields.edited !== picture.edited) bar.noteEdit();
-    pictures.set(picture, fields);
+    const isCaptionSaved = picture.isCaptionSaved && fields.reviewed === undefined;
+    pictures.set(picture, { ...fields, isCaptionSaved });
   },
   remove: async (picture) => {
     if (!(await mayRemove(picture))) return;
@@ -142,13 +134,16 @@ const actions = {
   retry: (picture) => again([picture]),
 };
 
-/** Asks where a person's own words would be lost. */
-async function mayRemove({ name, edited, isEditing }) {
-  if (edited === null && !isEditing) return true;
-  return confirm(get("confirm"), `Remove ${name}?`, "The caption that you wrote goes with it.");
+/** Asks where a person's own words would be lost, or a picture that is nowhere else. */
+async function mayRemove({ name, written, isEditing, isFileSaved }) {
+  const isWritten = written !== null || isEditing;
+  if (!isWritten && isFileSaved) return true;
+  const what = isWritten ? "The caption that you wrote goes with it." : "It is in this tab alone.";
+  return confirm(get("confirm"), `Remove ${name}?`, what);
 }
 
 function again(some) {
+  models.load().catch(() => {});
   for (const picture of some) pictures.set(picture, { state: "waiting" });
   queue.add(some);
 }
@@ -192,21 +187,20 @@ pictures.addEventListener("change", ({ detail: picture }) => {
 let isDue = false;
 
 /** What is said of all pictures, once a frame at most. */
-function showAll() {
+async function showAll() {
   if (isDue) return;
   isDue = true;
-  requestAnimationFrame(() => {
-    isDue = false;
-    const counts = pictures.counts;
-    status.show(counts);
-    document.body.toggleAttribute("data-empty", !counts.all);
-    bar.show(counts);
-  });
+  await nextFrame();
+  isDue = false;
+  const counts = pictures.counts;
+  status.show(counts);
+  document.body.toggleAttribute("data-empty", !counts.all);
+  bar.show(counts);
 }
 
 listen({ input: get("files"), choose: get("choose"), onFiles: take });
 if (isPossible()) {
-  const camera = new Camera(get("camera"), (file) => take([[file, file.name]], 0));
+  const camera = new Camera(get("camera"), (file) => take([[file, file.name, true]], 0));
   get("use-camera").hidden = false;
   get("use-camera").addEventListener("click", () => camera.open());
 }

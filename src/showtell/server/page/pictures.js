@@ -5,6 +5,8 @@
  * States: waiting -> captioning -> done or failed; from any of them back to waiting.
  */
 
+import { split } from "./names.js";
+
 let number = 0;
 
 export class Picture {
@@ -14,25 +16,37 @@ export class Picture {
   model = null; // that its captions are of, as the API describes it
   captions = []; // as the API gives them, the best first
   chosen = null; // of them; null where the model withholds its best
-  edited = null; // text that takes the place of the chosen one
+  edited = null; // text that takes the place of the chosen one; "" where a person wants no caption
+  written = null; // the last text of a person, also while a caption of the model counts
+  reviewed = false; // whether a person has said that this is the caption
   isEditing = false; // whether its editor is open
+  isCaptionSaved = true; // what a person has decided of it was copied or downloaded
   cuts = 0; // how often its request was cut off
+  sent = 0; // bytes of its last request's file
   preview; // {url, width, height}; null where the browser cannot show it
 
-  constructor(file, name) {
-    this.file = file;
-    this.name = name;
+  /** `name` is its own on the page, `given` that of the file; `isMadeHere`: no folder has the file. */
+  constructor(file, { name, given, isMadeHere }) {
+    Object.assign(this, { file, name, given, isMadeHere });
+    this.isFileSaved = !isMadeHere;
   }
 
-  /** The caption that counts, or null before there is one. */
+  /** The caption that counts, or null where there is none. */
   get text() {
-    return this.edited ?? this.captions[this.chosen]?.caption ?? null;
+    if (this.edited !== null) return this.edited || null;
+    return this.captions[this.chosen]?.caption ?? null;
+  }
+
+  /** Whether something would be lost with the page. */
+  get isUnsaved() {
+    return this.isEditing || !this.isCaptionSaved || !this.isFileSaved;
   }
 }
 
 export class Pictures extends EventTarget {
   #all = new Map();
   #known = new Set();
+  #names = new Set();
   #counts = { waiting: 0, captioning: 0, done: 0, failed: 0 };
 
   get counts() {
@@ -44,14 +58,19 @@ export class Pictures extends EventTarget {
     yield* this.#all.values();
   }
 
-  /** Take [file, name] pairs in; those that are here already are left out. The ones taken. */
+  /**
+   * Take [file, name, isMadeHere] in; those that are here already are left out. The ones taken, each
+   * with a name of its own, by which its caption finds it.
+   */
   add(files) {
     const added = [];
-    for (const [file, name] of files) {
-      const key = identity(file, name);
+    for (const [file, given, isMadeHere = false] of files) {
+      const key = identity(file, given);
       if (this.#known.has(key)) continue;
       this.#known.add(key);
-      const picture = new Picture(file, name);
+      const name = this.#freeName(given);
+      this.#names.add(name);
+      const picture = new Picture(file, { name, given, isMadeHere });
       this.#all.set(picture.id, picture);
       this.#counts.waiting += 1;
       added.push(picture);
@@ -60,10 +79,18 @@ export class Pictures extends EventTarget {
     return added;
   }
 
+  #freeName(given) {
+    const [stem, suffix] = split(given);
+    let name = given;
+    for (let count = 2; this.#names.has(name); count += 1) name = `${stem} (${count})${suffix}`;
+    return name;
+  }
+
   remove(pictures) {
     for (const picture of pictures) {
       this.#all.delete(picture.id);
-      this.#known.delete(identity(picture.file, picture.name));
+      this.#names.delete(picture.name);
+      this.#known.delete(identity(picture.file, picture.given));
       this.#counts[picture.state] -= 1;
       if (picture.preview) URL.revokeObjectURL(picture.preview.url);
     }

@@ -25,7 +25,8 @@ export class Queue {
 
   /**
    * `work(piece, signal)` does one and settles everything but TryLater itself; it tells whether it
-   * succeeded. `onHold(error, seconds)` is told of each wait, `onFree()` when it is over;
+   * succeeded. `onHold(error, seconds, count)` is told of each wait and how many there
+   * were without a success, `onFree()` when it is over;
    * `onStart(piece)` and `onBack(piece)` as one begins, and as it has to wait again;
    * `onGiveUp(piece, error)` as one is given up.
    */
@@ -117,6 +118,6 @@ export class Queue {
     this.#strikes += 1;
     const jitter = 1 + Math.random() / 4; // so that many pages do not come back as one
     this.#timer = setTimeout(() => this.resume(), seconds * jitter * 1000);
-    this.onHold(error, seconds);
+    this.onHold(error, seconds, this.#strikes);
   }
 }

@@ -52,9 +52,38 @@ export class Status {
     if (changed) this.say(text);
   }
 
+  /** A notice that a person closes. */
+  remark(text) {
+    this.notice(text, ["Close", () => this.hideNotice()]);
+  }
+
   hideNotice() {
     this.#elements.notice.hidden = true;
   }
+}
+
+/** What has to be said of files that came in: what was left out, and which have another name. */
+export function remarks({ skipped, doubles, renamed }) {
+  const left = [
+    skipped && (skipped === 1 ? "1 file is not a picture" : `${skipped} files are not pictures`),
+    doubles && (doubles === 1 ? "1 picture is here already" : `${doubles} pictures are here already`),
+  ].filter(Boolean);
+  const said = left.length ? [`Left out: ${left.join(", ")}.`] : [];
+  if (renamed.length === 1) {
+    const [{ given, name }] = renamed;
+    said.push(
+      `There is another ${given}: this one is ${name} here. Rename its file to that, or its caption ` +
+        "goes to the other.",
+    );
+  } else if (renamed.length) {
+    const names = renamed.slice(0, 3).map(({ name }) => name);
+    if (renamed.length > 3) names.push("…");
+    said.push(
+      `${renamed.length} pictures have names that are here already: they are ${names.join(", ")} here. ` +
+        "Rename their files to these, or their captions go to the others.",
+    );
+  }
+  return said.join(" ");
 }
 
 function tallied({ all, done, failed, left }) {

@@ -4,6 +4,9 @@
  */
 
 const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
+const LETTER = /\p{L}/u;
+const FROM_RIGHT = /[\p{Script=Arabic}\p{Script=Hebrew}\p{Script=Syriac}\p{Script=Thaana}\p{Script=Nko}]/u;
+const SIDEWAYS = new Set(["ArrowRight", "ArrowLeft"]);
 
 export class Words {
   #element;
@@ -24,13 +27,14 @@ export class Words {
   showText(text) {
     this.#buttons = [];
     this.#picked = null;
+    this.#element.dir = "auto";
     this.#element.removeAttribute("role");
     this.#element.removeAttribute("aria-label");
     this.#element.textContent = text;
   }
 
-  /** Words to choose from. */
-  showWords(words) {
+  /** The words of `text` to choose from. */
+  showWords(words, text) {
     this.#picked = null;
     this.#buttons = words.map((word, index) => {
       const button = document.createElement("button");
@@ -39,9 +43,14 @@ export class Words {
       button.setAttribute("aria-pressed", "false");
       return button;
     });
+    this.#element.dir = FROM_RIGHT.test(LETTER.exec(text)?.[0]) ? "rtl" : "ltr"; // auto passes buttons over
     this.#element.setAttribute("role", "toolbar");
     this.#element.setAttribute("aria-label", this.label);
-    this.#element.replaceChildren(...this.#buttons.flatMap((button) => [button, " "]));
+    const between = gaps(words, text);
+    this.#element.replaceChildren(
+      ...this.#buttons.flatMap((button, index) => [between[index], button]),
+      between[words.length],
+    );
   }
 
   #click(event) {
@@ -54,7 +63,7 @@ export class Words {
     const now = this.#buttons.indexOf(document.activeElement);
     if (now < 0) return;
     const places = { Home: 0, End: last };
-    const next = places[event.key] ?? (event.key in STEPS ? now + STEPS[event.key] : null);
+    const next = places[event.key] ?? (event.key in STEPS ? now + this.#step(event.key) : null);
     if (next !== null) {
       event.preventDefault();
       const index = Math.min(last, Math.max(0, next));
@@ -63,6 +72,12 @@ export class Words {
     } else if (event.key === "Escape" && this.#picked !== null) {
       this.#pick(null, now);
     }
+  }
+
+  /** The next word of a caption in Arabic, for example, is to the left. */
+  #step(key) {
+    const isTurned = SIDEWAYS.has(key) && this.#element.dir === "rtl";
+    return isTurned ? -STEPS[key] : STEPS[key];
   }
 
   #pick(index, stop) {
@@ -74,4 +89,18 @@ export class Words {
     });
     if (changed) this.#onPick(index);
   }
+}
+
+/** What `text` has before each of its words and after the last: not every language has spaces there.
+ * Spaces, where it is not made of these words. */
+function gaps(words, text) {
+  const found = [];
+  let at = 0;
+  for (const word of words) {
+    const start = text.indexOf(word, at);
+    if (start < 0 || LETTER.test(text.slice(at, start))) return ["", ...words.slice(1).map(() => " "), ""];
+    found.push(text.slice(at, start));
+    at = start + word.length;
+  }
+  return [...found, text.slice(at)];
 }

@@ -1,5 +1,5 @@
 /**
- * A zip archive of small texts, stored and not compressed (PKWARE's APPNOTE 6.3.10, sections 4.3.7,
+ * A zip archive of texts and pictures, stored and not compressed (PKWARE's APPNOTE 6.3.10, sections 4.3.7,
  * 4.3.12 and 4.3.16). At most 65,535 files and 4 GiB.
  */
 
@@ -18,13 +18,14 @@ export function crc32(bytes) {
   return (crc ^ 0xffffffff) >>> 0;
 }
 
-/** A Blob of [name, text] pairs; names are relative paths, each of its own. */
+/** A Blob of [name, text or Uint8Array] pairs; names are relative paths, each of its own. */
 export function zip(files, time = new Date()) {
   const encoder = new TextEncoder();
   const body = [], directory = [];
   let offset = 0;
-  for (const [name, text] of files) {
-    const path = encoder.encode(name), data = encoder.encode(text);
+  for (const [name, content] of files) {
+    const path = encoder.encode(name);
+    const data = typeof content === "string" ? encoder.encode(content) : content;
     const common = [
       [2, UTF8], [2, STORED], ...dosTime(time), [4, crc32(data)],
       [4, data.length], [4, data.length], [2, path.length], [2, 0],

@@ -1,0 +1,103 @@
+"""What a person decides of captions on the page: what is downloaded of it, and what may be lost."""
+
+import csv
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+from page_visit import Visit
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not shutil.which("chromium"), reason="no chromium here: apt-get install chromium"
+    ),
+]
+
+
+def test_reviewed_captions_count_as_edited(filled: Visit, tmp_path: Path) -> None:
+    page, coffee = filled.page, filled.card("coffee.png")
+    caption = filled.caption("coffee.png")
+
+    def edited() -> dict[str, str]:
+        text = filled.download("Download CSV", tmp_path).read_text(encoding="utf-8")
+        return {row["path"]: row["edited"] for row in csv.DictReader(text.splitlines())}
+
+    assert edited() == {"coffee.png": "false", "rocket.jpg": "false"}
+    filled.edit("coffee.png", caption)  # saved as it was
+    assert filled.caption("coffee.png") == caption
+    assert edited() == {"coffee.png": "true", "rocket.jpg": "false"}
+    page.get_by_label("Only the 1 reviewed").check()
+    assert edited() == {"coffee.png": "true"}
+    [line] = filled.download("Download JSONL", tmp_path).read_text().splitlines()
+    record = json.loads(line)
+    assert (record["caption"], record["edited"]) == (caption, True)
+    assert record["confidence"] > 0 and len(record["alternatives"]) == 2
+    with zipfile.ZipFile(filled.download("Download text files", tmp_path)) as archive:
+        assert archive.namelist() == ["coffee.txt"]
+    page.get_by_label("Only the 1 reviewed").uncheck()
+
+    review = coffee.get_by_role("button", name="Reviewed: coffee.png")
+    assert review.get_attribute("aria-pressed") == "true"
+    review.click()
+    assert edited()["coffee.png"] == "false"
+    filled.edit("rocket.jpg", "  ")  # no caption fits
+    assert filled.caption("rocket.jpg") == "You left this picture without a caption."
+    assert edited() == {"coffee.png": "false"}
+    filled.card("rocket.jpg").get_by_role("button", name="Undo edit").click()
+    assert edited() == {"coffee.png": "false", "rocket.jpg": "false"}
+
+
+def test_what_a_person_wrote_can_be_taken_back(filled: Visit) -> None:
+    coffee = filled.card("coffee.png")
+    coffee.get_by_text("2 alternatives").click()
+    filled.edit("coffee.png", "a cup of coffee")
+    coffee.get_by_text("3 alternatives").wait_for()
+    assert coffee.get_by_role("radio", name="a cup of coffee Yours").is_checked()
+    coffee.get_by_role("radio").nth(2).check()
+    assert filled.caption("coffee.png") != "a cup of coffee"
+    coffee.get_by_role("radio", name="a cup of coffee Yours").check()
+    assert filled.caption("coffee.png") == "a cup of coffee"
+    assert coffee.get_by_role("button", name="Undo edit").is_visible()
+
+
+def test_it_is_asked_before_work_is_lost(filled: Visit, tmp_path: Path) -> None:
+    page, coffee = filled.page, filled.card("coffee.png")
+    assert not filled.asks_before_leaving()
+    coffee.get_by_role("button", name="Edit: coffee.png").click()
+    filled.download("Download CSV", tmp_path)
+    assert filled.asks_before_leaving()  # the text in the editor is not in it
+    coffee.get_by_role("button", name="Cancel").click()
+    assert not filled.asks_before_leaving()
+    coffee.get_by_text("2 alternatives").click()
+    coffee.get_by_role("radio").nth(1).check()
+    assert filled.asks_before_leaving()
+    picked = filled.caption("coffee.png")
+    page.get_by_label("Model").select_option("tells")
+    page.get_by_role("button", name="Caption 1 again with tells").click()  # not what was picked
+    filled.card("rocket.jpg").get_by_text("· tells").wait_for()
+    assert filled.caption("coffee.png") == picked
+    page.get_by_role("button", name="Copy all").click()
+    page.get_by_role("button", name="Copied").wait_for()
+    assert not filled.asks_before_leaving()
+
+
+def test_pictures_of_one_name_get_names_of_their_own(
+    filled: Visit, photos: list[Path], tmp_path: Path
+) -> None:
+    other = tmp_path / "rocket.jpg"
+    shutil.copy(photos[0], other)
+    shutil.copy(photos[0], tmp_path / "broken.png")
+    filled.drop(other, tmp_path / "broken.png")
+    filled.wait_until_done(5)
+    filled.notice("There is another rocket.jpg: this one is rocket (2).jpg here.")
+    assert filled.caption("rocket (2).jpg") == filled.caption("coffee.png")
+    table = filled.download("Download CSV", tmp_path).read_text(encoding="utf-8")
+    paths = [row["path"] for row in csv.DictReader(table.splitlines())]
+    assert paths == ["coffee.png", "rocket.jpg", "rocket (2).jpg", "broken.png"]
+    with zipfile.ZipFile(filled.download("Download text files", tmp_path)) as archive:
+        names = archive.namelist()
+    # broken.txt would be that of broken.jpg, which has no caption.
+    assert names == ["coffee.txt", "rocket.txt", "rocket (2).txt", "broken.png.txt"]
