@@ -85,6 +85,7 @@ class RogueServer:
         most: the most requests at a time.
         answer: makes the text of a good answer of a picture's number.
         log_probs: whether answers have log-probabilities.
+        seconds_between: those that it lets pass between two requests; others get ``too_soon``.
     """
 
     def __init__(self) -> None:
@@ -97,6 +98,9 @@ class RogueServer:
         self.describe: Callable[[bytes, int], str] | None = None
         self.log_probs = True
         self.delay = 0.0
+        self.seconds_between = 0.0
+        self.too_soon = FULL
+        self._free_at = 0.0
         self.models: list[dict[str, Any]] = [{"name": "tiny:latest", "digest": "d" * 64}]
         self.capabilities: list[str] | None = ["completion", "vision"]
         self.refuses: tuple[str, ...] = ()  # parameters
@@ -172,6 +176,10 @@ class RogueServer:
             self._now += 1
             self.most = max(self.most, self._now)
             deed = self.everything or (self.deeds[number].pop(0) if self.deeds[number] else None)
+            if self.seconds_between and time.monotonic() < self._free_at:
+                deed = self.too_soon
+            else:
+                self._free_at = time.monotonic() + self.seconds_between
         time.sleep(self.delay)
         refused = [name for name in self.refuses if name in body]
         if refused:

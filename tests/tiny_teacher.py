@@ -68,6 +68,8 @@ class Teacher(Captioner):
         lies: every so many pictures it says what it said of the picture before.
         before: called with the number of each picture before it is answered.
         fails: names of files about which it has nothing to say.
+        busy: names of files about which it has nothing to say at present.
+        decoding: its own settings.
         translate: what it says in place of a caption in English.
     """
 
@@ -82,10 +84,13 @@ class Teacher(Captioner):
         lies: int = 0,
         before: Any = None,
         fails: Collection[str] = (),
+        busy: Collection[str] = (),
+        decoding: DecodingConfig | None = None,
         translate: Callable[[str], str] = str,
     ) -> None:
         self.translate = translate
         self.words, self.lies, self.before, self.fails = words, lies, before, fails
+        self.busy, self._decoding = busy, decoding or DecodingConfig()
         self.asked: list[str] = []
 
     @property
@@ -94,7 +99,7 @@ class Teacher(Captioner):
 
     @property
     def decoding(self) -> DecodingConfig:
-        return DecodingConfig()
+        return self._decoding
 
     @property
     def fingerprint(self) -> str:
@@ -113,8 +118,9 @@ class Teacher(Captioner):
             if self.before is not None:
                 self.before(len(self.asked))
             self.asked.append(name)
-            if Path(name).name in self.fails:
-                yield PictureResult(picture.path, None, f"{name}: no answer")
+            if (is_busy := Path(name).name in self.busy) or Path(name).name in self.fails:
+                reason = f"{name}: no answer"
+                yield PictureResult(picture.path, None, reason, may_pass=is_busy)
                 continue
             texts = [f"{self.translate(text)}{self.words}" for text in said_of(name)[:number]]
             own = [

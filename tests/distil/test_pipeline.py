@@ -16,16 +16,16 @@ from tiny_pictures import SIDE, paint
 from tiny_run import Notes
 from tiny_teacher import STUDENT, Teacher, register
 
-from showtell.config import Config
+from showtell.config import Config, DecodingConfig
 from showtell.core.progress import SilentReporter
 from showtell.data.request import DataRequest
 from showtell.data.sources import load_dataset
 from showtell.distil.report import SHARED
 from showtell.distil.request import DistilRequest, FilterConfig
-from showtell.distil.run import STAGES, Distilled, distil
+from showtell.distil.run import STAGES, Distilled, describe_plan, distil
 from showtell.distil.student import made_of
-from showtell.distil.teacher import ask
-from showtell.errors import CheckpointError, DataError, UsageError
+from showtell.distil.teacher import ask, teachers_decoding
+from showtell.errors import CheckpointError, ConfigError, DataError, UsageError
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.checkpoint import load_checkpoint
 from showtell.metrics import evaluate
@@ -267,6 +267,74 @@ def test_both_are_compared_on_the_pictures_that_both_captioned(
     people = {r.image_id: r.captions for r in data.records if r.image_id in answered}
     expected = evaluate({name: said[name] for name in people}, people).metrics["CIDEr-D"]
     assert one == pytest.approx(expected)
+
+
+def test_failures_that_may_pass_are_said_and_asked_about_again_alone(
+    tmp_path: Path, pictures: Path
+) -> None:
+    busy, refused = ("p3.png", "p7.png"), ("p9.png",)
+    wanted, report = request(tmp_path / "run", pictures, "training.num_epochs=1"), Notes()
+    made = run(wanted, Teacher(fails=refused, busy=busy), report)
+    assert made.found["captions"] == {"captioned": 57, "failed": 3, "may pass": 2}
+    said = "the teacher has no caption of 3 pictures"
+    [note] = [note for note in report.notes if note.startswith(said)]
+    assert "2 of them for a reason that may pass" in note and "--again filter" in note
+    card = (made.model / "MODEL_CARD.md").read_text()
+    assert "The teacher was asked and gave no caption of 3 pictures." in card
+    # Later stages follow from the answers: the same command asks about nothing.
+    teacher = Teacher()
+    run(wanted, teacher)
+    assert teacher.asked == []
+    made = run(replace(wanted, again="filter"), teacher)
+    assert sorted(Path(name).name for name in teacher.asked) == sorted([*busy, *refused])
+    assert made.found["captions"] == {"captioned": 60, "failed": 0}
+    # Those that no later call can have a caption of are not asked about for nothing.
+    other = request(tmp_path / "other", pictures, "training.num_epochs=1")
+    run(other, Teacher(fails=refused))
+    teacher = Teacher()
+    run(replace(other, again="filter"), teacher)
+    assert teacher.asked == []
+
+
+def test_the_same_command_asks_again_where_nothing_follows_from_the_answers(
+    tmp_path: Path, pictures: Path
+) -> None:
+    strict = replace_filter(min_words=30)
+    wanted = request(tmp_path / "run", pictures, "training.num_epochs=1", filters=strict)
+    with pytest.raises(DataError, match="leave none"):
+        run(wanted, Teacher(busy=("p3.png",)))
+    teacher = Teacher()
+    run(replace(wanted, filters=ALL), teacher)
+    assert [Path(name).name for name in teacher.asked] == ["p3.png"]
+
+
+@pytest.mark.parametrize(
+    ("own", "changes", "found"),
+    [
+        ({"method": "greedy"}, {}, ("beam", 5, 5)),
+        ({"method": "greedy"}, {"beam_size": 8}, ("beam", 8, 5)),
+        ({"method": "beam", "beam_size": 3}, {}, ("beam", 5, 5)),
+        ({"method": "greedy"}, {"method": "sample"}, ("sample", 3, 5)),
+    ],
+)
+def test_as_many_captions_as_wanted(
+    own: dict[str, Any], changes: dict[str, Any], found: tuple[str, int, int]
+) -> None:
+    """Also of models whose own search is greedy, as that of most models of the hub."""
+    decoding = teachers_decoding(Teacher(decoding=DecodingConfig(**own)), 5, changes)
+    assert (decoding.method, decoding.beam_size, decoding.num_captions) == found
+
+
+def test_a_search_that_gives_one_caption_is_refused_before_any_work(
+    tmp_path: Path, pictures: Path
+) -> None:
+    wanted = request(tmp_path / "run", pictures, decoding={"method": "greedy"})
+    with pytest.raises(ConfigError, match="--captions 3: greedy search gives one caption"):
+        run(wanted, Teacher())
+    assert not (tmp_path / "run" / "pictures").exists()
+    wanted = replace(wanted, teacher="hf:nobody/knows")
+    with pytest.raises(ConfigError, match="--captions 3: greedy search gives one caption"):
+        describe_plan(wanted, Notes())
 
 
 def test_people_who_come_later_keep_what_the_teacher_said(

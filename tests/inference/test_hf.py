@@ -6,6 +6,8 @@ What they say is compared with transformers' own ``generate``, called as its doc
 import functools
 import json
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,12 @@ from safetensors.torch import load_file, save_file
 import showtell
 from showtell.errors import CheckpointError, ConfigError, ShowtellError
 from showtell.inference.backends.hf import HfCaptioner
+from showtell.inference.backends.hf import captioner as backend
 from showtell.inference.backends.hf.captioner import words_of
 from showtell.inference.backends.hf.network import Tokens
 from showtell.inference.caption import Calibration
-from showtell.inference.specs import PROMPTS
+from showtell.inference.specs import PROMPTS, CaptionerError
+from showtell.text.clean import Cleaning
 
 WAYS = {
     "greedy": ({"method": "greedy"}, {"num_beams": 1}),
@@ -80,15 +84,23 @@ def generated(kind: str, folder: Path, image: Any, settings: dict[str, Any]) -> 
         if kind == "florence2":
             text = {"text": "<CAPTION>"}
         elif kind == "llava":
-            talk = [{"type": "image"}, {"type": "text", "text": PROMPTS["short"]}]
-            text = {
-                "text": processor.apply_chat_template(
-                    [{"role": "user", "content": talk}], add_generation_prompt=True
-                )
-            }
-        inputs = processor(images=image, return_tensors="pt", **text)
+            talk: list[dict[str, Any]] = [
+                {"type": "image"},
+                {"type": "text", "text": PROMPTS["short"]},
+            ]
+            talk[0]["image"] = image
+        if kind == "llava":
+            inputs = processor.apply_chat_template(
+                [{"role": "user", "content": talk}],
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=True,
+                return_tensors="pt",
+            )
+        else:
+            inputs = processor(images=image, return_tensors="pt", **text)
     with torch.no_grad():
-        ids = model.generate(**inputs, max_new_tokens=NUM_TOKENS, do_sample=False, **settings)
+        ids = model.generate(**inputs, do_sample=False, **settings)
     if kind == "llava":  # gives the prompt back, too
         ids = ids[:, inputs["input_ids"].shape[1] :]
     return [" ".join(t.split()) for t in words.batch_decode(ids, skip_special_tokens=True)]
@@ -103,6 +115,7 @@ def test_captions_are_those_of_generate(
     ours, settings = WAYS[way]
     decoding = ours | {"max_length": NUM_TOKENS}
     pictures, model = tiny_hf.pictures(3), captioners[kind]
+    settings = settings | {"max_new_tokens": NUM_TOKENS}
     expected = [generated(kind, folders[kind], image, settings) for image in pictures]
     assert len({words[0] for words in expected}) > 1, "the pictures all look the same to it"
     num = ours.get("num_captions", 1)
@@ -111,6 +124,102 @@ def test_captions_are_those_of_generate(
     for found in (alone, together):
         said = [[c.text, *(other.text for other in c.alternatives)] for c in found]
         assert said == [words[:num] for words in expected]
+
+
+def with_files(folder: Path, place: Path, **changes: dict[str, Any]) -> Path:
+    """A copy of a model's folder with changes to its JSON files, by their stems."""
+    shutil.copytree(folder, place)
+    for name, values in changes.items():
+        path = place / f"{name}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    return place
+
+
+@pytest.mark.parametrize("kind", ["git", "vision-encoder-decoder", "florence2"])
+def test_lengths_are_those_of_the_model(
+    kind: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    own = {"max_length": 8, "min_length": 7}
+    folder = with_files(folders[kind], tmp_path / "model", generation_config=own)
+    model = showtell.load(f"hf:{folder}", device="cpu", precision="fp32")
+    assert (model.decoding.min_length, model.decoding.max_length) == (6, 7)
+    for image in tiny_hf.pictures(3):
+        assert [model.caption(image).text] == generated(kind, folder, image, {})
+
+
+def test_a_template_that_begins_the_text_itself(folders: dict[str, Path], tmp_path: Path) -> None:
+    """As those of Gemma 3 and Pixtral: a text that begins twice gives other captions."""
+    folder = with_files(folders["llava"], tmp_path / "model")
+    template = folder / "chat_template.jinja"
+    template.write_text("{{ bos_token }}" + template.read_text())
+    words = json.loads((folder / "tokenizer.json").read_text())
+    begin = next(one["id"] for one in words["added_tokens"] if one["content"] == "<s>")
+    special = {"SpecialToken": {"id": "<s>", "type_id": 0}}
+    text = [{"Sequence": {"id": name, "type_id": 0}} for name in ("A", "B")]
+    words["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [special, text[0]],
+        "pair": [special, *text],
+        "special_tokens": {"<s>": {"id": "<s>", "ids": [begin], "tokens": ["<s>"]}},
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(words))
+    model = showtell.load(f"hf:{folder}", device="cpu", precision="fp32")
+    assert isinstance(model, HfCaptioner)
+    pictures = tiny_hf.pictures(2)
+    ids = model.network.inputs(pictures, model.prompt)["input_ids"]
+    assert (ids == begin).sum(1).tolist() == [1, 1]
+    for image in pictures:
+        said = generated("llava", folder, image, {"max_new_tokens": NUM_TOKENS})
+        assert [model.caption(image, decoding={"max_length": NUM_TOKENS}).text] == said
+
+
+def test_a_template_beside_the_words_is_one(folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = with_files(folders["llava"], tmp_path / "model")
+    template = (folder / "chat_template.jinja").read_text()
+    (folder / "chat_template.jinja").unlink()
+    config = folder / "tokenizer_config.json"
+    values = json.loads(config.read_text()) | {"chat_template": template}
+    config.write_text(json.dumps(values))
+    models = [
+        showtell.load(f"hf:{place}", device="cpu", precision="fp32")
+        for place in (folder, folders["llava"])
+    ]
+    [image] = tiny_hf.pictures(1)
+    one, two = (model.caption(image, decoding={"max_length": 8}).text for model in models)
+    assert one == two
+
+
+def test_a_model_that_cannot_generate_is_one_line(
+    captioners: dict[str, HfCaptioner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def generate(**_: Any) -> None:
+        raise ValueError("Image features and image tokens do not match\nat all")
+
+    model = captioners["llava"]
+    monkeypatch.setattr(model.network._model, "generate", generate)
+    said = f"{model.spec} failed: ValueError: Image features and image tokens do not match (--debug"
+    with pytest.raises(CaptionerError, match=re.escape(said)):
+        model.caption(tiny_hf.pictures(1))
+
+
+def test_a_caption_that_is_cut_is_noted_and_ends_with_a_sentence(
+    captioners: dict[str, HfCaptioner], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "1.png"
+    tiny_hf.pictures(1)[0].save(path)
+    model = captioners["llava"]
+    assert model.decoding.max_length == 200
+    for text, caption in (("A dog runs. It is. It lo", "A dog runs. It is."), ("A do", "A do")):
+        row = Tokens([7, 8], [-1.0, -1.0], ended=False)
+        monkeypatch.setattr(model.network, "run", lambda *_, row=row, **__: [[row]])
+        monkeypatch.setattr(backend, "_text", lambda _, ids, text=text: text if ids else "")
+        monkeypatch.setattr(model, "cleaning", Cleaning(tidy=True))
+        [result] = model.caption_stream([path])
+        assert result.text == caption
+        assert result.notes == ("the answer was cut at the most tokens that --max-length allows",)
+    monkeypatch.setattr(model.network, "run", lambda *_, **__: [[replace(row, ended=True)]])
+    [result] = model.caption_stream([path])
+    assert result.notes == ()
 
 
 def test_every_kind_was_visited(captioners: dict[str, HfCaptioner]) -> None:
@@ -238,8 +347,6 @@ def test_other_instructions_make_another_captioner(folders: dict[str, Path]) -> 
 
 
 def test_fingerprints_cover_weights_and_prompt(folders: dict[str, Path], tmp_path: Path) -> None:
-    import shutil
-
     load = {"device": "cpu", "precision": "fp32"}
     folder = tmp_path / "model"
     shutil.copytree(folders["llava"], folder)
@@ -252,6 +359,17 @@ def test_fingerprints_cover_weights_and_prompt(folders: dict[str, Path], tmp_pat
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     changed = showtell.load(f"hf:{folder}", **load)  # type: ignore[arg-type]
     assert len({first, other.fingerprint, changed.fingerprint}) == 3
+
+
+def test_fingerprints_cover_each_tensor_of_a_large_file(tmp_path: Path) -> None:
+    """A projector is a small part of a file of gigabytes, between its blocks."""
+    tensors = {f"layer.{n:03d}": torch.zeros(2**16) for n in range(100)}
+    save_file(tensors, tmp_path / "model.safetensors")
+    found = {backend._hash_folder(tmp_path)}
+    for name in ("layer.000", "layer.033", "layer.099"):
+        save_file(tensors | {name: torch.ones(2**16)}, tmp_path / "model.safetensors")
+        found.add(backend._hash_folder(tmp_path))
+    assert len(found) == 4
 
 
 def _break(folder: Path, how: str) -> None:
@@ -300,8 +418,6 @@ def _break(folder: Path, how: str) -> None:
 def test_what_cannot_be_loaded_says_why_in_one_line(
     how: str, said: str, folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    import shutil
-
     folder = tmp_path / "model"
     shutil.copytree(folders["blip"], folder)
     _break(folder, how)
@@ -312,8 +428,6 @@ def test_what_cannot_be_loaded_says_why_in_one_line(
 
 
 def test_the_line_that_converts_a_pickle_works(folders: dict[str, Path], tmp_path: Path) -> None:
-    import shutil
-
     folder = tmp_path / "model"
     shutil.copytree(folders["vision-encoder-decoder"], folder)
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")

@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -32,7 +33,7 @@ from rogue_server import (
 
 import showtell
 from showtell.errors import ConfigError, ImageError, ServerError
-from showtell.inference.backends import remote_client, remote_run
+from showtell.inference.backends import remote_client, remote_pace, remote_run
 from showtell.inference.backends.ollama import OllamaCaptioner
 from showtell.inference.backends.openai import OpenAICaptioner
 from showtell.inference.backends.remote import RemoteCaptioner
@@ -58,7 +59,7 @@ def load(kind: str, server: RogueServer, **settings: object) -> RemoteCaptioner:
     given = {"base_url": server.url, "timeout": 2.0, "retries": 2, **settings}
     captioner = showtell.load(f"{kind}:tiny", settings=given)
     assert isinstance(captioner, RemoteCaptioner)
-    quick = remote_client.Patience(captioner.patience.timeout, captioner.patience.retries, 0.01)
+    quick = remote_pace.Patience(captioner.patience.timeout, captioner.patience.retries, 0.01)
     captioner.patience = quick
     return captioner
 
@@ -131,7 +132,7 @@ FATES: list[tuple[list[Deed], str | None]] = [
     ([Deed(503, b"busy")], None),
     ([STALL], None),
     ([BROKEN] * 3, "500: out of memory (tried 3 times)"),
-    ([FULL] * 3, "429: slow down (tried 3 times)"),
+    ([FULL] * 6, None),  # which says nothing of the picture
     ([CUT] * 3, "cut the connection (tried 3 times)"),
     ([STALL] * 3, "no answer within 0.5 s (tried 3 times)"),
     ([RUBBISH], 'is not JSON: "<html>Welcome'),
@@ -181,6 +182,26 @@ def test_retry_after_holds_all_requests(kind: str, server: RogueServer, tmp_path
     assert server.seen == [0, 0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("too_soon", [asks_to_wait(0.05), asks_to_wait(0), FULL])
+def test_a_server_with_a_rate_limit_loses_no_picture(
+    too_soon: Deed, server: RogueServer, tmp_path: Path
+) -> None:
+    server.seconds_between, server.too_soon = 0.05, too_soon
+    results = results_of(load("openai", server, retries=0), numbered(tmp_path, 20))
+    assert [r.text for r in results] == [f"picture {n}" for n in range(20)]
+    # Waiting requests do not all fire together: else each of the 8 is refused 7 times of 8.
+    assert len(server.seen) < 20 * 5
+
+
+def test_a_server_that_stays_full_ends_the_run(server: RogueServer, tmp_path: Path) -> None:
+    captioner = load("openai", server, concurrency=2)
+    captioner.patience = replace(captioner.patience, longest_wait=0.5)
+    server.everything = asks_to_wait(0.1)
+    said = r"429: slow down, and nothing else for \d s; to resume, run the same command again later"
+    with pytest.raises(remote_client.ServerFull, match=said):
+        results_of(captioner, numbered(tmp_path, 3))
+
+
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
@@ -195,7 +216,7 @@ def test_retry_after_holds_all_requests(kind: str, server: RogueServer, tmp_path
     ],
 )
 def test_how_long_a_server_asks_to_wait(headers: dict, seconds: float | None) -> None:
-    assert remote_client._retry_after(headers) == seconds
+    assert remote_pace.retry_after(headers) == seconds
 
 
 # A connection that is given up leaves a coroutine of anyio behind; Python says so at times.
@@ -513,6 +534,47 @@ def test_no_text_breaks_a_file_or_shows_the_key(
     assert result.caption is not None
     assert result.caption.raw == "a \ufffd dog[31m\nand ***"
     assert result.caption.words == ("a", "\ufffd", "dog[31m", "and", "***")
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("openai", {"choices": [{"message": {"content": None, "refusal": f"no,\nnot {KEY}"}}]}),
+        ("openai", {f"{KEY}": [f"for {KEY}"]}),
+        ("openai", {"choices": [{"message": {"content": "", "refusal": f"{KEY[:9]}\0{KEY[9:]}"}}]}),
+        ("ollama", {"message": [f"\u00e4 {KEY}"]}),
+    ],
+)
+def test_no_reason_shows_the_key(
+    kind: str, value: dict, server: RogueServer, tmp_path: Path
+) -> None:
+    server.deeds[0] = [Deed(200, json.dumps(value).encode())]
+    [result] = results_of(load(kind, server), numbered(tmp_path, 1))
+    reason = str(result.error)
+    assert "***" in reason or "?" in reason
+    assert KEY not in reason and reason.isprintable()
+
+
+def test_no_name_of_a_model_shows_the_key(server: RogueServer) -> None:
+    server.models = [{"model": f"gemma-{KEY}"}]
+    with pytest.raises(ServerError, match=r"it has gemma-\*\*\*"):
+        load("ollama", server)
+    server.models = [{"model": "tiny", "digest": KEY}]
+    assert load("ollama", server).card.revision == "***"
+    server.capabilities = [KEY]
+    with pytest.raises(ServerError, match=r"it can: \*\*\*"):
+        load("ollama", server)
+
+
+def test_a_password_is_cut_out_before_it_is_written_as_json(
+    server: RogueServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    url = server.url.replace("http://", "http://me:p%C3%A4ssword-of-mine@")
+    said = {"error": {"reason": "what is p\u00e4ssword-of-mine?"}}
+    server.deeds[0] = [Deed(400, json.dumps(said).encode())]
+    [result] = results_of(load("openai", server, base_url=url), numbered(tmp_path, 1))
+    assert "what is ***?" in str(result.error)
 
 
 def test_large_models_texts_are_cleaned_and_kept(server: RogueServer, tmp_path: Path) -> None:

@@ -1,18 +1,22 @@
 """Which captioner a name with a prefix stands for, and a package's own prefix."""
 
+import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 import showtell
 from showtell import Caption, DecodingConfig, ModelInfo
+from showtell.cli import app
 from showtell.errors import CheckpointError, ConfigError
 from showtell.inference.backends.pictures import PictureCaptioner
 from showtell.inference.loading import ModelRequest
-from showtell.inference.specs import PROMPTS, BackendSettings, kinds, spec_of
+from showtell.inference.specs import PROMPTS, BackendSettings, CaptionerError, kinds, spec_of
 from showtell.inference.stream import Described
 
 PACKAGE = """
@@ -52,6 +56,22 @@ class Sizes(PictureCaptioner):
             square = "squares are beyond me" if width == height else None
             found.append(square or Caption(text, tuple(text.split()), (), 0.0))
         return found
+
+
+class Few(Sizes):
+    def caption_images(self, images, *, decoding, first=0):
+        return super().caption_images(images, decoding=decoding)[1:]
+
+
+class Sad(Sizes):
+    def caption_images(self, images, *, decoding, first=0):
+        raise RuntimeError("the GPU is sad\\nvery")
+
+
+class Picky(Sizes):
+    @classmethod
+    def of(cls, request):
+        raise ValueError("no such model in my library")
 """
 
 
@@ -64,6 +84,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: sizes-captioner\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
         "[showtell.captioners]\nsizes = sizes_captioner:Sizes\nbroken = nowhere_at_all:Sizes\n"
+        "few = sizes_captioner:Few\nsad = sizes_captioner:Sad\npicky = sizes_captioner:Picky\n"
+        "none = pathlib:Path\nLoud = sizes_captioner:Sizes\nopenai = sizes_captioner:Sizes\n"
+        "two = sizes_captioner:Sizes\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "sizes_captioner", raising=False)
@@ -105,6 +128,64 @@ def test_a_package_adds_a_kind(package: None) -> None:
         showtell.load("sizes:any", settings={"revision": "main"})
     with pytest.raises(ConfigError, match="'broken' of the package 'sizes-captioner' cannot be"):
         showtell.load("broken:any")
+
+
+def test_faults_of_a_package_are_one_line_that_names_it(package: None, tmp_path: Path) -> None:
+    path = tmp_path / "1.png"
+    Image.new("RGB", (30, 20)).save(path)
+    for model, said in (
+        ("few:x", "few:x (package 'sizes-captioner') gave 1 caption for 2 pictures; it must give"),
+        (
+            "sad:x",
+            "sad:x (package 'sizes-captioner') failed: RuntimeError: the GPU is sad (--debug",
+        ),
+    ):
+        captioner = showtell.load(model)
+        with pytest.raises(CaptionerError) as caught:
+            list(captioner.caption_stream([path, path]))
+        assert str(caught.value).startswith(said) and "\n" not in str(caught.value)
+        with pytest.raises(CaptionerError, match=re.escape(said)):
+            captioner.caption([path, path])
+    with pytest.raises(
+        CaptionerError, match=r"picky:x \(package 'sizes-captioner'\) cannot be load"
+    ):
+        showtell.load("picky:x")
+    with pytest.raises(
+        ConfigError, match=r"'none' of the package .* pathlib:Path, is no Captioner"
+    ):
+        showtell.load("none:x")
+
+
+def test_prefixes_that_a_package_cannot_have(package: None, tmp_path: Path) -> None:
+    other = tmp_path / "other-1.0.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
+    (other / "entry_points.txt").write_text("[showtell.captioners]\ntwo = other:Two\n")
+    for model, said in (
+        ("Loud:x", "'sizes-captioner' names a captioner 'Loud': a prefix has two or more small"),
+        (
+            "openai:x",
+            "'sizes-captioner' names a captioner 'openai', which is one of showtell's own",
+        ),
+        ("two:x", "both name a captioner 'two': remove one of these packages"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(said)):
+            showtell.load(model)
+    with pytest.raises(CheckpointError, match=r"openai:MODEL, ollama:MODEL, .*sizes:MODEL"):
+        showtell.load("no-such-model")
+
+
+def test_a_kind_that_a_package_adds_is_shown(package: None) -> None:
+    done = CliRunner().invoke(app, ["models", "sizes:any"])
+    assert done.output.splitlines() == [
+        "sizes:any (package 'sizes-captioner')",
+        "licence: not given",
+        "size: not given",
+        "options: --prompt",
+        "decoding settings: max_length",
+    ]
+    values = json.loads(CliRunner().invoke(app, ["models", "sizes:any", "--json"]).output)
+    assert (values["name"], values["options"]) == ("sizes:any", ["prompt"])
 
 
 def test_a_picture_without_caption_fails_alone(package: None, tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ def models(
         typer.Argument(
             metavar="[NAME]",
             help="Show the card of this model, or what is in a folder without a card; for hf:ID, "
-            "its licence, its size and whether it is on this machine.",
+            "its licence, its size and whether it is on this machine; for other prefixes what the "
+            "captioner says of itself.",
         ),
     ] = None,
     revision: captioners.Revision = None,
@@ -33,6 +34,7 @@ def models(
     train --from NAME. Those of the cache (hf:ID) caption, but are not trained.
     """
     from showtell.inference.described import describe_model
+    from showtell.inference.specs import spec_of
     from showtell.pretrained import model_names
 
     if name is not None and name.startswith("hf:"):
@@ -56,6 +58,8 @@ def models(
             typer.echo(
                 f"{model['name']}@{model['revision'][:12]}  {model['kind']}, {size}, {licence}"
             )
+    elif spec_of(name) is not None:
+        _show_other(name, as_json=as_json)
     else:
         _show(describe_model(name), as_json=as_json)
 
@@ -74,6 +78,36 @@ def _show(model: "DescribedModel", *, as_json: bool) -> None:
     else:
         typer.echo("\n".join(model.lines()))
     typer.echo(f"\nFolder: {model.folder}")
+
+
+def _show_other(name: str, *, as_json: bool) -> None:
+    """A captioner of another kind, which is loaded for it: what its card says."""
+    from showtell.inference.loading import ModelRequest, load_request
+    from showtell.inference.specs import find_backend, named
+
+    model = ModelRequest(name)
+    card = load_request(model).card
+    takes = sorted(find_backend(name.partition(":")[0]).takes)
+    values = {
+        "name": name,
+        "revision": card.revision,
+        "licence": card.licence,
+        "num_parameters": card.num_parameters,
+        "options": takes,
+        "decoding": None if card.decoding is None else sorted(card.decoding),
+    }
+    if as_json:
+        typer.echo(json_text(values))
+        return
+    size = card.num_parameters
+    typer.echo(f"{named(name)}\nlicence: {card.licence or 'not given'}")
+    typer.echo(f"size: {f'{size / 1e6:,.1f} million parameters' if size else 'not given'}")
+    if card.revision is not None:
+        typer.echo(f"revision: {card.revision}")
+    options_of = ", ".join(f"--{one.replace('_', '-')}" for one in takes)
+    typer.echo(f"options: {options_of or 'none'}")
+    decoding = "all" if card.decoding is None else ", ".join(sorted(card.decoding)) or "none"
+    typer.echo(f"decoding settings: {decoding}")
 
 
 def _print_table(found: "list[DescribedModel]") -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from showtell.core.files import write_json, write_text
+from showtell.core.messages import counted
 from showtell.core.progress import Reporter
 from showtell.data.records import Dataset, Record
 from showtell.data.splits import hash_order
@@ -237,7 +238,8 @@ def _dropped(facts: Facts) -> str:
     seen = facts.found["pictures"]
     more = (
         f"Of {seen['readable'] + seen['failed']:,} pictures {seen['failed']:,} could not be read, "
-        f"and {seen['same']:,} look like another and were not asked about."
+        f"and {seen['same']:,} look like another and were not asked about. The teacher was asked "
+        f"and gave no caption of {counted(facts.found['captions']['failed'], 'picture')}."
     )
     return f"{table(['captions', 'number'], rows)}\n\n{text}\n\n{more}"
 

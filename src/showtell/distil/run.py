@@ -44,9 +44,16 @@ from showtell.distil.fit import Judges, drop_misfits
 from showtell.distil.pictures import fingerprint_of, known_pictures, looks_of_records, survey
 from showtell.distil.report import SHEET, Facts, Places, measure, write_card
 from showtell.distil.request import DistilRequest
-from showtell.distil.stages import Stages, Values
+from showtell.distil.stages import MAY_PASS, Stages, Values
 from showtell.distil.student import Plan, made_of, plan_student, segmentation_of, train_student
-from showtell.distil.teacher import answers, ask, teachers_decoding, tell_cost
+from showtell.distil.teacher import (
+    FAILURES,
+    answers,
+    ask,
+    check_method,
+    teachers_decoding,
+    tell_cost,
+)
 from showtell.errors import CheckpointError
 from showtell.inference.backends.native import NativeCaptioner
 from showtell.inference.captioner import Captioner
@@ -114,6 +121,7 @@ def describe_plan(request: DistilRequest, report: Reporter, *, measure: int = 0)
     run = _Distillation(request, report, unasked(request.model))
     spec = spec_of(request.teacher)
     if spec is not None and spec.kind == "hf":  # whose weights may still be to download
+        check_method(request.captions, request.decoding)
         num = sum(1 for _ in run.inputs)
         lines = [f"{request.teacher} is asked about {counted(num, 'picture')}"]
     else:
@@ -145,6 +153,7 @@ class _Distillation:
     def go(self) -> Distilled | None:
         """All stages, one after another; None where one was stopped."""
         request = self.request
+        _ = self.decoding  # wrong settings show before pictures are opened, too
         self.stages = Stages(request.folder, tuple(stage.name for stage in STAGES), self.report)
         if request.again is not None:
             self.stages.forget(request.again)
@@ -224,6 +233,8 @@ class _Distillation:
         pictures = map(picture_at, paths)
         self.report.note(tell_cost(self.teacher, pictures, self.decoding, price=price))
         found = ask(self.teacher, paths, folder, decoding=self.decoding, report=self.report)
+        if found is not None and found["failed"]:
+            self._tell_failed(found, folder)
         if (cost := cost_of(self.teacher, price)) is not None:
             self.report.note(cost)
         return found
@@ -373,6 +384,17 @@ class _Distillation:
         """The pictures to ask about, by their files: the first of each look."""
         known = known_pictures(self.stages.folder_of("pictures"))
         return {str(one.file): one.name for one in known if one.same_as is None}
+
+    def _tell_failed(self, found: Values, folder: Path) -> None:
+        num, passing = found["failed"], found.get(MAY_PASS, 0)
+        again = (
+            f"; {passing:,} of them for a reason that may pass: to ask about these again, run the "
+            "same command with --again filter, which keeps the captions"
+        )
+        self.report.note(
+            f"the teacher has no caption of {counted(num, 'picture')} "
+            f"({folder / FAILURES}){again * bool(passing)}"
+        )
 
     def _tell_dropped(self, found: Filtered, total: int) -> None:
         shown = ", ".join(f"{reason} {count:,}" for reason, count in found.counts.items())

@@ -3,7 +3,8 @@
 ``stages.json`` has a key for each finished stage, which stands for all of its inputs and for the
 keys of the stages before it. A later call takes a stage as made while its inputs are the same. If
 they are not, it says which one differs: nothing is thrown away without being asked for
-(``Stages.forget``). A stage that was stopped has no note, and goes on with what it left.
+(``Stages.forget``). A stage that was stopped has no note, and goes on with what it left. One with
+failures that may pass (``MAY_PASS``) goes on, too, where no later stage follows from it yet.
 """
 
 import json
@@ -21,6 +22,9 @@ from showtell.training.run_folder import names_in
 
 NOTES = "stages.json"
 MOST_NOTES = 2**24  # bytes
+MAY_PASS = "may pass"
+"""Under this name a stage has the number of failures that a later call may not meet again."""
+
 Values = dict[str, Any]
 
 
@@ -70,7 +74,10 @@ class Stages:
         title = f"{place + 1} of {len(self.names)}, {name}"
         key = json_digest([before, made_of])
         note = self.notes.get(name)
-        if note and self._has_grown(name, note, made_of, before, growing):
+        if note and (
+            self._has_grown(name, note, made_of, before, growing)
+            or self._may_find_more(name, note, made_of, before)
+        ):
             note = None
         if note:
             self._check(name, note, made_of, before)
@@ -130,8 +137,7 @@ class Stages:
             return False
         if theirs != ours or note["before"] != before:
             return False
-        later = self.names[self.names.index(name) + 1 :]
-        if any(one in self.notes for one in later):
+        if later := self._made_after(name):
             reason = "; ".join(_differences(note["made_of"], made_of))
             raise CheckpointError(
                 f"{self.folder_of(later[0])} was made from something else: {reason}; give the "
@@ -139,6 +145,15 @@ class Stages:
                 f"which keeps {self.folder_of(name)}"
             )
         return True
+
+    def _may_find_more(self, name: str, note: Values, made_of: Values, before: list[str]) -> bool:
+        """Whether a finished stage goes on by itself, because of failures that may pass."""
+        is_same = note["made_of"] == made_of and note["before"] == before
+        return is_same and bool(note["found"].get(MAY_PASS)) and not self._made_after(name)
+
+    def _made_after(self, name: str) -> list[str]:
+        """The finished stages behind one."""
+        return [one for one in self.names[self.names.index(name) + 1 :] if one in self.notes]
 
     def _check(self, name: str, note: Values, made_of: Values, before: list[str]) -> None:
         different = list(_differences(note["made_of"], made_of))

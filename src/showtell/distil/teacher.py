@@ -4,8 +4,9 @@ Ctrl-C stops the asking, not the answers: what the teacher has been given by the
 written down. Only a process that is killed outright loses the answers that were on their way.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from showtell.bulk.estimate import Price, Sample, estimate
 from showtell.bulk.formats import read_jsonl
@@ -17,17 +18,20 @@ from showtell.config import DecodingConfig
 from showtell.core.messages import counted
 from showtell.core.progress import Reporter
 from showtell.distil.filters import Said
+from showtell.distil.stages import MAY_PASS
 from showtell.errors import CheckpointError, ConfigError
 from showtell.inference.backends.remote import RemoteCaptioner
 from showtell.inference.captioner import Captioner, Decoding
-from showtell.inference.stream import Picture
+from showtell.inference.stream import Picture, PictureResult
 from showtell.training.stop import StopRequest
 
-ANSWERS = "captions.jsonl"
+ANSWERS, FAILURES = "captions.jsonl", "failures.jsonl"
 
 
 def teachers_decoding(teacher: Captioner, wanted: int, changes: Decoding) -> DecodingConfig:
     """The settings that give ``wanted`` captions of each picture, where the teacher can.
+
+    A teacher whose own search is greedy uses beam search, unless ``changes`` name a method.
 
     Raises:
         ConfigError: ``changes`` are wrong.
@@ -35,17 +39,23 @@ def teachers_decoding(teacher: Captioner, wanted: int, changes: Decoding) -> Dec
     own = teacher.resolve(changes)
     if not teacher.card.alternatives or own.num_captions >= wanted:
         return own
+    check_method(wanted, changes)
+    more: dict[str, Any] = {"num_captions": wanted}
     if own.method == "greedy":
-        if wanted > 1:
-            raise ConfigError(
-                f"--captions {wanted}: greedy search gives one caption; leave --decoding out, or "
-                "use --decoding sample"
-            )
-        return own
-    more = {"num_captions": wanted}
+        more["method"] = "beam"
     if own.method != "sample":
         more["beam_size"] = max(wanted, own.beam_size)
     return own.with_changes(more)
+
+
+def check_method(wanted: int, changes: Decoding) -> None:
+    """Raise ConfigError where a search that gives one caption is asked for several."""
+    method = changes.get("method") if isinstance(changes, Mapping) else changes and changes.method
+    if method == "greedy" and wanted > 1:
+        raise ConfigError(
+            f"--captions {wanted}: greedy search gives one caption; leave --decoding out, or "
+            "use --decoding sample"
+        )
 
 
 def tell_cost(
@@ -93,7 +103,8 @@ def ask(
     Answers about pictures that are no longer among ``files`` stay, for when they are again.
 
     Returns:
-        How many have captions, and how many failed; None where Ctrl-C or SIGTERM stopped it.
+        How many have captions, how many failed, and, where there are any, how many of these for a
+        reason that may pass (``MAY_PASS``); None where Ctrl-C or SIGTERM stopped it.
 
     Raises:
         CheckpointError: another teacher's captions are there.
@@ -101,11 +112,12 @@ def ask(
     """
     paths = tuple(map(str, files))
     inputs = Inputs(paths, paths, count=len(paths))
-    target = OneFile(folder / ANSWERS, "jsonl", folder / "failures.jsonl", overwrite=False)
+    target = OneFile(folder / ANSWERS, "jsonl", folder / FAILURES, overwrite=False)
+    heard = _Heard(teacher)
     with StopRequest() as stop:
         try:
             summary = caption_all(
-                teacher,
+                cast(Captioner, heard),
                 inputs,
                 target,
                 decoding=decoding,
@@ -119,10 +131,26 @@ def ask(
                 f"{folder} has captions by another teacher or with other settings: give those, or "
                 "throw its captions away with --again captions"
             ) from None
-    return {
+    found = {
         "captioned": summary.num_captioned + summary.num_kept,
         "failed": summary.num_failed,
     }
+    return found | ({MAY_PASS: heard.num_passing} if heard.num_passing else {})
+
+
+class _Heard:
+    """A teacher, and how many of its pictures failed for a reason that may pass."""
+
+    def __init__(self, teacher: Captioner) -> None:
+        self._teacher, self.num_passing = teacher, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._teacher, name)
+
+    def caption_stream(self, *pictures: Any, **options: Any) -> Iterator[PictureResult]:
+        for result in self._teacher.caption_stream(*pictures, **options):
+            self.num_passing += result.may_pass
+            yield result
 
 
 def answers(folder: Path, names: dict[str, str]) -> list[Said]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from showtell.decoding.hypotheses import Hypotheses
 from showtell.decoding.reranking import SIGNS
-from showtell.text.clean import Cleaning
+from showtell.text.clean import Cleaning, first_sentences
 from showtell.text.neutral import neutral, neutral_words
 from showtell.text.vocabulary import PAD, Vocabulary
 
@@ -113,6 +113,8 @@ class Caption:
             ``log_probs`` are of this then.
         signs: by which a reranker compares captions (``decoding.reranking.SIGNS``); none where the
             model has none.
+        is_cut: whether the model reached the most tokens that it was allowed before it ended, as
+            far as that is known; of showtell's own models it is not.
         thumbnail: a small JPEG of the picture, for notebooks; only ``Captioner.caption`` makes it.
     """
 
@@ -125,6 +127,7 @@ class Caption:
     withheld: str | None = None
     raw: str | None = None
     signs: tuple[float, ...] = field(default=(), repr=False, compare=False)
+    is_cut: bool = field(default=False, repr=False)
     thumbnail: bytes | None = field(default=None, repr=False, compare=False)
 
     def _repr_html_(self) -> str:
@@ -200,16 +203,31 @@ def captions_of(
 
 
 def cleaned(caption: Caption, cleaning: Cleaning) -> Caption:
-    """A caption, and its alternatives, with what is wanted of their texts."""
+    """A caption, and its alternatives, with what is wanted of their texts.
+
+    Of one that was cut, ``tidy`` leaves out the sentence without an end, unless it is the only one.
+    """
     if cleaning.is_nothing:
         return caption
-    text = cleaning(caption.text) if caption.text else ""
+    text = whole_sentences(caption.text) if caption.is_cut and cleaning.tidy else caption.text
+    text = cleaning(text) if text else ""
     return replace(
         caption,
         text=text,
         raw=caption.text if text != caption.text else None,
         alternatives=tuple(cleaned(other, cleaning) for other in caption.alternatives),
     )
+
+
+def whole_sentences(text: str) -> str:
+    """A text without the sentence at its end that has no end, unless that is the only one."""
+    text = text.strip()
+    if text.rstrip("\"'”’)*").endswith((".", "!", "?", "…", "。", "！", "？")):
+        return text
+    whole, num = text, 1
+    while (said := first_sentences(text, num)) != text:
+        whole, num = said, num + 1
+    return whole
 
 
 def neutral_caption(caption: Caption) -> Caption:

@@ -49,6 +49,7 @@ from showtell.inference.files import (
     VOCABULARY,
     checkpoint_folders,
 )
+from showtell.inference.specs import kinds
 from showtell.inference.weights import (
     read_tensors,
     read_weights,
@@ -397,7 +398,7 @@ def find_checkpoint(model: str | Path) -> Path:
             "checkpoint that it was made from"
         )
     if not folder.exists():
-        raise no_model(model)
+        raise no_model(model, kinds())
     if (folder / "model" / MODEL).is_file():
         raise CheckpointError(f"{folder} is a distillation: its model is {folder / 'model'}")
     raise CheckpointError(f"{folder} holds no checkpoint (no {MODEL} in it, nor in best/ or last/)")

@@ -22,6 +22,7 @@ from showtell.inference.files import (
     VOCABULARY,
     checkpoint_folders,
 )
+from showtell.inference.specs import kinds
 from showtell.pretrained import ALIASES, CARD, known_names, no_model, shipped_folder
 from showtell.text.vocabulary import load_vocabulary
 
@@ -108,7 +109,7 @@ def describe_model(model: str) -> DescribedModel:
     """
     folder = shipped_folder(model) or Path(model)
     if not folder.is_dir():
-        raise no_model(model)
+        raise no_model(model, kinds())
     return describe_folder(folder)
 
 

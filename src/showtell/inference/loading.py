@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from showtell.errors import CheckpointError, ConfigError, MissingExtraError, ShowtellError
 from showtell.inference.exported import find_export, has_checkpoint
-from showtell.inference.specs import BackendSettings, load_backend, refuse_settings, spec_of
+from showtell.inference.specs import BackendSettings, kinds, load_backend, refuse_settings, spec_of
 from showtell.pretrained import DEFAULT, no_model, shipped_folder
 from showtell.text.clean import Cleaning
 
@@ -126,7 +126,7 @@ def _without_torch(request: ModelRequest) -> ShowtellError:
         return MissingExtraError("train", "--runtime torch")
     for model in (request.model, *request.ensemble):
         if shipped_folder(model) is None and not Path(model).exists():
-            return no_model(model)
+            return no_model(model, kinds())
         if find_export(model) is None:
             return MissingExtraError("train", f"{model} is not an export, so it runs in torch and")
     if request.precision == "bf16":

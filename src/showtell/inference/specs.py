@@ -10,11 +10,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, Self, TypeVar, cast
 
-from showtell.errors import CheckpointError, ConfigError, expect_by_name, first_line, unknown_name
+from showtell.errors import (
+    CheckpointError,
+    ConfigError,
+    ShowtellError,
+    expect_by_name,
+    first_line,
+    unknown_name,
+)
 
 if TYPE_CHECKING:
     from showtell.inference.captioner import Captioner
@@ -29,6 +36,8 @@ CAPTIONERS = {
     "ollama": "showtell.inference.backends.ollama:OllamaCaptioner",
 }
 """Module and class of each prefix that comes with showtell."""
+
+PREFIX = r"[a-z][a-z0-9_-]+"
 
 PROMPTS = {
     "short": "Describe this image in one short sentence.",
@@ -155,6 +164,10 @@ class Backend(Protocol):
         """The captioner that a user asks for; ``request.model`` has the prefix."""
 
 
+class CaptionerError(ShowtellError):
+    """A captioner of another kind fails by its own fault, whatever picture it gets."""
+
+
 def spec_of(model: str | Path) -> Spec | None:
     """The kind and the name of a model with a prefix; None for a folder or one of our own.
 
@@ -163,14 +176,17 @@ def spec_of(model: str | Path) -> Spec | None:
 
     Raises:
         CheckpointError: there is no captioner of that kind, and no such folder.
+        ConfigError: a package has given a captioner this prefix, which cannot be one.
     """
     if not isinstance(model, str):
         return None
-    found = re.fullmatch(r"([a-z][a-z0-9_-]+):(.*)", model, re.DOTALL)
-    if found is None or found[2].startswith("//"):
+    kind, colon, name = model.partition(":")
+    if not colon or name.startswith("//"):
         return None
-    kind, name = found.groups()
-    if kind not in kinds():
+    point = _entry_point(kind)
+    if point is None and not re.fullmatch(PREFIX, kind):
+        return None
+    if point is None and kind not in CAPTIONERS:
         if Path(model).exists():
             return None
         raise CheckpointError(
@@ -185,27 +201,77 @@ def spec_of(model: str | Path) -> Spec | None:
 
 def kinds() -> list[str]:
     """The known prefixes; nothing is imported for it."""
-    return list(dict.fromkeys([*CAPTIONERS, *(p.name for p in entry_points(group=GROUP))]))
+    others = [point.name for point in entry_points(group=GROUP)]
+    return list(dict.fromkeys([*CAPTIONERS, *(n for n in others if re.fullmatch(PREFIX, n))]))
+
+
+def _entry_point(kind: str) -> EntryPoint | None:
+    """Where a package says what captions behind a prefix; None where none says so.
+
+    Raises:
+        ConfigError: it cannot be a prefix, or it is another captioner's already.
+    """
+    found = [point for point in entry_points(group=GROUP) if point.name == kind]
+    if not found:
+        return None
+    packages = " and ".join(repr(_package(point)) for point in found)
+    if not re.fullmatch(PREFIX, kind):
+        raise ConfigError(
+            f"the package {packages} names a captioner {kind!r}: a prefix has two or more small "
+            "letters, digits, - and _, and begins with a letter"
+        )
+    if kind in CAPTIONERS:
+        raise ConfigError(
+            f"the package {packages} names a captioner {kind!r}, which is one of showtell's own: "
+            "remove the package, or have its author choose another prefix"
+        )
+    if len(found) > 1:
+        raise ConfigError(
+            f"{packages} both name a captioner {kind!r}: remove one of these packages"
+        )
+    return found[0]
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else point.value
+
+
+def named(spec: str) -> str:
+    """A model with a prefix for messages, with the package that its captioner is from."""
+    point = _entry_point(spec.partition(":")[0])
+    return spec if point is None else f"{spec} (package {_package(point)!r})"
+
+
+def told(error: Exception) -> str:
+    """What another program raised, in words for a message."""
+    return f"{type(error).__name__}: {first_line(error)} (--debug shows where)"
 
 
 def find_backend(kind: str) -> type[Backend]:
     """The class behind a prefix, imported.
 
     Raises:
-        ConfigError: the package that has it cannot be imported.
+        ConfigError: the package that has it cannot be imported, or it is no captioner.
     """
-    if kind in CAPTIONERS:
+    point = _entry_point(kind)
+    if point is None:
         module, _, name = CAPTIONERS[kind].partition(":")
         return cast(type[Backend], getattr(import_module(module), name))
-    [point, *_] = entry_points(group=GROUP, name=kind)
+    where = f"the captioner {kind!r} of the package {_package(point)!r}"
     try:
-        return cast(type[Backend], point.load())
+        found = point.load()
     except Exception as error:  # somebody else's program, which may fail in any way
-        package = point.dist.name if point.dist else point.value
+        raise ConfigError(f"{where} cannot be imported: {told(error)}") from error
+    captioner = import_module("showtell.inference.captioner").Captioner
+    is_one = isinstance(found, type) and issubclass(found, captioner)
+    lacks = [name for name in ("of", "takes") if not hasattr(found, name)]
+    if not is_one or lacks:
+        what = f"has no {' and no '.join(lacks)}" if is_one else "is no Captioner"
         raise ConfigError(
-            f"the captioner {kind!r} of the package {package!r} cannot be imported: "
-            f"{type(error).__name__}: {first_line(error)}"
-        ) from error
+            f"{where}, {point.value}, {what}: its class derives from PictureCaptioner "
+            "(docs/extending.md)"
+        )
+    return cast(type[Backend], found)
 
 
 def load_backend(spec: Spec, request: "ModelRequest") -> "Captioner":
@@ -236,7 +302,16 @@ def load_backend(spec: Spec, request: "ModelRequest") -> "Captioner":
             f"{request.model}: {_named(needless)} {_mean(needless)} nothing to captioners of the "
             f"kind {spec.kind!r}, which take {_named(sorted(backend.takes))}"
         )
-    return backend.of(request)
+    if spec.kind in CAPTIONERS:
+        return backend.of(request)
+    try:
+        return backend.of(request)
+    except ShowtellError:
+        raise
+    except Exception as error:
+        raise CaptionerError(
+            f"{named(str(request.model))} cannot be loaded: {told(error)}"
+        ) from error
 
 
 def refuse_settings(request: "ModelRequest") -> None:

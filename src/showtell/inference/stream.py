@@ -26,6 +26,7 @@ from showtell.images.open import notes_of, open_image
 from showtell.inference.caption import Caption
 
 NO_CAPTION = "no caption meets the decoding settings"
+CUT = "the answer was cut at the most tokens that --max-length allows"
 MOST_BETWEEN = 125  # pictures, after which freed memory is given back
 USUAL_BYTES = 2**23  # of a picture in an archive, at most; a larger one counts as several
 
@@ -97,7 +98,8 @@ class PictureResult:
         error: The reason, if it failed.
         look: A hash of its looks, if near duplicates are searched for.
         same_as: The picture whose caption it took because both look the same.
-        notes: What had to be assumed or left out to read the picture (``notes_of``).
+        notes: What had to be assumed or left out to read the picture (``notes_of``), and whether
+            the model's answer was cut.
         may_pass: Whether it failed for a reason that may pass: a busy host, a time out.
     """
 
@@ -138,7 +140,7 @@ class Prepared(Generic[View]):
 class Originals:
     """The first picture of each look, whose caption later pictures with that look take.
 
-    Every picture with a new look adds its caption and 44 bytes.
+    Every picture with a new look adds its caption and 108 bytes.
     """
 
     def __init__(self) -> None:
@@ -198,18 +200,12 @@ class Pending(Generic[View]):
         if self.originals is not None and self.found.look is not None:
             self.number, self.is_new = self.originals.number_of(self.found.look)
 
-    def result(
-        self,
-        said: Caption | str | None = None,
-        *,
-        notes: tuple[str, ...] = (),
-        may_pass: bool = False,
-    ) -> PictureResult:
+    def result(self, said: Caption | str | None = None, *, may_pass: bool = False) -> PictureResult:
         """Its result; a picture that looks like an original needs that one's result first.
 
         Args:
             said: Its caption, or the reason why it has none; given if the picture ``is_new``.
-            notes, may_pass: As of ``PictureResult``; what came of captioning it.
+            may_pass: As of ``PictureResult``; what came of captioning it.
         """
         path, found = self.path, self.found
         if isinstance(found, ImageError):
@@ -221,7 +217,7 @@ class Pending(Generic[View]):
             return _like(self.originals[self.number], path, found)
         assert said is not None, path
         caption, error = (None, f"{path}: {said}") if isinstance(said, str) else (said, None)
-        notes = (*found.notes, *notes)
+        notes = (*found.notes, *(CUT,) * (caption is not None and caption.is_cut))
         result = PictureResult(path, caption, error, found.look, notes=notes, may_pass=may_pass)
         if self.originals is not None and self.number is not None:
             self.originals[self.number] = result
@@ -331,7 +327,9 @@ def stream(
             give_back_memory()
             num_since = 0
         views = [one.found.view for one in batch if one.is_new and isinstance(one.found, Prepared)]
-        described = iter(describe(views, num_described) if views else ())
+        found = describe(views, num_described) if views else ()
+        assert len(found) == len(views), (len(found), len(views))
+        described = iter(found)
         num_described += len(views)
         for one in batch:
             said = next(described) if one.is_new else None

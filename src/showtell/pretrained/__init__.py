@@ -5,6 +5,7 @@ Each is a checkpoint folder beside this file, with a card for people (``MODEL_CA
 """
 
 import warnings
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -57,11 +58,16 @@ def shipped_folder(model: str | Path) -> Path | None:
     return FOLDER / ALIASES.get(model, model) if model in known_names() else None
 
 
-def no_model(model: str | Path) -> CheckpointError:
-    """Where ``model`` is neither a folder nor a known name: one line for people."""
+def no_model(model: str | Path, kinds: Sequence[str]) -> CheckpointError:
+    """Where ``model`` is neither a folder nor a known name: one line for people.
+
+    Args:
+        kinds: the prefixes of captioners of other kinds.
+    """
     names = known_names()
+    others = ", ".join(f"{kind}:{'ID' if kind == 'hf' else 'MODEL'}" for kind in kinds)
     return CheckpointError(
         f"no model {str(model)!r}: give the folder that `train -o` made, or one of the names "
-        f"{', '.join(names)}; to caption, also hf:ID, openai:MODEL or ollama:MODEL."
+        f"{', '.join(names)}; to caption, also {others}."
         f"{did_you_mean(str(model), names)}"
     )

@@ -1,5 +1,6 @@
 """A captioner without a network: it names the picture's mean colour."""
 
+import hashlib
 import math
 from collections.abc import Sequence
 
@@ -16,7 +17,6 @@ NAMES = ("red", "green", "blue")
 class ColourCaptioner(PictureCaptioner):
     """Says which of three colours a picture has most of."""
 
-    fingerprint = "c0105c0105c0"
     decoding = DecodingConfig(method="greedy")
 
     def __init__(self, request: ModelRequest) -> None:
@@ -30,7 +30,14 @@ class ColourCaptioner(PictureCaptioner):
     @property
     def card(self) -> ModelInfo:
         """What it is and what it can do: no decoding settings, no confidence."""
-        return ModelInfo(self.spec, kind="colours", likelihoods=False, decoding=frozenset())
+        name = self.spec.removeprefix("colours:")
+        return ModelInfo(name, kind="colours", likelihoods=False, decoding=frozenset())
+
+    @property
+    def fingerprint(self) -> str:
+        """12 digits for what captions follow from: this version, the name, the prompt."""
+        parts = repr(("1.0", self.card.name, self.prompt))
+        return hashlib.sha256(parts.encode()).hexdigest()[:12]
 
     def caption_images(
         self, images: Sequence[Image.Image], *, decoding: DecodingConfig, first: int = 0

@@ -80,7 +80,8 @@ class OpenAICaptioner(RemoteCaptioner):
         choice = value["choices"][0]
         message, reason = choice["message"], choice.get("finish_reason")
         if message.get("refusal"):
-            raise RequestFailed(f"the model refuses: {message['refusal']}"[:200], is_servers=False)
+            said = self.endpoint.shown(str(message["refusal"]))
+            raise RequestFailed(f"the model refuses: {said}", is_servers=False)
         content = message.get("content") or ""
         if isinstance(content, list):
             content = "".join(part.get("text", "") for part in content if isinstance(part, dict))

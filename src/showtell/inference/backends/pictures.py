@@ -17,10 +17,12 @@ from PIL import Image
 
 from showtell.config import DecodingConfig
 from showtell.core.files import cache_folder, read_json, write_json
+from showtell.core.messages import counted
 from showtell.decoding.constraints.named_words import NEUTRAL
-from showtell.errors import CheckpointError, ConfigError, first_line
+from showtell.errors import CheckpointError, ConfigError, ShowtellError, first_line
 from showtell.inference.caption import CALIBRATION, Calibration, Caption, cleaned, neutral_caption
 from showtell.inference.captioner import Captioner
+from showtell.inference.specs import CaptionerError, named, told
 from showtell.inference.stream import Described
 from showtell.text.language import guess_language
 
@@ -164,8 +166,24 @@ class PictureCaptioner(Captioner):
         attention: bool = False,
         first: int = 0,
     ) -> Described:
-        """As ``Captioner.caption_views``; ``caption_images`` does it."""
-        return self.caption_images(views, decoding=decoding, first=first)
+        """As ``Captioner.caption_views``; ``caption_images`` does it.
+
+        Raises:
+            CaptionerError: it fails for no reason that a user can mend, or gives as many captions
+                as it should not.
+        """
+        try:
+            found = self.caption_images(views, decoding=decoding, first=first)
+        except ShowtellError:
+            raise
+        except Exception as error:  # another library's, or somebody else's program
+            raise CaptionerError(f"{named(self.spec)} failed: {told(error)}") from error
+        if len(found) != len(views):
+            raise CaptionerError(
+                f"{named(self.spec)} gave {counted(len(found), 'caption')} for "
+                f"{counted(len(views), 'picture')}; it must give one for each"
+            )
+        return found
 
 
 def _shown(value: object) -> str:

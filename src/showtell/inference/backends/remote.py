@@ -4,7 +4,7 @@
 does not take, and the caption that an answer becomes. The forms of questions and answers are the
 subclasses' (``openai.py``, ``ollama.py``; ``remote_answer.py`` is what both read in an answer).
 ``remote_run.py`` keeps results in order, and knows when a run ends because no picture gets through;
-everything about HTTP is ``remote_client.py``'s.
+everything about HTTP is ``remote_client.py``'s, and how fast it asks ``remote_pace.py``'s.
 """
 
 import base64
@@ -27,11 +27,11 @@ from showtell.inference.backends.remote_answer import Answer, word_log_probs
 from showtell.inference.backends.remote_client import (
     Client,
     Endpoint,
-    Patience,
     RequestFailed,
     Worker,
     worker,
 )
+from showtell.inference.backends.remote_pace import Patience
 from showtell.inference.backends.remote_run import OrderedResults, Outcome, Requests
 from showtell.inference.caption import Caption, geometric_mean
 from showtell.inference.captioner import ModelInfo
@@ -286,8 +286,7 @@ class RemoteCaptioner(PictureCaptioner):
         self.usage.answers += 1
         self.usage.tokens_in += answer.tokens_in
         self.usage.tokens_out += answer.tokens_out
-        note = "the answer was cut at the most tokens that --max-length allows"
-        return Outcome(caption, (note,) * answer.is_cut)
+        return Outcome(caption)
 
     async def _ask(
         self, settings: DecodingConfig, client: Client, jpeg: str, number: int
@@ -302,7 +301,7 @@ class RemoteCaptioner(PictureCaptioner):
                 if not self._learn(error, body):
                     raise
             except (KeyError, TypeError, ValueError, IndexError, AttributeError):
-                shown = self.endpoint.scrubbed(json.dumps(value))[:200]
+                shown = self.endpoint.shown(json.dumps(value))
                 raise RequestFailed(
                     f"the server's answer has no caption: {shown}", is_servers=True
                 ) from None
@@ -341,6 +340,7 @@ class RemoteCaptioner(PictureCaptioner):
             RequestFailed: there is none.
             ConfigError: a confidence is wanted, and the server does not tell how sure it is.
         """
+        # What ``as_text`` leaves out may have stood within the key.
         text = self.endpoint.scrubbed(as_text(answer.text)).strip()
         if not text:
             cut = (
@@ -355,7 +355,8 @@ class RemoteCaptioner(PictureCaptioner):
                 f"min_confidence = {settings.min_confidence:g}: {self.endpoint.url} gives no "
                 "log-probabilities, so it is not known how sure the model is"
             )
-        return self.finished(Caption(text, tuple(text.split()), log_probs, sure), settings)
+        caption = Caption(text, tuple(text.split()), log_probs, sure, is_cut=answer.is_cut)
+        return self.finished(caption, settings)
 
 
 def _jpeg(image: Image.Image) -> str:

@@ -1,28 +1,26 @@
 """Asking a model's server over HTTP: addresses, keys, attempts, time limits, size limits.
 
-``Client`` sends JSON and gives back JSON. What may pass (a full server, a cut connection, a time
-limit) is tried again, after a while that grows, or after as long as ``Retry-After`` says; then all
-requests wait, since the server is full for each of them. It tells two kinds of failure apart:
+``Client`` sends JSON and gives back JSON. What may pass (a cut connection, a time limit) is tried
+again, after a while that grows; a full server is waited for (``remote_pace.py``). Two kinds of
+failure are told apart:
 
 - ``RequestFailed``: this request failed, and another picture may succeed;
 - ``ServerError``: no request can succeed (no server there, the key is refused, no such model), or
   none before long (``ServerFull``).
 
 The key goes to the address that the user named, and nowhere else: redirects are not followed. It is
-cut out of whatever the server says. What pictures or captions are is not known here.
+cut out of every text that the server says, before anything else reads it. What pictures or captions
+are is not known here.
 """
 
 import asyncio
 import base64
-import math
 import os
 import threading
-import time
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from importlib.util import find_spec
 from ipaddress import ip_address
 from typing import Any, TypeVar
@@ -31,8 +29,8 @@ from urllib.request import getproxies
 
 from showtell.core.files import parse_json
 from showtell.errors import ConfigError, MissingExtraError, ServerError
+from showtell.inference.backends.remote_pace import Full, Pace, Passing, Patience, retry_after
 from showtell.inference.backends.remote_refusal import Refusal
-from showtell.inference.specs import RETRIES, TIMEOUT, BackendSettings
 
 Result = TypeVar("Result")
 
@@ -40,12 +38,8 @@ MOST_ANSWER_BYTES = 1 << 20
 """Of an answer: a caption with log-probabilities for 500 tokens has 100,000 or so."""
 
 CONNECT_SECONDS = 10.0
-LONGEST_WAIT = 600.0
-"""Seconds; a server that asks to wait longer ends the run, which can be resumed."""
-
 RESUME = "; to resume, run the same command again"
 
-MOST_BACKOFF = 30.0  # seconds
 PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 """Statuses after which the same request may succeed."""
 
@@ -81,27 +75,15 @@ class RequestFailed(Exception):
 
 
 class ServerFull(ServerError):
-    """The server asks to wait for longer than this client does.
+    """The server is full for longer than this client waits.
 
     Attributes:
-        wait: for how many seconds.
+        wait: for how many seconds nothing should be sent.
     """
 
     def __init__(self, reason: str, wait: float) -> None:
         super().__init__(reason)
         self.wait = wait
-
-
-class _Passing(Exception):
-    """An attempt failed, and another may not.
-
-    Attributes:
-        wait: seconds that the server asks to wait; None where it does not say.
-    """
-
-    def __init__(self, reason: str, status: int | None = None, wait: float | None = None) -> None:
-        super().__init__(reason)
-        self.status, self.wait = status, wait
 
 
 @dataclass(frozen=True)
@@ -172,37 +154,22 @@ class Endpoint:
         except ValueError:
             return False
 
-    def scrubbed(self, text: str) -> str:
-        """A text of the server's without the key."""
-        for secret in self.secrets:
-            text = text.replace(secret, "***")
-        return text
+    def scrubbed(self, value: Any) -> Any:
+        """What the server says, a text or the value of JSON, without the key."""
+        if isinstance(value, str):
+            for secret in self.secrets:
+                value = value.replace(secret, "***")
+        elif isinstance(value, list):
+            return [self.scrubbed(each) for each in value]
+        elif isinstance(value, dict):
+            return {self.scrubbed(name): self.scrubbed(each) for name, each in value.items()}
+        return value
 
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to wait and how often to try.
-
-    Attributes:
-        timeout: seconds that an answer may take, from the request's first byte to its own last.
-        retries: attempts after the first.
-        backoff: seconds before the second attempt, about; each later one waits twice as long.
-        longest_wait: seconds that a server may ask to wait; where it asks for more, it is full.
-    """
-
-    timeout: float
-    retries: int
-    backoff: float = 1.0
-    longest_wait: float = LONGEST_WAIT
-
-    @classmethod
-    def of(cls, settings: BackendSettings) -> "Patience":
-        """As a user asks for it.
-
-        Raises:
-            ConfigError: a setting is impossible.
-        """
-        return cls(TIMEOUT.chosen(settings.timeout), RETRIES.chosen(settings.retries))
+    def shown(self, text: str) -> str:
+        """What the server says, on one line, short and without the key."""
+        text = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+        text = self.scrubbed(text)
+        return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]} ..."
 
 
 class Client:
@@ -222,7 +189,7 @@ class Client:
         self.endpoint, self.patience = endpoint, patience
         self._httpx = _httpx()
         self.places = asyncio.Semaphore(concurrency)
-        self._quiet_until = 0.0  # of the loop's clock
+        self._pace = Pace(patience, concurrency)
         if not endpoint.is_here:
             check_proxies()
         try:
@@ -261,7 +228,7 @@ class Client:
         """The JSON at a path, in one attempt; raises as ``post``."""
         try:
             return await self._attempt("GET", path, None)
-        except _Passing as error:
+        except Passing as error:
             raise RequestFailed(str(error), is_servers=True, status=error.status) from None
 
     async def post(self, path: str, body: dict[str, Any]) -> Any:
@@ -269,50 +236,61 @@ class Client:
 
         Raises:
             RequestFailed: it did not, in all the attempts that make sense.
-            ServerError: it never will.
+            ServerError: it never will, or it was full for too long.
         """
-        import tenacity
-
-        backoff = tenacity.wait_random_exponential(self.patience.backoff, MOST_BACKOFF)
-
-        def wait(state: Any) -> float:
-            error = state.outcome.exception()
-            asked = error.wait if isinstance(error, _Passing) else None
-            return float(backoff(state)) if asked is None else float(asked)
-
-        attempts = tenacity.AsyncRetrying(
-            stop=tenacity.stop_after_attempt(1 + self.patience.retries),
-            wait=wait,
-            retry=tenacity.retry_if_exception_type(_Passing),
-            reraise=True,
-        )
-        num = 0
-        try:
-            async for attempt in attempts:
-                with attempt:
-                    num += 1
+        since, num_failed = self._pace.now(), 0
+        while True:
+            try:
+                async with self._pace.turn():
                     return await self._attempt("POST", path, body)
-        except _Passing as error:
-            times = "" if num == 1 else f" (tried {num} times)"
-            raise RequestFailed(f"{error}{times}", is_servers=True, status=error.status) from None
-        raise AssertionError("a retry loop ends with a result or an error")
+            except Full as error:
+                self._wait_longer(error, since)
+            except Passing as error:
+                num_failed += 1
+                if num_failed > self.patience.retries:
+                    times = "" if num_failed == 1 else f" (tried {num_failed} times)"
+                    raise RequestFailed(
+                        f"{error}{times}", is_servers=True, status=error.status
+                    ) from None
+                await asyncio.sleep(self.patience.pause(num_failed))
+
+    def _wait_longer(self, full: Full, since: float) -> None:
+        """Raise ServerFull where a server that is full is waited for no longer.
+
+        Args:
+            since: when its request was made.
+        """
+        most, asked = self.patience.longest_wait, full.wait or 0.0
+        seconds = self._pace.seconds_full(since)
+        if asked > most:
+            raise ServerFull(
+                f"{self.endpoint.url}: {full}, and asks to wait for {asked:,.0f} s{RESUME} then",
+                asked,
+            )
+        if seconds + asked > most:
+            raise ServerFull(
+                f"{self.endpoint.url}: {full}, and nothing else for {seconds:,.0f} s{RESUME} later",
+                max(asked, 1.0),
+            )
 
     async def _attempt(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
-        clock = asyncio.get_running_loop().time
-        while (left := self._quiet_until - clock()) > 0:
-            await asyncio.sleep(left)
         try:
             async with asyncio.timeout(self.patience.timeout):
                 status, headers, content = await self._exchange(method, path, body)
         except (TimeoutError, self._httpx.TimeoutException):
-            raise _Passing(f"no answer within {self.patience.timeout:g} s") from None
+            raise Passing(f"no answer within {self.patience.timeout:g} s") from None
         except self._httpx.TransportError as error:
-            raise _Passing(self._shown(_reason(error))) from None
+            raise Passing(self.endpoint.shown(_reason(error))) from None
         except self._httpx.InvalidURL as error:
-            raise ServerError(f"{self.endpoint.url}: {self._shown(str(error))}") from None
+            raise ServerError(f"{self.endpoint.url}: {self.endpoint.shown(str(error))}") from None
+        if status not in PASSING:
+            self._pace.answered()
         if status == 200:
             return self._parsed(content)
-        raise self._refusal(status, headers, content)
+        failure = self._refusal(status, headers, content)
+        if isinstance(failure, Full):
+            self._pace.slow_down(failure.wait)
+        raise failure
 
     async def _exchange(
         self, method: str, path: str, body: dict[str, Any] | None
@@ -322,8 +300,8 @@ class Client:
             coding = answer.headers.get("content-encoding", "identity").lower()
             if coding != "identity":
                 raise RequestFailed(
-                    f"the server's answer is compressed as {self._shown(coding)}, without being "
-                    "asked",
+                    f"the server's answer is compressed as {self.endpoint.shown(coding)}, without "
+                    "being asked",
                     is_servers=True,
                     status=answer.status_code,
                 )
@@ -340,22 +318,33 @@ class Client:
 
     def _parsed(self, content: bytes) -> Any:
         try:
-            return parse_json(content)
+            return self._read(content)
         except ValueError:
-            shown = self._shown(content.decode("utf-8", "replace"))
+            shown = self.endpoint.shown(content.decode("utf-8", "replace"))
             raise RequestFailed(
                 f"the server's answer is not JSON: {shown!r}", is_servers=True, status=200
             ) from None
 
+    def _read(self, content: bytes) -> Any:
+        """The JSON of an answer without the key; raises ValueError where it is none."""
+        value = parse_json(content)
+        try:
+            return self.endpoint.scrubbed(value)
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
+
     def _refusal(self, status: int, headers: Any, content: bytes) -> Exception:
         """What an answer that is no 200 means."""
-        refusal = Refusal.of(content)
-        said = f": {self._shown(refusal.text)}" if refusal.text else ""
+        try:
+            refusal = Refusal.of(self._read(content))
+        except ValueError:
+            refusal = Refusal.of(self.endpoint.scrubbed(content.decode("utf-8", "replace")))
+        said = f": {self.endpoint.shown(refusal.text)}" if refusal.text else ""
         reason = f"the server answers {status}{said}"
         where = self.endpoint.url
         if 300 <= status < 400:
             place = urlsplit(headers.get("location", ""))
-            to = f" to {self._shown(place.netloc)}" if place.netloc else ""
+            to = f" to {self.endpoint.shown(place.netloc)}" if place.netloc else ""
             return ServerError(
                 f"{where} redirects{to}, where nothing is sent, since the key is for {where} "
                 "alone; give the right address with --base-url"
@@ -371,40 +360,10 @@ class Client:
         if refusal.code in ("insufficient_quota", "billing_hard_limit_reached"):
             return ServerError(f"{where}: {reason}{RESUME}")
         if status in PASSING:
-            wait = _retry_after(headers)
-            if wait is not None and wait > self.patience.longest_wait:
-                return ServerFull(
-                    f"{where}: {reason}, and asks to wait for {wait:,.0f} s{RESUME} then", wait
-                )
-            if wait is not None:
-                clock = asyncio.get_running_loop().time
-                self._quiet_until = max(self._quiet_until, clock() + wait)
-            return _Passing(reason, status, wait)
+            wait = retry_after(headers)
+            is_full = status == 429 or wait is not None
+            return Full(reason, status, wait) if is_full else Passing(reason, status)
         return RequestFailed(reason, is_servers=status >= 500, status=status, refusal=refusal)
-
-    def _shown(self, text: str) -> str:
-        """What a server says, on one line, short and without the key."""
-        text = " ".join(self.endpoint.scrubbed(text).split())
-        text = "".join(c if c.isprintable() else "?" for c in text)
-        return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]} ..."
-
-
-def _retry_after(headers: Any) -> float | None:
-    """Seconds that a server asks to wait (RFC 9110, section 10.2.3)."""
-    try:
-        seconds = float(headers["retry-after-ms"]) / 1000  # OpenAI's
-    except (KeyError, ValueError):
-        text = headers.get("retry-after")
-        if text is None:
-            return None
-        try:
-            seconds = float(text)
-        except ValueError:
-            try:
-                seconds = parsedate_to_datetime(text).timestamp() - time.time()
-            except (ValueError, TypeError, OverflowError):
-                return None
-    return max(seconds, 0.0) if math.isfinite(seconds) else None
 
 
 def _reason(error: Exception) -> str:
@@ -463,7 +422,6 @@ def check_proxies() -> None:
 def _httpx() -> Any:
     try:
         import httpx2
-        import tenacity  # noqa: F401 - what attempts are made with
     except ModuleNotFoundError:
         raise MissingExtraError("remote-models", "asking a model's server") from None
     return httpx2

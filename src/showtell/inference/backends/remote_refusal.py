@@ -5,8 +5,6 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
-from showtell.core.files import parse_json
-
 NOT_TAKEN = (
     r"unsupported(?![ _]value)|(not|n't) (support|allow|permit|accept|recogni[sz]e|take)"
     r"|unrecogni[sz]ed|unknown|unexpected|extra[ _](inputs?|fields?|forbidden)"
@@ -21,7 +19,7 @@ LIMITS = frozenset({"max_tokens", "max_completion_tokens"})
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A refusal, whole and with the secrets that a server may have put into it: not for showing.
+    """A refusal, whole: too long for showing.
 
     Attributes:
         text: in words.
@@ -34,12 +32,12 @@ class Refusal:
     parameter: str | None = None
 
     @classmethod
-    def of(cls, content: bytes) -> Self:
-        """That of an answer: ``{"error": {"message": ..., "code": ..., "param": ...}}`` or so."""
-        try:
-            value = parse_json(content)
-        except ValueError:
-            return cls(content.decode("utf-8", "replace"))
+    def of(cls, value: object) -> Self:
+        """That of an answer: ``{"error": {"message": ..., "code": ..., "param": ...}}`` or so.
+
+        Args:
+            value: of its JSON; the text where it is none.
+        """
         error = value.get("error", value) if isinstance(value, dict) else value
         if not isinstance(error, dict):
             return cls(str(error))

@@ -42,12 +42,10 @@ class Outcome(NamedTuple):
 
     Attributes:
         said: its caption, or the reason why it has none.
-        notes: as of ``PictureResult``.
         is_servers_fault: whether it failed for no reason that lies in the picture or the question.
     """
 
     said: Caption | str
-    notes: tuple[str, ...] = ()
     is_servers_fault: bool = False
 
 
@@ -181,9 +179,7 @@ class OrderedResults:
             if picture.number is not None:
                 self._unasked.add(picture.number)
             return
-        result = picture.result(
-            outcome.said, notes=outcome.notes, may_pass=outcome.is_servers_fault
-        )
+        result = picture.result(outcome.said, may_pass=outcome.is_servers_fault)
         if outcome.is_servers_fault:
             self._num_failed += 1
             self._held.append(result)

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from PIL import Image
 
 from showtell.config import DecodingConfig
 from showtell.core.device import choose_runtime
-from showtell.core.files import short_digest
+from showtell.core.files import parse_json, short_digest
 from showtell.errors import ConfigError, ImageError
 from showtell.inference.backends.hf.hub import (
     Place,
@@ -42,7 +42,8 @@ DECODING = frozenset(
 """Decoding settings that mean the same to transformers; lengths count the model's tokens."""
 
 SAMPLED = 64  # blocks of a large file that a folder's fingerprint covers
-BLOCK = 2**16
+BLOCK, TENSOR_BLOCK = 2**16, 2**12  # bytes
+MOST_HEADER = 10**8  # bytes; the limit of safetensors itself
 READ = (".json", ".safetensors", ".model", ".txt", ".jinja", ".py")
 
 
@@ -172,7 +173,7 @@ class HfCaptioner(PictureCaptioner):
 
     def _caption(self, tokens: Tokens) -> Caption:
         text, words, log_probs = words_of(self.network.tokenizer, tokens)
-        return Caption(text, words, log_probs, geometric_mean(log_probs))
+        return Caption(text, words, log_probs, geometric_mean(log_probs), is_cut=not tokens.ended)
 
 
 def words_of(tokenizer: Any, tokens: Tokens) -> tuple[str, tuple[str, ...], tuple[float, ...]]:
@@ -209,9 +210,10 @@ def _batch_size(on_gpu: bool, num_parameters: int) -> int:
 
 
 def _hash_folder(folder: Path) -> str:
-    """A hash of a folder's files; of large ones their size and ``SAMPLED`` blocks.
+    """A hash of a folder's files; of large ones their size, ``SAMPLED`` blocks, and each tensor's
+    beginning.
 
-    Training changes every block of the weights, and reading all of them would take minutes.
+    Training changes all of a tensor, and reading all of the weights would take minutes.
     """
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
@@ -226,4 +228,27 @@ def _hash_folder(folder: Path) -> str:
             for number in range(SAMPLED):
                 file.seek(number * (size - BLOCK) // (SAMPLED - 1))
                 digest.update(file.read(BLOCK))
+            if path.suffix == ".safetensors":
+                for place in _tensor_places(file, size):
+                    file.seek(place)
+                    digest.update(file.read(TENSOR_BLOCK))
     return digest.hexdigest()
+
+
+def _tensor_places(file: BinaryIO, size: int) -> list[int]:
+    """Where the tensors of a file of safetensors begin, and its header; none if it is no such file.
+
+    Args:
+        size: of the file, in bytes.
+    """
+    file.seek(0)
+    length = int.from_bytes(file.read(8), "little")
+    if length > min(size, MOST_HEADER):
+        return []
+    try:
+        header = parse_json(file.read(length))
+        tensors = [value for name, value in header.items() if name != "__metadata__"]
+        starts = sorted({int(value["data_offsets"][0]) for value in tensors})
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        return []
+    return [0, *(8 + length + start for start in starts if 0 <= start < size)]

@@ -34,7 +34,7 @@ from showtell.errors import (
 )
 
 PLAIN = ("blip", "git", "vision-encoder-decoder")
-NUM_TOKENS = {"plain": 30, "task": 100, "words": 60, "chat": 100}
+NUM_TOKENS = {"plain": 30, "task": 200, "words": 60, "chat": 200}
 """The most tokens of a caption, where a model does not say."""
 
 TASKS = {"short": "<CAPTION>", "detailed": "<DETAILED_CAPTION>", "alt": "<CAPTION>"}
@@ -125,6 +125,9 @@ class Network:
             return
         self._processor = transformers.AutoProcessor.from_pretrained(folder, **options)
         self.tokenizer = self._processor.tokenizer
+        template = getattr(self.tokenizer, "chat_template", None)
+        if not getattr(self._processor, "chat_template", None) and "image" in str(template):
+            self._processor.chat_template = template  # older files have it beside the words
         if self.kind.startswith("florence2"):
             self.family = Family.task
         elif getattr(self._processor, "chat_template", None):
@@ -159,19 +162,34 @@ class Network:
     def own_decoding(self) -> DecodingConfig:
         """How the model captions where nobody says otherwise."""
         beams = int(self._own("num_beams") or 1)
-        longest = self._own("max_new_tokens")
-        total = self._own("max_length")
-        if longest is None and total not in (None, 20):  # which is transformers' default
-            longest = total
+        shortest, longest = self._own_lengths()
         return DecodingConfig(
             method="beam" if beams > 1 else "greedy",
             beam_size=min(beams, 100),
             length_penalty=min(max(0.0, float(self._own("length_penalty") or 0.0)), 10.0)
             if self._own("length_penalty") is not None
             else 1.0,
-            min_length=min(int(self._own("min_new_tokens") or 0), 200),
-            max_length=max(1, min(int(longest or NUM_TOKENS[self.family.value]), 200)),
+            min_length=min(shortest, longest),
+            max_length=longest,
             no_repeat_ngram=self._own("no_repeat_ngram_size") or None,
+        )
+
+    def _own_lengths(self) -> tuple[int, int]:
+        """The fewest and the most tokens of a caption, as the model has it.
+
+        ``min_length`` and ``max_length`` of transformers count what stands before the caption: one
+        token that begins it, or a prompt, whose length is not known here.
+        """
+        begun = 1 if self.family is Family.plain or self._model.config.is_encoder_decoder else None
+        shortest, longest = self._own("min_new_tokens"), self._own("max_new_tokens")
+        if shortest is None and begun is not None:
+            shortest = (self._own("min_length") or begun) - begun
+        total = self._own("max_length")
+        if longest is None and total not in (None, 20):  # which is transformers' default
+            longest = total - (begun or 0)
+        return (
+            max(0, int(shortest or 0)),
+            max(1, min(int(longest or NUM_TOKENS[self.family.value]), 200)),
         )
 
     def prompt_for(self, prompt: str | None, instruction: str | None) -> str | None:
@@ -220,11 +238,15 @@ class Network:
                 ],
                 add_generation_prompt=True,
             )
+            begin = self.tokenizer.bos_token
+            # The template may have written the token that begins a text; it stands there once.
+            options = {"add_special_tokens": False} if begin and text.startswith(begin) else {}
             return self._processor(
                 images=[[picture] for picture in pictures],
                 text=[text] * len(pictures),
                 return_tensors="pt",
                 padding=True,
+                **options,
             )
         words = {} if prompt is None else {"text": [prompt] * len(pictures), "padding": True}
         return self._processor(images=pictures, return_tensors="pt", **words)
