@@ -123,13 +123,54 @@ def test_pairs(sheet_of: Any, world: Path, tmp_path: Path) -> None:
     )
     assert found.systems == []
     [preference] = found.preferences
-    # blue is a tie of two raters, black of equal captions.
+    # blue is a tie of two raters; black has equal captions, and counts as a sixth of all.
     assert (preference.first, preference.second) == ("alpha", "beta")
-    assert (preference.wins, preference.losses, preference.ties) == (3, 1, 2)
+    assert (preference.wins, preference.losses, preference.ties, preference.equal) == (3, 1, 1, 1)
+    assert preference.share.value == approx((3 + 0.5 + 0.5) / 6)
     assert list(found.alphas) == ["nominal", "ordinal"]
     assert found.disagreements[0].item.picture == "blue.png"
     assert found.correlations[0].num_captions == 5
     assert found.correlations[0].kendall > 0
+
+
+def test_equal_captions_count_as_far_as_the_others_are_answered(
+    sheet_of: Any, tmp_path: Path
+) -> None:
+    sheet: Sheet = sheet_of("pairwise")
+
+    def first_wins(item: Item) -> str:
+        is_asked = item.picture in ("red.png", "blue.png")
+        return "AB"[item.authors[0][0].system != 0] if is_asked else ""
+
+    answers = read_answers([write(tmp_path / "ann.csv", sheet, first_wins)], sheet)
+    [preference] = summarise(sheet, answers).preferences
+    assert (preference.wins, preference.ties, preference.equal) == (2, 0, 1)
+    assert preference.share.value == approx((2 + 0.5 * 2 / 5) / (2 + 2 / 5))  # 2 of 5 answered
+
+
+def test_references_of_what_was_rated_are_enough(
+    sheet_of: Any, world: Path, tmp_path: Path
+) -> None:
+    people = json.loads((world / "people.json").read_text(encoding="utf-8"))
+    some = tmp_path / "some.json"
+    some.write_text(json.dumps({n: people[n] for n in ("red", "blue", "green")}), encoding="utf-8")
+    sheet: Sheet = sheet_of("right/half/wrong")
+    answers = read_answers(
+        [write(tmp_path / "ann.csv", sheet, lambda item: "rhw"[len(item.captions[0]) % 3])], sheet
+    )
+    found = summarise(sheet, answers, references=some, metrics=["BLEU-1"])
+    asked = [item for item in sheet.items if item.picture[:-4] in ("red", "blue", "green")]
+    assert found.num_without_references == len(sheet.items) - len(asked)
+    assert found.correlations[0].num_captions == sum(len(item.authors[0]) for item in asked)
+
+
+@pytest.mark.parametrize("scale", ["pairwise", "right/half/wrong"])
+def test_a_digit_is_no_answer_where_it_could_mean_two_things(
+    scale: str, sheet_of: Any, tmp_path: Path
+) -> None:
+    sheet: Sheet = sheet_of(scale)
+    with pytest.raises(DataError, match="'2'"):
+        read_answers([write(tmp_path / "ann.csv", sheet, lambda _: "2")], sheet)
 
 
 def test_the_command_line(showtell: Shell, world: Path, tmp_path: Path) -> None:

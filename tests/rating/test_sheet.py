@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from cli_shell import Outcome, Shell
 from page_parser import parse_page
+from PIL import Image
 
 from showtell.rating.scales import SCALES, scale_named
 from showtell.rating.sheet import Sheet, make_sheet
@@ -109,7 +110,7 @@ def test_what_is_left_out_is_said(showtell: Shell, world: Path, tmp_path: Path) 
     )  # fmt: skip
     assert result.returncode == 0
     for note in (
-        "one.json: left out 1 caption without a picture: none",
+        "one.json: left out 1 caption with no picture: none",
         "one.json: left out 1 empty caption",
         "left out: 5 pictures without a caption in every file",
         "3 pictures were asked for, and there are 1",
@@ -174,3 +175,40 @@ def test_files_that_are_there_are_kept(showtell: Shell, world: Path, tmp_path: P
     assert result.returncode == 1
     assert "rating.csv already exists" in result.stderr
     assert make(showtell, world, tmp_path / "rating.html", "--overwrite").returncode == 0
+
+
+def test_sheets_that_differ_share_no_id(world: Path, tmp_path: Path) -> None:
+    other = tmp_path / "alpha.json"
+    rows = json.loads((world / "alpha.json").read_text(encoding="utf-8"))
+    other.write_text(json.dumps([row | {"caption": row["caption"] + "s"} for row in rows]))
+    two, photos = [world / "alpha.json", world / "beta.jsonl"], world / "photos"
+    graded, pairs = scale_named("right/half/wrong"), scale_named("pairwise")
+    sheets = [
+        make_sheet(two, photos, graded),
+        make_sheet([other, two[1]], photos, graded),
+        make_sheet(two, photos, graded, seed=1),
+        make_sheet(two, photos, pairs),
+        make_sheet(two[::-1], photos, pairs),
+    ]
+    ids = [{sheet.id, *(item.id for item in (*sheet.items, *sheet.equal))} for sheet in sheets]
+    assert sum(map(len, ids)) == len(set().union(*ids))
+    assert make_sheet(two, photos, graded) == sheets[0]
+
+
+def test_files_of_one_name_in_two_folders(tmp_path: Path) -> None:
+    rows = []
+    for kind in ("cats", "dogs"):
+        (tmp_path / "pets" / kind).mkdir(parents=True)
+        for number in (1, 2):
+            path = f"pets/{kind}/00{number}.png"
+            Image.new("RGB", (8, 8)).save(tmp_path / path)
+            rows.append({"path": path, "caption": f"{kind} {number}"})
+    file = tmp_path / "pets.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+    def said(folder: str) -> dict[str, str]:
+        sheet = make_sheet([file], tmp_path / folder, scale_named("right/half/wrong"))
+        return {item.picture: item.captions[0] for item in sheet.items}
+
+    assert said("pets/cats") == {"001.png": "cats 1", "002.png": "cats 2"}
+    assert said("pets") == {f"{k}/00{n}.png": f"{k} {n}" for k in ("cats", "dogs") for n in (1, 2)}

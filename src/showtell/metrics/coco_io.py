@@ -132,7 +132,7 @@ def read_pairs(results: Sequence[Path], references: Path, *, subset: bool = Fals
     for path in results:
         own: list[str] = []
         said = read_results(path, own)
-        files.append((path, said, own, _best_match(said, people)))
+        files.append((path, said, own, best_match(said, people)))
     several_kinds = len({match.kind for *_, match in files}) > 1
     pairs = []
     for path, said, own, match in files:
@@ -155,7 +155,7 @@ def match_images(
         ScoringError: two captions are of one image, a caption is of an image without references,
             or, unless ``subset``, an image has no caption.
     """
-    match = _best_match(said, people)
+    match = best_match(said, people)
     _check(match, said, results, references, subset=subset)
     return match
 
@@ -204,32 +204,38 @@ class Match:
     """Captions and the images that they are of.
 
     Attributes:
-        image_ids: of each caption that has references, as the references write it.
+        of_each: the image id of each caption, as the references write it; None where they have
+            none.
         unknown: names of the captions that have none.
         references: captions by people for each image of the split that was taken.
-        notes: which ids were taken for the same although they are written differently, and which
-            images for one because they have one name.
+        notes: which ids were taken for the same although they are written differently, where
+            others are written alike; and which images for one because they have one name.
         kind: of the names that are the image ids.
         first_names: of each image of ``references``, the first name of its entry.
     """
 
-    image_ids: list[str]
+    of_each: list[str | None]
     unknown: list[str]
     references: dict[str, list[str]]
     notes: list[str]
     kind: str
     first_names: dict[str, str]
 
+    @property
+    def image_ids(self) -> list[str]:
+        """Those of the captions that have references."""
+        return [image_id for image_id in self.of_each if image_id is not None]
+
     def by_first_name(self) -> "Match":
         """The same with first names as image ids."""
         references: dict[str, list[str]] = {}
         for name, captions in self.references.items():
             references.setdefault(self.first_names[name], []).extend(captions)
-        image_ids = [self.first_names[name] for name in self.image_ids]
-        return replace(self, image_ids=image_ids, references=references)
+        of_each = [None if name is None else self.first_names[name] for name in self.of_each]
+        return replace(self, of_each=of_each, references=references)
 
 
-def _best_match(said: list[Entry], people: list[Entry]) -> "Match":
+def best_match(said: list[Entry], people: list[Entry]) -> "Match":
     """The split, and the kinds of names, by which most captions have references.
 
     All splits together are taken where more captions have references so than in any one.
@@ -267,26 +273,28 @@ def _match(said: list[Entry], people: list[Entry], ours: str, theirs: str) -> "M
     alike: dict[str, list[str]] = {}
     for name in references:
         alike.setdefault(same_image(name), []).append(name)
-    image_ids, unknown, respelled = [], [], []
+    of_each: list[str | None] = []
+    unknown, respelled = [], []
     for entry in said:
         name = entry.names.get(ours, entry.image_id)
         found = [name] if name in references else alike.get(same_image(name), [])
+        of_each.append(found[0] if len(found) == 1 else None)
         if len(found) != 1:
             unknown.append(name)
-            continue
-        image_ids += found
-        if found != [name]:
+        elif found != [name]:
             respelled.append((name, found[0]))
     notes = []
-    if shared := [name for name in image_ids if name in of_several]:
+    if shared := [name for name in of_each if name is not None and name in of_several]:
         notes.append(
             f"{len(shared)} names stand for several images of the references, whose captions are "
             f"taken together: {some_names(shared)}"
         )
-    if respelled:
+    # Where all ids are written in another way, that is how the files are; where some are, a few
+    # may be taken for the same by mistake.
+    if 0 < len(respelled) < len(said):
         (one, other), num = respelled[0], len(respelled)
         notes.append(
             f"{num} of {len(said)} image ids are written differently in the two files, and taken "
             f"for the same: {printable(one)!r} for {printable(other)!r}"
         )
-    return Match(image_ids, unknown, references, notes, theirs, first_names)
+    return Match(of_each, unknown, references, notes, theirs, first_names)

@@ -3,20 +3,19 @@
 ``Extras`` is what a user names; ``families`` makes metrics of it, for ``evaluate``.
 """
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from showtell.core.messages import some
-from showtell.data.pictures import is_picture_name
 from showtell.errors import ScoringError, UsageError
 from showtell.metrics import diversity, object_hallucination
 from showtell.metrics.caption_files import read_references
 from showtell.metrics.coco_io import Pair, same_image
 from showtell.metrics.evaluate import CHECKS, Family
 from showtell.metrics.object_hallucination import ObjectWords, read_instances
+from showtell.metrics.picture_folder import PictureFolder
 from showtell.metrics.references import Captions
 from showtell.metrics.statistics import Statistics
 from showtell.text.segment import PTB, Segmentation
@@ -151,28 +150,14 @@ def find_pictures(folder: Path, image_ids: Iterable[str]) -> dict[str, Path]:
     Raises:
         ScoringError: an image has no picture there, or two.
     """
-    files = pictures_in(folder)
-    found = {image_id: files.get(same_image(image_id), []) for image_id in image_ids}
-    wrong = [image_id for image_id, paths in found.items() if len(paths) != 1]
+    names = list(image_ids)
+    found = dict(zip(names, PictureFolder(folder).find([[name] for name in names]), strict=True))
+    wrong = {name: one for name, one in found.items() if isinstance(one, str)}
     if wrong:
-        what = "more than one picture" if found[wrong[0]] else "no picture"
+        what = next(iter(wrong.values()))
         raise ScoringError(
-            f"{folder}: {what} for {len(wrong)} of {len(found)} images: {some(wrong)}; a picture's "
-            "file name is its image's id, as 139.jpg or COCO_val2014_000000000139.jpg for 139"
+            f"{folder}: {what} for {len(wrong)} of {len(found)} images: {some(list(wrong))}; a "
+            "picture's file name is its image's id, as 139.jpg or COCO_val2014_000000000139.jpg "
+            "for 139"
         )
-    return {image_id: path for image_id, [path] in found.items()}
-
-
-def pictures_in(folder: Path) -> dict[str, list[Path]]:
-    """The pictures in ``folder`` and below it, by ``same_image`` of their names.
-
-    Raises:
-        ScoringError: there is no such folder.
-    """
-    if not folder.is_dir():
-        raise ScoringError(f"{folder}: no such folder of pictures")
-    files: dict[str, list[Path]] = {}
-    for parent, _, names in os.walk(folder):
-        for name in filter(is_picture_name, names):
-            files.setdefault(same_image(name), []).append(Path(parent, name))
-    return files
+    return {name: path for name, path in found.items() if isinstance(path, Path)}

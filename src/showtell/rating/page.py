@@ -114,8 +114,8 @@ def _page(sheet: Sheet, sources: dict[str, str]) -> str:
     data = {
         "sheet": sheet.id,
         "grades": [
-            {"code": grade.code, "label": grade.label, "keys": [grade.also[0], str(number)]}
-            for number, grade in enumerate(scale.grades, 1)
+            {"code": grade.code, "label": grade.label, "key": grade.also[0]}
+            for grade in scale.grades
         ],
         "items": [
             {"id": item.id, "picture": item.picture, "captions": item.captions}

@@ -6,7 +6,7 @@ the sign test counts pictures, too.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from showtell.data.reading import printable
 from showtell.errors import DataError
 from showtell.metrics.bootstrap import Interval, Resampling, intervals
 from showtell.metrics.statistics import Statistics
@@ -65,7 +66,10 @@ class Preference:
     """How often people prefer the first captioner's caption of a picture to the second's.
 
     Attributes:
-        share: of pictures, a tie counting half for each.
+        wins, losses, ties: of pictures that were rated.
+        equal: pictures with equal captions, which nobody is asked about.
+        share: of wins, a tie counting half for each. Equal captions are ties; where a part of the
+            questions about the others is answered, so large a part of these counts.
         p: of the exact sign test over wins and losses.
     """
 
@@ -74,6 +78,7 @@ class Preference:
     wins: int
     losses: int
     ties: int
+    equal: int
     share: Figure
     p: float
 
@@ -100,7 +105,12 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class Ratings:
-    """All that the answers say; ``tables.py`` shows it."""
+    """All that the answers say; ``tables.py`` shows it.
+
+    Attributes:
+        num_without_references: answered questions that are in no correlation, as one of their
+            captions is of a picture without references; None where none were given.
+    """
 
     sheet: Sheet
     raters: dict[str, int]
@@ -111,6 +121,7 @@ class Ratings:
     disagreements: list[Disagreement]
     notes: list[tuple[str, str, str]]
     correlations: list[Correlation] = field(default_factory=list)
+    num_without_references: int | None = None
 
 
 def summarise(
@@ -144,9 +155,10 @@ def summarise(
         _disagreements(sheet, answers),
         answers.notes,
     )
-    if references is not None:
-        found.correlations.extend(_correlations(sheet, rated, references, metrics))
-    return found
+    if references is None:
+        return found
+    correlations, num_left = _correlations(sheet, rated, references, metrics)
+    return replace(found, correlations=correlations, num_without_references=num_left)
 
 
 Rated = list[tuple[Item, list[Grade]]]  # the items that have answers, with them
@@ -214,6 +226,12 @@ def _preferences(sheet: Sheet, rated: Rated, resampling: Resampling) -> list[Pre
         if not len(gains):
             continue
         wins, losses = int((gains > 0).sum()), int((gains < 0).sum())
+        num_equal = sum(_sign(item, one, other) != 0 for item in sheet.equal)
+        num_asked = sum(_sign(item, one, other) != 0 for item in sheet.items)
+        weights = np.ones(len(gains) + num_equal)
+        if num_equal:
+            weights[len(gains) :] = len(gains) / num_asked
+        won = np.append((np.sign(gains) + 1) / 2, np.full(num_equal, 0.5))
         found.append(
             Preference(
                 sheet.systems[one].name,
@@ -221,7 +239,8 @@ def _preferences(sheet: Sheet, rated: Rated, resampling: Resampling) -> list[Pre
                 wins,
                 losses,
                 len(gains) - wins - losses,
-                _figure(Statistics.mean("share", (np.sign(gains) + 1) / 2), resampling),
+                num_equal,
+                _figure(Statistics.ratio("share", won * weights, weights), resampling),
                 agreement.sign_test(wins, losses),
             )
         )
@@ -229,15 +248,13 @@ def _preferences(sheet: Sheet, rated: Rated, resampling: Resampling) -> list[Pre
 
 
 def _gains(sheet: Sheet, rated: Rated, one: int, other: int) -> list[float]:
-    """For each picture, by how much people prefer one captioner's caption to the other's."""
+    """For each rated picture, by how much people prefer one captioner's caption to the other's."""
     if sheet.scale.num_captions == 2:
-        gains = [
+        return [
             sign * fmean(grade.value for grade in grades)
             for item, grades in rated
             if (sign := _sign(item, one, other))
         ]
-        # No one is asked about equal captions; they are part of the sheet once it has answers.
-        return gains + [0.0 for item in sheet.equal if gains and _sign(item, one, other)]
     means: dict[str, dict[int, float]] = {}
     for item, grades in rated:
         for author in item.authors[0]:
@@ -277,25 +294,30 @@ def _disagreements(sheet: Sheet, answers: Answers) -> list[Disagreement]:
 
 def _correlations(
     sheet: Sheet, rated: Rated, references: Path, metrics: Sequence[str] | None
-) -> list[Correlation]:
-    """Of people's grades of captions with each metric; of preferences with its differences."""
+) -> tuple[list[Correlation], int]:
+    """Of people's grades of captions with each metric; of preferences with its differences.
+
+    Returns:
+        The correlations, and how many of the rated items have captions without references.
+    """
     scores = [_scores(sheet, number, references, metrics) for number in range(len(sheet.systems))]
     said: list[float] = []
     measured: list[Mapping[str, float]] = []
+    num_left = 0
     for item, grades in rated:
-        value = fmean(grade.value for grade in grades)
-        if sheet.scale.num_captions == 2:
-            (first,), (second,) = item.authors
-            a, b = (scores[author.system][author.row] for author in (first, second))
-            measured.append({name: a[name] - b[name] for name in a})
-            said.append(value)
+        authors = [author for each in item.authors for author in each]
+        own = [scores[a.system][a.row] for a in authors if a.row in scores[a.system]]
+        if len(own) < len(authors):
+            num_left += 1
             continue
-        for author in item.authors[0]:
-            measured.append(scores[author.system][author.row])
-            said.append(value)
+        if sheet.scale.num_captions == 2:
+            a, b = own
+            own = [{name: a[name] - b[name] for name in a}]
+        measured += own
+        said += [fmean(grade.value for grade in grades)] * len(own)
     people = np.array(said)
     found = []
-    for name in measured[0]:
+    for name in measured[0] if measured else ():
         values = np.array([each[name] for each in measured])
         known = ~np.isnan(values)
         a, b = people[known], values[known]
@@ -308,14 +330,18 @@ def _correlations(
                 agreement.pearson(a, b),
             )
         )
-    return found
+    return found, num_left
 
 
 def _scores(
     sheet: Sheet, system: int, references: Path, metrics: Sequence[str] | None
-) -> list[dict[str, float]]:
-    """The scores of each row of a captioner's file."""
-    from showtell.metrics.coco_io import read_pair, references_cache, segmentation_of
+) -> dict[int, dict[str, float]]:
+    """The scores of the rows of a captioner's file that the sheet has, if they have references.
+
+    The file's other rows are scored with them, as a score depends on those beside it.
+    """
+    from showtell.metrics.caption_files import read_references, read_results
+    from showtell.metrics.coco_io import best_match, references_cache, segmentation_of
     from showtell.metrics.evaluate import evaluate
 
     file = Path(sheet.systems[system].file)
@@ -324,25 +350,42 @@ def _scores(
             f"no file {file}, whose captions were rated: metrics are computed from it, so run this "
             "in the folder in which the sheet was made"
         )
-    pair = read_pair(file, references, subset=True)
-    texts = [" ".join(text.split()) for text in pair.candidates.values()]
+    entries = read_results(file)
+    texts = [" ".join(entry.captions[0].split()) for entry in entries]
+    asked: dict[int, str] = {}
     for item in (*sheet.items, *sheet.equal):
         for caption, authors in zip(item.captions, item.authors, strict=True):
             for author in authors:
-                if author.system == system and texts[author.row : author.row + 1] != [caption]:
+                if author.system != system:
+                    continue
+                asked[author.row] = caption
+                if texts[author.row : author.row + 1] != [caption]:
                     raise DataError(
                         f"{file} has changed since the sheet was made of it: row {author.row} was "
                         f"{caption!r}"
                     )
-    segmentation, _ = segmentation_of(pair.references)
+    match = best_match(entries, read_references(references))
+    rows: dict[str, int] = {}  # of each image
+    for row in sorted(range(len(entries)), key=lambda row: row not in asked):
+        image_id = match.of_each[row]
+        if image_id is not None and rows.setdefault(image_id, row) != row and row in asked:
+            raise DataError(
+                f"{file}: rows {rows[image_id]} and {row}, counted from 0, are captions of one "
+                f"image of {references}, {printable(image_id)}: leave out --references, or give "
+                "its images different names"
+            )
+    if not rows:
+        return {}
+    people = {image_id: said for image_id, said in match.references.items() if image_id in rows}
+    segmentation, _ = segmentation_of(people)
     scores = evaluate(
-        pair.candidates,
-        pair.references,
+        {image_id: entries[row].captions[0] for image_id, row in rows.items()},
+        people,
         metrics=metrics,
         cache=references_cache(),
         segmentation=segmentation,
     ).per_image
-    return [scores[image_id] for image_id in pair.candidates]
+    return {row: scores[image_id] for image_id, row in rows.items()}
 
 
 def _figure(statistics: Statistics, resampling: Resampling) -> Figure:

@@ -144,7 +144,7 @@ part("json").addEventListener("click", () => {
 });
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.type === "text") return;
-  const grade = data.grades.find((one) => one.keys.includes(event.key.toLowerCase()));
+  const grade = data.grades.find((one) => one.key === event.key.toLowerCase());
   const step = { p: -1, n: 1 }[event.key.toLowerCase()]; // arrows belong to the radio buttons
   if (grade) {
     const from = state.place;

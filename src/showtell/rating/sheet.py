@@ -2,25 +2,25 @@
 
 Pictures that every captioner has a caption of are drawn at random, and their captions are put in
 random order under opaque ids. What the sheet has names no captioner; the key does. The same files
-and seed give the same sheet.
+and seed give the same sheet; sheets that differ in anything share no id.
 """
 
+import hashlib
+import json
 import random
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import combinations
+from itertools import combinations, takewhile
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from showtell.core.messages import counted, some
-from showtell.data.pictures import is_hidden, is_picture_name
 from showtell.data.reading import printable, read_json_object
 from showtell.errors import DataError
 from showtell.metrics.caption_files import Entry, read_results
-from showtell.metrics.coco_io import same_image
+from showtell.metrics.picture_folder import PictureFolder
 from showtell.rating.scales import Scale, scale_named
 
 KEY_KIND = "showtell rating key 1"
@@ -71,7 +71,8 @@ class Sheet:
     """A sheet with its key.
 
     Attributes:
-        id: stands in the sheet, in answers and in the key, so that they are not mixed up.
+        id: stands in the sheet, in answers and in the key, so that they are not mixed up. It is
+            made of everything in the key, as are the items' ids.
         items: in the order in which they are shown.
         equal: items that nobody is asked, as both captions of a pair are the same words.
         notes: what a person should know about how the sheet was made.
@@ -179,7 +180,11 @@ def make_sheet(
             f"the scale {scale.name} compares captioners: give two files of captions or more"
         )
     notes: list[str] = []
-    found = _Pictures(pictures)
+    if not pictures.is_dir():
+        raise DataError(f"no folder {pictures}: the last argument is the folder of the pictures")
+    found = PictureFolder(pictures)
+    if not found.num_pictures:
+        raise DataError(f"no pictures in {pictures}")
     systems = _systems(results)
     said: list[dict[str, tuple[str, Author]]] = []
     for number, path in enumerate(results):
@@ -199,18 +204,37 @@ def make_sheet(
         for picture in chosen[:sample]
         for question in _questions(picture, [each[picture] for each in said], scale, rng)
     ]
-    # The letter before it keeps spreadsheets from taking an id for a number.
-    ids = rng.sample(range(2**32), len(questions))
-    questions = [replace(one, id=f"q{i:08x}") for one, i in zip(questions, ids, strict=True)]
     equal = [item for item in questions if len(set(item.captions)) < scale.num_captions]
     asked = [item for item in questions if len(set(item.captions)) == scale.num_captions]
     rng.shuffle(asked)
-    sheet_id = f"s{rng.getrandbits(32):08x}"
     if equal:
         notes.append(
             f"{counted(len(equal), 'pair')} of equal captions count as ties: nobody is asked"
         )
-    return Sheet(sheet_id, scale, seed, systems, tuple(asked), tuple(equal), tuple(notes))
+    return _with_ids(
+        Sheet("", scale, seed, systems, tuple(asked), tuple(equal), tuple(notes)),
+    )
+
+
+def _with_ids(sheet: Sheet) -> Sheet:
+    """The sheet with ids made of all that its key has, but not of the folders of its files."""
+    key = sheet.to_key() | {"systems": [system.name for system in sheet.systems]}
+    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
+    # The letter before each keeps spreadsheets from taking an id for a number.
+    own, *others = random.Random(digest).sample(
+        range(2**32), 1 + len(sheet.items) + len(sheet.equal)
+    )
+    named = [
+        replace(item, id=f"q{number:08x}")
+        for item, number in zip((*sheet.items, *sheet.equal), others, strict=True)
+    ]
+    num_asked = len(sheet.items)
+    return replace(
+        sheet,
+        id=f"s{own:08x}",
+        items=tuple(named[:num_asked]),
+        equal=tuple(named[num_asked:]),
+    )
 
 
 def _questions(
@@ -232,61 +256,59 @@ def _questions(
 
 
 def _said(
-    path: Path, system: int, pictures: "_Pictures", notes: list[str]
+    path: Path, system: int, pictures: PictureFolder, notes: list[str]
 ) -> dict[str, tuple[str, Author]]:
     """The captions of a file whose picture is there, by picture."""
     said: dict[str, tuple[str, Author]] = {}
-    missing, empty = [], 0
-    for row, entry in enumerate(read_results(path, notes)):
-        picture = pictures.of(entry)
+    lost: dict[str, list[str]] = {}  # names of images, by the reason why they have no picture
+    empty = 0
+    entries = read_results(path, notes)
+    # A file name says more than an id.
+    found = pictures.find([[*reversed(entry.names.values())] for entry in entries])
+    _check_one_each(path, entries, found, pictures)
+    for row, (entry, picture) in enumerate(zip(entries, found, strict=True)):
         caption = " ".join(entry.captions[0].split())
-        if picture is None:
-            missing.append(printable(entry.image_id))
+        if isinstance(picture, str):
+            lost.setdefault(picture, []).append(printable(entry.image_id))
         elif not caption:
             empty += 1
         else:
-            said[picture] = caption, Author(system, row, entry.confidence)
+            name = picture.relative_to(pictures.folder).as_posix()
+            said[name] = caption, Author(system, row, entry.confidence)
     if not said:
+        missing = [name for names in lost.values() for name in names]
         raise DataError(
-            f"{path}: none of its {counted(len(missing) + empty, 'caption')} is of a picture in "
-            f"{pictures.folder}: {some(missing)}"
+            f"{path}: none of its {counted(len(entries), 'caption')} is of a picture in "
+            f"{pictures.folder}: " + (some(missing) if missing else "all are empty")
         )
-    if missing:
+    for reason, names in lost.items():
         notes.append(
-            f"{path}: left out {counted(len(missing), 'caption')} without a picture: "
-            f"{some(missing)}"
+            f"{path}: left out {counted(len(names), 'caption')} with {reason}: {some(names)}"
         )
     if empty:
         notes.append(f"{path}: left out {counted(empty, 'empty caption')}")
     return said
 
 
-class _Pictures:
-    """The pictures of a folder and its folders, found by what files of captions call them."""
-
-    def __init__(self, folder: Path) -> None:
-        if not folder.is_dir():
-            raise DataError(f"no folder {folder}: the last argument is the folder of the pictures")
-        self.folder = folder
-        names = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")))
-        self._names = [name for name in names if is_picture_name(name) and not is_hidden(name)]
-        if not self._names:
-            raise DataError(f"no pictures in {folder}")
-        self._known = set(self._names)
-        self._alike: dict[str, list[str]] = {}
-        for name in self._names:
-            self._alike.setdefault(same_image(name), []).append(name)
-
-    def of(self, entry: Entry) -> str | None:
-        """The picture's path in the folder; None where there is none, or it could be several."""
-        for name in reversed(entry.names.values()):  # a file name says more than an id
-            parts = re.split(r"[/\\]", name)
-            for start in range(len(parts)):
-                if (tail := "/".join(parts[start:])) in self._known:
-                    return tail
-            if len(alike := self._alike.get(same_image(name), [])) == 1:
-                return alike[0]
-        return None
+def _check_one_each(
+    path: Path, entries: Sequence[Entry], found: Sequence[Path | str], pictures: PictureFolder
+) -> None:
+    """
+    Raises:
+        DataError: two captions fit one picture equally well.
+    """
+    rows: dict[Path, int] = {}
+    for row, picture in enumerate(found):
+        if isinstance(picture, Path) and (before := rows.setdefault(picture, row)) != row:
+            one, other = (next(reversed(entries[n].names.values())) for n in (before, row))
+            both = zip(one.split("/"), other.split("/"), strict=False)
+            start = "/".join(part for part, _ in takewhile(lambda pair: pair[0] == pair[1], both))
+            folder = printable(f", {start}," if start else "")
+            raise DataError(
+                f"{path}: rows {before} and {row}, counted from 0, are captions of one picture, "
+                f"{picture}: {printable(one)} and {printable(other)}; give the folder{folder} that "
+                "these paths start from, or keep one of the rows"
+            )
 
 
 def _systems(results: Sequence[Path]) -> tuple[System, ...]:

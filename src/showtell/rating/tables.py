@@ -50,6 +50,7 @@ def to_dict(ratings: Ratings) -> dict[str, Any]:
         ],
         "krippendorff_alpha": _no_nan(ratings.alphas),
         "correlations": [_no_nan(asdict(one)) for one in ratings.correlations],
+        "num_without_references": ratings.num_without_references,
         "disagreements": [
             {
                 "item": one.item.id,
@@ -107,12 +108,13 @@ def _preferences(ratings: Ratings) -> list[str]:
     rows = [
         [
             f"{one.first} against {one.second}",
-            *map(str, (one.wins, one.losses, one.ties, one.share)),
+            *map(str, (one.wins, one.losses, one.ties, one.equal, one.share)),
             f"{one.p:.3f}",
         ]
         for one in ratings.preferences
     ]
-    head = ["on the same pictures", "wins", "losses", "ties", "share of wins [95 %]", "p"]
+    counts = ["wins", "losses", "ties", "equal"]
+    head = ["on the same pictures", *counts, "share of wins [95 %]", "p"]
     return _table(head, rows)
 
 
@@ -132,7 +134,13 @@ def _correlations(ratings: Ratings) -> list[str]:
         ]
         for one in ratings.correlations
     ]
-    return _table(["with people", "Kendall tau-b", "Spearman", "Pearson", "captions"], rows)
+    lines = _table(["with people", "Kendall tau-b", "Spearman", "Pearson", "captions"], rows)
+    if num := ratings.num_without_references:
+        lines.append(
+            f"{counted(num, 'answered question')} left out of the correlations: no references for "
+            "the picture"
+        )
+    return lines
 
 
 def _disagreements(ratings: Ratings) -> list[str]:

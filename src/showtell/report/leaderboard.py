@@ -8,8 +8,7 @@ from showtell.core.messages import counted, some
 from showtell.errors import UsageError
 from showtell.evaluation.compare import compare_files
 from showtell.metrics.bootstrap import Resampling
-from showtell.metrics.coco_io import same_image
-from showtell.metrics.extra_files import pictures_in
+from showtell.metrics.picture_folder import PictureFolder
 from showtell.report.changes import CHECKED, NUM_CHANGES, FindPicture, changes, ranking
 from showtell.report.page import notes, page, page_at, paragraph
 from showtell.text.segment import AS_OPTION_OF_SCORE
@@ -44,7 +43,6 @@ def make_leaderboard(
         OSError: the page cannot be written.
     """
     check_files(results, images)
-    find = _finder(images)
     comparison = compare_files(
         results,
         references,
@@ -58,6 +56,7 @@ def make_leaderboard(
     target = page_at(output or Path(), len(results), of_files=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     systems = comparison.systems
+    find = _finder(images, list(systems[0].captions))
     lead = paragraph(
         f"{counted(len(systems), 'captioner')} on the same "
         f"{systems[0].scores.num_images:,} pictures, scored against {references.name}.",
@@ -93,18 +92,17 @@ def check_files(results: Sequence[Path], images: Path | None) -> None:
                 "compare runs"
             )
     if images is not None:
-        pictures_in(images)
+        PictureFolder(images)
 
 
-def _finder(folder: Path | None) -> FindPicture:
+def _finder(folder: Path | None, image_ids: Sequence[str]) -> FindPicture:
     if folder is None:
         return lambda image_id: None
-    files = pictures_in(folder)
+    found = PictureFolder(folder).find([[image_id] for image_id in image_ids])
+    pictures = dict(zip(image_ids, found, strict=True))
 
     def find(image_id: str) -> Path | str:
-        found = files.get(same_image(image_id), [])
-        if len(found) == 1:
-            return found[0]
-        return f"{'more than one' if found else 'no'} picture of {image_id} in {folder}"
+        one = pictures[image_id]
+        return one if isinstance(one, Path) else f"{one} of {image_id} in {folder}"
 
     return find
