@@ -176,6 +176,7 @@ def test_an_average_with_the_start_is_told_from_the_best_epoch(looks: Path) -> N
             body = final_figures(runs, []).body
             assert said in body
             assert ("its CIDEr-D is 0.5000." in body) == (share < 1)
+            assert (">0.5000<" in body) == (share < 1), "the figures are of what is kept"
 
 
 @pytest.mark.usefixtures("undrawn")

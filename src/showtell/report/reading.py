@@ -134,6 +134,16 @@ class RunFolder:
         return f"The best checkpoint of {self.name} {what}; its CIDEr-D is {value:.4f}."
 
     @property
+    def kept(self) -> Epoch | None:
+        """What was measured of ``best/``: of its epoch, or of what was averaged from that."""
+        epoch = self.best_epoch
+        if epoch is None or self.averaged is None:
+            return epoch
+        found = self.checkpoint["metrics"].items()
+        values = {name: float(value) for name, value in found if isinstance(value, int | float)}
+        return Epoch(epoch.epoch, epoch.step, values)
+
+    @property
     def num_epochs(self) -> int | None:
         """How many epochs were asked for."""
         training = self.settings.get("training")

@@ -55,13 +55,13 @@ def lead(runs: Sequence[RunFolder]) -> str:
 
 
 def final_figures(runs: Sequence[RunFolder], captioned: Sequence[CaptionedRun]) -> Section:
-    """The figures of each run's best epoch; of a single run also those of its captions."""
+    """The figures of each run's best checkpoint; of a single run also those of its captions."""
     if len(runs) == 1:
         body = _best_figures(runs[0])
         for run in captioned:
-            body += _of_captions(run, runs[0].best_epoch)
+            body += _of_captions(run, runs[0].kept)
         return Section("figures", "Final figures", body)
-    epochs = [run.best_epoch for run in runs]
+    epochs = [run.kept for run in runs]
     rows: list[list[str | Cell]] = [
         ["best epoch", *(str(epoch.epoch) if epoch else MISSING for epoch in epochs)],
         ["epochs", *map(_epochs_of, runs)],
@@ -72,7 +72,7 @@ def final_figures(runs: Sequence[RunFolder], captioned: Sequence[CaptionedRun]) 
     for name in SHOWN:
         if any(name in epoch.values for epoch in epochs if epoch):
             rows.append([_title(name), *(_measured(epoch, name) for epoch in epochs)])
-    title = "On the validation pictures, after the best epoch"
+    title = "On the validation pictures, by the best checkpoint"
     body = table(title, ["", *(run.name for run in runs)], rows)
     if len({run.provenance.get("data_fingerprint") for run in runs}) > 1:
         different = "The runs were made on different data: their figures cannot be compared."
@@ -82,10 +82,12 @@ def final_figures(runs: Sequence[RunFolder], captioned: Sequence[CaptionedRun]) 
 
 
 def _best_figures(run: RunFolder) -> str:
-    best = run.best_epoch
+    best = run.kept
     if best is None:
         return notes(["Left out: the log holds no validation yet."])
     about = f"On the validation pictures, after the best epoch, which is number {best.epoch}."
+    if run.averaged:
+        about = "On the validation pictures, by the best checkpoint."
     if best.intervals:
         about += f" In brackets: {INTERVALS}."
     shown = {_title(n): _measured(best, n) for n in SHOWN if n in best.values}
