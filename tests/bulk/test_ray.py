@@ -1,6 +1,7 @@
 """What a job on Ray keeps beside its results, and what an actor does; without Ray itself."""
 
 import json
+import os
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from bulk.conftest import paint
 from local_ray import LocalRay
 from rogue_server import KEY, Deed, RogueServer, numbered, rogue_server
@@ -34,6 +36,15 @@ from showtell.core.urls import is_url
 from showtell.errors import ConfigError, DataError
 
 ONE = {"model": "0123456789ab", "dedupe": False}
+
+
+@pytest.fixture(autouse=True)
+def same_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An actor, which is in this process here, sets the threads of its own process."""
+    before = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

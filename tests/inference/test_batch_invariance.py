@@ -74,6 +74,7 @@ def of_picture(found: Hypotheses, number: int) -> Hypotheses:
     return cut_to_longest(one)
 
 
+@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize(("kind", "options"), [CASES[i] for i in CHOSEN])
 def test_no_decoder_gives_other_bits_in_another_batch(
