@@ -176,6 +176,15 @@ def test_ways_of_writing_an_id_are_one_image(ours: Any, theirs: Any, tmp_path: P
     )
 
 
+def test_ids_that_are_all_written_in_another_way_need_no_note(tmp_path: Path) -> None:
+    """Files of ``showtell caption`` have paths, COCO's references have numbers."""
+    people = {str(number): ["a dog"] for number in (139, 285)}
+    paths = [f"photos/{number:012}.jpg" for number in (139, 285)]
+    scores = score(tmp_path, [{"path": path, "caption": "a dog"} for path in paths], people)
+    assert list(scores.per_image) == ["139", "285"]
+    assert not scores.warnings
+
+
 def test_an_id_that_could_be_two_images_is_not_guessed(tmp_path: Path) -> None:
     people = {"annotations": [{"image_id": i, "caption": "a dog"} for i in ("7", "007", "7.jpg")]}
     exact = score(tmp_path, [{"image_id": "007", "caption": "a dog"}], people, subset=True)

@@ -19,6 +19,7 @@ from showtell.rating.answers import graded_captions, read_answers
 from showtell.rating.results import summarise
 from showtell.rating.scales import scale_named
 from showtell.rating.sheet import Item, Sheet, make_sheet
+from showtell.rating.tables import to_text
 from showtell.text.segment import choose_for_scores
 
 Answer = Callable[[Item, int], str]  # of an item and the number of a caption in it
@@ -162,6 +163,10 @@ def test_references_of_what_was_rated_are_enough(
     asked = [item for item in sheet.items if item.picture[:-4] in ("red", "blue", "green")]
     assert found.num_without_references == len(sheet.items) - len(asked)
     assert found.correlations[0].num_captions == sum(len(item.authors[0]) for item in asked)
+    some.write_text(json.dumps({"other": ["a dog"]}), encoding="utf-8")
+    found = summarise(sheet, answers, references=some, metrics=["BLEU-1"])
+    assert found.correlations == [] and len(found.systems) == 2
+    assert "11 answered questions left out of the correlations: no references" in to_text(found)
 
 
 @pytest.mark.parametrize("scale", ["pairwise", "right/half/wrong"])

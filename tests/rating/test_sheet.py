@@ -11,6 +11,7 @@ from cli_shell import Outcome, Shell
 from page_parser import parse_page
 from PIL import Image
 
+from showtell.errors import DataError
 from showtell.rating.scales import SCALES, scale_named
 from showtell.rating.sheet import Sheet, make_sheet
 
@@ -211,4 +212,12 @@ def test_files_of_one_name_in_two_folders(tmp_path: Path) -> None:
         return {item.picture: item.captions[0] for item in sheet.items}
 
     assert said("pets/cats") == {"001.png": "cats 1", "002.png": "cats 2"}
+    (tmp_path / "pets" / "cats").rename(tmp_path / "felines")
+    with pytest.raises(
+        DataError,
+        match=r"rows 0 and 2, counted from 0, are captions of one picture, \S+felines/001.png: "
+        r"pets/cats/001.png and pets/dogs/001.png; give the folder, pets, that these paths start",
+    ):
+        said("felines")
+    (tmp_path / "felines").rename(tmp_path / "pets" / "cats")
     assert said("pets") == {f"{k}/00{n}.png": f"{k} {n}" for k in ("cats", "dogs") for n in (1, 2)}

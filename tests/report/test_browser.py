@@ -23,6 +23,8 @@ MEASURE = """() => ({
   sources: [...document.querySelectorAll("picture img")].map(i => i.currentSrc),
   over: [...document.querySelectorAll("main *")].filter(e =>
     !e.closest(".table") && e.getBoundingClientRect().right > innerWidth + 1).length,
+  scrolled: [...document.querySelectorAll("#changes ~ .table")].filter(e =>
+    e.scrollWidth > e.clientWidth).length,
   small: [...document.querySelectorAll("main p, main li, main td")].filter(e =>
     parseFloat(getComputedStyle(e).fontSize) < 12).length,
 })"""
@@ -55,6 +57,7 @@ def test_it_fits_and_follows_the_reader_into_the_dark(
         for found in (light, dark):
             assert found["width"] == width
             assert (found["broken"], found["over"], found["small"]) == ([], 0, 0)
+            assert found["scrolled"] == 0, "differences and what they show are seen together"
             assert found["asked"] == [path.as_uri()]
         assert len(light["sources"]) > 8 or path.stem == "files", "a page of files has no figures"
         assert not set(light["sources"]) & set(dark["sources"])

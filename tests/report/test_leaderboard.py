@@ -1,7 +1,9 @@
 """The leaderboard of files of captions: who is marked as best, and what its page has."""
 
+import json
 import random
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -129,6 +131,38 @@ def test_pictures_that_are_not_found_are_told(
     told = f"{tmp_path / 'empty'} has no picture of 60 of the 60 images: "
     assert result.returncode == 0 and f"warning: {told}" in result.stderr
     assert told in parse_page(target).words
+
+
+def test_pictures_are_found_by_their_paths(
+    showtell: Shell, caption_files: CaptionFiles, tmp_path: Path
+) -> None:
+    paths = [f"pets/{kind}/001.jpg" for kind in ("cats", "dogs")]
+    for path, picture in zip(paths, sorted(caption_files.images.iterdir()), strict=False):
+        (tmp_path / path).parent.mkdir(parents=True)
+        shutil.copyfile(picture, tmp_path / path)
+    (tmp_path / "people.json").write_text(json.dumps({path: ["a pet"] for path in paths}))
+    files = [tmp_path / "one.json", tmp_path / "two.json"]
+    for file in files:
+        file.write_text(json.dumps(dict.fromkeys(paths, f"a pet {file.stem}")))
+    given = (*files, "--references", tmp_path / "people.json", "--metric", "ROUGE-L")
+    for name, lost in (("pets", ""), ("pets/cats", "1 of the 2 images: pets/dogs/001.jpg")):
+        target, folder = tmp_path / f"{Path(name).name}.html", tmp_path / name
+        result = showtell("report", *given, "--images", folder, "-o", target)
+        assert result.returncode == 0, result.stderr
+        assert result.stderr.count("has no picture of") == bool(lost)
+        assert lost in result.stderr
+
+
+def test_a_note_about_several_files_is_one(caption_files: CaptionFiles, tmp_path: Path) -> None:
+    people = json.loads(caption_files.references.read_text())
+    ids = [image["id"] for image in people["images"]]
+    said = dict.fromkeys((str(number) for number in ids[1:]), "a dog") | {"000000": "a dog"}
+    files = [tmp_path / "one.json", tmp_path / "two.json"]
+    for file in files:
+        file.write_text(json.dumps(said))
+    found = compare_files(files, caption_files.references, metrics=["ROUGE-L"])
+    [note] = [warning for warning in found.warnings if "written differently" in warning]
+    assert note.startswith("one, two: 1 of 60 image ids")
 
 
 def test_metrics_by_name_and_no_pictures(

@@ -191,9 +191,11 @@ def compare_files(
     """
     names = _short([str(path.with_suffix("")) for path in results])
     pairs = read_pairs(results, references, subset=subset)
-    notes = [
-        f"{name}: {note}" for name, pair in zip(names, pairs, strict=True) for note in pair.notes
-    ]
+    noted: dict[str, list[str]] = {}  # the systems of each note
+    for name, pair in zip(names, pairs, strict=True):
+        for note in pair.notes:
+            noted.setdefault(note, []).append(name)
+    notes = [f"{', '.join(whose)}: {note}" for note, whose in noted.items()]
     people = {image_id: said for pair in pairs for image_id, said in pair.references.items()}
     cut, note = segmentation_of(people, segmentation, language, written=written)
     return compare(

@@ -148,10 +148,9 @@ def find_pictures(folder: Path, image_ids: Iterable[str]) -> dict[str, Path]:
     """The picture of each image: a file in ``folder``, or below it, whose name is a form of its id.
 
     Raises:
-        ScoringError: an image has no picture there, or two.
+        ScoringError: an image has no picture there, or two, or that of another image.
     """
-    names = list(image_ids)
-    found = dict(zip(names, PictureFolder(folder).find([[name] for name in names]), strict=True))
+    found = PictureFolder(folder).of_ids(image_ids)
     wrong = {name: one for name, one in found.items() if isinstance(one, str)}
     if wrong:
         what = next(iter(wrong.values()))

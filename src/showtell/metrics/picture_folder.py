@@ -5,7 +5,8 @@ of an image is the one whose path, read from its end, has most folders in common
 """
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from showtell.metrics.coco_io import same_image
 
 MISSING = "no picture"
 SEVERAL = "more than one picture"
+SHARED = "only a shared picture"
 
 
 class _Fit(NamedTuple):
@@ -95,6 +97,16 @@ class PictureFolder:
             else one.path
             for one in found
         ]
+
+    def of_ids(self, image_ids: Iterable[str]) -> dict[str, Path | str]:
+        """The same by image id, with ``SHARED`` where several images would have one picture."""
+        image_ids = list(image_ids)
+        found = self.find([[image_id] for image_id in image_ids])
+        num = Counter(one for one in found if isinstance(one, Path))
+        return {
+            image_id: SHARED if isinstance(one, Path) and num[one] > 1 else one
+            for image_id, one in zip(image_ids, found, strict=True)
+        }
 
     def _of_one(self, names: Sequence[str]) -> _Found | str:
         reason = MISSING

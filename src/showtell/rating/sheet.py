@@ -265,7 +265,7 @@ def _said(
     entries = read_results(path, notes)
     # A file name says more than an id.
     found = pictures.find([[*reversed(entry.names.values())] for entry in entries])
-    _check_one_each(path, entries, found, pictures)
+    _check_one_each(path, entries, found)
     for row, (entry, picture) in enumerate(zip(entries, found, strict=True)):
         caption = " ".join(entry.captions[0].split())
         if isinstance(picture, str):
@@ -290,9 +290,7 @@ def _said(
     return said
 
 
-def _check_one_each(
-    path: Path, entries: Sequence[Entry], found: Sequence[Path | str], pictures: PictureFolder
-) -> None:
+def _check_one_each(path: Path, entries: Sequence[Entry], found: Sequence[Path | str]) -> None:
     """
     Raises:
         DataError: two captions fit one picture equally well.

@@ -215,7 +215,7 @@ def changes(comparison: Comparison, find: FindPicture) -> Section:
 def _differences(comparison: Comparison, place: int) -> str:
     contrast = comparison.contrasts[place - 1]
     systems = (comparison.systems[0], comparison.systems[place])
-    rows = []
+    rows: list[list[str | Cell]] = []
     for metric in shown(comparison):
         difference = contrast.differences[metric]
         values = [system.scores.metrics[metric] for system in systems]
@@ -223,12 +223,14 @@ def _differences(comparison: Comparison, place: int) -> str:
             [
                 metric,
                 *(MISSING if math.isnan(value) else f"{value:.3f}" for value in values),
-                f"{difference.value:+.3f} {difference.interval}",
-                f"{contrast.corrected[metric]:.3f}",
-                comparison.verdict(contrast, metric) or "no difference shown",
+                Cell(f"{difference.value:+.3f}", str(difference.interval)),
+                Cell(
+                    comparison.verdict(contrast, metric) or "no difference shown",
+                    f"p = {contrast.corrected[metric]:.3f}",
+                ),
             ]
         )
-    head = ["", *(system.name for system in systems), "difference", "p", "what can be shown"]
+    head = ["", *(system.name for system in systems), "difference", "what can be shown"]
     return table(f"{contrast.name} minus {systems[0].name}", head, rows)
 
 

@@ -68,7 +68,7 @@ def make_leaderboard(
     if lost:
         warnings.append(
             f"{images} has no picture of {len(lost)} of the {len(systems[0].captions)} images: "
-            f"{some(lost)}; a picture is found by its file name, which is its image's id"
+            f"{some(lost)}; a picture is found by its path or file name, which is its image's id"
         )
         warn(warnings[-1])
     names = ", ".join(path.name for path in results)
@@ -98,8 +98,7 @@ def check_files(results: Sequence[Path], images: Path | None) -> None:
 def _finder(folder: Path | None, image_ids: Sequence[str]) -> FindPicture:
     if folder is None:
         return lambda image_id: None
-    found = PictureFolder(folder).find([[image_id] for image_id in image_ids])
-    pictures = dict(zip(image_ids, found, strict=True))
+    pictures = PictureFolder(folder).of_ids(image_ids)
 
     def find(image_id: str) -> Path | str:
         one = pictures[image_id]
