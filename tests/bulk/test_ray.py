@@ -15,20 +15,18 @@ from bulk.conftest import paint
 from local_ray import LocalRay
 from rogue_server import KEY, Deed, RogueServer, numbered, rogue_server
 
-from showtell.bulk import ray, shards
+from showtell.bulk import job_folder, ray, shards
 from showtell.bulk.inputs import find_inputs
-from showtell.bulk.ray import (
+from showtell.bulk.job_folder import (
     IDENTITY_FILE,
     PLAN_FILE,
-    Job,
     Shard,
-    ShardCaptioner,
     begin_job,
-    caption_shards,
     keep_identity,
     kept_plan,
     make_plan,
 )
+from showtell.bulk.ray import Job, ShardCaptioner, caption_shards
 from showtell.bulk.remote import contents_of, names_in
 from showtell.core.prefetch import num_workers
 from showtell.core.progress import SilentReporter
@@ -210,7 +208,7 @@ def test_an_archive_that_was_cut_off_is_done_again(go: Go, place: str, photos: P
 def test_other_inputs_do_not_count_as_done_and_new_ones_are_added(
     go: Go, place: str, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray, "PICTURES_A_SHARD", 2)
+    monkeypatch.setattr(job_folder, "PICTURES_A_SHARD", 2)
     go(photos)
     shards_before = left_in(place)
     assert [len(paths) for paths in shards_before.values()] == [2, 2, 1]
@@ -224,7 +222,7 @@ def test_other_inputs_do_not_count_as_done_and_new_ones_are_added(
 def test_a_job_that_begins_anew_can_be_stopped(
     go: Go, place: str, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray, "PICTURES_A_SHARD", 2)
+    monkeypatch.setattr(job_folder, "PICTURES_A_SHARD", 2)
     go(photos)
     results, calls = ray._results, []
 
@@ -247,7 +245,7 @@ def test_lists_are_read_where_the_job_starts(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(ray, "PICTURES_A_SHARD", 2)
+    monkeypatch.setattr(job_folder, "PICTURES_A_SHARD", 2)
     (tmp_path / "lists").mkdir()
     rows = [{"path": "photos/a.jpg"}, {"no": "path"}, {"url": "s3://lake/b.jpg"}, {"path": "c.tar"}]
     lines = "".join(json.dumps(row) + "\n" for row in rows)
