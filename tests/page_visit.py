@@ -42,6 +42,15 @@ class Visit:
         ]
         self.page.evaluate(DROP, ["paste" if paste else "drop", files])
 
+    def drop_folders(self, *folders: Path) -> None:
+        """As a file manager drops them, which a script of the page cannot do."""
+        devtools = self.page.context.new_cdp_session(self.page)
+        data = {"items": [], "files": [str(folder) for folder in folders], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            event = {"type": kind, "x": 300, "y": 200, "data": data}
+            devtools.send("Input.dispatchDragEvent", event)
+        devtools.detach()
+
     def card(self, name: str) -> Any:
         return self.page.get_by_role("listitem", name=name, exact=True)
 
@@ -60,6 +69,11 @@ class Visit:
     def notice(self, text: str) -> None:
         """Wait for it."""
         self.page.get_by_role("group", name="Notice").get_by_text(text).wait_for()
+
+    def remarks(self) -> list[str]:
+        """Those that are not closed yet."""
+        texts: list[str] = self.page.locator("#remarks p").all_inner_texts()
+        return texts
 
     def edit(self, name: str, text: str) -> None:
         card = self.card(name)

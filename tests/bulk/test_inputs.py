@@ -152,6 +152,26 @@ def test_archives_are_streamed(tmp_path: Path, photos: Path, suffix: str) -> Non
         assert "cannot be read to its end" in reasons or "may be cut off" in reasons
 
 
+def test_which_pictures_that_cannot_be_read_may_be_later(tmp_path: Path, photos: Path) -> None:
+    archive, cut = photos.parent / "x.tar", photos.parent / "cut.tar"
+    with tarfile.open(archive, "w") as file:
+        file.add(photos / "a.jpg", "a.jpg")
+        link = tarfile.TarInfo("link.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, "a.jpg"
+        file.addfile(link)
+    cut.write_bytes(archive.read_bytes()[:600])
+    listed = tmp_path / "list.jsonl"
+    refused = "http://169.254.169.254/a.jpg"
+    listed.write_text(f'{{\n{{"no": "path"}}\n{{"url": "{refused}"}}\n')
+    lasting = [f"{archive}/link.jpg", f"{listed}:1", f"{listed}:2", refused]
+    summary = run(one_file(tmp_path / "out.jsonl"), archive, listed, cut)
+    assert (summary.num_captioned, summary.num_failed, summary.num_passing) == (1, 5, 1)
+    may_pass = {r["path"]: "may_pass" in r for r in read_lines(tmp_path / "failures.jsonl")}
+    assert may_pass == dict.fromkeys(lasting, False) | {str(cut): True}
+    summary = run(Sidecars(tmp_path / "failures.jsonl", overwrite=False), archive)
+    assert (summary.num_failed, summary.num_passing) == (2, 0)
+
+
 @pytest.mark.parametrize("name", ["Image Path", "image-path", "FILE_NAME", " url "])
 def test_a_list_may_name_its_pictures_as_a_data_set_does(
     tmp_path: Path, photos: Path, name: str

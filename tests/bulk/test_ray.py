@@ -117,10 +117,13 @@ def test_an_actor_with_another_model_writes_nothing(server: RogueServer, tmp_pat
     assert [json.loads(line)["model"] for line in lines] == [model] * 3
 
 
+@pytest.mark.parametrize("is_archive", [False, True])
 def test_a_shard_that_begins_with_refused_pictures_is_finished(
-    server: RogueServer, tmp_path: Path, place: str
+    server: RogueServer, tmp_path: Path, place: str, is_archive: bool
 ) -> None:
     pictures = sorted(numbered(tmp_path / "photos", 60).iterdir())
+    if is_archive:
+        pictures = [archive_of(pictures, tmp_path / "x.tar")]
     for number in range(50):
         server.deeds[number] = [Deed(400, b'{"error": "too dark"}')] * 9
     job = job_of(server, place)
@@ -195,6 +198,16 @@ def test_a_shard_with_failures_that_may_pass_is_done_again(go: Go, place: str, p
     assert go(listed, kind="webdataset")[0] == 1
 
 
+def test_a_shard_with_failures_that_never_pass_is_done(go: Go, place: str, photos: Path) -> None:
+    link = photos / "link.jpg"
+    link.symlink_to("a.jpg")
+    archive = archive_of([photos / "a.jpg", link], photos.parent / "x.tar")
+    num_failed, notes = go(archive)
+    assert num_failed == 1
+    assert notes[-1].endswith("1 pictures failed (" + f"{place}/*.failures.jsonl)")
+    assert go(archive)[1][0] == "1 shards, 1 done before"
+
+
 def test_an_archive_that_was_cut_off_is_done_again(go: Go, place: str, photos: Path) -> None:
     archive = archive_of(sorted(photos.glob("*.*")), photos.parent / "x.tar")
     whole = archive.read_bytes()
@@ -239,6 +252,16 @@ def test_a_job_that_begins_anew_can_be_stopped(
     assert go(photos, overwrite=True)[1][0] == "3 shards, 1 done before"
     assert len(left_in(place)) == 3
     assert go(photos, overwrite=True)[1][0] == "3 shards, 0 done before"
+
+
+def test_overwrite_begins_anew_after_a_job_that_lost_a_shard(go: Go, photos: Path) -> None:
+    archive = archive_of([photos / "a.jpg"], photos.parent / "x.tar")
+    absent = photos.parent / "absent.tar"
+    for _ in range(2):
+        num_failed, notes = go(archive, absent, overwrite=True)
+        assert (num_failed, notes[0]) == (1, "2 shards, 0 done before")
+        assert "cannot read" in notes[1]
+    assert go(archive, absent)[1][0] == "2 shards, 1 done before"
 
 
 def test_lists_are_read_where_the_job_starts(

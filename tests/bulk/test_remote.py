@@ -1,11 +1,12 @@
 """Lists from strangers: what they may name, and where a connection may go."""
 
 import io
+import socket
 import sys
 import tarfile
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from bulk.conftest import paint
 from bulk_worker import one_file, read_lines, run
 
 from showtell.bulk import remote
-from showtell.bulk import run as bulk_run
 from showtell.bulk.journal import Journal
 from showtell.bulk.targets import OneFile
 from showtell.core import urls
@@ -22,6 +22,7 @@ from showtell.core.prefetch import num_workers
 from showtell.core.progress import SilentReporter
 from showtell.core.urls import TooManyBytesError
 from showtell.errors import DataError, ImageError, MissingExtraError, UnavailableError
+from showtell.inference import stream
 
 ELSEWHERE = "https://example.com/lists/list.txt"
 
@@ -223,7 +224,7 @@ def test_a_picture_of_the_web_is_asked_for_once(
     with pytest.raises(TooManyBytesError, match=f"has more than {len(content) - 1:,} bytes"):
         remote.fetch(f"{site}/a.jpg", most=len(content) - 1)
     # A large one is left to the few threads that decode.
-    monkeypatch.setattr(bulk_run, "MOST_AHEAD", len(content) - 1)
+    monkeypatch.setattr(stream, "MOST_AHEAD", len(content) - 1)
     asked.clear()
     assert run(one_file(tmp_path / "out.jsonl"), f"{site}/a.jpg").num_captioned == 1
     assert asked == [("GET", "/a.jpg")] * 2
@@ -245,6 +246,65 @@ def test_a_connection_that_drops(tmp_path: Path, site: str, statuses: dict[str, 
     assert "cannot be read to its end: " in failure["error"]
     with pytest.raises(DataError, match=rf"^cannot read {site}/none.tar: 404, "):
         urls.open_url(f"{site}/none.tar")
+
+
+def test_a_host_that_sends_nothing_is_not_waited_for(
+    tmp_path: Path, site: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("aiohttp")
+    monkeypatch.setattr(urls, "SECONDS_OF_SILENCE", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        listed = tmp_path / "list.txt"
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/a.jpg"
+        listed.write_text(f"{url}\n{site}/a.jpg\n")
+        summary = run(one_file(tmp_path / "out.jsonl"), listed)
+    assert (summary.num_captioned, summary.num_failed, summary.num_passing) == (1, 1, 1)
+    [failure] = read_lines(tmp_path / "failures.jsonl")
+    assert failure["error"] == f"{url}: its host takes too long to answer"
+
+
+def test_a_kind_of_store_that_does_not_exist_is_not_tried_again() -> None:
+    pytest.importorskip("fsspec")
+    with pytest.raises(ImageError, match="Protocol not known: nope") as caught:
+        remote.fetch("nope://lake/a.jpg")
+    assert not isinstance(caught.value, UnavailableError)
+
+
+class NoCredentials(Exception):
+    """As a store's own package raises it."""
+
+
+@pytest.mark.parametrize(
+    ("method", "use"),
+    [
+        ("ls", remote.names_in),
+        ("isdir", lambda url: remote.expand(url, Counter())),
+        ("cat_file", lambda url: remote.contents_of(url, ["a.jsonl"])),
+        ("get_file", lambda url: remote.get(url, "a.jsonl")),
+        ("rm_file", lambda url: remote.remove(url, ["a.jsonl"])),
+        ("put_file", lambda url: remote.put("a.jsonl", url)),
+    ],
+)
+def test_whatever_a_store_raises_is_one_line(
+    method: str, use: Callable[[str], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = pytest.importorskip("fsspec.implementations.memory")
+
+    def fail(*_: object, **__: object) -> None:
+        raise NoCredentials("Unable to locate credentials")
+
+    monkeypatch.setattr(memory.MemoryFileSystem, method, fail)
+    with pytest.raises(DataError, match=r"^memory://lake/out: Unable to locate credentials$"):
+        use("memory://lake/out")
+
+
+def test_what_is_not_there_is_removed_already(tmp_path: Path) -> None:
+    pytest.importorskip("fsspec")
+    folder = f"memory://{tmp_path}"
+    (tmp_path / "a").write_bytes(b"a")
+    remote.put(str(tmp_path / "a"), f"{folder}/a")
+    remote.remove(folder, ["b", "a"])
+    assert remote.names_in(folder) == set()
 
 
 def test_without_what_reads_the_web(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,3 +34,64 @@ def test_what_is_held_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [next(fetched) for _ in range(5)] == [1, 2, 3, 4, 5]
     assert len(given) <= 9
     assert list(fetched) == list(range(6, 200))
+
+
+def test_a_host_that_does_not_answer_does_not_hold_up_those_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(prefetch, "NUM_FETCHERS", 2)
+    monkeypatch.setattr(prefetch, "MOST_WAITING", 20)
+    given: list[int] = []
+    fetched: list[int] = []
+    are_there = threading.Event()
+
+    def items() -> Iterator[int]:
+        for item in range(60):
+            given.append(item)
+            yield item
+
+    def fetch(item: int) -> int:
+        if item == 0:
+            assert are_there.wait(60)
+        fetched.append(item)
+        if len(fetched) == 19:
+            are_there.set()
+        return item
+
+    ahead = fetch_ahead(items(), fetch, is_remote=lambda _: True, size=lambda _: 0)
+    assert next(ahead) == 0
+    assert fetched[:19] == list(range(1, 20)) and len(given) == 20
+    assert list(ahead) == list(range(1, 60))
+
+
+def test_closing_waits_for_no_fetch_and_begins_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefetch, "NUM_FETCHERS", 1)
+    fetched: list[int] = []
+    threads: set[threading.Thread] = set()
+    is_begun, goes_on = threading.Event(), threading.Event()
+
+    def fetch(item: int) -> int:
+        threads.add(threading.current_thread())
+        if item == 2:
+            is_begun.set()
+            assert goes_on.wait(60)
+        fetched.append(item)
+        return item
+
+    ahead = fetch_ahead([1, 2, 3], fetch, is_remote=lambda _: True, size=lambda _: 0)
+    assert next(ahead) == 1
+    assert is_begun.wait(60)
+    ahead.close()
+    assert fetched == [1]
+    goes_on.set()
+    [thread] = threads
+    thread.join(60)
+    assert fetched == [1, 2] and thread.daemon
+
+
+def test_a_bug_in_a_fetch_is_raised() -> None:
+    def fetch(item: int) -> int:
+        raise KeyError(item)
+
+    with pytest.raises(KeyError, match="7"):
+        next(fetch_ahead([7], fetch, is_remote=lambda _: True, size=lambda _: 0))

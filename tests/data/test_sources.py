@@ -447,6 +447,28 @@ def test_a_bare_name_is_no_picture_of_a_folder_that_is_there(
     assert [(p.kind, p.where) for p in read.problems] == [("missing picture", "cam2/2.jpg")]
 
 
+@pytest.mark.parametrize("suffix", ["csv", "json"])
+def test_a_file_that_two_names_lead_to_is_neithers(
+    picture: Callable[..., None], tmp_path: Path, suffix: str
+) -> None:
+    for number in (1, 2, 3):
+        picture(tmp_path / f"frames/{number}.jpg", 60 * number)
+    names = ["video1/frames/1.jpg", "video2/frames/1.jpg", "video2/frames/2.jpg", "frames/3.jpg"]
+    names += ["video1/frames/3.jpg"]
+    rows = [{"path": name, "caption": f"A frame of {name} ."} for name in names]
+    table = "\n".join(["path,caption", *(",".join(row.values()) for row in rows)])
+    (tmp_path / f"all.{suffix}").write_text(table if suffix == "csv" else json.dumps(rows))
+    read = load_dataset(tmp_path / f"all.{suffix}", images=tmp_path)
+    taken = {"video2/frames/2.jpg": "frames/2.jpg", "frames/3.jpg": "frames/3.jpg"}
+    assert paths_of(read, tmp_path) == taken
+    assert captions_of(read) == {name: (f"A frame of {name} .",) for name in taken}
+    assert {(p.kind, p.where) for p in read.problems} == {
+        ("missing picture", "video1/frames/1.jpg"),
+        ("missing picture", "video2/frames/1.jpg"),
+        ("two ids for one picture", "video1/frames/3.jpg"),
+    }
+
+
 def test_only_cocos_own_names_are_of_another_release(
     picture: Callable[..., None], tmp_path: Path
 ) -> None:

@@ -61,7 +61,11 @@ def test_pieces_can_say_any_word_and_no_vocabulary_of_words_can() -> None:
         ({"required_words": ["dog a"], "forbidden_words": ["a"]}, "has all required_words"),
         ({"required_words": [" "]}, "' ' has no words"),
         ({"required_words": ["a woman"], "neutral": True}, "'a woman' says a gender.*--no-neutral"),
-        ({"forbidden_words": ["Person"], "style": "neutral"}, "captions say 'Person' in place of"),
+        ({"forbidden_words": ["Person"], "style": "neutral"}, "captions say 'person' in place of"),
+        (
+            {"forbidden_words": ["a person"], "neutral": True},
+            "'a person' cannot be .* say 'person'",
+        ),
         ({"no_repeat_around": ["a dog"]}, "no_repeat_around: 'a dog' is not one word"),
         ({"required_words": ["Dog"], "forbidden_words": ["dog"]}, "dog: both in"),
         ({"forbidden_words": ["a", "dog", "with", "ball"]}, "every word is in forbidden_words"),

@@ -4,11 +4,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from distil.conftest import Site
 from PIL import Image
 
 from showtell.bulk.inputs import find_inputs
+from showtell.core import prefetch
 from showtell.core.progress import SilentReporter
-from showtell.distil.pictures import known_pictures, survey
+from showtell.distil.pictures import failures, known_pictures, survey
 from showtell.errors import MissingExtraError
 
 
@@ -21,7 +23,7 @@ def test_without_imagehash_the_error_says_how_to_do_without(
     with pytest.raises(MissingExtraError, match=r"near_duplicates=false does without.*dedupe"):
         survey(inputs, tmp_path / "run", with_looks=True, report=SilentReporter())
     found = survey(inputs, tmp_path / "run", with_looks=False, report=SilentReporter())
-    assert found == (1, 0, 0)
+    assert found == (1, 0, 0, 0)
 
 
 class Stop(SilentReporter):
@@ -47,5 +49,30 @@ def test_a_stopped_survey_goes_on_with_the_same_setting_alone(tmp_path: Path, fi
         survey(inputs, folder, with_looks=first, report=Stop(3))
     assert (folder / "pictures.jsonl.partial").stat().st_size > 200
     found = survey(inputs, folder, with_looks=not first, report=SilentReporter())
-    assert found == (4, 0 if first else 3, 0)
+    assert found == (4, 0 if first else 3, 0, 0)
     assert [known.look is None for known in known_pictures(folder)] == [first] * 4
+
+
+def test_pictures_of_the_web_are_fetched_many_at_a_time_and_again_only_what_may_pass(
+    tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefetch, "num_workers", lambda: 1)
+    site.delay, site.busy = 0.05, {"/3.png", "/7.png"}
+    listed, folder = tmp_path / "list.txt", tmp_path / "pictures"
+    names = [f"{site.url}/{number}.png" for number in range(20)]
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    listed.write_text("\n".join([*names, str(broken)]))
+    inputs = find_inputs([str(listed)])
+    found = survey(inputs, folder, with_looks=False, report=SilentReporter())
+    assert found == (18, 0, 3, 2) and site.most > 1
+    assert {failure["path"] for failure in failures(folder)} == {names[3], names[7], str(broken)}
+    site.asked.clear()
+    site.busy = {"/7.png"}
+    found = survey(inputs, folder, with_looks=False, report=SilentReporter())
+    assert found == (19, 0, 2, 1) and sorted(site.asked) == ["/3.png", "/7.png"]
+    site.busy = set()
+    found = survey(inputs, folder, with_looks=False, report=SilentReporter())
+    assert found == (20, 0, 1, 0)
+    assert {known.name for known in known_pictures(folder)} == set(names)
+    assert not (folder / "pictures.jsonl.partial").exists()

@@ -7,10 +7,12 @@ import shutil
 import signal
 import time
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
+from distil.conftest import Site
 from PIL import Image
 from tiny_pictures import SIDE, paint
 from tiny_run import Notes
@@ -306,6 +308,30 @@ def test_the_same_command_asks_again_where_nothing_follows_from_the_answers(
     teacher = Teacher()
     run(replace(wanted, filters=ALL), teacher)
     assert [Path(name).name for name in teacher.asked] == ["p3.png"]
+
+
+def test_pictures_that_could_not_be_fetched_are_said_and_fetched_again_alone(
+    tmp_path: Path, pictures: Path, site: Site
+) -> None:
+    strict = replace_filter(min_words=30)  # no student is trained
+    wanted = request(tmp_path / "run", pictures, filters=strict)
+    names = [f"{site.url}/{number}.png" for number in range(3)]
+    wanted, report = replace(wanted, pictures=[str(pictures), *names]), Notes()
+    site.busy = {"/1.png", "/2.png"}
+    files = [f"{sha256(site.content(n)).hexdigest()[:24]}.png" for n in range(3)]
+    with pytest.raises(DataError, match="leave none"):
+        distil(wanted, report, teacher=Teacher(fails=files))
+    [note] = [note for note in report.notes if "pictures can be read" in note]
+    assert "61 pictures" in note and "2 failed; 2 of them for a reason that may pass" in note
+    assert "--again pictures, which keeps the captions" in note
+    site.busy = set()
+    site.asked.clear()
+    teacher = Teacher(fails=files)
+    with pytest.raises(DataError, match="leave none"):
+        distil(replace(wanted, again="pictures"), report, teacher=teacher)
+    assert sorted(site.asked) == ["/1.png", "/2.png"]
+    # The teacher is asked about the new ones, and anew about the one that it could not caption.
+    assert sorted(Path(name).name for name in teacher.asked) == sorted(files)
 
 
 @pytest.mark.parametrize(

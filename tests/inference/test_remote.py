@@ -32,6 +32,7 @@ from rogue_server import (
 )
 
 import showtell
+from showtell.cli.captioners import say_runtime
 from showtell.errors import ConfigError, ImageError, ServerError
 from showtell.inference.backends import remote_client, remote_pace, remote_run
 from showtell.inference.backends.ollama import OllamaCaptioner
@@ -200,6 +201,38 @@ def test_a_server_that_stays_full_ends_the_run(server: RogueServer, tmp_path: Pa
     said = r"429: slow down, and nothing else for \d s; to resume, run the same command again later"
     with pytest.raises(remote_client.ServerFull, match=said):
         results_of(captioner, numbered(tmp_path, 3))
+
+
+def test_a_long_wait_for_a_full_server_is_told_once(
+    server: RogueServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captioner, told = load("openai", server, concurrency=2), list[str]()
+    captioner.tell = told.append
+    folder = numbered(tmp_path, 3)
+    server.deeds[0] = [asks_to_wait(0.1)]  # a short wait is not worth a line
+    assert [r.text for r in results_of(captioner, folder)] == [f"picture {n}" for n in range(3)]
+    assert told == []
+    monkeypatch.setattr(remote_client, "TOLD_AFTER", 0.25)
+    server.deeds[0] = [asks_to_wait(0.1)] * 6
+    assert [r.text for r in results_of(captioner, folder)] == [f"picture {n}" for n in range(3)]
+    said = f"{server.url}/v1: the server answers 429: slow down; waiting, at most 10 minutes"
+    assert told == [said]
+
+
+def test_commands_tell_it_on_standard_error(
+    server: RogueServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    captioner = load("openai", server)
+    say_runtime(captioner)
+    captioner.tell("the server is full")
+    assert capsys.readouterr() == ("", f"{captioner.describe_runtime()}\nthe server is full\n")
+
+
+def test_a_look_at_a_full_server_does_not_wait_for_long(server: RogueServer) -> None:
+    server.post = lambda handler: server.send(handler, asks_to_wait(60))  # type: ignore[method-assign]
+    started = time.monotonic()
+    assert showtell.load("ollama:tiny", settings={"base_url": server.url}).card.name == "tiny"
+    assert time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,17 @@ from showtell.errors import ScoringError
 from showtell.metrics.picture_folder import MISSING, SEVERAL, SHARED, PictureFolder
 
 
+def make(folder: Path, *names: str) -> Path:
+    for path in (folder / name for name in names):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return folder
+
+
 @pytest.fixture
 def pets(tmp_path: Path) -> Path:
     names = ("cats/1.jpg", "dogs/1.jpg", "cats/2.jpg", "dogs/3.png", "dogs/3.jpg", ".trash/4.jpg")
-    for name in names:
-        path = tmp_path / "pets" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return tmp_path / "pets"
+    return make(tmp_path / "pets", *names)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +45,29 @@ def test_the_path_with_most_folders_in_common_is_it(name: str, expected: str, pe
 def test_the_first_name_that_finds_a_picture_counts(pets: Path) -> None:
     found = PictureFolder(pets).find([["cats/1.jpg", "2"], ["none.jpg", "2"], ["1.jpg", "none"]])
     assert found == [pets / "cats" / "1.jpg", pets / "cats" / "2.jpg", SEVERAL]
+
+
+def test_pictures_above_a_folder_of_the_same_name(tmp_path: Path) -> None:
+    """A path through the folder itself leads to the picture directly in it."""
+    here = make(tmp_path / "old" / "pets", "1.jpg", "pets/1.jpg")
+    names = ["1.jpg", "old/pets/1.jpg", str(here / "1.jpg"), str(here / "pets" / "1.jpg")]
+    found = [PictureFolder(here).find([[name]])[0] for name in (*names, "pets/1.jpg", "")]
+    assert found == [*[here / "1.jpg"] * 3, here / "pets" / "1.jpg", SEVERAL, MISSING]
+
+
+@pytest.mark.parametrize("name", ["pics", "photos"])
+def test_a_picture_of_a_unique_name_is_found_wherever_it_lies(name: str, tmp_path: Path) -> None:
+    here = make(tmp_path / name, "1.jpg", "2.jpg", "sub/3.jpg", "sub/4.jpg")
+    found = PictureFolder(here).find([[f"photos/{n}.jpg"] for n in (1, 2, 3, 4)])
+    assert found == [here / "1.jpg", here / "2.jpg", here / "sub" / "3.jpg", here / "sub" / "4.jpg"]
+
+
+def test_many_folders_with_one_file_name(tmp_path: Path) -> None:
+    names = [f"v{n:05d}/001.jpg" for n in range(300)]
+    folder = make(tmp_path / "videos", *names)
+    found = PictureFolder(folder)
+    assert found.find([[name] for name in names]) == [folder / name for name in names]
+    assert found.find([[f"moved-{name}"] for name in names]) == [SEVERAL] * len(names)
 
 
 def test_images_of_another_folder_have_no_picture_here(pets: Path) -> None:

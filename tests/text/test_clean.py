@@ -96,6 +96,7 @@ def test_texts_are_cut_at_a_sensible_place(most: int, kept: str) -> None:
 def test_sentences_are_kept_whole_where_they_fit() -> None:
     assert shortened("A dog runs. It is happy and it jumps", 5) == "A dog runs."
     assert shortened("big dogs run fast", 2) == "big dogs"
+    assert shortened("dogs with , a bone", 3) == "dogs"
 
 
 def test_all_together_in_its_order() -> None:
@@ -208,7 +209,15 @@ def test_first_sentences_of_any_script(text: str) -> None:
         ("一只iPhone 12 Pro手机在这里", 6, "一只iPhone 12 Pro手"),
         ("एक कुत्ता दौड़ता है, और वह खुश दिखता है।", 6, "एक कुत्ता दौड़ता है।"),
         ("رجل يقف هنا، وكلب يركض بعيدا.", 4, "رجل يقف هنا."),
+        (
+            "A sign with a picture of a bowl that says 寿司 on the wall.",
+            6,
+            "A sign with a picture.",
+        ),
+        ("A man holds a big iPhone と", 4, "A man holds"),
+        ("A bowl of 寿司 – on a long table", 6, "A bowl of 寿司"),
     ],
 )
 def test_max_words_in_any_script(text: str, most: int, expected: str) -> None:
+    assert Cleaning(max_words=most)(f"  {text} ") == expected
     assert Cleaning(max_words=most)(text) == expected

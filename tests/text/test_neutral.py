@@ -57,7 +57,11 @@ CASES = {
     "a boys shoes": "a child shoes",
     "a ladies shoes": "a person shoes",
     "a women's hat": "a person's hat",
+    "a third boys shirt": "a third child shirt",
     "a few men and a couple girls": "a few people and a couple children",
+    "in a field boys play soccer": "in a field children play soccer",
+    "on a street men ride bikes": "on a street people ride bikes",
+    "at a table women eat dinner": "at a table people eat dinner",
     # Verbs that look like nouns.
     "a woman grooms a horse": "a person grooms a horse",
     "the cat grooms itself": "the cat grooms itself",

@@ -246,7 +246,7 @@ def walk(folder: str, left_out: Counter[str]) -> Iterator[Picture]:
             with os.scandir(place) as entries:
                 found = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
-            yield broken(place, f"cannot read the folder: {error.strerror}")
+            yield broken(place, f"cannot read the folder: {error.strerror}", may_pass=True)
             continue
         below = []
         for entry in found:

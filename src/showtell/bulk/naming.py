@@ -16,7 +16,7 @@ from showtell.data.pictures import (
     is_picture_name,
     is_unsupported_picture,
 )
-from showtell.errors import ImageError
+from showtell.errors import ImageError, UnavailableError
 from showtell.inference.stream import Picture
 
 _ODD_BYTES = frozenset(map(chr, range(0xDC80, 0xDD00)))  # what Python reads them as in names
@@ -46,13 +46,13 @@ def is_leftover(path: str) -> bool:
     return is_hidden(parts[-1]) or any(part in LEFTOVER_FOLDERS for part in parts)
 
 
-def broken(name: str, reason: str) -> Picture:
-    """A picture that fails for this reason."""
+def broken(name: str, reason: str, *, may_pass: bool = False) -> Picture:
+    """A picture that fails for this reason, which may pass or not."""
 
     def fail() -> bytes:
-        raise ImageError(reason)
+        raise (UnavailableError if may_pass else ImageError)(reason)
 
-    return Picture(name, fail, reason)
+    return Picture(name, fail, reason, may_pass)
 
 
 def held(name: str, content: bytes) -> Picture:

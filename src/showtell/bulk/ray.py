@@ -11,7 +11,6 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,7 @@ from showtell.errors import (
     needs_extra,
     one_line,
 )
-from showtell.inference.backends.remote_run import MOST_REFUSED_AT_FIRST, PicturesRefused
+from showtell.inference.backends.remote_run import PicturesRefused
 from showtell.inference.captioner import Captioner
 from showtell.inference.stream import picture_at
 
@@ -109,6 +108,7 @@ class ShardCaptioner:
             "shard": [shard.name],
             "captioned": [summary.num_captioned + summary.num_kept],
             "failed": [summary.num_failed],
+            "passing": [summary.num_passing],
             "seconds": [summary.seconds],
             "error": [error],
         }
@@ -129,15 +129,14 @@ class ShardCaptioner:
                 if Path(folder, name).exists():
                     remote.put(str(Path(folder, name)), f"{output}/{name}")
                 elif is_again:
-                    with suppress(FileNotFoundError):
-                        remote.remove(output, [name])
+                    remote.remove(output, [name])
         return summary
 
     def _caption_into(self, shard: Shard, folder: Path) -> Summary:
         kind = self._job.kind
         failures = folder / failures_of(shard.name)
         target = OneFile(folder / shard.file_name(kind), kind, failures, overwrite=False)
-        left = len(shard.names) // MOST_REFUSED_AT_FIRST  # each time so many more are recorded
+        size = 0  # of the journal
         while True:
             try:
                 return caption_all(
@@ -148,10 +147,10 @@ class ShardCaptioner:
                     report=SilentReporter(),
                     dedupe=self._job.dedupe,
                 )
-            except PicturesRefused:  # the folder's journal has them: the next call gets past them
-                if left == 0:
+            except PicturesRefused:  # the journal has them: the next call gets past them
+                size_before, size = size, target.journal.stat().st_size
+                if size <= size_before:
                     raise
-                left -= 1
 
 
 def _inputs_of(shard: Shard) -> Inputs:
@@ -210,8 +209,7 @@ def caption_shards(
             if row["error"]:
                 report.note(f"error: shard {row['shard']}: {row['error']}")
             report.progress("captioning", number, len(left), "shards", num_failed=totals.num_failed)
-        if not totals.num_lost:
-            keep_identity(output, identity)
+        keep_identity(output, identity)  # lost shards have no results: the next run begins them
     finally:
         ray.shutdown()
     report.note(totals.describe())
@@ -227,6 +225,7 @@ class Totals:
         num_unreadable: lines of lists that name no picture, and folders that cannot be read.
         num_failed_before: pictures without a caption of shards that were done before.
         num_failed_now: those of the other shards.
+        num_passing: those of these that failed for a reason that may pass.
         num_captions: captions in the other shards, with those that were there before.
         num_lost: shards that could not be captioned.
     """
@@ -235,6 +234,7 @@ class Totals:
     num_unreadable: int
     num_failed_before: int = 0
     num_failed_now: int = 0
+    num_passing: int = 0
     num_captions: int = 0
     num_lost: int = 0
 
@@ -248,6 +248,7 @@ class Totals:
         """Count what an actor has told of a shard."""
         self.num_captions += int(row["captioned"])
         self.num_failed_now += int(row["failed"])
+        self.num_passing += int(row["passing"])
         self.num_lost += bool(row["error"])
 
     def describe(self) -> str:
@@ -260,7 +261,8 @@ class Totals:
             said.append(f"{self.num_unreadable:,} lines of lists or folders cannot be read")
         if self.num_lost:
             said.append(f"{self.num_lost:,} shards failed as a whole")
-        again = "; the same command tries again what may pass" if self.num_failed else ""
+        may_pass = self.num_passing or self.num_unreadable or self.num_lost
+        again = "; the same command tries again what may pass" if may_pass else ""
         return ", ".join(said) + again
 
 

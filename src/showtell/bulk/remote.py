@@ -8,8 +8,9 @@ request forgery), even through a redirect or a host name.
 import re
 import socket
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def expand(url: str, left_out: Counter[str]) -> list[str]:
         MissingExtraError: fsspec is not installed.
     """
     files, path = open_store(url)
-    try:
+    with _errors_of(url):
         if any(sign in path for sign in "*[") and not url.startswith("http"):
             found = sorted(files.glob(path))
         elif not url.startswith("http") and files.isdir(path):
@@ -63,8 +64,6 @@ def expand(url: str, left_out: Counter[str]) -> list[str]:
             found = [name for name in names if is_picture_member(name[start:], left_out)]
         else:
             return [url]
-    except Exception as error:  # each store has errors of its own
-        raise DataError(f"{url}: {reason_of_fsspec(error)}") from None
     if not found:
         raise DataError(f"{url}: no pictures there")
     return [str(files.unstrip_protocol(name)) for name in found]
@@ -101,38 +100,61 @@ def _allowed(name: str, source: str) -> Picture:
     return Picture(url, partial(fetch, url, refuses))
 
 
-def names_in(folder: str) -> set[str]:
-    """The names of all files in a folder, listed anew; none where there is no such folder."""
-    files, path = open_store(folder)
-    files.invalidate_cache()
+@contextmanager
+def _errors_of(url: str) -> Iterator[None]:
+    """Raise DataError for whatever a store raises; each has errors of its own."""
     try:
-        found = files.ls(path, detail=False)
-    except FileNotFoundError:
-        return set()
+        yield
+    except Exception as error:
+        raise DataError(f"{url}: {reason_of_fsspec(error)}") from None
+
+
+def names_in(folder: str) -> set[str]:
+    """The names of all files in a folder, listed anew; none where there is no such folder.
+
+    Raises:
+        DataError: the store cannot be reached, or refuses it; and as ``open_store``. So do the
+            functions below.
+    """
+    files, path = open_store(folder)
+    with _errors_of(folder):
+        files.invalidate_cache()
+        try:
+            found = files.ls(path, detail=False)
+        except FileNotFoundError:
+            return set()
     return {str(name).rstrip("/").rpartition("/")[2] for name in found}
 
 
 def contents_of(folder: str, names: Sequence[str]) -> list[bytes]:
     """What is in files of a folder, of each in order; many are read at a time."""
     files, path = open_store(folder)
-    return _each(files.cat_file, path, names)
+    with _errors_of(folder):
+        return _each(files.cat_file, path, names)
 
 
 def get(url: str, local: str) -> bool:
     """Copy a file from there; False where there is none."""
     files, path = open_store(url)
-    try:
-        files.get_file(path, local)
-    except FileNotFoundError:
-        Path(local).unlink(missing_ok=True)
-        return False
+    with _errors_of(url):
+        try:
+            files.get_file(path, local)
+        except FileNotFoundError:
+            Path(local).unlink(missing_ok=True)
+            return False
     return True
 
 
 def remove(folder: str, names: Sequence[str]) -> None:
-    """Remove files of a folder, many at a time; all of them are there."""
+    """Remove those of these files that are in a folder, many at a time."""
     files, path = open_store(folder)
-    _each(files.rm_file, path, names)
+
+    def remove_one(place: str) -> None:
+        with suppress(FileNotFoundError):
+            files.rm_file(place)
+
+    with _errors_of(folder):
+        _each(remove_one, path, names)
 
 
 def _each(work: Callable[[str], Any], folder: str, names: Sequence[str]) -> list[Any]:
@@ -144,9 +166,10 @@ def put(local: str, url: str) -> None:
     """Copy a local file there; object stores show it when it is whole."""
     files, path = open_store(url)
     parent = path.rpartition("/")[0]
-    if parent:
-        files.makedirs(parent, exist_ok=True)
-    files.put_file(local, path)
+    with _errors_of(url):
+        if parent:
+            files.makedirs(parent, exist_ok=True)
+        files.put_file(local, path)
 
 
 @lru_cache(maxsize=64)

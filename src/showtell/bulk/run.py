@@ -5,8 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 
@@ -23,19 +22,15 @@ from showtell.bulk.journal import Journal, peek
 from showtell.bulk.targets import Target, not_writable
 from showtell.config import DecodingConfig
 from showtell.core.files import atomic_write
-from showtell.core.prefetch import fetch_ahead
 from showtell.core.progress import Reporter
-from showtell.core.urls import TooManyBytesError, fetch
 from showtell.data.pictures import suffix_counts
 from showtell.data.reading import printable
-from showtell.errors import ImageError, reason_of
+from showtell.errors import ImageError, UnavailableError, reason_of
 from showtell.inference.captioner import Captioner
-from showtell.inference.stream import Originals, Picture, PictureResult
+from showtell.inference.stream import Originals, Picture, PictureResult, fetched_ahead
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 """Errors of a whole disk: they stop the run, since every other picture would fail as well."""
-
-MOST_AHEAD = 2**24  # bytes of a picture that is fetched ahead
 
 FEW = 100  # pictures that are looked for by other names
 
@@ -55,6 +50,7 @@ class Summary:
         num_withheld: those of them whose caption ``min_confidence`` left empty.
         num_kept: pictures that had their caption, or a text of their own, before.
         num_failed: pictures that have none in the end, those of earlier runs too.
+        num_passing: those of them that failed for a reason that may pass.
         num_others: captions in the file of pictures that were not given.
         same_file: of one of these the name there, and the one that it was given by; None: of none.
         single_failed: whether something that the user named on its own gave no caption.
@@ -67,6 +63,7 @@ class Summary:
     num_withheld: int = 0
     num_kept: int = 0
     num_failed: int = 0
+    num_passing: int = 0
     num_others: int = 0
     same_file: tuple[str, str] | None = None
     single_failed: bool = False
@@ -153,9 +150,7 @@ def caption_all(
         originals = Originals() if dedupe else None
         if originals is not None:
             _remember(originals, journal)
-        with closing(
-            fetch_ahead(run.left(), _fetched, is_remote=_is_remote, size=lambda p: p.num_held)
-        ) as pictures:
+        with closing(fetched_ahead(run.left())) as pictures:
             for result in captioner.caption_stream(
                 pictures,
                 decoding=decoding,
@@ -168,30 +163,6 @@ def caption_all(
         if is_stopped():
             raise Stopped
         return run.finish()
-
-
-def _is_remote(picture: Picture) -> bool:
-    """Whether a picture is behind a URL."""
-    return isinstance(picture.read, partial) and picture.read.func is fetch
-
-
-def _fetched(picture: Picture) -> Picture:
-    """A remote picture with its bytes, or with the reason why it has none.
-
-    One of many bytes stays as it is: few of those are to be held at a time.
-    """
-    assert isinstance(picture.read, partial)
-    try:
-        content = picture.read(most=MOST_AHEAD)
-    except TooManyBytesError:
-        return picture
-    except ImageError as error:
-        return replace(picture, read=partial(_fail, error.with_traceback(None)))
-    return replace(picture, read=lambda: content, num_held=len(content))
-
-
-def _fail(error: ImageError) -> bytes:
-    raise error
 
 
 def captioner_name(captioner: Captioner) -> str | None:
@@ -213,6 +184,7 @@ class Planned:
         kept: the text that it keeps.
         is_done: whether an earlier run has finished it.
         error: why it fails, where that shows without decoding.
+        may_pass: whether the reason in ``error`` may pass.
         picture: the picture itself, where a caption is to be made.
     """
 
@@ -220,6 +192,7 @@ class Planned:
     kept: str | None = None
     is_done: bool = False
     error: str | None = None
+    may_pass: bool = False
     picture: Picture | None = None
 
 
@@ -228,14 +201,16 @@ def _decide(picture: Picture, target: Target | None) -> Planned:
     path = str(picture.path)
     has_no_place = target is not None and target.is_beside and picture.read is not None
     if picture.error is not None or has_no_place:
-        return Planned(path, error=f"{path}: {picture.error or HAS_NO_PLACE}")
+        reason = picture.error or HAS_NO_PLACE
+        return Planned(path, error=f"{path}: {reason}", may_pass=picture.may_pass)
     try:
         kept = target.kept_text(picture) if target is not None else None
     except OSError as error:
         reason = f"{printable(path)}: {printable(str(error.filename))}: {error.strerror}"
-        return Planned(path, error=reason)
+        return Planned(path, error=reason, may_pass=True)
     except ImageError as error:
-        return Planned(path, error=f"{path}: {str(error).removeprefix(f'{path}: ')}")
+        reason = f"{path}: {str(error).removeprefix(f'{path}: ')}"
+        return Planned(path, error=reason, may_pass=isinstance(error, UnavailableError))
     return Planned(path, kept, picture=picture if kept is None else None)
 
 
@@ -313,7 +288,8 @@ class _Run:
                 planned = _decide(picture, self._target)
                 if planned.error is not None:
                     # A run that resumes decides it anew, as an archive may be whole by then.
-                    self._journal.hold({"path": name, "error": planned.error, "may_pass": True})
+                    failure: Record = {"path": name, "error": planned.error}
+                    self._journal.hold(failure | ({"may_pass": True} if planned.may_pass else {}))
                     self._on_failure(planned.error)
                 elif planned.picture is None:
                     self.summary.num_kept += 1
@@ -350,8 +326,8 @@ class _Run:
     def finish(self) -> Summary:
         """Write what is written at the end, and take the journal away."""
         summary = self.summary
-        failed = {record["path"] for record in self._failures()}
-        summary.num_failed = len(failed)
+        failed = {record["path"]: "may_pass" in record for record in self._failures()}
+        summary.num_failed, summary.num_passing = len(failed), sum(failed.values())
         old = len(failed) - (self._journal.num_failed - self._num_failed_before)
         summary.num_kept -= max(old, 0)
         summary.left_out = self._inputs.unreadable

@@ -54,7 +54,8 @@ def read(name: str, left_out: Counter[str]) -> Iterator[Picture]:
         try:
             yield from reader(file, name, left_out)
         except (OSError, EOFError, ValueError, tarfile.TarError) as error:
-            yield broken(name, f"cannot be read to its end: {printable(str(error))}")
+            reason = f"cannot be read to its end: {printable(str(error))}"
+            yield broken(name, reason, may_pass=True)
 
 
 def count(name: str) -> int | None:

@@ -2,6 +2,7 @@
 
 import glob
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -174,6 +175,7 @@ def print_plan(request: "Request", inputs: Inputs, target: Target | None) -> boo
         f"{num_left:,} to caption, {num_kept:,} kept{by}{failing}; nothing was written", err=True
     )
     if remote is not None and sample.num:
+        remote.tell = partial(typer.echo, err=True)
         found = estimate(remote, sample, measure=request.asking.measure)
         typer.echo(found.describe(remote, Price.given(request.asking.price)), err=True)
     return inputs.has_failed(failed) or (request.strict and bool(failed))

@@ -6,6 +6,7 @@ own, and may have to be downloaded first.
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -285,6 +286,7 @@ def prepared(models: Iterable[str], settings: Settings) -> "BackendSettings":
 
 
 def say_runtime(captioner: "Captioner") -> None:
-    """Say on standard error what a captioner of another kind computes with."""
+    """Say on standard error what a captioner computes with, and later what it waits for."""
+    captioner.tell = partial(typer.echo, err=True)
     if captioner.card.kind != "showtell":
         typer.echo(captioner.describe_runtime(), err=True)

@@ -8,12 +8,16 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 NUM_FETCHERS = 32
+MOST_WAITING = 1024  # items that ``fetch_ahead`` has begun and not yet passed on
 MOST_FETCHED = 2**28
 """Bytes that ``fetch_ahead`` holds before it waits, besides those of the fetches under way."""
 
@@ -73,7 +77,9 @@ def fetch_ahead(
     """The items in order, each remote one as ``fetch`` gives it back.
 
     A host's answers may take long and its pictures are small, so many are asked for at a time,
-    whatever the number of processors, and also while the consumer computes.
+    whatever the number of processors, and also while the consumer computes. While the host of one
+    item does not answer, those behind it are fetched, up to ``MOST_WAITING``. Closing the generator
+    does not wait for fetches under way.
 
     Args:
         items: Any number; those before the first remote one are passed on as they come.
@@ -82,18 +88,18 @@ def fetch_ahead(
         size: The bytes that an item holds, fetched or not.
     """
     waiting: deque[Future[Item]] = deque()
+    held = 0  # bytes of those that are there
     rest = iter(items)
-    pool = ThreadPoolExecutor(NUM_FETCHERS, thread_name_prefix="fetch")
+    fetchers = _Fetchers(fetch)
     try:
         while True:
-            held = sum(size(future.result()) for future in waiting if future.done())
-            while len(waiting) < 2 * NUM_FETCHERS and held < MOST_FETCHED:
+            while fetchers.has_room and len(waiting) < MOST_WAITING and held < MOST_FETCHED:
                 try:
                     item = next(rest)
                 except StopIteration:
                     break
                 if is_remote(item):
-                    waiting.append(pool.submit(fetch, item))
+                    waiting.append(fetchers.start(item))
                 elif waiting:
                     waiting.append(Future())
                     waiting[-1].set_result(item)
@@ -102,9 +108,71 @@ def fetch_ahead(
                     yield item
             if not waiting:
                 return
-            yield waiting.popleft().result()
+            if fetchers.has_finished or not waiting[0].done():
+                held += size(fetchers.next_finished())
+            else:
+                held -= size(waiting[0].result())
+                yield waiting.popleft().result()
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        fetchers.close()
+
+
+class _Fetchers(Generic[Item]):
+    """Threads that fetch. They are daemons: a process that ends does not wait for them, as it does
+    for those of ``concurrent.futures``, which a host that does not answer would hold up.
+    """
+
+    def __init__(self, fetch: Callable[[Item], Item]) -> None:
+        self._fetch = fetch
+        self._asked: SimpleQueue[tuple[Item, Future[Item]] | None] = SimpleQueue()
+        self._finished: SimpleQueue[Future[Item]] = SimpleQueue()
+        self._num_threads = self._num_asked = 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether so few fetches are under way that threads may soon have none."""
+        return self._num_asked < 2 * NUM_FETCHERS
+
+    @property
+    def has_finished(self) -> bool:
+        """Whether ``next_finished`` has one without waiting."""
+        return not self._finished.empty()
+
+    def start(self, item: Item) -> Future[Item]:
+        """Have an item fetched."""
+        future: Future[Item] = Future()
+        self._asked.put((item, future))
+        self._num_asked += 1
+        if self._num_threads < min(self._num_asked, NUM_FETCHERS):
+            self._num_threads += 1
+            Thread(target=self._work, name=f"fetch-{self._num_threads}", daemon=True).start()
+        return future
+
+    def next_finished(self) -> Item:
+        """Wait for a fetch to finish, whichever is the next; each item comes once."""
+        future = self._finished.get()
+        self._num_asked -= 1
+        return future.result()
+
+    def close(self) -> None:
+        """Begin no further fetch."""
+        with suppress(Empty):
+            while True:
+                self._asked.get_nowait()
+        for _ in range(self._num_threads):
+            self._asked.put(None)
+
+    def _work(self) -> None:
+        while (task := self._asked.get()) is not None:
+            self._finished.put(self._done(*task))
+            del task  # a thread that waits holds no item
+
+    def _done(self, item: Item, future: Future[Item]) -> Future[Item]:
+        try:
+            future.set_result(self._fetch(item))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
 
 
 def num_workers() -> int:

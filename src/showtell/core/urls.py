@@ -21,6 +21,11 @@ MOST_BYTES = 2**28
 
 BYTES_A_READ = 2**18
 
+SECONDS_OF_SILENCE = 30.0
+"""A web server that sends nothing for so long while a picture is fetched is not waited for."""
+
+MOST_SECONDS = 300.0  # of the fetch of one picture from the web
+
 PASSING_STATUSES = (408, 425, 429)
 """Answers of a web server that ask for patience, besides those of 500 and more."""
 
@@ -77,11 +82,12 @@ def fetch(
     content = bytearray()
     try:
         files, path = open_store(url, refuses)
-        # A file of the web is asked for once, as a stream, and not for its size before.
-        how = {"block_size": 0, "size": 1} if is_web(url) else {}
+        how = _as_one_stream() if is_web(url) else {}
         with files.open(path, "rb", **how) as file:
             while len(content) <= most and (part := file.read(min(BYTES_A_READ, most + 1))):
                 content += part
+    except TimeoutError:
+        raise UnavailableError("its host takes too long to answer") from None
     except Exception as error:
         kind = ImageError if _is_lasting(error, url) else UnavailableError
         raise kind(reason_of_fsspec(error).removeprefix(f"{url}: ")) from None
@@ -90,11 +96,20 @@ def fetch(
     return bytes(content)
 
 
+def _as_one_stream() -> dict[str, Any]:
+    """How fsspec opens a file of the web that is asked for once, and not for its size before."""
+    from aiohttp import ClientTimeout
+
+    silence = SECONDS_OF_SILENCE
+    timeout = ClientTimeout(total=MOST_SECONDS, sock_connect=silence, sock_read=silence)
+    return {"block_size": 0, "size": 1, "timeout": timeout}
+
+
 def _is_lasting(error: BaseException, url: str) -> bool:
     """Whether a URL that could not be read would fail again: it is not there, or it is refused."""
-    if is_web(url):  # whatever fails, fsspec says that there is no such file
-        while error.__cause__ is not None:
-            error = error.__cause__
+    # Of whatever fails in the web, fsspec says that there is no such file; the reason is the cause.
+    while (is_web(url) or isinstance(error, DataError)) and error.__cause__ is not None:
+        error = error.__cause__
     status = getattr(error, "status", None)  # of aiohttp's errors about a server's answer
     if isinstance(status, int):
         return 400 <= status < 500 and status not in PASSING_STATUSES
@@ -162,7 +177,8 @@ def open_store(url: str, refuses: Callable[[Address], bool] | None = None) -> tu
     """What fsspec opens a URL's store with, and the path in there.
 
     Raises:
-        DataError: there is no such kind of store, or its own package is not installed.
+        DataError: there is no such kind of store, its own package is not installed, or it has no
+            credentials.
         MissingExtraError: fsspec, or what it reads the web with, is not installed.
     """
     with needs_extra("remote", "reading URLs"):
@@ -175,10 +191,8 @@ def open_store(url: str, refuses: Callable[[Address], bool] | None = None) -> tu
             options["get_client"] = _CLIENTS[refuses]
     try:
         files, path = url_to_fs(url, **options)
-    except ImportError as error:  # the store's own package; fsspec names it
-        raise DataError(f"{url}: {reason_of_fsspec(error)}") from None
-    except ValueError as error:
-        raise DataError(f"{url}: {reason_of_fsspec(error)}") from None
+    except Exception as error:  # each store has errors of its own
+        raise DataError(f"{url}: {reason_of_fsspec(error)}") from error
     return files, str(path)
 
 

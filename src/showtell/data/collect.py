@@ -12,10 +12,10 @@ from pathlib import Path
 
 from showtell.core.messages import counted
 from showtell.data.pictures import (
+    Moved,
     PictureFinder,
     describe_unsupported,
     is_unsupported_picture,
-    last_part,
     leaves_folder,
 )
 from showtell.data.reading import is_text, listed_captions, printable, without_marks
@@ -71,7 +71,8 @@ class Collector:
         self._finders = [finder]
         self._unsupported: Counter[str] = Counter()
         self._num_outside = self._num_marked = self._num_lists = 0
-        self._bare: list[tuple[Draft, str, PictureFinder]] = []
+        self._moved: list[tuple[Draft, Moved, PictureFinder]] = []
+        self._num_moved = 0
         self._rivals: list[str] = []
         self._missing_example = ""
         self._looked_in = ""
@@ -199,8 +200,8 @@ class Collector:
         path = self.finder.find(file_name, draft.split)
         if path is not None:
             draft.path = path
-        elif bare := self.finder.find_bare(file_name, draft.split):
-            self._bare.append((draft, bare, self.finder))
+        elif moved := self.finder.find_moved(file_name, draft.split):
+            self._moved.append((draft, moved, self.finder))
         else:
             self._missing(draft, self.finder)
             return False
@@ -224,16 +225,20 @@ class Collector:
                 detail = f"{file_name} could be {' or '.join(several[:3])}; add the suffix"
         self.problem("missing picture", draft.image_id, detail)
 
-    def _settle_bare(self) -> None:
-        """Take or leave out the pictures that were found by the last part of their names alone."""
-        lasts = Counter(last_part(draft.file_name) for draft, _, _ in self._bare)
-        for draft, path, finder in self._bare:
-            if not finder.is_trusted(draft.file_name) or lasts[last_part(draft.file_name)] > 1:
+    def _settle_moved(self) -> None:
+        """Take or leave out the pictures that are in other folders than their names say.
+
+        A file that two names lead to is neither's: both may be of folders that are not here.
+        """
+        found = [one for one in self._moved if one[2].is_trusted(one[1])]
+        num_names = Counter(os.path.abspath(moved.path) for _, moved, _ in found)
+        for draft, moved, finder in self._moved:
+            if not finder.is_trusted(moved) or num_names[os.path.abspath(moved.path)] > 1:
                 self._drafts[draft.image_id] = None
                 self._missing(draft, finder)
                 continue
-            draft.path = path
-            finder.num_moved += 1
+            draft.path = moved.path
+            self._num_moved += 1
             if (other := self._other_of(draft)) is not None:
                 self._leave_out_twin(draft, other)
 
@@ -289,7 +294,7 @@ class Collector:
         Raises:
             DataError: nothing usable is left, or no picture is where it was looked for.
         """
-        self._settle_bare()
+        self._settle_moved()
         usable = self._captioned()
         if usable and not any(draft.split for draft in usable):
             self._draw_split(usable)
@@ -330,9 +335,9 @@ class Collector:
             notes.append(
                 f"{counted(num_completed, 'picture')} named without the suffix of the file"
             )
-        if num_moved := sum(finder.num_moved for finder in self._finders):
+        if self._num_moved:
             notes.append(
-                f"{counted(num_moved, 'picture')} found in other folders than the data names"
+                f"{counted(self._num_moved, 'picture')} found in other folders than the data names"
             )
         if self._num_marked:
             notes.append(

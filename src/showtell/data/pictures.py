@@ -15,6 +15,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from showtell.data.reading import note_input
 from showtell.data.records import Split
@@ -178,6 +179,18 @@ def leaves_folder(name: str) -> bool:
     return ".." in name and ".." in PurePosixPath(name.replace("\\", "/")).parts
 
 
+class Moved(NamedTuple):
+    """A picture in another folder than its name says.
+
+    Attributes:
+        path: The file.
+        folder: The name's folders, where nothing but its last part led to the file.
+    """
+
+    path: str
+    folder: str | None = None
+
+
 class PictureFinder:
     """Finds pictures by name in a list of folders; the first folder that has one wins.
 
@@ -188,15 +201,14 @@ class PictureFinder:
         folders: Where to look, best guess first; those that do not exist do no harm.
         splits: The splits of those folders that are of one.
         split: Of pictures whose split is not said, what the place of the data says of it.
-        bare: Also look for the name without its first folders, and for its last part alone
-            (annotations name folders that the user may not have).
+        bare: ``find_moved`` also looks in other folders than names say (annotations name folders
+            that the user may not have).
         other_name: Another name that the same picture goes by, or the name itself; tried last.
 
     Attributes:
         num_loose: Pictures found under a name of other case or Unicode form.
         num_renamed: Pictures found under their other name.
         num_completed: Pictures found by a name without its suffix (``p0`` for ``p0.jpg``).
-        num_moved: Pictures found in other folders than their names say.
     """
 
     def __init__(
@@ -212,7 +224,6 @@ class PictureFinder:
         self.num_loose = 0
         self.num_renamed = 0
         self.num_completed = 0
-        self.num_moved = 0
         self._folder_names = tuple(str(folder) for folder in self.folders)
         self._splits = {str(folder): split for folder, split in (splits or {}).items()}
         self._split = split
@@ -244,10 +255,7 @@ class PictureFinder:
             return found
         if self.rivals(name, split):
             return None
-        if self._bare and "/" in name:
-            found = self._find_moved(name, split)
-        if found is None:
-            found = self._find_loosely(name, split)
+        found = self._find_loosely(name, split)
         if found is None and self._other_name is not None:
             other = self._other_name(name)
             found = self._find_exactly(other, split) if other != name else None
@@ -257,21 +265,38 @@ class PictureFinder:
             self.num_completed += found is not None
         return found
 
-    def find_bare(self, name: str, split: Split | None = None) -> str | None:
-        """The path of a picture whose name ends with the last part of ``name``; None: no ``bare``.
+    def find_moved(self, name: str, split: Split | None = None) -> Moved | None:
+        """A picture in another folder than ``name`` says, which ``find`` did not find.
 
-        It may be another picture: ``is_trusted`` says so when all names were looked for.
+        It is the name without its first folders, or in a folder that is called as its own is, or
+        its last part alone. It may be another picture: ``is_trusted`` says so when all names were
+        looked for, and no two names have one file. None without ``bare``.
         """
-        last = last_part(name)
-        return self._find_exactly(last, split) if self._bare and last != name else None
+        parts = name.replace("\\", "/").split("/")
+        if not self._bare or len(parts) == 1:
+            return None
+        for start in range(1, len(parts) - 1):
+            if parts[start] in ("", ".", ".."):
+                continue
+            found = self._find_exactly("/".join(parts[start:]), split)
+            if found is not None:
+                self._dropped.add("/".join(parts[:start]))
+                return Moved(found)
+        for folder in self._order(split):
+            if os.path.basename(os.path.abspath(folder)) == parts[-2] and parts[-1] in (
+                self._listing(folder)
+            ):
+                self._dropped.add("/".join(parts[:-1]))
+                return Moved(os.path.join(folder, parts[-1]))
+        found = self._find_exactly(parts[-1], split)
+        return None if found is None else Moved(found, folder="/".join(parts[:-1]))
 
-    def is_trusted(self, name: str) -> bool:
-        """Whether a picture that ``find_bare`` found may be the one, by all that ``find`` found.
+    def is_trusted(self, moved: Moved) -> bool:
+        """Whether what ``find_moved`` found may be the picture, by all that was found.
 
         Where folders of names are there, ``cam2/1.jpg`` is no ``1.jpg`` that lies in another one.
         """
-        folder = name.replace("\\", "/").rpartition("/")[0]
-        return not self._dropped or folder in self._dropped
+        return moved.folder is None or not self._dropped or moved.folder in self._dropped
 
     def rivals(self, name: str, split: Split | None = None) -> list[str]:
         """Pictures of one name in folders of several splits, where nothing says which is meant."""
@@ -294,26 +319,6 @@ class PictureFinder:
             )
             self._orders[split] = order
         return order
-
-    def _find_moved(self, name: str, split: Split | None) -> str | None:
-        """A name without its first folders, or in a folder that is called as its own is."""
-        parts = name.split("/")
-        for start in range(1, len(parts) - 1):
-            if parts[start] in ("", ".", ".."):
-                continue
-            found = self._find_exactly("/".join(parts[start:]), split)
-            if found is not None:
-                self._dropped.add("/".join(parts[:start]))
-                self.num_moved += 1
-                return found
-        for folder in self._order(split):
-            if os.path.basename(os.path.abspath(folder)) == parts[-2] and parts[-1] in (
-                self._listing(folder)
-            ):
-                self._dropped.add("/".join(parts[:-1]))
-                self.num_moved += 1
-                return os.path.join(folder, parts[-1])
-        return None
 
     def candidates(self, stem: str) -> list[str]:
         """The pictures of the first folder that has some of this name but for the suffix."""

@@ -7,9 +7,10 @@ files (of archives, tables and URLs) are written into the stage's folder, where 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from showtell.bulk.inputs import Inputs
 from showtell.bulk.journal import Journal
@@ -20,7 +21,7 @@ from showtell.data.duplicates import Look, NearDuplicates, can_look, look_of
 from showtell.data.records import Record
 from showtell.errors import DataError, ImageError, MissingExtraError, UnavailableError
 from showtell.images.open import open_image
-from showtell.inference.stream import Picture
+from showtell.inference.stream import Picture, fetched_ahead
 
 LIST = "pictures.jsonl"
 SIDE = 64  # pixels: a JPEG is decoded at a fraction of its size, yet read to its end
@@ -45,13 +46,26 @@ class Known:
     same_as: str | None = None
 
 
-def survey(
-    inputs: Inputs, folder: Path, *, with_looks: bool, report: Reporter
-) -> tuple[int, int, int]:
-    """Open each picture and list it in ``folder``; a call that was stopped goes on.
+class Counts(NamedTuple):
+    """What a survey found, in pictures.
 
-    Returns:
-        How many can be read, how many of these look like an earlier one, how many failed.
+    Attributes:
+        readable: that can be read.
+        same: those of them that look like an earlier one.
+        failed: that cannot be read.
+        passing: those of them that failed for a reason that may pass.
+    """
+
+    readable: int
+    same: int
+    failed: int
+    passing: int
+
+
+def survey(inputs: Inputs, folder: Path, *, with_looks: bool, report: Reporter) -> Counts:
+    """Open each picture and list it in ``folder``.
+
+    A call goes on where one before it was stopped, or met failures that may pass.
 
     Raises:
         DataError: none can be read, or another process is writing there.
@@ -69,34 +83,36 @@ def survey(
     with Journal(target.with_name(f"{LIST}.partial"), identity, restart=True) as journal:
         seen = {record["path"]: record for record in journal.all_records()}
         looks = _Looks([r for r in seen.values() if "look" in r and "same_as" not in r])
-        left = _left(inputs, seen)
+        num_passing = 0
 
         def look(picture: Picture) -> dict[str, Any]:
             return _record(picture, folder, with_look=with_looks)
 
-        opened = work_ahead(
-            left, look, batch_size=BATCH, overlaps=False, weigh=lambda picture: picture.weight
-        )
-        for _, record in opened:
-            if (known := record.get("look")) is not None:
-                record |= looks.place(record["path"], Look.from_text(known))
-            if record.pop("may_pass", False):
-                journal.hold(record)
-            else:
-                journal.add([record])
-            seen[record["path"]] = record
-            report.progress("opening", len(seen), inputs.count or 0, "pictures")
+        with closing(fetched_ahead(_left(inputs, seen))) as left:
+            opened = work_ahead(
+                left, look, batch_size=BATCH, overlaps=False, weigh=lambda picture: picture.weight
+            )
+            for _, record in opened:
+                if (known := record.get("look")) is not None:
+                    record |= looks.place(record["path"], Look.from_text(known))
+                if record.pop("may_pass", False):
+                    num_passing += 1
+                else:
+                    journal.add([record])
+                seen[record["path"]] = record
+                report.progress("opening", len(seen), inputs.count or 0, "pictures")
         named = {str(picture.path) for picture in inputs}
         records = [record for path, record in seen.items() if path in named]
         with atomic_write(target) as file:
             file.writelines(json.dumps(record) + "\n" for record in records)
-        journal.remove()
+        if not num_passing:  # else the next call opens those alone
+            journal.remove()
     failed = [record for record in records if "error" in record]
     if len(failed) == len(records):
         example = f": {failed[0]['error']}" if failed else ""
         raise DataError(f"none of the {len(records):,} pictures can be read{example}")
     num_same = sum("same_as" in record for record in records)
-    return len(records) - len(failed), num_same, len(failed)
+    return Counts(len(records) - len(failed), num_same, len(failed), num_passing)
 
 
 def known_pictures(folder: Path) -> Iterator[Known]:

@@ -170,9 +170,9 @@ class _Distillation:
     @cached_property
     def teacher(self) -> Captioner:
         """The captioner, loaded when it is first needed."""
-        if self._teacher is not None:
-            return self._teacher
-        return load_request(self.request.model)
+        teacher = load_request(self.request.model) if self._teacher is None else self._teacher
+        teacher.tell = self.report.note
+        return teacher
 
     @cached_property
     def decoding(self) -> Any:
@@ -209,14 +209,13 @@ class _Distillation:
 
     def make_pictures(self, folder: Path) -> Values | None:
         with_looks = self.request.filters.near_duplicates
-        readable, same, failed = survey(
-            self.inputs, folder, with_looks=with_looks, report=self.report
-        )
+        found = survey(self.inputs, folder, with_looks=with_looks, report=self.report)
         self.report.note(
-            f"{readable:,} pictures can be read, {same:,} of them look like another; "
-            f"{failed:,} failed"
+            f"{found.readable:,} pictures can be read, {found.same:,} of them look like another; "
+            f"{found.failed:,} failed{_advice(found.passing, 'pictures')}"
         )
-        return {"readable": readable, "same": same, "failed": failed}
+        passing = {MAY_PASS: found.passing} if found.passing else {}
+        return {"readable": found.readable, "same": found.same, "failed": found.failed} | passing
 
     def captions_made_of(self) -> Values:
         settings = self.request.asked_with
@@ -386,14 +385,10 @@ class _Distillation:
         return {str(one.file): one.name for one in known if one.same_as is None}
 
     def _tell_failed(self, found: Values, folder: Path) -> None:
-        num, passing = found["failed"], found.get(MAY_PASS, 0)
-        again = (
-            f"; {passing:,} of them for a reason that may pass: to ask about these again, run the "
-            "same command with --again filter, which keeps the captions"
-        )
+        advice = _advice(found.get(MAY_PASS, 0), "filter")
         self.report.note(
-            f"the teacher has no caption of {counted(num, 'picture')} "
-            f"({folder / FAILURES}){again * bool(passing)}"
+            f"the teacher has no caption of {counted(found['failed'], 'picture')} "
+            f"({folder / FAILURES}){advice}"
         )
 
     def _tell_dropped(self, found: Filtered, total: int) -> None:
@@ -401,6 +396,20 @@ class _Distillation:
         self.report.note(
             f"{len(found.kept):,} of {total:,} captions stay; left out: {shown or 'none'}"
         )
+
+
+def _advice(num_passing: int, stage: str) -> str:
+    """How to try failures that may pass again, once later stages are made; empty without any.
+
+    Args:
+        stage: to be given to ``--again``.
+    """
+    if not num_passing:
+        return ""
+    return (
+        f"; {num_passing:,} of them for a reason that may pass: to try these again, run the same "
+        f"command with --again {stage}, which keeps the captions"
+    )
 
 
 @dataclass(frozen=True)

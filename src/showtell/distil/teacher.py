@@ -4,9 +4,9 @@ Ctrl-C stops the asking, not the answers: what the teacher has been given by the
 written down. Only a process that is killed outright loses the answers that were on their way.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from showtell.bulk.estimate import Price, Sample, estimate
 from showtell.bulk.formats import read_jsonl
@@ -22,7 +22,7 @@ from showtell.distil.stages import MAY_PASS
 from showtell.errors import CheckpointError, ConfigError
 from showtell.inference.backends.remote import RemoteCaptioner
 from showtell.inference.captioner import Captioner, Decoding
-from showtell.inference.stream import Picture, PictureResult
+from showtell.inference.stream import Picture
 from showtell.training.stop import StopRequest
 
 ANSWERS, FAILURES = "captions.jsonl", "failures.jsonl"
@@ -113,11 +113,10 @@ def ask(
     paths = tuple(map(str, files))
     inputs = Inputs(paths, paths, count=len(paths))
     target = OneFile(folder / ANSWERS, "jsonl", folder / FAILURES, overwrite=False)
-    heard = _Heard(teacher)
     with StopRequest() as stop:
         try:
             summary = caption_all(
-                cast(Captioner, heard),
+                teacher,
                 inputs,
                 target,
                 decoding=decoding,
@@ -135,22 +134,7 @@ def ask(
         "captioned": summary.num_captioned + summary.num_kept,
         "failed": summary.num_failed,
     }
-    return found | ({MAY_PASS: heard.num_passing} if heard.num_passing else {})
-
-
-class _Heard:
-    """A teacher, and how many of its pictures failed for a reason that may pass."""
-
-    def __init__(self, teacher: Captioner) -> None:
-        self._teacher, self.num_passing = teacher, 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._teacher, name)
-
-    def caption_stream(self, *pictures: Any, **options: Any) -> Iterator[PictureResult]:
-        for result in self._teacher.caption_stream(*pictures, **options):
-            self.num_passing += result.may_pass
-            yield result
+    return found | ({MAY_PASS: summary.num_passing} if summary.num_passing else {})
 
 
 def answers(folder: Path, names: dict[str, str]) -> list[Said]:

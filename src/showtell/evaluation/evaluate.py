@@ -254,6 +254,7 @@ def _caption_pictures(
     """``caption_records`` for captioners that have no features to be stored."""
     captions: dict[str, Caption] = {}
     failures: dict[str, str] = {}
+    captioner.tell = report.note
     found = captioner.caption_stream((record.path for record in records), decoding=decoding)
     for number, (record, result) in enumerate(zip(records, found, strict=True), 1):
         if result.caption is None:

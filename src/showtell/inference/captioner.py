@@ -81,12 +81,14 @@ class Captioner(ABC):
         calibration: gives the confidence; None where there is none.
         runtime: device, precision and threads; None where another machine computes.
         vocabulary: all words that it can say; None where that is not known.
+        tell: called, from any thread, with a line for whoever waits: why it takes so long.
     """
 
     cleaning: Cleaning = Cleaning()
     calibration: Calibration | None = None
     runtime: "Runtime | None" = None
     vocabulary: "Vocabulary | None" = None
+    tell: Callable[[str], None] = staticmethod(lambda text: None)
 
     @staticmethod
     def load(

@@ -7,7 +7,7 @@ function that captions a batch of views.
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -18,8 +18,8 @@ from PIL import Image
 
 from showtell.config import DecodingConfig
 from showtell.core.memory import give_back_memory
-from showtell.core.prefetch import work_ahead
-from showtell.core.urls import fetch, is_metadata, is_url, local_path
+from showtell.core.prefetch import fetch_ahead, work_ahead
+from showtell.core.urls import TooManyBytesError, fetch, is_metadata, is_url, local_path
 from showtell.data.duplicates import Look, NearDuplicates, look_of
 from showtell.errors import ImageError, PictureTypeError, UnavailableError
 from showtell.images.open import notes_of, open_image
@@ -29,6 +29,7 @@ NO_CAPTION = "no caption meets the decoding settings"
 CUT = "the answer was cut at the most tokens that --max-length allows"
 MOST_BETWEEN = 125  # pictures, after which freed memory is given back
 USUAL_BYTES = 2**23  # of a picture in an archive, at most; a larger one counts as several
+MOST_AHEAD = 2**24  # bytes of a picture that is fetched ahead
 
 View = TypeVar("View")
 Seen = TypeVar("Seen", covariant=True)
@@ -57,12 +58,14 @@ class Picture:
         read: Returns its bytes; called in a thread; raises ImageError if it cannot. None means
             that ``path`` is a file.
         error: Why it fails, where that is known before it is read; ``read`` raises it.
+        may_pass: Whether the reason in ``error`` may pass.
         num_held: How many bytes ``read`` holds in memory already, as of a member of an archive.
     """
 
     path: Path | str
     read: Callable[[], bytes] | None = None
     error: str | None = None
+    may_pass: bool = False
     num_held: int = 0
 
     @property
@@ -86,6 +89,36 @@ def picture_at(name: Path | str) -> Picture:
     if is_url(name):
         return Picture(name, partial(fetch, name, is_metadata))
     return Picture(local_path(name))
+
+
+def fetched_ahead(pictures: Iterable[Picture]) -> Generator[Picture, None, None]:
+    """The pictures in order; those behind URLs with their bytes, which are fetched many at a time.
+
+    One that cannot be fetched raises the reason when it is read. One of more than ``MOST_AHEAD``
+    bytes stays as it is: few of those are to be held at a time.
+    """
+    return fetch_ahead(
+        pictures, _fetched, is_remote=_is_remote, size=lambda picture: picture.num_held
+    )
+
+
+def _is_remote(picture: Picture) -> bool:
+    return isinstance(picture.read, partial) and picture.read.func is fetch
+
+
+def _fetched(picture: Picture) -> Picture:
+    assert isinstance(picture.read, partial)
+    try:
+        content = picture.read(most=MOST_AHEAD)
+    except TooManyBytesError:
+        return picture
+    except ImageError as error:
+        return replace(picture, read=partial(_fail, error.with_traceback(None)))
+    return replace(picture, read=lambda: content, num_held=len(content))
+
+
+def _fail(error: ImageError) -> bytes:
+    raise error
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ of an image is the one whose path, read from its end, has most folders in common
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import takewhile
+from itertools import accumulate, takewhile
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -38,15 +38,12 @@ class _Found(NamedTuple):
     """A picture of an image, and how it was found.
 
     Attributes:
-        level: of agreement of their paths: 0 where they differ within the folder of the pictures,
-            1 where they differ in its own path, 2 where its name is the same.
-        is_elsewhere: whether the image's path goes on where it differs from the picture's.
+        start: of the image's path, up to the folders that are the same.
     """
 
     path: Path
     fit: _Fit
-    level: int
-    is_elsewhere: bool
+    start: tuple[str, ...]
 
 
 class PictureFolder:
@@ -57,24 +54,32 @@ class PictureFolder:
         Raises:
             ScoringError: there is no such folder.
         """
-        if not folder.is_dir():
-            raise ScoringError(f"{folder}: no such folder of pictures")
+        check_folder(folder)
         self.folder = folder
+        self.num_pictures = 0
         self._above = Path(os.path.abspath(folder)).parts
-        self._alike: dict[str, list[Path]] = {}
+        # The one picture whose path ends in these parts, or consists of them; or SEVERAL.
+        self._by_tail: dict[str, Path | str] = {}
+        self._by_path: dict[str, Path | str] = {}
         for parent, _, names in os.walk(folder):
-            for path in (Path(parent, name) for name in filter(is_picture_name, names)):
-                if not is_hidden(path.relative_to(folder).as_posix()):
-                    self._alike.setdefault(same_image(path.name), []).append(path)
+            inner = Path(parent).relative_to(folder)
+            for name in filter(is_picture_name, names):
+                if not is_hidden((inner / name).as_posix()):
+                    self._add(Path(parent, name), inner.parts)
 
-    @property
-    def num_pictures(self) -> int:
-        return sum(map(len, self._alike.values()))
+    def _add(self, path: Path, inner: Sequence[str]) -> None:
+        self.num_pictures += 1
+        for spelling in _spellings(path.name):
+            tails = _tails(inner, spelling)
+            for tail in tails:
+                self._by_tail[tail] = SEVERAL if tail in self._by_tail else path
+            self._by_path[tails[-1]] = SEVERAL if tails[-1] in self._by_path else path
 
     def find(self, images: Sequence[Sequence[str]]) -> list[Path | str]:
         """The picture of each image of a file of captions, or the reason why there is none.
 
-        If a picture fits several images, those that fit best have it; these may be several.
+        If a picture fits several images, those that fit best have it; these may be several. The
+        others are of another folder, and so are all images whose paths start as theirs do.
 
         Args:
             images: the names of each, the one that says most first.
@@ -82,18 +87,21 @@ class PictureFolder:
         Returns:
             A path, ``MISSING``, or ``SEVERAL`` where the names fit several pictures equally well.
         """
-        found = [self._of_one(names) for names in images]
+        found = [self._of_names(names) for names in images]
         known = [one for one in found if isinstance(one, _Found)]
-        level = max((one.level for one in known), default=0)
         best: dict[Path, _Fit] = {}
         for one in known:
             best[one.path] = max(one.fit, best.get(one.path, one.fit))
+        elsewhere = {
+            one.start
+            for one in known
+            if one.start and one.fit.num_folders < best[one.path].num_folders
+        }
         return [
             one
             if isinstance(one, str)
-            # Paths of other images show where they start: this one leads to another folder.
             else MISSING
-            if one.fit < best[one.path] or (one.is_elsewhere and one.level < level)
+            if one.fit < best[one.path] or one.start in elsewhere
             else one.path
             for one in found
         ]
@@ -108,22 +116,54 @@ class PictureFolder:
             for image_id, one in zip(image_ids, found, strict=True)
         }
 
-    def _of_one(self, names: Sequence[str]) -> _Found | str:
+    def _of_names(self, names: Sequence[str]) -> _Found | str:
         reason = MISSING
         for name in names:
-            found = [self._found(path, name) for path in self._alike.get(same_image(name), [])]
-            best = max((one.fit for one in found), default=None)
-            found = [one for one in found if one.fit == best]
-            if len(found) == 1:
-                return found[0]
-            reason = SEVERAL if found else reason
+            *folders, file = PurePosixPath(name.replace("\\", "/")).parts or ("",)
+            fits = self._fits(folders, file)
+            best = max(fits, default=None)
+            if best is None:
+                continue
+            if isinstance(path := fits[best], Path):
+                return _Found(path, best, tuple(folders[: len(folders) - best.num_folders]))
+            reason = SEVERAL
         return reason
 
-    def _found(self, path: Path, name: str) -> _Found:
-        *inner, file = path.relative_to(self.folder).parts
-        *folders, own_file = PurePosixPath(name.replace("\\", "/")).parts
-        pairs = zip(reversed(folders), reversed((*self._above, *inner)), strict=False)
-        num = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-        level = 2 if num > len(inner) else 1 if num == len(inner) else 0
-        fit = _Fit(num, file == own_file, num >= len(inner))
-        return _Found(path, fit, level, is_elsewhere=num < len(folders))
+    def _fits(self, folders: Sequence[str], file: str) -> dict[_Fit, Path | str]:
+        """The picture of each fit that the parts of a name have here; or ``SEVERAL``."""
+        fits: dict[_Fit, Path | str] = {}
+        for spelling in _spellings(file):
+            is_file_name = spelling == file
+            for num, tail in enumerate(_tails(folders, spelling)):
+                if tail not in self._by_tail:
+                    break  # nor is there a longer one
+                fits[_Fit(num, is_file_name, False)] = self._by_tail[tail]
+                if tail in self._by_path:
+                    fit = _Fit(num + self._num_above(folders, num), is_file_name, True)
+                    fits[fit] = SEVERAL if fit in fits else self._by_path[tail]
+        return fits
+
+    def _num_above(self, folders: Sequence[str], num: int) -> int:
+        """How many folders of a name lead to this folder, if the last ``num`` are in it."""
+        before = folders[: len(folders) - num]
+        pairs = zip(reversed(before), reversed(self._above), strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def check_folder(folder: Path) -> None:
+    """
+    Raises:
+        ScoringError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise ScoringError(f"{folder}: no such folder of pictures")
+
+
+def _spellings(file: str) -> tuple[str, str]:
+    """The name of a file, and what ``same_image`` keeps of it, marked as no file's name."""
+    return file, f"{same_image(file)}.*"
+
+
+def _tails(folders: Sequence[str], file: str) -> list[str]:
+    """The ends of a path, the shortest first: ``1.jpg``, ``cats/1.jpg``, ``pets/cats/1.jpg``."""
+    return list(accumulate(reversed(folders), lambda tail, part: f"{part}/{tail}", initial=file))

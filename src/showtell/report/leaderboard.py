@@ -8,7 +8,7 @@ from showtell.core.messages import counted, some
 from showtell.errors import UsageError
 from showtell.evaluation.compare import compare_files
 from showtell.metrics.bootstrap import Resampling
-from showtell.metrics.picture_folder import PictureFolder
+from showtell.metrics.picture_folder import PictureFolder, check_folder
 from showtell.report.changes import CHECKED, NUM_CHANGES, FindPicture, changes, ranking
 from showtell.report.page import notes, page, page_at, paragraph
 from showtell.text.segment import AS_OPTION_OF_SCORE
@@ -92,7 +92,7 @@ def check_files(results: Sequence[Path], images: Path | None) -> None:
                 "compare runs"
             )
     if images is not None:
-        PictureFolder(images)
+        check_folder(images)
 
 
 def _finder(folder: Path | None, image_ids: Sequence[str]) -> FindPicture:

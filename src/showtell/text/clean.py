@@ -331,30 +331,32 @@ def shortened(text: str, most: int) -> str:
     What would be left hanging, as "with a", goes too; the sentence's full stop comes back. In
     scripts without spaces between words, each character counts as a word.
     """
+    text = text.strip()
     is_unspaced = letters_of([text]).num_unspaced > 0
-    words, gap = (pieces_of(text), "") if is_unspaced else (text.split(), " ")
-    if len(words) <= most:
+    pieces, gap = (pieces_of(text), "") if is_unspaced else (text.split(), " ")
+    if len(pieces) <= most:
         return text
-    kept = words[:most]
-    for place in range(len(kept), max(most // 2, 1) - 1, -1):
-        if kept[place - 1].rstrip()[-1] in f".!?{_STOPS}":
-            return gap.join(kept[:place]).rstrip()
-    for place in range(len(kept), max(most // 2, 1) - 1, -1):
-        is_before_dash = place < len(words) and words[place] in ("–", "—", "-")
-        if kept[place - 1].rstrip()[-1] in _CLAUSE_ENDS or is_before_dash:
-            kept = kept[:place]
+    words = [piece.strip() for piece in pieces]  # pieces have the spaces behind them
+    places, num = range(most, max(most // 2, 1) - 1, -1), most
+    for place in places:
+        if words[place - 1][-1] in f".!?{_STOPS}":
+            return gap.join(pieces[:place]).rstrip()
+    for place in places:
+        if words[place - 1].endswith(_CLAUSE_ENDINGS) or words[place] in _DASHES:
+            num = place
             break
-    while len(kept) > 1 and (kept[-1].lower().strip(",;:") in _HANGING or kept[-1] in "–—-"):
-        kept.pop()
-    shorter = gap.join(kept).rstrip(f"{_CLAUSE_ENDS}–—- ")
-    stop = text.rstrip()[-1]
-    return f"{shorter}{stop}" if stop in ".。।۔" else shorter
+    while num > 1 and words[num - 1].lower().strip(_LOOSE) in _HANGING:
+        num -= 1
+    shorter = gap.join(pieces[:num]).rstrip(_LOOSE)
+    return f"{shorter}{text[-1]}" if text[-1] in ".。।۔" else shorter
 
 
-_CLAUSE_ENDS = ",;:，、；：،؛"
+_CLAUSE_ENDS, _DASHES = ",;:，、；：،؛", ("–", "—", "-")
+_CLAUSE_ENDINGS = (*_CLAUSE_ENDS, *(f" {dash}" for dash in _DASHES))  # no hyphen in a word
+_LOOSE = "".join((*_CLAUSE_ENDS, *_DASHES, " "))
 _MORE_ENDINGS = (
     "and or but nor as that which who whose while where when by from into onto over under behind "
     "between through its his her their this these those some two three very "
     "的 和 与 在 の が を に は と で"
 )
-_HANGING = BAD_ENDINGS | frozenset(_MORE_ENDINGS.split())
+_HANGING = BAD_ENDINGS | frozenset(_MORE_ENDINGS.split()) | {""}  # the last: a sign alone

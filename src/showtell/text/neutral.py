@@ -100,8 +100,11 @@ _ING_NOUNS = _set(
 _BEFORE_OBJECT = _set(
     "a an the his her their its my our itself himself herself themselves another some each"
 )
-_MANY = _set("few couple lot dozen group bunch crowd pair team trio number").union(_NUMBERS)
-"""What "a" and a noun of several may have between them."""
+_OF_ONE = _set(
+    "young younger little small tiny big tall old older elderly middle-aged adult smiling happy "
+    "pretty beautiful sexy handsome blond blonde asian black white second third single lone"
+)
+"""With one of these before it, a noun of several after "a" is meant of one: "a young women"."""
 
 _AFTER_ROLE = _set(
     "player players team teams soccer basketball tennis volleyball softball baseball hockey "
@@ -292,12 +295,14 @@ def _is_verb(words: Sequence[_Word], place: int) -> bool:
 
 
 def _is_after_a(words: Sequence[_Word], place: int) -> bool:
-    """Whether "a" stands before a noun, perhaps with one word between: "a young women"."""
+    """Whether "a" stands before a noun, perhaps with an adjective between: "a young women".
+
+    Any other word may end what "a" begins: "in a field boys play".
+    """
     before = _low(words, place - 1)
     if before == "a":  # "men an women" lacks a "d"
         return True
-    is_between = before not in _MANY and before not in _FUNCTION
-    return is_between and _low(words, place - 2) in ("a", "an")
+    return before in _OF_ONE and _low(words, place - 2) in ("a", "an")
 
 
 def _pronouns(words: list[_Word]) -> list[_Word]:

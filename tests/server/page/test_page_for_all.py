@@ -32,8 +32,9 @@ OVER = """() => [...document.querySelectorAll("body *")].filter((e) =>
     ],
 )
 def test_axe_finds_nothing_and_nothing_runs_over(
-    browser: Any, url: str, photos: list[Path], width: int, scheme: str
+    browser: Any, url: str, photos: list[Path], tmp_path: Path, width: int, scheme: str
 ) -> None:
+    (tmp_path / "notes.txt").write_text("no picture")
     with visit(
         browser,
         url,
@@ -43,8 +44,9 @@ def test_axe_finds_nothing_and_nothing_runs_over(
     ) as opened:
         page = opened.page
         assert opened.violations() == []  # empty
-        opened.drop(*photos)
+        opened.drop(*photos, tmp_path / "notes.txt")
         opened.wait_until_done(3)
+        assert opened.remarks() == ["Left out: 1 file is not a picture."]
         page.get_by_text("2 alternatives").first.click()
         opened.card("coffee.png").locator(".word").first.click()
         opened.card("rocket.jpg").get_by_role("button", name="Edit").click()

@@ -43,8 +43,42 @@ def test_a_server_that_has_other_models_is_asked_anew(
         opened.drop(photos[0])
         opened.wait_until_done(1)
         assert opened.card("coffee.png").get_by_text("· looks").is_visible()
-        if told:
-            opened.notice("The server does not have the model gone any more: looks captions")
+        gone = "The server does not have the model gone any more: looks captions from here on."
+        assert opened.remarks() == ([gone] if told else [])
+
+
+def test_remarks_stay_until_they_are_closed(
+    browser: Any, url: str, photos: list[Path], tmp_path: Path
+) -> None:
+    """Also where the server is busy, and where it comes back with other models."""
+    full = {"status": 503, "headers": {"Retry-After": "0"}, "json": {"detail": "the queue is full"}}
+    shutil.copy(photos[0], tmp_path / "rocket.jpg")
+
+    def rename(route: Any) -> None:
+        response = route.fetch()
+        found = response.json()
+        found["models"][0]["name"] = "gone"
+        route.fulfill(response=response, json=found)
+
+    with visit(browser, url) as opened:
+        page = opened.page
+        page.route("**/v1/models", rename)
+        page.route("**/v1/captions", lambda route: route.fulfill(**full))
+        page.reload()
+        page.wait_for_selector("#model option[value=gone]", state="attached")
+        opened.drop(photos[1], tmp_path / "rocket.jpg")
+        opened.notice("The queue is full. Nothing is lost")
+        page.unroute("**/v1/models")
+        page.unroute("**/v1/captions")
+        opened.wait_until_done(2)
+        page.get_by_role("group", name="Notice").wait_for(state="hidden")
+        assert opened.remarks() == [
+            "There is another rocket.jpg: this one is rocket (2).jpg here. "
+            "Rename its file to that, or its caption goes to the other.",
+            "The server does not have the model gone any more: looks captions from here on.",
+        ]
+        page.get_by_role("button", name="Close").click()
+        assert opened.remarks() == [] and not page.locator("#remarks").is_visible()
 
 
 def test_a_slow_connection_gets_smaller_copies(browser: Any, url: str, tmp_path: Path) -> None:
@@ -74,6 +108,37 @@ def test_a_slow_connection_gets_smaller_copies(browser: Any, url: str, tmp_path:
         reason = opened.card("noise.png").locator(".state")
         reason.get_by_text("The connection is too slow: ").wait_for()
         assert "MB did not arrive" in reason.inner_text() and len(sizes) == 5
+
+
+def test_a_picture_that_is_captioned_again_has_all_its_attempts(
+    browser: Any, url: str, photos: list[Path]
+) -> None:
+    late = {"status": 408, "headers": {"Retry-After": "0"}, "json": {"detail": "too late"}}
+    sent = 0
+
+    def answer(route: Any) -> None:
+        nonlocal sent
+        sent += 1
+        if sent in (3, 6):
+            route.continue_()
+        else:
+            route.fulfill(**late)
+
+    with visit(browser, url) as opened:
+        opened.page.route("**/v1/captions", answer)
+        opened.drop(photos[0])
+        opened.wait_until_done(1)
+        assert sent == 3
+        opened.page.get_by_label("Model").select_option("tells")
+        opened.page.get_by_role("button", name="Caption 1 again with tells").click()
+        opened.card("coffee.png").get_by_text("· tells").wait_for()
+        assert sent == 6
+        opened.page.get_by_label("Model").select_option("looks")
+        opened.page.get_by_role("button", name="Caption 1 again with looks").click()
+        for failed in (9, 12):
+            opened.card("coffee.png").get_by_text("The connection is too slow: ").wait_for()
+            assert sent == failed
+            opened.card("coffee.png").get_by_role("button", name="Retry").click()
 
 
 def test_a_small_copy_is_upright(filled: Visit, tmp_path: Path) -> None:

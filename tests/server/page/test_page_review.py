@@ -5,9 +5,12 @@ import json
 import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
-from page_visit import Visit
+from page_visit import Visit, visit
+
+from showtell import load_dataset
 
 pytestmark = [
     pytest.mark.slow,
@@ -39,10 +42,12 @@ def test_reviewed_captions_count_as_edited(filled: Visit, tmp_path: Path) -> Non
         assert archive.namelist() == ["coffee.txt"]
     page.get_by_label("Only the 1 reviewed").uncheck()
 
-    review = coffee.get_by_role("button", name="Reviewed: coffee.png")
-    assert review.get_attribute("aria-pressed") == "true"
-    review.click()
+    coffee.get_by_role("button", name="✓ Reviewed: coffee.png").click()
     assert edited()["coffee.png"] == "false"
+    coffee.get_by_role("button", name="Mark as reviewed: coffee.png").click()
+    assert page.get_by_role("status").first.inner_text() == "Marked as reviewed."
+    assert edited()["coffee.png"] == "true"
+    coffee.get_by_role("button", name="✓ Reviewed: coffee.png").click()
     filled.edit("rocket.jpg", "  ")  # no caption fits
     assert filled.caption("rocket.jpg") == "You left this picture without a caption."
     assert edited() == {"coffee.png": "false"}
@@ -84,6 +89,54 @@ def test_it_is_asked_before_work_is_lost(filled: Visit, tmp_path: Path) -> None:
     assert not filled.asks_before_leaving()
 
 
+def test_a_pasted_picture_can_be_saved_without_a_caption(
+    browser: Any, url: str, photos: list[Path], tmp_path: Path
+) -> None:
+    pasted = tmp_path / "image.png"
+    shutil.copy(photos[0], pasted)
+    failure = {"status": 500, "json": {"detail": "a bug"}}
+    with visit(browser, url) as opened:
+        opened.page.route("**/v1/captions", lambda route: route.fulfill(**failure))
+        opened.drop(photos[1])
+        opened.wait_until_done(1)
+        save = opened.page.get_by_role("button", name="Download text files")
+        assert save.is_disabled()  # the photo is in its folder
+        opened.drop(pasted, paste=True)
+        opened.wait_until_done(2)
+        assert opened.asks_before_leaving()
+        assert opened.page.get_by_role("button", name="Download CSV").is_disabled()
+        with zipfile.ZipFile(opened.download("Download text files", tmp_path)) as archive:
+            assert archive.namelist() == ["pasted-1.png"]
+            assert archive.read("pasted-1.png") == pasted.read_bytes()
+        assert not opened.asks_before_leaving()
+
+
+def test_a_download_in_the_dropped_folder_is_its_data_set(
+    browser: Any, url: str, photos: list[Path], tmp_path: Path
+) -> None:
+    folder, other = tmp_path / "photos", tmp_path / "other"
+    for copied in (folder / "coffee.png", folder / "sub" / "rocket.jpg", other / "coffee.png"):
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photos[0] if copied.name == "coffee.png" else photos[1], copied)
+    with visit(browser, url) as opened:
+        opened.drop_folders(folder)
+        opened.wait_until_done(2)
+        saved = opened.download("Download JSONL", folder)
+        captions = {
+            folder / name: opened.caption(name) for name in ("coffee.png", "sub/rocket.jpg")
+        }
+        records = load_dataset(str(saved)).records
+        assert {record.path: record.captions[0] for record in records} == captions
+        with zipfile.ZipFile(opened.download("Download text files", tmp_path)) as archive:
+            assert sorted(archive.namelist()) == ["coffee.txt", "sub/rocket.txt"]
+        opened.page.get_by_role("button", name="Clear all").click()
+        opened.page.get_by_role("button", name="Remove", exact=True).click()
+        opened.drop_folders(folder, other)  # whose names tell the pictures apart
+        opened.wait_until_done(3)
+        names = opened.page.locator(".card .name").all_inner_texts()
+        assert sorted(names) == ["other/coffee.png", "photos/coffee.png", "photos/sub/rocket.jpg"]
+
+
 def test_pictures_of_one_name_get_names_of_their_own(
     filled: Visit, photos: list[Path], tmp_path: Path
 ) -> None:
@@ -92,7 +145,8 @@ def test_pictures_of_one_name_get_names_of_their_own(
     shutil.copy(photos[0], tmp_path / "broken.png")
     filled.drop(other, tmp_path / "broken.png")
     filled.wait_until_done(5)
-    filled.notice("There is another rocket.jpg: this one is rocket (2).jpg here.")
+    [remark] = filled.remarks()
+    assert remark.startswith("There is another rocket.jpg: this one is rocket (2).jpg here.")
     assert filled.caption("rocket (2).jpg") == filled.caption("coffee.png")
     table = filled.download("Download CSV", tmp_path).read_text(encoding="utf-8")
     paths = [row["path"] for row in csv.DictReader(table.splitlines())]

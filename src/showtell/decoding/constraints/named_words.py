@@ -65,7 +65,7 @@ def named_words(
             tables are too large; they are not built then.
     """
     if config.is_neutral and vocabulary.segmentation.is_english:
-        _check_neutral(config)
+        _check_neutral(config, vocabulary)
     spelling = vocabulary.spelling
     words = NamedWords(
         spelling=spelling,
@@ -85,7 +85,7 @@ def named_words(
     return words
 
 
-def _check_neutral(config: DecodingConfig) -> None:
+def _check_neutral(config: DecodingConfig, vocabulary: Vocabulary) -> None:
     """Raise ConfigError for words that captions lose or gain once they say no gender."""
     for phrase in config.required_words:
         if neutral(phrase) != phrase:
@@ -94,11 +94,14 @@ def _check_neutral(config: DecodingConfig) -> None:
                 "it out, or neutral (--no-neutral)"
             )
     for phrase in config.forbidden_words:
-        if phrase.lower().strip() in WRITTEN:
-            raise ConfigError(
-                f"forbidden_words: neutral captions say {phrase!r} in place of words for one "
-                "gender: leave it out, or neutral (--no-neutral)"
-            )
+        # One such word is enough: "a man" passes the search, and is "a person" afterwards.
+        for word in vocabulary.segmentation.words(phrase):
+            if word in WRITTEN:
+                raise ConfigError(
+                    f"forbidden_words: {phrase!r} cannot be kept out, since neutral captions say "
+                    f"{word!r} in place of words for one gender: leave it out, or neutral "
+                    "(--no-neutral)"
+                )
 
 
 def _around(config: DecodingConfig, vocabulary: Vocabulary) -> tuple[str, ...]:

@@ -191,7 +191,9 @@ class RemoteCaptioner(PictureCaptioner):
         """
 
         async def check() -> None:
-            client = Client(self.endpoint, replace(self.patience, timeout=self._check_seconds))
+            seconds = self._check_seconds
+            patience = replace(self.patience, timeout=seconds, longest_wait=seconds)
+            client = Client(self.endpoint, patience)
             try:
                 await self._check_server(client)
             finally:
@@ -262,7 +264,7 @@ class RemoteCaptioner(PictureCaptioner):
         settings: DecodingConfig,
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> Requests:
-        connect = partial(Client, self.endpoint, self.patience, self.concurrency)
+        connect = partial(Client, self.endpoint, self.patience, self.concurrency, tell=self.tell)
         return Requests(threads, connect, partial(self._outcome, settings), is_stopped)
 
     async def _outcome(

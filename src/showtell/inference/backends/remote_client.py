@@ -17,7 +17,7 @@ import asyncio
 import base64
 import os
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -51,6 +51,7 @@ CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 """What the environment may name in place of the usual certificates; the first counts."""
 
 MOST_SHOWN = 200  # characters of what a server says
+TOLD_AFTER = 10.0  # seconds without any answer, after which whoever waits is told why
 
 
 class RequestFailed(Exception):
@@ -177,6 +178,7 @@ class Client:
 
     Args:
         concurrency: requests at a time.
+        tell: told once, in the event loop, that the server is full and is waited for.
 
     Attributes:
         places: held by whoever asks, so that there are no more at a time.
@@ -185,8 +187,16 @@ class Client:
         ConfigError: the environment names a proxy or certificates that cannot be used.
     """
 
-    def __init__(self, endpoint: Endpoint, patience: Patience, concurrency: int = 1) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        patience: Patience,
+        concurrency: int = 1,
+        *,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self.endpoint, self.patience = endpoint, patience
+        self._tell, self._has_told = tell, False
         self._httpx = _httpx()
         self.places = asyncio.Semaphore(concurrency)
         self._pace = Pace(patience, concurrency)
@@ -255,7 +265,7 @@ class Client:
                 await asyncio.sleep(self.patience.pause(num_failed))
 
     def _wait_longer(self, full: Full, since: float) -> None:
-        """Raise ServerFull where a server that is full is waited for no longer.
+        """Raise ServerFull where a full server is waited for no longer; tell of a long wait.
 
         Args:
             since: when its request was made.
@@ -272,6 +282,9 @@ class Client:
                 f"{self.endpoint.url}: {full}, and nothing else for {seconds:,.0f} s{RESUME} later",
                 max(asked, 1.0),
             )
+        if seconds + asked > TOLD_AFTER and not self._has_told:
+            self._has_told = True
+            self._tell(f"{self.endpoint.url}: {full}; waiting, at most {most / 60:g} minutes")
 
     async def _attempt(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
         try:

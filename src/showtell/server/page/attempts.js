@@ -61,7 +61,6 @@ export class Attempts {
     else if (error instanceof NoAnswer) picture.cuts += await this.#models.load().then(() => 1, () => 0);
     else return null;
     if (picture.cuts < CUTS) return null;
-    picture.cuts = 0;
     return error instanceof TooSlow
       ? `The connection is too slow: ${amount(picture.sent)} did not arrive in the time that the server gives.`
       : "The server hangs up when this picture is sent: it may be too large.";

@@ -44,8 +44,11 @@ export class Bar {
     get("again").textContent = `Caption ${older.length} again with ${chosen?.name}`;
     get("only").hidden = !reviewed;
     get("only").querySelector("span").textContent = `Only the ${reviewed} reviewed`;
+    const isAnyMadeHere = [...this.#pictures].some(({ isMadeHere }) => isMadeHere);
     for (const button of document.querySelectorAll("#copy-all, [data-format]")) {
-      button.disabled = !done;
+      // Pictures that are in this tab alone can be saved before they have captions.
+      const hasFiles = isAnyMadeHere && FORMATS[button.dataset.format]?.hasFiles;
+      button.disabled = !done && !hasFiles;
     }
   }
 

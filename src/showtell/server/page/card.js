@@ -10,6 +10,7 @@ import { Words } from "./words.js";
 const template = document.getElementById("card").content.firstElementChild;
 const NOTHING = "The model is not sure enough of any caption.";
 const EMPTIED = "You left this picture without a caption.";
+const MARK = "Mark as reviewed";
 const STATES = { waiting: "Waiting", captioning: "Captioning…", done: "", failed: "" };
 
 export class Card {
@@ -42,7 +43,7 @@ export class Card {
     const picture = this.#picture;
     const { change, remove, retry } = this.#actions;
     const labels = {
-      remove: "Remove", retry: "Retry", edit: "Edit", copy: "Copy", review: "Reviewed", revert: "Undo edit",
+      remove: "Remove", retry: "Retry", edit: "Edit", copy: "Copy", review: MARK, revert: "Undo edit",
     };
     const handlers = {
       remove: () => remove(picture),
@@ -52,7 +53,7 @@ export class Card {
       },
       edit: () => this.#edit(),
       copy: () => this.#copy(),
-      review: () => change(picture, { reviewed: !picture.reviewed }),
+      review: () => this.#review(),
       revert: () => {
         change(picture, { edited: null, reviewed: false });
         this.#parts.edit.focus();
@@ -77,7 +78,8 @@ export class Card {
     parts.edit.hidden = !isDone;
     parts.copy.hidden = !isDone || text === null;
     parts.review.hidden = parts.copy.hidden || edited !== null; // own words need no review
-    parts.review.setAttribute("aria-pressed", String(reviewed));
+    parts.review.textContent = reviewed ? "✓ Reviewed" : MARK;
+    parts.review.setAttribute("aria-label", `${parts.review.textContent}: ${this.#picture.name}`);
     parts.retry.hidden = state !== "failed";
     parts.revert.hidden = !isDone || edited === null;
     this.#renderPreview();
@@ -172,6 +174,12 @@ export class Card {
     const { written } = this.#picture;
     const fields = index === null ? { edited: written } : { chosen: index, edited: null };
     this.#actions.change(this.#picture, { ...fields, reviewed: true });
+  }
+
+  #review() {
+    const reviewed = !this.#picture.reviewed;
+    this.#actions.change(this.#picture, { reviewed });
+    this.#actions.say(reviewed ? "Marked as reviewed." : "No longer marked as reviewed.");
   }
 
   async #copy() {

@@ -64,21 +64,29 @@ function listenToDrops(deliver) {
     depth = 0;
     mark();
     // Entries must be taken before the first await: the list is emptied then.
-    const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.());
+    const items = [...event.dataTransfer.items];
+    const entries = items.map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
     const files = [...event.dataTransfer.files].map((file) => [file, file.name]);
-    deliver(entries.some((entry) => entry?.isDirectory) ? await walk(entries) : files);
+    const isFolder = entries.some(({ isDirectory }) => isDirectory);
+    deliver(isFolder ? await walk(entries, rootOf(entries)) : files);
   });
 }
 
-/** All files of entries and of folders in them; names are paths from what was dropped. */
-async function walk(entries) {
+/** The beginning of paths that names leave out: for a folder that is dropped alone also its name, so
+ * that downloads saved in the folder find its pictures. */
+function rootOf(entries) {
+  return entries.length === 1 ? `${entries[0].fullPath}/` : "/";
+}
+
+/** All files of entries and of folders in them; names are paths from `root`. */
+async function walk(entries, root) {
   const found = [];
-  for (const entry of entries.filter(Boolean)) {
+  for (const entry of entries) {
     if (entry.isFile) {
       const file = await new Promise((done) => entry.file(done, () => done(null)));
-      if (file) found.push([file, entry.fullPath.replace(/^\//, "")]);
+      if (file) found.push([file, entry.fullPath.slice(root.length)]);
     } else {
-      found.push(...(await walk(await list(entry.createReader()))));
+      found.push(...(await walk(await list(entry.createReader()), root)));
     }
   }
   return found;

@@ -24,10 +24,10 @@ export class Models {
     return this.#models.find(({ name }) => name === this.#select.value);
   }
 
-  /** Ask anew, and keep the choice where it is still there: whether it is, or there was none. */
+  /** Ask anew, and keep the choice where it is still there. */
   async load() {
     const models = await listModels();
-    if (JSON.stringify(models) === JSON.stringify(this.#models)) return true; // an open menu stays open
+    if (JSON.stringify(models) === JSON.stringify(this.#models)) return; // an open menu stays open
     const before = this.chosen?.name;
     const usual = models.find((model) => model.default) ?? models[0];
     const kept = models.find(({ name }) => name === before) ?? usual;
@@ -38,8 +38,6 @@ export class Models {
     this.#select.replaceChildren(...options);
     this.#select.disabled = models.length < 2;
     this.#onChange();
-    const isKept = [undefined, kept.name].includes(before);
-    if (!isKept) this.#onLost(before, kept.name);
-    return isKept;
+    if (![undefined, kept.name].includes(before)) this.#onLost(before, kept.name);
   }
 }

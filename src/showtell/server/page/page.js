@@ -21,6 +21,7 @@ const CHUNK = 50; // cards made between two frames
 const get = (id) => document.getElementById(id);
 const status = new Status({
   tally: get("tally"), progress: get("progress"), said: get("said"), notice: get("notice"),
+  remarks: get("remarks"),
 });
 const pictures = new Pictures();
 const cards = new Map();
@@ -92,7 +93,8 @@ async function demandToken(refused) {
 /** Learn of the models, also where the server is not there yet. */
 async function start() {
   try {
-    if (await models.load()) status.hideNotice();
+    await models.load();
+    status.hideNotice();
     queue.resume();
   } catch (error) {
     if (error instanceof NeedsToken) {
@@ -144,7 +146,7 @@ async function mayRemove({ name, written, isEditing, isFileSaved }) {
 
 function again(some) {
   models.load().catch(() => {});
-  for (const picture of some) pictures.set(picture, { state: "waiting" });
+  for (const picture of some) pictures.set(picture, { state: "waiting", cuts: 0 });
   queue.add(some);
 }
 

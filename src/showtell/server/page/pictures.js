@@ -21,7 +21,7 @@ export class Picture {
   reviewed = false; // whether a person has said that this is the caption
   isEditing = false; // whether its editor is open
   isCaptionSaved = true; // what a person has decided of it was copied or downloaded
-  cuts = 0; // how often its request was cut off
+  cuts = 0; // how often its request was cut off, since a person asked for its captions
   sent = 0; // bytes of its last request's file
   preview; // {url, width, height}; null where the browser cannot show it
 

@@ -7,9 +7,10 @@ export class Status {
   #spoken = null;
   #timer = null;
 
-  /** Elements: tally, progress, said, notice. */
+  /** Elements: tally, progress, said, notice, remarks. */
   constructor(elements) {
     this.#elements = elements;
+    elements.remarks.querySelector("button").addEventListener("click", () => this.#close());
   }
 
   /** Read out by a screen reader, when it has finished what it says. */
@@ -40,7 +41,8 @@ export class Status {
     this.say(text);
   }
 
-  /** A line that stays until it is hidden; `button` is [text, handler]. */
+  /** How it is with the server: one line, until there is another or it is hidden; `button` is
+   * [text, handler], or null. */
   notice(text, button) {
     const { notice } = this.#elements;
     const element = notice.querySelector("button");
@@ -52,13 +54,24 @@ export class Status {
     if (changed) this.say(text);
   }
 
-  /** A notice that a person closes. */
-  remark(text) {
-    this.notice(text, ["Close", () => this.hideNotice()]);
-  }
-
   hideNotice() {
     this.#elements.notice.hidden = true;
+  }
+
+  /** What a person has to read: it is added to the remarks, which stay until the person closes them. */
+  remark(text) {
+    const { remarks } = this.#elements;
+    const list = remarks.querySelector("div");
+    const isThere = [...list.children].some(({ textContent }) => textContent === text);
+    if (!isThere) list.append(Object.assign(document.createElement("p"), { textContent: text }));
+    remarks.hidden = false;
+    this.say(text);
+  }
+
+  #close() {
+    const { remarks } = this.#elements;
+    remarks.hidden = true;
+    remarks.querySelector("div").replaceChildren();
   }
 }
 
