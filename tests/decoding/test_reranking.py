@@ -11,7 +11,15 @@ from safetensors.numpy import load_file, save_file
 
 from showtell.config import DecodingConfig
 from showtell.decoding.hypotheses import Hypotheses
-from showtell.decoding.reranking import LEAST, RERANKER, SIGNS, Reranker, windows_along, windows_of
+from showtell.decoding.reranking import (
+    LEAST,
+    RERANKER,
+    SIGNS,
+    Reranker,
+    signs_of,
+    windows_along,
+    windows_of,
+)
 from showtell.encoders.features import Features
 from showtell.errors import CheckpointError
 from showtell.text.vocabulary import END, PAD
@@ -108,10 +116,7 @@ def test_the_signs_are_what_their_names_say() -> None:
     model = reranker()
     p = np.array([[0.5, 0.25, LEAST], [0.5, 0.01, 0.9]], np.float32)
     found = hypotheses()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Reranker, "probabilities", lambda self, features: p)
-        signs = model.with_signs(found, features()).signs
-    assert signs is not None
+    signs = signs_of(found, p, model)
     assert signs.shape == (2, 3, len(SIGNS))
     assert (signs[1, 2] == 0).all()
     # "4 cat 4": -0.25 - 0.5 - 0.75 - 1, end included; one detected word, though 4 is no such.
@@ -131,12 +136,13 @@ def test_the_signs_are_what_their_names_say() -> None:
 @pytest.mark.parametrize("num", [1, 2, 3])
 def test_the_best_sum_of_signs_comes_first(num: int) -> None:
     model = reranker()
-    found = model.with_signs(hypotheses(), features())
-    assert found.signs is not None
+    found = hypotheses()
+    signs = signs_of(found, model.probabilities(features()), model)
+    found = found._replace(signs=signs)
     chosen = model.rerank(found, num)
     assert chosen.tokens.shape == (2, num, 4)
     for picture, count in enumerate((3, 2)):
-        order = np.argsort(-(found.signs[picture, :count] @ model.choice), kind="stable")
+        order = np.argsort(-(signs[picture, :count] @ model.choice), kind="stable")
         for rank, source in enumerate(order[:num]):
             np.testing.assert_array_equal(
                 chosen.tokens[picture, rank], found.tokens[picture, source]
@@ -144,7 +150,7 @@ def test_the_best_sum_of_signs_comes_first(num: int) -> None:
             assert chosen.log_probs[picture, rank] == found.log_probs[picture, source]
     apart = model.rerank(found, num, among=2)  # the third stays behind the first two
     for picture, count in enumerate((3, 2)):
-        order = np.argsort(-(found.signs[picture, :2] @ model.choice), kind="stable")
+        order = np.argsort(-(signs[picture, :2] @ model.choice), kind="stable")
         for rank, source in enumerate([*order, *range(2, count)][:num]):
             np.testing.assert_array_equal(
                 apart.tokens[picture, rank], found.tokens[picture, source]

@@ -4,16 +4,10 @@ import math
 
 import pytest
 
-from showtell.metrics.gender import (
-    GROUPS,
-    NAMES,
-    WORDS,
-    genders,
-    ratio_of_references,
-    statistics,
-)
+from showtell.metrics.gender import NAMES, ratio_of_references, statistics
 from showtell.metrics.object_hallucination import ObjectWords
 from showtell.metrics.references import Captions, References
+from showtell.text.genders import GROUPS, WORDS, genders
 
 # (caption, references), and what each adds to the sums.
 PICTURES = [

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from showtell.metrics import gender
+from showtell.text.genders import WORDS
 from showtell.text.neutral import neutral, neutral_words
 from showtell.text.neutral_words import GENDERED
 from showtell.text.tokenizer import tokenize
@@ -175,7 +175,7 @@ def test_what_is_neutral_stays(caption: str) -> None:
 
 
 def test_every_word_that_the_metric_counts_is_replaced() -> None:
-    counted = gender.WORDS["male"] | gender.WORDS["female"]
+    counted = WORDS["male"] | WORDS["female"]
     assert len(counted) > 80
     assert counted <= GENDERED
     for word in counted:

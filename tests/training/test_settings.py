@@ -79,6 +79,18 @@ def test_what_the_start_has_is_taken_over(model: Path) -> None:
     assert plain.optimizer == Config().optimizer
 
 
+def test_doubts_are_not_taken_over(tmp_path: Path, model: Path) -> None:
+    """The start's detector has not learnt what the new captions say."""
+    start = tmp_path / "start"
+    shutil.copytree(model / "best", start)
+    theirs = Config.load(start / "config.toml")
+    doubting = theirs.decoding.with_changes({"doubt": 1, "beam_size": 7})
+    (start / "config.toml").write_text(theirs.model_copy(update={"decoding": doubting}).to_toml())
+    found = Layers(start=str(start)).config().decoding
+    assert (found.doubt, found.beam_size) == (0, 7)
+    assert Layers(start=str(start), overrides=["decoding.doubt=2"]).config().decoding.doubt == 2
+
+
 def test_naming_is_taken_over_with_the_decoder_that_it_needs(model: Path) -> None:
     decoder = {"kind": "transformer", "concepts": 5}
     theirs = Config.of({"decoder": decoder, "decoding": {"naming": 2.0, "max_length": 9}})

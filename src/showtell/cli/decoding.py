@@ -132,6 +132,17 @@ class Decoding:
             help='Write "person" and "they" in place of English words that say a gender.',
         ),
     ] = None
+    doubt: Annotated[
+        float | None,
+        typer.Option(
+            "--doubt",
+            min=0,
+            max=10,
+            help="Leave out colours, clothes, postures, animals and genders that the model's word "
+            "detector, if it has one, finds less than so many times as probable as without a "
+            "picture; 1: those that the picture speaks against; 0: none.",
+        ),
+    ] = None
     naming: Annotated[
         float | None,
         typer.Option(

@@ -67,6 +67,14 @@ class DecodingConfig(Section):
         default=False,
         description='write "person" and "they" in place of English words that say a gender',
     )
+    doubt: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="where the model has a reranker: English captions leave out colours, clothes, "
+        "postures, animals and genders that its word detector finds less than so many times as "
+        "probable as without a picture (1: those that the picture speaks against; 0: none)",
+    )
     naming: float = Field(
         default=0.0,
         ge=0,
@@ -126,7 +134,8 @@ class DecodingConfig(Section):
         A setting that came after the first version is left out at its default, so that what was
         made before it existed still counts as made with the same settings.
         """
-        return self.model_dump_json(exclude=None if self.no_repeat_around else {"no_repeat_around"})
+        since = ("no_repeat_around", "doubt")
+        return self.model_dump_json(exclude={name for name in since if not getattr(self, name)})
 
     @model_validator(mode="after")
     def _fit_each_other(self) -> Self:

@@ -7,7 +7,7 @@ from showtell.decoding.constraints import build_constraints
 from showtell.decoding.constraints.named_words import NamedWords
 from showtell.decoding.hypotheses import Hypotheses, Steps
 from showtell.decoding.naming import naming
-from showtell.decoding.reranking import Reranker
+from showtell.decoding.reranking import Reranker, signs_of
 from showtell.decoding.sampling import sample
 from showtell.encoders.features import Features
 
@@ -95,7 +95,10 @@ def generate(
             )
     if reranker is None:
         return found
-    found = reranker.with_signs(found, features)
+    seen = reranker.probabilities(features)
+    found = found._replace(signs=signs_of(found, seen, reranker))
+    if words.doubt:
+        found = found._replace(doubted=words.doubt.marks(found.tokens, seen, reranker))
     if not chooses:
         return found
     # The best of each group stay before the others, so that few captions are of several groups.

@@ -33,6 +33,8 @@ class Hypotheses(NamedTuple):
             if it was not asked for or the decoder does not attend.
         signs: (B, K, F) what a reranker compares captions by (``reranking.SIGNS``); None where
             the model has none.
+        doubted: (B, K, T) which tokens say something that the picture does not bear out
+            (``doubt.py``); None where it was not asked for.
     """
 
     tokens: Ids
@@ -41,6 +43,7 @@ class Hypotheses(NamedTuple):
     scores: Floats
     attention: Floats | None = None
     signs: NDArray[np.float64] | None = None
+    doubted: NDArray[np.bool_] | None = None
 
 
 class Steps(Protocol):

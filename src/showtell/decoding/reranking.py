@@ -109,10 +109,6 @@ class Reranker:
         blocks: Floats = padded.reshape(-1, size, width).transpose(0, 2, 1)
         return blocks
 
-    def with_signs(self, found: Hypotheses, features: Features) -> Hypotheses:
-        """The same captions with their signs."""
-        return found._replace(signs=signs_of(found, self.probabilities(features), self))
-
     def rerank(self, found: Hypotheses, num_captions: int, among: int | None = None) -> Hypotheses:
         """The best ``num_captions`` of captions with signs, best first.
 

@@ -9,7 +9,7 @@ with the same mean that are acceptable: whose own CIDEr-D reaches a threshold.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate, pairwise
 from typing import Any, Self
@@ -19,6 +19,7 @@ import numpy as np
 from showtell.decoding.hypotheses import Hypotheses
 from showtell.decoding.reranking import SIGNS
 from showtell.text.clean import Cleaning, first_sentences
+from showtell.text.details import without_doubted
 from showtell.text.neutral import neutral, neutral_words
 from showtell.text.vocabulary import PAD, Vocabulary
 
@@ -159,20 +160,30 @@ def captions_of(
     calibration: Calibration | None = None,
     min_confidence: float = 0.0,
     neutral: bool = False,
+    allows: Callable[[Sequence[str]], bool] = lambda words: True,
 ) -> list[Caption]:
-    """The captions of ``B`` pictures, each with its alternatives.
+    """The captions of ``B`` pictures, each with its alternatives, without what is doubted of them.
+
+    An alternative that says without it what an earlier caption says is left out.
 
     Args:
         calibration: gives the confidence; by default it is the geometric mean of probabilities.
         min_confidence: the text of captions with a lower confidence is withheld.
         neutral: as ``neutral_caption``.
+        allows: whether a caption may be these words, where some that are doubted were left out.
     """
 
-    def finished(caption: Caption) -> Caption:
+    def finished(caption: Caption, doubted: Sequence[bool]) -> Caption:
         if not caption.log_probs:
             return caption
         if calibration is not None:
             caption = replace(caption, confidence=confidence_of(calibration, caption))
+        if any(doubted):
+            pairs = without_doubted(caption.words, doubted)
+            words = [word for word, _ in pairs]
+            if allows(words):
+                text = vocabulary.segmentation.join(words)
+                caption = _reworded(caption, pairs, text)
         if neutral:
             caption = neutral_caption(caption)
         if caption.confidence < min_confidence:
@@ -183,23 +194,36 @@ def captions_of(
     real = np.isfinite(found.log_probs).tolist()
     attention = None if found.attention is None else found.attention.tolist()
     signs = None if found.signs is None else found.signs.tolist()
+    doubted = None if found.doubted is None else found.doubted.tolist()
     columns = zip(found.tokens.tolist(), found.token_log_probs.tolist(), real, strict=True)
     for picture, (tokens, log_probs, is_real) in enumerate(columns):
-        best, *others = (
-            finished(
-                _caption(
-                    vocabulary,
-                    ids,
-                    row,
-                    attention[picture][rank] if attention else None,
-                    tuple(signs[picture][rank]) if signs else (),
-                )
+        said = [
+            _caption(
+                vocabulary,
+                ids,
+                row,
+                attention[picture][rank] if attention else None,
+                tuple(signs[picture][rank]) if signs else (),
             )
             for rank, (ids, row) in enumerate(zip(tokens, log_probs, strict=True))
             if rank == 0 or is_real[rank]
+        ]
+        marks = doubted[picture] if doubted else [()] * len(said)
+        best, *others = _without_new_repeats(
+            said, [finished(*pair) for pair in zip(said, marks, strict=False)]
         )
         captions.append(replace(best, alternatives=tuple(others)))
     return captions
+
+
+def _without_new_repeats(before: Sequence[Caption], after: Sequence[Caption]) -> list[Caption]:
+    """The captions after a change, but for those that only now say what an earlier one says."""
+    kept: dict[tuple[str, ...], tuple[str, ...]] = {}  # what each of them said before
+    return [
+        caption
+        for said, caption in zip(before, after, strict=True)
+        if kept.setdefault(caption.words, said.words) == said.words
+    ]
 
 
 def cleaned(caption: Caption, cleaning: Cleaning) -> Caption:
@@ -231,19 +255,23 @@ def whole_sentences(text: str) -> str:
 
 
 def neutral_caption(caption: Caption) -> Caption:
-    """A caption without words that say a gender (``text/neutral.py``); its confidence stays.
+    """A caption without words that say a gender (``text/neutral.py``); its confidence stays."""
+    others = tuple(map(neutral_caption, caption.alternatives))
+    pairs = neutral_words(caption.words)
+    if caption.words and [word for word, _ in pairs] == [*caption.words]:
+        return replace(caption, alternatives=others)
+    is_plain = caption.text == " ".join(caption.words)  # else it is written as a person would
+    text = " ".join(word for word, _ in pairs) if is_plain else neutral(caption.text)
+    return replace(_reworded(caption, pairs, text), alternatives=others)
+
+
+def _reworded(caption: Caption, pairs: Sequence[tuple[str, int]], text: str) -> Caption:
+    """A caption in other words, each with the place of the word that it stems from.
 
     A new word has the log-probability and the attention of the word in whose place it stands. If
     several stand there, the first has the log-probability and the others add nothing to it; what
     was left out is left out with its own.
     """
-    others = tuple(map(neutral_caption, caption.alternatives))
-    pairs = neutral_words(caption.words)
-    if caption.words and [word for word, _ in pairs] == [*caption.words]:
-        return replace(caption, alternatives=others)
-    words = tuple(word for word, _ in pairs)
-    is_plain = caption.text == " ".join(caption.words)  # else it is written as a person would
-    text = " ".join(words) if is_plain else neutral(caption.text)
     sources = [source for _, source in pairs]
     log_probs, attention = caption.log_probs, caption.attention
     if len(log_probs) == len(caption.words) + 1:
@@ -252,14 +280,8 @@ def neutral_caption(caption: Caption) -> Caption:
         log_probs = (*said, log_probs[-1])
     if attention is not None:
         attention = (*(attention[source] for source in sources), attention[-1])
-    return replace(
-        caption,
-        text=text,
-        words=words,
-        log_probs=log_probs,
-        attention=attention,
-        alternatives=others,
-    )
+    words = tuple(word for word, _ in pairs)
+    return replace(caption, text=text, words=words, log_probs=log_probs, attention=attention)
 
 
 def caption_record(caption: Caption) -> dict[str, Any]:

@@ -13,41 +13,18 @@ captions name and no reference names: a guess, right or wrong.
 Words are counted, not persons, and what a caption calls somebody is not who they are.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from showtell.metrics.references import Captions
 from showtell.metrics.statistics import Better, Statistics
+from showtell.text.genders import genders
 
 VERSION = "1"
 
 NAMES = ("gender-error", "gender-neutral", "gender-ratio", "gender-unsupported")
 BETTER: dict[str, Better] = {"gender-error": "lower", "gender-unsupported": "lower"}
-
-GROUPS: dict[str, frozenset[str]] = {
-    "man": frozenset({"man", "men", "guy", "guys", "gentleman", "gentlemen", "male", "males"}),
-    "woman": frozenset({"woman", "women", "lady", "ladies", "female", "females"}),
-    "boy": frozenset({"boy", "boys"}),
-    "girl": frozenset({"girl", "girls"}),
-}
-"""Words for men, women, boys and girls that say nothing else of them."""
-
-_MALE_ROLES = (
-    "father fathers dad dads daddy grandfather grandfathers grandpa husband husbands son sons "
-    "brother brothers uncle uncles boyfriend boyfriends groom grooms dude dudes businessman "
-    "businessmen policeman policemen fireman firemen fisherman fishermen cowboy cowboys"
-)
-_FEMALE_ROLES = (
-    "mother mothers mom moms mommy grandmother grandmothers grandma wife wives daughter daughters "
-    "sister sisters aunt aunts girlfriend girlfriends bride brides gal gals businesswoman "
-    "businesswomen policewoman policewomen cowgirl cowgirls actress actresses waitress waitresses"
-)
-WORDS: dict[str, frozenset[str]] = {
-    "female": GROUPS["woman"] | GROUPS["girl"] | frozenset(_FEMALE_ROLES.split()),
-    "male": GROUPS["man"] | GROUPS["boy"] | frozenset(_MALE_ROLES.split()),
-}
-"""Words for people of each gender."""
 
 # A reference's "her racket" supports a caption's "woman"; a caption's "a cow and her calf" names
 # no woman.
@@ -55,12 +32,6 @@ _PRONOUNS = {
     "female": frozenset({"she", "her", "hers", "herself"}),
     "male": frozenset({"he", "him", "his", "himself"}),
 }
-
-
-def genders(words: Iterable[str]) -> frozenset[str]:
-    """The genders, "female" and "male", that words in lower case name."""
-    said = frozenset(words)
-    return frozenset(gender for gender, names in WORDS.items() if names & said)
 
 
 def statistics(captions: Captions) -> Statistics:

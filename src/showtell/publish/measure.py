@@ -22,7 +22,7 @@ from showtell.data.scenes import render_scenes, scenes_folder
 from showtell.errors import CheckpointError, ConfigError, MissingExtraError
 from showtell.images.sheet import Cell, save_contact_sheet
 from showtell.inference.captioner import Captioner
-from showtell.metrics.gender import GROUPS
+from showtell.text.genders import GROUPS
 from showtell.text.tokenizer import tokenize_all
 
 LEAST_REFERENCES = 2  # that name a word or a group, so that it counts

@@ -200,8 +200,8 @@ def _low(words: Sequence[_Word], place: int) -> str:
     return words[place].low if 0 <= place < len(words) else ""
 
 
-def _ends_noun(low: str) -> bool:
-    """Whether a noun can end before this word."""
+def ends_noun(low: str) -> bool:
+    """Whether a noun can end before this word, in lower case; "" is the end."""
     if not low or not low[0].isalnum() or low in _FUNCTION:
         return True
     return (low.endswith("ing") and low not in _ING_NOUNS) or low.endswith("ed")
@@ -232,9 +232,9 @@ def _sexes(words: list[_Word]) -> list[_Word]:
         skipped = 0
         if word.low in ("male", "female"):
             pair = nexts[0] in ("and", "or") and nexts[1] in ("male", "female")
-            if pair and not _ends_noun(nexts[2]):
+            if pair and not ends_noun(nexts[2]):
                 skipped = 3
-            elif not _ends_noun(nexts[0]) and not _is_one_and_acts(words, place):
+            elif not ends_noun(nexts[0]) and not _is_one_and_acts(words, place):
                 skipped = 1
                 if found and found[-1].low == "all":  # "an all male band"
                     found.pop()
@@ -500,8 +500,12 @@ def _articles(words: list[_Word]) -> list[_Word]:
     for place in range(len(words) - 1):
         word, after = words[place], words[place + 1]
         if word.low in ("a", "an") and (after.changed or after.after_gap):
-            vowel = after.low[0] in "aeiou" and not after.low.startswith(_NO_VOWEL_SOUND)
-            article = "an" if vowel else "a"
+            article = article_before(after.low)
             if article != word.low:
                 found[place] = _said(word, (article,))[0]
     return found
+
+
+def article_before(low: str) -> str:
+    """ "a" or "an", as a word in lower case wants."""
+    return "an" if low[0] in "aeiou" and not low.startswith(_NO_VOWEL_SOUND) else "a"

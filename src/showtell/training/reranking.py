@@ -321,10 +321,10 @@ def _hypotheses(
 
 
 def searching(decoding: DecodingConfig) -> DecodingConfig:
-    """The same search, with all of its hypotheses in its own order."""
+    """The same search, with all of its hypotheses in its own order and words."""
     size = decoding.beam_size
     changes: dict[str, Any] = {"num_captions": size, "rerank": False, "min_confidence": 0.0}
-    return decoding.with_changes({"method": "beam", **changes})
+    return decoding.with_changes({"method": "beam", "doubt": 0.0, **changes})
 
 
 def _ciders(

@@ -137,8 +137,9 @@ class Layers:
 def inherited(values: Mapping[str, Any]) -> dict[str, Any]:
     """Settings with those of the model that they start from, where they do not say otherwise.
 
-    That are its encoder, the decoder's kind and shape, and how it captions. The decoder's, and what
-    depends on its kind, are left out where only the encoder is taken (``training.init_parts``).
+    That are its encoder, the decoder's kind and shape, and how it captions, but for what it doubts.
+    The decoder's, and what depends on its kind, are left out where only the encoder is taken
+    (``training.init_parts``).
 
     Args:
         values: by section; ``training.init_from`` names the model, if any.
@@ -169,7 +170,8 @@ def inherited(values: Mapping[str, Any]) -> dict[str, Any]:
                 f"you trust whoever made the model, name them: -s encoder.weights={weights}"
             )
         found["encoder"]["weights"] = folder / weights
-    found["decoding"] = own["decoding"]
+    # Their detector has not learnt these captions' words, so what it doubts is left to ``rerank``.
+    found["decoding"] = own["decoding"] | {"doubt": 0.0}
     if _table(values, "training").get("init_parts") != "encoder":
         found["decoder"] = own["decoder"]
     else:

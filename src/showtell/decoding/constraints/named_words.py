@@ -3,6 +3,7 @@
 Settings that no caption can meet are reported here, before any picture is read.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -10,6 +11,7 @@ from showtell.config import DecodingConfig
 from showtell.decoding.constraints import each_id_is_a_word, word_rules
 from showtell.decoding.constraints.automaton import table_bytes
 from showtell.decoding.constraints.words import WordSettings
+from showtell.decoding.doubt import Doubt
 from showtell.errors import ConfigError, VocabularyError
 from showtell.text.neutral import neutral
 from showtell.text.neutral_words import WRITTEN
@@ -33,6 +35,7 @@ class NamedWords:
         around: its ``no_repeat_around``.
         start: what captions begin with, unsaid: ``<start>``, or a style.
         never: ids that no caption has besides: those of styles.
+        doubt: what captions leave out where the picture does not bear it out; None: nothing.
     """
 
     spelling: Spelling | None = None
@@ -42,12 +45,21 @@ class NamedWords:
     around: tuple[str, ...] = ()
     start: int = START
     never: tuple[int, ...] = ()
+    doubt: Doubt | None = None
 
     def max_tokens(self, max_length: int) -> int:
         """The most tokens of a caption of ``max_length`` words."""
         if self.spelling is None or each_id_is_a_word(self.spelling):
             return max_length
         return PIECES_A_WORD * max_length
+
+    def allows(self, words: Sequence[str]) -> bool:
+        """Whether a caption that was changed still has what is required, and nothing forbidden."""
+        assert self.spelling is not None
+        text = f" {' '.join(map(self.spelling.spell, words))} "
+        return all(f" {phrase} " in text for phrase in self.required) and not any(
+            f" {phrase} " in text for phrase in self.forbidden
+        )
 
 
 def named_words(
@@ -77,6 +89,7 @@ def named_words(
         around=_around(config, vocabulary),
         start=_start(config, vocabulary),
         never=tuple(vocabulary.styles.values()),
+        doubt=_doubt(config, vocabulary),
     )
     if max_table_bytes is not None:
         _check_table(config, words, spelling, max_table_bytes)
@@ -102,6 +115,15 @@ def _check_neutral(config: DecodingConfig, vocabulary: Vocabulary) -> None:
                     f"{word!r} in place of words for one gender: leave it out, or neutral "
                     "(--no-neutral)"
                 )
+
+
+def _doubt(config: DecodingConfig, vocabulary: Vocabulary) -> Doubt | None:
+    """What captions may leave out: English words, each of which has an id of its own."""
+    if not (config.doubt and vocabulary.segmentation.is_english):
+        return None
+    return (
+        Doubt.of(config.doubt, vocabulary.words) if each_id_is_a_word(vocabulary.spelling) else None
+    )
 
 
 def _around(config: DecodingConfig, vocabulary: Vocabulary) -> tuple[str, ...]:

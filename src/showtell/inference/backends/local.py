@@ -164,6 +164,7 @@ class LocalCaptioner(Captioner):
             calibration=calibration,
             min_confidence=settings.min_confidence,
             neutral=settings.is_neutral and self._is_english,
+            allows=lambda said: len(said) >= settings.min_length and words.allows(said),
         )
         return [cleaned(caption, self.cleaning) for caption in captions]
 
