@@ -8,11 +8,13 @@ import pytest
 
 from showtell.text.genders import WORDS
 from showtell.text.neutral import neutral, neutral_words
-from showtell.text.neutral_words import GENDERED
+from showtell.text.neutral_words import GENDERED, may_bring
 from showtell.text.tokenizer import tokenize
 
 CASES = {
     # One person, several, whose.
+    "a pregnant women stands": "a pregnant person stands",
+    "a well-dressed men is sitting": "a well-dressed person is sitting",
     "a man riding a wave": "a person riding a wave",
     "two men play soccer": "two people play soccer",
     "a woman's hat": "a person's hat",
@@ -213,3 +215,30 @@ def test_no_listed_word_is_left_in_what_people_say() -> None:
         assert found, caption
         num_changed += found != words
     assert num_changed > 2000
+
+
+@pytest.mark.parametrize(
+    ("phrase", "written"),
+    [
+        ("person", "person"),
+        ("a person", "person"),
+        ("their dog", "their"),
+        ("officer", "police officer"),
+        ("a police", "police officer"),
+        ("officer is", "police officer"),
+        ("a camera", "camera operator"),
+        ("western hats", "western hats"),
+    ],
+)
+def test_what_neutral_captions_may_bring(phrase: str, written: str) -> None:
+    found = may_bring(phrase.split())
+    assert found is not None
+    assert written in " ".join(found)
+
+
+@pytest.mark.parametrize(
+    "phrase",
+    ["police car", "wedding cake", "base ball", "a camera phone", "garbage truck", "a hat"],
+)
+def test_what_they_cannot_bring(phrase: str) -> None:
+    assert may_bring(phrase.split()) is None

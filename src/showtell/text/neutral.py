@@ -102,7 +102,10 @@ _BEFORE_OBJECT = _set(
 )
 _OF_ONE = _set(
     "young younger little small tiny big tall old older elderly middle-aged adult smiling happy "
-    "pretty beautiful sexy handsome blond blonde asian black white second third single lone"
+    "pretty beautiful sexy handsome blond blonde asian black white second third single lone "
+    "pregnant bald bearded topless shirtless barefoot naked nude blind homeless tanned thin skinny "
+    "slim heavy heavyset overweight fat muscular short cute lovely attractive sad angry surprised "
+    "muslim hispanic latino african american european indian chinese japanese korean arab"
 )
 """With one of these before it, a noun of several after "a" is meant of one: "a young women"."""
 
@@ -302,7 +305,8 @@ def _is_after_a(words: Sequence[_Word], place: int) -> bool:
     before = _low(words, place - 1)
     if before == "a":  # "men an women" lacks a "d"
         return True
-    return before in _OF_ONE and _low(words, place - 2) in ("a", "an")
+    is_of_one = before in _OF_ONE or ("-" in before and before.endswith("ed"))  # "well-dressed"
+    return is_of_one and _low(words, place - 2) in ("a", "an")
 
 
 def _pronouns(words: list[_Word]) -> list[_Word]:

@@ -3,6 +3,8 @@
 ``neutral.py`` has the grammar by which a caption with them is rewritten.
 """
 
+from collections.abc import Sequence
+
 _LINES = """
 man: person; men: people; woman: person; women: people; womans: person; mans: person
 guy: person; guys: people; dude: person; dudes: people; fella: person; fellas: people
@@ -104,7 +106,26 @@ SEXES = frozenset(["male", "males", "female", "females"])
 GENDERED = frozenset(NOUNS) | PRONOUNS | SEXES
 """Every word that ``neutral`` never leaves in a caption."""
 
-WRITTEN = frozenset(["they", "them", "their", "theirs", "themselves"]).union(
-    *NOUNS.values(), *({*other} - {*words} for words, other in PHRASES.items())
-)
-"""Words that ``neutral`` writes in place of others."""
+_PLURAL_PRONOUNS = ("they", "them", "their", "theirs", "themselves")
+WRITTEN: dict[tuple[str, ...], frozenset[str]] = {
+    **{other: frozenset(other) - {*words} for words, other in PHRASES.items()},
+    **{other: frozenset(other) for other in NOUNS.values()},
+    **{(word,): frozenset([word]) for word in _PLURAL_PRONOUNS},
+}
+"""What ``neutral`` writes in place of other words, and which words of it were not there before."""
+
+
+def may_bring(phrase: Sequence[str]) -> tuple[str, ...] | None:
+    """What ``neutral`` may write so that a caption has a phrase that it had not; None: nothing.
+
+    "police officer" brings "officer" and "a police", and no "police car".
+    """
+    for written, new in WRITTEN.items():
+        for start in range(
+            1 - len(written), len(phrase)
+        ):  # of ``written``, from the phrase's start
+            shared = range(max(start, 0), min(start + len(written), len(phrase)))
+            is_new = any(phrase[place] in new for place in shared)
+            if is_new and all(phrase[place] == written[place - start] for place in shared):
+                return written
+    return None

@@ -14,7 +14,7 @@ from showtell.decoding.constraints.words import WordSettings
 from showtell.decoding.doubt import Doubt
 from showtell.errors import ConfigError, VocabularyError
 from showtell.text.neutral import neutral
-from showtell.text.neutral_words import WRITTEN
+from showtell.text.neutral_words import may_bring
 from showtell.text.tokenizer import BAD_ENDINGS
 from showtell.text.vocabulary import SPECIAL_WORDS, START, Spelling, Vocabulary
 
@@ -107,14 +107,13 @@ def _check_neutral(config: DecodingConfig, vocabulary: Vocabulary) -> None:
                 "it out, or neutral (--no-neutral)"
             )
     for phrase in config.forbidden_words:
-        # One such word is enough: "a man" passes the search, and is "a person" afterwards.
-        for word in vocabulary.segmentation.words(phrase):
-            if word in WRITTEN:
-                raise ConfigError(
-                    f"forbidden_words: {phrase!r} cannot be kept out, since neutral captions say "
-                    f"{word!r} in place of words for one gender: leave it out, or neutral "
-                    "(--no-neutral)"
-                )
+        # "a man" passes the search, and is "a person" afterwards.
+        if written := may_bring(vocabulary.segmentation.words(phrase)):
+            raise ConfigError(
+                f"forbidden_words: {phrase!r} cannot be kept out, since neutral captions say "
+                f"{' '.join(written)!r} in place of words for one gender: leave it out, or neutral "
+                "(--no-neutral)"
+            )
 
 
 def _doubt(config: DecodingConfig, vocabulary: Vocabulary) -> Doubt | None:
