@@ -152,6 +152,22 @@ def test_archives_are_streamed(tmp_path: Path, photos: Path, suffix: str) -> Non
         assert "cannot be read to its end" in reasons or "may be cut off" in reasons
 
 
+@pytest.mark.parametrize("name", ["a.zip", "b.7Z", "c.rar"])
+def test_other_archives_are_refused_with_what_to_do(
+    name: str, tmp_path: Path, photos: Path
+) -> None:
+    archive = tmp_path / name
+    archive.write_bytes(b"PK\3\4")
+    summary = run(one_file(tmp_path / "out.jsonl"), archive, photos)
+    assert (summary.num_captioned, summary.num_failed, summary.num_passing) == (5, 1, 0)
+    [failure] = read_lines(tmp_path / "failures.jsonl")
+    assert failure["error"] == (
+        f"{archive}: {archive.suffix.lower()} archives are not read: unpack it and name the folder "
+        "(.tar archives are read)"
+    )
+    assert paths(tmp_path / "none.zip") == [str(tmp_path / "none.zip")]
+
+
 def test_which_pictures_that_cannot_be_read_may_be_later(tmp_path: Path, photos: Path) -> None:
     archive, cut = photos.parent / "x.tar", photos.parent / "cut.tar"
     with tarfile.open(archive, "w") as file:

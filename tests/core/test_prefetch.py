@@ -95,3 +95,32 @@ def test_a_bug_in_a_fetch_is_raised() -> None:
 
     with pytest.raises(KeyError, match="7"):
         next(fetch_ahead([7], fetch, is_remote=lambda _: True, size=lambda _: 0))
+
+
+def test_large_ones_are_fetched_when_they_are_among_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each of the first of them once; those behind only once there is room for them."""
+    monkeypatch.setattr(prefetch, "MOST_LARGE", 2)
+    begun: list[int] = []
+    tried: list[int] = []
+    threads: list[threading.Thread] = []
+
+    def fetch(item: int) -> int:
+        threads.append(threading.current_thread())
+        begun.append(item)
+        return -item
+
+    def fetch_small(item: int) -> int | None:
+        tried.append(item)
+        return None if item % 2 else -item
+
+    ahead = fetch_ahead(
+        range(1, 40), fetch, is_remote=bool, size=lambda _: 0, fetch_small=fetch_small
+    )
+    for number in range(1, 40):
+        assert next(ahead) == -number
+        assert max(begun) <= number + 1
+    assert sorted(begun) == [1, 2, *range(3, 40, 2)]
+    assert sorted(tried) == list(range(3, 40))
+    assert all(thread.daemon for thread in threads)

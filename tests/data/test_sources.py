@@ -469,6 +469,44 @@ def test_a_file_that_two_names_lead_to_is_neithers(
     }
 
 
+def test_spellings_of_one_moved_path_are_one_name(
+    picture: Callable[..., None], tmp_path: Path
+) -> None:
+    for number in (1, 2):
+        picture(tmp_path / f"dd/train2017/{number}.jpg", 60 * number)
+    names = [f"{root}coco/train2017/{n}.jpg" for n in (1, 2) for root in ("", "./", ".\\")]
+    rows = [{"path": name, "caption": f"A cat of {name} ."} for name in names]
+    (tmp_path / "all.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    joined = load_dataset(tmp_path / "all.jsonl", images=tmp_path / "dd")
+    assert captions_of(joined) == {
+        first: tuple(row["caption"] for row in rows if row["path"].endswith(first))
+        for first in ("coco/train2017/1.jpg", "coco/train2017/2.jpg")
+    }
+    assert not joined.problems
+    assert "2 pictures found in other folders than the data names" in joined.notes
+    ids = write_coco(tmp_path / "captions.json", 1, tuple(names))
+    twins = load_dataset(ids, images=tmp_path / "dd" / "train2017")
+    assert paths_of(twins, tmp_path) == {"1": "dd/train2017/1.jpg", "4": "dd/train2017/2.jpg"}
+    problems = [(problem.kind, problem.where) for problem in twins.problems]
+    assert problems == [("two ids for one picture", twin) for twin in ("2", "3", "5", "6")]
+
+
+def test_files_that_several_names_lead_to_are_not_said_to_be_missing(
+    picture: Callable[..., None], tmp_path: Path
+) -> None:
+    picture(tmp_path / "own/1.jpg", 0)
+    ids = write_coco(tmp_path / "captions.json", 1, ("a/1.jpg", "b/1.jpg"))
+    with pytest.raises(DataError) as caught:
+        load_dataset(ids, images=tmp_path / "own")
+    told = f"{tmp_path}/own/1.jpg could be a/1.jpg or b/1.jpg"
+    assert f"none of its 2 pictures can be found for certain: {told}; say" in str(caught.value)
+    picture(tmp_path / "own/2.jpg", 90)
+    ids = write_coco(tmp_path / "captions.json", 1, ("a/1.jpg", "b/1.jpg", "b/2.jpg"))
+    read = load_dataset(ids, images=tmp_path / "own")
+    assert paths_of(read, tmp_path) == {"3": "own/2.jpg"}
+    assert read.problems[0].detail == told
+
+
 def test_only_cocos_own_names_are_of_another_release(
     picture: Callable[..., None], tmp_path: Path
 ) -> None:

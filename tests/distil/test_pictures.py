@@ -1,6 +1,8 @@
 """The survey of pictures: which can be read, and which look the same."""
 
+import io
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -76,3 +78,57 @@ def test_pictures_of_the_web_are_fetched_many_at_a_time_and_again_only_what_may_
     assert found == (20, 0, 1, 0)
     assert {known.name for known in known_pictures(folder)} == set(names)
     assert not (folder / "pictures.jsonl.partial").exists()
+
+
+def test_a_file_that_changed_is_opened_again_and_no_url_is(tmp_path: Path, site: Site) -> None:
+    """One picture that is not there keeps the journal of all others."""
+    photos, folder = tmp_path / "photos", tmp_path / "pictures"
+    photos.mkdir()
+    mended, archive, listed = photos / "a.png", tmp_path / "b.tar", tmp_path / "list.txt"
+    mended.write_bytes(Site.content(1)[:40])
+    Image.new("RGB", (32, 32), "red").save(photos / "b.png")
+    (photos / "c.png").symlink_to(tmp_path / "nothing.png")
+    pack(archive, Site.content(2)[:40])
+    listed.write_text(f"{site.url}/4.png\n")
+    inputs = find_inputs([str(photos), str(archive), str(listed)])
+    found = survey(inputs, folder, with_looks=False, report=SilentReporter())
+    assert found == (2, 0, 3, 1) and site.asked == ["/4.png"]
+    mended.write_bytes(Site.content(1))
+    pack(archive, Site.content(2))
+    (photos / "b.png").write_bytes(b"no picture")
+    found = survey(inputs, folder, with_looks=False, report=SilentReporter())
+    assert found == (3, 0, 2, 1) and site.asked == ["/4.png"]
+    assert {known.name for known in known_pictures(folder)} == {
+        str(mended), f"{archive}/p.png", f"{site.url}/4.png"
+    }  # fmt: skip
+    again = survey(inputs, folder, with_looks=False, report=SilentReporter())
+    assert again == found and site.asked == ["/4.png"]
+
+
+def pack(archive: Path, content: bytes) -> None:
+    with tarfile.open(archive, "w") as file:
+        member = tarfile.TarInfo("p.png")
+        member.size = len(content)
+        file.addfile(member, io.BytesIO(content))
+
+
+def test_a_copy_of_a_picture_that_is_no_longer_named_is_an_original(
+    tmp_path: Path, site: Site
+) -> None:
+    pytest.importorskip("imagehash")
+    listed, folder = tmp_path / "list.txt", tmp_path / "pictures"
+    first, away = tmp_path / "first.png", f"{tmp_path}/nothing.png"
+    first.write_bytes(Site.content(1))
+    names = [str(first), f"{site.url}/1.png", f"{site.url}/2.png"]
+    listed.write_text("\n".join([*names, away]))
+    found = survey(find_inputs([str(listed)]), folder, with_looks=True, report=SilentReporter())
+    assert found == (3, 2, 1, 1)
+    listed.write_text("\n".join([*names[1:], away]))
+    found = survey(find_inputs([str(listed)]), folder, with_looks=True, report=SilentReporter())
+    assert found == (2, 1, 1, 1) and len(site.asked) == 2
+    assert [known.same_as for known in known_pictures(folder)] == [None, names[1]]
+    listed.write_text("\n".join([names[2], str(tmp_path / "new.png"), away]))
+    (tmp_path / "new.png").write_bytes(Site.content(1))
+    found = survey(find_inputs([str(listed)]), folder, with_looks=True, report=SilentReporter())
+    assert found == (2, 1, 1, 1) and len(site.asked) == 2
+    assert [known.same_as for known in known_pictures(folder)] == [None, names[2]]

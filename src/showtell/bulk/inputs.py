@@ -29,6 +29,9 @@ from showtell.inference.stream import Picture, picture_at
 
 STANDARD_INPUT = "-"
 
+CLOSED_ARCHIVES = (".zip", ".7z", ".rar")
+"""Kinds of archives that are not read; a file of one that a person names fails with advice."""
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -79,6 +82,10 @@ class Inputs:
             yield picture_at(path)
         elif os.path.isdir(path):
             yield from walk(path, Counter())
+        elif path.lower().endswith(CLOSED_ARCHIVES) and os.path.isfile(path):
+            kind = os.path.splitext(path)[1].lower()
+            advice = "unpack it and name the folder (.tar archives are read)"
+            yield broken(path, f"{kind} archives are not read: {advice}")
         else:
             yield Picture(path)
 

@@ -4,7 +4,7 @@ import csv
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from showtell.bulk.inputs import Inputs
 from showtell.bulk.targets import refuse_others
 from showtell.core.files import atomic_write
 from showtell.data.reading import printable
-from showtell.inference.stream import Originals, Picture, PictureResult
+from showtell.inference.stream import Originals, Picture, PictureResult, fetched_ahead
 
 if TYPE_CHECKING:
     from showtell.cli.caption import Request, Writing
@@ -34,18 +34,20 @@ def caption_to_screen(request: "Request", inputs: Inputs) -> bool:
     """
     captioner, decoding = request.load()
     writing, making = request.writing, request.making
-    results = captioner.caption_stream(
-        _each_once(inputs),
-        decoding=decoding,
-        attention=making.attention,
-        batch_size=making.batch_size,
-        originals=Originals() if making.dedupe else None,
-    )
-    with _opened(writing.output) as file:
-        if writing.as_json:
-            failed = _write_json(results, file)
-        else:
-            failed = _write_lines(results, file, writing.kind.value, alone=inputs.is_one_picture)
+    with closing(fetched_ahead(_each_once(inputs))) as pictures:
+        results = captioner.caption_stream(
+            pictures,
+            decoding=decoding,
+            attention=making.attention,
+            batch_size=making.batch_size,
+            originals=Originals() if making.dedupe else None,
+        )
+        with _opened(writing.output) as file:
+            if writing.as_json:
+                failed = _write_json(results, file)
+            else:
+                kind, alone = writing.kind.value, inputs.is_one_picture
+                failed = _write_lines(results, file, kind, alone=alone)
     if request.asking.price is not None and (cost := request.asking.cost(captioner)) is not None:
         typer.echo(cost, err=True)
     return inputs.has_failed(failed) or (request.strict and bool(failed))

@@ -20,6 +20,7 @@ NUM_FETCHERS = 32
 MOST_WAITING = 1024  # items that ``fetch_ahead`` has begun and not yet passed on
 MOST_FETCHED = 2**28
 """Bytes that ``fetch_ahead`` holds before it waits, besides those of the fetches under way."""
+MOST_LARGE = 4  # of the next items, which ``fetch_ahead`` fetches whatever their size
 
 
 def work_ahead(
@@ -73,24 +74,28 @@ def fetch_ahead(
     *,
     is_remote: Callable[[Item], bool],
     size: Callable[[Item], int],
+    fetch_small: Callable[[Item], Item | None] | None = None,
 ) -> Generator[Item, None, None]:
     """The items in order, each remote one as ``fetch`` gives it back.
 
     A host's answers may take long and its pictures are small, so many are asked for at a time,
     whatever the number of processors, and also while the consumer computes. While the host of one
-    item does not answer, those behind it are fetched, up to ``MOST_WAITING``. Closing the generator
-    does not wait for fetches under way.
+    item does not answer, those behind it are fetched, up to ``MOST_WAITING``. Large items are
+    fetched when they are among the next ``MOST_LARGE``, so that no more of them are held. Closing
+    the generator does not wait for fetches under way.
 
     Args:
         items: Any number; those before the first remote one are passed on as they come.
         fetch: Called in threads; raises nothing.
         is_remote: Whether an item has to be fetched.
         size: The bytes that an item holds, fetched or not.
+        fetch_small: Called in place of ``fetch`` for items that come later than the next
+            ``MOST_LARGE``; gives None for a large one. None: no item is large.
     """
-    waiting: deque[Future[Item]] = deque()
+    waiting: deque[_Task[Item]] = deque()
     held = 0  # bytes of those that are there
     rest = iter(items)
-    fetchers = _Fetchers(fetch)
+    fetchers: _Fetchers[Item] = _Fetchers()
     try:
         while True:
             while fetchers.has_room and len(waiting) < MOST_WAITING and held < MOST_FETCHED:
@@ -99,20 +104,25 @@ def fetch_ahead(
                 except StopIteration:
                     break
                 if is_remote(item):
-                    waiting.append(fetchers.start(item))
+                    is_next = fetch_small is None or len(waiting) < MOST_LARGE
+                    waiting.append(_Task(item, fetch if is_next else fetch_small))
+                    fetchers.start(waiting[-1])
                 elif waiting:
-                    waiting.append(Future())
-                    waiting[-1].set_result(item)
+                    waiting.append(_Task(item))
                     held += size(item)
                 else:
                     yield item
             if not waiting:
                 return
-            if fetchers.has_finished or not waiting[0].done():
-                held += size(fetchers.next_finished())
-            else:
-                held -= size(waiting[0].result())
-                yield waiting.popleft().result()
+            for place in range(min(MOST_LARGE, len(waiting))):
+                if waiting[place].is_too_large:
+                    waiting[place] = _Task(waiting[place].item, fetch)
+                    fetchers.start_now(waiting[place])
+            if fetchers.has_finished or not waiting[0].is_done:
+                held += fetchers.next_finished().held(size)
+            elif not waiting[0].is_too_large:  # else it became so just now
+                held -= waiting[0].held(size)
+                yield waiting.popleft().result
     finally:
         fetchers.close()
 
@@ -122,10 +132,9 @@ class _Fetchers(Generic[Item]):
     for those of ``concurrent.futures``, which a host that does not answer would hold up.
     """
 
-    def __init__(self, fetch: Callable[[Item], Item]) -> None:
-        self._fetch = fetch
-        self._asked: SimpleQueue[tuple[Item, Future[Item]] | None] = SimpleQueue()
-        self._finished: SimpleQueue[Future[Item]] = SimpleQueue()
+    def __init__(self) -> None:
+        self._asked: SimpleQueue[_Task[Item] | None] = SimpleQueue()
+        self._finished: SimpleQueue[_Task[Item]] = SimpleQueue()
         self._num_threads = self._num_asked = 0
 
     @property
@@ -138,21 +147,24 @@ class _Fetchers(Generic[Item]):
         """Whether ``next_finished`` has one without waiting."""
         return not self._finished.empty()
 
-    def start(self, item: Item) -> Future[Item]:
+    def start(self, task: "_Task[Item]") -> None:
         """Have an item fetched."""
-        future: Future[Item] = Future()
-        self._asked.put((item, future))
+        self._asked.put(task)
         self._num_asked += 1
         if self._num_threads < min(self._num_asked, NUM_FETCHERS):
             self._num_threads += 1
             Thread(target=self._work, name=f"fetch-{self._num_threads}", daemon=True).start()
-        return future
 
-    def next_finished(self) -> Item:
-        """Wait for a fetch to finish, whichever is the next; each item comes once."""
-        future = self._finished.get()
+    def start_now(self, task: "_Task[Item]") -> None:
+        """Have an item fetched before those that wait for a thread, in one of its own."""
+        self._num_asked += 1
+        Thread(target=self._do, args=(task,), name="fetch-now", daemon=True).start()
+
+    def next_finished(self) -> "_Task[Item]":
+        """Wait for a fetch to finish, whichever is the next; each comes once."""
+        task = self._finished.get()
         self._num_asked -= 1
-        return future.result()
+        return task
 
     def close(self) -> None:
         """Begin no further fetch."""
@@ -164,15 +176,58 @@ class _Fetchers(Generic[Item]):
 
     def _work(self) -> None:
         while (task := self._asked.get()) is not None:
-            self._finished.put(self._done(*task))
+            self._do(task)
             del task  # a thread that waits holds no item
 
-    def _done(self, item: Item, future: Future[Item]) -> Future[Item]:
+    def _do(self, task: "_Task[Item]") -> None:
+        task.do()
+        self._finished.put(task)
+
+
+class _Task(Generic[Item]):
+    """An item on its way through ``fetch_ahead``.
+
+    Args:
+        item: The item as it came.
+        fetch: Gives it fetched, or None where it is too large; None: there is nothing to fetch.
+    """
+
+    def __init__(self, item: Item, fetch: Callable[[Item], Item | None] | None = None) -> None:
+        self.item = item
+        self._fetch = fetch
+        self._future: Future[Item | None] = Future()
+        if fetch is None:
+            self._future.set_result(item)
+
+    def do(self) -> None:
+        """Fetch it."""
+        assert self._fetch is not None
         try:
-            future.set_result(self._fetch(item))
+            self._future.set_result(self._fetch(self.item))
         except BaseException as error:
-            future.set_exception(error)
-        return future
+            self._future.set_exception(error)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it is there, or too large, or failed."""
+        return self._future.done()
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether it was found to be; a failure is raised here, too."""
+        return self.is_done and self._future.result() is None
+
+    @property
+    def result(self) -> Item:
+        """The item as it is passed on."""
+        found = self._future.result()
+        assert found is not None
+        return found
+
+    def held(self, size: Callable[[Item], int]) -> int:
+        """The bytes that the fetched item holds."""
+        found = self._future.result()
+        return 0 if found is None else size(found)
 
 
 def num_workers() -> int:

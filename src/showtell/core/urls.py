@@ -8,13 +8,22 @@ import errno
 import io
 import re
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, BinaryIO, cast
 from urllib.parse import unquote, urlsplit
 
-from showtell.errors import DataError, ImageError, UnavailableError, needs_extra, one_line
+from showtell.errors import (
+    DataError,
+    ImageError,
+    ShowtellError,
+    UnavailableError,
+    needs_extra,
+    one_line,
+)
 
 MOST_BYTES = 2**28
 """A picture of more bytes than this is refused."""
@@ -25,6 +34,13 @@ SECONDS_OF_SILENCE = 30.0
 """A web server that sends nothing for so long while a picture is fetched is not waited for."""
 
 MOST_SECONDS = 300.0  # of the fetch of one picture from the web
+
+MOST_SAID = 200  # characters of an error of fsspec that are shown
+
+TOO_SLOW = "its host takes too long to answer"
+NOT_THERE = "404, there is no such file"
+
+PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 PASSING_STATUSES = (408, 425, 429)
 """Answers of a web server that ask for patience, besides those of 500 and more."""
@@ -86,8 +102,10 @@ def fetch(
         with files.open(path, "rb", **how) as file:
             while len(content) <= most and (part := file.read(min(BYTES_A_READ, most + 1))):
                 content += part
-    except TimeoutError:
-        raise UnavailableError("its host takes too long to answer") from None
+    except TimeoutError as error:
+        is_slow = not is_web(url) or _is_silence(error)
+        reason = TOO_SLOW if is_slow else f"not fetched within {MOST_SECONDS:g} s"
+        raise UnavailableError(reason) from None
     except Exception as error:
         kind = ImageError if _is_lasting(error, url) else UnavailableError
         raise kind(reason_of_fsspec(error).removeprefix(f"{url}: ")) from None
@@ -105,11 +123,20 @@ def _as_one_stream() -> dict[str, Any]:
     return {"block_size": 0, "size": 1, "timeout": timeout}
 
 
+def _is_silence(error: TimeoutError) -> bool:
+    """Whether a web server sent nothing for too long; else it sends, but its time is over."""
+    from aiohttp import ServerTimeoutError
+
+    return isinstance(error.__cause__ or error, ServerTimeoutError)
+
+
 def _is_lasting(error: BaseException, url: str) -> bool:
     """Whether a URL that could not be read would fail again: it is not there, or it is refused."""
     # Of whatever fails in the web, fsspec says that there is no such file; the reason is the cause.
     while (is_web(url) or isinstance(error, DataError)) and error.__cause__ is not None:
         error = error.__cause__
+    if _is_wrong_redirect(error):
+        return True
     status = getattr(error, "status", None)  # of aiohttp's errors about a server's answer
     if isinstance(status, int):
         return 400 <= status < 500 and status not in PASSING_STATUSES
@@ -258,11 +285,50 @@ _CLIENTS: dict[Callable[[Address], bool], Callable[..., Any]] = {
 
 
 def reason_of_fsspec(error: BaseException) -> str:
-    """One line; where fsspec says only which URL failed, the reason of the error below it."""
+    """One line of about 200 characters at most, unless the error is one of showtell's own.
+
+    Where fsspec says only which URL failed, the reason is that of the error below it.
+    """
+    if isinstance(error, ShowtellError):
+        return one_line(error)
+    if words := _in_words(error):
+        return words
     cause, told = error.__cause__, str(error)
     if "://" not in told or " " in told:
-        return one_line(error)
-    if cause is not None and str(cause):
-        return one_line(cause)
-    is_absent = isinstance(error, FileNotFoundError)
-    return "404, there is no such file" if is_absent else one_line(error)
+        return one_line(error, MOST_SAID)
+    if cause is not None:
+        return reason_of_fsspec(cause)
+    return NOT_THERE if isinstance(error, FileNotFoundError) else one_line(error, MOST_SAID)
+
+
+def _in_words(error: BaseException) -> str:
+    """What an error of aiohttp or a time out means, without what a server said; else empty."""
+    if isinstance(error, TimeoutError):
+        return TOO_SLOW
+    aiohttp = sys.modules.get("aiohttp")  # only where it is in use already: it is slow to import
+    if aiohttp is None:
+        return ""
+    if isinstance(error, aiohttp.TooManyRedirects):
+        return "redirects too often"
+    if isinstance(error, aiohttp.NonHttpUrlRedirectClientError):
+        scheme = str(error).partition(":")[0][:20]
+        return f"redirects to something that is not the web ({scheme}:)"
+    if isinstance(error, aiohttp.InvalidUrlRedirectClientError):
+        return "redirects to something that is not a URL"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "its answer was cut off, or damaged on the way"
+    if not isinstance(error, aiohttp.ClientResponseError):
+        return ""
+    if isinstance(error.__cause__, aiohttp.http.HttpProcessingError):
+        return "answered with something that is not HTTP"
+    if error.status == HTTPStatus.NOT_FOUND:
+        return NOT_THERE
+    return f"{error.status}, {PHRASES.get(error.status, 'which is no status of HTTP')}"
+
+
+def _is_wrong_redirect(error: BaseException) -> bool:
+    """Whether a redirect leads in circles, or to what is not of the web."""
+    aiohttp = sys.modules.get("aiohttp")
+    if aiohttp is None:
+        return False
+    return isinstance(error, (aiohttp.TooManyRedirects, aiohttp.RedirectClientError))

@@ -5,6 +5,7 @@ counts and lists what cannot be used, by the same rules for all sources.
 """
 
 import os
+import posixpath
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -72,7 +73,9 @@ class Collector:
         self._unsupported: Counter[str] = Counter()
         self._num_outside = self._num_marked = self._num_lists = 0
         self._moved: list[tuple[Draft, Moved, PictureFinder]] = []
+        self._id_of_moved: dict[tuple[str, str], str] = {}
         self._num_moved = 0
+        self._shared = ""
         self._rivals: list[str] = []
         self._missing_example = ""
         self._looked_in = ""
@@ -153,13 +156,26 @@ class Collector:
         if path is None and not self._locate(draft):
             return None
         self._drafts[image_id] = draft
-        if draft.path and (other := self._other_of(draft)) is not None:
+        if not draft.path:  # twins that may not be joined are settled at the end, too
+            return self._joined_moved(draft) if may_join else draft
+        if (other := self._other_of(draft)) is not None:
             if may_join:
                 del self._drafts[image_id]
                 return other
             self._leave_out_twin(draft, other)
             return None
         return draft
+
+    def _joined_moved(self, draft: Draft) -> Draft:
+        """An earlier entry that names the same picture in another folder, or the last one."""
+        _, moved, _ = self._moved[-1]
+        key = os.path.abspath(moved.path), _plain_name(draft)
+        other = self._drafts[self._id_of_moved.setdefault(key, draft.image_id)]
+        if other is None or other is draft:
+            return draft
+        del self._drafts[draft.image_id]
+        del self._moved[-1]
+        return other
 
     def _other_of(self, draft: Draft) -> Draft | None:
         """An earlier entry of the same file."""
@@ -229,13 +245,22 @@ class Collector:
         """Take or leave out the pictures that are in other folders than their names say.
 
         A file that two names lead to is neither's: both may be of folders that are not here.
+        Spellings of one path are one name.
         """
-        found = [one for one in self._moved if one[2].is_trusted(one[1])]
-        num_names = Counter(os.path.abspath(moved.path) for _, moved, _ in found)
+        names: dict[str, dict[str, None]] = {}  # those that lead to each file, in order
         for draft, moved, finder in self._moved:
-            if not finder.is_trusted(moved) or num_names[os.path.abspath(moved.path)] > 1:
+            if finder.is_trusted(moved):
+                names.setdefault(os.path.abspath(moved.path), {})[_plain_name(draft)] = None
+        for draft, moved, finder in self._moved:
+            if not finder.is_trusted(moved):
                 self._drafts[draft.image_id] = None
                 self._missing(draft, finder)
+                continue
+            others = [n for n in names[os.path.abspath(moved.path)] if n != _plain_name(draft)]
+            if others:
+                detail = f"{moved.path} could be {draft.file_name} or {others[0]}"
+                self._shared = self._shared or detail
+                self.skip_picture(draft.image_id, "missing picture", detail)
                 continue
             draft.path = moved.path
             self._num_moved += 1
@@ -385,6 +410,11 @@ class Collector:
         num_missing = counts["missing picture"]
         if num_missing and num_missing >= len(self._drafts) // 2:
             listed = counted(len(self._drafts), "picture")
+            if not self._missing_example:
+                return (
+                    f"{self.name}: none of its {listed} can be found for certain: "
+                    f"{printable(self._shared)}; say where the pictures are with --images DIR"
+                )
             return (
                 f"{self.name}: none of its {listed} can be found; looked for "
                 f"{printable(self._missing_example)!r} in {self.finder.describe()}; "
@@ -404,3 +434,8 @@ class Collector:
             f"{self.name} ({self.source}) holds no captioned picture: "
             f"{counted(len(self._drafts), 'picture')} listed; {found or 'nothing else found'}"
         )
+
+
+def _plain_name(draft: Draft) -> str:
+    """A picture's name in the data set, whichever way its path is spelled."""
+    return posixpath.normpath(draft.file_name.replace("\\", "/"))

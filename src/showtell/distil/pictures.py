@@ -6,6 +6,7 @@ files (of archives, tables and URLs) are written into the stage's folder, where 
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 from showtell.bulk.inputs import Inputs
 from showtell.bulk.journal import Journal
+from showtell.bulk.naming import split_name
 from showtell.core.files import atomic_write
 from showtell.core.prefetch import work_ahead
 from showtell.core.progress import Reporter
@@ -65,7 +67,8 @@ class Counts(NamedTuple):
 def survey(inputs: Inputs, folder: Path, *, with_looks: bool, report: Reporter) -> Counts:
     """Open each picture and list it in ``folder``.
 
-    A call goes on where one before it was stopped, or met failures that may pass.
+    A call goes on where one before it was stopped, or met failures that may pass. Files that have
+    changed since then are opened again.
 
     Raises:
         DataError: none can be read, or another process is writing there.
@@ -81,8 +84,10 @@ def survey(inputs: Inputs, folder: Path, *, with_looks: bool, report: Reporter) 
     }
     target = folder / LIST
     with Journal(target.with_name(f"{LIST}.partial"), identity, restart=True) as journal:
-        seen = {record["path"]: record for record in journal.all_records()}
-        looks = _Looks([r for r in seen.values() if "look" in r and "same_as" not in r])
+        seen = _still_true(journal, inputs)
+        looks = _Looks()
+        for known in seen.values():  # anew, for an original may be gone or have changed
+            looks.place(known)
         num_passing = 0
 
         def look(picture: Picture) -> dict[str, Any]:
@@ -93,16 +98,14 @@ def survey(inputs: Inputs, folder: Path, *, with_looks: bool, report: Reporter) 
                 left, look, batch_size=BATCH, overlaps=False, weigh=lambda picture: picture.weight
             )
             for _, record in opened:
-                if (known := record.get("look")) is not None:
-                    record |= looks.place(record["path"], Look.from_text(known))
+                looks.place(record)
                 if record.pop("may_pass", False):
                     num_passing += 1
                 else:
                     journal.add([record])
                 seen[record["path"]] = record
                 report.progress("opening", len(seen), inputs.count or 0, "pictures")
-        named = {str(picture.path) for picture in inputs}
-        records = [record for path, record in seen.items() if path in named]
+        records = list(seen.values())
         with atomic_write(target) as file:
             file.writelines(json.dumps(record) + "\n" for record in records)
         if not num_passing:  # else the next call opens those alone
@@ -123,7 +126,7 @@ def known_pictures(folder: Path) -> Iterator[Known]:
             yield Known(record["path"], Path(record["file"]), look, record.get("same_as"))
 
 
-def failures(folder: Path) -> list[dict[str, str]]:
+def failures(folder: Path) -> list[dict[str, Any]]:
     """Those that cannot be read, each with ``path`` and ``error``."""
     return [record for record in _records(folder) if "error" in record]
 
@@ -157,21 +160,49 @@ def looks_of_records(records: tuple[Record, ...], report: Reporter) -> Mapping[s
 class _Looks:
     """Finds the first picture with a look."""
 
-    def __init__(self, records: list[dict[str, Any]]) -> None:
+    def __init__(self) -> None:
         self._duplicates = NearDuplicates()
         self._names: list[str] = []
-        for record in records:
-            self._duplicates.add(Look.from_text(record["look"]))
-            self._names.append(record["path"])
 
-    def place(self, name: str, look: Look) -> dict[str, str]:
-        """``{"same_as": NAME}``, or nothing for the first with a look."""
+    def place(self, record: dict[str, Any]) -> None:
+        """Give a record ``same_as``, the name of the first with its look; not to the first one."""
+        record.pop("same_as", None)
+        if "look" not in record:
+            return
+        look = Look.from_text(record["look"])
         number = self._duplicates.find(look)
         if number is not None:
-            return {"same_as": self._names[number]}
+            record["same_as"] = self._names[number]
+            return
         self._duplicates.add(look)
-        self._names.append(name)
+        self._names.append(record["path"])
+
+
+def _still_true(journal: Journal, inputs: Inputs) -> dict[str, dict[str, Any]]:
+    """The journal's records of pictures that are named and have not changed, by their names."""
+    if not journal.done:
         return {}
+    stamps = {str(picture.path): _stamp(picture) for picture in inputs}
+    found: dict[str, dict[str, Any]] = {}
+    for record in journal.all_records():
+        name = record["path"]
+        found.pop(name, None)  # of several records the last counts, in its place
+        if name in stamps and record.get("stamp") == stamps[name]:
+            found[name] = record
+    return found
+
+
+def _stamp(picture: Picture) -> list[int] | None:
+    """Size and time of change of a picture's file, or of its archive; None where there is none.
+
+    So it is None for URLs, whose records stay as they are.
+    """
+    name = str(picture.path)
+    try:
+        info = os.stat(name if picture.read is None else split_name(name)[0])
+    except (OSError, ValueError):
+        return None
+    return [info.st_size, info.st_mtime_ns]
 
 
 def _left(inputs: Inputs, seen: Mapping[str, Any]) -> Iterator[Picture]:
@@ -185,7 +216,8 @@ def _left(inputs: Inputs, seen: Mapping[str, Any]) -> Iterator[Picture]:
 
 
 def _record(picture: Picture, folder: Path, *, with_look: bool) -> dict[str, Any]:
-    name = str(picture.path)
+    name, stamp = str(picture.path), _stamp(picture)  # before it is opened: it may change now
+    begun = {"path": name} | ({} if stamp is None else {"stamp": stamp})
     try:
         if picture.read is None:
             file = Path(picture.path).absolute()
@@ -196,9 +228,9 @@ def _record(picture: Picture, folder: Path, *, with_look: bool) -> dict[str, Any
             file = _keep(content, folder / "files").absolute()
     except ImageError as error:
         text = str(error)
-        failure = {"path": name, "error": text if name in text else f"{name}: {text}"}
+        failure = begun | {"error": text if name in text else f"{name}: {text}"}
         return failure | {"may_pass": isinstance(error, UnavailableError)}
-    record = {"path": name, "file": str(file)}
+    record = begun | {"file": str(file)}
     return record | ({"look": look_of(image).to_text()} if with_look else {})
 
 

@@ -29,7 +29,7 @@ NO_CAPTION = "no caption meets the decoding settings"
 CUT = "the answer was cut at the most tokens that --max-length allows"
 MOST_BETWEEN = 125  # pictures, after which freed memory is given back
 USUAL_BYTES = 2**23  # of a picture in an archive, at most; a larger one counts as several
-MOST_AHEAD = 2**24  # bytes of a picture that is fetched ahead
+MOST_AHEAD = 2**24  # bytes of a picture that is fetched long before its turn
 
 View = TypeVar("View")
 Seen = TypeVar("Seen", covariant=True)
@@ -94,11 +94,15 @@ def picture_at(name: Path | str) -> Picture:
 def fetched_ahead(pictures: Iterable[Picture]) -> Generator[Picture, None, None]:
     """The pictures in order; those behind URLs with their bytes, which are fetched many at a time.
 
-    One that cannot be fetched raises the reason when it is read. One of more than ``MOST_AHEAD``
-    bytes stays as it is: few of those are to be held at a time.
+    One that cannot be fetched raises the reason when it is read. Those of more than ``MOST_AHEAD``
+    bytes are fetched shortly before their turn: few of them are to be held at a time.
     """
     return fetch_ahead(
-        pictures, _fetched, is_remote=_is_remote, size=lambda picture: picture.num_held
+        pictures,
+        _fetched,
+        is_remote=_is_remote,
+        size=lambda picture: picture.num_held,
+        fetch_small=_fetched_small,
     )
 
 
@@ -106,13 +110,20 @@ def _is_remote(picture: Picture) -> bool:
     return isinstance(picture.read, partial) and picture.read.func is fetch
 
 
-def _fetched(picture: Picture) -> Picture:
+def _fetched_small(picture: Picture) -> Picture | None:
+    try:
+        return _fetched(picture, MOST_AHEAD)
+    except TooManyBytesError:
+        return None
+
+
+def _fetched(picture: Picture, most: int | None = None) -> Picture:
     assert isinstance(picture.read, partial)
     try:
-        content = picture.read(most=MOST_AHEAD)
-    except TooManyBytesError:
-        return picture
+        content = picture.read(most=most)
     except ImageError as error:
+        if most is not None and isinstance(error, TooManyBytesError):
+            raise
         return replace(picture, read=partial(_fail, error.with_traceback(None)))
     return replace(picture, read=lambda: content, num_held=len(content))
 
