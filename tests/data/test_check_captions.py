@@ -89,3 +89,10 @@ def test_a_caption_that_says_nothing() -> None:
     assert problem.detail == "30 pictures have: Image."
     twice = [record("1", "A dog", "A dog"), record("2", "A cat")]
     assert not pictures_of_captions(twice), "a picture that repeats its own caption is one picture"
+
+
+def test_captions_of_as_many_pictures_stay_in_order() -> None:
+    """Examples are the first ones, so the order must not change from run to run."""
+    captions = [f"A dog number {n}" for n in range(100)]
+    counts = pictures_of_captions([record("1", *captions), record("2", *captions)])
+    assert list(counts) == [caption.lower() for caption in captions]

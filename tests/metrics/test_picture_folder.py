@@ -79,6 +79,43 @@ def test_images_of_another_folder_have_no_picture_here(pets: Path) -> None:
     assert PictureFolder(moved).find([[names[0]]]) == [moved / "cats" / "1.jpg"]
 
 
+@pytest.mark.parametrize(
+    ("name", "is_here"),
+    [
+        ("3.jpg", True),
+        ("photos/day1/3.jpg", True),
+        ("day1/below/3.jpg", True),
+        ("day1/4.jpg", True),
+        ("below/4.jpg", True),
+        ("day2/3.jpg", False),
+        ("day2/below/4.jpg", False),
+        ("day2/4.jpg", False),
+        ("day2/below/3.jpg", False),
+        ("old/day1/3.jpg", False),
+    ],
+)
+def test_images_of_another_folder_without_a_rival(name: str, is_here: bool, tmp_path: Path) -> None:
+    """Other paths lead through the folder's name, so this one should, too."""
+    here = make(tmp_path / "photos" / "day1", "1.jpg", "3.jpg", "below/4.jpg")
+    picture = here / "3.jpg" if name.endswith("3.jpg") else here / "below" / "4.jpg"
+    found = PictureFolder(here).find([["photos/day1/1.jpg"], [name]])
+    assert found == [here / "1.jpg", picture if is_here else MISSING]
+
+
+def test_folders_below_one_that_is_not_here(tmp_path: Path) -> None:
+    here = make(tmp_path, "A/1.jpg", "A/2.jpg", "C/3.jpg")
+    names = ["A/1.jpg", "B/1.jpg", "B/x/2.jpg", "C/3.jpg"]
+    found = PictureFolder(here).find([[name] for name in names])
+    assert found == [here / "A" / "1.jpg", MISSING, MISSING, here / "C" / "3.jpg"]
+
+
+def test_a_folder_above_that_of_the_picture_is_no_other_folder(tmp_path: Path) -> None:
+    here = make(tmp_path, "A/1.jpg", "C/3.jpg")
+    names = ["data/1.jpg", "data/A/1.jpg", "data/3.jpg"]
+    found = PictureFolder(here).find([[name] for name in names])
+    assert found == [MISSING, here / "A" / "1.jpg", here / "C" / "3.jpg"]
+
+
 def test_a_picture_that_fits_several_images_is_of_none_of_them(pets: Path) -> None:
     moved = (pets / "cats").rename(pets / "felines")
     names = ["pets/cats/1.jpg", "pets/dogs/1.jpg", "pets/cats/2.jpg"]

@@ -29,6 +29,7 @@ CASES = [
     ("a man riding a dirt bike", "dirt", "a man riding a dirt bike"),
     ("a black and white photo of a man", "black", "a black and white photo of a man"),
     ("a woman with blonde hair", "blonde", "a woman with blonde hair"),
+    ("a horse on a grassy area", "grassy", "a horse on a grassy area"),
     # Clothes.
     ("a man wearing a hat is standing", "hat", "a man is standing"),
     ("a man in a black top hat is singing", "black", "a man is singing"),

@@ -14,6 +14,7 @@ from showtell.text.tokenizer import tokenize
 CASES = {
     # One person, several, whose.
     "a pregnant women stands": "a pregnant person stands",
+    "a male tennis player jumped": "a tennis player jumped",
     "a well-dressed men is sitting": "a well-dressed person is sitting",
     "a man riding a wave": "a person riding a wave",
     "two men play soccer": "two people play soccer",

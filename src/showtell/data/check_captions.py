@@ -87,7 +87,7 @@ def pictures_of_captions(records: Sequence[Record]) -> Counter[str]:
     """How many pictures each caption describes that is about several, in lower case."""
     counts: Counter[str] = Counter()
     for record in records:
-        counts.update({_plain(caption) for caption in record.captions})
+        counts.update(dict.fromkeys(map(_plain, record.captions), 1))
     return Counter({caption: count for caption, count in counts.items() if count > 1})
 
 

@@ -38,12 +38,16 @@ class _Found(NamedTuple):
     """A picture of an image, and how it was found.
 
     Attributes:
-        start: of the image's path, up to the folders that are the same.
+        start: the folders of the image's path before those within the folder of the pictures.
+        num_leading: how many of these lead to that folder; the last of them is its own name.
+        goes_on: whether others stand before them, or none leads there.
     """
 
     path: Path
     fit: _Fit
     start: tuple[str, ...]
+    num_leading: int
+    goes_on: bool
 
 
 class PictureFolder:
@@ -79,7 +83,9 @@ class PictureFolder:
         """The picture of each image of a file of captions, or the reason why there is none.
 
         If a picture fits several images, those that fit best have it; these may be several. The
-        others are of another folder, and so are all images whose paths start as theirs do.
+        others are of another folder, and so are all images whose paths start as theirs do. If the
+        path of an image leads through this folder's own name, as ``day1/1.jpg`` in ``day1``, images
+        with other folders there are of another folder, too: ``day2/3.jpg``.
 
         Args:
             images: the names of each, the one that says most first.
@@ -89,19 +95,18 @@ class PictureFolder:
         """
         found = [self._of_names(names) for names in images]
         known = [one for one in found if isinstance(one, _Found)]
-        best: dict[Path, _Fit] = {}
+        best: dict[Path, _Found] = {}
         for one in known:
-            best[one.path] = max(one.fit, best.get(one.path, one.fit))
-        elsewhere = {
-            one.start
-            for one in known
-            if one.start and one.fit.num_folders < best[one.path].num_folders
-        }
+            best[one.path] = max(best.get(one.path, one), one, key=lambda found: found.fit)
+        num_leading = max((one.num_leading for one in known), default=0)
+        elsewhere = {one.start for one in known if _shows_another_folder(one, best[one.path])}
         return [
             one
             if isinstance(one, str)
             else MISSING
-            if one.fit < best[one.path] or one.start in elsewhere
+            if one.fit < best[one.path].fit
+            or (one.goes_on and one.num_leading < num_leading)
+            or any(one.start[:num] in elsewhere for num in range(1, len(one.start) + 1))
             else one.path
             for one in found
         ]
@@ -125,9 +130,17 @@ class PictureFolder:
             if best is None:
                 continue
             if isinstance(path := fits[best], Path):
-                return _Found(path, best, tuple(folders[: len(folders) - best.num_folders]))
+                return self._found(path, best, folders)
             reason = SEVERAL
         return reason
+
+    def _found(self, path: Path, fit: _Fit, folders: Sequence[str]) -> _Found:
+        num_within = min(fit.num_folders, len(path.relative_to(self.folder).parts) - 1)
+        start = tuple(folders[: len(folders) - num_within])
+        # This folder's name may stand anywhere: pictures may have been moved to another depth.
+        leading = [(self._num_above(start[:end]), end) for end in range(1, len(start) + 1)]
+        goes_on = bool(start) and all(num < end for num, end in leading)
+        return _Found(path, fit, start, max((num for num, _ in leading), default=0), goes_on)
 
     def _fits(self, folders: Sequence[str], file: str) -> dict[_Fit, Path | str]:
         """The picture of each fit that the parts of a name have here; or ``SEVERAL``."""
@@ -139,15 +152,24 @@ class PictureFolder:
                     break  # nor is there a longer one
                 fits[_Fit(num, is_file_name, False)] = self._by_tail[tail]
                 if tail in self._by_path:
-                    fit = _Fit(num + self._num_above(folders, num), is_file_name, True)
+                    before = folders[: len(folders) - num]
+                    fit = _Fit(num + self._num_above(before), is_file_name, True)
                     fits[fit] = SEVERAL if fit in fits else self._by_path[tail]
         return fits
 
-    def _num_above(self, folders: Sequence[str], num: int) -> int:
-        """How many folders of a name lead to this folder, if the last ``num`` are in it."""
-        before = folders[: len(folders) - num]
-        pairs = zip(reversed(before), reversed(self._above), strict=False)
+    def _num_above(self, folders: Sequence[str]) -> int:
+        """How many of these, read from the end, are this folder and those above it."""
+        pairs = zip(reversed(folders), reversed(self._above), strict=False)
         return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _shows_another_folder(one: _Found, best: _Found) -> bool:
+    """Whether an image is of another folder, as ``best`` fits its picture better."""
+    return (
+        one.goes_on
+        and one.fit.num_folders < best.fit.num_folders
+        and one.start != best.start[: len(one.start)]
+    )
 
 
 def check_folder(folder: Path) -> None:

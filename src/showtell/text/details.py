@@ -40,8 +40,8 @@ DETAILS = _ADJECTIVES | _CLOTHES | _POSTURES
 """Words that may be left out."""
 
 _ANIMALS = _set(
-    "dog cat kitten horse cow bull goat pig bird duck chicken bear giraffe elephant zebra monkey "
-    "lion tiger rabbit"
+    "dog cat kitten horse cow bull goat pig bird bear giraffe elephant zebra monkey lion tiger "
+    "rabbit"
 )
 KINDS: dict[str, str] = {
     **dict.fromkeys([*_ANIMALS, "puppy", "pony"], "animal"),
@@ -54,7 +54,12 @@ _NO_KIND_AFTER = _set("teddy stuffed toy hot polar corn chili")
 _DETERMINERS = _set("a an the his her their")
 _BEFORE_PLACES = _set("in on at near under by beside behind inside outside next against among")
 _BEFORE_ADJECTIVES = _set("light dark bright very")
-_PICTURES = _set("photo photos photograph photographs picture pictures image images")
+_KEEP_ADJECTIVES = _set(
+    "photo photos photograph photographs picture pictures image images hair area areas ground "
+    "surface background"
+)
+"""What hardly says anything without one, or is not itself what the adjective describes."""
+
 _COMPOUNDS = frozenset(
     {
         ("dirt", "bike"),
@@ -190,6 +195,6 @@ def _may_lose(words: Sequence[str], place: int, noun: int) -> bool:
     """Whether a noun may be without an adjective: it means the same, and is told from others."""
     if place and words[place - 1] in ("year", "years", "month", "months"):
         return False
-    if words[noun] in _PICTURES or words[noun] == "hair":
+    if words[noun] in _KEEP_ADJECTIVES:
         return False
     return words.count(words[noun]) == 1 and (words[place], words[noun]) not in _COMPOUNDS

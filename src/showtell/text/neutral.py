@@ -257,7 +257,7 @@ def _sexes(words: list[_Word]) -> list[_Word]:
 def _is_one_and_acts(words: Sequence[_Word], place: int) -> bool:
     """Whether a word for one person has a verb after it, as in "a young female sits"."""
     after = _low(words, place + 1)
-    if not after.endswith("s") or after.endswith("ss"):
+    if not after.endswith("s") or after.endswith("ss") or after in _AFTER_ROLE:  # "tennis"
         return False
     before = [_low(words, back) for back in range(place - 1, max(place - 4, -1), -1)]
     return any(low in ("a", "an", "one", "another", "this") for low in before)

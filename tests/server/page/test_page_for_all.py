@@ -111,6 +111,20 @@ def test_all_of_it_by_keyboard(browser: Any, url: str, photos: list[Path]) -> No
         assert label == "Remove: rocket.jpg"  # the next one, not the top of the page
 
 
+def test_the_keyboard_stays_at_the_pictures_when_remarks_are_closed(
+    filled: Visit, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("no picture")
+    filled.drop(tmp_path / "notes.txt")
+    close = filled.page.get_by_role("button", name="Close", exact=True)
+    close.focus()
+    filled.page.keyboard.press("Enter")
+    close.wait_for(state="hidden")
+    assert filled.page.evaluate("document.activeElement.id") == "main"
+    filled.page.keyboard.press("Tab")
+    assert filled.page.evaluate("document.activeElement.id") == "choose"  # not the top of the page
+
+
 def test_a_screen_reader_hears_what_happens(filled: Visit) -> None:
     said = filled.page.get_by_role("status").first
     assert said.inner_text() == "2 of 3 pictures captioned, 1 failed"

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 import pytest
 from page_visit import Visit, visit
+from PIL import Image
 
 from showtell import load_dataset
 
@@ -106,8 +109,9 @@ def test_a_pasted_picture_can_be_saved_without_a_caption(
         assert opened.asks_before_leaving()
         assert opened.page.get_by_role("button", name="Download CSV").is_disabled()
         with zipfile.ZipFile(opened.download("Download text files", tmp_path)) as archive:
-            assert archive.namelist() == ["pasted-1.png"]
-            assert archive.read("pasted-1.png") == pasted.read_bytes()
+            [name] = archive.namelist()
+            assert re.fullmatch(r"pasted-\d{8}-\d{6}-1\.png", name)
+            assert archive.read(name) == pasted.read_bytes()
         assert not opened.asks_before_leaving()
 
 
@@ -135,6 +139,64 @@ def test_a_download_in_the_dropped_folder_is_its_data_set(
         opened.wait_until_done(3)
         names = opened.page.locator(".card .name").all_inner_texts()
         assert sorted(names) == ["other/coffee.png", "photos/coffee.png", "photos/sub/rocket.jpg"]
+
+
+def test_pictures_pasted_after_a_reload_have_other_names(
+    browser: Any, url: str, photos: list[Path], tmp_path: Path
+) -> None:
+    """Saved archives are unpacked into one folder: no picture may take another's place."""
+    pasted = tmp_path / "image.png"
+    shutil.copy(photos[0], pasted)
+    names = []
+    with visit(browser, url) as opened:
+        # A clock of its own tells the two times apart, however fast the page is.
+        opened.page.clock.install(time="2026-12-01T13:45:12Z")
+        for _ in range(2):
+            opened.page.reload()
+            opened.page.wait_for_selector("#model option[value]", state="attached")
+            opened.drop(pasted, paste=True)
+            names += opened.page.locator(".card .name").all_inner_texts()
+            opened.page.clock.fast_forward(60_000)
+    assert re.fullmatch(r"pasted-20261201-1345\d\d-1\.png", names[0])
+    assert re.fullmatch(r"pasted-20261201-1346\d\d-1\.png", names[1])
+
+
+def test_folders_dropped_one_after_the_other_lose_no_picture(
+    browser: Any, url: str, tmp_path: Path
+) -> None:
+    """Cameras number their files alike: such files may also agree in size and time."""
+    colors = iter(["red", "green", "blue", "white", "black"])
+    files = ("camA/frame1.bmp", "camA/frame2.bmp", "camB/frame1.bmp", "camB/frame2.bmp")
+    for name in files:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (60, 40), next(colors)).save(path)
+        os.utime(path, (1e9, 1e9))
+    with visit(browser, url) as opened:
+        opened.drop_folders(tmp_path / "camA")
+        opened.wait_until_done(2)
+        opened.drop_folders(tmp_path / "camB")
+        opened.wait_until_done(4)
+        [remark] = opened.remarks()  # browsers list a folder's files in any order
+        assert remark.startswith("2 pictures have names that are here already: they are camB/frame")
+        assert "here. Keep them in a folder camB beside the other pictures, or their" in remark
+        names = opened.page.locator(".card .name").all_inner_texts()
+        assert sorted(names) == ["camB/frame1.bmp", "camB/frame2.bmp", "frame1.bmp", "frame2.bmp"]
+
+        opened.drop_folders(tmp_path / "camA", tmp_path / "camB")
+        said = opened.page.locator("#remarks")
+        said.get_by_text("Left out: 4 pictures are here already.").wait_for()
+        Image.new("RGB", (90, 60), next(colors)).save(tmp_path / "camA/frame1.bmp")
+        opened.drop_folders(tmp_path / "camA")
+        opened.wait_until_done(5)
+        assert opened.card("frame1 (2).bmp").is_visible()  # no folder tells it from the other
+        (tmp_path / "camC").mkdir()
+        (tmp_path / "camA/frame1.bmp").rename(tmp_path / "camC/frame1.bmp")
+        opened.drop_folders(tmp_path / "camC")
+        said.get_by_text(
+            "There is another frame1.bmp: this one is camC/frame1.bmp here. Keep it in a folder "
+            "camC beside the other pictures, or its caption does not find it."
+        ).wait_for()
 
 
 def test_pictures_of_one_name_get_names_of_their_own(

@@ -1,5 +1,7 @@
 /** Pictures from the camera: a dialog that shows its image, and a button that takes a picture. */
 
+import { timestamp } from "./names.js";
+
 const REASONS = {
   NotAllowedError: "The browser was not allowed to use the camera. Its settings for this page can change that.",
   NotFoundError: "No camera was found.",
@@ -90,8 +92,7 @@ export class Camera {
     const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.92));
     this.#taken += 1;
     const number = String(this.#taken).padStart(2, "0");
-    const time = new Date().toISOString().slice(0, 19).replace(/[-:]/g, "").replace("T", "-");
-    this.#onPicture(new File([blob], `camera-${time}-${number}.jpg`, { type: "image/jpeg" }));
+    this.#onPicture(new File([blob], `camera-${timestamp()}-${number}.jpg`, { type: "image/jpeg" }));
     this.#message.textContent = this.#taken === 1 ? "1 picture taken." : `${this.#taken} pictures taken.`;
   }
 }

@@ -1,7 +1,10 @@
 /**
- * How pictures come in: chosen, dropped (folders too), or pasted. Gives [file, name, isMadeHere], the
- * last of pictures that no folder has.
+ * How pictures come in: chosen, dropped (folders too), or pasted. Gives {file, given, path, isMadeHere}:
+ * `given` is the picture's name, `path` the file's with all the folders that the browser tells, and
+ * `isMadeHere` is true for pictures that no folder has.
  */
+
+import { timestamp } from "./names.js";
 
 const SUFFIX = /\.(jpe?g|jpe|jfif|png|webp|gif|tiff?|bmp|p[bgpn]m|avif|hei[cf]|hif)$/i;
 
@@ -10,12 +13,12 @@ let count = 0; // of pasted pictures
 /** `onFiles(files, skipped)`: `skipped` counts files that are not pictures. */
 export function listen({ input, choose, onFiles }) {
   const deliver = (files) => {
-    const pictures = files.filter(([file]) => isPicture(file));
+    const pictures = files.filter(({ file }) => isPicture(file));
     onFiles(pictures, files.length - pictures.length);
   };
   choose.addEventListener("click", () => input.click());
   input.addEventListener("change", () => {
-    deliver([...input.files].map((file) => [file, file.name]));
+    deliver([...input.files].map(plain));
     input.value = ""; // so that the same file can be chosen again
   });
   document.addEventListener("paste", (event) => {
@@ -36,11 +39,18 @@ function isForText({ target, clipboardData }) {
   return target.closest?.("input, textarea") && clipboardData.types.includes("text/plain");
 }
 
-/** Browsers call every picture image.png that was not copied as a file. */
+/** A file that comes without a folder. */
+function plain(file) {
+  return { file, given: file.name, path: file.webkitRelativePath || file.name };
+}
+
+/** Browsers call every picture image.png that was not copied as a file. The time tells it from those of
+ * other tabs and of the page before a reload, so that their saved files can lie in one folder. */
 function pasted(file) {
-  if (!/^image\.\w+$/.test(file.name)) return [file, file.name];
+  if (!/^image\.\w+$/.test(file.name)) return plain(file);
   count += 1;
-  return [file, file.name.replace("image", `pasted-${count}`), true];
+  const name = file.name.replace("image", `pasted-${timestamp()}-${count}`);
+  return { file, given: name, path: name, isMadeHere: true };
 }
 
 function listenToDrops(deliver) {
@@ -66,7 +76,7 @@ function listenToDrops(deliver) {
     // Entries must be taken before the first await: the list is emptied then.
     const items = [...event.dataTransfer.items];
     const entries = items.map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-    const files = [...event.dataTransfer.files].map((file) => [file, file.name]);
+    const files = [...event.dataTransfer.files].map(plain);
     const isFolder = entries.some(({ isDirectory }) => isDirectory);
     deliver(isFolder ? await walk(entries, rootOf(entries)) : files);
   });
@@ -78,13 +88,14 @@ function rootOf(entries) {
   return entries.length === 1 ? `${entries[0].fullPath}/` : "/";
 }
 
-/** All files of entries and of folders in them; names are paths from `root`. */
+/** All files of entries and of folders in them; they are given the name that begins after `root`. */
 async function walk(entries, root) {
   const found = [];
   for (const entry of entries) {
     if (entry.isFile) {
       const file = await new Promise((done) => entry.file(done, () => done(null)));
-      if (file) found.push([file, entry.fullPath.slice(root.length)]);
+      const { fullPath } = entry;
+      if (file) found.push({ file, given: fullPath.slice(root.length), path: fullPath.slice(1) });
     } else {
       found.push(...(await walk(await list(entry.createReader()), root)));
     }

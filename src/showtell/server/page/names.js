@@ -1,4 +1,4 @@
-/** Names of files inside an archive: safe on the visitor's system, and no two alike. */
+/** Names of files: safe inside an archive on the visitor's system, and no two alike. */
 
 const IS_WINDOWS = /^win/i.test(navigator.userAgentData?.platform ?? navigator.platform);
 const UNSAFE = /[\u0000-\u001f\u007f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
@@ -28,6 +28,11 @@ function shortened(part) {
   const characters = [...stem];
   while (encoder.encode(characters.join("") + suffix).length > MAX_BYTES) characters.pop();
   return characters.join("") + (suffix === "." ? "" : suffix);
+}
+
+/** The date and time in UTC, for the name of a picture that is made now: `20261201-134512`. */
+export function timestamp() {
+  return new Date().toISOString().slice(0, 19).replace(/[-:]/g, "").replace("T", "-");
 }
 
 /** A path's stem and its suffix with the dot. */

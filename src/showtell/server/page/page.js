@@ -202,7 +202,9 @@ async function showAll() {
 
 listen({ input: get("files"), choose: get("choose"), onFiles: take });
 if (isPossible()) {
-  const camera = new Camera(get("camera"), (file) => take([[file, file.name, true]], 0));
+  const camera = new Camera(get("camera"), (file) => {
+    take([{ file, given: file.name, path: file.name, isMadeHere: true }], 0);
+  });
   get("use-camera").hidden = false;
   get("use-camera").addEventListener("click", () => camera.open());
 }

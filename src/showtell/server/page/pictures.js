@@ -25,9 +25,10 @@ export class Picture {
   sent = 0; // bytes of its last request's file
   preview; // {url, width, height}; null where the browser cannot show it
 
-  /** `name` is its own on the page, `given` that of the file; `isMadeHere`: no folder has the file. */
-  constructor(file, { name, given, isMadeHere }) {
-    Object.assign(this, { file, name, given, isMadeHere });
+  /** `name` is its own on the page, `given` that of the file, and `path` that with all its folders;
+   * `isMadeHere`: no folder has the file. */
+  constructor(file, { name, given, path, isMadeHere }) {
+    Object.assign(this, { file, name, given, path, isMadeHere });
     this.isFileSaved = !isMadeHere;
   }
 
@@ -46,7 +47,7 @@ export class Picture {
 export class Pictures extends EventTarget {
   #all = new Map();
   #known = new Set();
-  #names = new Set();
+  #names = new Map(); // to the path of the picture that has the name
   #counts = { waiting: 0, captioning: 0, done: 0, failed: 0 };
 
   get counts() {
@@ -59,18 +60,18 @@ export class Pictures extends EventTarget {
   }
 
   /**
-   * Take [file, name, isMadeHere] in; those that are here already are left out. The ones taken, each
-   * with a name of its own, by which its caption finds it.
+   * Take {file, given, path, isMadeHere} in; those that are here already are left out. The ones taken,
+   * each with a name of its own, by which its caption finds it.
    */
   add(files) {
     const added = [];
-    for (const [file, given, isMadeHere = false] of files) {
-      const key = identity(file, given);
+    for (const { file, given, path, isMadeHere = false } of files) {
+      const key = identity(file, path);
       if (this.#known.has(key)) continue;
       this.#known.add(key);
-      const name = this.#freeName(given);
-      this.#names.add(name);
-      const picture = new Picture(file, { name, given, isMadeHere });
+      const name = this.#freeName(given, path);
+      this.#names.set(name, path);
+      const picture = new Picture(file, { name, given, path, isMadeHere });
       this.#all.set(picture.id, picture);
       this.#counts.waiting += 1;
       added.push(picture);
@@ -79,9 +80,13 @@ export class Pictures extends EventTarget {
     return added;
   }
 
-  #freeName(given) {
-    const [stem, suffix] = split(given);
-    let name = given;
+  /** Where the name is taken by a picture of another folder, the path tells the two apart. It does not
+   * for a file that has changed, or for two folders of one name: they need a number. */
+  #freeName(given, path) {
+    if (!this.#names.has(given)) return given;
+    const wanted = this.#names.get(given) === path ? given : path;
+    const [stem, suffix] = split(wanted);
+    let name = wanted;
     for (let count = 2; this.#names.has(name); count += 1) name = `${stem} (${count})${suffix}`;
     return name;
   }
@@ -90,7 +95,7 @@ export class Pictures extends EventTarget {
     for (const picture of pictures) {
       this.#all.delete(picture.id);
       this.#names.delete(picture.name);
-      this.#known.delete(identity(picture.file, picture.given));
+      this.#known.delete(identity(picture.file, picture.path));
       this.#counts[picture.state] -= 1;
       if (picture.preview) URL.revokeObjectURL(picture.preview.url);
     }
@@ -112,7 +117,8 @@ export class Pictures extends EventTarget {
   }
 }
 
-/** The same file chosen twice is one; two files of one name are not. */
-function identity(file, name) {
-  return JSON.stringify([name, file.size, file.lastModified]);
+/** The same file chosen twice is one; two files of one name are not. Files in two folders may agree in all
+ * but the folder, so the path has to count. */
+function identity(file, path) {
+  return JSON.stringify([path, file.size, file.lastModified]);
 }

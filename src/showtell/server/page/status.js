@@ -72,6 +72,7 @@ export class Status {
     const { remarks } = this.#elements;
     remarks.hidden = true;
     remarks.querySelector("div").replaceChildren();
+    remarks.closest("main").focus(); // the button itself is gone
   }
 }
 
@@ -82,21 +83,33 @@ export function remarks({ skipped, doubles, renamed }) {
     doubles && (doubles === 1 ? "1 picture is here already" : `${doubles} pictures are here already`),
   ].filter(Boolean);
   const said = left.length ? [`Left out: ${left.join(", ")}.`] : [];
-  if (renamed.length === 1) {
-    const [{ given, name }] = renamed;
+  const hasFolder = ({ name, path }) => name === path;
+  const inFolder = renamed.filter(hasFolder);
+  if (inFolder.length) {
+    const [folder] = inFolder[0].path.split("/"); // that of all: only a folder dropped alone gets here
+    const [it, lost] = inFolder.length === 1
+      ? ["it", "its caption does not find it"]
+      : ["them", "their captions do not find them"];
     said.push(
-      `There is another ${given}: this one is ${name} here. Rename its file to that, or its caption ` +
-        "goes to the other.",
-    );
-  } else if (renamed.length) {
-    const names = renamed.slice(0, 3).map(({ name }) => name);
-    if (renamed.length > 3) names.push("…");
-    said.push(
-      `${renamed.length} pictures have names that are here already: they are ${names.join(", ")} here. ` +
-        "Rename their files to these, or their captions go to the others.",
+      otherNames(inFolder),
+      `Keep ${it} in a folder ${folder} beside the other pictures, or ${lost}.`,
     );
   }
+  const numbered = renamed.filter((picture) => !hasFolder(picture));
+  if (numbered.length) {
+    const advice = numbered.length === 1
+      ? "Rename its file to that, or its caption goes to the other."
+      : "Rename their files to these, or their captions go to the others.";
+    said.push(otherNames(numbered), advice);
+  }
   return said.join(" ");
+}
+
+function otherNames(renamed) {
+  if (renamed.length === 1) return `There is another ${renamed[0].given}: this one is ${renamed[0].name} here.`;
+  const names = renamed.slice(0, 3).map(({ name }) => name);
+  if (renamed.length > 3) names.push("…");
+  return `${renamed.length} pictures have names that are here already: they are ${names.join(", ")} here.`;
 }
 
 function tallied({ all, done, failed, left }) {
