@@ -221,6 +221,20 @@ def test_the_default_model_says_the_same_of_itself(runtime: str) -> None:
     assert showtell.load("photos13k-lite2", runtime=runtime).card.name == "photos13k-lite2"
 
 
+@pytest.mark.parametrize("runtime", ["onnx", "torch"])
+def test_the_default_model_leaves_out_what_it_doubts(runtime: str) -> None:
+    """Of its details hardly any is ten times as probable as without a picture."""
+    captioner = showtell.load(runtime=runtime)
+    assert captioner.decoding.doubt == 1
+    photo = Image.fromarray(skimage.data.astronaut())
+    said, less = (captioner.caption(photo, decoding={"doubt": doubt}) for doubt in (0, 10))
+    assert len(less.words) < len(
+        said.words
+    )  # "a man in a red jacket is standing in front of a sign"
+    assert set(less.words) <= {*said.words, "person", "child", "an"}
+    assert (less.confidence, len(less.log_probs)) == (said.confidence, len(less.words) + 1)
+
+
 def test_convolutions_in_int8_do_not_overflow() -> None:
     """With AVX2 alone they do, unless onnxruntime is asked for precision: then by 1.8 times."""
     captioner, network = (showtell.load(runtime=runtime) for runtime in ("onnx", "torch"))
