@@ -29,6 +29,7 @@ from showtell.metrics import evaluate
 from showtell.text.segment import Segmentation
 from showtell.text.vocabulary import WordVocabulary
 from showtell.training.from_start import (
+    AVERAGE_START,
     BeforeAndAfter,
     Pictures,
     _average,
@@ -335,7 +336,13 @@ def test_what_an_average_takes_over_of_its_start(
     run(tmp_path / "start", dataset, store, tiny_config())
     begun = load_checkpoint(tmp_path / "start")
     known = {CALIBRATION: CALIBRATED.to_dict(), "encoder_fingerprint": encoder}
-    begun = replace(begun, reranker=backwards(), metrics={**begun.metrics, **known})
+    decoding = begun.config.decoding.with_changes({"doubt": 1})
+    begun = replace(
+        begun,
+        config=begun.config.model_copy(update={"decoding": decoding}),
+        reranker=backwards(),
+        metrics={**begun.metrics, **known},
+    )
     save_checkpoint(tmp_path / "start" / "best", begun)
     config = tiny_config(f"training.init_from={tmp_path / 'start'}", "training.num_epochs=1")
     made = make_run(tmp_path / "run", dataset, store, config)
@@ -348,6 +355,9 @@ def test_what_an_average_takes_over_of_its_start(
     kept = load_checkpoint(tmp_path / "run")
     assert _origin(_content(begun.reranker), _content(kept.reranker)) == origin
     assert _origin(CALIBRATED, Calibration.of(kept.metrics)) == origin
+    # Its detector doubts what it has learnt to see: the words of the start's own weights.
+    is_start = origin == "start" and not kept.metrics[AVERAGE_START]["share"]
+    assert kept.config.decoding.doubt == (1 if is_start else 0)
     assert any(f"the reranker of {tmp_path / 'start'} {why}" in note for note in report.notes)
     calibrated = f"confidence is {'' if origin == 'start' else 'not '}calibrated as that of"
     assert any(calibrated in note for note in report.notes)

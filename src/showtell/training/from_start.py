@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from showtell.config import Config
 from showtell.core.files import read_json, write_json
 from showtell.core.messages import counted
 from showtell.core.progress import Reporter
@@ -303,12 +304,17 @@ def _average(
         )
     if begun.reranker is not None:
         with_it = None
+        # Its detector has not learnt what new weights say, so they are not doubted by it.
+        doubt = run.config.decoding.doubt or (0.0 if share else begun.config.decoding.doubt)
+        doubting = _doubting(run.config, doubt)
         if same_features(best, begun):
-            with_it = _measure(run, weights, [share], sets, report, begun.reranker)[share]
+            found = _measure(run, weights, [share], sets, report, begun.reranker, doubting)
+            with_it = found[share]
         keeps, why = keeps_reranker(kept.by_picture, with_it.by_picture if with_it else None)
         report.note(f"the reranker of {source} {why}; `showtell rerank` makes one of yours")
         if with_it and keeps:
-            kept, best = with_it, replace(best, reranker=begun.reranker)
+            kept = with_it
+            best = replace(best, reranker=begun.reranker, config=_doubting(best.config, doubt))
     best = with_calibration(best, begun)
     if CALIBRATION in begun.metrics:
         report.note(_about_calibration(run, best, share))
@@ -390,6 +396,7 @@ def _measure(
     sets: Sequence[CaptionedSplit],
     report: Reporter,
     reranker: Reranker | None = None,
+    config: Config | None = None,
 ) -> dict[float, _Measured]:
     """How good each share is.
 
@@ -397,8 +404,10 @@ def _measure(
         weights: of a share; one model's are held at a time.
         sets: the pictures, with their features.
         reranker: of the model that the run started from, to choose by.
+        config: with which to caption; default: that of the run.
     """
-    model = Checkpoint(run.state.decoder, run.data.vocabulary, run.config, {}, reranker=reranker)
+    settings = config or run.config
+    model = Checkpoint(run.state.decoder, run.data.vocabulary, settings, {}, reranker=reranker)
     captioner = NativeCaptioner(model, run.runtime, trust_model=True)
     captioner.decoder.eval()
     found = {}
@@ -415,6 +424,11 @@ def _measure(
         ]
         found[share] = _Measured(by_picture, [one.texts for one in evaluations])
     return found
+
+
+def _doubting(config: Config, doubt: float) -> Config:
+    """The settings with ``decoding.doubt``."""
+    return config.model_copy(update={"decoding": config.decoding.with_changes({"doubt": doubt})})
 
 
 def _averaged(

@@ -170,7 +170,8 @@ def inherited(values: Mapping[str, Any]) -> dict[str, Any]:
                 f"you trust whoever made the model, name them: -s encoder.weights={weights}"
             )
         found["encoder"]["weights"] = folder / weights
-    # Their detector has not learnt these captions' words, so what it doubts is left to ``rerank``.
+    # Their detector has not learnt what these captions say; ``from_start.py`` takes it over where
+    # the start's weights stay.
     found["decoding"] = own["decoding"] | {"doubt": 0.0}
     if _table(values, "training").get("init_parts") != "encoder":
         found["decoder"] = own["decoder"]
