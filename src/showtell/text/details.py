@@ -12,26 +12,22 @@ from itertools import pairwise
 
 from showtell.text.genders import WORDS
 from showtell.text.neutral import article_before, ends_noun, neutral_words
+from showtell.text.neutral_words import word_set
 
-
-def _set(words: str) -> frozenset[str]:
-    return frozenset(words.split())
-
-
-_ADJECTIVES = _set(
+_ADJECTIVES = word_set(
     "white black red blue brown green yellow pink orange purple gray grey tan blond blonde silver "
     "young little old older elderly small big large "
     "wooden wood brick stone metal snowy dirt grassy"
 )
-_CLOTHES = _set(
+_CLOTHES = word_set(
     "shirt shirts jacket jackets dress dresses hat hats coat coats suit suits shorts jeans uniform "
     "uniforms sunglasses helmet helmets costume costumes top tops vest vests sweater sweaters tie "
     "bikini"
 )
-_OF_CLOTHES = _ADJECTIVES | _set("striped plaid long short bathing colorful and")
+_OF_CLOTHES = _ADJECTIVES | word_set("striped plaid long short bathing colorful and")
 _GENDERED = frozenset[str]().union(*WORDS.values())
 
-_POSTURES = _set(
+_POSTURES = word_set(
     "standing sitting laying lying walking running playing jumping parked posing resting sleeping "
     "flying swimming grazing"
 )
@@ -39,7 +35,7 @@ _POSTURES = _set(
 DETAILS = _ADJECTIVES | _CLOTHES | _POSTURES
 """Words that may be left out."""
 
-_ANIMALS = _set(
+_ANIMALS = word_set(
     "dog cat kitten horse cow bull goat pig bird bear giraffe elephant zebra monkey lion tiger "
     "rabbit"
 )
@@ -49,12 +45,12 @@ KINDS: dict[str, str] = {
 }
 """Words that may be said more generally, and how."""
 
-_NO_KIND_AFTER = _set("teddy stuffed toy hot polar corn chili")
+_NO_KIND_AFTER = word_set("teddy stuffed toy hot polar corn chili")
 
-_DETERMINERS = _set("a an the his her their")
-_BEFORE_PLACES = _set("in on at near under by beside behind inside outside next against among")
-_BEFORE_ADJECTIVES = _set("light dark bright very")
-_KEEP_ADJECTIVES = _set(
+_DETERMINERS = word_set("a an the his her their")
+_BEFORE_PLACES = word_set("in on at near under by beside behind inside outside next against among")
+_BEFORE_ADJECTIVES = word_set("light dark bright very")
+_KEEP_ADJECTIVES = word_set(
     "photo photos photograph photographs picture pictures image images hair area areas ground "
     "surface background"
 )

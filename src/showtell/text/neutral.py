@@ -16,12 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from showtell.text.neutral_words import GENDERED, NOUNS, PHRASES
-
-
-def _set(words: str) -> frozenset[str]:
-    return frozenset(words.split())
-
+from showtell.text.neutral_words import AFTER_ROLE, GENDERED, NOUNS, OF_ONE, PHRASES, word_set
 
 _LONGEST = max(map(len, PHRASES))
 _PLURALS = {
@@ -54,8 +49,8 @@ _NUMBERS = (
     *("one", "two", "three", "four", "five", "six"),
     *("seven", "eight", "nine", "ten", "eleven", "twelve"),
 )
-_POSSESSIVES = _set("my your our their its")
-_FUNCTION = _set(
+_POSSESSIVES = word_set("my your our their its")
+_FUNCTION = word_set(
     "a an the this that these those some another each both all any no in on at of to from "
     "with into "
     "onto by for over under near behind beside besides between through across toward towards "
@@ -68,59 +63,40 @@ _FUNCTION = _set(
 )
 """Words that do not begin what somebody owns: after "her" they show that it is an object."""
 
-_BESIDES = _set(
+_BESIDES = word_set(
     "some many several few these those in on at of to from with by for and or but while as "
     "who that is are"
 )
 _JOINING = ("and", "or", "but")
-_ADVERBS = _set("also still just never always then now often almost barely not")
-_WATCH = _set(
+_ADVERBS = word_set("also still just never always then now often almost barely not")
+_WATCH = word_set(
     "watch watches watching watched help helps helping let lets letting see sees seeing make makes "
     "making hear hears hearing"
 )
-_BARE_VERBS = _set(
+_BARE_VERBS = word_set(
     "play jump run swim walk sleep eat ride climb dance perform sing stand sit fly skate surf ski "
     "go fall catch throw kick hit dive slide speak talk drink smile work paint draw cook"
 )
-_BEFORE_SOMEBODY = _WATCH | _set(
+_BEFORE_SOMEBODY = _WATCH | word_set(
     "behind after around beside near towards toward past against over above below under like than "
     "catch catches photograph photographs follow follows following film films filming"
 )
 """After these, "her" and a verb in "-ing" are somebody who does it: "behind her holding a bag"."""
 
-_BEFORE_THINGS = _set("in at from into wearing wears and show shows showing")
+_BEFORE_THINGS = word_set("in at from into wearing wears and show shows showing")
 """After these it is hers: "in her living room"."""
 
-_THINGS = _set("something anything everything nothing")
-_ING_NOUNS = _set(
+_THINGS = word_set("something anything everything nothing")
+_ING_NOUNS = word_set(
     "wedding ring earring earrings string clothing painting evening belonging belongings drawing "
     "wing stocking stockings swing legging leggings sling building king spring thing things "
     "sibling offspring rigging bedding"
 )
-_BEFORE_OBJECT = _set(
+_BEFORE_OBJECT = word_set(
     "a an the his her their its my our itself himself herself themselves another some each"
 )
-_OF_ONE = _set(
-    "young younger little small tiny big tall old older elderly middle-aged adult smiling happy "
-    "pretty beautiful sexy handsome blond blonde asian black white second third single lone "
-    "pregnant bald bearded topless shirtless barefoot naked nude blind homeless tanned thin skinny "
-    "slim heavy heavyset overweight fat muscular short cute lovely attractive sad angry surprised "
-    "muslim hispanic latino african american european indian chinese japanese korean arab"
-)
-"""With one of these before it, a noun of several after "a" is meant of one: "a young women"."""
-
-_AFTER_ROLE = _set(
-    "player players team teams soccer basketball tennis volleyball softball baseball hockey "
-    "football "
-    "rugby lacrosse athlete athletes surfer surfers skier skiers skater skaters dancer dancers "
-    "gymnast gymnasts swimmer swimmers runner runners wrestler wrestlers boxer boxers rider riders "
-    "cheerleader cheerleaders student students singer singers artist artists worker workers "
-    "snowboarder snowboarders skateboarder skateboarders cyclist cyclists golfer golfers"
-)
-"""Before these a word for men or women says only of which gender they are."""
-
 _AGREEING = {"is": "are", "was": "were", "has": "have", "does": "do", "goes": "go"}
-_NOT_VERBS = _set("as always perhaps sometimes besides this his towards across unless plus")
+_NOT_VERBS = word_set("as always perhaps sometimes besides this his towards across unless plus")
 _NO_VOWEL_SOUND = ("uni", "use", "usu", "eu", "one")
 _TOKEN = re.compile(
     r"n['’]t\b|['’](?:s|re|ve|ll|d|m)\b|(?:(?!n['’]t\b)\w)+(?:-\w+)*|[^\w\s]", re.IGNORECASE
@@ -242,9 +218,9 @@ def _sexes(words: list[_Word]) -> list[_Word]:
                 if found and found[-1].low == "all":  # "an all male band"
                     found.pop()
         elif word.low in NOUNS and NOUNS[word.low][0] in ("person", "people", "child", "children"):
-            if nexts[0] in _AFTER_ROLE:
+            if nexts[0] in AFTER_ROLE:
                 skipped = 1
-            elif nexts[0] in ("'s", "'", "’s", "’") and nexts[1] in _AFTER_ROLE:
+            elif nexts[0] in ("'s", "'", "’s", "’") and nexts[1] in AFTER_ROLE:
                 skipped = 2
         if skipped:
             place, gap = place + skipped, True
@@ -257,7 +233,7 @@ def _sexes(words: list[_Word]) -> list[_Word]:
 def _is_one_and_acts(words: Sequence[_Word], place: int) -> bool:
     """Whether a word for one person has a verb after it, as in "a young female sits"."""
     after = _low(words, place + 1)
-    if not after.endswith("s") or after.endswith("ss") or after in _AFTER_ROLE:  # "tennis"
+    if not after.endswith("s") or after.endswith("ss") or after in AFTER_ROLE:  # "tennis"
         return False
     before = [_low(words, back) for back in range(place - 1, max(place - 4, -1), -1)]
     return any(low in ("a", "an", "one", "another", "this") for low in before)
@@ -305,7 +281,7 @@ def _is_after_a(words: Sequence[_Word], place: int) -> bool:
     before = _low(words, place - 1)
     if before == "a":  # "men an women" lacks a "d"
         return True
-    is_of_one = before in _OF_ONE or ("-" in before and before.endswith("ed"))  # "well-dressed"
+    is_of_one = before in OF_ONE or ("-" in before and before.endswith("ed"))  # "well-dressed"
     return is_of_one and _low(words, place - 2) in ("a", "an")
 
 

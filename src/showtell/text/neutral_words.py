@@ -5,6 +5,12 @@
 
 from collections.abc import Sequence
 
+
+def word_set(words: str) -> frozenset[str]:
+    """Words with spaces between."""
+    return frozenset(words.split())
+
+
 _LINES = """
 man: person; men: people; woman: person; women: people; womans: person; mans: person
 guy: person; guys: people; dude: person; dudes: people; fella: person; fellas: people
@@ -129,3 +135,23 @@ def may_bring(phrase: Sequence[str]) -> tuple[str, ...] | None:
             if is_new and all(phrase[place] == written[place - start] for place in shared):
                 return written
     return None
+
+
+OF_ONE = word_set(
+    "young younger little small tiny big tall old older elderly middle-aged adult smiling happy "
+    "pretty beautiful sexy handsome blond blonde asian black white second third single lone "
+    "pregnant bald bearded topless shirtless barefoot naked nude blind homeless tanned thin skinny "
+    "slim heavy heavyset overweight fat muscular short cute lovely attractive sad angry surprised "
+    "muslim hispanic latino african american european indian chinese japanese korean arab"
+)
+"""With one of these before it, a noun of several after "a" is meant of one: "a young women"."""
+
+AFTER_ROLE = word_set(
+    "player players team teams soccer basketball tennis volleyball softball baseball hockey "
+    "football "
+    "rugby lacrosse athlete athletes surfer surfers skier skiers skater skaters dancer dancers "
+    "gymnast gymnasts swimmer swimmers runner runners wrestler wrestlers boxer boxers rider riders "
+    "cheerleader cheerleaders student students singer singers artist artists worker workers "
+    "snowboarder snowboarders skateboarder skateboarders cyclist cyclists golfer golfers"
+)
+"""Before these a word for men or women says only of which gender they are."""
